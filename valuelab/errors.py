@@ -1,0 +1,56 @@
+"""What a user is told when something they gave cannot be used.
+
+Every message is one line that names the file, field and value at fault and says what to do next.
+Launchers print the line and exit with status 2; libraries and notebooks see the exception.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class InputError(ValueError):
+    """Something the user gave (a flag, a file, a field) cannot be used; the message says what to do."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
+    """The error for a name that is not among the known ones, with the nearest valid name.
+
+    Args:
+        kind: what the name stands for, such as "dataset" or "agent field".
+        value: what the user wrote.
+        choices: the valid names.
+
+    Returns:
+        An InputError to raise.
+    """
+    choices = sorted(choices)
+    close = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(choices)}.")
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports an optional module, or says which extra installs it.
+
+    Args:
+        module: dotted name of the module, such as "h5py".
+        extra: the extra of valuelab that brings it, such as "data".
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: when the module (or something it imports) is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{error.name or module} is not installed; it comes with: pip install 'valuelab[{extra}]'"
+        ) from error

@@ -1,0 +1,278 @@
+"""The vocabulary: the few types through which the parts of valuelab meet.
+
+Algorithms are named tuples of pure functions, as optax has them for gradient transformations: an
+`Agent` learns and acts; most agents are a `Critic` (how values are learnt) composed with a `Policy`
+(how actions are drawn from them). What they carry is a `TrainState`; what they learn from is
+`Transitions`, drawn by a `Sampler` from a `Dataset`; what they may know of it beforehand is a `Spec`.
+Field names follow D4RL and OGBench.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+"""A pytree of arrays: the parameters of one or several networks."""
+Metrics = dict[str, Array]
+"""Names to scalars, all on the device."""
+
+
+# What is learnt from.
+
+
+class Transitions(NamedTuple):
+    """A batch of transitions; B is the batch size, A the number of action dimensions.
+
+    Attributes:
+        observations: [B, ...].
+        actions: [B, A] floats within the spec's bounds, or [B] integers where actions are discrete.
+        rewards: [B].
+        masks: [B], 1 - terminated: 0 only where the episode truly ended, never at a time limit.
+        next_observations: [B, ...].
+        goals: [B, ...] of the observations' shape, the goals that rewards and masks refer to; None
+            where the task is not goal-conditioned.
+        policy_goals: [B, ...], the goals that the policy is trained on; None likewise.
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+    next_observations: Array
+    goals: Array | None = None
+    policy_goals: Array | None = None
+
+
+class GoalConditioned(NamedTuple):
+    """Observations together with the goals to reach: what `act` takes in goal-conditioned tasks.
+
+    Attributes:
+        observations: [B, ...].
+        goals: [B, ...] of the same shape.
+    """
+
+    observations: Array
+    goals: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What an agent may know of its data before it sees any; made by the data layer, never written to.
+
+    Attributes:
+        observation_shape: shape of one observation.
+        observation_dtype: dtype name of observations, "float32" or "uint8".
+        action_dim: number of continuous action dimensions; 0 where actions are discrete.
+        num_actions: number of discrete actions; 0 where actions are continuous.
+        action_low: per-dimension lower bounds, length action_dim.
+        action_high: per-dimension upper bounds, length action_dim.
+        reward_min: least reward in the data, as the agent sees it (after normalisation).
+        reward_max: greatest reward in the data, likewise.
+        goal_conditioned: whether batches carry goals.
+        num_updates: length of the run in updates, for schedules; 0 where unknown.
+    """
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
+    action_dim: int
+    num_actions: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    reward_min: float
+    reward_max: float
+    goal_conditioned: bool = False
+    num_updates: int = 0
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are integers."""
+        return self.num_actions > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A whole dataset on the host: flat arrays of N rows in time order, episode after episode.
+
+    Two storages. Full: every row is a transition and `next_observations` holds its successor. Compact:
+    `next_observations` is None, each observation is stored once, and row i is a transition where
+    `valid[i]`; its successor is then row i + 1. (The last row of an episode then only holds the final
+    observation.)
+
+    Attributes:
+        name: the source's name, such as "ogbench/pointmaze-medium-navigate-v0".
+        observations: [N, ...] float32 or uint8.
+        actions: [N, A] float32, or [N] int32 where actions are discrete.
+        rewards: [N] float32, as the source defines them (never normalised here).
+        masks: [N] float32, 1 - terminated.
+        terminals: [N] bool, True at the last row of each episode whatever ended it: boundaries only.
+        next_observations: [N, ...], or None in compact storage.
+        valid: [N] bool, or None in full storage, where every row is valid.
+        extras: further arrays of N rows that tasks need, such as qpos and qvel.
+        action_low: [A] float32 lower bounds; empty where actions are discrete.
+        action_high: [A] float32 upper bounds; empty where actions are discrete.
+        num_actions: number of discrete actions, 0 where actions are continuous.
+        goal_conditioned: whether rewards and masks are to be relabelled with goals when sampled.
+    """
+
+    name: str
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    masks: np.ndarray
+    terminals: np.ndarray
+    next_observations: np.ndarray | None = None
+    valid: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    action_low: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    action_high: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    num_actions: int = 0
+    goal_conditioned: bool = False
+
+
+class Sampler(NamedTuple):
+    """How batches are drawn from data that lies on the device.
+
+    Attributes:
+        arrays: a pytree of host arrays, each with rows as leading axis; the loop places them on the
+            devices once, sharded over the data axis (rows padded at the end to divide evenly; a sampler
+            never draws padding), and passes them to jit as an argument.
+        sample: (arrays, key) -> Transitions; pure, called inside jit.
+        batch_size: B.
+    """
+
+    arrays: Any
+    sample: Callable[[Any, Key], Transitions]
+    batch_size: int
+
+
+# What learns.
+
+
+class TrainState(NamedTuple):
+    """All that one learnt part carries from update to update.
+
+    Attributes:
+        params: parameters, the only tree the optimiser sees.
+        target_params: averaged copies of (some of) them; an empty dict where there are none.
+        opt_state: the optimiser's state.
+        step: int32 scalar, updates done.
+        key: the part's random key; update t draws from fold_in(key, t).
+    """
+
+    params: Params
+    target_params: Params
+    opt_state: Any
+    step: Array
+    key: Key
+
+
+class Estimates(NamedTuple):
+    """What a trained critic says about observations and actions; None for what it does not offer.
+
+    Attributes:
+        q: (observations [B, ...], actions) -> [B] action values, differentiable in the actions.
+        value: (observations [B, ...]) -> [B] state values.
+        advantage: (observations [B, ...], actions) -> [B] advantages, for weighting data actions.
+    """
+
+    q: Callable[[Array, Array], Array] | None = None
+    value: Callable[[Array], Array] | None = None
+    advantage: Callable[[Array, Array], Array] | None = None
+
+
+class Critic(NamedTuple):
+    """How a value function is learnt.
+
+    Attributes:
+        name: its name in messages.
+        offers: which fields of Estimates it fills.
+        init: (key, example: Transitions) -> TrainState.
+        update: (state, batch, next_actions) -> (state, Metrics): every gradient step of the critic, the
+            targets left alone. `next_actions`: (observations [B, ...], key) -> actions, the policy's.
+        average_targets: (state) -> state: moves the target parameters towards the new parameters.
+        estimates: (state) -> Estimates.
+    """
+
+    name: str
+    offers: frozenset[str]
+    init: Callable[[Key, Transitions], TrainState]
+    update: Callable[
+        [TrainState, Transitions, Callable[[Array, Key], Array]], tuple[TrainState, Metrics]
+    ]
+    average_targets: Callable[[TrainState], TrainState]
+    estimates: Callable[[TrainState], Estimates]
+
+
+class Policy(NamedTuple):
+    """How actions are drawn from a value function.
+
+    Attributes:
+        name: its name in messages.
+        needs: which fields of Estimates its update and sample use.
+        init: (key, example: Transitions) -> TrainState.
+        update: (state, batch, estimates) -> (state, Metrics).
+        sample: (state, observations [B, ...], key, temperature, estimates) -> actions; temperature 0 is
+            the most likely action, 1 the policy as learnt.
+    """
+
+    name: str
+    needs: frozenset[str]
+    init: Callable[[Key, Transitions], TrainState]
+    update: Callable[[TrainState, Transitions, Estimates], tuple[TrainState, Metrics]]
+    sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
+
+
+class Agent(NamedTuple):
+    """A whole algorithm.
+
+    Attributes:
+        init: (key, example: Transitions) -> state, any pytree of arrays.
+        update: (state, batch: Transitions) -> (state, Metrics); random keys are drawn from the state.
+        act: (state, observations [B, ...] or GoalConditioned, key, temperature) -> actions.
+        value: (state, observations [B, ...] or GoalConditioned) -> [B] state values, for looking at;
+            None where the agent has none.
+    """
+
+    init: Callable[[Key, Transitions], Any]
+    update: Callable[[Any, Transitions], tuple[Any, Metrics]]
+    act: Callable[[Any, Any, Key, Array | float], Array]
+    value: Callable[[Any, Any], Array] | None = None
+
+
+class MakeAgent(Protocol):
+    """What a config file calls `make_agent`: hyperparameters and facts of the data in, an Agent out.
+
+    Numeric fields of the config may be traced arrays (that is how a population trains in one program),
+    so an agent never branches in Python on one of them.
+    """
+
+    def __call__(self, config: Any, spec: Spec) -> Agent: ...
+
+
+# What is evaluated in.
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """An environment to evaluate in, with the tasks and the score that its benchmark prescribes.
+
+    Attributes:
+        name: the environment's name.
+        make: () -> a new gymnasium.Env.
+        tasks: names of the tasks, one result each, mapped to the `options` that reset() takes for them.
+        metric: the score's name: "success", "return" or "normalized_score".
+        score: (episode return, success) -> the score of one episode.
+        goal_conditioned: whether reset()'s info carries the goal of the episode under "goal".
+    """
+
+    name: str
+    make: Callable[[], Any]
+    tasks: Mapping[str, dict[str, Any] | None]
+    metric: str
+    score: Callable[[float, bool], float]
+    goal_conditioned: bool = False
