@@ -1,4 +1,4 @@
-"""Every test runs on eight virtual CPU devices, refuses implicit rank promotion, and cleans up after itself."""
+"""Every test runs on eight virtual CPU devices and refuses implicit rank promotion."""
 
 import os
 import pathlib

@@ -30,7 +30,7 @@ class Transitions(NamedTuple):
 
     Attributes:
         observations: [B, ...].
-        actions: [B, A] floats within the spec's bounds, or [B] integers where actions are discrete.
+        actions: [B, A] floats, or [B] integers where actions are discrete.
         rewards: [B].
         masks: [B], 1 - terminated: 0 only where the episode truly ended, never at a time limit.
         next_observations: [B, ...].
@@ -64,15 +64,15 @@ class GoalConditioned(NamedTuple):
 class Spec:
     """What an agent may know of its data before it sees any; made by the data layer, never written to.
 
+    Everything is as the agent sees it, after `Normalization`: continuous actions lie in [-1, 1].
+
     Attributes:
         observation_shape: shape of one observation.
         observation_dtype: dtype name of observations, "float32" or "uint8".
         action_dim: number of continuous action dimensions; 0 where actions are discrete.
         num_actions: number of discrete actions; 0 where actions are continuous.
-        action_low: per-dimension lower bounds, length action_dim.
-        action_high: per-dimension upper bounds, length action_dim.
-        reward_min: least reward in the data, as the agent sees it (after normalisation).
-        reward_max: greatest reward in the data, likewise.
+        reward_min: least reward in the data.
+        reward_max: greatest reward in the data.
         goal_conditioned: whether batches carry goals.
         num_updates: length of the run in updates, for schedules; 0 where unknown.
     """
@@ -81,8 +81,6 @@ class Spec:
     observation_dtype: str
     action_dim: int
     num_actions: int
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
     reward_min: float
     reward_max: float
     goal_conditioned: bool = False
@@ -92,6 +90,30 @@ class Spec:
     def discrete(self) -> bool:
         """Whether actions are integers."""
         return self.num_actions > 0
+
+
+class Normalization(NamedTuple):
+    """How an agent sees its data. Everything outside the agent stays in the data's own units.
+
+    The agent sees (observation - observation_mean) / observation_std, actions mapped linearly from
+    [action_low, action_high] to [-1, 1], and reward_scale * reward + reward_shift; what it returns is
+    mapped back. None stands for the identity.
+
+    Attributes:
+        observation_mean: of the observations' shape, or None.
+        observation_std: of the observations' shape, positive, or None.
+        action_low: [A], or None.
+        action_high: [A], or None.
+        reward_scale: positive number.
+        reward_shift: number.
+    """
+
+    observation_mean: np.ndarray | None = None
+    observation_std: np.ndarray | None = None
+    action_low: np.ndarray | None = None
+    action_high: np.ndarray | None = None
+    reward_scale: float = 1.0
+    reward_shift: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,9 +223,7 @@ class Critic(NamedTuple):
     name: str
     offers: frozenset[str]
     init: Callable[[Key, Transitions], TrainState]
-    update: Callable[
-        [TrainState, Transitions, Callable[[Array, Key], Array]], tuple[TrainState, Metrics]
-    ]
+    update: Callable[[TrainState, Transitions, Callable[[Array, Key], Array]], tuple[TrainState, Metrics]]
     average_targets: Callable[[TrainState], TrainState]
     estimates: Callable[[TrainState], Estimates]
 
@@ -251,7 +271,8 @@ class MakeAgent(Protocol):
     so an agent never branches in Python on one of them.
     """
 
-    def __call__(self, config: Any, spec: Spec) -> Agent: ...
+    def __call__(self, config: Any, spec: Spec) -> Agent:
+        """Builds the agent of a config for data of a spec."""
 
 
 # What is evaluated in.
