@@ -197,7 +197,7 @@ class Estimates(NamedTuple):
     """What a trained critic says about observations and actions; None for what it does not offer.
 
     Attributes:
-        q: (observations [B, ...], actions) -> [B] action values, differentiable in the actions.
+        q: (observations [B, ...], actions) -> [B] action values.
         value: (observations [B, ...]) -> [B] state values.
         advantage: (observations [B, ...], actions) -> [B] advantages, for weighting data actions.
     """
@@ -212,7 +212,7 @@ class Critic(NamedTuple):
 
     Attributes:
         name: its name in messages.
-        offers: which fields of Estimates it fills.
+        offers: which fields of Estimates it fills, and "q_gradient" where q is differentiable in actions.
         init: (key, example: Transitions) -> TrainState.
         update: (state, batch, next_actions) -> (state, Metrics): every gradient step of the critic, the
             targets left alone. `next_actions`: (observations [B, ...], key) -> actions, the policy's.
@@ -233,7 +233,7 @@ class Policy(NamedTuple):
 
     Attributes:
         name: its name in messages.
-        needs: which fields of Estimates its update and sample use.
+        needs: what its update and sample use of what critics offer.
         init: (key, example: Transitions) -> TrainState.
         update: (state, batch, estimates) -> (state, Metrics).
         sample: (state, observations [B, ...], key, temperature, estimates) -> actions; temperature 0 is

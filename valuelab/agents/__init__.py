@@ -1,0 +1,1 @@
+"""Whole algorithms: short files that compose critics and policies."""

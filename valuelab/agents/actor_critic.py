@@ -1,0 +1,123 @@
+"""An agent from a critic and a policy: the one place where their steps are put in order.
+
+One update:
+
+1. The critic takes its gradient steps; its targets stay as they are.
+2. The policy takes its gradient step, with the critic's NEW parameters and OLD targets.
+3. The critic's targets move towards its NEW parameters.
+
+For IQL this is the reference order (value; policy with the new value and the target critic; critic with
+the new value; target average): the policy reads only the value function and the target critics, which
+the critic step leaves alone, so that the policy step may stand before it or after it.
+
+In goal-conditioned batches, the critic sees observations joined with `goals`, the policy with
+`policy_goals`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.errors import InputError
+from valuelab.types import (
+    Agent,
+    Array,
+    Critic,
+    GoalConditioned,
+    Key,
+    Metrics,
+    Policy,
+    TrainState,
+    Transitions,
+)
+
+
+class ActorCriticState(NamedTuple):
+    """What a composed agent carries.
+
+    Attributes:
+        critic: the critic's state.
+        policy: the policy's state.
+    """
+
+    critic: TrainState
+    policy: TrainState
+
+
+def join(observations: Any) -> Array:
+    """Goals stand beside observations on the last axis: [B, D] and [B, D] give [B, 2 D]."""
+    return (
+        jnp.concatenate(observations, axis=-1) if isinstance(observations, GoalConditioned) else observations
+    )
+
+
+def with_goals(batch: Transitions, goals: Array | None) -> Transitions:
+    """The batch with goals joined to its observations, or as it is where there are none."""
+    if goals is None:
+        return batch
+    return batch._replace(
+        observations=join(GoalConditioned(batch.observations, goals)),
+        next_observations=join(GoalConditioned(batch.next_observations, goals)),
+        goals=None,
+        policy_goals=None,
+    )
+
+
+def actor_critic(critic: Critic, policy: Policy) -> Agent:
+    """Composes a critic and a policy.
+
+    Args:
+        critic: how values are learnt.
+        policy: how actions are drawn from them.
+
+    Returns:
+        An agent whose state is an ActorCriticState and whose metrics are prefixed "critic/" and "policy/".
+
+    Raises:
+        InputError: when the policy needs an estimate that the critic does not offer.
+    """
+    if missing := policy.needs - critic.offers:
+        raise InputError(
+            f"policy {policy.name!r} needs {', '.join(sorted(missing))} and critic {critic.name!r} offers "
+            f"only {', '.join(sorted(critic.offers))}: choose another policy or another critic"
+        )
+
+    def init(key: Key, example: Transitions) -> ActorCriticState:
+        critic_key, policy_key = jax.random.split(key)
+        return ActorCriticState(
+            critic.init(critic_key, with_goals(example, example.goals)),
+            policy.init(policy_key, with_goals(example, example.policy_goals)),
+        )
+
+    def act(state: ActorCriticState, observations: Any, key: Key, temperature: Array | float) -> Array:
+        estimates = critic.estimates(state.critic)
+        return policy.sample(state.policy, join(observations), key, temperature, estimates)
+
+    def update(state: ActorCriticState, batch: Transitions) -> tuple[ActorCriticState, Metrics]:
+        def next_actions(observations: Array, key: Key) -> Array:
+            return policy.sample(state.policy, observations, key, 1.0, critic.estimates(state.critic))
+
+        # 1. The critic.
+        critic_state, critic_metrics = critic.update(
+            state.critic, with_goals(batch, batch.goals), next_actions
+        )
+        # 2. The policy.
+        policy_state, policy_metrics = policy.update(
+            state.policy, with_goals(batch, batch.policy_goals), critic.estimates(critic_state)
+        )
+        # 3. The targets.
+        critic_state = critic.average_targets(critic_state)
+
+        metrics = {f"critic/{name}": metric for name, metric in critic_metrics.items()}
+        metrics |= {f"policy/{name}": metric for name, metric in policy_metrics.items()}
+        return ActorCriticState(critic_state, policy_state), metrics
+
+    def value(state: ActorCriticState, observations: Any) -> Array:
+        estimates = critic.estimates(state.critic)
+        if estimates.value is not None:
+            return estimates.value(join(observations))
+        actions = policy.sample(state.policy, join(observations), jax.random.key(0), 0.0, estimates)
+        return estimates.q(join(observations), actions)
+
+    return Agent(init, update, act, value)

@@ -1,0 +1,118 @@
+"""Implicit Q-learning: the expectile critic, and a policy extracted from it.
+
+With batches that carry goals this is goal-conditioned IQL: value and policy then see the goal beside
+the observation. With discrete actions the policy is categorical.
+
+One update, as in the reference (`actor_critic` and `expectile_critic` say why the order is this one):
+
+1. Value step with the target critic.
+2. Critic step with the NEW value at s'.
+3. Policy step with the NEW value and the TARGET critic's minimum (AWR), or with the NEW critic (DDPG+BC).
+4. Target average from the NEW critic.
+
+Source: Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
+arXiv:2110.06169; settings of its section 5 as defaults (D4RL locomotion).
+"""
+
+import dataclasses
+from typing import Literal
+
+import optax
+
+from valuelab.agents.actor_critic import actor_critic
+from valuelab.critics.expectile import expectile_critic
+from valuelab.errors import InputError
+from valuelab.policies.awr import awr
+from valuelab.policies.ddpg_bc import ddpg_bc
+from valuelab.policies.parametric import policy_network
+from valuelab.types import Agent, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class IQLConfig:
+    """Hyperparameters of IQL.
+
+    Attributes:
+        hidden_dims: width of each hidden layer, of all networks.
+        layer_norm: normalise the hidden layers of the value functions.
+        ensemble_size: number of Q functions whose minimum is taken.
+        expectile: τ in (0, 1); 0.5 is the mean, towards 1 the best action in the data.
+        discount: γ in [0, 1).
+        learning_rate: of Adam.
+        target_rate: share of the new critic in its target average, in (0, 1].
+        extraction: how the policy is extracted, "awr" or "ddpg_bc".
+        inverse_temperature: β of awr, at least 0.
+        weight_max: bound of awr's weights.
+        bc_weight: α of ddpg_bc, at least 0.
+        policy: distribution over continuous actions, "gaussian" or "deterministic".
+        learn_std: learn the Gaussian's standard deviation; else it is 1.
+        dropout_rate: of the policy's hidden layers, in [0, 1).
+        policy_schedule: of the policy's learning rate, "cosine" (to 0 at the end of the run) or "constant".
+    """
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    ensemble_size: int = 2
+    expectile: float = 0.7
+    discount: float = 0.99
+    learning_rate: float = 3e-4
+    target_rate: float = 0.005
+    extraction: Literal["awr", "ddpg_bc"] = "awr"
+    inverse_temperature: float = 3.0
+    weight_max: float = 100.0
+    bc_weight: float = 1.0
+    policy: Literal["gaussian", "deterministic"] = "gaussian"
+    learn_std: bool = True
+    dropout_rate: float = 0.0
+    policy_schedule: Literal["cosine", "constant"] = "cosine"
+
+
+def iql(config: IQLConfig, spec: Spec) -> Agent:
+    """Builds the agent.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data; its num_updates is the length of the cosine schedule.
+
+    Returns:
+        The agent.
+
+    Raises:
+        InputError: for ddpg_bc with discrete actions, or a cosine schedule of unknown length.
+    """
+    critic = expectile_critic(
+        spec,
+        hidden_dims=config.hidden_dims,
+        layer_norm=config.layer_norm,
+        ensemble_size=config.ensemble_size,
+        expectile=config.expectile,
+        discount=config.discount,
+        learning_rate=config.learning_rate,
+        target_rate=config.target_rate,
+    )
+    network = policy_network(
+        spec,
+        distribution=config.policy,
+        hidden_dims=config.hidden_dims,
+        dropout_rate=config.dropout_rate,
+        learn_std=config.learn_std,
+    )
+    learning_rate = config.learning_rate
+    if config.policy_schedule == "cosine":
+        if spec.num_updates < 1:
+            raise InputError(
+                "agent.policy_schedule is 'cosine' but the run's length is unknown: "
+                "give spec.num_updates, or choose 'constant'"
+            )
+        learning_rate = optax.cosine_decay_schedule(config.learning_rate, spec.num_updates)
+    optimizer = optax.adam(learning_rate)
+    if config.extraction == "awr":
+        policy = awr(
+            network,
+            optimizer,
+            inverse_temperature=config.inverse_temperature,
+            weight_max=config.weight_max,
+        )
+    else:
+        policy = ddpg_bc(network, optimizer, bc_weight=config.bc_weight)
+    return actor_critic(critic, policy)

@@ -1,0 +1,62 @@
+"""An agent that sees its data normalised; everything outside it stays in the data's own units.
+
+Because the map stands inside the agent, it holds for offline batches, for transitions met online and for
+acting alike, and there is nothing to undo outside.
+"""
+
+from typing import Any
+
+import jax
+
+from valuelab.types import Agent, Array, Key, Metrics, Normalization, Transitions
+
+
+def normalized(agent: Agent, normalization: Normalization) -> Agent:
+    """Wraps an agent so that it sees observations, actions and rewards through a normalisation.
+
+        o' = (o - mean) / std,   a' = 2 (a - low) / (high - low) - 1,   r' = scale · r + shift
+
+    Args:
+        agent: sees o', a' and r'.
+        normalization: the maps; None stands for the identity.
+
+    Returns:
+        An agent that takes and gives the data's own units. Its values stay in units of r'.
+    """
+    mean, std, low, high, reward_scale, reward_shift = normalization
+
+    def observe(observations: Any) -> Any:
+        if mean is None:
+            return observations
+        return jax.tree.map(lambda array: (array - mean[None]) / std[None], observations)
+
+    def encode(actions: Array) -> Array:
+        return actions if low is None else 2 * (actions - low[None]) / (high - low)[None] - 1
+
+    def decode(actions: Array) -> Array:
+        return actions if low is None else low[None] + (actions + 1) / 2 * (high - low)[None]
+
+    def normalize(batch: Transitions) -> Transitions:
+        return Transitions(
+            observations=observe(batch.observations),
+            actions=encode(batch.actions),
+            rewards=reward_scale * batch.rewards + reward_shift,
+            masks=batch.masks,
+            next_observations=observe(batch.next_observations),
+            goals=observe(batch.goals),
+            policy_goals=observe(batch.policy_goals),
+        )
+
+    def init(key: Key, example: Transitions) -> Any:
+        return agent.init(key, normalize(example))
+
+    def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:
+        return agent.update(state, normalize(batch))
+
+    def act(state: Any, observations: Any, key: Key, temperature: Array | float) -> Array:
+        return decode(agent.act(state, observe(observations), key, temperature))
+
+    def value(state: Any, observations: Any) -> Array:
+        return agent.value(state, observe(observations))
+
+    return Agent(init, update, act, value if agent.value else None)

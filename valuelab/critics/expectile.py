@@ -1,0 +1,122 @@
+"""The expectile critic of implicit Q-learning: values of the best actions in the data, and no others.
+
+One update, in this order:
+
+1. Value step: V follows an upper expectile of the target critics' minimum,
+   E[L_τ(min_i Q̄_i(s, a) - V(s))].
+2. Critic step: each Q_i follows the one-step target with the NEW value,
+   E[Σ_i (r + γ · mask · V(s') - Q_i(s, a))²].
+
+`average_targets` then moves Q̄ towards the NEW Q. Advantages are min_i Q̄_i(s, a) - V(s).
+
+Source: Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
+arXiv:2110.06169, equations 5 and 6 and algorithm 1.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.networks import learning
+from valuelab.networks.mlp import ensemble
+from valuelab.networks.values import StateActionValue, StateValue
+from valuelab.ops.expectile import expectile_loss
+from valuelab.ops.returns import bootstrapped_target
+from valuelab.types import Array, Critic, Estimates, Key, Metrics, Spec, TrainState, Transitions
+
+
+def expectile_critic(
+    spec: Spec,
+    *,
+    hidden_dims: tuple[int, ...],
+    layer_norm: bool,
+    ensemble_size: int,
+    expectile: Array | float,
+    discount: Array | float,
+    learning_rate: Array | float,
+    target_rate: Array | float,
+) -> Critic:
+    """A critic that never asks for the value of an action outside the data.
+
+    Args:
+        spec: of the data.
+        hidden_dims: width of each hidden layer of V and Q.
+        layer_norm: whether hidden layers are normalised.
+        ensemble_size: number of Q functions whose minimum is taken.
+        expectile: τ in (0, 1).
+        discount: γ in [0, 1).
+        learning_rate: of Adam, positive.
+        target_rate: share of the new Q in the target average at each update, in (0, 1].
+
+    Returns:
+        A critic that offers q (the minimum over the ensemble; its gradient too where actions are
+        continuous), value, and advantage (with the target critics, as weights of data actions).
+    """
+    value_network = StateValue(hidden_dims, layer_norm)
+    q_network = ensemble(StateActionValue, ensemble_size)(hidden_dims, layer_norm, spec.num_actions)
+    optimizer = optax.adam(learning_rate)
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        value_key, q_key, update_key = jax.random.split(key, 3)
+        params = {
+            "value": value_network.init(value_key, example.observations),
+            "q": q_network.init(q_key, example.observations, example.actions),
+        }
+        opt_state = {name: optimizer.init(part) for name, part in params.items()}
+        return learning.start(update_key, params, {"q": params["q"]}, opt_state)
+
+    def least_q(q_params, observations: Array, actions: Array) -> Array:
+        return jnp.min(q_network.apply(q_params, observations, actions), axis=0)
+
+    def update(state: TrainState, batch: Transitions, next_actions) -> tuple[TrainState, Metrics]:
+        del next_actions  # the value function stands in for them
+        target_q = least_q(state.target_params["q"], batch.observations, batch.actions)
+
+        def value_loss(params):
+            values = value_network.apply(params, batch.observations)
+            return jnp.mean(expectile_loss(target_q - values, expectile)), {"mean": jnp.mean(values)}
+
+        # 1. Value step.
+        value_params, value_opt_state, value_metrics = learning.gradient_step(
+            value_loss, optimizer, state.params["value"], state.opt_state["value"]
+        )
+
+        next_values = value_network.apply(value_params, batch.next_observations)
+        targets = bootstrapped_target(batch.rewards, batch.masks, next_values, discount)
+
+        def q_loss(params):
+            q_values = q_network.apply(params, batch.observations, batch.actions)
+            losses = jnp.mean(jnp.square(targets[None] - q_values), axis=1)
+            return jnp.sum(losses), {"mean": jnp.mean(q_values), "max": jnp.max(q_values)}
+
+        # 2. Critic step.
+        q_params, q_opt_state, q_metrics = learning.gradient_step(
+            q_loss, optimizer, state.params["q"], state.opt_state["q"]
+        )
+
+        metrics = {f"value_{name}": metric for name, metric in value_metrics.items()}
+        metrics |= {f"q_{name}": metric for name, metric in q_metrics.items()}
+        return state._replace(
+            params={"value": value_params, "q": q_params},
+            opt_state={"value": value_opt_state, "q": q_opt_state},
+            step=state.step + 1,
+        ), metrics
+
+    def average_targets(state: TrainState) -> TrainState:
+        averaged = optax.incremental_update(state.params["q"], state.target_params["q"], target_rate)
+        return state._replace(target_params={"q": averaged})
+
+    def estimates(state: TrainState) -> Estimates:
+        def value(observations: Array) -> Array:
+            return value_network.apply(state.params["value"], observations)
+
+        def advantage(observations: Array, actions: Array) -> Array:
+            return least_q(state.target_params["q"], observations, actions) - value(observations)
+
+        def q(observations: Array, actions: Array) -> Array:
+            return least_q(state.params["q"], observations, actions)
+
+        return Estimates(q, value, advantage)
+
+    offers = frozenset({"q", "value", "advantage"} | (set() if spec.discrete else {"q_gradient"}))
+    return Critic("expectile", offers, init, update, average_targets, estimates)

@@ -1,0 +1,1 @@
+"""Networks (flax.linen modules) and what is done to their parameters."""

@@ -1,0 +1,41 @@
+"""How parameters change: gradient steps and the state in which a part starts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.types import Array, Key, Metrics, Params, TrainState
+
+
+def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> TrainState:
+    """The state of a part before its first update.
+
+    Target parameters are copied, because a loop that donates its state may not be given one buffer twice.
+    """
+    return TrainState(params, jax.tree.map(jnp.copy, target_params), opt_state, jnp.zeros((), jnp.int32), key)
+
+
+def gradient_step(
+    loss: Callable[[Params], tuple[Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    opt_state: Any,
+) -> tuple[Params, Any, Metrics]:
+    """One step down the gradient of a loss.
+
+    Args:
+        loss: params -> (scalar loss, metrics).
+        optimizer: turns gradients into updates.
+        params: where the gradient is taken.
+        opt_state: the optimiser's state.
+
+    Returns:
+        New params, new opt_state, and the loss's metrics with "loss" and "gradient_norm" added.
+    """
+    (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    metrics = metrics | {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
+    return optax.apply_updates(params, updates), opt_state, metrics

@@ -1,0 +1,153 @@
+"""Policy networks: from observations to distributions over actions.
+
+Continuous actions lie in [-1, 1] (`Normalization` maps an environment's bounds there and back).
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from valuelab.networks.mlp import MLP, initializer
+from valuelab.types import Array, Key
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+class Distribution(Protocol):
+    """What every policy network returns."""
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log-likelihoods [B] of actions [B, A] or [B]."""
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """Actions; temperature 0 gives the most likely ones, 1 samples of the distribution."""
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian over actions, clipped to [-1, 1] when sampled.
+
+    Attributes:
+        mean: [B, A], in (-1, 1).
+        log_std: [A].
+    """
+
+    mean: Array
+    log_std: Array
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log N(a; μ, σ²) = -½ Σ ((a - μ)/σ)² - Σ log σ - (A/2) log 2π, shape [B]."""
+        standardised = (actions - self.mean) * jnp.exp(-self.log_std)[None]
+        constant = jnp.sum(self.log_std) + 0.5 * self.mean.shape[-1] * jnp.log(2 * jnp.pi)
+        return -0.5 * jnp.sum(jnp.square(standardised), axis=-1) - constant
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """clip(μ + temperature · σ · ε, -1, 1) with standard normal ε, shape [B, A]."""
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return jnp.clip(self.mean + temperature * jnp.exp(self.log_std)[None] * noise, -1, 1)
+
+
+class Deterministic(NamedTuple):
+    """One action for each observation; its likelihood is that of a Gaussian of unit variance around it.
+
+    Attributes:
+        actions: [B, A], in (-1, 1).
+    """
+
+    actions: Array
+
+    def log_prob(self, actions: Array) -> Array:
+        """-½ ||a - μ||², shape [B]: weighted regression when maximised."""
+        return -0.5 * jnp.sum(jnp.square(actions - self.actions), axis=-1)
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """The action itself, [B, A], at every temperature."""
+        del key, temperature
+        return self.actions
+
+
+class Categorical(NamedTuple):
+    """A distribution over discrete actions.
+
+    Attributes:
+        logits: [B, num_actions].
+    """
+
+    logits: Array
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log softmax(logits)[a], shape [B]."""
+        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), actions[:, None], axis=-1)[:, 0]
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """argmax(logits + temperature · Gumbel noise), shape [B] int32: softmax(logits / temperature)."""
+        noise = jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+        return jnp.argmax(self.logits + temperature * noise, axis=-1).astype(jnp.int32)
+
+
+class GaussianPolicy(nn.Module):
+    """π(a | s) = N(tanh μ(s), σ²) with σ independent of the state.
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer.
+        dropout_rate: in [0, 1).
+        learn_std: whether σ is learnt, its logarithm clipped to [-5, 2]; else σ = 1.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    dropout_rate: Any = 0.0
+    learn_std: bool = True
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Gaussian:
+        """Maps observations [B, D] to a distribution over actions [B, A]."""
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
+        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=initializer)(hidden))
+        if self.learn_std:
+            log_std = self.param("log_std", nn.initializers.zeros_init(), (self.action_dim,))
+        else:
+            log_std = jnp.zeros(self.action_dim)
+        return Gaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+
+
+class DeterministicPolicy(nn.Module):
+    """a = tanh μ(s).
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer.
+        dropout_rate: in [0, 1).
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    dropout_rate: Any = 0.0
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Deterministic:
+        """Maps observations [B, D] to actions [B, A]."""
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
+        return Deterministic(jnp.tanh(nn.Dense(self.action_dim, kernel_init=initializer)(hidden)))
+
+
+class CategoricalPolicy(nn.Module):
+    """π(a | s) = softmax of logits, for discrete actions.
+
+    Attributes:
+        num_actions: number of actions.
+        hidden_dims: width of each hidden layer.
+        dropout_rate: in [0, 1).
+    """
+
+    num_actions: int
+    hidden_dims: tuple[int, ...]
+    dropout_rate: Any = 0.0
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Categorical:
+        """Maps observations [B, D] to a distribution over actions [B]."""
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
+        return Categorical(nn.Dense(self.num_actions, kernel_init=initializer)(hidden))

@@ -1,0 +1,1 @@
+"""Pure maths on arrays, one topic a file."""
