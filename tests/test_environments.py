@@ -1,0 +1,185 @@
+"""Environments by dataset name: what is observed, which tasks, how scored, and what a seed decides."""
+
+import numpy as np
+import pytest
+
+from valuelab import environments, errors
+
+
+def first_steps(environment, seed, options, actions):
+    """Observations of a reset and a few steps, with the goal where there is one."""
+    first, info = environment.reset(seed=seed, options=options)
+    rest = [environment.step(action)[0] for action in actions]
+    return np.stack([first, *rest]), info.get("goal")
+
+
+def test_ogbench_singletask_has_one_task_scored_by_success():
+    environment = environments.make("ogbench/pointmaze-medium-navigate-singletask-task3-v0")
+    assert environment.name == "pointmaze-medium-singletask-task3-v0"
+    assert (environment.tasks, environment.metric) == ({"default": None}, "success")
+    assert not environment.goal_conditioned
+    assert (environment.score(-200.0, True), environment.score(-1000.0, False)) == (1.0, 0.0)
+
+
+def test_ogbench_rewards_are_minus_one_until_the_last_step():
+    maze = environments.make("ogbench/pointmaze-medium-navigate-singletask-v0").make()
+    maze.reset(seed=0)
+    goal = maze.unwrapped.cur_goal_xy
+    maze.unwrapped.set_xy(goal + np.array([1.1, 0.0]))
+    rewards, done = [], False
+    while not done:
+        _, reward, done, _, info = maze.step(np.array([-1.0, 0.0], np.float32))
+        rewards.append((reward, info["success"]))
+    # Success is checked before the action: the step that enters the goal still costs 1, the next ends.
+    assert rewards == [(-1.0, 0.0)] * (len(rewards) - 1) + [(0.0, 1.0)]
+
+
+def test_ogbench_goal_conditioned_has_five_goals():
+    environment = environments.make("ogbench/pointmaze-medium-stitch-v0")
+    assert environment.goal_conditioned
+    assert list(environment.tasks) == ["task1", "task2", "task3", "task4", "task5"]
+    maze = environment.make()
+    goals = [maze.reset(seed=0, options=options)[1]["goal"] for options in environment.tasks.values()]
+    assert np.shape(goals) == (5, 2)
+    assert len(np.unique(np.round(goals), axis=0)) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ogbench/pointmaze-medium-navigate-v0",
+        "ogbench/pointmaze-teleport-navigate-v0",
+        "ogbench/antmaze-medium-navigate-singletask-v0",
+        "ogbench/powderworld-easy-play-v0",
+        "d4rl/antmaze-umaze-v2",
+        "d4rl/hopper-medium-v2",
+    ],
+)
+def test_an_episode_depends_on_its_seed_alone(name):
+    environment = environments.make(name)
+    one, other = environment.make(), environment.make()
+    rng = np.random.default_rng(0)
+    space = one.action_space
+    actions = [
+        rng.integers(space.n) if space.shape == () else rng.uniform(-1, 1, space.shape).astype(np.float32)
+        for _ in range(6)
+    ]
+    options = next(iter(environment.tasks.values()))
+    observed, goal = first_steps(one, 7, options, actions)
+    first_steps(other, 1, options, actions)  # another history before the same seed
+    again, same_goal = first_steps(other, 7, options, actions)
+    np.testing.assert_array_equal(observed, again)
+    np.testing.assert_array_equal(goal, same_goal)
+    assert not np.array_equal(observed, first_steps(one, 8, options, actions)[0])
+
+
+def test_numpys_global_generator_is_left_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    environments.make("ogbench/pointmaze-medium-navigate-singletask-v0").make().reset(seed=3)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "actions", "steps"),
+    [
+        ("halfcheetah-medium-v2", 17, 6, 1000),
+        ("hopper-medium-replay-v2", 11, 3, 1000),
+        ("walker2d-expert-v0", 17, 6, 1000),
+        ("ant-random-v2", 111, 8, 1000),
+        ("antmaze-umaze-diverse-v2", 29, 8, 700),
+        ("antmaze-large-play-v2", 29, 8, 1000),
+        ("pen-human-v1", 45, 24, 100),
+        ("hammer-cloned-v1", 46, 26, 200),
+        ("door-expert-v0", 39, 28, 200),
+        ("relocate-human-v0", 39, 30, 200),
+    ],
+)
+def test_d4rl_sizes(name, size, actions, steps):
+    environment = environments.make(f"d4rl/{name}").make()
+    observation, _ = environment.reset(seed=0)
+    assert observation.shape == environment.observation_space.shape == (size,)
+    assert environment.action_space.shape == (actions,)
+    limit = environment
+    while not hasattr(limit, "_max_episode_steps"):
+        limit = limit.env
+    assert limit._max_episode_steps == steps
+
+
+@pytest.mark.parametrize(
+    ("maze", "corner", "shape"),
+    [("umaze", (0, 8), (5, 5)), ("medium-play", (20, 20), (8, 8)), ("large-diverse", (32, 24), (9, 12))],
+)
+def test_antmaze_start_and_goal_are_d4rls(maze, corner, shape):
+    # Cells are 4 apart and cell (1, 1) is the origin, so cell (row, column) lies at 4 (column - 1, row - 1).
+    environment = environments.make(f"d4rl/antmaze-{maze}-v2").make()
+    starts, goals = [], []
+    for seed in range(20):
+        observation, _ = environment.reset(seed=seed)
+        starts.append(observation[:2])
+        goals.append(environment.unwrapped.cur_goal_xy)
+    assert environment.unwrapped.maze_map.shape == shape
+    assert np.max(np.abs(starts)) <= 0.1  # the reset noise of the ant alone
+    offsets = np.array(goals) - corner
+    assert offsets.min() >= 0
+    assert offsets.max() <= 1.5
+    assert offsets.std() > 0.1
+
+
+def test_antmaze_ends_at_the_goal_with_reward_one():
+    environment = environments.make("d4rl/antmaze-medium-diverse-v2").make()
+    environment.reset(seed=0)
+    environment.unwrapped.set_xy(environment.unwrapped.cur_goal_xy)
+    _, reward, terminated, _, info = environment.step(np.zeros(8, np.float32))
+    assert (reward, terminated, info["success"]) == (1.0, True, 1.0)
+
+
+def test_d4rl_scores_put_random_at_0_and_expert_at_100():
+    hopper = environments.make("d4rl/hopper-medium-v2")
+    assert hopper.metric == "normalized_score"
+    assert hopper.score(-20.272305, False) == 0
+    assert hopper.score(3234.3, False) == 100
+    # 100 (1500 + 20.272305) / (3234.3 + 20.272305) = 152027.2305 / 3254.572305
+    assert hopper.score(1500.0, False) == pytest.approx(46.71189, abs=1e-5)
+    assert environments.make("d4rl/antmaze-large-play-v2").score(1.0, True) == 100
+
+
+def test_minari_environment_and_reference_scores(tmp_path, monkeypatch):
+    import gymnasium
+    import minari
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    collector = minari.DataCollector(gymnasium.make("CartPole-v1"))
+    collector.reset(seed=0)
+    for _ in range(3):
+        collector.step(0)
+    references = {"ref_min_score": 10.0, "ref_max_score": 210.0}
+    collector.create_dataset("test/cartpole-v0", eval_env="CartPole-v1", **references)
+    environment = environments.make("minari/test/cartpole-v0")
+    assert environment.metric == "normalized_score"
+    assert environment.score(60.0, False) == 25
+    assert environment.make().reset(seed=0)[0].shape == (4,)
+    with pytest.raises(errors.InputError, match="minari download test/absent-v0"):
+        environments.make("minari/test/absent-v0")
+
+
+def test_plain_gymnasium_scores_returns():
+    environment = environments.make("gymnasium/CartPole-v1")
+    assert (environment.metric, environment.score(12.0, False)) == ("return", 12.0)
+    assert environment.make().reset(seed=0)[0].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ogbnch/cube-single-play-v0", "did you mean 'ogbench/cube-single-play-v0'"),
+        ("ogbench", "unknown environment 'ogbench'"),
+        ("ogbench/pointmaze-medum-navigate-v0", "did you mean 'pointmaze-medium-v0'"),
+        ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
+        ("d4rl/hoper-medium-v2", "unknown D4RL task 'hoper': did you mean 'hopper'"),
+        ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
+    ],
+)
+def test_unknown_names_name_the_nearest(name, message):
+    with pytest.raises(errors.InputError, match=message) as raised:
+        environments.make(name)
+    assert "\n" not in str(raised.value)
