@@ -202,9 +202,9 @@ class Estimates(NamedTuple):
         advantage: (observations [B, ...], actions) -> [B] advantages, for weighting data actions.
     """
 
-    q: Callable[[Array, Array], Array] | None = None
-    value: Callable[[Array], Array] | None = None
-    advantage: Callable[[Array, Array], Array] | None = None
+    q: Callable[[Array, Array], Array] = None  # type: ignore[assignment] # composition checks offers first
+    value: Callable[[Array], Array] = None  # type: ignore[assignment]
+    advantage: Callable[[Array, Array], Array] = None  # type: ignore[assignment]
 
 
 class Critic(NamedTuple):
@@ -261,7 +261,7 @@ class Agent(NamedTuple):
     init: Callable[[Key, Transitions], Any]
     update: Callable[[Any, Transitions], tuple[Any, Metrics]]
     act: Callable[[Any, Any, Key, Array | float], Array]
-    value: Callable[[Any, Any], Array] | None = None
+    value: Callable[[Any, Any], Array] = None  # type: ignore[assignment]
 
 
 class MakeAgent(Protocol):

@@ -26,15 +26,15 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     mean, std, low, high, reward_scale, reward_shift = normalization
 
     def observe(observations: Any) -> Any:
-        if mean is None:
+        if mean is None or std is None:
             return observations
         return jax.tree.map(lambda array: (array - mean[None]) / std[None], observations)
 
     def encode(actions: Array) -> Array:
-        return actions if low is None else 2 * (actions - low[None]) / (high - low)[None] - 1
+        return actions if low is None or high is None else 2 * (actions - low[None]) / (high - low)[None] - 1
 
     def decode(actions: Array) -> Array:
-        return actions if low is None else low[None] + (actions + 1) / 2 * (high - low)[None]
+        return actions if low is None or high is None else low[None] + (actions + 1) / 2 * (high - low)[None]
 
     def normalize(batch: Transitions) -> Transitions:
         return Transitions(
@@ -59,4 +59,4 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     def value(state: Any, observations: Any) -> Array:
         return agent.value(state, observe(observations))
 
-    return Agent(init, update, act, value if agent.value else None)
+    return Agent(init, update, act, value)

@@ -1,0 +1,137 @@
+"""Checkpoints that are whole or absent: written atomically, verified when read, newest good one first."""
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from valuelab.errors import InputError
+from valuelab.types import Array
+
+
+class CheckpointError(InputError):
+    """A checkpoint could not be written; the one before is untouched."""
+
+
+@jax.jit
+def _digests(tree: Any) -> Array:
+    """One number a leaf that changes with any change of one of its words: Σ_i (2 i + 1) · bits_i mod 2³².
+
+    Integer sums come out the same however the leaf is sharded.
+    """
+
+    def digest(leaf: Array) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        words = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}.get(leaf.dtype.itemsize, jnp.uint32)
+        is_bits = leaf.dtype in (jnp.bool_, jnp.uint32)
+        bits = leaf if is_bits else jax.lax.bitcast_convert_type(leaf, words)
+        bits = bits.astype(jnp.uint32).reshape(-1)
+        return jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)
+
+    return jnp.stack([digest(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: where they lie, one folder a step.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, metadata: Mapping[str, Any], keep: int = 3):
+        """Opens the folder, making it where there is none.
+
+        Args:
+            folder: where the checkpoints lie.
+            metadata: JSON-safe facts saved with each (config, versions).
+            keep: how many of the newest to keep.
+        """
+        self.folder = pathlib.Path(folder).absolute()
+        self._metadata = dict(metadata)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Writes the whole state; returns when it is on disk.
+
+        Raises:
+            CheckpointError: when it cannot be written (disk full, no permission).
+        """
+        metadata = self._metadata | {"digests": np.asarray(_digests(state)).tolist()}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata))
+        previous = self.latest_step()
+        try:
+            self._manager.save(step, args=args, force=True)
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            kept = "there is none before" if previous is None else f"the one of step {previous} stays good"
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"cannot save the checkpoint of step {step} under {self.folder}; {kept}. "
+                f"Free some disk and run the same command again. Reason: {reason}"
+            ) from error
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """Reads the newest good checkpoint; damaged newer ones are set aside, with a warning.
+
+        Args:
+            like: a pytree of arrays or ShapeDtypeStructs with the shapes, dtypes and shardings wanted.
+
+        Returns:
+            (step, state), or None where there is no checkpoint.
+
+        Raises:
+            InputError: when there are checkpoints and none is good.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                args = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
+                )
+                restored = self._manager.restore(step, args=args)
+                if np.asarray(_digests(restored.state)).tolist() != restored.metadata["digests"]:
+                    raise ValueError("its contents do not match its digests")
+            except Exception as error:  # a damaged file can fail in any way
+                reason = " ".join(str(error).split())[:200]
+                logging.warning(
+                    "checkpoint of step %d under %s is damaged, going back to the one before. Reason: %s",
+                    step,
+                    self.folder,
+                    reason,
+                )
+                continue
+            self._set_aside([damaged for damaged in steps if damaged > step])
+            return step, restored.state
+        if steps:
+            raise InputError(
+                f"no checkpoint under {self.folder} can be read (steps {sorted(steps)}): "
+                "remove the folder to start over"
+            )
+        return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps:
+            if jax.process_index() == 0:
+                target = self.folder.parent / f"{self.folder.name}-damaged" / str(step)
+                shutil.rmtree(target, ignore_errors=True)
+                target.parent.mkdir(exist_ok=True)
+                shutil.move(self.folder / str(step), target)
+        if steps:
+            self._manager.reload()
+
+    def close(self) -> None:
+        """Frees what the manager holds."""
+        self._manager.close()

@@ -1,0 +1,115 @@
+"""Where log rows go: metrics.jsonl always, TensorBoard and Weights & Biases where asked for."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from valuelab.errors import require
+
+Row = dict[str, Any]
+
+
+def replace_file(path: pathlib.Path, text: str) -> None:
+    """Writes a text file so that it is, whenever the program dies, either the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """The rows of a metrics.jsonl; a last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")  # what follows the last line end is empty or cut off
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class MetricsFile:
+    """metrics.jsonl: a JSON object a line, one for each event and member."""
+
+    def __init__(self, path: pathlib.Path):
+        """Appends to the file at `path`."""
+        self.path = path
+
+    def rewind(self, step: int) -> None:
+        """Drops rows after a step: a run that goes on from a checkpoint writes them again."""
+        kept = [row for row in read_rows(self.path) if row["step"] <= step]
+        replace_file(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def write(self, rows: list[Row]) -> None:
+        """Appends rows."""
+        with self.path.open("a") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def close(self) -> None:
+        """Nothing to free: the file is open only while it is written."""
+
+
+def _member_name(row: Row, fields: tuple[str, ...]) -> str:
+    return ",".join(f"{field}={row[field]:g}" for field in fields if field in row)
+
+
+class TensorBoard:
+    """TensorBoard event files, one folder a member."""
+
+    def __init__(self, folder: pathlib.Path, member_fields: tuple[str, ...]):
+        """Writes under `folder`; `member_fields` are the row fields that tell members apart."""
+        self._folder = folder
+        self._fields = member_fields
+        self._summary_writer = require("tensorboardX", "logging").SummaryWriter
+        self._writers: dict[str, Any] = {}
+
+    def rewind(self, step: int) -> None:
+        """Nothing to drop: TensorBoard lets later events replace earlier ones of the same step."""
+
+    def write(self, rows: list[Row]) -> None:
+        """Adds the scalars of the rows."""
+        for row in rows:
+            name = _member_name(row, self._fields)
+            if name not in self._writers:
+                self._writers[name] = self._summary_writer(str(self._folder / name))
+            for key, value in row.items():
+                if key not in ("step", *self._fields):
+                    self._writers[name].add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+class WeightsAndBiases:
+    """A run on Weights & Biases (or offline, with WANDB_MODE=offline), members as prefixes."""
+
+    def __init__(
+        self, project: str, folder: pathlib.Path, config: Mapping[str, Any], member_fields: tuple[str, ...]
+    ):
+        """Starts, or goes on with, the run that this folder has named."""
+        self._fields = member_fields
+        run_id = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+        self._run = require("wandb", "logging").init(
+            project=project, dir=str(folder), config=dict(config), id=run_id, resume="allow"
+        )
+
+    def rewind(self, step: int) -> None:
+        """Nothing to drop: rows carry their own step."""
+
+    def write(self, rows: list[Row]) -> None:
+        """Logs the rows of one event together."""
+        values: Row = {"step": rows[0]["step"]}
+        for row in rows:
+            name = _member_name(row, self._fields)
+            for key, value in row.items():
+                if key not in ("step", *self._fields):
+                    values[f"{name}/{key}" if name else key] = value
+        self._run.log(values)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()

@@ -1,0 +1,347 @@
+"""The training loop, one for every agent.
+
+All members of a population (seeds crossed with hyperparameters) train in one program: batches are drawn
+and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. The
+host only hears of it at events: log rows, evaluations, checkpoints.
+
+Random streams are separate and named: a member's parameters and updates, its batches and its evaluations
+draw from different keys, and batch t depends on nothing but the member's seed and t. So evaluating or
+saving more often changes nothing, and a run that was interrupted goes on to the same bits.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+
+from valuelab.errors import InputError
+from valuelab.training import mesh as meshes
+from valuelab.training.checkpoints import Checkpoints
+from valuelab.training.progress import Progress
+from valuelab.types import Agent, Array, Key, Sampler
+
+Row = dict[str, Any]
+Build = Callable[[Mapping[str, Array]], Agent]
+Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
+STREAMS = ("agent", "data")
+NEVER = np.iinfo(np.int32).max
+
+
+class NonFiniteError(InputError):
+    """A metric or a parameter became NaN or infinite."""
+
+
+class Interrupted(Exception):
+    """Training was stopped from outside (Ctrl-C, SIGTERM), at an update after which all was saved."""
+
+
+class Throughput(NamedTuple):
+    """Where the time went.
+
+    Attributes:
+        updates_per_second: of all members together, without compilation and evaluation.
+        compile_seconds: tracing and compiling the training program.
+        train_seconds: updates.
+        eval_seconds: evaluations.
+    """
+
+    updates_per_second: float
+    compile_seconds: float
+    train_seconds: float
+    eval_seconds: float
+
+
+class Run(NamedTuple):
+    """What training leaves.
+
+    Attributes:
+        states: the agents' states, members as leading axis, whole on this host.
+        rows: the log: a dict an event and member, with "step" and (where there are several) "seed".
+        throughput: where the time went.
+    """
+
+    states: Any
+    rows: list[Row]
+    throughput: Throughput
+
+    def member(self, index: int) -> Any:
+        """The state of one member, as `Agent.act` takes it."""
+        return jax.tree.map(lambda leaf: leaf[index], self.states)
+
+
+class Program(NamedTuple):
+    """The compiled functions of a run.
+
+    Attributes:
+        init: (hyperparameters, keys, arrays) -> states.
+        advance: (states, hyperparameters, keys, arrays, start, stop) -> (states, Report); donates states.
+    """
+
+    init: Any
+    advance: Any
+
+
+class Report(NamedTuple):
+    """What comes back from a chunk of updates.
+
+    Attributes:
+        means: metric name to [M] means over the chunk's updates.
+        first_nonfinite: metric name to [M] the first update that made it NaN or infinite, NEVER if none.
+        finite_state: [M], whether all floating leaves of the state are finite at the end.
+    """
+
+    means: dict[str, Array]
+    first_nonfinite: dict[str, Array]
+    finite_state: Array
+
+
+def _stream(key: Key, name: str) -> Key:
+    return jax.random.fold_in(key, STREAMS.index(name))
+
+
+def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
+    """Builds the two jitted functions of a run.
+
+    Args:
+        build: hyperparameters of one member (traced scalars) -> its agent.
+        sampler: draws batches from arrays that lie on the devices.
+        mesh: (seed, data).
+
+    Returns:
+        The program.
+    """
+
+    def init_member(hyperparameters: Mapping[str, Array], key: Key, arrays: Any) -> Any:
+        batch = sampler.sample(arrays, _stream(key, "data"))
+        example = jax.tree.map(lambda leaf: leaf[:1], batch)
+        return build(hyperparameters).init(_stream(key, "agent"), example)
+
+    def update_member(state: Any, hyperparameters: Mapping[str, Array], key: Key, arrays: Any, step: Array):
+        batch = sampler.sample(arrays, jax.random.fold_in(_stream(key, "data"), step))
+        batch = jax.lax.with_sharding_constraint(
+            batch, jax.sharding.NamedSharding(mesh, PartitionSpec(meshes.DATA))
+        )
+        return build(hyperparameters).update(state, batch)
+
+    def is_finite(state: Any) -> Array:
+        floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+
+    def advance(states, hyperparameters, keys, arrays, start, stop):
+        update = jax.vmap(update_member, in_axes=(0, 0, 0, None, None), spmd_axis_name=meshes.SEED)
+        names = list(jax.eval_shape(update, states, hyperparameters, keys, arrays, start)[1])
+        shape = (len(names), len(keys))
+
+        def body(step, carry):
+            states, sums, first_nonfinite = carry
+            states, metrics = update(states, hyperparameters, keys, arrays, step)
+            metrics = jnp.stack([metrics[name] for name in names])
+            bad = ~jnp.isfinite(metrics) & (first_nonfinite == NEVER)
+            return states, sums + metrics, jnp.where(bad, step + 1, first_nonfinite)
+
+        carry = (states, jnp.zeros(shape), jnp.full(shape, NEVER))
+        states, sums, first_nonfinite = jax.lax.fori_loop(start, stop, body, carry)
+        means = sums / (stop - start)
+        report = Report(
+            dict(zip(names, means, strict=True)),
+            dict(zip(names, first_nonfinite, strict=True)),
+            jax.vmap(is_finite)(states),
+        )
+        return states, report
+
+    by_member, replicated = meshes.by_member(mesh), meshes.replicated(mesh)
+    init = jax.vmap(init_member, in_axes=(0, 0, None), spmd_axis_name=meshes.SEED)
+    return Program(
+        jax.jit(init, out_shardings=by_member),
+        jax.jit(advance, donate_argnums=0, out_shardings=(by_member, replicated)),
+    )
+
+
+def train(
+    agent: Agent | Build,
+    sampler: Sampler,
+    *,
+    steps: int,
+    seeds: Sequence[int] = (0,),
+    hyperparameters: Mapping[str, np.ndarray] | None = None,
+    mesh: Mesh | None = None,
+    log_every: int = 1000,
+    eval_every: int = 0,
+    checkpoint_every: int = 0,
+    evaluate: Evaluate | None = None,
+    write: Callable[[list[Row]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    on_resume: Callable[[int], None] | None = None,
+    show_progress: bool = True,
+) -> Run:
+    """Trains a population of agents.
+
+    Args:
+        agent: an agent, or a function that builds one from the hyperparameters of a member.
+        sampler: the data and how batches are drawn from it.
+        steps: number of updates, positive.
+        seeds: [M], a seed for each member.
+        hyperparameters: name to [M] values, given to `agent` where it is a function.
+        mesh: devices; None takes all of them.
+        log_every: updates between log rows.
+        eval_every: updates between evaluations; 0 evaluates at the end alone.
+        checkpoint_every: updates between checkpoints; 0 saves at the end alone.
+        evaluate: (states [M, ...], step) -> name to [M] scores; called on the first host alone.
+        write: takes the log rows of each event.
+        checkpoints: where states are saved, and found when the run was interrupted.
+        on_resume: called with the step from which the run goes on, before it does.
+        show_progress: whether to show a progress bar.
+
+    Returns:
+        The final states, the log and the throughput.
+
+    Raises:
+        InputError: for steps or intervals that are not positive, or a mesh that does not fit.
+        NonFiniteError: when a metric or a parameter is NaN or infinite; nothing of it is saved.
+        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+    """
+    if steps < 1:
+        raise InputError(f"steps is {steps}; it must be positive")
+    intervals = (log_every, eval_every, checkpoint_every)
+    if log_every < 1 or min(intervals) < 0:
+        raise InputError(
+            f"log_every {log_every}, eval_every {eval_every} and checkpoint_every {checkpoint_every} "
+            "must be positive (0 for the last two: only at the end)"
+        )
+    swept = {name: np.asarray(values, np.float32) for name, values in (hyperparameters or {}).items()}
+    members: list[Row] = [{}]
+    if len(seeds) > 1:
+        members = [
+            {"seed": seed} | {name: float(values[index]) for name, values in swept.items()}
+            for index, seed in enumerate(seeds)
+        ]
+    mesh = mesh or meshes.make_mesh(len(seeds), sampler.batch_size)
+    build: Build = (lambda _: agent) if isinstance(agent, Agent) else agent
+    program = make_program(build, sampler, mesh)
+
+    arrays = meshes.place_rows(sampler.arrays, mesh)
+    fixed = meshes.place_members(swept, mesh)
+    keys = jax.jit(jax.vmap(jax.random.key), out_shardings=meshes.by_member(mesh))(
+        meshes.place_members(np.asarray(seeds, np.uint32), mesh)
+    )
+
+    started = time.perf_counter()
+    states = program.init(fixed, keys, arrays)
+    advance = program.advance.lower(states, fixed, keys, arrays, np.int32(0), np.int32(steps)).compile()
+    compile_seconds = time.perf_counter() - started
+
+    step = 0
+    if checkpoints and (found := checkpoints.restore(states)):
+        step, states = found
+        logging.info("going on from the checkpoint of step %d under %s", step, checkpoints.folder)
+    if on_resume:
+        on_resume(step)
+
+    rows: list[Row] = []
+    first_step, train_seconds, eval_seconds = step, 0.0, 0.0
+    with _stop_requests() as stop_requested, Progress(steps, step, show_progress) as progress:
+        while step < steps:
+            stop = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
+            started = time.perf_counter()
+            states, report = advance(states, fixed, keys, arrays, np.int32(step), np.int32(stop))
+            report = jax.tree.map(np.asarray, report)
+            seconds = time.perf_counter() - started
+            train_seconds += seconds
+            updates_per_second = (stop - step) * len(seeds) / seconds
+            step = stop
+            _check_finite(report, members, step, checkpoints)
+
+            metrics = dict(report.means)
+            if evaluate and (step == steps or (eval_every and step % eval_every == 0)):
+                started = time.perf_counter()
+                local_states = meshes.fetch(states, mesh)
+                if jax.process_index() == 0:
+                    scores = evaluate(local_states, step)
+                    metrics |= {f"eval/{name}": values for name, values in scores.items()}
+                eval_seconds += time.perf_counter() - started
+            event = [
+                {"step": step, **member, "updates_per_second": updates_per_second}
+                | {name: float(values[index]) for name, values in metrics.items()}
+                for index, member in enumerate(members)
+            ]
+            rows += event
+            if write:
+                write(event)
+            progress.update(step, updates_per_second, metrics)
+
+            # After the evaluation, so that a run killed in between evaluates again.
+            interrupted = stop_requested() and step < steps
+            due = step == steps or (checkpoint_every and step % checkpoint_every == 0)
+            if checkpoints and (due or interrupted):
+                checkpoints.save(step, states)
+            if interrupted:
+                raise Interrupted(f"stopped after update {step} of {steps}")
+    updates = (steps - first_step) * len(seeds)
+    throughput = Throughput(
+        updates / train_seconds if updates else 0.0, compile_seconds, train_seconds, eval_seconds
+    )
+    return Run(meshes.fetch(states, mesh), rows, throughput)
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _check_finite(report: Report, members: Sequence[Row], step: int, checkpoints: Checkpoints | None) -> None:
+    """Raises NonFiniteError naming the first bad update, what was bad in it, and where to go back to."""
+    first_bad = {name: int(steps.min()) for name, steps in report.first_nonfinite.items()}
+    name = min(first_bad, key=first_bad.__getitem__)
+    if first_bad[name] != NEVER:
+        index = int(report.first_nonfinite[name].argmin())
+        what = f"{name} is not finite at update {first_bad[name]}"
+    elif not report.finite_state.all():
+        index = int(report.finite_state.argmin())
+        what = f"the state is not finite after update {step}"
+    else:
+        return
+    member = ", ".join(f"{key} {value}" for key, value in members[index].items())
+    last = checkpoints.latest_step() if checkpoints else None
+    kept = f"; the last good checkpoint is of step {last}" if last is not None else ""
+    raise NonFiniteError(
+        f"{what}{f' ({member})' if member else ''}{kept}: lower the learning rate, or look at the data"
+    )
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a request, asked for by the function that is yielded.
+
+    On several hosts a request to one is a request to all. A second Ctrl-C stops at once. Outside the main
+    thread, where Python takes no signals, there are no requests.
+    """
+    requested = threading.Event()
+
+    def request(signal_number, frame):
+        del frame
+        if requested.is_set() and signal_number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    def is_requested() -> bool:
+        if jax.process_count() == 1:
+            return requested.is_set()
+        return bool(np.any(multihost_utils.process_allgather(np.array(requested.is_set()))))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield is_requested
+        return
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield is_requested
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
