@@ -1,0 +1,274 @@
+"""Settings: typed overrides, JSON, comparison, sweeps, and what is said when they cannot be used."""
+
+import dataclasses
+import json
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab import configuration
+from valuelab.configuration import RunConfig
+from valuelab.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How parameters move.
+
+    Attributes:
+        learning_rate: of Adam.
+    """
+
+    learning_rate: float = 3e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What several agents share.
+
+    Attributes:
+        discount: γ in [0, 1).
+    """
+
+    discount: float = 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Base):
+    """An agent with a field of every type.
+
+    Attributes:
+        expectile: τ in (0, 1); a long
+            explanation.
+        layers: number of layers.
+        layer_norm: whether to normalise.
+        extraction: how the policy is found.
+        hidden_dims: width of each layer.
+        weight_max: bound, if any.
+        optimizer: a nested config.
+
+    Raises:
+        InputError: out of range.
+    """
+
+    expectile: float = 0.7
+    layers: int = 2
+    layer_norm: bool = False
+    extraction: Literal["awr", "ddpg_bc"] = "awr"
+    hidden_dims: tuple[int, ...] = (256, 256)
+    weight_max: float | None = 100.0
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+    def __post_init__(self):
+        configuration.check_ranges(
+            self, expectile="(0, 1)", discount="[0, 1)", hidden_dims="[1, inf)", weight_max="(0, inf)"
+        )
+
+
+RUN = RunConfig(agent=Config(), agent_name="test")
+
+
+def test_fields_have_dotted_names_and_the_help_of_their_docstrings():
+    known = configuration.fields(RUN)
+    assert known["agent.expectile"].help == "τ in (0, 1); a long explanation."
+    assert known["agent.discount"].help == "γ in [0, 1)."
+    assert known["agent.optimizer.learning_rate"].value == 3e-4
+    assert known["agent.weight_max"].expected == "a number, or none"
+    assert known["agent.extraction"].expected == "one of awr, ddpg_bc"
+    assert "agent" not in known
+    assert [name for name, field in known.items() if not field.help] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("steps", "1_000", 1000),
+        ("agent.expectile", "0.9", 0.9),
+        ("agent.expectile", "5e-1", 0.5),
+        ("agent.layer_norm", "True", True),
+        ("agent.layer_norm", "false", False),
+        ("agent.extraction", "ddpg_bc", "ddpg_bc"),
+        ("agent.hidden_dims", "128,64", (128, 64)),
+        ("agent.hidden_dims", "(128, 64)", (128, 64)),
+        ("agent.hidden_dims", "128", (128,)),
+        ("agent.hidden_dims", "()", ()),
+        ("agent.weight_max", "none", None),
+        ("agent.weight_max", "3", 3.0),
+        ("agent.optimizer.learning_rate", "0.1", 0.1),
+        ("dataset", "ogbench/x", "ogbench/x"),
+        ("sweep", "agent.expectile=0.7,0.9", ("agent.expectile=0.7,0.9",)),
+    ],
+)
+def test_text_and_the_value_itself_give_the_same_config(name, text, value):
+    config = configuration.override(RUN, {name: text})
+    read = configuration.fields(config)[name].value
+    assert read == value
+    assert type(read) is type(value)
+    assert configuration.override(RUN, {name: value}) == config
+
+
+def test_overriding_leaves_the_original_and_the_other_fields_alone():
+    new = configuration.override(
+        RUN, {"agent.expectile": 0.9, "agent.optimizer.learning_rate": 1, "steps": 5}
+    )
+    assert new == dataclasses.replace(
+        RUN, agent=Config(expectile=0.9, optimizer=Optimizer(learning_rate=1.0)), steps=5
+    )
+    assert RUN.agent.expectile == 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("agent.expectle", 0.9, r"unknown field 'agent.expectle': did you mean 'agent.expectile'\?"),
+        ("stpes", 3, r"unknown field 'stpes': did you mean 'steps'\?"),
+        ("agent", "iql", "unknown field 'agent'"),
+        ("agent.expectile.more", 1, "unknown field 'agent.expectile.more'"),
+        ("agent.optimizer.rate", 1, r"did you mean 'agent.optimizer.learning_rate'\?"),
+        ("agent.expectile", "high", "agent.expectile is 'high'; it must be a number"),
+        ("agent.expectile", "nan", "agent.expectile is 'nan'; it must be a number"),
+        ("agent.expectile", True, "agent.expectile is True; it must be a number"),
+        ("agent.layers", "2.5", "agent.layers is '2.5'; it must be a whole number"),
+        ("agent.layers", 2.0, "agent.layers is 2.0; it must be a whole number"),
+        ("agent.layers", None, "agent.layers is None; it must be a whole number"),
+        ("agent.layer_norm", "yes", "agent.layer_norm is 'yes'; it must be true or false"),
+        ("agent.layer_norm", 1, "agent.layer_norm is 1; it must be true or false"),
+        ("agent.extraction", "awrr", r"unknown value of agent.extraction 'awrr': did you mean 'awr'\?"),
+        ("agent.hidden_dims", "8,x", "agent.hidden_dims is '8,x'; it must be a list, each a whole number"),
+        ("agent.hidden_dims", 128, "agent.hidden_dims is 128; it must be a list, each a whole number"),
+        ("agent.weight_max", "all", "agent.weight_max is 'all'; it must be a number, or none"),
+        ("dataset", 3, "dataset is 3; it must be text"),
+        ("agent.expectile", 1.0, r"agent.expectile is 1.0; it must lie in \(0, 1\)"),
+        ("agent.hidden_dims", "64,0", r"agent.hidden_dims is \(64, 0\); it must lie in \[1, inf\)"),
+        ("agent.weight_max", 0, r"agent.weight_max is 0.0; it must lie in \(0, inf\)"),
+        ("steps", 0, r"steps is 0; it must lie in \[1, inf\)"),
+        ("batch_size", "-1", r"batch_size is -1; it must lie in \[1, inf\)"),
+        ("num_seeds", 0, r"num_seeds is 0; it must lie in \[1, inf\)"),
+        ("eval_episodes", 0, r"eval_episodes is 0; it must lie in \[1, inf\)"),
+        ("log_every", 0, r"log_every is 0; it must lie in \[1, inf\)"),
+        ("seed", -1, r"seed is -1; it must lie in \[0, 2147483647\]"),
+        ("mesh", "8", r"mesh is \(8,\); it must be two numbers of devices"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(name, value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        configuration.override(RUN, {name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_ranges_are_open_or_closed_as_written_and_nan_lies_in_none():
+    config = Optimizer(0.5)
+    for interval in ("[0.5, 1]", "(0, 0.5]", "(0.4, inf)"):
+        configuration.check_ranges(config, learning_rate=interval)
+    for interval in ("(0.5, 1]", "[0, 0.5)"):
+        with pytest.raises(InputError, match=r"learning_rate is 0\.5"):
+            configuration.check_ranges(config, learning_rate=interval)
+    with pytest.raises(InputError, match="learning_rate is nan"):
+        configuration.check_ranges(Optimizer(math.nan), learning_rate="[0, inf)")
+
+
+def test_a_type_that_no_text_can_give_is_refused_by_name():
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        sizes: dict | None = None
+
+    with pytest.raises(InputError, match=r"agent.sizes has type .*dict.*; choose int, float"):
+        configuration.fields(RunConfig(agent=Odd()))
+
+
+def test_json_gives_the_config_back():
+    values = {"agent.hidden_dims": (8,), "agent.weight_max": None, "agent.expectile": 0.1 + 0.2}
+    config = configuration.override(RUN, values | {"mesh": (2, 4), "sweep": ["agent.expectile=0.1,0.2"]})
+    saved = json.loads(json.dumps(configuration.to_json(config)))
+    assert saved["agent"]["hidden_dims"] == [8]
+    restored = configuration.from_json(RUN, saved)
+    assert dataclasses.asdict(restored) == dataclasses.asdict(config)
+    assert configuration.difference(saved, config) == []
+
+
+def test_difference_lists_what_changes_the_result_and_nothing_else():
+    saved = configuration.to_json(RUN)
+    elsewhere = {"workdir": "b", "data_dir": "c", "mesh": "2,4", "log_every": 7, "eval_every": 8}
+    elsewhere |= {"checkpoint_every": 9, "tensorboard": True, "wandb_project": "p", "video": True}
+    new = configuration.override(RUN, elsewhere | {"agent.hidden_dims": "8", "steps": 3})
+    assert configuration.difference(saved, new) == [
+        ("agent.hidden_dims", [256, 256], [8]),
+        ("steps", 1_000_000, 3),
+    ]
+    del saved["seed"]
+    saved["agent"]["removed"] = 1
+    assert configuration.difference(saved, RUN) == [("seed", None, 0), ("agent.removed", 1, None)]
+
+
+def test_without_a_sweep_a_population_is_its_seeds():
+    population = configuration.population(dataclasses.replace(RUN, seed=3, num_seeds=2))
+    assert population.size == 2
+    assert population.hyperparameters == {}
+    assert population.seeds.dtype == np.uint32
+    assert [population.label(member) for member in range(2)] == ["seed=3", "seed=4"]
+
+
+def test_sweeps_are_crossed_with_each_other_and_with_seeds_in_a_fixed_order():
+    sweep = ("agent.expectile=0.7,0.9", "agent.optimizer.learning_rate=1e-3,0.01,1")
+    population = configuration.population(dataclasses.replace(RUN, sweep=sweep, num_seeds=2))
+    # 2 expectiles x 3 rates x 2 seeds, the last varying fastest.
+    np.testing.assert_array_equal(population.seeds, [0, 1] * 6)
+    np.testing.assert_array_equal(
+        population.hyperparameters["agent.expectile"], np.float32([0.7] * 6 + [0.9] * 6)
+    )
+    np.testing.assert_array_equal(
+        population.hyperparameters["agent.optimizer.learning_rate"],
+        np.float32([0.001, 0.001, 0.01, 0.01, 1, 1] * 2),
+    )
+    assert population.settings(8) == {
+        "agent.expectile": 0.9,
+        "agent.optimizer.learning_rate": 0.01,
+        "seed": 0,
+    }
+    assert population.label(11) == "agent.expectile=0.9 agent.optimizer.learning_rate=1.0 seed=1"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        (
+            ["agent.expectile"],
+            "sweep 'agent.expectile' cannot be read; write --sweep=agent.FIELD=VALUE,VALUE",
+        ),
+        (["agent.expectile="], "agent.expectile is ''; it must be a number"),
+        (["agent.expectile=0.7,,0.9"], "agent.expectile is ''; it must be a number"),
+        (["agent.expectile=0.7;0.9"], "agent.expectile is '0.7;0.9'; it must be a number"),
+        (["agent.expectile=0.7,1.2"], r"agent.expectile is 1.2; it must lie in \(0, 1\)"),
+        (["agent.expectle=0.7"], r"unknown swept field 'agent.expectle': did you mean 'agent.expectile'\?"),
+        (["expectile=0.7"], r"unknown swept field 'expectile': did you mean 'agent.expectile'\?"),
+        (["agent.expectile=0.7", "agent.expectile=0.8"], "sweep of agent.expectile is given twice"),
+        (["agent.hidden_dims=8,16"], "sweep of agent.hidden_dims: .* can be swept: .*agent.expectile"),
+        (["agent.layers=2,3"], "sweep of agent.layers"),
+        (["agent.layer_norm=true,false"], "sweep of agent.layer_norm"),
+        (["agent.extraction=awr,ddpg_bc"], "sweep of agent.extraction"),
+        (["agent.weight_max=1,none"], "sweep of agent.weight_max"),
+        (["seed=0,1"], "sweep of seed"),
+    ],
+)
+def test_sweeps_that_cannot_be_used_are_one_line(sweep, message):
+    with pytest.raises(InputError, match=message) as caught:
+        configuration.population(configuration.override(RUN, {"sweep": sweep}))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_settings_of_members_may_be_traced():
+    config = dataclasses.replace(RUN, sweep=("agent.expectile=0.25,0.5", "agent.optimizer.learning_rate=2,4"))
+
+    @jax.jit
+    @jax.vmap
+    def products(hyperparameters):
+        agent = configuration.replace(config, hyperparameters).agent
+        return jnp.asarray(agent.expectile * agent.optimizer.learning_rate)
+
+    np.testing.assert_array_equal(
+        products(configuration.population(config).hyperparameters), [0.5, 1.0, 1.0, 2.0]
+    )
