@@ -1,0 +1,59 @@
+"""What a collected dataset is made from: a recipe, and the randomness of one episode."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Step = dict[str, Any]
+"""One row of a dataset: what was seen and done at one step, by the published key."""
+Player = Callable[[np.random.Generator, int, int], list[Step]]
+"""(rng, environment seed, length) -> the `length` steps of one episode; owns its environment."""
+
+SPLITS = ("train", "val")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one of OGBench's datasets is made.
+
+    Attributes:
+        episodes: number of training episodes in the published set; a tenth as many validate.
+        episode_length: steps of every episode. The last one only holds the final observation, hence
+            the published 201, 1001 or 2001.
+        dtypes: published keys, in their order, to dtypes.
+        make_player: () -> a Player with an environment of its own.
+    """
+
+    episodes: int
+    episode_length: int
+    dtypes: Mapping[str, type]
+    make_player: Callable[[], Player]
+
+
+def play_episode(
+    recipe: Recipe, player: Player, seed: int, split: str, episode: int
+) -> dict[str, np.ndarray]:
+    """Plays one episode, a pure function of (seed, split, episode) whatever was played before.
+
+    Args:
+        recipe: what the dataset is made from.
+        player: made by the recipe; may have played other episodes.
+        seed: the collection's seed, at least 0.
+        split: "train" or "val".
+        episode: number of the episode in its split.
+
+    Returns:
+        The published keys to arrays of `recipe.episode_length` rows.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), episode))
+    behaviour, environment, shared = sequence.spawn(3)
+    # OGBench's mazes, plan oracles and powder draw from numpy's global state and offer no other way in.
+    # This runs in processes of the collector's own, so nobody else's numbers change.
+    np.random.seed(shared.generate_state(8))  # noqa: NPY002
+    environment_seed = int(environment.generate_state(1)[0])
+    steps = player(np.random.default_rng(behaviour), environment_seed, recipe.episode_length)
+    for index, step in enumerate(steps):
+        step["terminals"] = index == len(steps) - 1
+    return {key: np.array([step[key] for step in steps], dtype) for key, dtype in recipe.dtypes.items()}
