@@ -15,7 +15,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -177,7 +177,7 @@ def fields(config: Any, path: str = "") -> dict[str, Field]:
     return found
 
 
-def unknown_field(kind: str, name: str, names: Iterable[str]) -> InputError:
+def unknown_field(kind: str, name: str, names: Collection[str]) -> InputError:
     """The error for an unknown dotted name; what it offers are the names of the same part, if any."""
     part = name.rpartition(".")[0]
     return errors.unknown(kind, name, [known for known in names if known.rpartition(".")[0] == part] or names)
@@ -241,7 +241,7 @@ def _expected(name: str, annotation: Any) -> str:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Literal:
         words = f"one of {', '.join(map(str, arguments))}"
-    elif typing.get_origin(annotation) is tuple and arguments[0] in _SCALARS and arguments[1:] == (...,):
+    elif typing.get_origin(annotation) is tuple and arguments[1:] == (...,) and arguments[0] in _SCALARS:
         words = f"a list, each {_SCALARS[arguments[0]][0]}"
     elif annotation in _SCALARS:
         words = _SCALARS[annotation][0]
@@ -251,6 +251,12 @@ def _expected(name: str, annotation: Any) -> str:
             "choose int, float, bool, str, Literal[...], tuple[..., ...], or one of these or None"
         )
     return f"{words}, or none" if optional else words
+
+
+def _elements(text: str, annotation: Any) -> list[str]:
+    """The elements of a list written as "8,16" or "(8, 16)"; text may hold commas, and is one element."""
+    inner = text.strip("()[]").rstrip(",")
+    return [text] if annotation is str else inner.split(",") if inner else []
 
 
 def _convert(name: str, field: Field, value: Any) -> Any:
@@ -267,10 +273,7 @@ def _convert(name: str, field: Field, value: Any) -> Any:
     try:
         if annotation in _SCALARS:
             return _SCALARS[annotation][1](value)
-        elements = value
-        if isinstance(value, str):
-            numbers = [part for part in value.strip("()[]").split(",") if part.strip()]
-            elements = [value] if arguments[0] is str else numbers  # text may hold commas
+        elements = _elements(value, arguments[0]) if isinstance(value, str) else value
         return tuple(_SCALARS[arguments[0]][1](element) for element in elements)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{name} is {value!r}; it must be {field.expected}") from error

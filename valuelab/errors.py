@@ -32,7 +32,7 @@ def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
     choices = sorted(choices)
     close = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(choices)}.")
+    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(choices) or 'none'}.")
 
 
 def require(module: str, extra: str) -> ModuleType:

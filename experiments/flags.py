@@ -1,0 +1,200 @@
+"""From the command line to the settings of a run.
+
+The agent file named by `--agent` is loaded first, so that each hyperparameter is a flag of its own, with
+its default and its help. A setting is, in this order: the default of its field, what the preset says, what
+its flag says.
+
+An agent file is a Python module that defines `Config` (a frozen dataclass with a default for each field),
+`make_agent(config, spec)`, and, if it likes, `PRESETS`: names to sets of flag values, such as
+{"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from absl import app, flags
+
+from valuelab import configuration, errors
+from valuelab.configuration import RunConfig
+from valuelab.data.sampling import GoalRelabelling
+from valuelab.errors import InputError
+from valuelab.types import MakeAgent
+
+Parsed = TypeVar("Parsed")
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+_GIVEN_BY_AGENT = ("agent_name", "agent_source")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """How the data are prepared.
+
+    Attributes:
+        normalize_observations: shift and scale observations to mean 0 and standard deviation 1.
+        rewards: rule by which rewards are normalised.
+        compact: keep each observation once, which halves the memory of the dataset.
+        goals: how goal-conditioned data are relabelled.
+    """
+
+    normalize_observations: bool = False
+    rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
+    compact: bool = False
+    goals: GoalRelabelling = dataclasses.field(default_factory=GoalRelabelling)
+
+
+def load_agent(source: str) -> tuple[RunConfig, MakeAgent]:
+    """Reads an agent file.
+
+    Args:
+        source: FILE.py or FILE.py:PRESET; a bare name stands for a file of experiments/configs.
+
+    Returns:
+        The settings of a run with the defaults, or with the preset; and what makes the agent.
+
+    Raises:
+        InputError: when the file is missing or cannot be used, or has no such preset.
+    """
+    name, _, preset = source.partition(":")
+    path = pathlib.Path(name) if name.endswith(".py") else CONFIGS / f"{name}.py"
+    if not path.is_file():
+        if name.endswith(".py"):
+            raise InputError(f"agent file {name} does not exist; give a path from {pathlib.Path.cwd()}")
+        raise errors.unknown("agent", name, known_agents())
+    module, hyperparameters = _load(path)
+    config = RunConfig(agent=hyperparameters, agent_name=path.stem, agent_source=source, data=DataConfig())
+    if preset:
+        presets = getattr(module, "PRESETS", {})
+        if preset not in presets:
+            raise errors.unknown(f"preset of {name}", preset, presets)
+        try:
+            config = configuration.override(config, presets[preset])
+        except InputError as error:
+            raise InputError(f"preset {preset!r} of {name}: {error}") from error
+    return config, module.make_agent
+
+
+def known_agents() -> list[str]:
+    """The names that --agent knows without a path."""
+    return sorted(path.stem for path in CONFIGS.glob("[!_]*.py"))
+
+
+def _load(path: pathlib.Path) -> tuple[Any, Any]:
+    """An agent file as a module, and its `Config` with the defaults."""
+    module: Any = types.ModuleType(f"agent_file_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses and type hints look names up
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        if not hasattr(module, "Config") or not hasattr(module, "make_agent"):
+            raise InputError("it must define Config, a frozen dataclass, and make_agent(config, spec)")
+        config = module.Config()
+        configuration.fields(config)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else path
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"agent file {where}: {kind}{' '.join(str(error).split())}") from error
+    return module, config
+
+
+class _Verbatim(flags.ArgumentParser):
+    """Takes what a flag says as it is; `configuration.override` gives it its type."""
+
+    def __init__(self, expected: str):
+        self.syntactic_help = expected
+
+    def parse(self, argument: Any) -> Any:
+        """Returns the argument."""
+        return argument
+
+
+def _define(config: RunConfig, values: flags.FlagValues) -> None:
+    """Defines a flag for each field, as flags of the program itself, which --help lists."""
+    for name, field in configuration.fields(config).items():
+        if name not in _GIVEN_BY_AGENT:
+            kind = flags.MultiFlag if field.annotation == tuple[str, ...] else flags.Flag
+            parser, boolean = _Verbatim(field.expected), field.annotation is bool
+            flag: flags.Flag[Any] = kind(parser, None, name, field.value, field.help, boolean=boolean)
+            flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
+
+
+def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses flags that are already defined.
+
+    Args:
+        argv: the command line, with the program's name.
+        values: where the flags are defined.
+
+    Returns:
+        The program's name alone.
+
+    Raises:
+        InputError: for an unknown flag, with the nearest valid name, or an argument that is no flag.
+        flags.Error: for a value that its flag refuses.
+    """
+    try:
+        rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        modules = values.flags_by_module_dict()
+        ours = [name for name in modules if not name.startswith("absl.")]
+        names = [flag.name for module in ours for flag in modules[module]]
+        raise configuration.unknown_field("flag", error.flagname, names) from error
+    if rest[1:]:
+        raise InputError(f"argument {rest[1]!r} belongs to no flag; write --name=value")
+    return rest
+
+
+def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[RunConfig, MakeAgent]:
+    """The settings of the run that a command line describes.
+
+    Args:
+        argv: the command line, with the program's name.
+        values: where flags are defined; those of the run are added.
+
+    Returns:
+        The settings and what makes the agent.
+
+    Raises:
+        InputError: for anything on the command line that cannot be used.
+        flags.Error: for a flag without its value.
+    """
+    usage = f"AGENT or AGENT:PRESET, where AGENT is {', '.join(known_agents())} or a file"
+    agent: flags.Flag[str] = flags.Flag(flags.ArgumentParser(), None, "agent", None, usage)
+    scan = flags.FlagValues()
+    scan.set_gnu_getopt()  # reads on after the value in "--steps 3"
+    scan["agent"] = agent
+    scan(argv, known_only=True)
+    if agent.value:
+        config, make_agent = load_agent(agent.value)
+    else:  # --help works all the same
+        config, make_agent = RunConfig(data=DataConfig()), None
+    flags.DEFINE_flag(agent, values, module_name=sys.argv[0])
+    _define(config, values)
+    parse_flags(argv, values)
+    if make_agent is None:
+        raise InputError("no agent is given; write --agent=iql or --agent=FILE.py")
+    known = configuration.fields(config)
+    given = {name: values[name].value for name in known if name in values and values[name].present}
+    return configuration.override(config, given), make_agent
+
+
+def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> None:
+    """Runs a program: what the user got wrong is one line and exit status 2, never a traceback.
+
+    Args:
+        main: takes what `parse` returns.
+        parse: command line -> what main takes: `parse_run`, or `parse_flags` for a program that defines
+            its own flags.
+    """
+    try:
+        app.run(main, flags_parser=parse)
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,208 @@
+"""Command lines: agent files, presets, flags, and what is said when they cannot be used."""
+
+import subprocess
+import sys
+
+import pytest
+from absl import flags as absl_flags
+
+from experiments import flags
+from valuelab import configuration
+from valuelab.errors import InputError
+
+AGENT = '''
+"""An agent of one's own, in a file of one's own."""
+
+import dataclasses
+
+from valuelab.configuration import check_ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Hyperparameters.
+
+    Attributes:
+        expectile: τ in (0, 1).
+        hidden_dims: width of each layer.
+        layer_norm: normalise the layers.
+    """
+
+    expectile: float = 0.7
+    hidden_dims: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+
+    def __post_init__(self):
+        check_ranges(self, expectile="(0, 1)")
+
+
+def make_agent(config, spec):
+    return config, spec
+
+
+PRESETS = {
+    "pointmaze": {"agent.expectile": 0.9, "agent.hidden_dims": (128, 128), "data.compact": True, "steps": 30},
+    "broken": {"agent.expectle": 0.9},
+}
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with mine.py, which is also the folder of the agents that --agent knows by name."""
+    (tmp_path / "mine.py").write_text(AGENT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flags, "CONFIGS", tmp_path)
+    return tmp_path
+
+
+def parse(*arguments):
+    return flags.parse_run(["train", *arguments], absl_flags.FlagValues())
+
+
+@pytest.mark.parametrize("agent", ["mine", "mine.py", "./mine.py"])
+def test_an_agent_file_gives_the_defaults(folder, agent):
+    config, make_agent = parse(f"--agent={agent}")
+    assert config.agent_name == "mine"
+    assert config.agent_source == agent
+    assert config.agent.expectile == 0.7
+    assert config.data == flags.DataConfig()
+    assert config.steps == 1_000_000
+    assert make_agent(1, 2) == (1, 2)
+
+
+def test_a_flag_counts_more_than_a_preset_and_a_preset_more_than_a_default(folder):
+    config, _ = parse("--agent=mine:pointmaze", "--agent.expectile=0.5", "--batch_size", "8")
+    assert config.agent.expectile == 0.5
+    assert config.agent.hidden_dims == (128, 128)
+    assert config.agent.layer_norm is False
+    assert config.data.compact is True
+    assert (config.steps, config.batch_size, config.seed) == (30, 8, 0)
+
+
+def test_every_way_to_write_a_flag(folder):
+    config, _ = parse(
+        *("--dataset", "ogbench/x", "--agent", "mine:pointmaze", "--agent.hidden_dims=8,16"),
+        *("--agent.layer_norm", "--nodata.compact", "--data.rewards=d4rl_antmaze", "--mesh=1,8"),
+        *("--data.goals.negative_rewards=false", "--sweep=agent.expectile=0.1,0.2", "--sweep=x=1"),
+    )
+    assert config.dataset == "ogbench/x"
+    assert config.agent.hidden_dims == (8, 16)
+    assert config.agent.layer_norm is True
+    assert config.data.compact is False
+    assert config.data.rewards == "d4rl_antmaze"
+    assert config.data.goals.negative_rewards is False
+    assert config.mesh == (1, 8)
+    assert config.sweep == ("agent.expectile=0.1,0.2", "x=1")
+
+
+def test_every_field_of_the_data_is_documented():
+    known = configuration.fields(flags.DataConfig())
+    assert [name for name, field in known.items() if not field.help] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no agent is given; write --agent=iql"),
+        (["--agent"], "Missing value for flag --agent"),
+        (["--agent=mien"], r"unknown agent 'mien': did you mean 'mine'\?"),
+        (["--agent=nowhere.py"], r"agent file nowhere.py does not exist"),
+        (["--agent=mine:pointmaize"], r"unknown preset of mine 'pointmaize': did you mean 'pointmaze'\?"),
+        (["--agent=mine:broken"], r"preset 'broken' of mine: unknown field 'agent.expectle': did you mean"),
+        (["--agent=mine", "--agent.expectle=1"], r"unknown flag 'agent.expectle': did you mean 'agent.exp"),
+        (["--agent=mine", "--stpes=1"], r"unknown flag 'stpes': did you mean 'steps'\?"),
+        (["--agent=mine", "--noagent.layer_nrom"], r"did you mean 'agent.layer_norm'\?"),
+        (["--agent=mine", "--agent.expectile=high"], "agent.expectile is 'high'; it must be a number"),
+        (["--agent=mine", "--agent.expectile=2"], r"agent.expectile is 2.0; it must lie in \(0, 1\)"),
+        (["--agent=mine", "--agent.expectile"], "Missing value for flag --agent.expectile"),
+        (["--agent=mine", "--data.rewards=d4rl"], r"unknown value of data.rewards 'd4rl': did you mean"),
+        (["--agent=mine", "--data.compact=maybe"], "data.compact is 'maybe'; it must be true or false"),
+        (["--agent=mine", "--steps=0"], r"steps is 0; it must lie in \[1, inf\)"),
+        (["--agent=mine", "--batch_size=0"], r"batch_size is 0; it must lie in \[1, inf\)"),
+        (["--agent=mine", "--num_seeds=-1"], r"num_seeds is -1; it must lie in \[1, inf\)"),
+        (["--agent=mine", "--eval_episodes=0"], r"eval_episodes is 0; it must lie in \[1, inf\)"),
+        (["--agent=mine", "steps=3"], "argument 'steps=3' belongs to no flag; write --name=value"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_one_line(folder, arguments, message):
+    with pytest.raises((InputError, absl_flags.Error), match=message) as caught:
+        parse(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+CONFIG = "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Config:\n"
+
+
+def test_an_agent_file_needs_no_presets(folder):
+    (folder / "plain.py").write_text(CONFIG + "    expectile: float = 0.7\nmake_agent = 1")
+    assert parse("--agent=plain")[0].agent.expectile == 0.7
+    with pytest.raises(InputError, match="unknown preset of plain 'cube': Known: none"):
+        parse("--agent=plain:cube")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "agent file bad.py: it must define Config, a frozen dataclass, and make_agent"),
+        (CONFIG + "    expectile: float = 0.7", "agent file bad.py: it must define Config"),
+        ("x = 1\nx / 0", "agent file bad.py, line 2: ZeroDivisionError: division by zero"),
+        ("import no_such_module", "agent file bad.py, line 1: ModuleNotFoundError: .*no_such_module"),
+        ("def (", r"agent file bad.py: SyntaxError: .*line 1\)"),
+        (CONFIG + "    expectile: float\nmake_agent = 1", "agent file bad.py: TypeError: .*expectile"),
+        (CONFIG + "    act: dict = None\nmake_agent = 1", "agent file bad.py: act has type .*dict.*; choose"),
+        ("class Config: pass\nmake_agent = 1", "agent file bad.py: TypeError: .*dataclass"),
+    ],
+)
+def test_an_agent_file_that_cannot_be_used_is_one_line(folder, text, message):
+    (folder / "bad.py").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        parse("--agent=bad.py")
+    assert "\n" not in str(caught.value)
+
+
+PROGRAM = '''
+"""Prints the expectile."""
+
+from experiments import flags
+from valuelab.errors import InputError
+
+def main(parsed):
+    config, _ = parsed
+    if config.seed:
+        raise InputError("seed 1 is not for this")
+    print(config.agent.expectile)
+
+flags.run(main, flags.parse_run)
+'''
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "output", "error"),
+    [
+        (["--agent.expectile=0.5"], 0, "0.5\n", ""),
+        (["--agent.expectile=x"], 2, "", "error: agent.expectile is 'x'; it must be a number\n"),
+        (["--seed"], 2, "", "error: Missing value for flag --seed\n"),
+        (["--seed=1"], 2, "", "error: seed 1 is not for this\n"),
+    ],
+)
+def test_a_program_ends_with_status_2_and_one_line(folder, arguments, status, output, error):
+    (folder / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", "--agent=mine.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, output, error)
+
+
+def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder):
+    (folder / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", "--agent=mine.py:pointmaze", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for line in (
+        "Prints the expectile.",
+        "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a number)",
+        "--[no]agent.layer_norm: normalise the layers.\n    (default: 'false')",
+        "--data.rewards: rule by which rewards are normalised.\n    (default: 'none')",
+        "--sweep: a hyperparameter and its values",
+    ):
+        assert line in text
+    assert "agent_source" not in text
