@@ -1,0 +1,159 @@
+"""How fast an agent learns on this machine, against what the machine can do.
+
+Shared machines change speed from second to second, so updates and matrix products are timed in turn and
+compared round by round.
+"""
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.training import mesh as meshes
+from valuelab.training.loop import make_program
+from valuelab.types import Agent, Sampler, Spec, Transitions
+
+
+class Measurement(NamedTuple):
+    """Speed of an agent's training loop; medians over rounds.
+
+    Attributes:
+        updates_per_second: of all members together.
+        flop_per_update: floating-point operations of one member's update, as XLA counts them.
+        flop_per_second: achieved, updates_per_second x flop_per_update.
+        matmul_peak: flop/s of a square float32 matrix product, all devices together.
+        share_of_peak: median over rounds of achieved over peak in the same round.
+        compile_seconds: tracing and compiling the training program.
+    """
+
+    updates_per_second: float
+    flop_per_update: float
+    flop_per_second: float
+    matmul_peak: float
+    share_of_peak: float
+    compile_seconds: float
+
+
+def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> Sampler:
+    """Random transitions of a spec, drawn uniformly: speed depends on shapes alone.
+
+    Args:
+        spec: shapes and action kind.
+        batch_size: B.
+        num_rows: rows of the dataset.
+
+    Returns:
+        A sampler of batches of B transitions.
+    """
+    random = np.random.default_rng(0)
+
+    def observations() -> np.ndarray:
+        if spec.observation_dtype == "uint8":
+            return random.integers(0, 256, (num_rows, *spec.observation_shape), np.uint8)
+        return random.standard_normal((num_rows, *spec.observation_shape), np.float32)
+
+    if spec.discrete:
+        actions = random.integers(0, spec.num_actions, num_rows, np.int32)
+    else:
+        actions = random.uniform(-1, 1, (num_rows, spec.action_dim)).astype(np.float32)
+    rows = Transitions(
+        observations=observations(),
+        actions=actions,
+        rewards=random.standard_normal(num_rows, np.float32),
+        masks=np.ones(num_rows, np.float32),
+        next_observations=observations(),
+        goals=observations() if spec.goal_conditioned else None,
+        policy_goals=observations() if spec.goal_conditioned else None,
+    )
+
+    def sample(rows: Transitions, key: jax.Array) -> Transitions:
+        indices = jax.random.randint(key, (batch_size,), 0, num_rows)
+        return jax.tree.map(lambda column: column[indices], rows)
+
+    return Sampler(rows, sample, batch_size)
+
+
+def flop_per_update(agent: Agent, example: Transitions) -> float:
+    """Floating-point operations of one update, as XLA counts them in the optimised CPU program.
+
+    The CPU program is taken whatever the device, because there common subexpressions are merged and no
+    product hides in a vendor's library call.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        example = jax.tree.map(jnp.asarray, example)
+        state = jax.jit(agent.init)(jax.random.key(0), example)
+        analysis = jax.jit(agent.update).lower(state, example).compile().cost_analysis()
+    return float(analysis["flops"])
+
+
+def measure(
+    agent: Agent, sampler: Sampler, *, num_seeds: int = 1, rounds: int = 7, round_seconds: float = 2.0
+):
+    """Times the training loop and the matrix product in turn.
+
+    Args:
+        agent: what to train.
+        sampler: the data.
+        num_seeds: members trained together.
+        rounds: how often both are timed.
+        round_seconds: about how long the updates of one round take.
+
+    Returns:
+        A Measurement.
+    """
+    mesh = meshes.make_mesh(num_seeds, sampler.batch_size)
+    program = make_program(lambda _: agent, sampler, mesh)
+    arrays = meshes.place_rows(sampler.arrays, mesh)
+    keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
+    keys = jax.device_put(keys, meshes.by_member(mesh))
+
+    started = time.perf_counter()
+    states = program.init({}, keys, arrays)
+    advance = program.advance.lower(states, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
+    compile_seconds = time.perf_counter() - started
+
+    def updates_per_second(states: Any, count: int) -> tuple[Any, float]:
+        started = time.perf_counter()
+        states, report = advance(states, {}, keys, arrays, np.int32(0), np.int32(count))
+        jax.block_until_ready(report)
+        return states, count * num_seeds / (time.perf_counter() - started)
+
+    states, _ = updates_per_second(states, 10)
+    states, rough = updates_per_second(states, 50)
+    count = max(1, int(rough / num_seeds * round_seconds))
+    matmul_flop_per_second = _matmul_timer(mesh)
+    speeds, peaks = [], []
+    for _ in range(rounds):
+        before = matmul_flop_per_second()
+        states, speed = updates_per_second(states, count)
+        peaks.append((before + matmul_flop_per_second()) / 2)
+        speeds.append(speed)
+
+    flop = flop_per_update(agent, jax.tree.map(lambda column: column[: sampler.batch_size], sampler.arrays))
+    speed = statistics.median(speeds)
+    share = statistics.median(flop * speed / peak for speed, peak in zip(speeds, peaks, strict=True))
+    return Measurement(speed, flop, flop * speed, statistics.median(peaks), share, compile_seconds)
+
+
+def _matmul_timer(mesh: jax.sharding.Mesh):
+    """A function that times square float32 products on the mesh's devices at once: best of a few, flop/s."""
+    size = 2048 if mesh.devices.flat[0].platform == "cpu" else 8192
+    matrices = jax.device_put(
+        np.random.default_rng(0).standard_normal((mesh.size, size, size), np.float32),
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec((meshes.SEED, meshes.DATA))),
+    )
+    product = jax.jit(lambda matrices: matrices @ matrices)
+    jax.block_until_ready(product(matrices))
+
+    def flop_per_second() -> float:
+        best = float("inf")
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(product(matrices))
+            best = min(best, time.perf_counter() - started)
+        return mesh.size * 2 * size**3 / best
+
+    return flop_per_second
