@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import typing
 
 import pytest
 from absl import flags as absl_flags
 
 from experiments import flags
 from valuelab import configuration
+from valuelab.data.normalization import REWARD_RULES
 from valuelab.errors import InputError
 
 AGENT = '''
@@ -84,14 +86,14 @@ def test_every_way_to_write_a_flag(folder):
     config, _ = parse(
         *("--dataset", "ogbench/x", "--agent", "mine:pointmaze", "--agent.hidden_dims=8,16"),
         *("--agent.layer_norm", "--nodata.compact", "--data.rewards=d4rl_antmaze", "--mesh=1,8"),
-        *("--data.goals.negative_rewards=false", "--sweep=agent.expectile=0.1,0.2", "--sweep=x=1"),
+        *("--data.goals.value.p_current=0.5", "--sweep=agent.expectile=0.1,0.2", "--sweep=x=1"),
     )
     assert config.dataset == "ogbench/x"
     assert config.agent.hidden_dims == (8, 16)
     assert config.agent.layer_norm is True
     assert config.data.compact is False
     assert config.data.rewards == "d4rl_antmaze"
-    assert config.data.goals.negative_rewards is False
+    assert config.data.goals.value.p_current == 0.5
     assert config.mesh == (1, 8)
     assert config.sweep == ("agent.expectile=0.1,0.2", "x=1")
 
@@ -99,6 +101,10 @@ def test_every_way_to_write_a_flag(folder):
 def test_every_field_of_the_data_is_documented():
     known = configuration.fields(flags.DataConfig())
     assert [name for name, field in known.items() if not field.help] == []
+
+
+def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
+    assert typing.get_args(typing.get_type_hints(flags.DataConfig)["rewards"]) == tuple(REWARD_RULES)
 
 
 @pytest.mark.parametrize(
