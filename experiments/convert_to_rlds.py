@@ -1,0 +1,49 @@
+"""Writes any dataset as RLDS in array_record, for TensorFlow Datasets, grain and `rlds/NAME`.
+
+    python -m experiments.convert_to_rlds --dataset=ogbench/pointmaze-medium-navigate-v0 --data_dir=DIR
+
+writes DIR/rlds/ogbench/pointmaze-medium-navigate-v0; the set's name is then
+rlds/ogbench/pointmaze-medium-navigate-v0.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments.flags import parse_flags, run
+from valuelab import data
+from valuelab.data.sources import rlds
+
+DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
+SPLITS = flags.DEFINE_list("splits", ["train"], "Splits to convert, such as train,val.")
+
+
+def convert(dataset: str, data_dir: Path, splits: list[str]) -> Path:
+    """Writes splits of a dataset under data_dir/rlds.
+
+    Args:
+        dataset: the dataset's name, or a path to D4RL HDF5 (then named after its file).
+        data_dir: the folder of datasets.
+        splits: the splits to write.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        InputError: when the dataset cannot be read, or the folder is already there.
+    """
+    name = Path(dataset).stem if dataset.endswith(".hdf5") else dataset
+    folder = data_dir.expanduser() / "rlds" / name
+    rlds.write({split: data.load(dataset, data_dir, split=split, compact=True) for split in splits}, folder)
+    return folder
+
+
+def main(arguments: list[str]) -> None:
+    """Converts, and says where to."""
+    del arguments
+    print(f"wrote {convert(DATASET.value, Path(DATA_DIR.value), SPLITS.value)}")
+
+
+if __name__ == "__main__":
+    run(main, parse_flags)

@@ -1,0 +1,56 @@
+"""Offline data: `load` reads any source into one kind of dataset; `sampling` draws batches from it.
+
+from valuelab import data
+
+dataset = data.load("ogbench/pointmaze-medium-navigate-singletask-v0")
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from valuelab.data import storage
+from valuelab.data.sources import d4rl, minari, ogbench, rlds
+from valuelab.errors import unknown
+from valuelab.types import Dataset
+
+DEFAULT_DATA_DIR = Path("~/.cache/valuelab")
+"""Where data lies unless told otherwise."""
+
+SOURCES: dict[str, Callable[[str, Path, str], Dataset]] = {
+    "ogbench": ogbench.read,
+    "d4rl": d4rl.read,
+    "minari": minari.read,
+    "rlds": rlds.read,
+}
+"""Prefix of a dataset's name -> (rest of the name, data_dir, split) -> a dataset in compact storage."""
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    split: str = "train",
+    compact: bool = False,
+) -> Dataset:
+    """Reads a dataset, downloading it first where its source publishes it.
+
+    Args:
+        name: "ogbench/NAME", "d4rl/NAME" or a path that ends in .hdf5, "minari/ID" or "rlds/NAME".
+        data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, minari/... and rlds/...; by default
+            ~/.cache/valuelab.
+        split: "train", or "val" where the source has one.
+        compact: whether each observation is stored once (half the memory) instead of together with its
+            successor; both storages hold the same transitions in the same order.
+
+    Returns:
+        A validated dataset.
+
+    Raises:
+        InputError: when the name is unknown, or the data cannot be had or is at fault.
+    """
+    source, _, rest = ("d4rl", "", name) if name.endswith(".hdf5") else name.partition("/")
+    if source not in SOURCES:
+        raise unknown("data source", source, SOURCES)
+    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split)
+    return dataset if compact else storage.full(dataset)

@@ -1,0 +1,148 @@
+"""How an agent sees its data, fitted to a dataset; recorded in config.json, so that it can be undone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from valuelab.data import storage
+from valuelab.errors import InputError, unknown
+from valuelab.types import Dataset, Normalization, Spec
+
+STD_FLOOR = 1e-3
+"""Least standard deviation that observations are divided by, as D4RL's users commonly set it."""
+
+_CHUNK = 1 << 16
+
+
+def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
+    """Fits a normalisation to a dataset.
+
+    Observations: mean and standard deviation over all transitions, the latter at least `STD_FLOOR`.
+    Actions: from the dataset's bounds to [-1, 1], None where they are that already. Rewards, by rule:
+
+    - "none": as they are.
+    - "d4rl_locomotion": times 1000 / (best return - worst return) over the dataset's trajectories, IQL's
+      (appendix B.2).
+    - "d4rl_antmaze": minus 1, IQL's: every step costs 1 until the goal is reached.
+
+    Args:
+        dataset: a dataset in either storage.
+        observations: whether observations are normalised.
+        rewards: name of a rule.
+
+    Returns:
+        The normalisation.
+
+    Raises:
+        InputError: when the rule is unknown or does not fit the dataset.
+    """
+    if rewards not in REWARD_RULES:
+        raise unknown("reward rule", rewards, REWARD_RULES)
+    mean, std = _moments(dataset) if observations else (None, None)
+    unit = np.all(dataset.action_low == -1) and np.all(dataset.action_high == 1)
+    scale, shift = REWARD_RULES[rewards](dataset)
+    return Normalization(
+        observation_mean=mean,
+        observation_std=std,
+        action_low=None if unit else dataset.action_low,
+        action_high=None if unit else dataset.action_high,
+        reward_scale=scale,
+        reward_shift=shift,
+    )
+
+
+def make_spec(dataset: Dataset, normalization: Normalization, num_updates: int = 0) -> Spec:
+    """The facts of a dataset that an agent may know.
+
+    Args:
+        dataset: a dataset in either storage. Rewards of a goal-conditioned one are made when it is sampled:
+            -1, and 0 at the goal.
+        normalization: how the agent sees it.
+        num_updates: length of the run in updates; 0 where unknown.
+
+    Returns:
+        The spec, with rewards as the agent sees them.
+    """
+    if dataset.goal_conditioned:
+        low, high = -1.0, 0.0
+    else:
+        rewards = dataset.rewards if dataset.valid is None else dataset.rewards[dataset.valid]
+        low, high = float(rewards.min()), float(rewards.max())
+    scale, shift = normalization.reward_scale, normalization.reward_shift
+    return Spec(
+        observation_shape=dataset.observations.shape[1:],
+        observation_dtype=str(dataset.observations.dtype),
+        action_dim=0 if dataset.num_actions else dataset.actions.shape[-1],
+        num_actions=dataset.num_actions,
+        reward_min=scale * low + shift,
+        reward_max=scale * high + shift,
+        goal_conditioned=dataset.goal_conditioned,
+        num_updates=num_updates,
+    )
+
+
+def to_json(normalization: Normalization) -> dict[str, Any]:
+    """A normalisation as plain lists and numbers, which `from_json` turns back."""
+    fields = normalization._asdict()
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in fields.items()}
+
+
+def from_json(fields: dict[str, Any]) -> Normalization:
+    """The normalisation that `to_json` wrote."""
+    values: dict[str, Any] = {
+        key: np.asarray(value, np.float32) if isinstance(value, list) else value
+        for key, value in fields.items()
+    }
+    return Normalization(**values)
+
+
+def returns(dataset: Dataset) -> np.ndarray:
+    """Undiscounted returns of a dataset's trajectories, in the data's own units.
+
+    Args:
+        dataset: a dataset in either storage.
+
+    Returns:
+        [E] float64, in time order.
+    """
+    rewards = dataset.rewards[storage.transition_rows(dataset)].astype(np.float64)
+    ends = np.unique(storage.trajectory_ends(dataset))
+    return np.diff(np.cumsum(rewards)[ends], prepend=0.0)
+
+
+def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and floored standard deviation of the observations, piece by piece in double precision."""
+    if dataset.observations.dtype != np.float32:
+        raise InputError(
+            f"observations of {dataset.name} are pixels, which their encoders scale: leave normalization off"
+        )
+    rows = storage.transition_rows(dataset)
+    pieces = range(0, len(rows), _CHUNK)
+    shape = dataset.observations.shape[1:]
+    mean, variance = np.zeros(shape), np.zeros(shape)
+    for start in pieces:
+        mean += dataset.observations[rows[start : start + _CHUNK]].sum(axis=0, dtype=np.float64) / len(rows)
+    for start in pieces:
+        deviation = dataset.observations[rows[start : start + _CHUNK]] - mean
+        variance += np.square(deviation).sum(axis=0) / len(rows)
+    return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)
+
+
+def _locomotion(dataset: Dataset) -> tuple[float, float]:
+    """Scale and shift that let the returns of the dataset span 1000."""
+    values = returns(dataset)
+    span = float(values.max() - values.min())
+    if span == 0:
+        raise InputError(
+            f"reward rule 'd4rl_locomotion': all returns of {dataset.name} are {values[0]}; use 'none'"
+        )
+    return 1000.0 / span, 0.0
+
+
+REWARD_RULES: dict[str, Callable[[Dataset], tuple[float, float]]] = {
+    "none": lambda _: (1.0, 0.0),
+    "d4rl_locomotion": _locomotion,
+    "d4rl_antmaze": lambda _: (1.0, -1.0),
+}
+"""Name -> (dataset) -> reward_scale, reward_shift."""

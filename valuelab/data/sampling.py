@@ -1,0 +1,174 @@
+"""Drawing batches inside jit: uniform transitions, and hindsight goals as OGBench relabels them.
+
+All is arithmetic on transition numbers 0 .. M - 1; only the last step turns them into rows. So compact and
+full storage give the same batches from the same key.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.data import storage
+from valuelab.errors import InputError
+from valuelab.types import Array, Dataset, Key, Sampler, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalDistribution:
+    """Where the goals of transitions come from; what the two probabilities leave goes to random goals.
+
+    Attributes:
+        p_current: probability of the transition's own observation, in [0, 1].
+        p_trajectory: probability of a later observation of its trajectory, in [0, 1].
+        geometric: whether the steps to that later observation follow a geometric distribution with mean
+            1 / (1 - discount), cut at the trajectory's end, instead of a uniform one over what is left.
+    """
+
+    p_current: float
+    p_trajectory: float
+    geometric: bool
+
+    def __post_init__(self) -> None:
+        if self.p_current < 0 or self.p_trajectory < 0 or self.p_current + self.p_trajectory > 1:
+            raise InputError(
+                f"p_current {self.p_current} and p_trajectory {self.p_trajectory} must be probabilities "
+                "that sum to at most 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalRelabelling:
+    """Hindsight relabelling; the defaults are those of OGBench's goal-conditioned IQL.
+
+    Attributes:
+        value: the goals that rewards and masks refer to.
+        policy: the goals that the policy is trained on.
+        discount: parameter of the geometric distributions, in [0, 1).
+        negative_rewards: whether rewards are -1, and 0 at the goal, instead of 0 and 1.
+    """
+
+    value: GoalDistribution = GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True)
+    policy: GoalDistribution = GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False)
+    discount: float = 0.99
+    negative_rewards: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise InputError(f"discount {self.discount} of the goal relabelling must lie in [0, 1)")
+
+
+def transitions(dataset: Dataset, batch_size: int) -> Sampler:
+    """Draws transitions uniformly, with replacement.
+
+    Args:
+        dataset: a dataset in either storage.
+        batch_size: B.
+
+    Returns:
+        A sampler of batches without goals.
+
+    Raises:
+        InputError: when the batch size is not positive.
+    """
+    arrays, num_transitions = _arrays(dataset, batch_size)
+
+    def sample(arrays: Any, key: Key) -> Transitions:
+        numbers = jax.random.randint(key, (batch_size,), 0, num_transitions)
+        rows = _rows(arrays, numbers)
+        return _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows])
+
+    return Sampler(arrays, sample, batch_size)
+
+
+def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling) -> Sampler:
+    """Draws transitions uniformly and relabels each with a goal for the value and one for the policy.
+
+    Goals are observations of transitions. A transition reaches its goal where the goal is its own
+    observation: success = 1, reward = success - 1 (or success), mask = 1 - success. A trajectory's last
+    transition has itself as its only later one.
+
+    Args:
+        dataset: a dataset in either storage; its rewards and masks are not used.
+        batch_size: B.
+        relabelling: where goals come from.
+
+    Returns:
+        A sampler of batches with `goals` and `policy_goals`.
+
+    Raises:
+        InputError: when the batch size is not positive.
+    """
+    arrays, num_transitions = _arrays(dataset, batch_size)
+    del arrays["rewards"], arrays["masks"]  # what is made anew need not lie on the device
+    arrays["ends"] = storage.trajectory_ends(dataset)
+
+    def draw(key: Key, numbers: Array, ends: Array, distribution: GoalDistribution) -> Array:
+        """Transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
+        kind_key, later_key, random_key = jax.random.split(key, 3)
+        if distribution.geometric:
+            steps = jax.random.geometric(later_key, 1 - relabelling.discount, numbers.shape)
+            later = jnp.minimum(numbers + steps, ends)
+        else:
+            later = jax.random.randint(later_key, numbers.shape, jnp.minimum(numbers + 1, ends), ends + 1)
+        anywhere = jax.random.randint(random_key, numbers.shape, 0, num_transitions)
+        kind = jax.random.uniform(kind_key, numbers.shape)
+        own, trajectory = distribution.p_current, distribution.p_current + distribution.p_trajectory
+        return jnp.where(kind < own, numbers, jnp.where(kind < trajectory, later, anywhere))
+
+    def sample(arrays: Any, key: Key) -> Transitions:
+        number_key, value_key, policy_key = jax.random.split(key, 3)
+        numbers = jax.random.randint(number_key, (batch_size,), 0, num_transitions)
+        ends = arrays["ends"][numbers]
+        value_goals = draw(value_key, numbers, ends, relabelling.value)
+        policy_goals = draw(policy_key, numbers, ends, relabelling.policy)
+        successes = (numbers == value_goals).astype(jnp.float32)
+        rewards = successes - 1 if relabelling.negative_rewards else successes
+        return _gather(arrays, _rows(arrays, numbers), rewards, 1 - successes)._replace(
+            goals=arrays["observations"][_rows(arrays, value_goals)],
+            policy_goals=arrays["observations"][_rows(arrays, policy_goals)],
+        )
+
+    return Sampler(arrays, sample, batch_size)
+
+
+def example(sampler: Sampler) -> Transitions:
+    """A batch of zeros of the shapes and dtypes that a sampler draws, for `Agent.init`.
+
+    Args:
+        sampler: the sampler.
+
+    Returns:
+        Transitions of numpy arrays.
+    """
+    shapes = jax.eval_shape(sampler.sample, sampler.arrays, jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _arrays(dataset: Dataset, batch_size: int) -> tuple[dict[str, np.ndarray], int]:
+    """What a sampler needs of a dataset, and the number M of transitions in it."""
+    if batch_size <= 0:
+        raise InputError(f"batch_size is {batch_size}: give a positive number")
+    arrays = {key: getattr(dataset, key) for key in ("observations", "actions", "rewards", "masks")}
+    if dataset.next_observations is not None:
+        return {**arrays, "next_observations": dataset.next_observations}, len(dataset.observations)
+    rows = storage.transition_rows(dataset)
+    return {**arrays, "rows": rows}, len(rows)
+
+
+def _rows(arrays: dict[str, Array], numbers: Array) -> Array:
+    """The rows [B] of transition numbers [B]."""
+    return arrays["rows"][numbers] if "rows" in arrays else numbers
+
+
+def _gather(arrays: dict[str, Array], rows: Array, rewards: Array, masks: Array) -> Transitions:
+    """The transitions that stand at some rows [B], with these rewards [B] and masks [B]."""
+    if "next_observations" in arrays:
+        next_observations = arrays["next_observations"][rows]
+    else:
+        next_observations = arrays["observations"][rows + 1]
+    return Transitions(
+        arrays["observations"][rows], arrays["actions"][rows], rewards, masks, next_observations
+    )

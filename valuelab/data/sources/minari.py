@@ -1,0 +1,96 @@
+"""Minari: folders of episodes, with terminations told from truncations.
+
+Observations that are dictionaries, as in goal environments, become one vector: `storage.flatten` tells how.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from valuelab.data import storage
+from valuelab.data.validation import reading, validate
+from valuelab.errors import InputError, require, unknown
+from valuelab.types import Dataset
+
+
+def read(name: str, data_dir: Path, split: str) -> Dataset:
+    """Reads data_dir/minari/ID, after downloading it where it is missing.
+
+    Bounds are those of the action space; actions are discrete where it is.
+
+    Args:
+        name: the id as Minari has it, such as "D4RL/pointmaze/umaze-v2".
+        data_dir: the folder that holds minari/, what Minari calls MINARI_DATASETS_PATH.
+        split: "train", the only one there is.
+
+    Returns:
+        A dataset in compact storage.
+
+    Raises:
+        InputError: when the id or split is unknown, or the data cannot be had or is at fault.
+    """
+    if split != "train":
+        raise unknown("split", split, ("train",))
+    minari = require("minari", "data")
+    root = data_dir / "minari"
+    path = root / name / "data"
+    if not path.is_dir():
+        _download(name, root)
+    with reading(path):
+        source = minari.MinariDataset(path)
+        facts = _action_facts(source.action_space, path)
+        dataset = storage.from_episodes(f"minari/{name}", _episodes(source), path)
+    return validate(dataclasses.replace(dataset, **facts), path)
+
+
+def _action_facts(space: Any, path: Path) -> dict[str, Any]:
+    """What an action space says about actions, as fields of Dataset."""
+    spaces = require("gymnasium", "data").spaces
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return {"num_actions": int(space.n)}
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        if not space.is_bounded():
+            raise InputError(
+                f"{path}: the action space {space} is unbounded; give it bounds in metadata.json"
+            )
+        return {"action_low": space.low.astype(np.float32), "action_high": space.high.astype(np.float32)}
+    raise InputError(
+        f"{path}: the action space is {space}; only one-dimensional Box and Discrete can be used"
+    )
+
+
+def _episodes(source: Any) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
+    for episode in source.iterate_episodes():
+        observations = storage.flatten(episode.observations)
+        discrete = np.issubdtype(episode.actions.dtype, np.integer)
+        columns = {
+            "actions": episode.actions.astype(np.int32 if discrete else np.float32, copy=False),
+            "rewards": episode.rewards.astype(np.float32, copy=False),
+            "masks": 1 - episode.terminations.astype(np.float32),
+        }
+        # No action follows the final observation: its row repeats the last one.
+        columns = {key: np.concatenate([array, array[-1:]]) for key, array in columns.items()}
+        pixels = observations.dtype == np.uint8
+        yield {"observations": observations.astype(np.uint8 if pixels else np.float32, copy=False), **columns}
+
+
+def _download(name: str, root: Path) -> None:
+    """Fetches a dataset through Minari, which looks for its folder in an environment variable."""
+    minari = require("minari", "data")
+    root.mkdir(parents=True, exist_ok=True)
+    with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(root)):
+        local = minari.list_local_datasets()
+        try:
+            minari.download_dataset(name)
+        except Exception as error:  # anything from a missing client library to a server out of reach
+            near = f" (there are: {', '.join(sorted(local))})" if local else ""
+            raise InputError(
+                f"no Minari dataset {root / name}{near}, and it cannot be downloaded "
+                f"({' '.join(str(error).split())}): check the id, or copy its folder there by hand"
+            ) from error

@@ -1,0 +1,218 @@
+"""RLDS: episodes of steps as TensorFlow Datasets stores them in array_record, without TensorFlow.
+
+A step holds an observation, the action taken there and the reward and discount that followed; the last
+step of an episode (is_last) holds the final observation, and is_terminal where it is a terminal state.
+Observations that are dictionaries become one vector: `storage.flatten` tells how.
+"""
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valuelab.data import storage
+from valuelab.data.validation import reading, validate
+from valuelab.errors import InputError, require, unknown
+from valuelab.types import Dataset
+
+_SHARD_BYTES = 1 << 29
+_METADATA = "valuelab"
+"""The entry of a set's metadata that holds fields of Dataset."""
+
+
+def read(name: str, data_dir: Path, split: str) -> Dataset:
+    """Reads the RLDS set under data_dir/rlds/NAME.
+
+    Actions are discrete where they are whole numbers. A set written by `write` remembers the bounds of its
+    actions; any other has actions in [-1, 1].
+
+    Args:
+        name: a folder in data_dir/rlds, such as "ogbench/pointmaze-medium-navigate-v0", written by
+            `experiments.convert_to_rlds`, or "d4rl_mujoco_hopper/v2-medium", prepared by `tfds build`.
+        data_dir: the folder that holds rlds/.
+        split: a split of the set.
+
+    Returns:
+        A dataset in compact storage.
+
+    Raises:
+        InputError: when there is no such set or split, or it is at fault.
+    """
+    tfds = require("tensorflow_datasets", "data")
+    folder = _find(name, data_dir / "rlds")
+    with reading(folder):
+        builder = tfds.builder_from_directory(folder)
+        if split not in builder.info.splits:
+            raise unknown("split", split, builder.info.splits)
+        if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            raise InputError(
+                f"{folder} is stored as {builder.info.file_format.value}, which only TensorFlow reads; "
+                "prepare it again with: tfds build --file_format=array_record"
+            )
+        # Undecoded, the steps of an episode are whole arrays instead of one dictionary a step.
+        episodes = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
+        features = builder.info.features["steps"].feature
+        missing = {"observation", "action", "reward"} - set(features)
+        if missing:
+            raise InputError(f"{folder}: no {sorted(missing)[0]!r} in its steps, only {', '.join(features)}")
+        columns = (_columns(features, episode["steps"]) for episode in episodes)
+        dataset = storage.from_episodes(f"rlds/{name}", columns, folder)
+    facts = (builder.info.metadata or {}).get(_METADATA) or _conventional_facts(dataset.actions)
+    facts = {
+        key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact for key, fact in facts.items()
+    }
+    return validate(dataclasses.replace(dataset, **facts), folder)
+
+
+def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
+    """Writes the splits of a dataset as RLDS in array_record; `read` gives back the same bits.
+
+    Masks are written as discounts, since they may be zero inside an episode.
+
+    Args:
+        datasets: split -> dataset in compact storage.
+        folder: where to put them; nothing stands there before all of it is written.
+
+    Raises:
+        InputError: when the folder is already there.
+    """
+    tfds = require("tensorflow_datasets", "data")
+    if folder.exists():
+        raise InputError(f"{folder} is already there: remove it to write it anew")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    dataset = next(iter(datasets.values()))
+    features = _features(dataset)
+    facts = {
+        "action_low": dataset.action_low.tolist(),
+        "action_high": dataset.action_high.tolist(),
+        "num_actions": dataset.num_actions,
+        "goal_conditioned": dataset.goal_conditioned,
+    }
+    tfds.folder_dataset.write_metadata(
+        data_dir=part,
+        features=features,
+        split_infos=[_write_split(split, each, features, part) for split, each in datasets.items()],
+        check_data=False,  # it would read with TensorFlow
+        description=f"{dataset.name}, written by valuelab",
+        metadata=tfds.core.MetadataDict({_METADATA: facts}),
+    )
+    os.replace(part, folder)
+
+
+def _find(name: str, root: Path) -> Path:
+    """The one folder under root/NAME that holds an RLDS set: itself, or that of its version."""
+    found = sorted(file.parent for file in (root / name).glob("**/features.json"))
+    if not found:
+        raise InputError(
+            f"no RLDS set in {root / name}: write one with: python -m experiments.convert_to_rlds "
+            f"--dataset=SOURCE/NAME --data_dir={root.parent}, or prepare one with: tfds build NAME "
+            f"--data_dir={root} --file_format=array_record"
+        )
+    if len(found) > 1:
+        raise unknown("RLDS set", name, [str(folder.relative_to(root)) for folder in found])
+    return found[0]
+
+
+def _columns(features: Mapping[str, Any], steps: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
+    rewards = steps["reward"].astype(np.float32, copy=False)
+    masks = (steps["discount"] != 0).astype(np.float32) if "discount" in steps else np.ones_like(rewards)
+    if "is_terminal" in steps:
+        masks[:-1] *= 1 - steps["is_terminal"][1:]  # what led to a terminal state is not followed by value
+    return {
+        "observations": _decode(features["observation"], steps["observation"], {"u": np.uint8}),
+        "actions": _decode(features["action"], steps["action"], {"u": np.int32, "i": np.int32}),
+        "rewards": rewards,
+        "masks": masks,
+    }
+
+
+def _decode(feature: Any, stored: Any, dtypes: Mapping[str, type]) -> np.ndarray:
+    """Rows of one (nested) feature; of float32 unless `dtypes` names another for their numpy kind."""
+
+    def decode(feature: Any, stored: Any) -> Any:
+        if isinstance(stored, Mapping):
+            return {key: decode(feature[key], stored[key]) for key in stored}
+        if stored.dtype == object:  # bytes: images and compressed arrays
+            return np.stack(feature.decode_batch_example_np(stored))
+        return stored
+
+    array = storage.flatten(decode(feature, stored))
+    return array.astype(dtypes.get(array.dtype.kind, np.float32), copy=False)
+
+
+def _conventional_facts(actions: np.ndarray) -> dict[str, Any]:
+    """What sets that state nothing about their actions are taken to mean, as fields of Dataset."""
+    if actions.dtype == np.int32:
+        return {"num_actions": int(actions.max()) + 1}
+    return {"action_low": [-1.0] * actions.shape[-1], "action_high": [1.0] * actions.shape[-1]}
+
+
+def _features(dataset: Dataset) -> Any:
+    """The features of a dataset's episodes."""
+    tfds = require("tensorflow_datasets", "data")
+    observations, actions = dataset.observations, dataset.actions
+    pixels = observations.dtype == np.uint8
+    steps = {
+        "observation": tfds.features.Tensor(
+            shape=observations.shape[1:], dtype=observations.dtype, encoding="zlib" if pixels else "none"
+        ),
+        "action": tfds.features.Tensor(shape=actions.shape[1:], dtype=actions.dtype),
+        "reward": np.float32,
+        "discount": np.float32,
+        "is_first": np.bool_,
+        "is_last": np.bool_,
+        "is_terminal": np.bool_,
+    }
+    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(steps)})
+
+
+def _write_split(split: str, dataset: Dataset, features: Any, folder: Path) -> Any:
+    """Writes the shards of one split; returns its tfds.core.SplitInfo."""
+    tfds = require("tensorflow_datasets", "data")
+    array_record = require("array_record.python.array_record_module", "data")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder,
+        dataset_name=dataset.name.rpartition("/")[2].replace("-", "_"),
+        split=split,
+        filetype_suffix="array_record",
+    )
+    ends = np.flatnonzero(dataset.terminals)
+    episodes = list(zip(np.concatenate([[0], ends[:-1] + 1]), ends + 1, strict=True))
+    num_shards = math.ceil((dataset.observations.nbytes + dataset.actions.nbytes) / _SHARD_BYTES)
+    lengths, num_bytes = [], 0
+    for shard, members in enumerate(np.array_split(episodes, num_shards)):
+        path = template.sharded_filepath(shard_index=shard, num_shards=num_shards)
+        writer = array_record.ArrayRecordWriter(os.fspath(path), "group_size:1")
+        for start, stop in members:
+            record = features.serialize_example({"steps": _steps(dataset, slice(start, stop))})
+            writer.write(record)
+            num_bytes += len(record)
+        writer.close()
+        lengths.append(len(members))
+    return tfds.core.SplitInfo(
+        name=split, shard_lengths=lengths, num_bytes=num_bytes, filename_template=template
+    )
+
+
+def _steps(dataset: Dataset, rows: slice) -> dict[str, np.ndarray]:
+    """The steps of one episode."""
+    masks = dataset.masks[rows]
+    number = np.arange(len(masks))
+    is_last = number == len(masks) - 1
+    return {
+        "observation": dataset.observations[rows],
+        "action": dataset.actions[rows],
+        "reward": dataset.rewards[rows],
+        "discount": masks,
+        "is_first": number == 0,
+        "is_last": is_last,
+        "is_terminal": is_last & (np.roll(masks, 1) == 0),
+    }

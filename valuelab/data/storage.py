@@ -1,0 +1,116 @@
+"""The two storages of a dataset: compact, as every source is read, and full.
+
+In compact storage each observation stands once and row i + 1 is the successor of row i where valid[i]; in
+full storage every row is a transition with its own `next_observations`. `transition_rows` numbers the
+transitions of either, so that what is written in terms of transition numbers holds for both.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valuelab.errors import InputError
+from valuelab.types import Dataset
+
+
+def transition_rows(dataset: Dataset) -> np.ndarray:
+    """Where the transitions of a dataset stand.
+
+    Args:
+        dataset: N rows in either storage.
+
+    Returns:
+        [M] int32, the row of each of its M transitions, in time order; M = N in full storage.
+    """
+    if dataset.valid is None:
+        return np.arange(len(dataset.terminals), dtype=np.int32)
+    return np.flatnonzero(dataset.valid).astype(np.int32)
+
+
+def trajectory_ends(dataset: Dataset) -> np.ndarray:
+    """The number of the last transition of the trajectory that each transition belongs to.
+
+    Args:
+        dataset: a dataset of M transitions in either storage.
+
+    Returns:
+        [M] int32 transition numbers (not rows); the same for both storages.
+    """
+    episode = np.cumsum(dataset.terminals) - dataset.terminals
+    episode = episode[transition_rows(dataset)]
+    return (np.searchsorted(episode, episode, side="right") - 1).astype(np.int32)
+
+
+def full(dataset: Dataset) -> Dataset:
+    """The same transitions in full storage.
+
+    Args:
+        dataset: a dataset in either storage; one in full storage is returned as it is.
+
+    Returns:
+        The dataset with `next_observations` and without `valid`.
+    """
+    if dataset.valid is None:
+        return dataset
+    rows = transition_rows(dataset)
+    return dataclasses.replace(
+        dataset,
+        observations=dataset.observations[rows],
+        actions=dataset.actions[rows],
+        rewards=dataset.rewards[rows],
+        masks=dataset.masks[rows],
+        terminals=trajectory_ends(dataset) == np.arange(len(rows)),
+        next_observations=dataset.observations[rows + 1],
+        valid=None,
+        extras={key: array[rows] for key, array in dataset.extras.items()},
+    )
+
+
+def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path) -> Dataset:
+    """Joins episodes into a dataset in compact storage, which knows nothing of its actions yet.
+
+    Args:
+        name: the dataset's name.
+        episodes: for each episode of T transitions, "observations", "actions", "rewards" and "masks" of
+            T + 1 rows; the last row holds the final observation.
+        path: where they came from, for messages.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InputError: when there is no episode.
+    """
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
+    for episode in episodes:
+        for key, array in episode.items():
+            columns[key].append(array)
+        terminals = np.zeros(len(episode["observations"]), bool)
+        terminals[-1:] = True
+        columns["terminals"].append(terminals)
+    if not columns:
+        raise InputError(f"{path}: observations has no rows: the dataset is empty; fetch or collect it again")
+    # Key by key, so that no more than one array stands beside its pieces.
+    arrays: dict[str, Any] = {key: np.concatenate(columns.pop(key)) for key in list(columns)}
+    return Dataset(name=name, valid=~arrays["terminals"], **arrays)
+
+
+def flatten(tree: np.ndarray | Mapping[str, Any]) -> np.ndarray:
+    """Joins nested observations into one vector a row, as gymnasium's FlattenObservation does.
+
+    Args:
+        tree: an array [T, ...], returned as it is, or (nested) dictionaries of them. A dictionary's entries
+            follow each other in the alphabetical order of their keys: achieved_goal, desired_goal,
+            observation.
+
+    Returns:
+        [T, ...], or [T, D] where entries were joined.
+    """
+    if not isinstance(tree, Mapping):
+        return tree
+    leaves = [flatten(tree[key]) for key in sorted(tree)]
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)

@@ -1,0 +1,197 @@
+"""What a file must hold before anything learns from it: every fault is one line naming file, key and row.
+
+Readers take arrays out of files through `read_array`, inside `reading`, and hand what they made to
+`validate`; so each check stands once, whatever the source.
+"""
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valuelab.errors import InputError
+from valuelab.types import Dataset
+
+BOUND_TOLERANCE = 1e-5
+"""How far an action may lie outside its bounds: what rounding to float32 can do to a bound."""
+
+_KINDS = {"float32": "fiub", "int32": "iu", "uint8": "u", "bool": "biuf", None: "fiub"}
+"""dtype wanted -> the numpy kinds that may be converted to it."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what a broken file makes its reader raise into one line that names the file.
+
+    Args:
+        path: the file read inside the `with` block.
+
+    Raises:
+        InputError: when the file is truncated, corrupt or of another format.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): it is truncated, corrupt or of another "
+            "format; delete it and load again to fetch it anew"
+        ) from error
+
+
+def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Path) -> np.ndarray:
+    """Takes one array out of a file, converted once.
+
+    Args:
+        arrays: what the file's reader offers, such as an open NpzFile or h5py.File.
+        key: the array's key.
+        dtype: "float32", "int32", "uint8" or "bool"; None for numbers as they are stored.
+        path: the file, for messages.
+
+    Returns:
+        The array, rows leading.
+
+    Raises:
+        InputError: when the key is missing, or holds something that is not of that kind.
+    """
+    if key not in arrays:
+        raise InputError(f"{path}: no key {key!r}, only {', '.join(sorted(arrays)) or 'none at all'}")
+    value = arrays[key]
+    found = getattr(value, "dtype", np.dtype(object))  # a group of an HDF5 file has none
+    if not getattr(value, "shape", ()) or found.kind not in _KINDS[dtype]:
+        raise InputError(
+            f"{path}: {key} is {value!r:.60} where rows of {dtype or 'numbers'} are expected; "
+            "is it a file of this source?"
+        )
+    if isinstance(value, np.ndarray):
+        return value.astype(dtype or found, copy=False)
+    return value.astype(dtype or found)[()]  # h5py converts while it reads, without a second copy
+
+
+def check_lengths(arrays: Mapping[str, Any], path: Path | str) -> None:
+    """Checks that a file is not empty and that each of its rows is whole.
+
+    Args:
+        arrays: arrays by key, rows leading; the first one sets the number of rows.
+        path: the file, for messages.
+
+    Raises:
+        InputError: when there are no rows, or the arrays differ in number.
+    """
+    (first, reference), *others = arrays.items()
+    if len(reference) == 0:
+        raise InputError(f"{path}: {first} has no rows: the dataset is empty; fetch or collect it again")
+    for key, array in others:
+        if len(array) != len(reference):
+            raise InputError(
+                f"{path}: {key} has {len(array)} rows where {first} has {len(reference)}; row "
+                f"{min(len(array), len(reference))} is the first without a partner: fetch or collect it again"
+            )
+
+
+def check_finite(key: str, array: np.ndarray, path: Path | str, first_row: int = 0) -> None:
+    """Checks that an array holds neither NaN nor infinity.
+
+    Args:
+        key: the array's key.
+        array: any array, rows leading.
+        path: the file, for messages.
+        first_row: the row of the file that the array begins with.
+
+    Raises:
+        InputError: with the first row at fault.
+    """
+    if array.dtype.kind != "f":
+        return
+    finite = np.isfinite(array)
+    if not finite.all():
+        row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
+        raise InputError(
+            f"{path}: {key} is {array[row]} at row {first_row + row}, not finite; repair that episode"
+        )
+
+
+def validate(dataset: Dataset, path: Path | str) -> Dataset:
+    """Checks all that training relies on, in one pass over each array.
+
+    Args:
+        dataset: what a reader made, in either storage.
+        path: the file it came from, for messages.
+
+    Returns:
+        The same dataset.
+
+    Raises:
+        InputError: for an empty dataset, ragged lengths, a wrong dtype or layout, NaN or infinite values,
+            actions outside their bounds, or an episode without an end.
+    """
+    arrays = {
+        "observations": dataset.observations,
+        "actions": dataset.actions,
+        "rewards": dataset.rewards,
+        "masks": dataset.masks,
+        "terminals": dataset.terminals,
+        "next_observations": dataset.next_observations,
+        "valid": dataset.valid,
+        **dataset.extras,
+    }
+    present = {key: array for key, array in arrays.items() if array is not None}
+    _check_layout(dataset, present, path)
+    for key, array in present.items():
+        check_finite(key, array, path)
+    _check_actions(dataset, path)
+    if not dataset.terminals[-1]:
+        ends = np.flatnonzero(dataset.terminals)
+        last = f"the last one is row {ends[-1]}" if len(ends) else "there is none"
+        raise InputError(
+            f"{path}: terminals has no episode end at its last row {len(dataset.terminals) - 1} ({last}); "
+            "the file is cut off or its layout is another: fetch or collect it again"
+        )
+    return dataset
+
+
+def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
+    """Raises unless the arrays have one length and the dtypes that `Dataset` gives them."""
+    check_lengths(arrays, path)
+    action = ("int32", 1) if dataset.num_actions else ("float32", 2)
+    wanted = {"actions": action, "rewards": ("float32", 1), "masks": ("float32", 1), "terminals": ("bool", 1)}
+    for key, (dtype, dimensions) in wanted.items():
+        array = arrays[key]
+        if array.dtype != dtype or array.ndim != dimensions:
+            raise InputError(
+                f"{path}: {key} is {array.dtype} of shape {array.shape} where {dtype} with "
+                f"{dimensions} axes is expected; is it a file of this source?"
+            )
+    observations = arrays["observations"]
+    if observations.dtype not in (np.float32, np.uint8) or observations.ndim < 2:
+        raise InputError(
+            f"{path}: observations is {observations.dtype} of shape {observations.shape} where float32 or "
+            "uint8 of shape [rows, ...] is expected; is it a file of this source?"
+        )
+
+
+def _check_actions(dataset: Dataset, path: Path | str) -> None:
+    """Raises with the first action outside its bounds."""
+    actions = dataset.actions
+    if dataset.num_actions:
+        inside = (actions >= 0) & (actions < dataset.num_actions)
+        bounds = f"0 to {dataset.num_actions - 1}"
+    else:
+        low, high = dataset.action_low - BOUND_TOLERANCE, dataset.action_high + BOUND_TOLERANCE
+        if low.shape != actions.shape[1:]:
+            raise InputError(
+                f"{path}: actions has {actions.shape[1]} dimensions where its bounds have {len(low)}"
+            )
+        inside = (actions >= low) & (actions <= high)
+        bounds = f"{dataset.action_low} to {dataset.action_high}"
+    if not inside.all():
+        row = np.argmin(inside.reshape(len(actions), -1).all(axis=1))
+        raise InputError(
+            f"{path}: actions is {actions[row]} at row {row}, outside the bounds {bounds}; rescale or clip "
+            "the actions of the file"
+        )
