@@ -107,7 +107,7 @@ def collect(
             _write_atomically(targets[split], parts, functools.partial(_join, files))
     except OSError as error:
         raise InputError(
-            f"cannot write to {parts}: {error.strerror}; what is finished is kept, "
+            f"cannot write to {parts}: {error}; what is finished is kept, "
             "so make room and run the same command again"
         ) from error
     shutil.rmtree(parts, ignore_errors=True)
