@@ -1,0 +1,154 @@
+"""Pictures: that what is drawn is what was given, where it belongs."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from valuelab import environments, errors
+from valuelab.evaluation import plots
+
+MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
+
+
+def rows(seeds=3):
+    return [
+        {"step": step, "seed": seed, "loss": seed / step, "note": "text"}
+        | ({"eval/success": 0.25 * seed} if step % 2000 == 0 else {})
+        for step in (1000, 2000, 3000, 4000)
+        for seed in range(seeds)
+    ]
+
+
+def titles(figure):
+    return [panel.get_title() for panel in figure.axes]
+
+
+def test_curves_of_members_and_their_mean(tmp_path):
+    figure = plots.curves(rows(), path=tmp_path / "curves.png")
+    assert titles(figure) == ["eval/success", "loss"]
+    success, loss = figure.axes
+    np.testing.assert_array_equal(success.lines[-1].get_xydata(), [[2000, 0.25], [4000, 0.25]])
+    np.testing.assert_allclose(loss.lines[-1].get_ydata(), [1 / 1000, 1 / 2000, 1 / 3000, 1 / 4000])
+    assert len(loss.lines) == 4
+    assert len(success.collections) == 1  # the interval
+    assert len(loss.collections) == 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_member_has_one_line():
+    figure = plots.curves([{"step": 1000, "eval/success": 0.5}, {"step": 2000, "eval/success": 1.0}])
+    (line,) = figure.axes[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), [0.5, 1.0])
+
+
+def test_members_of_a_sweep_are_told_apart():
+    swept = [{**row, "agent.expectile": value} for value in (0.7, 0.9) for row in rows(2)]
+    figure = plots.curves(swept, member_fields=("seed", "agent.expectile"))
+    assert titles(figure) == ["eval/success", "loss"]
+    assert len(figure.axes[1].lines) == 5
+
+
+def test_scores_come_first_and_panels_are_bounded():
+    row = {f"metric{number}": 1.0 for number in range(20)}
+    row |= {"value/mean": 0.0, "loss": 0.0, "eval/length": 9.0, "eval/return": 3.0, "step": 1}
+    shown = titles(plots.curves([row]))
+    assert shown[:4] == ["eval/return", "eval/length", "loss", "value/mean"]
+    assert len(shown) == 9
+
+
+def test_rows_written_again_after_a_resume_replace_the_earlier():
+    figure = plots.curves([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0}])
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, 2.0])
+
+
+def test_no_metrics_no_curves():
+    with pytest.raises(errors.InputError, match="metrics hold no number to draw"):
+        plots.curves([{"step": 3, "seed": 0}])
+
+
+def test_maze_walls_value_start_and_goal(tmp_path):
+    environment = environments.make(MAZE)
+    asked = []
+
+    def value(observations):
+        asked.append(observations)
+        return observations[:, 0] + 100 * observations[:, 1]
+
+    figure = plots.maze(environment, value=value, value_label="V", title="maze", path=tmp_path / "maze.png")
+    axes, colour_bar = figure.axes
+    heat, walls = axes.images
+    scene = environment.make().unwrapped
+    # Each place in the picture is where the environment puts it: the cell centres, walls and values agree.
+    left, right, bottom, top = heat.get_extent()
+    for row, column in np.ndindex(scene.maze_map.shape):
+        x, y = scene.ij_to_xy((row, column))
+        assert (left + 4 * (column + 0.5), bottom + 4 * (row + 0.5)) == (x, y)
+        assert bool(walls.get_array().mask[row, column]) == (scene.maze_map[row, column] == 0)
+        square = heat.get_array()[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        assert square.mean() == pytest.approx(x + 100 * y, abs=1e-3)
+    assert (right, top) == (26, 26)
+    # Colours span the free cells alone: centres from (0, 0) to (20, 20), 15/8 each way to the last points.
+    assert heat.get_clim() == pytest.approx((-1.875 * 101, 20 * 101 + 1.875 * 101))
+    assert asked[0].shape == (128 * 128, 2)
+    start, goal = axes.collections[-2:]
+    assert np.abs(start.get_offsets()[0]).max() <= 1.5
+    np.testing.assert_array_equal(goal.get_offsets()[0], (20, 20))
+    assert colour_bar.get_ylabel() == "V"
+    assert (tmp_path / "maze.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_maze_fills_an_ants_joints_from_its_start():
+    seen = {}
+
+    def value(observations):
+        seen["rest"] = observations[:, 2:]
+        return observations[:, 0]
+
+    plots.maze(environments.make("ogbench/antmaze-medium-navigate-v0"), task="task2", value=value)
+    assert seen["rest"].shape == (128 * 128, 27)
+    assert (seen["rest"] == seen["rest"][0]).all()
+    assert seen["rest"][0, 0] == pytest.approx(0.75, abs=0.3)  # the torso's height
+
+
+def test_maze_draws_trajectories_by_success_and_arrows_on_free_cells():
+    ways = [np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [2.0, 0.0]])]
+    figure = plots.maze(
+        environments.make(MAZE),
+        policy=lambda observations: np.ones((len(observations), 2)),
+        trajectories=ways,
+        successes=[True, False],
+    )
+    axes = figure.axes[0]
+    assert [line.get_label() for line in axes.lines] == ["goal reached", "not reached"]
+    for line, way in zip(axes.lines, ways, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), way)
+    (arrows,) = [each for each in axes.collections if hasattr(each, "U")]
+    assert arrows.N == 26 * 9  # pointmaze-medium has 26 free cells
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("gymnasium/CartPole-v1", {}, "CartPole-v1 is no maze"),
+        (
+            MAZE,
+            {"task": "defalt"},
+            "unknown task of pointmaze-medium-singletask-v0 'defalt': did you mean 'default'",
+        ),
+        (
+            MAZE,
+            {"policy": lambda observations: np.ones((len(observations), 8))},
+            r"shape \(8,\): arrows need",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(name, settings, message):
+    with pytest.raises(errors.InputError, match=message):
+        plots.maze(environments.make(name), **settings)
+
+
+def test_pyplot_and_its_global_figures_stay_away():
+    before = "matplotlib.pyplot" in sys.modules
+    plots.curves(rows())
+    assert ("matplotlib.pyplot" in sys.modules) == before

@@ -1,0 +1,245 @@
+"""Pictures: a run's curves, and value functions, policies and trajectories in OGBench's mazes.
+
+Figures are made without pyplot, so nothing global changes: notebooks show what is returned, and scripts
+pass `path`.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from valuelab import errors, types
+from valuelab.evaluation import statistics
+
+# Of Okabe and Ito's colours, which the colour-blind can tell apart.
+_BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+_BLACK = "#1A1A1A"
+_WALL = "#3B3F46"
+_LIGHT = {"color": _BLUE, "alpha": 0.35, "linewidth": 1.0}
+_BOLD = {"color": _BLUE, "linewidth": 2.2}
+_POINTS_PER_CELL = 16
+_MOST_PANELS = 9
+
+
+def curves(
+    rows: Sequence[Mapping[str, float]],
+    *,
+    member_fields: Sequence[str] = ("seed",),
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """The curves of a run: evaluation scores first, then losses, then what else was measured.
+
+    Each member is a light line, their mean a bold one; around the mean of an evaluation score stands its
+    95 % bootstrap interval over members.
+
+    Args:
+        rows: lines of metrics.jsonl: {"step": int, "seed": int where there are several, name: number, ...};
+            names of scores start with "eval/". Of two rows of one step and member the later counts.
+        member_fields: which fields tell members apart.
+        path: where to save the picture; its suffix decides the format.
+
+    Returns:
+        The matplotlib Figure.
+
+    Raises:
+        InputError: when there is nothing to draw.
+    """
+    series = _series(rows, member_fields)
+    names = sorted(series, key=_importance)[:_MOST_PANELS]
+    if not names:
+        raise errors.InputError("metrics hold no number to draw besides the step: train for longer")
+    columns = min(3, len(names))
+    height = -(-len(names) // columns)
+    figure = _figure(4.2 * columns, 2.9 * height)
+    panels = figure.subplots(height, columns, squeeze=False).ravel()
+    for panel, name in zip(panels, names, strict=False):
+        _draw_curve(panel, name, series[name])
+    for panel in panels[len(names) :]:
+        panel.remove()
+    return _saved(figure, path)
+
+
+def maze(
+    environment: types.Environment,
+    *,
+    task: str | None = None,
+    value: Callable[[np.ndarray], Any] | None = None,
+    policy: Callable[[np.ndarray], Any] | None = None,
+    trajectories: Sequence[np.ndarray] = (),
+    successes: Sequence[bool] = (),
+    title: str = "",
+    value_label: str = "state value V(s)",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """A maze of OGBench from above, with what was learnt about it and what happened in it.
+
+    The first two numbers of an observation are the place; where there are more (an ant's joints), those of
+    the task's initial state are used everywhere.
+
+    Args:
+        environment: an OGBench maze.
+        task: one of its tasks, whose start and goal are marked; the first if None.
+        value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells.
+        policy: (observations [N, D]) -> [N, 2], velocities; drawn as arrows.
+        trajectories: observations [length, D] each, drawn as lines.
+        successes: whether each trajectory reached the goal.
+        title: over the picture.
+        value_label: beside the colour bar; say in it what the value is the expectation of.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+
+    Raises:
+        InputError: when the environment is no maze, or the policy's actions are no velocities.
+    """
+    colors = errors.require("matplotlib.colors", "plots")
+    gym = environment.make()
+    scene = gym.unwrapped
+    task = next(iter(environment.tasks)) if task is None else task
+    if task not in environment.tasks:
+        raise errors.unknown(f"task of {environment.name}", task, environment.tasks)
+    initial, _ = gym.reset(seed=0, options=environment.tasks[task])
+    if not hasattr(scene, "maze_map") or np.ndim(initial) != 1:
+        raise errors.InputError(f"{environment.name} is no maze seen as numbers: only such can be drawn")
+    walls, unit = scene.maze_map == 1, scene._maze_unit
+    left, bottom = np.array(scene.ij_to_xy((0, 0))) - unit / 2
+    extent = (left, left + unit * walls.shape[1], bottom, bottom + unit * walls.shape[0])
+
+    figure = _figure(0.9 + 0.62 * walls.shape[1] + 1.2 * (value is not None), 1.2 + 0.62 * walls.shape[0])
+    axes = figure.subplots()
+    axes.set(facecolor="#E9ECEF", aspect="equal", xlabel="x (m)", ylabel="y (m)", title=title)
+    placed = {"origin": "lower", "extent": extent}
+    if value is not None:
+        heat = _over_maze(walls, extent, _POINTS_PER_CELL, initial, value)
+        free = heat[~walls.repeat(_POINTS_PER_CELL, 0).repeat(_POINTS_PER_CELL, 1)]
+        image = axes.imshow(heat, cmap="viridis", vmin=free.min(), vmax=free.max(), **placed)
+        figure.colorbar(image, ax=axes, label=value_label, shrink=0.85, pad=0.02)
+    axes.imshow(np.ma.masked_where(~walls, walls), cmap=colors.ListedColormap([_WALL]), zorder=2, **placed)
+    if policy is not None:
+        _draw_arrows(axes, walls, extent, initial, policy)
+    _draw_trajectories(axes, trajectories, successes)
+    marks = {"edgecolors": _BLACK, "linewidths": 1.2, "zorder": 5}
+    axes.scatter(*initial[:2], s=110, c="white", marker="o", label="start", **marks)
+    axes.scatter(*scene.cur_goal_xy, s=260, c=_PURPLE, marker="*", label="goal", **marks)
+    # Half of the outer wall is enough.
+    axes.set(xlim=np.add(extent[:2], (unit / 2, -unit / 2)), ylim=np.add(extent[2:], (unit / 2, -unit / 2)))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    gym.close()
+    return _saved(figure, path)
+
+
+def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]]) -> None:
+    """One metric of all members against updates."""
+    for points in members:
+        panel.plot(*zip(*sorted(points.items()), strict=True), **(_LIGHT if len(members) > 1 else _BOLD))
+    if len(members) > 1:
+        # Where a member lacks a step (a run that is still going on), the mean waits for it.
+        steps = sorted(set.intersection(*(set(points) for points in members)))
+        scores = np.array([[points[step] for step in steps] for points in members])
+        panel.plot(steps, scores.mean(0), **_BOLD)
+        if name.startswith("eval/"):
+            intervals = [statistics.mean_interval(column[:, None]) for column in scores.T]
+            ends = [[interval[end] for interval in intervals] for end in ("ci_low", "ci_high")]
+            panel.fill_between(steps, *ends, color=_BLUE, alpha=0.18, linewidth=0)
+    panel.set_title(name, fontsize=10)
+    panel.set_xlabel("updates")
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
+    if name == "eval/success":
+        panel.set_ylim(-0.03, 1.03)
+
+
+def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarray, policy: Callable) -> None:
+    """A policy's velocities on a coarse grid over the free cells."""
+    places = _places(walls.shape, extent, 3)
+    actions = np.asarray(policy(_observations(places, initial)))
+    if actions.shape[1:] != (2,):
+        raise errors.InputError(
+            f"policy returns actions of shape {actions.shape[1:]}: arrows need pointmaze's two velocities"
+        )
+    free = ~walls.repeat(3, 0).repeat(3, 1).ravel()
+    gap = (extent[1] - extent[0]) / walls.shape[1] / 3
+    axes.quiver(
+        *places[free].T,
+        *actions[free].T,
+        color="white",
+        edgecolor=_BLACK,
+        linewidth=0.5,
+        angles="xy",
+        scale_units="xy",
+        scale=1.2 / gap,  # full speed is nearly as long as the arrows are apart
+        width=0.006,
+        pivot="mid",
+        zorder=3,
+    )
+
+
+def _draw_trajectories(axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool]) -> None:
+    """Ways through the maze: white where the goal was reached, vermillion and dashed where not."""
+    effects = errors.require("matplotlib.patheffects", "plots")
+    outline = [effects.Stroke(linewidth=2.6, foreground=_BLACK, alpha=0.7), effects.Normal()]
+    styles: dict[bool, dict[str, Any]] = {
+        True: {"color": "white", "label": "goal reached"},
+        False: {"color": _VERMILLION, "linestyle": (0, (4, 1.5)), "label": "not reached"},
+    }
+    for trajectory, success in zip(trajectories, successes, strict=True):
+        style = styles[bool(success)]
+        axes.plot(*trajectory[:, :2].T, linewidth=1.4, path_effects=outline, zorder=4, **style)
+        style.pop("label", None)  # once in the legend is enough
+
+
+def _over_maze(
+    walls: np.ndarray, extent: tuple, points: int, initial: np.ndarray, function: Callable
+) -> np.ndarray:
+    """A function's values [rows * points, columns * points] on a regular grid, walls included."""
+    places = _places(walls.shape, extent, points)
+    values = np.asarray(function(_observations(places, initial)), np.float64)
+    return values.reshape(walls.shape[0] * points, walls.shape[1] * points)
+
+
+def _places(cells: tuple[int, ...], extent: tuple, points: int) -> np.ndarray:
+    """Places [N, 2], row by row: the centres of `points` x `points` squares in each of the cells."""
+    left, right, bottom, top = extent
+    x = left + (right - left) * (np.arange(cells[1] * points) + 0.5) / (cells[1] * points)
+    y = bottom + (top - bottom) * (np.arange(cells[0] * points) + 0.5) / (cells[0] * points)
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
+    """Observations [N, D] at places [N, 2], in all else as at the start."""
+    rest = np.broadcast_to(initial[2:], (len(places), len(initial) - 2))
+    return np.concatenate([places, rest], axis=1).astype(np.float32)
+
+
+def _series(
+    rows: Sequence[Mapping[str, float]], member_fields: Sequence[str]
+) -> dict[str, list[dict[float, float]]]:
+    """Numbers by metric, member and step."""
+    series: dict[str, dict[Any, dict[float, float]]] = {}
+    for row in rows:
+        member = tuple(row.get(field) for field in member_fields)
+        for name in row.keys() - {"step", *member_fields}:
+            if isinstance(row[name], int | float):
+                series.setdefault(name, {}).setdefault(member, {})[row["step"]] = row[name]
+    return {name: list(members.values()) for name, members in series.items()}
+
+
+def _importance(name: str) -> tuple[bool, bool, bool, bool, str]:
+    """Sorts metrics: scores, then what else evaluation tells, then losses, then values, then the rest."""
+    score = name.removeprefix("eval/") in ("success", "return", "normalized_score")
+    return not score, not name.startswith("eval/"), "loss" not in name, "value" not in name, name
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, in inches."""
+    return errors.require("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
+
+
+def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """The figure, saved if there is a path."""
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
