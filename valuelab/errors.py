@@ -10,6 +10,10 @@ from collections.abc import Iterable
 from types import ModuleType
 
 
+MOST_LISTED = 30
+"""The most names that a message lists; of more, the nearest."""
+
+
 class InputError(ValueError):
     """Something the user gave (a flag, a file, a field) cannot be used; the message says what to do."""
 
@@ -30,9 +34,11 @@ def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
         An InputError to raise.
     """
     choices = sorted(choices)
-    close = difflib.get_close_matches(value, choices, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(value, choices, n=MOST_LISTED, cutoff=0.0)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(choices) or 'none'}.")
+    more = len(choices) - MOST_LISTED
+    listed = choices if more <= 0 else [*close, f"and {more} more"]
+    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
 
 
 def require(module: str, extra: str) -> ModuleType:

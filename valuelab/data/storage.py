@@ -103,14 +103,13 @@ def flatten(tree: np.ndarray | Mapping[str, Any]) -> np.ndarray:
     """Joins nested observations into one vector a row, as gymnasium's FlattenObservation does.
 
     Args:
-        tree: an array [T, ...], returned as it is, or (nested) dictionaries of them. A dictionary's entries
-            follow each other in the alphabetical order of their keys: achieved_goal, desired_goal,
-            observation.
+        tree: an array [T, ...], returned as it is, or (nested) dictionaries of them, whose entries follow
+            each other in the order of their dictionary.
 
     Returns:
         [T, ...], or [T, D] where entries were joined.
     """
     if not isinstance(tree, Mapping):
         return tree
-    leaves = [flatten(tree[key]) for key in sorted(tree)]
+    leaves = [flatten(entry) for entry in tree.values()]
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)

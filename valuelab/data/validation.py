@@ -37,7 +37,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}): it is truncated, corrupt or of another "
             "format; delete it and load again to fetch it anew"
@@ -62,14 +62,15 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
     if key not in arrays:
         raise InputError(f"{path}: no key {key!r}, only {', '.join(sorted(arrays)) or 'none at all'}")
     value = arrays[key]
-    found = getattr(value, "dtype", np.dtype(object))  # a group of an HDF5 file has none
-    if not getattr(value, "shape", ()) or found.kind not in _KINDS[dtype]:
+    found, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
+    if found is None or not shape or found.kind not in _KINDS[dtype]:
+        what = f"{found} of shape {shape}" if found is not None else f"a {type(value).__name__}"
         raise InputError(
-            f"{path}: {key} is {value!r:.60} where rows of {dtype or 'numbers'} are expected; "
+            f"{path}: {key} is {what} where rows of {dtype or 'numbers'} are expected; "
             "is it a file of this source?"
         )
-    if isinstance(value, np.ndarray):
-        return value.astype(dtype or found, copy=False)
+    if isinstance(value, np.ndarray) or dtype == "bool":  # h5py turns numbers into wrong bools
+        return value[()].astype(dtype or found, copy=False)
     return value.astype(dtype or found)[()]  # h5py converts while it reads, without a second copy
 
 
@@ -110,9 +111,9 @@ def check_finite(key: str, array: np.ndarray, path: Path | str, first_row: int =
         return
     finite = np.isfinite(array)
     if not finite.all():
-        row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
+        row, *place = np.unravel_index(np.argmin(finite), array.shape)
         raise InputError(
-            f"{path}: {key} is {array[row]} at row {first_row + row}, not finite; repair that episode"
+            f"{path}: {key} is {array[row, *place]} at row {first_row + row}, not finite; repair that episode"
         )
 
 
@@ -179,19 +180,18 @@ def _check_actions(dataset: Dataset, path: Path | str) -> None:
     """Raises with the first action outside its bounds."""
     actions = dataset.actions
     if dataset.num_actions:
-        inside = (actions >= 0) & (actions < dataset.num_actions)
-        bounds = f"0 to {dataset.num_actions - 1}"
+        low, high = np.array(0), np.array(dataset.num_actions - 1)
+        inside = (actions >= low) & (actions <= high)
     else:
-        low, high = dataset.action_low - BOUND_TOLERANCE, dataset.action_high + BOUND_TOLERANCE
+        low, high = dataset.action_low, dataset.action_high
         if low.shape != actions.shape[1:]:
             raise InputError(
                 f"{path}: actions has {actions.shape[1]} dimensions where its bounds have {len(low)}"
             )
-        inside = (actions >= low) & (actions <= high)
-        bounds = f"{dataset.action_low} to {dataset.action_high}"
+        inside = (actions >= low - BOUND_TOLERANCE) & (actions <= high + BOUND_TOLERANCE)
     if not inside.all():
-        row = np.argmin(inside.reshape(len(actions), -1).all(axis=1))
+        row, *place = np.unravel_index(np.argmin(inside), actions.shape)
         raise InputError(
-            f"{path}: actions is {actions[row]} at row {row}, outside the bounds {bounds}; rescale or clip "
-            "the actions of the file"
+            f"{path}: actions is {actions[row, *place]} at row {row}, outside the bounds {low[*place]} to "
+            f"{high[*place]}; rescale or clip the actions of the file"
         )

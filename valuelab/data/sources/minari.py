@@ -1,6 +1,7 @@
 """Minari: folders of episodes, with terminations told from truncations.
 
-Observations that are dictionaries, as in goal environments, become one vector: `storage.flatten` tells how.
+Observations that are dictionaries, as in goal environments, become one vector: their entries follow each
+other in the order of the observation space, as gymnasium's FlattenObservation puts them when evaluating.
 """
 
 import dataclasses
@@ -67,7 +68,7 @@ def _action_facts(space: Any, path: Path) -> dict[str, Any]:
 def _episodes(source: Any) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
     for episode in source.iterate_episodes():
-        observations = storage.flatten(episode.observations)
+        observations = storage.flatten(_in_order(source.observation_space, episode.observations))
         discrete = np.issubdtype(episode.actions.dtype, np.integer)
         columns = {
             "actions": episode.actions.astype(np.int32 if discrete else np.float32, copy=False),
@@ -78,6 +79,13 @@ def _episodes(source: Any) -> Iterator[dict[str, np.ndarray]]:
         columns = {key: np.concatenate([array, array[-1:]]) for key, array in columns.items()}
         pixels = observations.dtype == np.uint8
         yield {"observations": observations.astype(np.uint8 if pixels else np.float32, copy=False), **columns}
+
+
+def _in_order(space: Any, observations: Any) -> Any:
+    """The same (nested) observations with the entries in the order of their space."""
+    if not isinstance(observations, dict):
+        return observations
+    return {key: _in_order(space[key], observations[key]) for key in space}
 
 
 def _download(name: str, root: Path) -> None:

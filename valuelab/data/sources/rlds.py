@@ -2,7 +2,7 @@
 
 A step holds an observation, the action taken there and the reward and discount that followed; the last
 step of an episode (is_last) holds the final observation, and is_terminal where it is a terminal state.
-Observations that are dictionaries become one vector: `storage.flatten` tells how.
+Observations that are dictionaries become one vector, their entries in alphabetical order.
 """
 
 import dataclasses
@@ -59,7 +59,9 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         features = builder.info.features["steps"].feature
         missing = {"observation", "action", "reward"} - set(features)
         if missing:
-            raise InputError(f"{folder}: no {sorted(missing)[0]!r} in its steps, only {', '.join(features)}")
+            raise InputError(
+                f"{folder}: no {sorted(missing)[0]!r} in its steps, only {', '.join(sorted(features))}"
+            )
         columns = (_columns(features, episode["steps"]) for episode in episodes)
         dataset = storage.from_episodes(f"rlds/{name}", columns, folder)
     facts = (builder.info.metadata or {}).get(_METADATA) or _conventional_facts(dataset.actions)
@@ -139,7 +141,7 @@ def _decode(feature: Any, stored: Any, dtypes: Mapping[str, type]) -> np.ndarray
 
     def decode(feature: Any, stored: Any) -> Any:
         if isinstance(stored, Mapping):
-            return {key: decode(feature[key], stored[key]) for key in stored}
+            return {key: decode(feature[key], stored[key]) for key in sorted(stored)}
         if stored.dtype == object:  # bytes: images and compressed arrays
             return np.stack(feature.decode_batch_example_np(stored))
         return stored

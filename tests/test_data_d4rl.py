@@ -1,0 +1,212 @@
+import h5py
+import numpy as np
+import pytest
+
+from valuelab import data
+from valuelab.data import normalization
+from valuelab.data.sources import d4rl
+from valuelab.errors import InputError
+
+
+def write_file(path, rows, terminated=(), timed_out=None, next_observations=None, **changes):
+    """A file whose observation, action and reward at row i are (i, -i), i / 100 and i."""
+    numbers = np.arange(rows)
+    arrays = {
+        "observations": np.stack([numbers, -numbers], axis=1).astype(np.float64),
+        "actions": (numbers / 100).astype(np.float32)[:, None],
+        "rewards": numbers.astype(np.float32),
+        "terminals": np.isin(numbers, terminated),
+        "infos/qpos": np.zeros((rows, 3)),
+        "infos/goal": np.zeros((rows, 2)),
+        "metadata/algorithm": np.bytes_("SAC"),
+    }
+    if timed_out is not None:
+        arrays["timeouts"] = np.isin(numbers, timed_out)
+    if next_observations is not None:
+        arrays["next_observations"] = np.asarray(next_observations, np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for key, array in {**arrays, **changes}.items():
+            if array is not None:
+                file[key] = array
+    return path
+
+
+def rows_of(dataset):
+    """What tells transitions apart: reward, mask, successor, and whether an episode ends."""
+    return list(
+        zip(
+            dataset.rewards.tolist(),
+            dataset.masks.tolist(),
+            dataset.next_observations[:, 0].tolist(),
+            dataset.terminals.tolist(),
+            strict=True,
+        )
+    )
+
+
+def test_timeouts_without_stored_successors(tmp_path):
+    # Row 2 is terminal: kept, masked, its own observation standing in. Row 5 timed out and row 7 is the
+    # last of the file: without a successor they are dropped, and close the episode of the row before.
+    path = write_file(tmp_path / "antmaze.hdf5", 8, terminated=[2], timed_out=[5])
+    dataset = data.load(str(path))
+    assert rows_of(dataset) == [
+        (0, 1, 1, False),
+        (1, 1, 2, False),
+        (2, 0, 2, True),
+        (3, 1, 4, False),
+        (4, 1, 5, True),
+        (6, 1, 7, True),
+    ]
+    assert dataset.name == str(path)
+    assert dataset.observations.dtype == np.float32
+    np.testing.assert_array_equal(dataset.action_low, [-1])
+
+
+def test_stored_successors(tmp_path):
+    # As v2 locomotion has them: successors at terminals and timeouts are stored, so nothing is dropped.
+    following = np.arange(1, 9) + np.where(np.isin(np.arange(8), [2, 5, 7]), 0.5, 0.0)
+    path = write_file(
+        tmp_path / "d4rl" / "hopper-medium-v2.hdf5",
+        8,
+        terminated=[2],
+        timed_out=[5],
+        next_observations=np.stack([following, -following], axis=1),
+    )
+    dataset = data.load("d4rl/hopper-medium-v2", tmp_path)
+    assert path.exists()
+    assert dataset.name == "d4rl/hopper-medium-v2"
+    assert rows_of(dataset) == [
+        (0, 1, 1, False),
+        (1, 1, 2, False),
+        (2, 0, 3.5, True),
+        (3, 1, 4, False),
+        (4, 1, 5, False),
+        (5, 1, 6.5, True),
+        (6, 1, 7, False),
+        (7, 1, 8.5, True),
+    ]
+
+
+def test_an_episode_ends_where_observations_jump(tmp_path):
+    following = np.array([1, 2, 9, 4, 5], np.float32)  # row 2 leads to 9, and row 3 starts elsewhere
+    path = write_file(
+        tmp_path / "own.hdf5", 5, timed_out=[4], next_observations=np.stack([following, -following], axis=1)
+    )
+    dataset = data.load(str(path))
+    np.testing.assert_array_equal(dataset.terminals, [0, 0, 1, 0, 1])
+    np.testing.assert_array_equal(dataset.next_observations[:, 0], following)
+
+
+def test_episodes_without_timeouts_are_cut_at_the_step_limit(tmp_path):
+    # pen lasts 100 steps: rows 0-99 time out, 100-149 end in a terminal, 150-249 time out again.
+    write_file(tmp_path / "d4rl" / "pen-human-v0.hdf5", 260, terminated=[149], actions=np.zeros((260, 1)))
+    compact = data.load("d4rl/pen-human-v0", tmp_path, compact=True)
+    starts = np.concatenate([[0], np.flatnonzero(compact.terminals)[:-1] + 1])
+    np.testing.assert_array_equal(compact.observations[starts, 0], [0, 100, 150, 250])
+    full = data.load("d4rl/pen-human-v0", tmp_path)
+    assert len(full.rewards) == 99 + 50 + 99 + 9
+
+
+def test_compact_storage_holds_the_same_transitions(tmp_path):
+    path = write_file(tmp_path / "own.hdf5", 8, terminated=[2], timed_out=[5])
+    full, compact = data.load(str(path)), data.load(str(path), compact=True)
+    rows = np.flatnonzero(compact.valid)
+    for key in ("observations", "actions", "rewards", "masks"):
+        np.testing.assert_array_equal(getattr(compact, key)[rows], getattr(full, key))
+    np.testing.assert_array_equal(compact.observations[rows + 1], full.next_observations)
+
+
+def test_columns_of_early_files(tmp_path):
+    path = write_file(
+        tmp_path / "own.hdf5",
+        4,
+        rewards=np.ones((4, 1)),
+        terminals=np.array([[0], [1], [0], [0]]),
+        timeouts=np.array([[0], [0], [0], [1]]),
+    )
+    dataset = data.load(str(path))
+    np.testing.assert_array_equal(dataset.masks, [1, 0, 1])
+
+
+def test_locomotion_rewards_span_1000(tmp_path):
+    # Returns: 0 + 1 + 2 = 3 and 3 + 4 = 7 (row 5 is dropped), so the scale is 1000 / (7 - 3) = 250.
+    path = write_file(tmp_path / "own.hdf5", 6, terminated=[2], timed_out=[5])
+    dataset = data.load(str(path))
+    np.testing.assert_allclose(normalization.returns(dataset), [3, 7])
+    assert normalization.fit(dataset, observations=False, rewards="d4rl_locomotion").reward_scale == 250
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"rewards": None},
+            "no key 'rewards', only actions, infos, metadata, observations, terminals, timeouts",
+        ),
+        ({"rewards": np.zeros(3)}, "rewards has 3 rows where observations has 4"),
+        ({"timeouts": np.zeros(3)}, "timeouts has 3 rows where observations has 4"),
+        ({"next_observations": np.zeros((3, 2))}, "next_observations has 3 rows where observations has 4"),
+        (
+            {"next_observations": np.array([[0, 0], [0, 0], [np.nan, 0], [0, 0]])},
+            "next_observations is nan at row 2, not finite",
+        ),
+        ({"rewards": np.array([0, np.inf, 0, 0])}, "rewards is inf at row 1, not finite"),
+        (
+            {"actions": np.array([[0.0], [0.5], [1.5], [0.0]])},
+            "actions is 1.5 at row 2, outside the bounds -1.0 to 1.0",
+        ),
+        ({"timeouts": np.zeros(4)}, "neither terminals nor timeouts has an episode end"),
+        (
+            {"observations": None, "observations/state": np.zeros((4, 2))},
+            "observations is a Group where rows of",
+        ),
+        ({"observations": np.zeros((0, 2))}, "observations has no rows: the dataset is empty"),
+    ],
+)
+def test_wrong_contents(changes, message, tmp_path):
+    path = write_file(tmp_path / "own.hdf5", 4, timed_out=[3], **changes)
+    with pytest.raises(InputError, match=f"{path}: {message}") as caught:
+        data.load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_file(tmp_path):
+    path = write_file(tmp_path / "own.hdf5", 4, timed_out=[3])
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=rf"{path} cannot be read \(.*truncated file"):
+        data.load(str(path))
+
+
+def test_names(tmp_path, monkeypatch):
+    with pytest.raises(
+        InputError, match="unknown D4RL dataset 'hoper-medium-v2': did you mean 'hopper-medium-v2'"
+    ):
+        data.load("d4rl/hoper-medium-v2", tmp_path)
+    with pytest.raises(InputError, match=r"no file nowhere/own.hdf5: give the path"):
+        data.load("nowhere/own.hdf5")
+    with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
+        data.load("d4rl/hopper-medium-v2", tmp_path, split="val")
+    monkeypatch.setattr(d4rl, "URL", "http://127.0.0.1:9")  # where nothing listens
+    with pytest.raises(
+        InputError, match=r"cannot be fetched .*: put http://.*/hopper_medium-v2.hdf5 there by hand"
+    ):
+        data.load("d4rl/hopper-medium-v2", tmp_path)
+
+
+def test_published_files():
+    # Names and files as D4RL lists them in its infos.py and its environments.
+    files = {name: url.removeprefix(f"{d4rl.URL}/") for name, url in d4rl.published().items()}
+    assert files["halfcheetah-medium-expert-v2"] == "gym_mujoco_v2/halfcheetah_medium_expert-v2.hdf5"
+    assert files["hopper-medium-replay-v0"] == "gym_mujoco/hopper_mixed.hdf5"
+    assert files["walker2d-medium-replay-v0"] == "gym_mujoco/walker_mixed.hdf5"
+    assert files["walker2d-medium-expert-v0"] == "gym_mujoco/walker2d_medium_expert.hdf5"
+    assert files["antmaze-large-play-v2"] == (
+        "ant_maze_v2/Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5"
+    )
+    assert files["antmaze-umaze-v0"] == (
+        "ant_maze_new/Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse.hdf5"
+    )
+    assert files["maze2d-large-dense-v1"] == "maze2d/maze2d-large-dense-v1.hdf5"
+    assert files["pen-cloned-v0"] == "hand_dapg/pen-demos-v0-bc-combined.hdf5"
+    assert files["door-human-v1"] == "hand_dapg_v1/door-human-v1.hdf5"

@@ -1,0 +1,79 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from valuelab import data
+from valuelab.data import storage
+from valuelab.errors import InputError
+from valuelab.types import Dataset
+
+
+def compact_dataset() -> Dataset:
+    # Two episodes, of three and two transitions; the last row of each holds only the final observation.
+    terminals = np.array([0, 0, 0, 1, 0, 0, 1], bool)
+    return Dataset(
+        name="made up",
+        observations=np.arange(14, dtype=np.float32).reshape(7, 2),
+        actions=np.linspace(-1, 1, 7, dtype=np.float32)[:, None],
+        rewards=np.arange(7, dtype=np.float32),
+        masks=np.array([1, 1, 0, 1, 1, 1, 1], np.float32),
+        terminals=terminals,
+        valid=~terminals,
+        extras={"qpos": np.arange(7, dtype=np.float32)},
+        action_low=-np.ones(1, np.float32),
+        action_high=np.ones(1, np.float32),
+    )
+
+
+def test_full_storage_holds_the_transitions_of_compact_storage():
+    compact = compact_dataset()
+    full = storage.full(compact)
+
+    # Rows 0, 1, 2 and 4, 5 are transitions; each successor is the row below.
+    np.testing.assert_array_equal(full.observations[:, 0], [0, 2, 4, 8, 10])
+    np.testing.assert_array_equal(full.next_observations[:, 0], [2, 4, 6, 10, 12])
+    np.testing.assert_array_equal(full.rewards, [0, 1, 2, 4, 5])
+    np.testing.assert_array_equal(full.masks, [1, 1, 0, 1, 1])
+    np.testing.assert_array_equal(full.terminals, [0, 0, 1, 0, 1])
+    np.testing.assert_array_equal(full.extras["qpos"], [0, 1, 2, 4, 5])
+    assert full.valid is None
+    assert storage.full(full) is full
+
+
+def test_transitions_are_numbered_alike_in_both_storages():
+    compact = compact_dataset()
+    np.testing.assert_array_equal(storage.transition_rows(compact), [0, 1, 2, 4, 5])
+    for dataset in (compact, storage.full(compact)):
+        np.testing.assert_array_equal(storage.trajectory_ends(dataset), [2, 2, 2, 4, 4])
+
+
+def test_an_episode_without_transitions_counts_for_nothing():
+    terminals = np.array([0, 1, 1, 0, 1], bool)
+    dataset = dataclasses.replace(
+        compact_dataset(),
+        **{
+            key: getattr(compact_dataset(), key)[:5]
+            for key in ("observations", "actions", "rewards", "masks")
+        },
+        terminals=terminals,
+        valid=~terminals,
+        extras={},
+    )
+    np.testing.assert_array_equal(storage.trajectory_ends(dataset), [0, 1])
+    np.testing.assert_array_equal(storage.full(dataset).terminals, [1, 1])
+
+
+def test_nested_observations_become_one_vector():
+    tree = {
+        "observation": np.zeros((2, 1)),
+        "goal": {"place": np.ones((2, 2)), "state": np.full((2, 1, 1), 2)},
+    }
+    np.testing.assert_array_equal(storage.flatten(tree), [[0, 1, 1, 2], [0, 1, 1, 2]])
+    array = np.zeros((2, 3, 3))
+    assert storage.flatten(array) is array
+
+
+def test_unknown_source():
+    with pytest.raises(InputError, match="unknown data source 'ogbrench': did you mean 'ogbench'"):
+        data.load("ogbrench/pointmaze-medium-navigate-v0")

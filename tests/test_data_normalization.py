@@ -1,0 +1,117 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from valuelab.data import normalization, storage
+from valuelab.errors import InputError
+from valuelab.types import Dataset, Normalization
+
+
+def compact_dataset(**changes) -> Dataset:
+    # Episodes of two and of one transitions; the rows after them hold final observations, whose other
+    # entries mean nothing.
+    terminals = np.array([0, 0, 1, 0, 1], bool)
+    return dataclasses.replace(
+        Dataset(
+            name="made up",
+            observations=np.array([[0, 5], [2, 5], [100, 5], [4, 5], [100, 5]], np.float32),
+            actions=np.zeros((5, 1), np.float32),
+            rewards=np.array([1, 2, 50, -1, 50], np.float32),
+            masks=np.ones(5, np.float32),
+            terminals=terminals,
+            valid=~terminals,
+            action_low=-np.ones(1, np.float32),
+            action_high=np.ones(1, np.float32),
+        ),
+        **changes,
+    )
+
+
+@pytest.fixture(params=["compact", "full"])
+def dataset(request):
+    return compact_dataset() if request.param == "compact" else storage.full(compact_dataset())
+
+
+def test_observations(dataset):
+    # Over the transitions' observations 0, 2, 4: mean 2, variance (4 + 0 + 4) / 3. The second dimension does
+    # not vary, so its standard deviation is the floor.
+    fitted = normalization.fit(dataset, observations=True, rewards="none")
+    np.testing.assert_allclose(fitted.observation_mean, [2, 5])
+    np.testing.assert_allclose(fitted.observation_std, [np.sqrt(8 / 3), 1e-3], rtol=1e-6)
+    assert fitted.observation_std.dtype == np.float32
+    assert fitted.action_low is None
+    assert fitted.reward_scale == 1
+    assert normalization.fit(dataset, observations=False, rewards="none") == Normalization()
+
+
+def test_many_pieces_give_the_moments_of_the_whole():
+    observations = np.random.default_rng(0).normal(3, 2, size=(200_000, 3)).astype(np.float32)
+    terminals = np.arange(200_000) % 1000 == 999
+    dataset = compact_dataset(observations=observations, terminals=terminals, valid=~terminals)
+    fitted = normalization.fit(dataset, observations=True, rewards="none")
+    np.testing.assert_allclose(
+        fitted.observation_mean, observations[~terminals].mean(0, np.float64), rtol=1e-6
+    )
+    np.testing.assert_allclose(fitted.observation_std, observations[~terminals].std(0, np.float64), rtol=1e-6)
+
+
+def test_reward_rules(dataset):
+    # Returns are 1 + 2 = 3 and -1, so the scale is 1000 / (3 - -1) = 250.
+    np.testing.assert_allclose(normalization.returns(dataset), [3, -1])
+    locomotion = normalization.fit(dataset, observations=False, rewards="d4rl_locomotion")
+    assert (locomotion.reward_scale, locomotion.reward_shift) == (250, 0)
+    antmaze = normalization.fit(dataset, observations=False, rewards="d4rl_antmaze")
+    assert (antmaze.reward_scale, antmaze.reward_shift) == (1, -1)
+
+
+def test_spec(dataset):
+    # Rewards 2, 1, -1 become 250 r: final rows do not count.
+    fitted = normalization.fit(dataset, observations=False, rewards="d4rl_locomotion")
+    spec = normalization.make_spec(dataset, fitted, num_updates=7)
+    assert (spec.reward_min, spec.reward_max) == (-250, 500)
+    assert spec.observation_shape == (2,)
+    assert spec.observation_dtype == "float32"
+    assert (spec.action_dim, spec.num_actions, spec.num_updates) == (1, 0, 7)
+    assert not spec.goal_conditioned
+
+    goals = dataclasses.replace(dataset, goal_conditioned=True)
+    spec = normalization.make_spec(goals, Normalization())
+    assert (spec.reward_min, spec.reward_max, spec.goal_conditioned) == (-1, 0, True)
+
+    discrete = dataclasses.replace(dataset, actions=dataset.actions[:, 0].astype(np.int32), num_actions=3)
+    spec = normalization.make_spec(discrete, Normalization())
+    assert (spec.action_dim, spec.num_actions, spec.discrete) == (0, 3, True)
+
+
+def test_actions_with_other_bounds():
+    fitted = normalization.fit(
+        compact_dataset(action_high=np.full(1, 2, np.float32)), observations=False, rewards="none"
+    )
+    np.testing.assert_array_equal(fitted.action_low, [-1])
+    np.testing.assert_array_equal(fitted.action_high, [2])
+
+
+def test_json(dataset):
+    wide = dataclasses.replace(dataset, action_high=np.full(1, 2, np.float32))
+    for fitted in (normalization.fit(wide, observations=True, rewards="d4rl_antmaze"), Normalization()):
+        back = normalization.from_json(json.loads(json.dumps(normalization.to_json(fitted))))
+        for left, right in zip(back, fitted, strict=True):
+            np.testing.assert_array_equal(left, right)
+            assert getattr(left, "dtype", None) == getattr(right, "dtype", None)
+
+
+def test_what_cannot_be_fitted():
+    with pytest.raises(
+        InputError, match="unknown reward rule 'd4rl_locomotive': did you mean 'd4rl_locomotion'"
+    ):
+        normalization.fit(compact_dataset(), observations=False, rewards="d4rl_locomotive")
+    with pytest.raises(InputError, match=r"all returns of made up are 0.0; use 'none'"):
+        normalization.fit(
+            compact_dataset(rewards=np.zeros(5, np.float32)), observations=False, rewards="d4rl_locomotion"
+        )
+    with pytest.raises(InputError, match="observations of made up are pixels"):
+        normalization.fit(
+            compact_dataset(observations=np.zeros((5, 2, 2, 3), np.uint8)), observations=True, rewards="none"
+        )

@@ -1,0 +1,180 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments import convert_to_rlds
+from valuelab import data
+from valuelab.data.sources import rlds
+from valuelab.errors import InputError
+from valuelab.types import Dataset
+
+
+def made_up(discrete=False, pixels=False) -> Dataset:
+    """Episodes of 3, 1 and 2 transitions; masks are zero inside the first and at the end of the last."""
+    rng = np.random.default_rng(0)
+    terminals = np.array([0, 0, 0, 1, 0, 1, 0, 0, 1], bool)
+    observations = rng.normal(size=(9, 3)).astype(np.float32)
+    actions = rng.uniform(-2, 2, size=(9, 2)).astype(np.float32)
+    return Dataset(
+        name="ogbench/made-up-v0",
+        observations=rng.integers(0, 256, (9, 4, 4, 3), np.uint8) if pixels else observations,
+        actions=rng.integers(0, 5, 9, np.int32) if discrete else actions,
+        rewards=rng.normal(size=9).astype(np.float32),
+        masks=np.array([1, 0, 1, 1, 1, 1, 1, 0, 1], np.float32),
+        terminals=terminals,
+        valid=~terminals,
+        action_low=np.full(0 if discrete else 2, -2, np.float32),
+        action_high=np.full(0 if discrete else 2, 2, np.float32),
+        num_actions=5 if discrete else 0,
+    )
+
+
+def assert_same(actual, expected):
+    for field in dataclasses.fields(Dataset):
+        left, right = getattr(actual, field.name), getattr(expected, field.name)
+        if isinstance(right, np.ndarray):
+            assert left.dtype == right.dtype
+            assert left.tobytes() == right.tobytes(), field.name
+            assert left.shape == right.shape
+        elif field.name != "name":
+            assert left == right, field.name
+
+
+@pytest.mark.parametrize("kind", [{}, {"discrete": True}, {"pixels": True}])
+def test_what_is_written_reads_back_bit_for_bit(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(rlds, "_SHARD_BYTES", 100)  # several shards
+    train, val = made_up(**kind), made_up(**kind)
+    rlds.write({"train": train, "val": val}, tmp_path / "rlds" / "own" / "set-v0")
+    for split in ("train", "val"):
+        assert_same(data.load("rlds/own/set-v0", tmp_path, split=split, compact=True), train)
+    assert data.load("rlds/own/set-v0", tmp_path).name == "rlds/own/set-v0"
+
+
+def test_converted_set_without_tensorflow(tmp_path):
+    """Writes and reads in a process of its own, where nothing else may have brought TensorFlow along."""
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from experiments.convert_to_rlds import convert
+from valuelab import data
+
+folder = Path(sys.argv[1])
+(folder / "ogbench").mkdir()
+rng = np.random.default_rng(0)
+np.savez(
+    folder / "ogbench" / "pointmaze-medium-navigate-v0.npz",
+    observations=rng.normal(size=(6, 2)).astype(np.float32),
+    actions=rng.uniform(-1, 1, (6, 2)).astype(np.float32),
+    terminals=np.array([0, 0, 1, 0, 0, 1], bool),
+)
+name = "ogbench/pointmaze-medium-navigate-v0"
+convert(name, folder, ["train"])
+written, read = data.load(name, folder), data.load(f"rlds/{name}", folder)
+assert np.array_equal(written.observations, read.observations)
+assert np.array_equal(written.next_observations, read.next_observations)
+assert read.goal_conditioned
+assert "tensorflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
+
+
+def write_foreign(folder, steps, features, split="train"):
+    """A set as another program would write it, without what `rlds.write` adds."""
+    from array_record.python import array_record_module
+
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict({"steps": tfds.features.Dataset(features)})
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name="foreign", split=split, filetype_suffix="array_record"
+    )
+    writer = array_record_module.ArrayRecordWriter(
+        str(template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1"
+    )
+    for episode in steps:
+        writer.write(features.serialize_example({"steps": episode}))
+    writer.close()
+    info = tfds.core.SplitInfo(
+        name=split, shard_lengths=[len(steps)], num_bytes=1, filename_template=template
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=[info], check_data=False
+    )
+
+
+def test_set_of_another_program(tmp_path):
+    # An episode of two transitions into a terminal state; nested observations, one of them a lossless
+    # image; no discounts, no bounds, double precision.
+    image = np.arange(3 * 2 * 2 * 3, dtype=np.uint8).reshape(3, 2, 2, 3)
+    features = {
+        "observation": {
+            "state": tfds.features.Tensor(shape=(2,), dtype=np.float64),
+            "image": tfds.features.Tensor(shape=(2, 2, 3), dtype=np.uint8, encoding="bytes"),
+        },
+        "action": tfds.features.Tensor(shape=(1,), dtype=np.float64),
+        "reward": np.float64,
+        "is_terminal": np.bool_,
+    }
+    steps = {
+        "observation": {"state": np.arange(6.0).reshape(3, 2), "image": image},
+        "action": np.array([[0.5], [-0.5], [0.0]]),
+        "reward": np.array([1.0, 2.0, 0.0]),
+        "is_terminal": np.array([False, False, True]),
+    }
+    write_foreign(tmp_path / "rlds" / "foreign" / "config" / "1.0.0", [steps], features)
+
+    dataset = data.load("rlds/foreign/config", tmp_path)
+    np.testing.assert_array_equal(dataset.rewards, [1, 2])
+    np.testing.assert_array_equal(dataset.masks, [1, 0])
+    np.testing.assert_array_equal(dataset.actions, [[0.5], [-0.5]])
+    np.testing.assert_array_equal(dataset.next_observations[0], [*image[1].ravel(), 2.0, 3.0])
+    np.testing.assert_array_equal(dataset.action_high, [1])
+
+
+def test_unclear_or_missing_sets(tmp_path):
+    with pytest.raises(
+        InputError, match=r"no RLDS set in .*/rlds/nothing: write one with: python -m experiments"
+    ):
+        data.load("rlds/nothing", tmp_path)
+    for name in ("a", "b"):
+        rlds.write({"train": made_up()}, tmp_path / "rlds" / "two" / name)
+    with pytest.raises(
+        InputError, match=r"unknown RLDS set 'two': did you mean 'two/\w'\? Known: two/a, two/b"
+    ):
+        data.load("rlds/two", tmp_path)
+    with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
+        data.load("rlds/two/a", tmp_path, split="val")
+    with pytest.raises(InputError, match="is already there: remove it"):
+        rlds.write({"train": made_up()}, tmp_path / "rlds" / "two" / "a")
+    features = {"observation": tfds.features.Tensor(shape=(1,), dtype=np.float32), "reward": np.float32}
+    steps = {"observation": np.zeros((2, 1), np.float32), "reward": np.zeros(2, np.float32)}
+    write_foreign(tmp_path / "rlds" / "lacking", [steps], features)
+    with pytest.raises(InputError, match="rlds/lacking: no 'action' in its steps, only observation, reward"):
+        data.load("rlds/lacking", tmp_path)
+
+
+def test_truncated_shard(tmp_path):
+    folder = tmp_path / "rlds" / "broken"
+    rlds.write({"train": made_up()}, folder)
+    (shard,) = folder.glob("*.array_record*")
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="rlds/broken cannot be read"):
+        data.load("rlds/broken", tmp_path)
+
+
+def test_command_line(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.convert_to_rlds",
+        "--dataset=ogbrench/a",
+        f"--data_dir={tmp_path}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: unknown data source 'ogbrench'")
+    assert convert_to_rlds.convert.__doc__

@@ -1,0 +1,183 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from valuelab.data import sampling, storage
+from valuelab.data.sampling import GoalDistribution, GoalRelabelling
+from valuelab.errors import InputError
+from valuelab.types import Dataset
+
+LENGTHS = (40, 1, 25, 300)
+"""Transitions of each trajectory."""
+
+
+def compact_dataset(lengths) -> Dataset:
+    """Row i has observation (trajectory, step) and reward i."""
+    trajectories = np.repeat(np.arange(len(lengths)), np.array(lengths) + 1)
+    steps = np.concatenate([np.arange(length + 1) for length in lengths])
+    terminals = np.concatenate([np.arange(length + 1) == length for length in lengths])
+    rows = len(steps)
+    return Dataset(
+        name="made up",
+        observations=np.stack([trajectories, steps], axis=1).astype(np.float32),
+        actions=np.linspace(-1, 1, rows, dtype=np.float32)[:, None],
+        rewards=np.arange(rows, dtype=np.float32),
+        masks=(np.arange(rows) % 3 > 0).astype(np.float32),
+        terminals=terminals,
+        valid=~terminals,
+    )
+
+
+COMPACT = compact_dataset(LENGTHS)
+FULL = storage.full(COMPACT)
+
+
+@pytest.fixture(params=["compact", "full"])
+def dataset(request):
+    return COMPACT if request.param == "compact" else FULL
+
+
+def draw(sampler, seed=0):
+    return jax.device_get(jax.jit(sampler.sample)(sampler.arrays, jax.random.key(seed)))
+
+
+def test_transitions_are_rows_of_the_dataset(dataset):
+    batch = draw(sampling.transitions(dataset, 2000))
+    rows = batch.rewards.astype(int)
+    assert COMPACT.valid[rows].all()
+    np.testing.assert_array_equal(batch.observations, COMPACT.observations[rows])
+    np.testing.assert_array_equal(batch.next_observations, COMPACT.observations[rows + 1])
+    np.testing.assert_array_equal(batch.actions, COMPACT.actions[rows])
+    np.testing.assert_array_equal(batch.masks, COMPACT.masks[rows])
+    assert batch.goals is None
+
+
+def test_transitions_are_uniform(dataset):
+    batch = draw(sampling.transitions(dataset, 100_000))
+    counts = np.bincount(batch.rewards.astype(int), minlength=len(COMPACT.rewards))[COMPACT.valid]
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "make", [sampling.transitions, lambda *rest: sampling.goals(*rest, GoalRelabelling())]
+)
+def test_compact_and_full_storage_give_the_same_batches(make):
+    compact, full = draw(make(COMPACT, 2000)), draw(make(FULL, 2000))
+    jax.tree.map(np.testing.assert_array_equal, compact, full)
+
+
+@pytest.mark.parametrize(
+    "make", [sampling.transitions, lambda *rest: sampling.goals(*rest, GoalRelabelling())]
+)
+def test_rows_added_for_even_shards_are_never_drawn(make, dataset):
+    sampler = make(dataset, 5000)
+    padded = {
+        key: np.concatenate([array, np.full_like(array[:7], 77)]) for key, array in sampler.arrays.items()
+    }
+    jax.tree.map(np.testing.assert_array_equal, draw(sampler._replace(arrays=padded)), draw(sampler))
+
+
+def test_second_batch_does_not_recompile(dataset):
+    sampler = sampling.goals(dataset, 32, GoalRelabelling())
+    sample = jax.jit(sampler.sample)
+    for seed in range(3):
+        sample(sampler.arrays, jax.random.key(seed))
+    assert sample._cache_size() == 1
+
+
+def relabelled(distribution, dataset, batch_size=100_000, discount=0.9):
+    relabelling = GoalRelabelling(value=distribution, policy=distribution, discount=discount)
+    return draw(sampling.goals(dataset, batch_size, relabelling))
+
+
+def test_shares_of_the_kinds_of_goals(dataset):
+    # Seen from the first steps of the long trajectory, where later goals are never cut. Of the 0.3 random
+    # goals, a share of 1 / 366 is the transition itself, and 66 / 366 lie in the other trajectories.
+    batch = relabelled(GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True), dataset)
+    own = (batch.goals == batch.observations).all(axis=1)
+    other = batch.goals[:, 0] != batch.observations[:, 0]
+    early = (batch.observations[:, 0] == 3) & (batch.observations[:, 1] < 100)
+    assert np.mean(own[early]) == pytest.approx(0.2 + 0.3 / 366, abs=0.006)
+    assert np.mean(other[early]) == pytest.approx(0.3 * 66 / 366, abs=0.004)
+
+
+def test_trajectory_goals_lie_ahead_and_never_leave_it(dataset):
+    for geometric in (True, False):
+        batch = relabelled(GoalDistribution(0.0, 1.0, geometric), dataset)
+        np.testing.assert_array_equal(batch.goals[:, 0], batch.observations[:, 0])
+        last = np.array(LENGTHS)[batch.observations[:, 0].astype(int)] - 1
+        ahead = batch.goals[:, 1] - batch.observations[:, 1]
+        at_end = batch.observations[:, 1] == last
+        assert (ahead[~at_end] >= 1).all()
+        assert (ahead[at_end] == 0).all()
+        assert (batch.goals[:, 1] <= last).all()
+
+
+def steps_from_the_first(distribution):
+    """How often goals lie 1, 2 ... 11 steps ahead, seen from the first of twelve transitions."""
+    batch = relabelled(distribution, compact_dataset([12]))
+    ahead = batch.goals[batch.observations[:, 1] == 0, 1].astype(int)
+    return np.bincount(ahead, minlength=12)[1:]
+
+
+def test_steps_to_geometric_goals():
+    # P(k) = 0.1 0.9^(k-1), and all that remains, 0.9^10, at the last of the eleven.
+    counts = steps_from_the_first(GoalDistribution(0.0, 1.0, geometric=True))
+    probabilities = 0.1 * 0.9 ** np.arange(11)
+    probabilities[-1] = 0.9**10
+    assert stats.chisquare(counts, probabilities * counts.sum()).pvalue > 1e-3
+
+
+def test_steps_to_uniform_goals():
+    counts = steps_from_the_first(GoalDistribution(0.0, 1.0, geometric=False))
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_rewards_and_masks_follow_success(dataset):
+    batch = draw(sampling.goals(dataset, 20_000, GoalRelabelling()))
+    success = (batch.goals == batch.observations).all(axis=1)
+    assert 0.15 < success.mean() < 0.3
+    np.testing.assert_array_equal(batch.rewards, success - 1.0)
+    np.testing.assert_array_equal(batch.masks, 1.0 - success)
+    positive = draw(sampling.goals(dataset, 20_000, GoalRelabelling(negative_rewards=False)))
+    np.testing.assert_array_equal(positive.rewards, success)
+    np.testing.assert_array_equal(positive.masks, batch.masks)
+
+
+def test_value_and_policy_goals_are_drawn_apart(dataset):
+    batch = draw(sampling.goals(dataset, 1000, GoalRelabelling()))
+    assert (batch.goals != batch.policy_goals).any(axis=1).mean() > 0.5
+    np.testing.assert_array_equal(batch.policy_goals[:, 0], batch.observations[:, 0])
+
+
+@pytest.mark.parametrize("goal_conditioned", [True, False])
+def test_example_has_the_shapes_of_a_batch(goal_conditioned, dataset):
+    discrete = dataclasses.replace(
+        dataset,
+        actions=dataset.actions[:, 0].astype(np.int32),
+        observations=dataset.observations.astype(np.uint8),
+    )
+    for each in (dataset, discrete):
+        sampler = (
+            sampling.goals(each, 8, GoalRelabelling()) if goal_conditioned else sampling.transitions(each, 8)
+        )
+        example, batch = sampling.example(sampler), draw(sampler)
+        assert jax.tree.structure(example) == jax.tree.structure(batch)
+        jax.tree.map(
+            lambda left, right: np.testing.assert_equal((left.shape, left.dtype), (right.shape, right.dtype)),
+            example,
+            batch,
+        )
+
+
+def test_numbers_out_of_range():
+    for batch_size in (0, -1):
+        with pytest.raises(InputError, match=f"batch_size is {batch_size}: give a positive number"):
+            sampling.transitions(FULL, batch_size)
+    with pytest.raises(InputError, match=r"p_current 0.6 and p_trajectory 0.5 must be probabilities"):
+        GoalDistribution(p_current=0.6, p_trajectory=0.5, geometric=True)
+    with pytest.raises(InputError, match=r"discount 1.0 of the goal relabelling must lie in"):
+        GoalRelabelling(discount=1.0)
