@@ -20,6 +20,7 @@ from typing import Literal
 import optax
 
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.configuration import check_ranges
 from valuelab.critics.expectile import expectile_critic
 from valuelab.errors import InputError
 from valuelab.policies.awr import awr
@@ -65,6 +66,21 @@ class IQLConfig:
     learn_std: bool = True
     dropout_rate: float = 0.0
     policy_schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            ensemble_size="[1, inf)",
+            expectile="(0, 1)",
+            discount="[0, 1)",
+            learning_rate="(0, inf)",
+            target_rate="(0, 1]",
+            inverse_temperature="[0, inf)",
+            weight_max="(0, inf)",
+            bc_weight="[0, inf)",
+            dropout_rate="[0, 1)",
+        )
 
 
 def iql(config: IQLConfig, spec: Spec) -> Agent:

@@ -1,0 +1,352 @@
+"""One table of all agents against the contracts that the training loop and its users rely on.
+
+A new agent adds a row to AGENTS (and, for its fields, to FLIPS) and gets every test.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab.agents.actor_critic import actor_critic
+from valuelab.agents.iql import IQLConfig, iql
+from valuelab.agents.normalized import normalized
+from valuelab.critics.expectile import expectile_critic
+from valuelab.errors import InputError
+from valuelab.policies.parametric import parametric_policy
+from valuelab.types import GoalConditioned, MakeAgent, Normalization, Spec, Transitions
+
+CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
+DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
+GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_updates=100)
+SMALL = {"hidden_dims": (16, 16)}
+
+
+class Row(NamedTuple):
+    """An agent in the table.
+
+    Attributes:
+        make_agent: builds it.
+        config: small enough for tests.
+        spec: of the data it gets here.
+        chain: overrides with which it learns the five-state chain; None where that makes no sense.
+    """
+
+    make_agent: MakeAgent
+    config: Any
+    spec: Spec
+    chain: dict[str, Any] | None = None
+
+
+LEARN_CHAIN = {"expectile": 0.98, "target_rate": 0.05, "learning_rate": 3e-3, "discount": 0.9}
+AGENTS = {
+    "iql": Row(iql, IQLConfig(**SMALL), CONTINUOUS, LEARN_CHAIN),
+    "iql-ddpg_bc": Row(
+        iql, IQLConfig(**SMALL, extraction="ddpg_bc"), CONTINUOUS, LEARN_CHAIN | {"bc_weight": 0.01}
+    ),
+    "iql-deterministic": Row(
+        iql, IQLConfig(**SMALL, policy="deterministic", layer_norm=True, dropout_rate=0.1), CONTINUOUS
+    ),
+    "iql-discrete": Row(iql, IQLConfig(**SMALL), DISCRETE, LEARN_CHAIN),
+    "iql-goals": Row(iql, IQLConfig(**SMALL, policy_schedule="constant"), GOALS),
+}
+each_agent = pytest.mark.parametrize("name", AGENTS)
+
+
+def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
+    random = np.random.default_rng(seed)
+
+    def observations():
+        return random.normal(size=(size, *spec.observation_shape)).astype(np.float32)
+
+    if spec.discrete:
+        actions = random.integers(0, spec.num_actions, size).astype(np.int32)
+    else:
+        actions = random.uniform(-1, 1, (size, spec.action_dim)).astype(np.float32)
+    return Transitions(
+        observations=observations(),
+        actions=actions,
+        rewards=random.uniform(spec.reward_min, spec.reward_max, size).astype(np.float32),
+        masks=(random.random(size) > 0.1).astype(np.float32),
+        next_observations=observations(),
+        goals=observations() if spec.goal_conditioned else None,
+        policy_goals=observations() if spec.goal_conditioned else None,
+    )
+
+
+def observe(batch: Transitions):
+    """What act and value take for a batch."""
+    if batch.goals is None:
+        return batch.observations
+    return GoalConditioned(batch.observations, batch.goals)
+
+
+@functools.cache
+def build(name: str):
+    """An agent with its functions jitted, shared by all tests, and its first state."""
+    row = AGENTS[name]
+    agent = row.make_agent(row.config, row.spec)
+    agent = agent._replace(update=jax.jit(agent.update), act=jax.jit(agent.act), value=jax.jit(agent.value))
+    return row, agent, jax.jit(agent.init)(jax.random.key(0), example_batch(row.spec, size=1))
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+@each_agent
+def test_update_keeps_shapes_and_compiles_once(name):
+    row, agent, state = build(name)
+    new_state, metrics = agent.update(state, example_batch(row.spec, 1))
+    assert shapes(new_state) == shapes(state)
+    new_state, metrics = agent.update(new_state, example_batch(row.spec, 2))
+    assert agent.update._cache_size() == 1
+    assert all(metric.shape == () and np.isfinite(metric) for metric in metrics.values())
+
+
+@each_agent
+def test_state_may_be_donated(name):
+    """No two leaves share a buffer, neither at the start nor after an update."""
+    row, agent, state = build(name)
+    for some_state in (state, agent.update(state, example_batch(row.spec))[0]):
+        leaves = [leaf for leaf in jax.tree.leaves(some_state) if leaf.dtype == jnp.float32]
+        pointers = {leaf.unsafe_buffer_pointer() for leaf in leaves}
+        assert len(pointers) == len(leaves)
+
+
+@each_agent
+def test_update_is_pure(name):
+    row, agent, state = build(name)
+    batch = example_batch(row.spec)
+    first, second = agent.update(state, batch), agent.update(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
+
+
+@each_agent
+def test_act_gives_valid_actions(name):
+    row, agent, state = build(name)
+    batch = example_batch(row.spec)
+    sampled = agent.act(state, observe(batch), jax.random.key(1), 1.0)
+    likely = [agent.act(state, observe(batch), jax.random.key(seed), 0.0) for seed in (1, 2)]
+    np.testing.assert_array_equal(*likely)
+    assert sampled.shape == batch.actions.shape
+    assert sampled.dtype == batch.actions.dtype
+    if row.spec.discrete:
+        assert sampled.min() >= 0
+        assert sampled.max() < row.spec.num_actions
+    else:
+        assert jnp.abs(sampled).max() <= 1
+    assert agent.act._cache_size() == 1
+
+
+@each_agent
+def test_value_gives_a_number_each(name):
+    row, agent, state = build(name)
+    assert agent.value(state, observe(example_batch(row.spec))).shape == (32,)
+
+
+@each_agent
+def test_numeric_fields_may_be_traced(name):
+    """A population equals its members: an agent built from traced fields learns as one from constants."""
+    row = AGENTS[name]
+    names = [field.name for field in dataclasses.fields(row.config) if field.type in (float, "float")]
+    batch = example_batch(row.spec)
+
+    def trained(values):
+        agent = row.make_agent(dataclasses.replace(row.config, **values), row.spec)
+        state = agent.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[:1], batch))
+        state, _ = agent.update(state, batch)
+        return agent.update(state, batch)[1]
+
+    values = {name: getattr(row.config, name) for name in names}
+    population = jax.jit(jax.vmap(trained))({name: jnp.full(2, value) for name, value in values.items()})
+    alone = jax.jit(lambda: trained(values))()
+    for name in alone:
+        np.testing.assert_allclose(population[name], alone[name][None].repeat(2), rtol=2e-3, atol=1e-5)
+
+
+# For every field of a config: another value, and what else must be set for the field to matter.
+FLIPS = {
+    IQLConfig: {
+        "hidden_dims": ((16, 16), {}),
+        "layer_norm": (True, {}),
+        "ensemble_size": (3, {}),
+        "expectile": (0.9, {}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "target_rate": (0.5, {}),
+        "extraction": ("ddpg_bc", {}),
+        "inverse_temperature": (1.0, {}),
+        "weight_max": (0.5, {}),
+        "bc_weight": (3.0, {"extraction": "ddpg_bc"}),
+        "policy": ("deterministic", {}),
+        "learn_std": (False, {}),
+        "dropout_rate": (0.5, {}),
+        "policy_schedule": ("constant", {}),
+    }
+}
+
+
+@pytest.mark.parametrize("config_class", FLIPS)
+def test_every_field_has_an_entry(config_class):
+    assert set(FLIPS[config_class]) == {field.name for field in dataclasses.fields(config_class)}
+
+
+@functools.cache
+def outcome(make_agent, config):
+    """Metrics and actions after three updates."""
+
+    @jax.jit
+    def learn():
+        agent = make_agent(config, CONTINUOUS)
+        state = agent.init(jax.random.key(0), example_batch(CONTINUOUS, size=1))
+        batches = [example_batch(CONTINUOUS, seed) for seed in range(3)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+        state, metrics = jax.lax.scan(agent.update, state, stacked)
+        actions = agent.act(state, batches[0].observations, jax.random.key(0), 1.0)
+        return jnp.concatenate([*metrics.values(), actions.reshape(-1)])
+
+    return np.asarray(learn())
+
+
+@pytest.mark.parametrize(
+    ("config_class", "field"), [(cls, field) for cls, flips in FLIPS.items() for field in flips]
+)
+def test_no_dead_knobs(config_class, field):
+    make_agent = next(row.make_agent for row in AGENTS.values() if type(row.config) is config_class)
+    value, setting = FLIPS[config_class][field]
+
+    base = config_class(**setting, hidden_dims=(8,))
+    before = outcome(make_agent, base)
+    after = outcome(make_agent, dataclasses.replace(base, **{field: value}))
+    assert before.shape != after.shape or not np.array_equal(before, after)
+
+
+# A chain of five states with a known value function.
+
+
+def chain_batch(spec: Spec, random: np.random.Generator, size: int = 128) -> Transitions:
+    """Uniform states 0 to 4 and moves left or right; reward 1 and the end on going right from state 4."""
+    states = random.integers(0, 5, size)
+    right = random.integers(0, 2, size)
+    successors = np.clip(states + 2 * right - 1, 0, 4)
+    done = (states == 4) & (right == 1)
+    if spec.discrete:
+        actions = right.astype(np.int32)
+    else:
+        actions = np.repeat(2.0 * right[:, None] - 1, spec.action_dim, 1).astype(np.float32)
+    one_hot = np.eye(5, dtype=np.float32)
+    return Transitions(
+        one_hot[states], actions, done.astype(np.float32), 1 - done.astype(np.float32), one_hot[successors]
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, row in AGENTS.items() if row.chain])
+def test_learns_a_five_state_chain(name):
+    row = AGENTS[name]
+    actions = {"num_actions": 2} if row.spec.discrete else {"action_dim": 1}
+    spec = dataclasses.replace(row.spec, observation_shape=(5,), num_updates=3000, **actions)
+    agent = row.make_agent(dataclasses.replace(row.config, **row.chain), spec)
+    random = np.random.default_rng(0)
+    batches = [chain_batch(spec, random) for _ in range(100)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+    @jax.jit
+    def learn(state):
+        def body(step, state):
+            return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 100], stacked))[0]
+
+        return jax.lax.fori_loop(0, 3000, body, state)
+
+    state = learn(agent.init(jax.random.key(0), batches[0]))
+    states = np.eye(5, dtype=np.float32)
+    # V*(s) = γ^(4 - s): right all the way. The 0.98 expectile of two equally frequent actions lies 2 % of
+    # their gap below the better one, at every state on the way: within 0.06 of V*.
+    np.testing.assert_allclose(agent.value(state, states), 0.9 ** np.arange(4, -1, -1), atol=0.06)
+    chosen = agent.act(state, states, jax.random.key(0), 0.0)
+    assert (chosen.reshape(5) > 0).all()
+
+
+# Composition and normalisation.
+
+
+def test_an_impossible_pair_is_refused_by_name():
+    with pytest.raises(
+        InputError, match="policy 'ddpg_bc' needs q_gradient and critic 'expectile' offers only"
+    ):
+        iql(IQLConfig(extraction="ddpg_bc"), DISCRETE)
+
+
+def test_cosine_schedule_needs_the_length_of_the_run():
+    with pytest.raises(
+        InputError, match=r"agent.policy_schedule is 'cosine' but the run's length is unknown"
+    ):
+        iql(IQLConfig(), dataclasses.replace(CONTINUOUS, num_updates=0))
+
+
+def test_the_policy_sees_new_parameters_and_old_targets():
+    seen = {}
+    critic = expectile_critic(
+        CONTINUOUS,
+        hidden_dims=(8,),
+        layer_norm=False,
+        ensemble_size=2,
+        expectile=0.7,
+        discount=0.9,
+        learning_rate=0.1,
+        target_rate=1.0,
+    )
+
+    def noted_estimates(state):
+        seen.setdefault("state", state)
+        return critic.estimates(state)
+
+    noted = critic._replace(estimates=noted_estimates)
+    policy = parametric_policy("none", frozenset(), None, None, None)
+    policy = policy._replace(init=lambda key, example: (), update=lambda state, batch, estimates: (state, {}))
+    agent = actor_critic(noted, policy)
+    start = agent.init(jax.random.key(0), example_batch(CONTINUOUS, size=1))
+    end, _ = agent.update(start, example_batch(CONTINUOUS))
+    jax.tree.map(np.testing.assert_array_equal, seen["state"].params, end.critic.params)
+    jax.tree.map(np.testing.assert_array_equal, seen["state"].target_params, start.critic.target_params)
+    # With a target rate of 1 the average is the new critic itself.
+    jax.tree.map(np.testing.assert_array_equal, end.critic.target_params["q"], end.critic.params["q"])
+
+
+@pytest.mark.parametrize("spec", [CONTINUOUS, GOALS], ids=["plain", "goals"])
+def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
+    random = np.random.default_rng(1)
+    mean, std = random.normal(size=3).astype(np.float32), random.uniform(1, 2, 3).astype(np.float32)
+    low, high = np.float32([-2, 0]), np.float32([2, 5])
+    agent = iql(IQLConfig(**SMALL), spec)
+    wrapped = normalized(agent, Normalization(mean, std, low, high, 10.0, -1.0))
+    seen = example_batch(spec)
+
+    def raw(observations):
+        return None if observations is None else observations * std + mean
+
+    given = Transitions(
+        raw(seen.observations),
+        low + (seen.actions + 1) / 2 * (high - low),
+        (seen.rewards + 1) / 10,
+        seen.masks,
+        raw(seen.next_observations),
+        raw(seen.goals),
+        raw(seen.policy_goals),
+    )
+    inner, inner_metrics = jax.jit(agent.update)(agent.init(jax.random.key(0), seen), seen)
+    outer, outer_metrics = jax.jit(wrapped.update)(wrapped.init(jax.random.key(0), given), given)
+    for name, metric in inner_metrics.items():
+        np.testing.assert_allclose(metric, outer_metrics[name], rtol=1e-4, atol=1e-5)
+    key = jax.random.key(2)
+    actions = np.asarray(agent.act(inner, observe(seen), key, 1.0))
+    np.testing.assert_allclose(
+        wrapped.act(outer, observe(given), key, 1.0), low + (actions + 1) / 2 * (high - low), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        wrapped.value(outer, observe(given)), agent.value(inner, observe(seen)), atol=1e-4
+    )
