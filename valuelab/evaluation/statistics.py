@@ -5,13 +5,16 @@ drawn with replacement; of each seed drawn, and within each task, E episodes are
 Tasks are never resampled: they are the benchmark, not a sample. The interval spans the 2.5th to the 97.5th
 percentile of the resampled statistics.
 
-How far to trust it (coverage of the mean, simulated for 20 episodes a seed; the tests repeat the first):
-    seeds differ much more than episodes, 40 seeds     0.95   the assumptions hold
-    the same, 10 seeds                                 0.90
-    the same, 4 seeds                                  0.80   too narrow: M draws from M seeds vary too little
-    seeds alike, any number above 3                    0.99   too wide: episodes count at both levels
-    one seed                                           0.95   of this policy's score, which is all it is about:
-                                                              nothing is said of other training seeds
+How often the interval holds the true mean, in 2000 simulated runs of normal scores (4000 in the first line):
+    100 seeds of 5 episodes, seeds differ 10 times as much as episodes    0.94
+    40 seeds of 20 episodes, seeds differ 5 times as much                 0.93
+    10 seeds, likewise                                                    0.92
+    4 seeds, likewise                                                     0.83
+    4, 10 or 40 seeds of 20 episodes that do not differ at all            0.98 to 0.99
+    one seed of 20 or 50 episodes, the mean being that policy's own       0.93, 0.94
+So it is right for many seeds, too narrow for few (M draws from M seeds vary too little), and too wide where
+seeds are alike (the episodes' noise counts at both levels). With one seed it speaks of that one policy, and
+says nothing of what another training seed would give.
 """
 
 from collections.abc import Callable, Mapping, Sequence
