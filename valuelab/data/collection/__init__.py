@@ -175,7 +175,10 @@ def _collect_parts(base: str, parts: pathlib.Path, counts: dict[str, int], seed:
     with _progress(RECIPES[base].episode_length) as progress:
         task = progress.add_task("episodes", total=len(jobs), completed=len(jobs) - len(waiting))
         try:
+            # Ctrl-C reaches the whole group, but is the collector's to answer: processes inherit the mask.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             futures = [executor.submit(_collect_part, base, parts.resolve(), seed, *job) for job in waiting]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 progress.advance(task)
@@ -192,8 +195,6 @@ def _prepare_process(parts: pathlib.Path) -> None:
     """Makes a collecting process quiet, and mortal: it ends with the process that started it."""
     # MuJoCo logs its warnings to a file in the working directory; among the parts it goes with them.
     os.chdir(parts)
-    # Ctrl-C reaches the whole group; the collector lets each process finish its episode.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # MuJoCo's viewer, never used here, warns where there is no display.
     warnings.filterwarnings("ignore", module="glfw")
     parent = multiprocessing.parent_process()
