@@ -42,11 +42,11 @@ class Row(NamedTuple):
     chain: dict[str, Any] | None = None
 
 
-LEARN_CHAIN = {"expectile": 0.98, "target_rate": 0.05, "learning_rate": 3e-3, "discount": 0.9}
+LEARN_CHAIN = {"expectile": 0.98, "target_rate": 0.05, "learning_rate": 1e-3, "discount": 0.9}
 AGENTS = {
     "iql": Row(iql, IQLConfig(**SMALL), CONTINUOUS, LEARN_CHAIN),
     "iql-ddpg_bc": Row(
-        iql, IQLConfig(**SMALL, extraction="ddpg_bc"), CONTINUOUS, LEARN_CHAIN | {"bc_weight": 0.01}
+        iql, IQLConfig(**SMALL, extraction="ddpg_bc"), CONTINUOUS, LEARN_CHAIN | {"bc_weight": 0.1}
     ),
     "iql-deterministic": Row(
         iql, IQLConfig(**SMALL, policy="deterministic", layer_norm=True, dropout_rate=0.1), CONTINUOUS

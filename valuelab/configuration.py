@@ -55,12 +55,13 @@ class RunConfig:
         mesh: devices along the axes seed and data, such as 2,4; empty to have it chosen.
         log_every: updates between two lines of metrics.
         eval_every: updates between two evaluations; 0 evaluates at the end only.
-        eval_episodes: episodes of each task in an evaluation.
+        eval_episodes: episodes of each task in an evaluation; 0 trains without evaluating.
         eval_temperature: of the policy when evaluated; 0 is its most likely action.
         checkpoint_every: updates between two checkpoints; 0 saves at the end only.
         workdir: folder for everything that the run leaves.
         tensorboard: also write TensorBoard's event files.
         wandb_project: also log to this project of Weights & Biases; empty for none.
+        distributed: train on several hosts, each started with this same command.
         video: save a video of an episode of each task at the end.
     """
 
@@ -84,6 +85,7 @@ class RunConfig:
     workdir: str = dataclasses.field(default="", compare=False)
     tensorboard: bool = dataclasses.field(default=False, compare=False)
     wandb_project: str = dataclasses.field(default="", compare=False)
+    distributed: bool = dataclasses.field(default=False, compare=False)
     video: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +98,7 @@ class RunConfig:
             mesh="[1, inf)",
             log_every="[1, inf)",
             eval_every="[0, inf)",
-            eval_episodes="[1, inf)",
+            eval_episodes="[0, inf)",
             eval_temperature="[0, inf)",
             checkpoint_every="[0, inf)",
         )

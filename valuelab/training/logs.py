@@ -113,3 +113,45 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Ends the run."""
         self._run.finish()
+
+
+class Logs:
+    """All places where the rows of a run go, as one."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        config: Mapping[str, Any],
+        member_fields: tuple[str, ...],
+        tensorboard: bool,
+        wandb_project: str,
+    ):
+        """Writes metrics.jsonl in `folder`, and more where asked for.
+
+        Args:
+            folder: of the run.
+            config: what Weights & Biases is told of the run.
+            member_fields: the row fields that tell members apart.
+            tensorboard: whether to write TensorBoard's event files too.
+            wandb_project: project of Weights & Biases; empty for none.
+        """
+        self._sinks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
+        if tensorboard:
+            self._sinks.append(TensorBoard(folder / "tensorboard", member_fields))
+        if wandb_project:
+            self._sinks.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
+
+    def rewind(self, step: int) -> None:
+        """Drops rows after a step."""
+        for sink in self._sinks:
+            sink.rewind(step)
+
+    def write(self, rows: list[Row]) -> None:
+        """Adds the rows of one event."""
+        for sink in self._sinks:
+            sink.write(rows)
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        for sink in self._sinks:
+            sink.close()

@@ -23,6 +23,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
+from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
 from valuelab.training.checkpoints import Checkpoints
@@ -218,12 +219,8 @@ def train(
             "must be positive (0 for the last two: only at the end)"
         )
     swept = {name: np.asarray(values, np.float32) for name, values in (hyperparameters or {}).items()}
-    members: list[Row] = [{}]
-    if len(seeds) > 1:
-        members = [
-            {"seed": seed} | {name: float(values[index]) for name, values in swept.items()}
-            for index, seed in enumerate(seeds)
-        ]
+    population = Population(np.asarray(seeds, np.uint32), swept)
+    members = [population.settings(index) if population.size > 1 else {} for index in range(population.size)]
     mesh = mesh or meshes.make_mesh(len(seeds), sampler.batch_size)
     build: Build = (lambda _: agent) if isinstance(agent, Agent) else agent
     program = make_program(build, sampler, mesh)
@@ -231,7 +228,7 @@ def train(
     arrays = meshes.place_rows(sampler.arrays, mesh)
     fixed = meshes.place_members(swept, mesh)
     keys = jax.jit(jax.vmap(jax.random.key), out_shardings=meshes.by_member(mesh))(
-        meshes.place_members(np.asarray(seeds, np.uint32), mesh)
+        meshes.place_members(population.seeds, mesh)
     )
 
     started = time.perf_counter()

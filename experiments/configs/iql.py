@@ -1,0 +1,95 @@
+r"""Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
+
+The defaults are the paper's settings for D4RL locomotion. What each preset was run on, and its score:
+
+pointmaze
+    python -m experiments.train --agent=iql:pointmaze --num_seeds=4 \
+      --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
+    hardware: two CPU cores; time: not run; success: not run
+pointmaze_goals
+    python -m experiments.train --agent=iql:pointmaze_goals --num_seeds=4 \
+      --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/pointmaze_goals
+    hardware: two CPU cores; time: not run; success: not run
+antmaze
+    python -m experiments.train --agent=iql:antmaze --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
+cube_small
+    python -m experiments.train --agent=iql:cube_small --num_seeds=4 \
+      --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube_small
+    hardware: two CPU cores; time: not run; success: not run
+cube
+    python -m experiments.train --agent=iql:cube --num_seeds=8 \
+      --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube
+    hardware: one GPU; not run (published: success 0.83, FQL's study, 1 M updates)
+d4rl_locomotion
+    python -m experiments.train --agent=iql:d4rl_locomotion --num_seeds=4 \
+      --dataset=d4rl/halfcheetah-medium-v2 --workdir=runs/halfcheetah
+    hardware: one GPU; not run (published: 47.4, hopper 66.3, walker2d 78.3)
+d4rl_antmaze
+    python -m experiments.train --agent=iql:d4rl_antmaze --num_seeds=4 \
+      --dataset=d4rl/antmaze-medium-play-v2 --workdir=runs/antmaze-medium-play
+    hardware: one GPU; not run (published: 71.2)
+d4rl_adroit (Kitchen and Adroit)
+    python -m experiments.train --agent=iql:d4rl_adroit --num_seeds=4 \
+      --dataset=d4rl/pen-human-v1 --workdir=runs/pen-human
+    hardware: one GPU; not run
+"""
+
+from valuelab.agents.iql import IQLConfig as Config
+from valuelab.agents.iql import iql as make_agent
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+# OGBench's single-task convention, as FQL's study uses it: wide networks, normalised critics, fixed σ.
+_OGBENCH = {
+    "agent.hidden_dims": (512, 512, 512, 512),
+    "agent.layer_norm": True,
+    "agent.expectile": 0.9,
+    "agent.learn_std": False,
+    "agent.policy_schedule": "constant",
+}
+
+PRESETS = {
+    "pointmaze": {
+        "agent.hidden_dims": (128, 128),
+        "agent.expectile": 0.9,
+        "agent.inverse_temperature": 10.0,
+        "agent.target_rate": 0.02,
+        "agent.policy_schedule": "constant",
+        "steps": 30_000,
+        "eval_every": 10_000,
+    },
+    "pointmaze_goals": {
+        "agent.hidden_dims": (256, 256),
+        "agent.expectile": 0.9,
+        "agent.inverse_temperature": 3.0,
+        "agent.policy_schedule": "constant",
+        "steps": 100_000,
+        "eval_every": 50_000,
+        "eval_episodes": 10,
+    },
+    "antmaze": {**_OGBENCH, "agent.inverse_temperature": 10.0},
+    "cube_small": {
+        "agent.hidden_dims": (256, 256),
+        "agent.layer_norm": True,
+        "agent.expectile": 0.9,
+        "agent.inverse_temperature": 1.0,
+        "agent.policy_schedule": "constant",
+        "steps": 60_000,
+        "eval_every": 20_000,
+    },
+    "cube": {**_OGBENCH, "agent.inverse_temperature": 1.0},
+    "d4rl_locomotion": {"data.rewards": "d4rl_locomotion", "eval_episodes": 10},
+    "d4rl_antmaze": {
+        "agent.expectile": 0.9,
+        "agent.inverse_temperature": 10.0,
+        "data.rewards": "d4rl_antmaze",
+        "eval_episodes": 100,
+    },
+    "d4rl_adroit": {
+        "agent.inverse_temperature": 0.5,
+        "agent.dropout_rate": 0.1,
+        "eval_episodes": 100,
+    },
+}

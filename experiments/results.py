@@ -1,0 +1,216 @@
+"""What a run leaves behind when it is done: scores, pictures, a table."""
+
+import importlib.metadata
+import pathlib
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich
+
+from valuelab.configuration import Population, RunConfig
+from valuelab.errors import MissingExtraError
+from valuelab.evaluation import plots, rollout, statistics, video
+from valuelab.training import Run
+from valuelab.types import Agent, Environment, GoalConditioned
+
+PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
+RECORDED = 10
+"""Episodes of each member and task whose trajectories are kept for the picture of a maze."""
+
+Row = dict[str, Any]
+
+
+class Experiment(NamedTuple):
+    """What is fixed about a run before it starts.
+
+    Attributes:
+        config: its settings.
+        members: what trains side by side.
+        build: swept values of one member -> its agent.
+        environment: where it is evaluated; None where it is not.
+        workdir: where everything goes.
+    """
+
+    config: RunConfig
+    members: Population
+    build: Callable[[Mapping[str, Any]], Agent]
+    environment: Environment | None
+    workdir: pathlib.Path
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def device() -> str:
+    """The devices of the run in words, such as "4 x TPU v5 lite"."""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
+class Evaluation:
+    """Plays episodes with every member and keeps their outcome in episodes.npz.
+
+    Attributes:
+        last: the latest evaluation's episodes; None before the first.
+    """
+
+    def __init__(self, experiment: Experiment, environment: Environment):
+        """Makes the environments; close it in the end."""
+        config, members = experiment.config, experiment.members
+        self._path = experiment.workdir / "episodes.npz"
+        self._environment = environment
+        self._evaluator = rollout.Evaluator(
+            rollout.member_policy(experiment.build, members.hyperparameters, config.eval_temperature),
+            environment,
+            num_members=members.size,
+            episodes=config.eval_episodes,
+            seed=config.seed,
+            record=RECORDED,
+        )
+        self.last: rollout.Episodes | None = None
+        self.close = self._evaluator.close
+
+    def __call__(self, states: Any, step: int) -> dict[str, np.ndarray]:
+        """Scores [M] by name: the metric over all tasks, and for each task where there are several."""
+        self.last = episodes = self._evaluator(states, step)
+        metric, tasks = self._environment.metric, list(self._environment.tasks)
+        rollout.save_episodes(self._path, episodes, step, tasks)
+        averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}
+        scores = {name: values.mean((1, 2)) for name, values in averages.items()}
+        if len(tasks) > 1:
+            scores |= {
+                f"{metric}/{task}": episodes.scores[:, index].mean(1) for index, task in enumerate(tasks)
+            }
+        return scores
+
+
+def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str, Any]:
+    """What result.json holds.
+
+    Args:
+        experiment: the run.
+        outcome: what its last session left.
+        rows: metrics.jsonl, of all its sessions.
+
+    Returns:
+        A JSON-safe dict; see README, "What a run leaves".
+    """
+    config, members, environment = experiment.config, experiment.members, experiment.environment
+    result: dict[str, Any] = {
+        "agent": config.agent_name,
+        "dataset": config.dataset,
+        "steps": config.steps,
+        "num_seeds": config.num_seeds,
+    }
+    if environment:
+        metric, tasks = environment.metric, list(environment.tasks)
+        scores = _final_scores(experiment, len(tasks))
+        result["eval"] = {metric: statistics.mean_interval(scores)}
+        if len(tasks) > 1:
+            result["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
+            result["tasks"] = {
+                task: {metric: statistics.mean_interval(scores[:, index])} for index, task in enumerate(tasks)
+            }
+        if config.sweep:
+            result["members"] = [
+                members.settings(index) | {"eval": {metric: statistics.mean_interval(scores[index, None])}}
+                for index in range(members.size)
+            ]
+    # Updates over updates per second, event by event: the log holds all sessions of an interrupted run.
+    speeds = {row["step"]: row["updates_per_second"] for row in rows}
+    updates = np.diff([0, *speeds]) * members.size
+    train_seconds = float(np.sum(updates / np.array(list(speeds.values()))))
+    result["throughput"] = outcome.throughput._asdict() | {
+        "updates_per_second": float(updates.sum() / train_seconds),
+        "train_seconds": train_seconds,
+    }
+    return result | {"device": device(), "versions": versions()}
+
+
+def _final_scores(experiment: Experiment, num_tasks: int) -> np.ndarray:
+    """Scores [M, T, E] of the evaluation after the last update."""
+    with np.load(experiment.workdir / "episodes.npz", allow_pickle=False) as table:
+        scores = table["score"][table["step"] == experiment.config.steps]
+    return scores.reshape(experiment.members.size, num_tasks, -1)
+
+
+def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None) -> None:
+    """Draws curves.png, and for mazes maze.png; says so where matplotlib is missing.
+
+    Args:
+        experiment: the run.
+        outcome: what it left.
+        rows: metrics.jsonl.
+        episodes: of the last evaluation, if it was in this session.
+    """
+    environment = experiment.environment
+    try:
+        fields = tuple(experiment.members.settings(0))
+        plots.curves(rows, member_fields=fields, path=experiment.workdir / "curves.png")
+        if environment and "maze" in environment.name:
+            draw_maze(experiment, environment, outcome, episodes)
+    except MissingExtraError as error:
+        rich.print(f"no pictures were drawn: {error}")
+
+
+def draw_maze(
+    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes | None
+) -> None:
+    """Draws maze.png: the first member's value function for the first task, and its episodes there."""
+    task = next(iter(environment.tasks))
+    hyperparameters = {name: values[0] for name, values in experiment.members.hyperparameters.items()}
+    agent, state = experiment.build(hyperparameters), outcome.member(0)
+    goal = None
+    if environment.goal_conditioned:
+        scene = environment.make()
+        goal = jnp.asarray(scene.reset(seed=0, options=environment.tasks[task])[1]["goal"], jnp.float32)
+        scene.close()
+
+    @jax.jit
+    def value(observations: jax.Array) -> jax.Array:
+        if goal is None:
+            return agent.value(state, observations)
+        goals = jnp.broadcast_to(goal, observations.shape)
+        return agent.value(state, GoalConditioned(observations, goals))
+
+    recorded = episodes.trajectories if episodes else {}
+    shown = [index for index in sorted(recorded) if index[:2] == (0, 0)]
+    plots.maze(
+        environment,
+        task=task,
+        value=value if agent.value else None,
+        trajectories=[recorded[index] for index in shown],
+        successes=[bool(episodes.successes[index]) for index in shown] if episodes else [],
+        title=f"{experiment.config.agent_name} after {experiment.config.steps:,} updates",
+        value_label="V(s), discounted sum of rewards to come",
+        path=experiment.workdir / "maze.png",
+    )
+
+
+def film(experiment: Experiment, environment: Environment, outcome: Run) -> None:
+    """Films the first member's first episode of each task as video.mp4."""
+    members = experiment.members
+    first = jax.tree.map(lambda leaf: leaf[:1], (members.hyperparameters, outcome.states))
+    act = rollout.member_policy(experiment.build, first[0], experiment.config.eval_temperature)
+    path = experiment.workdir / "video.mp4"
+    seed, step = experiment.config.seed, experiment.config.steps
+    video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step)
+
+
+def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
+    """Prints the table at the end of a run, and where everything lies."""
+    environment, members = experiment.environment, experiment.members
+    if environment:
+        scores = _final_scores(experiment, len(environment.tasks))
+        intervals = [statistics.mean_interval(scores[index, None]) for index in range(members.size)]
+        rows = list(zip(map(members.settings, range(members.size)), intervals, strict=True))
+        rich.print(statistics.table(environment.metric, rows, result["eval"][environment.metric]))
+    speed = result["throughput"]["updates_per_second"]
+    rich.print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")

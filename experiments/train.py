@@ -1,0 +1,172 @@
+r"""Trains an agent on a dataset, evaluates it, and leaves everything in a folder.
+
+    python -m experiments.train --agent=iql:pointmaze \
+      --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --num_seeds=4 --workdir=runs/pointmaze
+
+The same command again goes on where it was stopped, or says that it is done. On several hosts, start the
+same command on each with --distributed; jax.distributed finds the others (on TPU slices and SLURM by
+itself, else through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID).
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import rich
+from absl import logging
+
+from experiments import flags, results
+from valuelab import configuration, data, environments
+from valuelab.agents.normalized import normalized
+from valuelab.configuration import RunConfig
+from valuelab.data import normalization as normalizations
+from valuelab.data import sampling
+from valuelab.errors import InputError
+from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
+from valuelab.types import Agent, Dataset, MakeAgent, Sampler
+
+
+def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
+    """Does a whole run, or what is left of it.
+
+    Args:
+        config: its settings.
+        make_agent: builds the agent from its hyperparameters and the data's spec.
+
+    Returns:
+        What result.json holds; on other hosts than the first, nothing.
+
+    Raises:
+        InputError: for settings, data or a folder that cannot be used.
+        Interrupted: when stopped by Ctrl-C or SIGTERM; the same call goes on.
+    """
+    if config.distributed:
+        jax.distributed.initialize()
+    members = configuration.population(config)
+    workdir = prepare_workdir(config)
+    if (workdir / "result.json").exists():
+        rich.print(f"{workdir} is done already; give another --workdir to train again")
+        return json.loads((workdir / "result.json").read_text())
+    mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
+    environment = environments.make(config.dataset) if config.eval_episodes else None
+
+    dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
+    normalization = normalizations.fit(
+        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
+    )
+    spec = normalizations.make_spec(dataset, normalization, config.steps)
+    sampler = make_sampler(config, dataset)
+
+    def build(hyperparameters: Mapping[str, Any]) -> Agent:
+        return normalized(
+            make_agent(configuration.replace(config, hyperparameters).agent, spec), normalization
+        )
+
+    experiment = results.Experiment(config, members, build, environment, workdir)
+    facts = {
+        "settings": configuration.to_json(config),
+        "normalization": normalizations.to_json(normalization),
+        "versions": results.versions(),
+        "device": results.device(),
+    }
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", facts)))
+        if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
+            learn(experiment, sampler, mesh, checkpoints, None, None)
+            return {}
+        logs.replace_file(workdir / "config.json", json.dumps(facts, indent=2) + "\n")
+        fields = tuple(members.settings(0))
+        log = logs.Logs(workdir, facts, fields, config.tensorboard, config.wandb_project)
+        stack.callback(log.close)
+        evaluation = results.Evaluation(experiment, environment) if environment else None
+        if evaluation:
+            stack.callback(evaluation.close)
+        outcome = learn(experiment, sampler, mesh, checkpoints, log, evaluation)
+    rows = logs.read_rows(workdir / "metrics.jsonl")
+    result = results.summarize(experiment, outcome, rows)
+    results.draw(experiment, outcome, rows, evaluation.last if evaluation else None)
+    if config.video and environment:
+        results.film(experiment, environment, outcome)
+    logs.replace_file(workdir / "result.json", json.dumps(result, indent=2) + "\n")
+    results.show(experiment, result)
+    return result
+
+
+def prepare_workdir(config: RunConfig) -> pathlib.Path:
+    """Makes the folder of a run, or checks that the one there belongs to the same run.
+
+    Raises:
+        InputError: when no folder or dataset is named, or the folder holds a run with other settings.
+    """
+    if not config.dataset:
+        raise InputError(
+            "no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME, minari/ID or rlds/NAME"
+        )
+    if not config.workdir:
+        raise InputError("no workdir is given; write --workdir=FOLDER for everything that the run leaves")
+    workdir = pathlib.Path(config.workdir).expanduser()
+    path = workdir / "config.json"
+    if path.exists():
+        try:
+            saved = json.loads(path.read_text())["settings"]
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
+        if changes := configuration.difference(saved, config):
+            listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
+            raise InputError(
+                f"{path} is of another run ({listed}): give another --workdir, or those settings"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    return workdir
+
+
+def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
+    """How batches are drawn: uniformly, with goals where the dataset asks for them."""
+    if dataset.goal_conditioned:
+        return sampling.goals(dataset, config.batch_size, config.data.goals)
+    return sampling.transitions(dataset, config.batch_size)
+
+
+def learn(
+    experiment: results.Experiment,
+    sampler: Sampler,
+    mesh: jax.sharding.Mesh,
+    checkpoints: Checkpoints,
+    log: logs.Logs | None,
+    evaluation: results.Evaluation | None,
+) -> Run:
+    """Trains as the settings say; hosts other than the first neither log nor evaluate."""
+    config = experiment.config
+    return train(
+        experiment.build,
+        sampler,
+        steps=config.steps,
+        seeds=experiment.members.seeds.tolist(),
+        hyperparameters=experiment.members.hyperparameters,
+        mesh=mesh,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        evaluate=evaluation,
+        write=log.write if log else None,
+        checkpoints=checkpoints,
+        on_resume=log.rewind if log else None,
+    )
+
+
+def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
+    """Does the run of a command line; status 130 when it was stopped from outside."""
+    try:
+        run(*parsed)
+    except Interrupted as stop:
+        logging.flush()
+        print(f"{stop}; all is saved, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.run(main, flags.parse_run)
