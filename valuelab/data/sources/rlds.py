@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -43,6 +43,43 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
     Raises:
         InputError: when there is no such set or split, or it is at fault.
     """
+    episodes = open_episodes(name, data_dir, split)
+    with reading(episodes.folder):
+        columns = (episodes[number] for number in range(len(episodes)))
+        dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
+    facts = episodes.facts or _conventional_facts(dataset.actions)
+    facts = {
+        key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact for key, fact in facts.items()
+    }
+    return validate(dataclasses.replace(dataset, **facts), episodes.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """The episodes of a split, each read from the disk when it is asked for.
+
+    Attributes:
+        folder: where they lie.
+        source: the undecoded episodes, a TFDS data source.
+        features: the features of their steps.
+        facts: fields of Dataset that the set remembers; empty unless `write` wrote it.
+    """
+
+    folder: Path
+    source: Any
+    features: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
+        """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
+        return _columns(self.features, self.source[number]["steps"])
+
+
+def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
+    """Opens a split; arguments and errors are those of `read`."""
     tfds = require("tensorflow_datasets", "data")
     folder = _find(name, data_dir / "rlds")
     with reading(folder):
@@ -54,21 +91,15 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
                 f"{folder} is stored as {builder.info.file_format.value}, which only TensorFlow reads; "
                 "prepare it again with: tfds build --file_format=array_record"
             )
-        # Undecoded, the steps of an episode are whole arrays instead of one dictionary a step.
-        episodes = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
         features = builder.info.features["steps"].feature
         missing = {"observation", "action", "reward"} - set(features)
         if missing:
             raise InputError(
-                f"{folder}: no {sorted(missing)[0]!r} in its steps, only {', '.join(sorted(features))}"
+                f"{folder}: no {min(missing)!r} in its steps, only {', '.join(sorted(features))}"
             )
-        columns = (_columns(features, episode["steps"]) for episode in episodes)
-        dataset = storage.from_episodes(f"rlds/{name}", columns, folder)
-    facts = (builder.info.metadata or {}).get(_METADATA) or _conventional_facts(dataset.actions)
-    facts = {
-        key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact for key, fact in facts.items()
-    }
-    return validate(dataclasses.replace(dataset, **facts), folder)
+        # Undecoded, the steps of an episode are whole arrays instead of one dictionary a step.
+        source = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
+    return Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
 
 
 def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
@@ -123,7 +154,7 @@ def _find(name: str, root: Path) -> Path:
 
 
 def _columns(features: Mapping[str, Any], steps: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
+    """The arrays of one episode out of its undecoded steps."""
     rewards = steps["reward"].astype(np.float32, copy=False)
     masks = (steps["discount"] != 0).astype(np.float32) if "discount" in steps else np.ones_like(rewards)
     if "is_terminal" in steps:
