@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from experiments import convert_to_rlds
 from valuelab import data
 from valuelab.data.sources import rlds
 from valuelab.errors import InputError
@@ -177,4 +176,3 @@ def test_command_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown data source 'ogbrench'")
-    assert convert_to_rlds.convert.__doc__
