@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from valuelab import configuration, errors
 from valuelab.configuration import RunConfig
@@ -193,8 +193,14 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         parse: command line -> what main takes: `parse_run`, or `parse_flags` for a program that defines
             its own flags.
     """
+
+    def quiet_main(parsed: Parsed) -> Any:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+        return main(parsed)
+
     try:
-        app.run(main, flags_parser=parse)
+        app.run(quiet_main, flags_parser=parse)
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

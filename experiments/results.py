@@ -44,9 +44,8 @@ class Experiment(NamedTuple):
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | packages
 
 
 def device() -> str:
@@ -85,9 +84,8 @@ class Evaluation:
         averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}
         scores = {name: values.mean((1, 2)) for name, values in averages.items()}
         if len(tasks) > 1:
-            scores |= {
-                f"{metric}/{task}": episodes.scores[:, index].mean(1) for index, task in enumerate(tasks)
-            }
+            by_task = episodes.scores.mean(2).T
+            scores |= {f"{metric}/{task}": values for task, values in zip(tasks, by_task, strict=True)}
         return scores
 
 
@@ -185,7 +183,7 @@ def draw_maze(
     plots.maze(
         environment,
         task=task,
-        value=value if agent.value else None,
+        value=value,
         trajectories=[recorded[index] for index in shown],
         successes=[bool(episodes.successes[index]) for index in shown] if episodes else [],
         title=f"{experiment.config.agent_name} after {experiment.config.steps:,} updates",

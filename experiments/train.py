@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import rich
-from absl import logging
 
 from experiments import flags, results
 from valuelab import configuration, data, environments
@@ -103,9 +102,7 @@ def prepare_workdir(config: RunConfig) -> pathlib.Path:
         InputError: when no folder or dataset is named, or the folder holds a run with other settings.
     """
     if not config.dataset:
-        raise InputError(
-            "no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME, minari/ID or rlds/NAME"
-        )
+        raise InputError("no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID")
     if not config.workdir:
         raise InputError("no workdir is given; write --workdir=FOLDER for everything that the run leaves")
     workdir = pathlib.Path(config.workdir).expanduser()
@@ -117,9 +114,7 @@ def prepare_workdir(config: RunConfig) -> pathlib.Path:
             raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
         if changes := configuration.difference(saved, config):
             listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
-            raise InputError(
-                f"{path} is of another run ({listed}): give another --workdir, or those settings"
-            )
+            raise InputError(f"{path} is of another run ({listed}): give another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     return workdir
 
@@ -163,7 +158,6 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     try:
         run(*parsed)
     except Interrupted as stop:
-        logging.flush()
         print(f"{stop}; all is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 

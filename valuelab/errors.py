@@ -9,7 +9,6 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
-
 MOST_LISTED = 30
 """The most names that a message lists; of more, the nearest."""
 

@@ -57,6 +57,7 @@ PRESETS = {
         "agent.inverse_temperature": 10.0,
         "agent.target_rate": 0.02,
         "agent.policy_schedule": "constant",
+        "data.normalize_observations": True,
         "steps": 30_000,
         "eval_every": 10_000,
     },

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
@@ -239,7 +238,6 @@ def train(
     step = 0
     if checkpoints and (found := checkpoints.restore(states)):
         step, states = found
-        logging.info("going on from the checkpoint of step %d under %s", step, checkpoints.folder)
     if on_resume:
         on_resume(step)
 

@@ -17,7 +17,7 @@ from valuelab.errors import InputError
 SEED, DATA = "seed", "data"
 
 
-def make_mesh(num_members: int, batch_size: int, shape: tuple[int, int] | None = None) -> Mesh:
+def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None = None) -> Mesh:
     """Lays out all devices, of all hosts, as (seed, data).
 
     Args:

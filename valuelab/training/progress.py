@@ -31,6 +31,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         """Shows the bar."""
         self._bar.start()
+        if done := int(self._bar.tasks[self._task].completed):
+            self._bar.console.print(f"going on after update {done:,}", highlight=False)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -50,20 +50,20 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
     """
     random = np.random.default_rng(0)
 
-    def observations() -> np.ndarray:
+    def observations() -> Any:
         if spec.observation_dtype == "uint8":
             return random.integers(0, 256, (num_rows, *spec.observation_shape), np.uint8)
         return random.standard_normal((num_rows, *spec.observation_shape), np.float32)
 
-    if spec.discrete:
-        actions = random.integers(0, spec.num_actions, num_rows, np.int32)
-    else:
+    actions: Any = random.integers(0, max(1, spec.num_actions), num_rows, np.int32)
+    if not spec.discrete:
         actions = random.uniform(-1, 1, (num_rows, spec.action_dim)).astype(np.float32)
+    rewards: Any = random.standard_normal(num_rows, np.float32)
     rows = Transitions(
         observations=observations(),
         actions=actions,
-        rewards=random.standard_normal(num_rows, np.float32),
-        masks=np.ones(num_rows, np.float32),
+        rewards=rewards,
+        masks=np.ones_like(rewards),
         next_observations=observations(),
         goals=observations() if spec.goal_conditioned else None,
         policy_goals=observations() if spec.goal_conditioned else None,
@@ -86,7 +86,7 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
         example = jax.tree.map(jnp.asarray, example)
         state = jax.jit(agent.init)(jax.random.key(0), example)
         analysis = jax.jit(agent.update).lower(state, example).compile().cost_analysis()
-    return float(analysis["flops"])
+    return float(analysis["flops"])  # type: ignore[index]
 
 
 def measure(
