@@ -1,0 +1,49 @@
+# Everything is set up on demand in a virtual environment, from requirements.lock: no step before these.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw value function and episodes (runs/demo)
+	$(BIN)/python -m experiments.demo
+
+test: $(VENV)/.dev lint types ## linter, types, and the quick tests
+	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev ## the tests that train until something is learnt, and the notebooks
+	$(BIN)/pytest -q -m slow
+
+lint: $(VENV)/.dev ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## static types
+	$(BIN)/mypy
+
+lock: $(VENV)/.dev ## renew requirements.lock with the newest versions
+	env -u PIP_CONSTRAINT $(BIN)/uv pip compile --quiet --upgrade --universal --all-extras \
+	  --python-version 3.11 --no-header --no-annotate -o requirements.lock pyproject.toml
+
+clean: ## remove the virtual environment and what runs left here
+	rm -rf $(VENV) runs
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "valuelab needs Python 3.11 or newer; name one: make PYTHON=python3.11 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -e '.[environments,plots]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
