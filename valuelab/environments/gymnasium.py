@@ -57,6 +57,7 @@ def create(environment_id: str, **settings: Any) -> Any:
     """
     gymnasium = errors.require("gymnasium", "environments")
     with warnings.catch_warnings():
-        # D4RL's data were made in the environments of its time, which gymnasium calls out of date.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # Of no use to who evaluates: versions that D4RL's data were made in are out of date, bounds are cast
+        # to float32, there is no screen.
+        warnings.simplefilter("ignore")
         return gymnasium.make(environment_id, render_mode="rgb_array", disable_env_checker=True, **settings)
