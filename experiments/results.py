@@ -12,7 +12,7 @@ import numpy as np
 import rich
 
 from valuelab.configuration import Population, RunConfig
-from valuelab.errors import MissingExtraError
+from valuelab.errors import InputError
 from valuelab.evaluation import plots, rollout, statistics, video
 from valuelab.training import Run
 from valuelab.types import Agent, Environment, GoalConditioned
@@ -140,7 +140,7 @@ def _final_scores(experiment: Experiment, num_tasks: int) -> np.ndarray:
 
 
 def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None) -> None:
-    """Draws curves.png, and for mazes maze.png; says so where matplotlib is missing.
+    """Draws curves.png, and for mazes maze.png; says so where one cannot be drawn.
 
     Args:
         experiment: the run.
@@ -154,8 +154,8 @@ def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollou
         plots.curves(rows, member_fields=fields, path=experiment.workdir / "curves.png")
         if environment and "maze" in environment.name:
             draw_maze(experiment, environment, outcome, episodes)
-    except MissingExtraError as error:
-        rich.print(f"no pictures were drawn: {error}")
+    except InputError as error:  # such as a missing matplotlib, or a maze seen as pixels
+        rich.print(f"not all pictures were drawn: {error}")
 
 
 def draw_maze(
@@ -183,7 +183,7 @@ def draw_maze(
     plots.maze(
         environment,
         task=task,
-        value=value,
+        value=value if agent.value else None,
         trajectories=[recorded[index] for index in shown],
         successes=[bool(episodes.successes[index]) for index in shown] if episodes else [],
         title=f"{experiment.config.agent_name} after {experiment.config.steps:,} updates",

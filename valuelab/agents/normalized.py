@@ -59,4 +59,4 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     def value(state: Any, observations: Any) -> Array:
         return agent.value(state, observe(observations))
 
-    return Agent(init, update, act, value)
+    return Agent(init, update, act, agent.value and value)
