@@ -23,8 +23,9 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
     Args:
         num_members: members of the population; a multiple of the seed axis.
         batch_size: a multiple of the data axis.
-        shape: (seed, data) sizes whose product is at most the number of devices; None takes every device,
-            as many along the seed axis as divide both the devices and the members.
+        shape: (seed, data) sizes whose product is at most the number of devices, or that number where
+            there are several hosts; None takes every device, as many along the seed axis as divide both
+            the devices and the members.
 
     Returns:
         The mesh.
@@ -41,6 +42,11 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
         raise InputError(
             f"mesh {seed_size},{data_size} does not fit {num_devices} device(s): "
             "give --mesh=SEED,DATA with a product of at most that"
+        )
+    if jax.process_count() > 1 and seed_size * data_size < num_devices:
+        raise InputError(
+            f"mesh {seed_size},{data_size} leaves devices of some hosts out: "
+            f"give --mesh=SEED,DATA with a product of {num_devices}"
         )
     if num_members % seed_size:
         raise InputError(
@@ -94,5 +100,5 @@ def place_rows(tree: Any, mesh: Mesh) -> Any:
 
 def fetch(tree: Any, mesh: Mesh) -> Any:
     """Copies arrays, wherever their shards lie, to arrays that this host alone holds, whole."""
-    whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    whole = jax.device_put(tree, replicated(mesh), may_alias=False)  # the loop donates its own
     return jax.tree.map(lambda array: array.addressable_data(0), whole)
