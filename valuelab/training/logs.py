@@ -64,16 +64,19 @@ class TensorBoard:
         self._fields = member_fields
         self._summary_writer = require("tensorboardX", "logging").SummaryWriter
         self._writers: dict[str, Any] = {}
+        self._first_step = 0
 
     def rewind(self, step: int) -> None:
-        """Nothing to drop: TensorBoard lets later events replace earlier ones of the same step."""
+        """Lets TensorBoard forget events after a step; to be called before anything is written."""
+        self._first_step = step + 1
 
     def write(self, rows: list[Row]) -> None:
         """Adds the scalars of the rows."""
         for row in rows:
             name = _member_name(row, self._fields)
             if name not in self._writers:
-                self._writers[name] = self._summary_writer(str(self._folder / name))
+                folder = str(self._folder / name)
+                self._writers[name] = self._summary_writer(folder, purge_step=self._first_step)
             for key, value in row.items():
                 if key not in ("step", *self._fields):
                     self._writers[name].add_scalar(key, value, row["step"])
@@ -98,17 +101,17 @@ class WeightsAndBiases:
         )
 
     def rewind(self, step: int) -> None:
-        """Nothing to drop: rows carry their own step."""
+        """Nothing to drop: rows written again have the same step and say the same."""
 
     def write(self, rows: list[Row]) -> None:
         """Logs the rows of one event together."""
-        values: Row = {"step": rows[0]["step"]}
+        values: Row = {}
         for row in rows:
             name = _member_name(row, self._fields)
             for key, value in row.items():
                 if key not in ("step", *self._fields):
                     values[f"{name}/{key}" if name else key] = value
-        self._run.log(values)
+        self._run.log(values, step=rows[0]["step"])
 
     def close(self) -> None:
         """Ends the run."""
