@@ -9,7 +9,9 @@ itself, else through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_
 """
 
 import contextlib
+import errno
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -44,7 +46,7 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
         Interrupted: when stopped by Ctrl-C or SIGTERM; the same call goes on.
     """
     if config.distributed:
-        jax.distributed.initialize()
+        join_hosts()
     members = configuration.population(config)
     workdir = prepare_workdir(config)
     if (workdir / "result.json").exists():
@@ -95,11 +97,29 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     return result
 
 
+def join_hosts() -> None:
+    """Connects to the other hosts of the run, before anything is put on a device.
+
+    Raises:
+        InputError: when it is not known who they are, or they do not answer.
+    """
+    variables = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    try:  # JAX reads the coordinator's address by itself
+        given = {name: int(os.environ[key]) for name, key in variables.items() if key in os.environ}
+        jax.distributed.initialize(**given)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the hosts of a distributed run did not meet ({error}): on each, set "
+            f"JAX_COORDINATOR_ADDRESS=HOST:PORT, {' and '.join(variables.values())}"
+        ) from error
+
+
 def prepare_workdir(config: RunConfig) -> pathlib.Path:
     """Makes the folder of a run, or checks that the one there belongs to the same run.
 
     Raises:
-        InputError: when no folder or dataset is named, or the folder holds a run with other settings.
+        InputError: when no folder or dataset is named, or the folder cannot be made or holds a run with
+            other settings.
     """
     if not config.dataset:
         raise InputError("no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID")
@@ -115,7 +135,10 @@ def prepare_workdir(config: RunConfig) -> pathlib.Path:
         if changes := configuration.difference(saved, config):
             listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
             raise InputError(f"{path} is of another run ({listed}): give another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"no folder {workdir} can be made ({error}): give another --workdir") from error
     return workdir
 
 
@@ -160,6 +183,16 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     except Interrupted as stop:
         print(f"{stop}; all is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    except KeyboardInterrupt:  # before training, after it, or the second time
+        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise InputError(
+            f"{parsed[0].workdir} takes no more ({error}): free some disk; "
+            "the same command goes on from the last checkpoint"
+        ) from error
 
 
 if __name__ == "__main__":
