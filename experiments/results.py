@@ -1,6 +1,7 @@
 """What a run leaves behind when it is done: scores, pictures, a table."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 from collections.abc import Callable, Mapping
@@ -10,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rich
+import rich.progress
 
 from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
 from valuelab.evaluation import plots, rollout, statistics, video
-from valuelab.training import Run
+from valuelab.training import Run, progress
 from valuelab.types import Agent, Environment, GoalConditioned
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
@@ -49,8 +51,9 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """The devices of the run in words, such as "4 x TPU v5 lite"."""
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    """The devices of the run in words, such as "4 x TPU v5 lite" or "1 x cpu (2 cores)"."""
+    cores = f" ({os.cpu_count()} cores)" if jax.default_backend() == "cpu" else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{cores}"
 
 
 class Evaluation:
@@ -65,6 +68,7 @@ class Evaluation:
         config, members = experiment.config, experiment.members
         self._path = experiment.workdir / "episodes.npz"
         self._environment = environment
+        self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
             rollout.member_policy(experiment.build, members.hyperparameters, config.eval_temperature),
             environment,
@@ -72,13 +76,15 @@ class Evaluation:
             episodes=config.eval_episodes,
             seed=config.seed,
             record=RECORDED,
+            progress=self._bar,
         )
         self.last: rollout.Episodes | None = None
         self.close = self._evaluator.close
 
     def __call__(self, states: Any, step: int) -> dict[str, np.ndarray]:
         """Scores [M] by name: the metric over all tasks, and for each task where there are several."""
-        self.last = episodes = self._evaluator(states, step)
+        with self._bar:
+            self.last = episodes = self._evaluator(states, step)
         metric, tasks = self._environment.metric, list(self._environment.tasks)
         rollout.save_episodes(self._path, episodes, step, tasks)
         averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}

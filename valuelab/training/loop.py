@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,10 @@ Build = Callable[[Mapping[str, Array]], Agent]
 Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
 STREAMS = ("agent", "data")
 NEVER = np.iinfo(np.int32).max
+FIRST_SLICE = 16
+"""Updates in the first call of the training program, while its speed is unknown."""
+SLICE_SECONDS = 2.0
+"""About how long later calls take."""
 
 
 class NonFiniteError(InputError):
@@ -78,30 +82,47 @@ class Run(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[index], self.states)
 
 
-class Program(NamedTuple):
-    """The compiled functions of a run.
+class Tally(NamedTuple):
+    """What the device keeps of the metrics since the last log row.
 
     Attributes:
-        init: (hyperparameters, keys, arrays) -> states.
-        advance: (states, hyperparameters, keys, arrays, start, stop) -> (states, Report); donates states.
+        updates: int32 scalar, how many.
+        sums: metric name to [M] sums over the updates.
+        first_nonfinite: metric name to [M] the first update that made it NaN or infinite, NEVER if none.
+    """
+
+    updates: Array
+    sums: dict[str, Array]
+    first_nonfinite: dict[str, Array]
+
+
+class Progression(NamedTuple):
+    """What training carries on and checkpoints save.
+
+    Attributes:
+        states: the agents' states, members as leading axis.
+        tally: of the metrics.
+    """
+
+    states: Any
+    tally: Tally
+
+
+class Program(NamedTuple):
+    """The jitted functions of a run.
+
+    Attributes:
+        init: (hyperparameters, keys, arrays) -> Progression.
+        advance: (progression, hyperparameters, keys, arrays, start, stop) -> Progression after the updates
+            start .. stop - 1; donates the one it is given.
+        clear: (tally) -> an empty Tally.
+        finite: (states) -> [M], whether all floating leaves of each member's state are finite.
     """
 
     init: Any
     advance: Any
-
-
-class Report(NamedTuple):
-    """What comes back from a chunk of updates.
-
-    Attributes:
-        means: metric name to [M] means over the chunk's updates.
-        first_nonfinite: metric name to [M] the first update that made it NaN or infinite, NEVER if none.
-        finite_state: [M], whether all floating leaves of the state are finite at the end.
-    """
-
-    means: dict[str, Array]
-    first_nonfinite: dict[str, Array]
-    finite_state: Array
+    clear: Any
+    finite: Any
 
 
 def _stream(key: Key, name: str) -> Key:
@@ -132,37 +153,45 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
         )
         return build(hyperparameters).update(state, batch)
 
+    init_members = jax.vmap(init_member, in_axes=(0, 0, None), spmd_axis_name=meshes.SEED)
+    update = jax.vmap(update_member, in_axes=(0, 0, 0, None, None), spmd_axis_name=meshes.SEED)
+
+    def clear(metrics: Mapping[str, Array]) -> Tally:
+        return Tally(
+            jnp.zeros((), jnp.int32),
+            {name: jnp.zeros(metric.shape) for name, metric in metrics.items()},
+            {name: jnp.full(metric.shape, NEVER) for name, metric in metrics.items()},
+        )
+
+    def init(hyperparameters, keys, arrays) -> Progression:
+        states = init_members(hyperparameters, keys, arrays)
+        metrics = jax.eval_shape(update, states, hyperparameters, keys, arrays, np.int32(0))[1]
+        return Progression(states, clear(metrics))
+
+    def advance(progression, hyperparameters, keys, arrays, start, stop) -> Progression:
+        def body(step: Array, progression: Progression) -> Progression:
+            states, metrics = update(progression.states, hyperparameters, keys, arrays, step)
+            updates, sums, first_nonfinite = progression.tally
+
+            def note(metric: Array, first: Array) -> Array:
+                return jnp.where(~jnp.isfinite(metric) & (first == NEVER), step + 1, first)
+
+            sums = jax.tree.map(jnp.add, sums, metrics)
+            return Progression(states, Tally(updates + 1, sums, jax.tree.map(note, metrics, first_nonfinite)))
+
+        return jax.lax.fori_loop(start, stop, body, progression)
+
     def is_finite(state: Any) -> Array:
         floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
 
-    def advance(states, hyperparameters, keys, arrays, start, stop):
-        update = jax.vmap(update_member, in_axes=(0, 0, 0, None, None), spmd_axis_name=meshes.SEED)
-        names = list(jax.eval_shape(update, states, hyperparameters, keys, arrays, start)[1])
-        shape = (len(names), len(keys))
-
-        def body(step, carry):
-            states, sums, first_nonfinite = carry
-            states, metrics = update(states, hyperparameters, keys, arrays, step)
-            metrics = jnp.stack([metrics[name] for name in names])
-            bad = ~jnp.isfinite(metrics) & (first_nonfinite == NEVER)
-            return states, sums + metrics, jnp.where(bad, step + 1, first_nonfinite)
-
-        carry = (states, jnp.zeros(shape), jnp.full(shape, NEVER))
-        states, sums, first_nonfinite = jax.lax.fori_loop(start, stop, body, carry)
-        means = sums / (stop - start)
-        report = Report(
-            dict(zip(names, means, strict=True)),
-            dict(zip(names, first_nonfinite, strict=True)),
-            jax.vmap(is_finite)(states),
-        )
-        return states, report
-
     by_member, replicated = meshes.by_member(mesh), meshes.replicated(mesh)
-    init = jax.vmap(init_member, in_axes=(0, 0, None), spmd_axis_name=meshes.SEED)
+    tally_shardings: Any = Tally(*cast(Any, (replicated, by_member, by_member)))
     return Program(
-        jax.jit(init, out_shardings=by_member),
-        jax.jit(advance, donate_argnums=0, out_shardings=(by_member, replicated)),
+        init=jax.jit(init, out_shardings=Progression(by_member, tally_shardings)),
+        advance=jax.jit(advance, donate_argnums=0, out_shardings=Progression(by_member, tally_shardings)),
+        clear=jax.jit(lambda tally: clear(tally.sums), out_shardings=tally_shardings),
+        finite=jax.jit(jax.vmap(is_finite), out_shardings=replicated),
     )
 
 
@@ -230,76 +259,94 @@ def train(
         meshes.place_members(population.seeds, mesh)
     )
 
-    started = time.perf_counter()
-    states = program.init(fixed, keys, arrays)
-    advance = program.advance.lower(states, fixed, keys, arrays, np.int32(0), np.int32(steps)).compile()
-    compile_seconds = time.perf_counter() - started
-
-    step = 0
-    if checkpoints and (found := checkpoints.restore(states)):
-        step, states = found
-    if on_resume:
-        on_resume(step)
-
     rows: list[Row] = []
-    first_step, train_seconds, eval_seconds = step, 0.0, 0.0
-    with _stop_requests() as stop_requested, Progress(steps, step, show_progress) as progress:
-        while step < steps:
-            stop = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
-            started = time.perf_counter()
-            states, report = advance(states, fixed, keys, arrays, np.int32(step), np.int32(stop))
-            report = jax.tree.map(np.asarray, report)
-            seconds = time.perf_counter() - started
-            train_seconds += seconds
-            updates_per_second = (stop - step) * len(seeds) / seconds
-            step = stop
-            _check_finite(report, members, step, checkpoints)
+    step, train_seconds, eval_seconds = 0, 0.0, 0.0
+    slice_updates = FIRST_SLICE
+    with _stop_requests() as stop_requested, Progress(steps, show_progress) as progress:
+        started = time.perf_counter()
+        progression = program.init(fixed, keys, arrays)
+        bounds = np.int32(0), np.int32(steps)
+        advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
+        compile_seconds = time.perf_counter() - started
 
-            metrics = dict(report.means)
-            if evaluate and (step == steps or (eval_every and step % eval_every == 0)):
+        if checkpoints and (found := checkpoints.restore(progression)):
+            step, progression = found
+        if on_resume:
+            on_resume(step)
+        progress.begin(step)
+        first_step = last_row = step
+        seconds_at_row = 0.0
+        interrupted = False
+        while step < steps and not interrupted:
+            event = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
+            while step < event and not (interrupted := stop_requested()):
+                # Slices are short enough for Ctrl-C and the bar. Where they end changes no bit; several
+                # hosts would have to agree on it.
+                stop = min(event, step + slice_updates) if jax.process_count() == 1 else event
                 started = time.perf_counter()
-                local_states = meshes.fetch(states, mesh)
-                if jax.process_index() == 0:
-                    scores = evaluate(local_states, step)
-                    metrics |= {f"eval/{name}": values for name, values in scores.items()}
-                eval_seconds += time.perf_counter() - started
-            event = [
-                {"step": step, **member, "updates_per_second": updates_per_second}
-                | {name: float(values[index]) for name, values in metrics.items()}
-                for index, member in enumerate(members)
-            ]
-            rows += event
-            if write:
-                write(event)
-            progress.update(step, updates_per_second, metrics)
+                progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(stop))
+                jax.block_until_ready(progression)
+                seconds = time.perf_counter() - started
+                train_seconds += seconds
+                slice_updates = max(1, int((stop - step) / seconds * SLICE_SECONDS))
+                progress.update(stop, (stop - step) * len(seeds) / seconds)
+                step = stop
+            tally = jax.tree.map(np.asarray, meshes.fetch(progression.tally, mesh))
+            finite = np.asarray(program.finite(progression.states))
+            _check_finite(tally, finite, members, step, checkpoints)
+
+            is_last = step == steps
+            evaluates = is_last or bool(eval_every and step % eval_every == 0)
+            if tally.updates and (evaluates or step % log_every == 0):
+                metrics = {name: sums / tally.updates for name, sums in tally.sums.items()}
+                if evaluates:
+                    started = time.perf_counter()
+                    local_states = meshes.fetch(progression.states, mesh)
+                    if evaluate:
+                        scores = evaluate(local_states, step)
+                        metrics |= {f"eval/{name}": values for name, values in scores.items()}
+                    eval_seconds += time.perf_counter() - started
+                speed = (step - last_row) * len(seeds) / (train_seconds - seconds_at_row)
+                last_row, seconds_at_row = step, train_seconds
+                event_rows = [
+                    {"step": step, **member, "updates_per_second": speed}
+                    | {name: float(values[index]) for name, values in metrics.items()}
+                    for index, member in enumerate(members)
+                ]
+                rows += event_rows
+                if write:
+                    write(event_rows)
+                progress.report(step, metrics)
+                progression = progression._replace(tally=program.clear(progression.tally))
 
             # After the evaluation, so that a run killed in between evaluates again.
-            interrupted = stop_requested() and step < steps
-            due = step == steps or (checkpoint_every and step % checkpoint_every == 0)
+            due = is_last or (checkpoint_every and step % checkpoint_every == 0)
             if checkpoints and (due or interrupted):
-                checkpoints.save(step, states)
-            if interrupted:
-                raise Interrupted(f"stopped after update {step} of {steps}")
+                checkpoints.save(step, progression)
+    if interrupted:
+        raise Interrupted(f"stopped after update {step} of {steps}")
     updates = (steps - first_step) * len(seeds)
     throughput = Throughput(
         updates / train_seconds if updates else 0.0, compile_seconds, train_seconds, eval_seconds
     )
-    return Run(meshes.fetch(states, mesh), rows, throughput)
+    return Run(meshes.fetch(progression.states, mesh), rows, throughput)
 
 
 def _next_multiple(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
-def _check_finite(report: Report, members: Sequence[Row], step: int, checkpoints: Checkpoints | None) -> None:
+def _check_finite(
+    tally: Tally, finite: np.ndarray, members: Sequence[Row], step: int, checkpoints: Checkpoints | None
+) -> None:
     """Raises NonFiniteError naming the first bad update, what was bad in it, and where to go back to."""
-    first_bad = {name: int(steps.min()) for name, steps in report.first_nonfinite.items()}
+    first_bad = {name: int(steps.min()) for name, steps in tally.first_nonfinite.items()}
     name = min(first_bad, key=first_bad.__getitem__)
     if first_bad[name] != NEVER:
-        index = int(report.first_nonfinite[name].argmin())
+        index = int(tally.first_nonfinite[name].argmin())
         what = f"{name} is not finite at update {first_bad[name]}"
-    elif not report.finite_state.all():
-        index = int(report.finite_state.argmin())
+    elif not finite.all():
+        index = int(finite.argmin())
         what = f"the state is not finite after update {step}"
     else:
         return

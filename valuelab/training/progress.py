@@ -8,12 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+console = Console(stderr=True)
+"""Where everything that moves is shown: rich redraws bars together only on one console."""
+
 
 class Progress:
     """A bar with updates per second and time left, and a line for every evaluation."""
 
-    def __init__(self, steps: int, step: int, show: bool):
-        """Starts at `step` of `steps`; shows nothing unless `show` is set and this is the first host."""
+    def __init__(self, steps: int, show: bool):
+        """A bar of `steps` updates; it shows nothing unless `show` is set and this is the first host."""
         self._bar = Bar(
             TextColumn("training"),
             BarColumn(),
@@ -22,27 +25,38 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             disable=not show or jax.process_index() > 0,
             speed_estimate_period=300,
         )
-        self._task = self._bar.add_task("training", total=steps, completed=step, rate="compiling")
+        self._task = self._bar.add_task("training", total=steps, rate="compiling")
 
     def __enter__(self) -> "Progress":
         """Shows the bar."""
         self._bar.start()
-        if done := int(self._bar.tasks[self._task].completed):
-            self._bar.console.print(f"going on after update {done:,}", highlight=False)
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leaves the bar as it stands."""
         self._bar.stop()
 
-    def update(self, step: int, updates_per_second: float, metrics: Mapping[str, np.ndarray]) -> None:
-        """Moves the bar and prints the means of any evaluation among the metrics."""
+    def begin(self, step: int) -> None:
+        """Puts the bar where training begins: after the updates of earlier sessions."""
+        self._bar.update(self._task, completed=step, rate="")
+        if step:
+            self._say(f"going on after update {step:,}")
+
+    def update(self, step: int, updates_per_second: float) -> None:
+        """Moves the bar."""
         self._bar.update(self._task, completed=step, rate=f"{updates_per_second:,.0f} updates/s")
+
+    def report(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Prints the means over members of any evaluation among the metrics."""
         scores = {name: values for name, values in metrics.items() if name.startswith("eval/")}
-        if scores and not self._bar.disable:
-            means = "  ".join(f"{name.removeprefix('eval/')} {np.mean(v):.3g}" for name, v in scores.items())
-            self._bar.console.print(f"update {step:,}: {means}", highlight=False)
+        if scores:
+            means = [f"{name.removeprefix('eval/')} {np.mean(v):.3g}" for name, v in scores.items()]
+            self._say(f"update {step:,}: {'  '.join(means)}")
+
+    def _say(self, text: str) -> None:
+        if not self._bar.disable:
+            self._bar.console.print(text, highlight=False)

@@ -111,26 +111,25 @@ def measure(
     keys = jax.device_put(keys, meshes.by_member(mesh))
 
     started = time.perf_counter()
-    states = program.init({}, keys, arrays)
-    advance = program.advance.lower(states, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
+    progression = program.init({}, keys, arrays)
+    advance = program.advance.lower(progression, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
     compile_seconds = time.perf_counter() - started
 
-    def updates_per_second(states: Any, count: int) -> tuple[Any, float]:
+    def updates_per_second(count: int) -> float:
+        nonlocal progression
         started = time.perf_counter()
-        states, report = advance(states, {}, keys, arrays, np.int32(0), np.int32(count))
-        jax.block_until_ready(report)
-        return states, count * num_seeds / (time.perf_counter() - started)
+        progression = advance(progression, {}, keys, arrays, np.int32(0), np.int32(count))
+        jax.block_until_ready(progression)
+        return count * num_seeds / (time.perf_counter() - started)
 
-    states, _ = updates_per_second(states, 10)
-    states, rough = updates_per_second(states, 50)
-    count = max(1, int(rough / num_seeds * round_seconds))
+    updates_per_second(10)
+    count = max(1, int(updates_per_second(50) / num_seeds * round_seconds))
     matmul_flop_per_second = _matmul_timer(mesh)
     speeds, peaks = [], []
     for _ in range(rounds):
         before = matmul_flop_per_second()
-        states, speed = updates_per_second(states, count)
+        speeds.append(updates_per_second(count))
         peaks.append((before + matmul_flop_per_second()) / 2)
-        speeds.append(speed)
 
     flop = flop_per_update(agent, jax.tree.map(lambda column: column[: sampler.batch_size], sampler.arrays))
     speed = statistics.median(speeds)
