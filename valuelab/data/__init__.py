@@ -1,18 +1,25 @@
-"""Offline data: `load` reads any source into one kind of dataset; `sampling` draws batches from it.
+"""Offline data, from any source to batches.
 
-from valuelab import data
+    from valuelab import data
 
-dataset = data.load("ogbench/pointmaze-medium-navigate-singletask-v0")
+    dataset = data.load("ogbench/pointmaze-medium-navigate-singletask-v0")
+    spec = data.normalization.make_spec(dataset)
+    sampler = data.sampling.transitions(dataset, batch_size=256)
+
+`load` reads any source into one kind of dataset, `normalization` says how an agent sees it, `sampling` draws
+batches from it.
 """
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from valuelab.data import storage
+from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, minari, ogbench, rlds
 from valuelab.errors import unknown
 from valuelab.types import Dataset
+
+__all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
 
 DEFAULT_DATA_DIR = Path("~/.cache/valuelab")
 """Where data lies unless told otherwise."""

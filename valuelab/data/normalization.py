@@ -12,6 +12,9 @@ from valuelab.types import Dataset, Normalization, Spec
 STD_FLOOR = 1e-3
 """Least standard deviation that observations are divided by, as D4RL's users commonly set it."""
 
+IDENTITY = Normalization()
+"""Data as they are."""
+
 _CHUNK = 1 << 16
 
 
@@ -52,7 +55,7 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     )
 
 
-def make_spec(dataset: Dataset, normalization: Normalization, num_updates: int = 0) -> Spec:
+def make_spec(dataset: Dataset, normalization: Normalization = IDENTITY, num_updates: int = 0) -> Spec:
     """The facts of a dataset that an agent may know.
 
     Args:
