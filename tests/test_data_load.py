@@ -20,7 +20,6 @@ def compact_dataset() -> Dataset:
         masks=np.array([1, 1, 0, 1, 1, 1, 1], np.float32),
         terminals=terminals,
         valid=~terminals,
-        extras={"qpos": np.arange(7, dtype=np.float32)},
         action_low=-np.ones(1, np.float32),
         action_high=np.ones(1, np.float32),
     )
@@ -36,7 +35,6 @@ def test_full_storage_holds_the_transitions_of_compact_storage():
     np.testing.assert_array_equal(full.rewards, [0, 1, 2, 4, 5])
     np.testing.assert_array_equal(full.masks, [1, 1, 0, 1, 1])
     np.testing.assert_array_equal(full.terminals, [0, 0, 1, 0, 1])
-    np.testing.assert_array_equal(full.extras["qpos"], [0, 1, 2, 4, 5])
     assert full.valid is None
     assert storage.full(full) is full
 
@@ -58,7 +56,6 @@ def test_an_episode_without_transitions_counts_for_nothing():
         },
         terminals=terminals,
         valid=~terminals,
-        extras={},
     )
     np.testing.assert_array_equal(storage.trajectory_ends(dataset), [0, 1])
     np.testing.assert_array_equal(storage.full(dataset).terminals, [1, 1])

@@ -45,10 +45,6 @@ def test_returns_what_is_sound():
             "file: rewards has 4 rows where observations has 5; row 4 is the first",
         ),
         (
-            {"extras": {"qpos": np.zeros((7, 2))}},
-            "file: qpos has 7 rows where observations has 5; row 5 is the first",
-        ),
-        (
             {"observations": with_value((5, 2), 3, np.nan)},
             r"file: observations is nan at row 3, not finite",
         ),

@@ -134,7 +134,6 @@ class Dataset:
         terminals: [N] bool, True at the last row of each episode whatever ended it: boundaries only.
         next_observations: [N, ...], or None in compact storage.
         valid: [N] bool, or None in full storage, where every row is valid.
-        extras: further arrays of N rows that tasks need, such as qpos and qvel.
         action_low: [A] float32 lower bounds; empty where actions are discrete.
         action_high: [A] float32 upper bounds; empty where actions are discrete.
         num_actions: number of discrete actions, 0 where actions are continuous.
@@ -149,7 +148,6 @@ class Dataset:
     terminals: np.ndarray
     next_observations: np.ndarray | None = None
     valid: np.ndarray | None = None
-    extras: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     action_low: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     action_high: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     num_actions: int = 0

@@ -66,7 +66,6 @@ def full(dataset: Dataset) -> Dataset:
         terminals=trajectory_ends(dataset) == np.arange(len(rows)),
         next_observations=dataset.observations[rows + 1],
         valid=None,
-        extras={key: array[rows] for key, array in dataset.extras.items()},
     )
 
 

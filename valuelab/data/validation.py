@@ -139,7 +139,6 @@ def validate(dataset: Dataset, path: Path | str) -> Dataset:
         "terminals": dataset.terminals,
         "next_observations": dataset.next_observations,
         "valid": dataset.valid,
-        **dataset.extras,
     }
     present = {key: array for key, array in arrays.items() if array is not None}
     _check_layout(dataset, present, path)
