@@ -2,11 +2,18 @@
 
 import os
 import pathlib
+import tempfile
 
 # Most of a test's time is compilation: programs that run for milliseconds are not worth optimising.
 XLA_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}".strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# And what one test has compiled serves the others, and the processes that they start.
+COMPILED = tempfile.TemporaryDirectory(prefix="valuelab-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import pytest
