@@ -28,7 +28,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import sampling
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
-from valuelab.types import Agent, Dataset, MakeAgent, Sampler
+from valuelab.types import Agent, Dataset, Environment, MakeAgent, Sampler
 
 
 def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
@@ -53,9 +53,8 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
         rich.print(f"{workdir} is done already; give another --workdir to train again")
         return json.loads((workdir / "result.json").read_text())
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    environment = environments.make(config.dataset) if config.eval_episodes else None
-
     dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
+    environment = find_environment(config)
     normalization = normalizations.fit(
         dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
     )
@@ -105,7 +104,9 @@ def join_hosts() -> None:
     """
     variables = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
     try:  # JAX reads the coordinator's address by itself
-        given = {name: int(os.environ[key]) for name, key in variables.items() if key in os.environ}
+        given: dict[str, Any] = {
+            name: int(os.environ[key]) for name, key in variables.items() if key in os.environ
+        }
         jax.distributed.initialize(**given)
     except (ValueError, RuntimeError) as error:
         raise InputError(
@@ -140,6 +141,20 @@ def prepare_workdir(config: RunConfig) -> pathlib.Path:
     except OSError as error:
         raise InputError(f"no folder {workdir} can be made ({error}): give another --workdir") from error
     return workdir
+
+
+def find_environment(config: RunConfig) -> Environment | None:
+    """Where the run is evaluated, if it is.
+
+    Raises:
+        InputError: when the dataset's environment is unknown, or its package is missing.
+    """
+    if not config.eval_episodes:
+        return None
+    try:
+        return environments.make(config.dataset)
+    except InputError as error:
+        raise InputError(f"{error} Or train without evaluating: --eval_episodes=0") from error
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
