@@ -183,3 +183,7 @@ def test_unknown_names_name_the_nearest(name, message):
     with pytest.raises(errors.InputError, match=message) as raised:
         environments.make(name)
     assert "\n" not in str(raised.value)
+
+
+def test_a_converted_dataset_is_evaluated_where_its_source_is():
+    assert environments.make("rlds/ogbench/cube-single-play-v0").name == "cube-single-v0"

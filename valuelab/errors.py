@@ -9,8 +9,8 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
-MOST_LISTED = 30
-"""The most names that a message lists; of more, the nearest."""
+MOST_LISTED = 8
+"""Of names that are more than twice as many, a message lists only the nearest so many."""
 
 
 class InputError(ValueError):
@@ -36,7 +36,8 @@ def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(value, choices, n=MOST_LISTED, cutoff=0.0)
     hint = f"did you mean {close[0]!r}? " if close else ""
     more = len(choices) - MOST_LISTED
-    listed = choices if more <= 0 else [*close, f"and {more} more"]
+    # Nearly all names of one kind, such as an agent's fields, are worth listing; hundreds are not.
+    listed = choices if more <= MOST_LISTED else [*close, f"and {more} more"]
     return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
 
 

@@ -10,7 +10,8 @@ def make(dataset_name: str) -> types.Environment:
     """The environment that belongs to a dataset, with the tasks and the score of its benchmark.
 
     Args:
-        dataset_name: "ogbench/NAME", "d4rl/NAME", "minari/ID", or "gymnasium/ID" for a plain environment.
+        dataset_name: "ogbench/NAME", "d4rl/NAME", "minari/ID", "rlds/" and one of these for a set that
+            was converted, or "gymnasium/ID" for a plain environment.
 
     Returns:
         The environment; nothing is created before its `make` is called.
@@ -18,7 +19,7 @@ def make(dataset_name: str) -> types.Environment:
     Raises:
         InputError: when the family or the name in it is unknown; the message names the nearest.
     """
-    family, _, name = dataset_name.partition("/")
+    family, _, name = dataset_name.removeprefix("rlds/").partition("/")
     if family not in _FAMILIES or not name:
         raise errors.unknown(
             "environment", dataset_name, [f"{known}/{name or 'NAME'}" for known in _FAMILIES]
