@@ -67,12 +67,17 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Writes the whole state; returns when it is on disk.
 
+        What is there already of that step is left alone: a run that was stopped right after saving, or
+        right after restoring, has nothing new to say.
+
         Raises:
             CheckpointError: when it cannot be written (disk full, no permission).
         """
+        previous = self.latest_step()
+        if step == previous:
+            return
         metadata = self._metadata | {"digests": np.asarray(_digests(state)).tolist()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata))
-        previous = self.latest_step()
         try:
             self._manager.save(step, args=args, force=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
