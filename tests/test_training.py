@@ -1,0 +1,332 @@
+"""The loop: what may change a run, and what may not."""
+
+import functools
+import signal
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close, assert_same_bits, linear_agent, make_sampler, without_speed
+
+from valuelab.errors import InputError
+from valuelab.training import Checkpoints, Interrupted, NonFiniteError, loop, make_mesh
+
+STEPS = 23
+
+
+def train(**settings):
+    given = {"agent": linear_agent(), "sampler": make_sampler(), "steps": STEPS, "log_every": 5}
+    given |= {"mesh": make_mesh(1, 8, (1, 1)), "show_progress": False}
+    return loop.train(**(given | settings))
+
+
+@functools.cache
+def straight():
+    """The run that nothing disturbs."""
+    return train()
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    with_facts = Checkpoints(tmp_path / "checkpoints", {"facts": 1})
+    yield with_facts
+    with_facts.close()
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_at(step, by):
+    """An evaluation that is stopped in the middle at one step."""
+
+    def evaluate(states, now):
+        if now == step:
+            by()
+        return {"score": np.zeros(1)}
+
+    return evaluate
+
+
+def kill():
+    raise Killed
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("step", [4, 12, 20, STEPS])
+def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
+    settings = {"checkpoint_every": 3, "eval_every": 4, "checkpoints": checkpoints}
+    undisturbed = train(eval_every=4, evaluate=stop_at(None, kill))
+    rows = []
+    with pytest.raises(Killed):
+        train(evaluate=stop_at(step, kill), write=rows.extend, **settings)
+
+    def rewind(saved):
+        assert saved == (step - 1) // 3 * 3
+        rows[:] = [row for row in rows if row["step"] <= saved]
+
+    resumed = train(evaluate=stop_at(None, kill), write=rows.extend, on_resume=rewind, **settings)
+    assert_same_bits(undisturbed.states, resumed.states)
+    assert without_speed(rows) == without_speed(undisturbed.rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [5, 10])
+def test_a_signal_saves_and_the_same_call_goes_on(checkpoints, number, step):
+    """Step 10 is saved by its interval as well: asked to stop then, the run must not save it twice."""
+    settings = {"eval_every": 5, "checkpoint_every": 10, "checkpoints": checkpoints}
+    ask = stop_at(step, lambda: signal.raise_signal(number))
+    rows = []
+    with pytest.raises(Interrupted, match=f"stopped after update {step} of {STEPS}"):
+        train(evaluate=ask, write=rows.extend, **settings)
+    assert checkpoints.latest_step() == step
+    resumed = train(evaluate=stop_at(None, kill), write=rows.extend, **settings)
+    assert_same_bits(straight().states, resumed.states)
+    assert [row["step"] for row in rows] == [5, 10, 15, 20, STEPS]
+
+
+def test_a_signal_right_after_resuming_saves_nothing_twice(checkpoints):
+    def ask(_):
+        signal.raise_signal(signal.SIGTERM)
+
+    settings = {"checkpoint_every": 10, "checkpoints": checkpoints}
+    with pytest.raises(Killed):
+        train(evaluate=stop_at(STEPS, kill), **settings)
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="stopped after update 20 of"):
+            train(on_resume=ask, **settings)
+    assert_same_bits(straight().states, train(**settings).states)
+
+
+def test_a_signal_between_two_events_keeps_what_the_next_row_is_the_mean_of(checkpoints, monkeypatch):
+    """Stopped after one slice, in the middle of what one row of the log sums up."""
+    monkeypatch.setattr(loop, "FIRST_SLICE", 2)
+    rows = []
+    for _ in range(2):  # the request is seen after the first slice: 2, then 4
+        with pytest.raises(Interrupted):
+            train(checkpoints=checkpoints, write=rows.extend, on_resume=ask_after_one_slice(monkeypatch))
+    monkeypatch.undo()
+    assert checkpoints.latest_step() == 4
+    assert rows == []
+    resumed = train(checkpoints=checkpoints, write=rows.extend)
+    assert_same_bits(straight().states, resumed.states)
+    assert without_speed(rows) == without_speed(straight().rows)
+
+
+def ask_after_one_slice(monkeypatch):
+    def on_resume(_):
+        wait = jax.block_until_ready
+
+        def wait_and_ask(tree):
+            signal.raise_signal(signal.SIGTERM)
+            return wait(tree)
+
+        monkeypatch.setattr(jax, "block_until_ready", wait_and_ask)
+
+    return on_resume
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(evaluate=stop_at(STEPS, twice))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_is_given_back_from_its_last_checkpoint(checkpoints):
+    train(checkpoints=checkpoints)
+    again = train(checkpoints=checkpoints)
+    assert_same_bits(straight().states, again.states)
+    assert again.rows == []
+    assert again.throughput.updates_per_second == 0
+
+
+# What must not matter.
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        {"log_every": 1},
+        {"log_every": 100, "eval_every": 2},
+        {"log_every": 7, "eval_every": 5, "checkpoint_every": 3},
+    ],
+)
+def test_looking_at_a_run_more_often_changes_no_bit(checkpoints, intervals):
+    watched = train(checkpoints=checkpoints, evaluate=stop_at(None, kill), **intervals)
+    assert_same_bits(straight().states, watched.states)
+
+
+def test_where_slices_end_changes_no_bit(monkeypatch):
+    monkeypatch.setattr(loop, "FIRST_SLICE", 1)
+    monkeypatch.setattr(loop, "SLICE_SECONDS", 0.0)
+    sliced = train()
+    assert_same_bits(straight().states, sliced.states)
+    assert without_speed(straight().rows) == without_speed(sliced.rows)
+
+
+def test_rows_hold_the_means_over_the_updates_since_the_row_before():
+    """From runs that log every update, by hand."""
+    singly = train(log_every=1).rows
+    for row, first in zip(straight().rows, range(0, STEPS, 5), strict=True):
+        updates = singly[first : row["step"]]
+        for name in ("loss", "noise", "gradient_norm"):
+            assert row[name] == pytest.approx(np.mean([update[name] for update in updates]), rel=1e-5)
+
+
+def test_four_seeds_equal_four_runs():
+    together = train(seeds=[3, 4, 5, 6])
+    for index, seed in enumerate([3, 4, 5, 6]):
+        alone = train(seeds=[seed])
+        assert_close(together.member(index), alone.member(0))
+        ours = [row for row in together.rows if row["seed"] == seed]
+        for row, other in zip(ours, alone.rows, strict=True):
+            assert row["step"] == other["step"]
+            assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    assert not np.allclose(together.states.params["w"][0], together.states.params["w"][1], rtol=0.01)
+
+
+def test_a_member_of_a_sweep_equals_a_run_with_its_value():
+    rates = np.array([0.01, 0.1, 0.3], np.float32)
+    swept = train(
+        agent=lambda values: linear_agent(values["agent.learning_rate"]),
+        seeds=[0, 0, 0],
+        hyperparameters={"agent.learning_rate": rates},
+    )
+    for index, rate in enumerate(rates):
+        assert_close(swept.member(index), train(agent=linear_agent(float(rate))).member(0))
+    last = [row for row in swept.rows if row["step"] == STEPS]
+    assert [row["agent.learning_rate"] for row in last] == [0.01, 0.1, 0.3]
+
+
+# One program.
+
+
+def test_intervals_that_do_not_divide_compile_nothing_anew():
+    traces = []
+    agent = linear_agent()
+
+    def update(state, batch):
+        traces.append(None)
+        return agent.update(state, batch)
+
+    train(agent=agent._replace(update=update), log_every=STEPS)
+    once = len(traces)
+    traces.clear()
+    train(
+        agent=agent._replace(update=update), log_every=7, eval_every=5, evaluate=lambda *_: {"score": [0.0]}
+    )
+    assert len(traces) == once
+
+
+def test_states_are_donated():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # JAX warns of donated buffers that were not usable
+        program, progression, inputs = compiled()
+        advanced = program.advance(progression, *inputs)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(progression))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((advanced, inputs)))
+
+
+def test_nothing_goes_to_the_host_while_updates_run():
+    program, progression, inputs = compiled()
+    text = program.advance.lower(progression, *inputs).as_text()
+    assert not any(word in text for word in ("callback", "infeed", "outfeed", "send", "recv"))
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(program.advance(progression, *inputs))
+
+
+def compiled():
+    """The functions of a run, and what they take, on the device."""
+    mesh = make_mesh(2, 8, (2, 4))
+    program = loop.make_program(lambda _: linear_agent(), make_sampler(), mesh)
+    arrays = loop.meshes.place_rows(make_sampler().arrays, mesh)
+    keys = jax.device_put(jax.vmap(jax.random.key)(jnp.arange(2)), loop.meshes.by_member(mesh))
+    bounds = [jax.device_put(np.int32(bound), loop.meshes.replicated(mesh)) for bound in (0, 5)]
+    return program, program.init({}, keys, arrays), ({}, keys, arrays, *bounds)
+
+
+def test_states_given_to_an_evaluation_may_be_kept():
+    kept = []
+
+    def keep(states, step):
+        kept.append(states)
+        return {}
+
+    train(evaluate=keep, eval_every=10)
+    assert [int(states.step[0]) for states in kept] == [10, 20, STEPS]
+
+
+# What cannot go on.
+
+
+def poisoned(at_update, part):
+    """The linear agent, of which one thing becomes NaN at an update, counted from 1."""
+    agent = linear_agent()
+
+    def update(state, batch):
+        state, metrics = agent.update(state, batch)
+        bad = jnp.where(state.step == at_update, jnp.nan, 0.0)
+        if part == "metric":
+            return state, metrics | {"noise": metrics["noise"] + bad}
+        return state._replace(
+            target_params=jax.tree.map(lambda leaf: leaf + bad, state.target_params)
+        ), metrics
+
+    return agent._replace(update=update)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("metric", "^noise is not finite at update 17; the last good checkpoint is of step 15: lower"),
+        ("state", "^the state is not finite after update 18; the last good checkpoint is of step 15: lower"),
+    ],
+)
+def test_a_nan_stops_the_run_and_is_not_saved(checkpoints, part, message):
+    with pytest.raises(NonFiniteError, match=message) as caught:
+        train(agent=poisoned(17, part), log_every=6, checkpoint_every=5, checkpoints=checkpoints)
+    assert "\n" not in str(caught.value)
+    assert checkpoints.latest_step() == 15
+
+
+def test_a_nan_names_its_member(checkpoints):
+    """Only the member with the learning rate 1e30 overflows."""
+    with pytest.raises(NonFiniteError, match=r"is not finite at update \d+ \(agent.x 1e\+30, seed 7\): "):
+        train(
+            agent=lambda values: linear_agent(values["agent.x"]),
+            seeds=[7, 7],
+            hyperparameters={"agent.x": np.array([0.1, 1e30])},
+        )
+
+
+def test_a_nan_in_the_data_stops_the_run():
+    sampler = make_sampler()
+    sampler.arrays["rewards"][11] = np.nan
+    with pytest.raises(
+        NonFiniteError, match=r"^gradient_norm is not finite at update \d+: lower .* the data$"
+    ):
+        train(sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0; it must be positive"),
+        ({"log_every": 0}, "log_every 0, eval_every 0 and checkpoint_every 0 must be positive"),
+        ({"eval_every": -1}, "eval_every -1"),
+        ({"checkpoint_every": -1}, "checkpoint_every -1"),
+        ({"mesh": None, "sampler": make_sampler(6)}, "batch_size 6 is not divisible by the data axis of 8"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        train(**settings)
