@@ -1,0 +1,135 @@
+"""The house: which part may know of which, what it needs installed, and what it never does."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BASE = {"types", "errors", "configuration"}
+MAY_IMPORT = {
+    "types": set(),
+    "errors": set(),
+    "configuration": {"errors"},
+    "ops": {"types", "errors"},
+    "networks": BASE | {"ops"},
+    "critics": BASE | {"ops", "networks"},
+    "policies": BASE | {"ops", "networks"},
+    "agents": BASE | {"ops", "networks", "critics", "policies"},
+    "training": BASE | {"ops", "networks", "critics", "policies", "agents"},
+    "evaluation": BASE | {"ops", "networks", "critics", "policies", "agents"},
+    "data": BASE,
+    "environments": BASE,
+}
+"""Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
+
+OPTIONAL = {
+    *("gymnasium", "gymnasium_robotics", "ogbench", "mujoco", "matplotlib", "imageio", "IPython"),
+    *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
+    *("tensorboardX", "tensorboard", "wandb"),
+}
+CORE = ("types", "errors", "configuration", "ops", "networks", "critics", "policies", "agents", "training")
+LIGHT = {"absl", "chex", "flax", "jax", "numpy", "optax", "orbax", "rich", "scipy"}
+"""What may be imported when a module is; jax brings scipy, flax brings rich."""
+
+
+def modules(package="valuelab"):
+    """All modules of a package, as paths from the root."""
+    return sorted(path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py"))
+
+
+def dotted(path: pathlib.Path) -> str:
+    """The name under which a module is imported."""
+    return ".".join(path.with_suffix("").parts)
+
+
+def part(name: str) -> str:
+    """The part of valuelab that a dotted name belongs to: "valuelab.data.storage" gives "data"."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def imports(path: pathlib.Path, outside_functions: bool = False):
+    """Dotted names that a module imports; `from a import b` gives a.b."""
+    nodes: list[ast.AST] = [ast.parse((ROOT / path).read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}, line {node.lineno}: write whole names in imports"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not (outside_functions and isinstance(node, ast.FunctionDef)):
+            nodes += ast.iter_child_nodes(node)
+
+
+def test_every_part_is_in_the_table():
+    found = {part(dotted(path)) for path in modules()} - {"__init__"}
+    assert found <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_imports_flow_one_way(path):
+    own = part(dotted(path))
+    if own == "__init__":
+        return
+    names = [name for name in imports(path) if name.split(".")[0] in ("valuelab", "experiments")]
+    for name in names:
+        assert name.startswith("valuelab."), f"{path} imports {name}: launchers import valuelab, never back"
+        assert part(name) in MAY_IMPORT[own] | {own}, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_a_module_imports_nothing_that_is_optional(path):
+    """Inside functions it may, through errors.require."""
+    others = {name.split(".")[0] for name in imports(path, outside_functions=True)}
+    assert others <= set(sys.stdlib_module_names) | LIGHT | {"valuelab"}
+
+
+BLOCKED = """
+import importlib, pkgutil, sys
+blocked = set(sys.argv[1].split(","))
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+import valuelab
+for part in sys.argv[2].split(","):
+    module = importlib.import_module(f"valuelab.{part}")
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), module.__name__ + "."):
+        importlib.import_module(found.name)
+print(len([name for name in sys.modules if name.startswith("valuelab")]))
+"""
+
+
+def test_the_core_works_with_its_own_dependencies_alone():
+    command = [sys.executable, "-c", BLOCKED, ",".join(OPTIONAL), ",".join(CORE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    core = [path for path in modules() if path.parts[1].removesuffix(".py") in CORE]
+    assert int(done.stdout) == len(core) + 1  # valuelab itself
+
+
+HANDS_OGBENCH_ITS_GENERATOR = {
+    "valuelab/environments/ogbench.py": {"RandomState", "get_state", "set_state"},
+    "valuelab/data/collection/recipe.py": {"seed"},
+}
+"""OGBench draws from numpy's global generator: these files give it a state, and take nothing from it."""
+
+
+@pytest.mark.parametrize("path", [*modules("valuelab"), *modules("experiments")], ids=str)
+def test_nothing_is_unpickled_and_no_global_generator_is_drawn_from(path):
+    imported = {name.split(".")[0] for name in imports(path)}
+    assert not imported & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "random"}
+    allowed = {"default_rng", "Generator", "SeedSequence"} | HANDS_OGBENCH_ITS_GENERATOR.get(str(path), set())
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        match node:
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr="random")):
+                assert node.attr in allowed, f"{path}, line {node.lineno}: np.random.{node.attr}"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr="load")):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("allow_pickle") == "False", f"{path}, line {node.lineno}: np.load"

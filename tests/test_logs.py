@@ -1,0 +1,111 @@
+"""Logs: what stands in them after a run was stopped and went on."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from valuelab.errors import MissingExtraError
+from valuelab.training import logs
+
+
+def rows(step, scale=1.0):
+    """The rows of one event with two members."""
+    return [{"step": step, "seed": seed, "loss": scale * step + seed} for seed in (0, 1)]
+
+
+def write(folder, steps, scale=1.0, rewind=0, **settings):
+    """One session of a run: rewinds, writes, ends."""
+    given = {"config": {"steps": 9}, "member_fields": ("seed",), "tensorboard": False, "wandb_project": ""}
+    log = logs.Logs(folder, **(given | settings))
+    log.rewind(rewind)
+    for step in steps:
+        log.write(rows(step, scale))
+    log.close()
+
+
+def test_a_row_is_a_line_of_json(tmp_path):
+    write(tmp_path, [1, 2])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [*rows(1), *rows(2)]
+
+
+def test_rows_after_the_step_that_a_run_goes_on_from_are_written_anew(tmp_path):
+    write(tmp_path, [1, 2, 3, 4])
+    write(tmp_path, [3, 4, 5], scale=10.0, rewind=2)
+    written = logs.read_rows(tmp_path / "metrics.jsonl")
+    assert written == [*rows(1), *rows(2), *rows(3, 10.0), *rows(4, 10.0), *rows(5, 10.0)]
+
+
+@pytest.mark.parametrize("lost", [1, 5, 30])
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, lost):
+    write(tmp_path, [1, 2])
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert logs.read_rows(path) == [*rows(1), rows(2)[0]]
+    write(tmp_path, [2], rewind=1)
+    assert logs.read_rows(path) == [*rows(1), *rows(2)]
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert logs.read_rows(tmp_path / "metrics.jsonl") == []
+    write(tmp_path, [], rewind=5)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_replacing_a_file_leaves_nothing_beside_it(tmp_path):
+    for text in ("one", "another"):
+        logs.replace_file(tmp_path / "file", text)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+def test_tensorboard_reads_each_step_of_each_member_once(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write(tmp_path, [1, 2, 3, 4], tensorboard=True)
+    for path in tmp_path.glob("tensorboard/seed=*/events*"):
+        path.rename(path.with_name("events.out.tfevents.0000000001.earlier"))  # sessions are named by second
+    write(tmp_path, [3, 4, 5], scale=10.0, rewind=2, tensorboard=True)
+    for seed in (0, 1):
+        read = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / f"seed={seed}"))
+        read.Reload()
+        assert read.Tags()["scalars"] == ["loss"]
+        found = [(event.step, event.value) for event in read.Scalars("loss")]
+        assert found == [(step, (10 if step > 2 else 1) * step + seed) for step in (1, 2, 3, 4, 5)]
+
+
+WANDB = """
+import pathlib, socket, sys
+sys.path.insert(0, "tests")
+from test_logs import write
+
+connect = socket.socket.connect
+
+def refuse(self, address):
+    if self.family != socket.AF_UNIX and not str(address[0]).startswith("127."):
+        raise SystemExit(f"went to the network: {address}")
+    return connect(self, address)
+
+socket.socket.connect = refuse
+write(pathlib.Path(sys.argv[1]), [1, 2], wandb_project="valuelab-test")
+"""
+
+
+def test_weights_and_biases_writes_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    subprocess.run([sys.executable, "-c", WANDB, tmp_path], check=True, timeout=120)
+    (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = written.read_bytes()
+    for text in (b"valuelab-test", b"seed=0/loss", b"seed=1/loss"):
+        assert text in content
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [("tensorboardX", {"tensorboard": True}), ("wandb", {"wandb_project": "x"})],
+)
+def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, module, settings):
+    monkeypatch.setitem(sys.modules, module, None)  # what makes an import fail
+    with pytest.raises(MissingExtraError, match=rf"{module} is not installed; .* 'valuelab\[logging\]'"):
+        write(tmp_path, [1], **settings)
