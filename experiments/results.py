@@ -161,7 +161,7 @@ def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollou
         if environment and "maze" in environment.name:
             draw_maze(experiment, environment, outcome, episodes)
     except InputError as error:  # such as a missing matplotlib, or a maze seen as pixels
-        rich.print(f"not all pictures were drawn: {error}")
+        print(f"not all pictures were drawn: {error}")
 
 
 def draw_maze(
@@ -217,4 +217,4 @@ def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
         rows = list(zip(map(members.settings, range(members.size)), intervals, strict=True))
         rich.print(statistics.table(environment.metric, rows, result["eval"][environment.metric]))
     speed = result["throughput"]["updates_per_second"]
-    rich.print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")
+    print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")

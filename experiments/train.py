@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import rich
 
 from experiments import flags, results
 from valuelab import configuration, data, environments
@@ -50,7 +49,7 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     members = configuration.population(config)
     workdir = prepare_workdir(config)
     if (workdir / "result.json").exists():
-        rich.print(f"{workdir} is done already; give another --workdir to train again")
+        print(f"{workdir} is done already; give another --workdir to train again")
         return json.loads((workdir / "result.json").read_text())
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
     dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
