@@ -1,0 +1,207 @@
+"""README.md and BUILD.md hold: their code runs, their commands work, their links lead somewhere.
+
+Python blocks of a document run in order in one namespace, with training cut short. Commands are parsed, and
+run by the slow tests: as they stand, in a home folder of their own, with the sizes of SMALL or TINY put after
+what the document says; the data they read are those of the README's own collect command.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from absl import flags as absl_flags
+
+import valuelab.training
+from experiments import flags, train
+from valuelab import configuration
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "BUILD.md"]
+COLLECT = "experiments.collect"
+TINY = {
+    "agent.hidden_dims": (8,),
+    "steps": 8,
+    "log_every": 4,
+    "eval_episodes": 1,
+    "distributed": False,  # test_distributed starts several hosts
+}
+SMALL = {
+    COLLECT: ["--episodes=2", "--val_episodes=1", "--processes=1"],
+    "experiments.compare_datasets": [],
+    "experiments.convert_to_rlds": [],
+    "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
+}
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text()
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", read(document), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every command of every shell block, each once, on a line."""
+    text = "".join(block for document in DOCUMENTS for block in blocks(document, "sh"))
+    return list(dict.fromkeys(text.replace("\\\n", " ").splitlines()))
+
+
+def arguments(command: str) -> tuple[str, list[str]]:
+    """The program a command starts, and its arguments; variables set before it are left out."""
+    words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
+    return (words[2], words[3:]) if words[:2] == ["python", "-m"] else (words[0], words[1:])
+
+
+TRAINING = [command for command in commands() if arguments(command)[0] == "experiments.train"]
+OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.keys() - {COLLECT}]
+
+
+def run_program(command: str, home: pathlib.Path) -> None:
+    """Runs a program of experiments, but train, in a process of its own, on one device."""
+    program, given = arguments(command)
+    environment = {**os.environ, "HOME": str(home), "XLA_FLAGS": ""}
+    line = [sys.executable, "-m", program, *given, *SMALL[program]]
+    done = subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home folder with a small dataset where the documents have the whole one."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "experiments").symlink_to(ROOT / "experiments")
+    (home / "runs").mkdir()
+    collect = next(command for command in commands() if COLLECT in command)
+    run_program(collect, home)
+    collected = home / ".cache/valuelab/ogbench/pointmaze-medium-navigate-v0.npz"
+    for name in ("published.npz", "collected.npz"):
+        (home / name).symlink_to(collected)
+    return home
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    return home
+
+
+def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
+    """Parses a command line as the launcher does, and does a tiny run of it."""
+    parsed, make_agent = flags.parse_run(["train", *command_arguments], absl_flags.FlagValues())
+    config = configuration.override(parsed, TINY)
+    return pathlib.Path(config.workdir), train.run(config, make_agent)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python_blocks_run(document, at_home, monkeypatch):
+    whole = valuelab.training.train
+    monkeypatch.setattr(
+        valuelab.training, "train", lambda *args, steps, **rest: whole(*args, steps=8, log_every=4, **rest)
+    )
+    namespace: dict = {"__name__": "example"}
+    monkeypatch.setitem(sys.modules, "example", type(sys)("example"))  # where dataclasses look names up
+    for block in blocks(document, "python"):
+        exec(compile(block, document, "exec"), namespace)
+    assert namespace["run"].rows[-1]["step"] == 8
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_commands_parse(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    flags.parse_run(["train", *arguments(command)[1]], absl_flags.FlagValues())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_commands_run(command, at_home):
+    workdir, result = run_training(arguments(command)[1])
+    assert json.loads((workdir / "result.json").read_text()) == result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_programs_run(command, home):
+    run_program(command, home)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_name_what_exists(command):
+    program, given = arguments(command)
+    if program == "make":
+        assert all(re.search(rf"^{target}:", read("Makefile"), re.MULTILINE) for target in given)
+    elif program == "pip":
+        extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+        assert set(re.findall(r"\w+", re.search(r"\[(.*)\]", command)[1])) <= set(extras)
+    elif program == "apt-get":
+        assert given[0] == "install"
+    else:
+        assert program in {"experiments.train", *SMALL}, f"{command}: tell this test how to run it"
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_the_readme_says(at_home):
+    workdir, result = run_training(
+        [
+            "--agent=iql:pointmaze_goals",
+            "--dataset=ogbench/pointmaze-medium-navigate-v0",
+            "--sweep=agent.expectile=0.7,0.9",
+            "--workdir=runs/schema",
+        ]
+    )
+    table = read("README.md").partition("### What a run leaves")[2].partition("###")[0]
+    named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    for name in re.findall(r"`(.*?)`", " ".join(named)):
+        assert (workdir / name).exists(), name
+    example = json.loads(blocks("README.md", "json")[0])
+    assert example.keys() == result.keys()
+    assert_has_form(result, example)
+
+
+def assert_has_form(actual, example):
+    """Everything the example has is there, of the same type."""
+    assert type(actual) is type(example)
+    if isinstance(example, dict):
+        for key in example:
+            assert_has_form(actual[key], example[key])
+    if isinstance(example, list):
+        for item in actual:
+            assert_has_form(item, example[0])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_flags_exist(document):
+    config, _ = flags.load_agent("iql")
+    known = {"agent", "help", *configuration.fields(config)}
+    named = re.findall(r"`--([a-z_.]+)", read(document))
+    assert set(named) <= known
+
+
+def test_defaults_of_flags_are_those_of_the_readme():
+    known = configuration.fields(flags.load_agent("iql")[0])
+    for names, defaults in re.findall(r"^\| (`--.*?) \| (`.*?) \|", read("README.md"), re.MULTILINE):
+        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
+        assert all(str(known[name].value).lower() == default for name, default in pairs), names
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document):
+    text = re.sub(r"^```.*?^```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
+    headings = {
+        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for link in re.findall(r"\]\((.*?)\)|src=\"(.*?)\"", text):
+        target = "".join(link)
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif not target.startswith("https://"):
+            assert (ROOT / target).exists(), target

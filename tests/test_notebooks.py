@@ -1,0 +1,68 @@
+"""The notebooks run from top to bottom, and are kept with what they show."""
+
+import os
+import pathlib
+import re
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+LARGEST = 600_000
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / name, as_version=4)
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
+
+
+def pictures(notebook: nbformat.NotebookNode) -> list[str]:
+    shown = [output.data for output in outputs(notebook) if "data" in output]
+    return [kind for data in shown for kind in data if kind.startswith("image/")]
+
+
+def check_iql(text: str) -> None:
+    """Success of the four expectiles, as the text below them explains it."""
+    scores = {
+        float(expectile): float(score) for expectile, score in re.findall(r"τ = (.*): success (.*),", text)
+    }
+    assert scores[0.5] <= 0.1
+    assert min(scores[0.9], scores[0.98]) >= 0.95
+
+
+CLAIMS = {"01_iql.ipynb": check_iql}
+
+
+@each_notebook
+def test_notebook_is_kept_executed(name):
+    """Every cell ran, in order and without a complaint, and the pictures are there."""
+    notebook = read(name)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert {output.get("name", "stdout") for output in outputs(notebook)} == {"stdout"}
+    assert pictures(notebook)
+    CLAIMS[name](printed(notebook))
+    assert (ROOT / "notebooks" / name).stat().st_size < LARGEST
+
+
+@pytest.mark.slow
+@each_notebook
+def test_notebook_runs(name, tmp_path, monkeypatch):
+    """In a folder of its own, with data collected anew, and on one device, as users run it."""
+    notebook = read(name)
+    kept_pictures = pictures(notebook)
+    environment = {**os.environ, "VALUELAB_DATA_DIR": str(tmp_path / "data"), "XLA_FLAGS": ""}
+    monkeypatch.chdir(tmp_path)
+    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute(env=environment)
+    assert pictures(notebook) == kept_pictures
+    CLAIMS[name](printed(notebook))
