@@ -30,7 +30,7 @@ Act = Callable[[Any, Any, types.Key], types.Array]
 """(states, observations [M, W, ...] or GoalConditioned of such, keys [M, W]) -> actions [M, W, A]."""
 
 # Shares a policy call among several steps, and stays few: OGBench's arms take about a second each to make.
-_LANES = 8
+_LANES = 4
 
 
 class Episodes(NamedTuple):
