@@ -93,7 +93,7 @@ def write_maze_data(data_dir: pathlib.Path, **changes: np.ndarray) -> pathlib.Pa
     return path
 
 
-def command(data_dir: pathlib.Path, workdir: pathlib.Path, **settings: Any) -> list[str]:
+def command(data_dir: pathlib.Path, workdir: pathlib.Path, /, **settings: Any) -> list[str]:
     """The flags of a small run, `settings` over its own; dots in names are written as two underscores."""
     given = {
         "agent": CLONING,

@@ -1,0 +1,410 @@
+"""python -m experiments.train: what it leaves, what it refuses, and what no kill can change."""
+
+import errno
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import (
+    CLONING,
+    MAZE,
+    ROOT,
+    assert_same_bits,
+    command,
+    launch,
+    left_behind,
+    saved_state,
+    start,
+    write_maze_data,
+)
+
+from experiments import train as launcher
+from valuelab import types
+from valuelab.errors import InputError
+from valuelab.training import logs
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Small data where the launcher looks for pointmaze-medium-navigate."""
+    folder = tmp_path_factory.mktemp("data")
+    write_maze_data(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Agent files are named from the root, as in the documents."""
+    monkeypatch.chdir(ROOT)
+
+
+class Field:
+    """A plane with the interface of gymnasium: five steps, each rewarded by its first coordinate."""
+
+    class action_space:
+        shape, low, high = (2,), -1.0, 1.0
+
+    def reset(self, *, seed, options):
+        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
+        return self.place, {}
+
+    def step(self, action):
+        self.place, self.time = self.place + action, self.time + 1
+        return self.place, self.place[0], False, self.time == 5, {}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def field(monkeypatch):
+    """Evaluates in a Field instead of the maze."""
+    environment = types.Environment(
+        name="field", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
+    )
+    monkeypatch.setattr(launcher.environments, "make", lambda name: environment)
+
+
+# What a run leaves.
+
+
+def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_path, capsys):
+    mine = tmp_path / "my_agent.py"
+    mine.write_text((ROOT / CLONING).read_text())
+    workdir = tmp_path / "run"
+    launch(command(data_dir, workdir, agent=mine, eval_episodes=1))
+    result = json.loads((workdir / "result.json").read_text())
+    assert (result["agent"], result["dataset"]) == ("my_agent", MAZE)
+    assert (result["steps"], result["num_seeds"]) == (20, 1)
+    assert result["eval"]["success"].keys() == {"mean", "ci_low", "ci_high", "per_seed"}
+    speeds = {"updates_per_second", "compile_seconds", "train_seconds", "eval_seconds"}
+    assert result["throughput"].keys() == speeds
+    assert all(result["throughput"][name] > 0 for name in speeds)
+    assert result["device"]
+    assert result["versions"]["jax"]
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["settings"]["agent"] == {"hidden_dims": [8], "learning_rate": 3e-4}
+    assert config["normalization"]["observation_mean"] is None
+    assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
+    for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    assert "success" in capsys.readouterr().out
+
+
+def test_a_sweep_has_an_entry_a_member_and_a_table_that_ranks_them(data_dir, tmp_path, field, capsys):
+    sweep = "agent.learning_rate=0.001,0.1"
+    launch(command(data_dir, tmp_path, sweep=sweep, num_seeds=2, eval_episodes=3, batch_size=2))
+    result = json.loads((tmp_path / "result.json").read_text())
+    found = [(member["agent.learning_rate"], member["seed"]) for member in result["members"]]
+    assert found == [(rate, seed) for rate in (0.001, 0.1) for seed in (0, 1)]
+    means = [member["eval"]["return"]["mean"] for member in result["members"]]
+    assert len(set(means)) == 4
+    assert result["eval"]["return"]["mean"] == pytest.approx(np.mean(means))
+    assert result["eval"]["return"]["per_seed"] == pytest.approx(means)
+    shown = re.findall(r"^│\s+(0\.\d+) │\s+(\d) │\s+(-?\d+\.\d+) \(", capsys.readouterr().out, re.MULTILINE)
+    assert [float(mean) for *_, mean in shown] == pytest.approx(sorted(means, reverse=True), abs=1e-3)
+    assert {(float(rate), int(seed)) for rate, seed, _ in shown} == set(found)
+
+
+def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):
+    never = command(data_dir, tmp_path / "never")
+    often = command(data_dir, tmp_path / "often", eval_every=3, eval_episodes=2)
+    for arguments in (never, often):
+        launch(arguments)
+    assert_same_bits(*(saved_state(tmp_path / name, 20)["states"] for name in ("never", "often")))
+
+
+def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
+    launch(command(data_dir, tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    launch(command(data_dir, tmp_path))
+    assert capsys.readouterr().out == f"{tmp_path} is done already; give another --workdir to train again\n"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_another_config_is_refused_with_both_values(data_dir, tmp_path):
+    launch(command(data_dir, tmp_path))
+    message = (
+        r"config.json is of another run \(agent.learning_rate was 0.0003, is 0.1; seed was 0, is 3\): "
+        "give another --workdir"
+    )
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, tmp_path, agent__learning_rate=0.1, seed=3))
+    launch(command(data_dir, tmp_path, log_every=1, checkpoint_every=0, mesh="1,2"))  # changes no result
+
+
+def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    launch(command(data_dir, tmp_path))
+    assert (tmp_path / "result.json").exists()
+    assert not list(tmp_path.glob("*.png"))
+    assert "'valuelab[plots]'" in capsys.readouterr().out
+
+
+# What it refuses: arguments beside those of a run that would do, and the line that is told.
+
+BAD = [
+    ({"agent": "iqll"}, "^unknown agent 'iqll': did you mean 'iql'"),
+    ({"agent": "nowhere.py"}, "^agent file nowhere.py does not exist"),
+    ({"agent": f"{CLONING}:pointmaize"}, "^unknown preset of .* 'pointmaize': did you mean 'pointmaze'"),
+    ({"agent__learning_rat": 1}, r"^unknown flag 'agent.learning_rat': did you mean 'agent.learning_rate'"),
+    ({"agent__learning_rate": "fast"}, "^agent.learning_rate is 'fast'; it must be a number"),
+    ({"agent__learning_rate": -1}, r"^agent.learning_rate is -1.0; it must lie in \(0, inf\)"),
+    ({"data__rewards": "d4rl_antmaz"}, "^unknown value of data.rewards 'd4rl_antmaz': did you mean 'd4rl_an"),
+    ({"steps": 0}, r"^steps is 0; it must lie in \[1, inf\)"),
+    ({"batch_size": -8}, r"^batch_size is -8; it must lie in \[1, inf\)"),
+    ({"batch_size": 20, "mesh": ""}, "^batch_size 20 is not divisible by the data axis of 8"),
+    ({"num_seeds": 3, "mesh": "2,4"}, r"^num_seeds gives 3 member\(s\), not divisible by the seed axis of 2"),
+    ({"mesh": "3,3"}, r"^mesh 3,3 does not fit 8 device\(s\)"),
+    ({"mesh": "8"}, r"^mesh is \(8,\); it must be two numbers"),
+    ({"sweep": "agent.hidden_dims=8,16"}, "^sweep of agent.hidden_dims: it is no number of the agent's"),
+    (
+        {"sweep": "agent.learning_rates=1"},
+        "^unknown swept field 'agent.learning_rates': did you mean 'agent.l",
+    ),
+    ({"dataset": ""}, "^no dataset is given; write --dataset="),
+    ({"dataset": "obgench/x"}, "^unknown data source 'obgench': did you mean 'ogbench'"),
+    (
+        {"dataset": "ogbench/pointmaze-medum-navigate-singletask-v0"},
+        "^unknown OGBench dataset 'pointmaze-medum-navigate-singletask-v0': did you mean 'pointmaze-medium-",
+    ),
+    ({"dataset": "nowhere.hdf5"}, "^.*nowhere.hdf5"),
+    (
+        {"dataset": "ogbench/pointmaze-large-navigate-singletask-v0"},
+        "^no .*pointmaze-large-navigate-v0.npz, and http.* cannot be fetched .*: "
+        "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
+    ),
+    ({"workdir": ""}, "^no workdir is given; write --workdir="),
+    ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),
+    (
+        {"distributed": True},
+        "^the hosts of a distributed run did not meet .*: on each, set JAX_COORDINATOR_ADD",
+    ),
+]
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch):
+    """Whatever is refused is refused before any update; and there is no network."""
+
+    def train(*_, **__):
+        raise AssertionError("it went as far as training")
+
+    def urlopen(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(launcher, "train", train)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), BAD, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_cannot_be_used_is_told_in_one_line(data_dir, tmp_path, nothing_trains, settings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        launch(command(data_dir, tmp_path / "run", **settings))
+    assert "\n" not in str(caught.value)
+
+
+def places(**at):
+    """Observations, with some rows replaced."""
+    rows = np.zeros((45, 2), np.float32)
+    for row, value in at.items():
+        rows[int(row.removeprefix("row"))] = value
+    return rows
+
+
+FILE = r"^.*/ogbench/pointmaze-medium-navigate-v0.npz"
+BAD_DATA = [
+    ({"observations": places(row13=np.nan)}, FILE + ": observations is nan at row 13, not finite"),
+    ({"observations": places(row2=-np.inf)}, FILE + ": observations is -inf at row 2, not finite"),
+    ({"actions": places(row7=1.5)}, FILE + ": actions is 1.5 at row 7, outside the bounds -1.0 to 1.0"),
+    ({"actions": places()[:-1]}, FILE + ": actions has 44 rows where observations has 45"),
+    (
+        {"actions": np.array(["a"] * 45)},
+        FILE + ": actions is <U1 of shape .* where rows of float32 are expected",
+    ),
+    ({"terminals": np.zeros(45, bool)}, FILE + ": terminals has no episode end at its last row 44"),
+    (
+        {name: places()[:0] for name in ("observations", "actions", "qpos", "qvel")}
+        | {"terminals": np.zeros(0, bool)},
+        FILE + ": observations has no rows: the dataset is empty",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), BAD_DATA, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains, changes, message):
+    write_maze_data(tmp_path / "data", **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        launch(command(tmp_path / "data", tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda whole: whole[: len(whole) // 2],
+            r" cannot be read \(.*\): it is truncated, corrupt or of ano",
+        ),
+        (lambda whole: b"", " cannot be read"),
+        (lambda whole: b"no archive", " cannot be read"),
+        (lambda whole: whole.replace(b"terminals.npy", b"somethin_.npy"), ": no key 'terminals', only "),
+    ],
+    ids=["truncated", "empty", "text", "layout"],
+)
+def test_a_file_at_fault_is_told(tmp_path, nothing_trains, content, message):
+    path = write_maze_data(tmp_path / "data")
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(InputError, match=FILE + message) as caught:
+        launch(command(tmp_path / "data", tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "settings"),
+    [
+        ("ogbench", "environments", {}),
+        ("gymnasium", "environments", {"eval_episodes": 1}),
+        ("h5py", "data", {"dataset": "any.hdf5"}),
+        ("minari", "data", {"dataset": "minari/D4RL/door/human-v2"}),
+        ("tensorflow_datasets", "data", {"dataset": "rlds/anything"}),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path, data_dir, nothing_trains, monkeypatch, missing, extra, settings):
+    for name in list(sys.modules):
+        if name.split(".")[0] == missing:
+            monkeypatch.setitem(sys.modules, name, None)  # what makes an import fail
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / "any.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.chdir(tmp_path)
+    settings = {"agent": ROOT / CLONING} | settings
+    with pytest.raises(InputError, match=rf"{missing}.* is not installed; .*'valuelab\[{extra}\]'") as caught:
+        launch(command(data_dir, tmp_path / "run", **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line(data_dir, tmp_path, monkeypatch):
+    def write(self, rows):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    monkeypatch.setattr(logs.MetricsFile, "write", write)
+    with pytest.raises(
+        InputError, match=r"takes no more .*No space left on device.*: free some disk; the same"
+    ):
+        launch(command(data_dir, tmp_path))
+
+
+def test_the_program_ends_with_status_2_and_one_line(data_dir, tmp_path):
+    program = start(command(data_dir, tmp_path, mesh="2,4", num_seeds=3))
+    output, told = program.communicate()
+    assert program.returncode == 2
+    assert output == ""
+    assert re.fullmatch(
+        r"error: num_seeds gives 3 member\(s\), not divisible by the seed axis of 2: .*\n", told
+    )
+
+
+# Killed and started again.
+
+
+def wait_until(condition, program, seconds=60.0):
+    """Waits for a condition, as long as the program runs."""
+    limit = time.monotonic() + seconds
+    while not condition() and program.poll() is None:
+        assert time.monotonic() < limit, "nothing happened"
+        time.sleep(0.003)
+
+
+def saved_step(workdir: pathlib.Path) -> int:
+    """The step of the newest checkpoint, 0 if there is none."""
+    return max(
+        (int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0
+    )
+
+
+def is_saving(workdir: pathlib.Path) -> bool:
+    """Whether a checkpoint is being written (or one has been left unfinished, as long as it is there)."""
+    return any((workdir / "checkpoints").glob("*-tmp*"))
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path, steps: int):
+    """Both runs have left the same, to the bit: parameters, optimisers, keys, the log, the episodes."""
+    assert_same_bits(saved_state(one, steps), saved_state(other, steps))
+    assert left_behind(one) == left_behind(other)
+
+
+def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_saving: bool):
+    """Starts a run, stops it some time after it has saved something, and returns its status and messages."""
+    before = saved_step(workdir)
+    program = start(arguments)
+    wait_until(lambda: saved_step(workdir) > before, program)
+    time.sleep(seconds)
+    if while_saving:
+        wait_until(lambda: is_saving(workdir), program)
+    program.send_signal(number)
+    told = program.communicate()[1]
+    return program.returncode, told
+
+
+def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    long = {"steps": 40, "log_every": 7, "checkpoint_every": 1}
+    launch(command(data_dir, straight, **long))
+    arguments = command(data_dir, stopped, **long)
+    assert stop(arguments, stopped, signal.SIGKILL, 0, while_saving=True)[0] == -signal.SIGKILL
+    for number in (signal.SIGTERM, signal.SIGINT):
+        status, told = stop(arguments, stopped, number, 0, while_saving=False)
+        assert status == 130, told
+        message = r"^stopped after update \d+ of 40; all is saved, and the same command goes on from there$"
+        assert re.search(message, told, re.MULTILINE)
+    launch(arguments)
+    assert_same_run(straight, stopped, 40)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_a_run_ends_with_the_same_bits(data_dir, tmp_path):
+    """With IQL, whose state has every part; half of the kills are sure to fall into the saving."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    long = {"agent": "iql:pointmaze", "steps": 3000, "log_every": 50, "checkpoint_every": 10}
+    long |= {"eval_every": 500, "eval_episodes": 1}
+    launch(command(data_dir, straight, **long))
+    arguments = command(data_dir, killed, **long)
+    random = np.random.default_rng(0)
+    for kill in range(10):
+        status, _ = stop(
+            arguments, killed, signal.SIGKILL, random.uniform(0, 1.5), while_saving=kill % 2 == 0
+        )
+        assert status == -signal.SIGKILL, "it had ended before: take more steps"
+    launch(arguments)
+    assert_same_run(straight, killed, 3000)
+
+
+# Learning.
+
+
+@pytest.mark.slow
+def test_the_command_of_the_documents_learns_the_maze(shared_data, tmp_path):
+    launch(
+        [
+            "--agent=iql:pointmaze",
+            f"--dataset={MAZE}",
+            f"--data_dir={shared_data}",
+            f"--workdir={tmp_path}",
+            "--mesh=1,1",
+            "--steps=10000",
+        ]
+    )
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["eval"]["success"]["mean"] >= 0.95
