@@ -5,6 +5,7 @@ rows over the data axis; parameters are replicated along it. The same code runs 
 and on several hosts.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -98,7 +99,12 @@ def place_rows(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
+@functools.cache
+def _gather(mesh: Mesh) -> Any:
+    """A jitted copy to every device."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
+
+
 def fetch(tree: Any, mesh: Mesh) -> Any:
     """Copies arrays, wherever their shards lie, to arrays that this host alone holds, whole."""
-    whole = jax.device_put(tree, replicated(mesh), may_alias=False)  # the loop donates its own
-    return jax.tree.map(lambda array: array.addressable_data(0), whole)
+    return jax.tree.map(lambda array: array.addressable_data(0), _gather(mesh)(tree))
