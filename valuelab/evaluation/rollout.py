@@ -76,6 +76,47 @@ def member_policy(
     return act
 
 
+def evaluate(
+    agent: types.Agent | Callable[[Any], types.Agent],
+    states: Any,
+    environment: types.Environment,
+    *,
+    episodes: int,
+    hyperparameters: Any = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    record: int = 0,
+) -> Episodes:
+    """Evaluates once; to do it again and again, keep an `Evaluator`.
+
+    Args:
+        agent: an agent, or what builds one from the hyperparameters of a member.
+        states: of M members, as training returns them.
+        environment: where to evaluate.
+        episodes: E, for each member and task.
+        hyperparameters: a pytree of arrays [M], for `agent` where it builds.
+        temperature: 0 for the most likely action, 1 for the policy as learnt.
+        seed: of the evaluation.
+        step: the training step; other steps see other episodes.
+        record: of how many first episodes of each member and task to keep the trajectory.
+
+    Returns:
+        The episodes.
+    """
+    build = (lambda _: agent) if isinstance(agent, types.Agent) else agent
+    evaluator = Evaluator(
+        member_policy(build, hyperparameters, temperature),
+        environment,
+        num_members=len(jax.tree.leaves(states)[0]),
+        episodes=episodes,
+        seed=seed,
+        record=record,
+    )
+    with contextlib.closing(evaluator):
+        return evaluator(states, step)
+
+
 class Evaluator:
     """Evaluates again and again, and keeps its environments in between; close it in the end.
 
