@@ -225,9 +225,8 @@ def test_another_file_in_the_place_of_the_table(tmp_path):
 
 def test_evaluating_once_is_what_an_evaluator_does():
     states, drift = jnp.zeros(2), jnp.array([0.1, 0.3])
-    once = rollout.evaluate(
-        noisy, states, walk(), episodes=3, hyperparameters=drift, seed=4, step=10, record=3
-    )
+    settings = {"episodes": 3, "hyperparameters": drift, "seed": 4, "step": 10, "record": 3}
+    once = rollout.evaluate(noisy, states, walk(), **settings)
     again = evaluate(states, walk(), width=2, seed=4, episodes=3, record=3, drift=drift)
     np.testing.assert_array_equal(once.lengths, again.lengths)
     np.testing.assert_allclose(once.returns, again.returns, rtol=1e-5)
