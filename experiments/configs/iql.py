@@ -5,7 +5,7 @@ The defaults are the paper's settings for D4RL locomotion. What each preset was 
 pointmaze
     python -m experiments.train --agent=iql:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: two CPU cores; time: not run; success: not run
+    hardware: two CPU cores, shared with other work; 4 minutes; success 1.00 (four seeds, all 1.00)
 pointmaze_goals
     python -m experiments.train --agent=iql:pointmaze_goals --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/pointmaze_goals
@@ -17,7 +17,9 @@ antmaze
 cube_small
     python -m experiments.train --agent=iql:cube_small --num_seeds=4 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube_small
-    hardware: two CPU cores; time: not run; success: not run
+    hardware: two CPU cores, shared with other work; 32 minutes; on 300 episodes made by OGBench's generator
+    (the published set has 1000): success 0.67 (0.48 to 0.85; seeds 0.54, 0.46, 0.84, 0.84), after 20,000
+    updates 0.58, after 40,000 0.72
 cube
     python -m experiments.train --agent=iql:cube --num_seeds=8 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube
