@@ -169,6 +169,8 @@ def left_behind(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def saved_state(workdir: pathlib.Path, step: int) -> Any:
-    """The state in a checkpoint, read without knowing what it is of."""
-    folder = workdir / "checkpoints" / str(step) / "state"
-    return orbax.checkpoint.StandardCheckpointer().restore(folder.absolute())
+    """The state in a checkpoint, read without knowing what it is of, or which devices it was on."""
+    folder = workdir.absolute() / "checkpoints" / str(step) / "state"
+    anywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with orbax.checkpoint.Checkpointer(orbax.checkpoint.StandardCheckpointHandler()) as reader:
+        return reader.restore(folder, args=orbax.checkpoint.args.StandardRestore(fallback_sharding=anywhere))
