@@ -22,6 +22,8 @@ from valuelab.types import Agent, Dataset, Sampler
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLONING = "experiments/examples/behaviour_cloning.py"
 MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
+MAZE_GOALS = "ogbench/pointmaze-medium-navigate-v0"
+"""The same data without rewards: read without ogbench, which takes long to import."""
 EPISODES, LENGTH = 5, 9
 
 

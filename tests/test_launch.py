@@ -14,6 +14,7 @@ import pytest
 from helpers import (
     CLONING,
     MAZE,
+    MAZE_GOALS,
     ROOT,
     assert_same_bits,
     command,
@@ -358,17 +359,17 @@ def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_sa
     return program.returncode, told
 
 
-def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
+def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    long = {"steps": 40, "log_every": 7, "checkpoint_every": 1}
-    launch(command(data_dir, straight, **long))
-    arguments = command(data_dir, stopped, **long)
-    assert stop(arguments, stopped, signal.SIGKILL, 0, while_saving=True)[0] == -signal.SIGKILL
-    for number in (signal.SIGTERM, signal.SIGINT):
-        status, told = stop(arguments, stopped, number, 0, while_saving=False)
-        assert status == 130, told
-        message = r"^stopped after update \d+ of 40; all is saved, and the same command goes on from there$"
-        assert re.search(message, told, re.MULTILINE)
+    settings = {"dataset": MAZE_GOALS, "steps": 40, "log_every": 7, "checkpoint_every": 2}
+    launch(command(data_dir, straight, **settings))
+    arguments = command(data_dir, stopped, **settings)
+    status, _ = stop(arguments, stopped, signal.SIGKILL, 0, while_saving=True)
+    assert status == -signal.SIGKILL
+    status, told = stop(arguments, stopped, signal.SIGINT, 0, while_saving=False)
+    assert status == 130, told
+    message = r"^stopped after update \d+ of 40; all is saved, and the same command goes on from there$"
+    assert re.search(message, told, re.MULTILINE)
     launch(arguments)
     assert_same_run(straight, stopped, 40)
 
@@ -377,10 +378,10 @@ def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(data_di
 def test_killed_at_ten_random_moments_a_run_ends_with_the_same_bits(data_dir, tmp_path):
     """With IQL, whose state has every part; half of the kills are sure to fall into the saving."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    long = {"agent": "iql:pointmaze", "steps": 3000, "log_every": 50, "checkpoint_every": 10}
-    long |= {"eval_every": 500, "eval_episodes": 1}
-    launch(command(data_dir, straight, **long))
-    arguments = command(data_dir, killed, **long)
+    settings = {"agent": "iql:pointmaze", "steps": 3000, "log_every": 50, "checkpoint_every": 10}
+    settings |= {"eval_every": 500, "eval_episodes": 1}
+    launch(command(data_dir, straight, **settings))
+    arguments = command(data_dir, killed, **settings)
     random = np.random.default_rng(0)
     for kill in range(10):
         status, _ = stop(

@@ -89,7 +89,7 @@ def on_one_device():
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (2, 4), (4, 2), (8, 1), (2, 2), None])
+@pytest.mark.parametrize("shape", [(1, 8), (2, 4), (8, 1)])
 def test_devices_change_a_run_by_rounding_alone(shape):
     """Forty rows over a data axis of 8 or 4, and random noise in the loss that follows the batch."""
     spread = train(

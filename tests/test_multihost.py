@@ -6,7 +6,17 @@ import socket
 import time
 
 import pytest
-from helpers import ROOT, assert_close, command, launch, left_behind, saved_state, start, write_maze_data
+from helpers import (
+    MAZE_GOALS,
+    ROOT,
+    assert_close,
+    command,
+    launch,
+    left_behind,
+    saved_state,
+    start,
+    write_maze_data,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,7 @@ def assert_same_result(one, other, steps):
 
 def test_two_hosts_give_the_result_of_one(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    settings = {"num_seeds": 2, "mesh": "2,4"}
+    settings = {"dataset": MAZE_GOALS, "num_seeds": 2, "mesh": "2,4"}
     launch(command(data_dir, tmp_path / "one", **settings))
     status, told = run_on_hosts(command(data_dir, tmp_path / "two", **settings))
     assert status == [0, 0], told
@@ -61,7 +71,7 @@ def test_two_hosts_give_the_result_of_one(data_dir, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_signal_to_one_host_stops_both_and_they_go_on_together(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    settings = {"mesh": "1,8", "steps": 80}
+    settings = {"dataset": MAZE_GOALS, "mesh": "1,8", "steps": 80}
     one, two = tmp_path / "one", tmp_path / "two"
     launch(command(data_dir, one, **settings))
 
