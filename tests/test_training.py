@@ -211,20 +211,18 @@ def test_a_member_of_a_sweep_equals_a_run_with_its_value():
 
 
 def test_intervals_that_do_not_divide_compile_nothing_anew():
-    traces = []
-    agent = linear_agent()
+    def count_traces(**settings):
+        traces, agent = [], linear_agent()
 
-    def update(state, batch):
-        traces.append(None)
-        return agent.update(state, batch)
+        def update(state, batch):
+            traces.append(None)
+            return agent.update(state, batch)
 
-    train(agent=agent._replace(update=update), log_every=STEPS)
-    once = len(traces)
-    traces.clear()
-    train(
-        agent=agent._replace(update=update), log_every=7, eval_every=5, evaluate=lambda *_: {"score": [0.0]}
-    )
-    assert len(traces) == once
+        train(agent=agent._replace(update=update), **settings)
+        return len(traces)
+
+    intervals = {"log_every": 7, "eval_every": 5, "evaluate": lambda *_: {"score": [0.0]}}
+    assert count_traces(**intervals) == count_traces(log_every=STEPS)
 
 
 def test_states_are_donated():

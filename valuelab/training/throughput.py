@@ -6,6 +6,7 @@ compared round by round.
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,11 @@ import numpy as np
 from valuelab.training import mesh as meshes
 from valuelab.training.loop import make_program
 from valuelab.types import Agent, Sampler, Spec, Transitions
+
+TIMINGS = 5
+"""How often updates and products are timed in one round."""
+SLICE_SECONDS = 0.4
+"""About how long the updates of one timing take."""
 
 
 class Measurement(NamedTuple):
@@ -89,17 +95,16 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
     return float(analysis["flops"])  # type: ignore[index]
 
 
-def measure(
-    agent: Agent, sampler: Sampler, *, num_seeds: int = 1, rounds: int = 7, round_seconds: float = 2.0
-):
+def measure(agent: Agent, sampler: Sampler, *, num_seeds: int = 1, rounds: int = 7) -> Measurement:
     """Times the training loop and the matrix product in turn.
+
+    In each round both are timed `TIMINGS` times in turn, and the best of either counts.
 
     Args:
         agent: what to train.
         sampler: the data.
         num_seeds: members trained together.
-        rounds: how often both are timed.
-        round_seconds: about how long the updates of one round take.
+        rounds: how often the two are compared.
 
     Returns:
         A Measurement.
@@ -123,13 +128,14 @@ def measure(
         return count * num_seeds / (time.perf_counter() - started)
 
     updates_per_second(10)
-    count = max(1, int(updates_per_second(50) / num_seeds * round_seconds))
+    count = max(1, int(updates_per_second(50) / num_seeds * SLICE_SECONDS))
     matmul_flop_per_second = _matmul_timer(mesh)
     speeds, peaks = [], []
     for _ in range(rounds):
-        before = matmul_flop_per_second()
-        speeds.append(updates_per_second(count))
-        peaks.append((before + matmul_flop_per_second()) / 2)
+        timings = [(updates_per_second(count), matmul_flop_per_second()) for _ in range(TIMINGS)]
+        speed, peak = map(max, zip(*timings, strict=True))
+        speeds.append(speed)
+        peaks.append(peak)
 
     flop = flop_per_update(agent, jax.tree.map(lambda column: column[: sampler.batch_size], sampler.arrays))
     speed = statistics.median(speeds)
@@ -137,8 +143,8 @@ def measure(
     return Measurement(speed, flop, flop * speed, statistics.median(peaks), share, compile_seconds)
 
 
-def _matmul_timer(mesh: jax.sharding.Mesh):
-    """A function that times square float32 products on the mesh's devices at once: best of a few, flop/s."""
+def _matmul_timer(mesh: jax.sharding.Mesh) -> Callable[[], float]:
+    """A function that times one square float32 product on each of the mesh's devices at once, in flop/s."""
     size = 2048 if mesh.devices.flat[0].platform == "cpu" else 8192
     matrices = jax.device_put(
         np.random.default_rng(0).standard_normal((mesh.size, size, size), np.float32),
@@ -148,11 +154,8 @@ def _matmul_timer(mesh: jax.sharding.Mesh):
     jax.block_until_ready(product(matrices))
 
     def flop_per_second() -> float:
-        best = float("inf")
-        for _ in range(5):
-            started = time.perf_counter()
-            jax.block_until_ready(product(matrices))
-            best = min(best, time.perf_counter() - started)
-        return mesh.size * 2 * size**3 / best
+        started = time.perf_counter()
+        jax.block_until_ready(product(matrices))
+        return mesh.size * 2 * size**3 / (time.perf_counter() - started)
 
     return flop_per_second
