@@ -193,6 +193,7 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         parse: command line -> what main takes: `parse_run`, or `parse_flags` for a program that defines
             its own flags.
     """
+
     def quiet_main(parsed: Parsed) -> Any:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
