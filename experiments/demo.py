@@ -7,7 +7,6 @@ one. The results go to runs/demo; the same command again shows them.
 
 import pathlib
 
-import rich
 from absl import flags as absl_flags
 
 from experiments import flags, train
@@ -29,8 +28,8 @@ def find_data(data_dir: pathlib.Path) -> pathlib.Path:
         data.load(f"{DATASET}-v0", data_dir)
         return data_dir
     except InputError as error:
-        rich.print(f"The published dataset is out of reach ({error}).")
-    rich.print(f"Collecting {EPISODES} episodes instead.")
+        print(f"The published dataset is out of reach ({error}).")
+    print(f"Collecting {EPISODES} episodes instead.")
     folder = data_dir / "demo"
     collection.collect(f"{DATASET}-v0", folder, episodes=EPISODES, val_episodes=EPISODES // 10)
     return folder
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> None:
         "workdir": _WORKDIR.value,
     }
     train.run(configuration.override(config, settings), make_agent)
-    rich.print(
+    print(
         f"Pictures: {_WORKDIR.value}/maze.png (value function and evaluation episodes) "
         f"and {_WORKDIR.value}/curves.png"
     )

@@ -9,6 +9,8 @@ An agent file is a Python module that defines `Config` (a frozen dataclass with 
 {"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import pathlib
 import sys
@@ -28,6 +30,7 @@ from valuelab.types import MakeAgent
 Parsed = TypeVar("Parsed")
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _GIVEN_BY_AGENT = ("agent_name", "agent_source")
 
 
@@ -185,6 +188,20 @@ def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[
     return configuration.override(config, given), make_agent
 
 
+def _give_memory_back() -> None:
+    """Has glibc keep less of what is freed.
+
+    Simulators and compilers free hundreds of megabytes in pieces, on many threads. With two heaps instead
+    of dozens, and large blocks outside them, evaluating four seeds on the cube peaks at 1.7 GB instead of
+    2.3. The threshold stays above the blocks that matrix products pack their operands into: at 128 kB it
+    halved the speed of learning.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
+        libc.mallopt(_M_ARENA_MAX, 2)
+
+
 def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> None:
     """Runs a program: what the user got wrong is one line and exit status 2, never a traceback.
 
@@ -193,6 +210,7 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         parse: command line -> what main takes: `parse_run`, or `parse_flags` for a program that defines
             its own flags.
     """
+    _give_memory_back()
 
     def quiet_main(parsed: Parsed) -> Any:
         if not flags.FLAGS["verbosity"].present:

@@ -150,7 +150,7 @@ def test_overriding_leaves_the_original_and_the_other_fields_alone():
         ("steps", 0, r"steps is 0; it must lie in \[1, inf\)"),
         ("batch_size", "-1", r"batch_size is -1; it must lie in \[1, inf\)"),
         ("num_seeds", 0, r"num_seeds is 0; it must lie in \[1, inf\)"),
-        ("eval_episodes", 0, r"eval_episodes is 0; it must lie in \[1, inf\)"),
+        ("eval_episodes", -1, r"eval_episodes is -1; it must lie in \[0, inf\)"),
         ("log_every", 0, r"log_every is 0; it must lie in \[1, inf\)"),
         ("seed", -1, r"seed is -1; it must lie in \[0, 2147483647\]"),
         ("mesh", "8", r"mesh is \(8,\); it must be two numbers of devices"),

@@ -127,7 +127,7 @@ def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
         (["--agent=mine", "--steps=0"], r"steps is 0; it must lie in \[1, inf\)"),
         (["--agent=mine", "--batch_size=0"], r"batch_size is 0; it must lie in \[1, inf\)"),
         (["--agent=mine", "--num_seeds=-1"], r"num_seeds is -1; it must lie in \[1, inf\)"),
-        (["--agent=mine", "--eval_episodes=0"], r"eval_episodes is 0; it must lie in \[1, inf\)"),
+        (["--agent=mine", "--eval_episodes=-1"], r"eval_episodes is -1; it must lie in \[0, inf\)"),
         (["--agent=mine", "steps=3"], "argument 'steps=3' belongs to no flag; write --name=value"),
     ],
 )
