@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
         "steps": 20_000,
         "workdir": _WORKDIR.value,
     }
-    train.run(configuration.override(config, settings), make_agent)
+    train.main((configuration.override(config, settings), make_agent))
     print(
         f"Pictures: {_WORKDIR.value}/maze.png (value function and evaluation episodes) "
         f"and {_WORKDIR.value}/curves.png"

@@ -134,7 +134,7 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
 
     On accelerators and on several devices all members step together, under vmap. On a single CPU device
     they take turns, each with all updates of a call: a core gains nothing from products in batches, and
-    XLA transposes more in them (a fifth slower for one member, a tenth for four).
+    XLA transposes more in them (for one member a fifth slower).
 
     Args:
         build: hyperparameters of one member (traced scalars) -> its agent.
