@@ -41,9 +41,8 @@ def start(data_dir: pathlib.Path, **settings: int) -> subprocess.Popen:
     flags = {"dataset": NAME, "data_dir": data_dir, **SETTINGS, "processes": 2, **settings}
     process = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "experiments.collect",
+            *("env", "--default-signal=INT"),  # a shell's background jobs, and their children, ignore it
+            *(sys.executable, "-m", "experiments.collect"),
             *(f"--{flag}={value}" for flag, value in flags.items()),
         ],
         cwd=pathlib.Path(__file__).parents[1],
