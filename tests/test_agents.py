@@ -310,10 +310,16 @@ def test_the_policy_sees_new_parameters_and_old_targets():
     policy = parametric_policy("none", frozenset(), None, None, None)
     policy = policy._replace(init=lambda key, example: (), update=lambda state, batch, estimates: (state, {}))
     agent = actor_critic(noted, policy)
-    start = agent.init(jax.random.key(0), example_batch(CONTINUOUS, size=1))
-    end, _ = agent.update(start, example_batch(CONTINUOUS))
-    jax.tree.map(np.testing.assert_array_equal, seen["state"].params, end.critic.params)
-    jax.tree.map(np.testing.assert_array_equal, seen["state"].target_params, start.critic.target_params)
+
+    @jax.jit
+    def states():
+        start = agent.init(jax.random.key(0), example_batch(CONTINUOUS, size=1))
+        end, _ = agent.update(start, example_batch(CONTINUOUS))
+        return start, end, seen["state"]
+
+    start, end, seen_state = states()
+    jax.tree.map(np.testing.assert_array_equal, seen_state.params, end.critic.params)
+    jax.tree.map(np.testing.assert_array_equal, seen_state.target_params, start.critic.target_params)
     # With a target rate of 1 the average is the new critic itself.
     jax.tree.map(np.testing.assert_array_equal, end.critic.target_params["q"], end.critic.params["q"])
 

@@ -122,7 +122,7 @@ def reference_state(state):
 
 def two_updates(order):
     agent = iql(CONFIG, SPEC)
-    state = agent.init(jax.random.key(0), example_batch(0, 1))
+    state = jax.jit(agent.init)(jax.random.key(0), example_batch(0, 1))
     weights, target = reference_state(state)
     zeros = jax.tree.map(jnp.zeros_like, weights)
     moments = {name: (zeros[name], zeros[name]) for name in weights}
@@ -150,13 +150,15 @@ def test_shared_target_critic_is_computed_once():
     # value 1 + 2 · 3) and no more. Outer layers and element-wise work add less than one pass and a half.
     agent = iql(IQLConfig(hidden_dims=(256, 256)), SPEC)
     batch = example_batch(0, 64)
-    compiled = jax.jit(agent.update).lower(agent.init(jax.random.key(0), batch), batch).compile()
+    compiled = (
+        jax.jit(agent.update).lower(jax.eval_shape(agent.init, jax.random.key(0), batch), batch).compile()
+    )
     passes = compiled.cost_analysis()["flops"] / (2 * 64 * 256 * 256)
     assert 16 < passes < 17.5
 
 
 def test_weights_of_actions_better_than_the_value_are_greater():
     agent = iql(CONFIG, SPEC)
-    state = agent.init(jax.random.key(0), example_batch(0, 1))
-    _, metrics = agent.update(state, example_batch(1))
+    state = jax.jit(agent.init)(jax.random.key(0), example_batch(0, 1))
+    _, metrics = jax.jit(agent.update)(state, example_batch(1))
     assert 0 < metrics["policy/weight"] < 100
