@@ -17,13 +17,12 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
 from valuelab.evaluation import plots, rollout, statistics, video
 from valuelab.training import Run, progress
+from valuelab.training.logs import Row
 from valuelab.types import Agent, Environment, GoalConditioned
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 RECORDED = 10
 """Episodes of each member and task whose trajectories are kept for the picture of a maze."""
-
-Row = dict[str, Any]
 
 
 class Experiment(NamedTuple):

@@ -29,3 +29,13 @@ def shared_data() -> pathlib.Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Small data where the launcher looks for pointmaze-medium-navigate."""
+    from helpers import write_maze_data  # which imports JAX and the launcher: only where it is used
+
+    folder = tmp_path_factory.mktemp("data")
+    write_maze_data(folder)
+    return folder

@@ -31,14 +31,6 @@ from valuelab.errors import InputError
 from valuelab.training import logs
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Small data where the launcher looks for pointmaze-medium-navigate."""
-    folder = tmp_path_factory.mktemp("data")
-    write_maze_data(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     """Agent files are named from the root, as in the documents."""

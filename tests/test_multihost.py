@@ -15,15 +15,7 @@ from helpers import (
     left_behind,
     saved_state,
     start,
-    write_maze_data,
 )
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write_maze_data(folder)
-    return folder
 
 
 def run_on_hosts(arguments, during=lambda hosts: None):

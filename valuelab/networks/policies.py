@@ -21,6 +21,9 @@ class Distribution(Protocol):
     def log_prob(self, actions: Array) -> Array:
         """Log-likelihoods [B] of actions [B, A] or [B]."""
 
+    def mode(self) -> Array:
+        """The most likely actions."""
+
     def sample(self, key: Key, temperature: Array | float) -> Array:
         """Actions; temperature 0 gives the most likely ones, 1 samples of the distribution."""
 
@@ -42,6 +45,10 @@ class Gaussian(NamedTuple):
         constant = jnp.sum(self.log_std) + 0.5 * self.mean.shape[-1] * jnp.log(2 * jnp.pi)
         return -0.5 * jnp.sum(jnp.square(standardised), axis=-1) - constant
 
+    def mode(self) -> Array:
+        """The mean μ, [B, A]."""
+        return self.mean
+
     def sample(self, key: Key, temperature: Array | float) -> Array:
         """clip(μ + temperature · σ · ε, -1, 1) with standard normal ε, shape [B, A]."""
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
@@ -61,6 +68,10 @@ class Deterministic(NamedTuple):
         """-½ ||a - μ||², shape [B]: weighted regression when maximised."""
         return -0.5 * jnp.sum(jnp.square(actions - self.actions), axis=-1)
 
+    def mode(self) -> Array:
+        """The action itself, [B, A]."""
+        return self.actions
+
     def sample(self, key: Key, temperature: Array | float) -> Array:
         """The action itself, [B, A], at every temperature."""
         del key, temperature
@@ -79,6 +90,10 @@ class Categorical(NamedTuple):
     def log_prob(self, actions: Array) -> Array:
         """Log softmax(logits)[a], shape [B]."""
         return jnp.take_along_axis(jax.nn.log_softmax(self.logits), actions[:, None], axis=-1)[:, 0]
+
+    def mode(self) -> Array:
+        """The action of the greatest logit, shape [B] int32."""
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def sample(self, key: Key, temperature: Array | float) -> Array:
         """argmax(logits + temperature · Gumbel noise), shape [B] int32: softmax(logits / temperature)."""

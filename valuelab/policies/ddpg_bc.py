@@ -34,8 +34,7 @@ def ddpg_bc(
     """
 
     def loss(distribution: Distribution, batch: Transitions, estimates: Estimates) -> tuple[Array, Metrics]:
-        actions = distribution.sample(jax.random.key(0), 0.0)  # at temperature 0 the key plays no part
-        q_values = estimates.q(batch.observations, actions)
+        q_values = estimates.q(batch.observations, distribution.mode())
         q_scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values)))
         log_probs = distribution.log_prob(batch.actions)
         q_loss = -jnp.mean(q_values) / (q_scale + 1e-6)

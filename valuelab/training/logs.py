@@ -10,6 +10,7 @@ from typing import Any
 from valuelab.errors import require
 
 Row = dict[str, Any]
+"""What is logged of one member at one event: "step", what tells the member apart, and numbers by name."""
 
 
 def replace_file(path: pathlib.Path, text: str) -> None:

@@ -26,10 +26,10 @@ from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
 from valuelab.training.checkpoints import Checkpoints
+from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
 from valuelab.types import Agent, Array, Key, Sampler
 
-Row = dict[str, Any]
 Build = Callable[[Mapping[str, Array]], Agent]
 Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
 STREAMS = ("agent", "data")
@@ -313,7 +313,7 @@ def train(
 
             is_last = step == steps
             evaluates = is_last or bool(eval_every and step % eval_every == 0)
-            if tally.updates.any() and (evaluates or step % log_every == 0):
+            if step > last_row and (evaluates or step % log_every == 0):
                 metrics = {name: sums / tally.updates for name, sums in tally.sums.items()}
                 if evaluates:
                     started = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from valuelab.data.collection.recipe import Player, Recipe, Step
+from valuelab.data.collection.recipe import MUJOCO_DTYPES, Player, Recipe, Step
 from valuelab.errors import require
 
 NOISE = 0.1
@@ -32,13 +32,6 @@ EPISODES = {
     "puzzle-4x4": 1000,
     "puzzle-4x5": 3000,
     "puzzle-4x6": 5000,
-}
-DTYPES = {
-    "observations": np.float32,
-    "actions": np.float32,
-    "terminals": np.bool_,
-    "qpos": np.float32,
-    "qvel": np.float32,
 }
 
 
@@ -136,7 +129,7 @@ def recipes() -> dict[str, Recipe]:
         f"{name}-{kind}-v0": Recipe(
             episodes,
             1001,
-            DTYPES if name.startswith("cube") else DTYPES | {"button_states": np.int64},
+            MUJOCO_DTYPES if name.startswith("cube") else MUJOCO_DTYPES | {"button_states": np.int64},
             functools.partial(make_player, name, kind),
         )
         for name, episodes in EPISODES.items()

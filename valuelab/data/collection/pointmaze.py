@@ -10,20 +10,13 @@ import functools
 
 import numpy as np
 
-from valuelab.data.collection.recipe import Player, Recipe, Step
+from valuelab.data.collection.recipe import MUJOCO_DTYPES, Player, Recipe, Step
 from valuelab.errors import require
 
 Cell = tuple[int, int]
 
 NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1))
 STITCH_DISTANCE = 4
-DTYPES = {
-    "observations": np.float32,
-    "actions": np.float32,
-    "terminals": np.bool_,
-    "qpos": np.float32,
-    "qvel": np.float32,
-}
 
 
 def free_cells(maze: np.ndarray) -> list[Cell]:
@@ -108,7 +101,7 @@ def recipes() -> dict[str, Recipe]:
     """The point mazes that can be collected, by name."""
     return {
         f"pointmaze-{maze}-{kind}-v0": Recipe(
-            *_size(maze, kind), DTYPES, functools.partial(make_player, f"pointmaze-{maze}-v0", kind)
+            *_size(maze, kind), MUJOCO_DTYPES, functools.partial(make_player, f"pointmaze-{maze}-v0", kind)
         )
         for maze in ("medium", "large", "giant", "teleport")
         for kind in ("navigate", "stitch")

@@ -12,6 +12,14 @@ Player = Callable[[np.random.Generator, int, int], list[Step]]
 """(rng, environment seed, length) -> the `length` steps of one episode; owns its environment."""
 
 SPLITS = ("train", "val")
+MUJOCO_DTYPES = {
+    "observations": np.float32,
+    "actions": np.float32,
+    "terminals": np.bool_,
+    "qpos": np.float32,
+    "qvel": np.float32,
+}
+"""The published keys and dtypes of datasets made in MuJoCo."""
 
 
 @dataclasses.dataclass(frozen=True)
