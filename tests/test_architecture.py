@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "training": BASE | {"ops", "networks", "critics", "policies", "agents"},
     "evaluation": BASE | {"ops", "networks", "critics", "policies", "agents"},
     "data": BASE,
-    "environments": BASE,
+    "distributional": {"types", "errors"},
+    "environments": BASE | {"distributional"},
 }
 """Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
 
@@ -30,7 +31,7 @@ OPTIONAL = {
     *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
     *("tensorboardX", "tensorboard", "wandb"),
 }
-CORE = ("types", "errors", "configuration", "ops", "networks", "critics", "policies", "agents", "training")
+CORE = ("types", "errors", "configuration", "ops", "networks", "critics", "policies", "agents", "training", "distributional")
 LIGHT = {"absl", "chex", "flax", "jax", "numpy", "optax", "orbax", "rich", "scipy"}
 """What may be imported when a module is; jax brings scipy, flax brings rich."""
 

@@ -3,8 +3,8 @@
 Algorithms are named tuples of pure functions, as optax has them for gradient transformations: an
 `Agent` learns and acts; most agents are a `Critic` (how values are learnt) composed with a `Policy`
 (how actions are drawn from them). What they carry is a `TrainState`; what they learn from is
-`Transitions`, drawn by a `Sampler` from a `Dataset`; what they may know of it beforehand is a `Spec`.
-Field names follow D4RL and OGBench.
+`Transitions`, drawn by a `Sampler` from a `Dataset` or met in a `VectorEnvironment`; what they may know of
+them beforehand is a `Spec`. Field names follow D4RL and OGBench.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Transitions(NamedTuple):
     Attributes:
         observations: [B, ...].
         actions: [B, A] floats, or [B] integers where actions are discrete.
-        rewards: [B].
+        rewards: [B], or [B, m] where rewards are vectors.
         masks: [B], 1 - terminated: 0 only where the episode truly ended, never at a time limit.
         next_observations: [B, ...].
         goals: [B, ...] of the observations' shape, the goals that rewards and masks refer to; None
@@ -60,6 +60,18 @@ class GoalConditioned(NamedTuple):
     goals: Array
 
 
+class Augmented(NamedTuple):
+    """Observations together with what the agent carries through the episode: see `Memory`.
+
+    Attributes:
+        observations: [B, ...].
+        memory: a pytree with leading axis B; for D-eta-N the stocks [B, m].
+    """
+
+    observations: Array
+    memory: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """What an agent may know of its data before it sees any; made by the data layer, never written to.
@@ -73,6 +85,7 @@ class Spec:
         num_actions: number of discrete actions; 0 where actions are continuous.
         reward_min: least reward in the data.
         reward_max: greatest reward in the data.
+        reward_dim: number of components m of a reward.
         goal_conditioned: whether batches carry goals.
         num_updates: length of the run in updates, for schedules; 0 where unknown.
     """
@@ -83,6 +96,7 @@ class Spec:
     num_actions: int
     reward_min: float
     reward_max: float
+    reward_dim: int = 1
     goal_conditioned: bool = False
     num_updates: int = 0
 
@@ -245,21 +259,48 @@ class Policy(NamedTuple):
     sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
 
 
+class Memory(NamedTuple):
+    """What an agent carries through an episode beside the observations, and what it can be asked for.
+
+    D-eta-N carries the stock: a command (a risk level, a target return) chooses the first stock, and so what
+    the one network does. `act` and `value` of an agent with a memory take `Augmented`.
+
+    Attributes:
+        commands: name -> command, a float array [k]: what the agent is evaluated on.
+        draw: (state, observations [B, ...], key) -> memory at the start of episodes of training.
+        choose: (state, observations [B, ...], commands [B, k]) -> memory at the start of evaluated episodes.
+        update: (memory, rewards [B] or [B, m]) -> memory after one more step.
+        discount: of the returns that `score` takes.
+        score: (commands [B, k], memory at the start, discounted returns [B] or [B, m]) -> [B], whose mean
+            over episodes is the objective that the command asks for.
+    """
+
+    commands: Mapping[str, np.ndarray]
+    draw: Callable[[Any, Array, Key], Any]
+    choose: Callable[[Any, Array, Array], Any]
+    update: Callable[[Any, Array], Any]
+    discount: Array | float
+    score: Callable[[Array, Any, Array], Array]
+
+
 class Agent(NamedTuple):
     """A whole algorithm.
 
     Attributes:
         init: (key, example: Transitions) -> state, any pytree of arrays.
         update: (state, batch: Transitions) -> (state, Metrics); random keys are drawn from the state.
-        act: (state, observations [B, ...] or GoalConditioned, key, temperature) -> actions.
-        value: (state, observations [B, ...] or GoalConditioned) -> [B] state values, for looking at;
-            None where the agent has none.
+        act: (state, observations [B, ...] or GoalConditioned or Augmented, key, temperature) -> actions;
+            temperature 0 is greedy, 1 acts as in training.
+        value: (state, observations as for act) -> [B] state values, for looking at; None where the agent
+            has none.
+        memory: what it carries through an episode; None where it acts on observations alone.
     """
 
     init: Callable[[Key, Transitions], Any]
     update: Callable[[Any, Transitions], tuple[Any, Metrics]]
     act: Callable[[Any, Any, Key, Array | float], Array]
     value: Callable[[Any, Any], Array] = None  # type: ignore[assignment]
+    memory: Memory | None = None
 
 
 class MakeAgent(Protocol):
@@ -271,6 +312,49 @@ class MakeAgent(Protocol):
 
     def __call__(self, config: Any, spec: Spec) -> Agent:
         """Builds the agent of a config for data of a spec."""
+
+
+# What is acted in.
+
+
+class Outcomes(NamedTuple):
+    """What came of one step of N environments.
+
+    Attributes:
+        observations: [N, ...], the successors; where an episode ended, its final observations.
+        rewards: [N], or [N, m].
+        terminated: [N] bool, whether the episode truly ended.
+        truncated: [N] bool, whether it was cut, such as by a time limit.
+    """
+
+    observations: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
+
+
+class VectorEnvironment(NamedTuple):
+    """N environments that step together inside jit.
+
+    An episode that ended is followed by another: the step after its last one ignores the action, returns the
+    first observation of the next episode with reward 0, and is no transition (gymnasium calls this next-step
+    autoreset). `step` is a pure function of its arguments, also where the environments live on the host.
+
+    Attributes:
+        name: in messages.
+        spec: what an agent may know of it.
+        num_environments: N.
+        max_episode_steps: after which episodes are truncated.
+        reset: (key) -> (simulation, observations [N, ...]).
+        step: (simulation, actions [N, ...]) -> (simulation, Outcomes).
+    """
+
+    name: str
+    spec: Spec
+    num_environments: int
+    max_episode_steps: int
+    reset: Callable[[Key], tuple[Any, Array]]
+    step: Callable[[Any, Array], tuple[Any, Outcomes]]
 
 
 # What is evaluated in.
