@@ -12,12 +12,13 @@ from helpers import assert_close, assert_same_bits, linear_agent, make_sampler, 
 
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, NonFiniteError, loop, make_mesh
+from valuelab.training.experience import offline
 
 STEPS = 23
 
 
 def train(**settings):
-    given = {"agent": linear_agent(), "sampler": make_sampler(), "steps": STEPS, "log_every": 5}
+    given = {"agent": linear_agent(), "experience": make_sampler(), "steps": STEPS, "log_every": 5}
     given |= {"mesh": make_mesh(1, 8, (1, 1)), "show_progress": False}
     return loop.train(**(given | settings))
 
@@ -245,7 +246,7 @@ def test_nothing_goes_to_the_host_while_updates_run():
 def compiled():
     """The functions of a run, and what they take, on the device."""
     mesh = make_mesh(2, 8, (2, 4))
-    program = loop.make_program(lambda _: linear_agent(), make_sampler(), mesh)
+    program = loop.make_program(lambda _: linear_agent(), offline(make_sampler()), mesh)
     arrays = loop.meshes.place_rows(make_sampler().arrays, mesh)
     keys = jax.device_put(jax.vmap(jax.random.key)(jnp.arange(2)), loop.meshes.by_member(mesh))
     bounds = [jax.device_put(np.int32(bound), loop.meshes.replicated(mesh)) for bound in (0, 5)]

@@ -347,6 +347,8 @@ class VectorEnvironment(NamedTuple):
         max_episode_steps: after which episodes are truncated.
         reset: (key) -> (simulation, observations [N, ...]).
         step: (simulation, actions [N, ...]) -> (simulation, Outcomes).
+        frames: how many frames observations stack on their last axis, newest last, zeros before an
+            episode's first; 1 where they are no stacks. A replay buffer keeps single frames.
     """
 
     name: str
@@ -355,6 +357,7 @@ class VectorEnvironment(NamedTuple):
     max_episode_steps: int
     reset: Callable[[Key], tuple[Any, Array]]
     step: Callable[[Any, Array], tuple[Any, Outcomes]]
+    frames: int = 1
 
 
 # What is evaluated in.

@@ -1,12 +1,13 @@
 """The training loop, one for every agent.
 
 All members of a population (seeds crossed with hyperparameters) train in one program: batches are drawn
-and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. The
-host only hears of it at events: log rows, evaluations, checkpoints.
+and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. So are
+steps in an environment, where the agent learns from what it does (`training.experience`). The host only
+hears of it at events: log rows, evaluations, checkpoints.
 
 Random streams are separate and named: a member's parameters and updates, its batches and its evaluations
-draw from different keys, and batch t depends on nothing but the member's seed and t. So evaluating or
-saving more often changes nothing, and a run that was interrupted goes on to the same bits.
+draw from different keys, and batch t depends on nothing but the member's seed, t and what it has met. So
+evaluating or saving more often changes nothing, and a run that was interrupted goes on to the same bits.
 """
 
 import contextlib
@@ -28,11 +29,12 @@ from valuelab.training import mesh as meshes
 from valuelab.training.checkpoints import Checkpoints
 from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
+from valuelab.training.experience import Experience, offline
 from valuelab.types import Agent, Array, Key, Sampler
 
 Build = Callable[[Mapping[str, Array]], Agent]
 Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
-STREAMS = ("agent", "data")
+STREAMS = ("agent", "data", "environment")
 NEVER = np.iinfo(np.int32).max
 FIRST_SLICE = 16
 """Updates in the first call of the training program, while its speed is unknown."""
@@ -101,10 +103,12 @@ class Progression(NamedTuple):
 
     Attributes:
         states: the agents' states, members as leading axis.
+        experience: what collecting carries, likewise: simulations, replay buffers; () with a dataset.
         tally: of the metrics.
     """
 
     states: Any
+    experience: Any
     tally: Tally
 
 
@@ -129,7 +133,7 @@ def _stream(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, STREAMS.index(name))
 
 
-def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
+def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     """Builds the jitted functions of a run.
 
     On accelerators and on several devices all members step together, under vmap. On a single CPU device
@@ -138,7 +142,7 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
 
     Args:
         build: hyperparameters of one member (traced scalars) -> its agent.
-        sampler: draws batches from arrays that lie on the devices.
+        experience: where batches come from.
         mesh: (seed, data).
 
     Returns:
@@ -160,12 +164,28 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
             {name: jnp.asarray(NEVER) for name in metrics},
         )
 
+    def update(agent: Agent, key: Key, arrays: Any) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
+        """(step, state, carry) -> (state, carry, metrics) of one member: acting, a batch, and learning."""
+        data_key, environment_key = _stream(key, "data"), _stream(key, "environment")
+
+        def one_update(step: Array, state: Any, carry: Any) -> tuple[Any, Any, dict[str, Array]]:
+            collect_key = jax.random.fold_in(environment_key, step)
+            carry, collected = experience.collect(carry, agent, state, step, collect_key)
+            batch = experience.sample(arrays, carry, jax.random.fold_in(data_key, step))
+            batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
+            state, learnt = agent.update(state, batch)
+            return state, carry, learnt | collected
+
+        return one_update
+
     def init(hyperparameters: Mapping[str, Array], keys: Key, arrays: Any) -> Progression:
         def init_member(hyperparameters: Mapping[str, Array], key: Key) -> Progression:
             agent = build(hyperparameters)
-            batch = sampler.sample(arrays, _stream(key, "data"))
-            state = agent.init(_stream(key, "agent"), jax.tree.map(lambda leaf: leaf[:1], batch))
-            return Progression(state, clear(jax.eval_shape(agent.update, state, batch)[1]))
+            example = experience.example(arrays, _stream(key, "data"))
+            state = agent.init(_stream(key, "agent"), jax.tree.map(lambda leaf: leaf[:1], example))
+            carry = experience.init(arrays, agent, state, _stream(key, "environment"))
+            metrics = jax.eval_shape(update(agent, key, arrays), jnp.int32(0), state, carry)[2]
+            return Progression(state, carry, clear(metrics))
 
         return over_members(init_member)(hyperparameters, keys)
 
@@ -180,12 +200,10 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
         def advance_member(
             progression: Progression, hyperparameters: Mapping[str, Array], key: Key
         ) -> Progression:
-            agent, data_key = build(hyperparameters), _stream(key, "data")
+            one_update = update(build(hyperparameters), key, arrays)
 
             def body(step: Array, progression: Progression) -> Progression:
-                batch = sampler.sample(arrays, jax.random.fold_in(data_key, step))
-                batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
-                state, metrics = agent.update(progression.states, batch)
+                state, carry, metrics = one_update(step, progression.states, progression.experience)
                 updates, sums, first_nonfinite = progression.tally
 
                 def note(metric: Array, first: Array) -> Array:
@@ -193,7 +211,7 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
 
                 sums = jax.tree.map(jnp.add, sums, metrics)
                 tally = Tally(updates + 1, sums, jax.tree.map(note, metrics, first_nonfinite))
-                return Progression(state, tally)
+                return Progression(state, carry, tally)
 
             return jax.lax.fori_loop(start, stop, body, progression)
 
@@ -213,7 +231,7 @@ def make_program(build: Build, sampler: Sampler, mesh: Mesh) -> Program:
 
 def train(
     agent: Agent | Build,
-    sampler: Sampler,
+    experience: Sampler | Experience,
     *,
     steps: int,
     seeds: Sequence[int] = (0,),
@@ -232,7 +250,7 @@ def train(
 
     Args:
         agent: an agent, or a function that builds one from the hyperparameters of a member.
-        sampler: the data and how batches are drawn from it.
+        experience: the data and how batches are drawn from it, or what is met in an environment.
         steps: number of updates, positive.
         seeds: [M], a seed for each member.
         hyperparameters: name to [M] values, given to `agent` where it is a function.
@@ -265,11 +283,13 @@ def train(
     swept = {name: np.asarray(values, np.float32) for name, values in (hyperparameters or {}).items()}
     population = Population(np.asarray(seeds, np.uint32), swept)
     members = [population.settings(index) if population.size > 1 else {} for index in range(population.size)]
-    mesh = mesh or meshes.make_mesh(len(seeds), sampler.batch_size)
+    if isinstance(experience, Sampler):
+        experience = offline(experience)
+    mesh = mesh or meshes.make_mesh(len(seeds), experience.batch_size)
     build: Build = (lambda _: agent) if isinstance(agent, Agent) else agent
-    program = make_program(build, sampler, mesh)
+    program = make_program(build, experience, mesh)
 
-    arrays = meshes.place_rows(sampler.arrays, mesh)
+    arrays = meshes.place_rows(experience.arrays, mesh)
     fixed = meshes.place_members(swept, mesh)
     keys = jax.jit(jax.vmap(jax.random.key), out_shardings=meshes.by_member(mesh))(
         meshes.place_members(population.seeds, mesh)
@@ -324,8 +344,10 @@ def train(
                     eval_seconds += time.perf_counter() - started
                 speed = (step - last_row) * len(seeds) / (train_seconds - seconds_at_row)
                 last_row, seconds_at_row = step, train_seconds
+                taken = experience.environment_steps(step)
+                met = {"environment_steps": taken} if taken else {}
                 event_rows = [
-                    {"step": step, **member, "updates_per_second": speed}
+                    {"step": step, **member, **met, "updates_per_second": speed}
                     | {name: float(values[index]) for name, values in metrics.items()}
                     for index, member in enumerate(members)
                 ]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.training import mesh as meshes
+from valuelab.training.experience import Experience, offline
 from valuelab.training.loop import make_program
 from valuelab.types import Agent, Sampler, Spec, Transitions
 
@@ -95,23 +96,24 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
     return float(analysis["flops"])  # type: ignore[index]
 
 
-def measure(agent: Agent, sampler: Sampler, *, num_seeds: int = 1, rounds: int = 7) -> Measurement:
+def measure(agent: Agent, source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7) -> Measurement:
     """Times the training loop and the matrix product in turn.
 
     In each round both are timed `TIMINGS` times in turn, and the best of either counts.
 
     Args:
         agent: what to train.
-        sampler: the data.
+        source: where batches come from.
         num_seeds: members trained together.
         rounds: how often the two are compared.
 
     Returns:
         A Measurement.
     """
-    mesh = meshes.make_mesh(num_seeds, sampler.batch_size)
-    program = make_program(lambda _: agent, sampler, mesh)
-    arrays = meshes.place_rows(sampler.arrays, mesh)
+    experience = offline(source) if isinstance(source, Sampler) else source
+    mesh = meshes.make_mesh(num_seeds, experience.batch_size)
+    program = make_program(lambda _: agent, experience, mesh)
+    arrays = meshes.place_rows(experience.arrays, mesh)
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
     keys = jax.device_put(keys, meshes.by_member(mesh))
 
@@ -137,7 +139,7 @@ def measure(agent: Agent, sampler: Sampler, *, num_seeds: int = 1, rounds: int =
         speeds.append(speed)
         peaks.append(peak)
 
-    flop = flop_per_update(agent, jax.tree.map(lambda column: column[: sampler.batch_size], sampler.arrays))
+    flop = flop_per_update(agent, experience.example(experience.arrays, jax.random.key(0)))
     speed = statistics.median(speeds)
     share = statistics.median(flop * speed / peak for speed, peak in zip(speeds, peaks, strict=True))
     return Measurement(speed, flop, flop * speed, statistics.median(peaks), share, compile_seconds)

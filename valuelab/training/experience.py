@@ -1,0 +1,253 @@
+"""Where batches come from: a dataset, or an environment that the agent acts in.
+
+The loop knows nothing of either. Before each update it lets the experience collect, then samples a batch.
+All that collecting needs (simulation, replay buffer, the agent's memory) is a pytree that the loop carries,
+checkpoints and restores like the agent's own state.
+"""
+
+import dataclasses
+import fractions
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.configuration import check_ranges
+from valuelab.errors import InputError
+from valuelab.training import replay as replays
+from valuelab.types import (
+    Agent,
+    Array,
+    Augmented,
+    Key,
+    Metrics,
+    Outcomes,
+    Sampler,
+    Spec,
+    Transitions,
+    VectorEnvironment,
+)
+
+
+class Experience(NamedTuple):
+    """Where batches come from.
+
+    Attributes:
+        arrays: as of `Sampler`: host arrays that the loop places on the devices once; () for none.
+        batch_size: B.
+        example: (arrays, key) -> Transitions [B], in the shapes of every batch.
+        init: (arrays, agent, state, key) -> carry, any pytree of arrays; () where nothing is carried.
+        collect: (carry, agent, state, step, key) -> (carry, Metrics), done before update `step`.
+        sample: (arrays, carry, key) -> Transitions [B].
+        environment_steps: (updates) -> steps taken in environments until then, by one member.
+    """
+
+    arrays: Any
+    batch_size: int
+    example: Callable[[Any, Key], Transitions]
+    init: Callable[[Any, Agent, Any, Key], Any]
+    collect: Callable[[Any, Agent, Any, Array, Key], tuple[Any, Metrics]]
+    sample: Callable[[Any, Any, Key], Transitions]
+    environment_steps: Callable[[int], int]
+
+
+def offline(sampler: Sampler) -> Experience:
+    """Batches of a dataset: nothing is collected, nothing carried."""
+    return Experience(
+        arrays=sampler.arrays,
+        batch_size=sampler.batch_size,
+        example=sampler.sample,
+        init=lambda arrays, agent, state, key: (),
+        collect=lambda carry, agent, state, step, key: (carry, {}),
+        sample=lambda arrays, carry, key: sampler.sample(arrays, key),
+        environment_steps=lambda updates: 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Interaction:
+    """How an agent meets its environment while it learns.
+
+    Attributes:
+        num_environments: environments that step together.
+        capacity: steps that the replay buffer keeps.
+        warmup_steps: steps taken before the first update.
+        update_to_data: updates per environment step; 0.0625 is one update every 16 steps.
+    """
+
+    num_environments: int = 8
+    capacity: int = 100_000
+    warmup_steps: int = 1_000
+    update_to_data: float = 0.0625
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            num_environments="[1, inf)",
+            capacity="[1, inf)",
+            warmup_steps="[1, inf)",
+            update_to_data="(0, inf)",
+        )
+        if not self.num_environments * 2 <= self.warmup_steps <= self.capacity:
+            raise InputError(
+                f"warmup_steps is {self.warmup_steps}; it must lie between two steps of each of the "
+                f"{self.num_environments} environments and the capacity {self.capacity}"
+            )
+
+
+class Lanes(NamedTuple):
+    """What acting carries from step to step, in N environments.
+
+    Attributes:
+        simulation: the environments.
+        observations: [N, ...], what is acted on next.
+        ended: [N] bool, whether the last step ended an episode, so that the next one begins another.
+        memory: the agent's, with leading axis N; () where it has none.
+        returns: [N] or [N, m] undiscounted, of the episodes under way.
+        lengths: [N] int32, likewise.
+        last_returns: of the last episode that ended in each lane; 0 before the first.
+        last_lengths: likewise.
+    """
+
+    simulation: Any
+    observations: Array
+    ended: Array
+    memory: Any
+    returns: Array
+    lengths: Array
+    last_returns: Array
+    last_lengths: Array
+
+
+def online(environment: VectorEnvironment, batch_size: int, interaction: Interaction) -> Experience:
+    """Batches from a replay buffer that the agent fills as it learns.
+
+    Args:
+        environment: where it acts, with temperature 1.
+        batch_size: B.
+        interaction: how much it acts.
+
+    Returns:
+        Experience whose carry is (Lanes, Replay), and whose metrics are the mean return and length of the
+        last episode that ended in each environment ("online/return", or "online/return_0" and so on where
+        rewards are vectors; "online/length").
+
+    Raises:
+        InputError: when the buffer cannot hold what a batch is drawn from.
+    """
+    count = environment.num_environments
+    num_rows, warmup = interaction.capacity // count, -(-interaction.warmup_steps // count)
+    if min(num_rows, warmup) <= environment.frames:
+        raise InputError(
+            f"interaction.capacity {interaction.capacity} and interaction.warmup_steps "
+            f"{interaction.warmup_steps} leave too few steps for each of {count} environments: "
+            f"give more than {environment.frames * count} of both"
+        )
+    # Steps of all lanes together due before update t: floor(t · steps / updates), in whole numbers.
+    due = 1 / fractions.Fraction(interaction.update_to_data).limit_denominator(10_000) / count
+
+    def steps_until(update: Any) -> Any:
+        whole, rest = update // due.denominator, update % due.denominator
+        return whole * due.numerator + rest * due.numerator // due.denominator
+
+    def step(carry: tuple[Lanes, replays.Replay], agent: Agent, state: Any, key: Key):
+        lanes, replay = carry
+        act_key, draw_key = jax.random.split(key)
+        seen: Any = lanes.observations
+        if agent.memory:
+            seen = Augmented(seen, lanes.memory)
+        actions = agent.act(state, seen, act_key, 1.0)
+        simulation, outcomes = environment.step(lanes.simulation, actions)
+        row = replays.Row(
+            lanes.observations, actions, outcomes.rewards, 1.0 - outcomes.terminated, ~lanes.ended
+        )
+        replay = replays.insert(replay, row, environment.frames)
+        memory = lanes.memory
+        if agent.memory:
+            drawn = agent.memory.draw(state, outcomes.observations, draw_key)
+            kept = agent.memory.update(memory, outcomes.rewards)
+            memory = jax.tree.map(lambda new, old: _where(lanes.ended, new, old), drawn, kept)
+        return _follow(lanes, simulation, outcomes, memory), replay
+
+    def example(arrays: Any, key: Key) -> Transitions:
+        del arrays, key
+        return blank(environment.spec, batch_size)
+
+    def init(arrays: Any, agent: Agent, state: Any, key: Key) -> tuple[Lanes, replays.Replay]:
+        del arrays
+        reset_key, draw_key, warmup_key = jax.random.split(key, 3)
+        simulation, observations = environment.reset(reset_key)
+        rows = blank(environment.spec, count)
+        lanes = Lanes(
+            simulation=simulation,
+            observations=observations,
+            ended=jnp.zeros(count, bool),
+            memory=agent.memory.draw(state, observations, draw_key) if agent.memory else (),
+            returns=rows.rewards,
+            lengths=jnp.zeros(count, jnp.int32),
+            last_returns=rows.rewards,
+            last_lengths=jnp.zeros(count, jnp.int32),
+        )
+        row = replays.Row(rows.observations, rows.actions, rows.rewards, rows.masks, lanes.ended)
+        carry = lanes, replays.empty(row, num_rows, environment.frames)
+        return jax.lax.fori_loop(
+            0, warmup, lambda t, carry: step(carry, agent, state, jax.random.fold_in(warmup_key, t)), carry
+        )
+
+    def collect(carry: Any, agent: Agent, state: Any, update: Array, key: Key) -> tuple[Any, Metrics]:
+        first = steps_until(update)
+        carry = jax.lax.fori_loop(
+            0,
+            steps_until(update + 1) - first,
+            lambda t, carry: step(carry, agent, state, jax.random.fold_in(key, t)),
+            carry,
+        )
+        lanes = carry[0]
+        means = jnp.mean(lanes.last_returns, axis=0)
+        returns = (
+            {"online/return": means}
+            if means.ndim == 0
+            else {f"online/return_{index}": mean for index, mean in enumerate(means)}
+        )
+        return carry, returns | {"online/length": jnp.mean(lanes.last_lengths.astype(jnp.float32))}
+
+    return Experience(
+        arrays=(),
+        batch_size=batch_size,
+        example=example,
+        init=init,
+        collect=collect,
+        sample=lambda arrays, carry, key: replays.sample(carry[1], key, batch_size, environment.frames),
+        environment_steps=lambda updates: (warmup + steps_until(updates)) * count,
+    )
+
+
+def blank(spec: Spec, count: int) -> Transitions:
+    """Transitions [count] of zeros, in the shapes and dtypes that the spec says."""
+    observations = jnp.zeros((count, *spec.observation_shape), spec.observation_dtype)
+    actions = jnp.zeros(count, jnp.int32) if spec.discrete else jnp.zeros((count, spec.action_dim))
+    rewards = jnp.zeros((count, spec.reward_dim) if spec.reward_dim > 1 else count)
+    return Transitions(observations, actions, rewards, jnp.zeros(count), observations)
+
+
+def _follow(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any) -> Lanes:
+    """The lanes after a step."""
+    ended = outcomes.terminated | outcomes.truncated
+    returns = _where(lanes.ended, jnp.zeros_like(lanes.returns), lanes.returns + outcomes.rewards)
+    lengths = jnp.where(lanes.ended, 0, lanes.lengths + 1)
+    return Lanes(
+        simulation=simulation,
+        observations=outcomes.observations,
+        ended=ended,
+        memory=memory,
+        returns=returns,
+        lengths=lengths,
+        last_returns=_where(ended, returns, lanes.last_returns),
+        last_lengths=jnp.where(ended, lengths, lanes.last_lengths),
+    )
+
+
+def _where(condition: Array, chosen: Array, other: Array) -> Array:
+    """`jnp.where` with a condition [N] over arrays [N, ...]."""
+    return jnp.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
