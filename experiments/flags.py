@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from absl import app, flags, logging
 
 from valuelab import configuration, errors
-from valuelab.configuration import RunConfig
+from valuelab.configuration import Config, RunConfig
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
 from valuelab.types import MakeAgent
@@ -31,7 +31,7 @@ Parsed = TypeVar("Parsed")
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
-_GIVEN_BY_AGENT = ("agent_name", "agent_source")
+_READ_FROM_FILES = ("agent_name", "agent_source", "mdp_sha256")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +118,10 @@ class _Verbatim(flags.ArgumentParser):
         return argument
 
 
-def _define(config: RunConfig, values: flags.FlagValues) -> None:
+def _define(config: Any, values: flags.FlagValues) -> None:
     """Defines a flag for each field, as flags of the program itself, which --help lists."""
     for name, field in configuration.fields(config).items():
-        if name not in _GIVEN_BY_AGENT:
+        if name not in _READ_FROM_FILES:
             kind = flags.MultiFlag if field.annotation == tuple[str, ...] else flags.Flag
             parser, boolean = _Verbatim(field.expected), field.annotation is bool
             flag: flags.Flag[Any] = kind(parser, None, name, field.value, field.help, boolean=boolean)
@@ -154,6 +154,28 @@ def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list
     return rest
 
 
+def parse_config(config: Config, argv: list[str], values: flags.FlagValues = flags.FLAGS) -> Config:
+    """Some settings as a command line changes them: each field becomes a flag.
+
+    Args:
+        config: the settings without a flag.
+        argv: the command line, with the program's name.
+        values: where the flags of the fields are defined.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: for anything on the command line that cannot be used.
+        flags.Error: for a flag without its value.
+    """
+    _define(config, values)
+    parse_flags(argv, values)
+    known = configuration.fields(config)
+    given = {name: values[name].value for name in known if name in values and values[name].present}
+    return configuration.override(config, given)
+
+
 def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[RunConfig, MakeAgent]:
     """The settings of the run that a command line describes.
 
@@ -179,13 +201,10 @@ def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[
     else:  # --help works all the same
         config, make_agent = RunConfig(data=DataConfig()), None
     flags.DEFINE_flag(agent, values, module_name=sys.argv[0])
-    _define(config, values)
-    parse_flags(argv, values)
+    config = parse_config(config, argv, values)
     if make_agent is None:
         raise InputError("no agent is given; write --agent=iql or --agent=FILE.py")
-    known = configuration.fields(config)
-    given = {name: values[name].value for name in known if name in values and values[name].present}
-    return configuration.override(config, given), make_agent
+    return config, make_agent
 
 
 def _give_memory_back() -> None:

@@ -1,9 +1,6 @@
 """What a run leaves behind when it is done: scores, pictures, a table."""
 
-import importlib.metadata
-import os
 import pathlib
-import platform
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +10,7 @@ import numpy as np
 import rich
 import rich.progress
 
+from experiments import outputs
 from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
 from valuelab.evaluation import plots, rollout, statistics, video
@@ -20,7 +18,6 @@ from valuelab.training import Run, progress
 from valuelab.training.logs import Row
 from valuelab.types import Agent, Environment, GoalConditioned
 
-PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 RECORDED = 10
 """Episodes of each member and task whose trajectories are kept for the picture of a maze."""
 
@@ -41,18 +38,6 @@ class Experiment(NamedTuple):
     build: Callable[[Mapping[str, Any]], Agent]
     environment: Environment | None
     workdir: pathlib.Path
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version()} | packages
-
-
-def device() -> str:
-    """The devices of the run in words, such as "4 x TPU v5 lite" or "1 x cpu (2 cores)"."""
-    cores = f" ({os.cpu_count()} cores)" if jax.default_backend() == "cpu" else ""
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{cores}"
 
 
 class Evaluation:
@@ -134,7 +119,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "updates_per_second": float(updates.sum() / train_seconds),
         "train_seconds": train_seconds,
     }
-    return result | {"device": device(), "versions": versions()}
+    return result | {"device": outputs.device(), "versions": outputs.versions()}
 
 
 def _final_scores(experiment: Experiment, num_tasks: int) -> np.ndarray:

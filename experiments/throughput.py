@@ -15,7 +15,7 @@ import rich
 import rich.table
 from absl import flags as absl_flags
 
-from experiments import flags, results
+from experiments import flags, outputs
 from valuelab import configuration
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
@@ -62,8 +62,8 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
             "spec": dataclasses.asdict(spec),
             "batch_size": config.batch_size,
             "num_seeds": config.num_seeds,
-            "device": results.device(),
-            "versions": results.versions(),
+            "device": outputs.device(),
+            "versions": outputs.versions(),
         }
         text = json.dumps(facts | measured._asdict(), indent=2) + "\n"
         logs.replace_file(pathlib.Path(_OUT.value).expanduser(), text)

@@ -12,14 +12,13 @@ import contextlib
 import errno
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from experiments import flags, results
+from experiments import flags, outputs, results
 from valuelab import configuration, data, environments
 from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
@@ -47,7 +46,9 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     if config.distributed:
         join_hosts()
     members = configuration.population(config)
-    workdir = prepare_workdir(config)
+    if not config.dataset:
+        raise InputError("no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID")
+    workdir = outputs.prepare_folder(config)
     if (workdir / "result.json").exists():
         print(f"{workdir} is done already; give another --workdir to train again")
         return json.loads((workdir / "result.json").read_text())
@@ -69,8 +70,8 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     facts = {
         "settings": configuration.to_json(config),
         "normalization": normalizations.to_json(normalization),
-        "versions": results.versions(),
-        "device": results.device(),
+        "versions": outputs.versions(),
+        "device": outputs.device(),
     }
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", facts)))
@@ -112,34 +113,6 @@ def join_hosts() -> None:
             f"the hosts of a distributed run did not meet ({error}): on each, set "
             f"JAX_COORDINATOR_ADDRESS=HOST:PORT, {' and '.join(variables.values())}"
         ) from error
-
-
-def prepare_workdir(config: RunConfig) -> pathlib.Path:
-    """Makes the folder of a run, or checks that the one there belongs to the same run.
-
-    Raises:
-        InputError: when no folder or dataset is named, or the folder cannot be made or holds a run with
-            other settings.
-    """
-    if not config.dataset:
-        raise InputError("no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID")
-    if not config.workdir:
-        raise InputError("no workdir is given; write --workdir=FOLDER for everything that the run leaves")
-    workdir = pathlib.Path(config.workdir).expanduser()
-    path = workdir / "config.json"
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text())["settings"]
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
-        if changes := configuration.difference(saved, config):
-            listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
-            raise InputError(f"{path} is of another run ({listed}): give another --workdir")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"no folder {workdir} can be made ({error}): give another --workdir") from error
-    return workdir
 
 
 def find_environment(config: RunConfig) -> Environment | None:
