@@ -1,8 +1,4 @@
-"""Pictures: a run's curves, and value functions, policies and trajectories in OGBench's mazes.
-
-Figures are made without pyplot, so nothing global changes: notebooks show what is returned, and scripts
-pass `path`.
-"""
+"""Pictures: a run's curves, and value functions, policies and trajectories in OGBench's mazes."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +7,10 @@ from typing import Any
 import numpy as np
 
 from valuelab import errors, types
-from valuelab.evaluation import statistics
+from valuelab.evaluation import figures, statistics
 
-# Of Okabe and Ito's colours, which the colour-blind can tell apart.
-_BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-_BLACK = "#1A1A1A"
-_WALL = "#3B3F46"
-_LIGHT = {"color": _BLUE, "alpha": 0.35, "linewidth": 1.0}
-_BOLD = {"color": _BLUE, "linewidth": 2.2}
+_LIGHT = {"color": figures.BLUE, "alpha": 0.35, "linewidth": 1.0}
+_BOLD = {"color": figures.BLUE, "linewidth": 2.2}
 _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
 
@@ -52,13 +44,13 @@ def curves(
         raise errors.InputError("metrics hold no number to draw besides the step: train for longer")
     columns = min(3, len(names))
     height = -(-len(names) // columns)
-    figure = _figure(4.2 * columns, 2.9 * height)
+    figure = figures.new(4.2 * columns, 2.9 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     for panel, name in zip(panels, names, strict=False):
         _draw_curve(panel, name, series[name])
     for panel in panels[len(names) :]:
         panel.remove()
-    return _saved(figure, path)
+    return figures.saved(figure, path)
 
 
 def maze(
@@ -108,27 +100,29 @@ def maze(
     left, bottom = np.array(scene.ij_to_xy((0, 0))) - unit / 2
     extent = (left, left + unit * walls.shape[1], bottom, bottom + unit * walls.shape[0])
 
-    figure = _figure(0.9 + 0.62 * walls.shape[1] + 1.2 * (value is not None), 1.2 + 0.62 * walls.shape[0])
+    figure = figures.new(0.9 + 0.62 * walls.shape[1] + 1.2 * (value is not None), 1.2 + 0.62 * walls.shape[0])
     axes = figure.subplots()
-    axes.set(facecolor="#E9ECEF", aspect="equal", xlabel="x (m)", ylabel="y (m)", title=title)
+    axes.set(facecolor=figures.FREE, aspect="equal", xlabel="x (m)", ylabel="y (m)", title=title)
     placed = {"origin": "lower", "extent": extent}
     if value is not None:
         heat = _over_maze(walls, extent, _POINTS_PER_CELL, initial, value)
         free = heat[~walls.repeat(_POINTS_PER_CELL, 0).repeat(_POINTS_PER_CELL, 1)]
         image = axes.imshow(heat, cmap="viridis", vmin=free.min(), vmax=free.max(), **placed)
         figure.colorbar(image, ax=axes, label=value_label, shrink=0.85, pad=0.02)
-    axes.imshow(np.ma.masked_where(~walls, walls), cmap=colors.ListedColormap([_WALL]), zorder=2, **placed)
+    axes.imshow(
+        np.ma.masked_where(~walls, walls), cmap=colors.ListedColormap([figures.WALL]), zorder=2, **placed
+    )
     if policy is not None:
         _draw_arrows(axes, walls, extent, initial, policy)
     _draw_trajectories(axes, trajectories, successes)
-    marks = {"edgecolors": _BLACK, "linewidths": 1.2, "zorder": 5}
+    marks = {"edgecolors": figures.BLACK, "linewidths": 1.2, "zorder": 5}
     axes.scatter(*initial[:2], s=110, c="white", marker="o", label="start", **marks)
-    axes.scatter(*scene.cur_goal_xy, s=260, c=_PURPLE, marker="*", label="goal", **marks)
+    axes.scatter(*scene.cur_goal_xy, s=260, c=figures.PURPLE, marker="*", label="goal", **marks)
     # Half of the outer wall is enough.
     axes.set(xlim=np.add(extent[:2], (unit / 2, -unit / 2)), ylim=np.add(extent[2:], (unit / 2, -unit / 2)))
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     gym.close()
-    return _saved(figure, path)
+    return figures.saved(figure, path)
 
 
 def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]]) -> None:
@@ -143,11 +137,10 @@ def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]])
         if name.startswith("eval/"):
             intervals = [statistics.mean_interval(column[:, None]) for column in scores.T]
             ends = [[interval[end] for interval in intervals] for end in ("ci_low", "ci_high")]
-            panel.fill_between(steps, *ends, color=_BLUE, alpha=0.18, linewidth=0)
+            panel.fill_between(steps, *ends, color=figures.BLUE, alpha=0.18, linewidth=0)
     panel.set_title(name, fontsize=10)
     panel.set_xlabel("updates")
-    panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
+    figures.plain(panel)
     if name == "eval/success":
         panel.set_ylim(-0.03, 1.03)
 
@@ -166,7 +159,7 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
         *places[free].T,
         *actions[free].T,
         color="white",
-        edgecolor=_BLACK,
+        edgecolor=figures.BLACK,
         linewidth=0.5,
         angles="xy",
         scale_units="xy",
@@ -180,10 +173,10 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
 def _draw_trajectories(axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool]) -> None:
     """Ways through the maze: white where the goal was reached, vermillion and dashed where not."""
     effects = errors.require("matplotlib.patheffects", "plots")
-    outline = [effects.Stroke(linewidth=2.6, foreground=_BLACK, alpha=0.7), effects.Normal()]
+    outline = [effects.Stroke(linewidth=2.6, foreground=figures.BLACK, alpha=0.7), effects.Normal()]
     styles: dict[bool, dict[str, Any]] = {
         True: {"color": "white", "label": "goal reached"},
-        False: {"color": _VERMILLION, "linestyle": (0, (4, 1.5)), "label": "not reached"},
+        False: {"color": figures.VERMILLION, "linestyle": (0, (4, 1.5)), "label": "not reached"},
     }
     for trajectory, success in zip(trajectories, successes, strict=True):
         style = styles[bool(success)]
@@ -231,15 +224,3 @@ def _importance(name: str) -> tuple[bool, bool, bool, bool, str]:
     """Sorts metrics: scores, then what else evaluation tells, then losses, then values, then the rest."""
     score = name.removeprefix("eval/") in ("success", "return", "normalized_score")
     return not score, not name.startswith("eval/"), "loss" not in name, "value" not in name, name
-
-
-def _figure(width: float, height: float) -> Any:
-    """An empty figure, in inches."""
-    return errors.require("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
-
-
-def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
-    """The figure, saved if there is a path."""
-    if path is not None:
-        figure.savefig(path, dpi=150)
-    return figure
