@@ -1,0 +1,1 @@
+"""Exact distributional dynamic programming with stock augmentation, in finite MDPs."""

@@ -1,0 +1,205 @@
+"""How return distributions are held: categorical, quantile, or exact finite mixtures of atoms.
+
+A law is the distribution of a return. Whatever holds it can be read as weighted atoms; a Bellman update makes
+weighted atoms, and `project` turns these into a law again.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.distributional import stocks
+from valuelab.errors import InputError
+from valuelab.types import Array
+
+Laws = Any
+"""A pytree of arrays with any leading axes [...], such as [S, C]: one law each."""
+
+
+class Atoms(NamedTuple):
+    """Laws as finite mixtures of Dirac distributions.
+
+    Attributes:
+        values: [..., n, m].
+        probabilities: [..., n].
+    """
+
+    values: Array
+    probabilities: Array
+
+
+class Representation(NamedTuple):
+    """A way to hold laws; every function works on any leading axes, in the dtype of its inputs.
+
+    Attributes:
+        name: "categorical", "quantile" or "exact".
+        size: the number of atoms of a law; None where it grows.
+        law_of: (values [..., m]) -> laws of the deterministic returns.
+        atoms: (laws) -> Atoms.
+        project: (values [..., k, m], probabilities [..., k]) -> (laws, outside [...]), the mass beyond the
+            support, which was clamped to its edge.
+        wasserstein: (laws, laws) -> [...], the 1-Wasserstein distance; for m > 1 an upper bound of it.
+        cramer: (laws, laws) -> [...], the l2 distance of cumulative distribution functions; for m > 1 of
+            those along the lexicographic order.
+    """
+
+    name: str
+    size: int | None
+    law_of: Callable[[Array], Laws]
+    atoms: Callable[[Laws], Atoms]
+    project: Callable[[Array, Array], tuple[Laws, Array]]
+    wasserstein: Callable[[Laws, Laws], Array]
+    cramer: Callable[[Laws, Laws], Array]
+
+
+def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
+    """Probabilities of the points of a fixed support; laws are [..., n].
+
+    Projection splits every atom among its neighbours in proportion to nearness: it keeps the mass, and the
+    mean of what lies inside. Source: Bellemare et al. (2023), section 5.6, and for m > 1 its product.
+
+    Args:
+        *supports: for each of the m components, the strictly rising points; the support is their product.
+
+    Returns:
+        The representation.
+
+    Raises:
+        InputError: when points do not rise, are not finite or are fewer than two.
+    """
+    grid = stocks.from_points(*supports, name="support")
+    for dimension, points in enumerate(grid.points):
+        if len(points) < 2:
+            raise InputError(f"support, dimension {dimension}: 1 point; give at least 2")
+    support = np.stack([axis.ravel() for axis in np.meshgrid(*grid.points, indexing="ij")], axis=-1)
+
+    def project(values: Array, probabilities: Array) -> tuple[Array, Array]:
+        indices, weights, outside = stocks.locate(grid, values)
+        mass = (weights * probabilities[..., None]).reshape(*probabilities.shape[:-1], -1)
+        laws = _scatter(indices.reshape(mass.shape), mass, grid.size)
+        return laws, (probabilities * outside).sum(-1)
+
+    def distance(order: int, first: Array, second: Array) -> Array:
+        return _path_distance(jnp.asarray(support, first.dtype), first - second, order)
+
+    return Representation(
+        name="categorical",
+        size=grid.size,
+        law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
+        atoms=lambda laws: Atoms(
+            jnp.broadcast_to(jnp.asarray(support, laws.dtype), (*laws.shape, len(supports))), laws
+        ),
+        project=project,
+        wasserstein=functools.partial(distance, 1),
+        cramer=functools.partial(distance, 2),
+    )
+
+
+def _scatter(indices: Array, mass: Array, size: int) -> Array:
+    """Sums mass [..., k] by its indices [..., k] to [..., size]."""
+    rows = math.prod(mass.shape[:-1])
+    row = jnp.arange(rows, dtype=indices.dtype)[:, None]
+    flat = (row * size + indices.reshape(rows, -1)).ravel()
+    return jax.ops.segment_sum(mass.ravel(), flat, rows * size).reshape(*mass.shape[:-1], size)
+
+
+def quantile(size: int) -> Representation:
+    """The midpoint quantiles, at levels (2i - 1) / 2n for i = 1..n; laws are [..., n], rising.
+
+    Projection takes the atoms' quantiles, which is nearest in the 1-Wasserstein distance. Source: Dabney et
+    al. (2018), Lemma 2. m = 1.
+
+    Args:
+        size: n.
+
+    Returns:
+        The representation.
+
+    Raises:
+        InputError: when n is less than 1.
+    """
+    if size < 1:
+        raise InputError(f"quantile representation: {size} atoms; give at least 1")
+    levels = (np.arange(size) + 0.5) / size
+
+    def project(values: Array, probabilities: Array) -> tuple[Array, Array]:
+        values, probabilities = _sorted(values, probabilities)
+        cumulative = jnp.cumsum(probabilities, axis=-1)
+        search = functools.partial(jnp.searchsorted, v=jnp.asarray(levels, values.dtype))
+        shape = cumulative.shape
+        places = jax.vmap(search)(cumulative.reshape(-1, shape[-1])).reshape(*shape[:-1], size)
+        laws = jnp.take_along_axis(values[..., 0], jnp.minimum(places, shape[-1] - 1), axis=-1)
+        return laws, jnp.zeros(shape[:-1], values.dtype)
+
+    def atoms(laws: Array) -> Atoms:
+        return Atoms(laws[..., None], jnp.full_like(laws, 1 / size))
+
+    return Representation(
+        name="quantile",
+        size=size,
+        law_of=lambda values: jnp.broadcast_to(values, (*values.shape[:-1], size)),
+        atoms=atoms,
+        project=project,
+        wasserstein=lambda first, second: jnp.abs(first - second).mean(-1),
+        cramer=lambda first, second: _atoms_distance(2, atoms(first), atoms(second)),
+    )
+
+
+def exact() -> Representation:
+    """All atoms as they are: nothing is lost, and laws grow with every step; for small finite horizons.
+
+    Returns:
+        The representation; its laws are `Atoms`.
+    """
+    return Representation(
+        name="exact",
+        size=None,
+        law_of=lambda values: Atoms(values[..., None, :], jnp.ones_like(values[..., :1])),
+        atoms=lambda laws: laws,
+        project=lambda values, probabilities: (
+            Atoms(values, probabilities),
+            jnp.zeros(probabilities.shape[:-1], values.dtype),
+        ),
+        wasserstein=functools.partial(_atoms_distance, 1),
+        cramer=functools.partial(_atoms_distance, 2),
+    )
+
+
+def _sorted(values: Array, probabilities: Array) -> tuple[Array, Array]:
+    """Atoms in lexicographic order."""
+    dim = values.shape[-1]
+    columns = [values[..., component] for component in range(dim)]
+    *columns, probabilities = jax.lax.sort([*columns, probabilities], num_keys=dim)
+    return jnp.stack(columns, axis=-1), probabilities
+
+
+def _atoms_distance(order: int, first: Atoms, second: Atoms) -> Array:
+    values = jnp.concatenate([first.values, second.values], axis=-2)
+    difference = jnp.concatenate([first.probabilities, -second.probabilities], axis=-1)
+    return _path_distance(*_sorted(values, difference), order)
+
+
+def _path_distance(values: Array, difference: Array, order: int) -> Array:
+    """A distance of two laws on common atoms, by carrying mass along the path through all atoms.
+
+        (sum over i of |F(x_i) - F'(x_i)|^p · ||x_{i+1} - x_i||)^(1/p)
+
+    For m = 1 this is the 1-Wasserstein distance (p = 1) or the Cramér distance (p = 2). For m > 1 carrying
+    mass along a path is one plan of transport among others, so p = 1 gives an upper bound.
+
+    Args:
+        values: [..., n, m] or [n, m], in lexicographic order.
+        difference: [..., n], the difference of the probabilities.
+        order: p.
+
+    Returns:
+        [...].
+    """
+    flow = jnp.abs(jnp.cumsum(difference, axis=-1)[..., :-1])
+    step = jnp.linalg.norm(jnp.diff(values, axis=-2), axis=-1)
+    return (flow**order * jnp.broadcast_to(step, flow.shape)).sum(-1) ** (1 / order)

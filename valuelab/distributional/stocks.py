@@ -1,0 +1,189 @@
+"""Stocks, what an agent carries along: c' = (c + r) / γ, so that c + G = γ^t (c_t + G_t) at every step t."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.distributional.mdp import MDP
+from valuelab.errors import InputError
+from valuelab.types import Array
+
+_SAME = 1e-12
+"""Reachable stocks that differ by no more, relatively, are one."""
+
+
+class StockGrid(NamedTuple):
+    """The product of m one-dimensional grids, C points in all, in lexicographic order.
+
+    Attributes:
+        points: m strictly rising arrays, evenly spaced or not.
+    """
+
+    points: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of points in each dimension."""
+        return tuple(len(points) for points in self.points)
+
+    @property
+    def size(self) -> int:
+        """C."""
+        return math.prod(self.shape)
+
+    @property
+    def stocks(self) -> Array:
+        """[C, m], all points of the grid."""
+        return jnp.stack([axis.ravel() for axis in jnp.meshgrid(*self.points, indexing="ij")], axis=-1)
+
+
+def from_points(*points: Sequence[float] | np.ndarray, name: str = "stock grid") -> StockGrid:
+    """A grid of chosen points.
+
+    Args:
+        *points: for each of the m dimensions, the strictly rising points.
+        name: what the grid is, in messages.
+
+    Returns:
+        The grid.
+
+    Raises:
+        InputError: when points are missing, not finite or do not rise; it names the dimension and the index.
+    """
+    arrays = tuple(np.asarray(axis, float) for axis in points)
+    for dimension, axis in enumerate(arrays):
+        if axis.ndim != 1 or not axis.size:
+            raise InputError(f"{name}, dimension {dimension}: shape {axis.shape}; give one or more points")
+        wrong = ~np.isfinite(axis)
+        wrong[1:] |= np.diff(axis) <= 0
+        if wrong.any():
+            index = int(wrong.argmax())
+            problem = f"point {index} is {axis[index]}"
+            raise InputError(f"{name}, dimension {dimension}: {problem}; points must be finite and rise")
+    return StockGrid(arrays)
+
+
+def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -> StockGrid:
+    """A grid with evenly spaced points.
+
+    Args:
+        low: [m], the first points.
+        high: [m], the last points.
+        sizes: [m], the numbers of points, at least 1; a single point is `low`.
+
+    Returns:
+        The grid.
+
+    Raises:
+        InputError: when a size is less than 1, or high is not above low.
+    """
+    for dimension, size in enumerate(sizes):
+        if size < 1:
+            raise InputError(f"stock grid, dimension {dimension}: size {size}; give at least 1")
+    return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
+
+
+def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:
+    """Splits stocks among the neighbouring points of the grid, linearly in every dimension.
+
+    Args:
+        grid: the grid.
+        stocks: [..., m].
+
+    Returns:
+        Indices [..., 2^m] int32 of the neighbours in `grid.stocks`; their weights [..., 2^m], which sum to
+        one and keep the mean; and whether the stock lies outside [...], where it is clamped to the grid.
+    """
+    below, above, outside = [], [], jnp.zeros(stocks.shape[:-1], bool)
+    for dimension, points in enumerate(grid.points):
+        lower, upper, fraction, beyond = split(points, stocks[..., dimension])
+        below.append((lower, 1 - fraction))
+        above.append((upper, fraction))
+        outside |= beyond
+    indices, weights = [], []
+    for corner in itertools.product(*zip(below, above, strict=True)):
+        index, weight = corner[0]
+        for (place, share), size in zip(corner[1:], grid.shape[1:], strict=True):
+            index, weight = index * size + place, weight * share
+        indices.append(index)
+        weights.append(weight)
+    return jnp.stack(indices, -1), jnp.stack(weights, -1), outside
+
+
+def split(points: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+    """Between which two points values lie, and where.
+
+    Args:
+        points: [n], strictly rising.
+        values: [...].
+
+    Returns:
+        The int32 indices of the lower and of the upper point [...], how far in [0, 1] the value is from the
+        one to the other [...], and whether it lies beyond all points by more than rounding [...].
+    """
+    points = jnp.asarray(points, values.dtype)
+    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.maximum(jnp.abs(points[0]), jnp.abs(points[-1]))
+    outside = (values < points[0] - rounding) | (values > points[-1] + rounding)
+    if len(points) == 1:
+        nowhere = jnp.zeros(values.shape, jnp.int32)
+        return nowhere, nowhere, jnp.zeros_like(values), outside
+    lower = jnp.clip(jnp.searchsorted(points, values, side="right") - 1, 0, len(points) - 2).astype(jnp.int32)
+    fraction = (values - points[lower]) / (points[lower + 1] - points[lower])
+    return lower, lower + 1, jnp.clip(fraction, 0, 1), outside
+
+
+def reachable(
+    mdp: MDP,
+    start_stocks: Sequence[float] | np.ndarray,
+    discount: float,
+    horizon: int,
+    limit: int = 100_000,
+) -> list[StockGrid]:
+    """All stocks that can occur, stage by stage: on these grids finite-horizon solutions are exact.
+
+    Stocks are followed from every state as a start; those of episodes that have ended are not followed, for
+    from there on the return is 0 whatever the stock. A grid is shared by all states, so for some pairs that
+    no episode reaches a next stock may be missing.
+
+    Args:
+        mdp: host arrays, m = 1.
+        start_stocks: the stocks of stage 0.
+        discount: γ in (0, 1].
+        horizon: number of steps.
+        limit: of points of a grid.
+
+    Returns:
+        horizon + 1 grids.
+
+    Raises:
+        InputError: when rewards are vectors, or there are more points than the limit.
+    """
+    if mdp.reward_dim != 1:
+        raise InputError(f"rewards have {mdp.reward_dim} components; reachable stocks are found for 1 alone")
+    probabilities, next_states, rewards, terminal = (np.asarray(leaf) for leaf in mdp)
+    start = _distinct([np.asarray(start_stocks, float).ravel()])
+    of_state, grids = [start] * mdp.num_states, [StockGrid((start,))]
+    for stage in range(1, horizon + 1):
+        arriving: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(mdp.num_states)]
+        for state, action, outcome in np.argwhere((probabilities > 0) & ~terminal[:, None, None]):
+            reward = rewards[state, action, outcome, 0]
+            arriving[next_states[state, action, outcome]].append((of_state[state] + reward) / discount)
+        of_state = [_distinct(stocks) for stocks in arriving]
+        # Where all episodes have ended, the last grid stays.
+        points = _distinct(of_state)
+        grids.append(StockGrid((points,)) if points.size else grids[-1])
+        if points.size > limit:
+            raise InputError(
+                f"{points.size} stocks can be reached at stage {stage}, more than {limit}; give a stock grid"
+            )
+    return grids
+
+
+def _distinct(stocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The distinct ones of several arrays of stocks, rising."""
+    points = np.unique(np.concatenate(stocks))
+    return points[np.diff(points, prepend=-np.inf) > _SAME * np.maximum(1.0, np.abs(points))]
