@@ -98,9 +98,15 @@ def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:
         Indices [..., 2^m] int32 of the neighbours in `grid.stocks`; their weights [..., 2^m], which sum to
         one and keep the mean; and whether the stock lies outside [...], where it is clamped to the grid.
     """
+    indices, weights, outside = neighbours(grid, stocks)
+    return jnp.stack(indices, -1), jnp.stack(weights, -1), outside
+
+
+def neighbours(grid: StockGrid, stocks: Array) -> tuple[list[Array], list[Array], Array]:
+    """What `locate` stacks: lists of 2^m indices [...] and weights [...], and what is outside [...]."""
     below, above, outside = [], [], jnp.zeros(stocks.shape[:-1], bool)
     for dimension, points in enumerate(grid.points):
-        lower, upper, fraction, beyond = split(points, stocks[..., dimension])
+        lower, upper, fraction, beyond = _split(points, stocks[..., dimension])
         below.append((lower, 1 - fraction))
         above.append((upper, fraction))
         outside |= beyond
@@ -111,29 +117,44 @@ def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:
             index, weight = index * size + place, weight * share
         indices.append(index)
         weights.append(weight)
-    return jnp.stack(indices, -1), jnp.stack(weights, -1), outside
+    return indices, weights, outside
 
 
-def split(points: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Array, Array]:
     """Between which two points values lie, and where.
 
     Args:
-        points: [n], strictly rising.
+        points: [n], strictly rising; even spacing is made use of where they are on the host.
         values: [...].
 
     Returns:
         The int32 indices of the lower and of the upper point [...], how far in [0, 1] the value is from the
         one to the other [...], and whether it lies beyond all points by more than rounding [...].
     """
+    last = len(points) - 1
+    spacing = _spacing(points)
     points = jnp.asarray(points, values.dtype)
     rounding = 8 * jnp.finfo(values.dtype).eps * jnp.maximum(jnp.abs(points[0]), jnp.abs(points[-1]))
     outside = (values < points[0] - rounding) | (values > points[-1] + rounding)
-    if len(points) == 1:
+    if last == 0:
         nowhere = jnp.zeros(values.shape, jnp.int32)
         return nowhere, nowhere, jnp.zeros_like(values), outside
-    lower = jnp.clip(jnp.searchsorted(points, values, side="right") - 1, 0, len(points) - 2).astype(jnp.int32)
-    fraction = (values - points[lower]) / (points[lower + 1] - points[lower])
-    return lower, lower + 1, jnp.clip(fraction, 0, 1), outside
+    values = jnp.clip(values, points[0], points[-1])
+    if spacing is not None:
+        position = (values - points[0]) / spacing
+        lower = jnp.minimum(position.astype(jnp.int32), last - 1)
+        return lower, lower + 1, jnp.minimum(position - lower, 1), outside
+    lower = jnp.searchsorted(points[1:-1], values, side="right").astype(jnp.int32)
+    return lower, lower + 1, (values - points[lower]) / (points[lower + 1] - points[lower]), outside
+
+
+def _spacing(points: Array | np.ndarray) -> float | None:
+    """The distance between neighbouring points where it is the same for all, else None."""
+    if not isinstance(points, np.ndarray) or len(points) < 2:
+        return None
+    spacing = (points[-1] - points[0]) / (len(points) - 1)
+    even = points[0] + spacing * np.arange(len(points))
+    return spacing if np.allclose(points, even, rtol=0.0, atol=1e-9 * spacing) else None
 
 
 def reachable(
