@@ -142,12 +142,14 @@ def test_tasks_and_goals_reach_the_policy():
 def test_new_parameters_do_not_recompile():
     traces = []
 
-    def act(states, observations, keys):
+    def act(states, observations, keys, recall):
         traces.append(0)
-        return jnp.broadcast_to(states[:, None, None], (*observations.shape[:2], 1))
+        return jnp.broadcast_to(states[:, None, None], (*observations.shape[:2], 1)), recall
 
     with rich.progress.Progress(disable=True) as progress:
-        evaluator = rollout.Evaluator(act, walk(), num_members=2, episodes=3, seed=0, progress=progress)
+        evaluator = rollout.Evaluator(
+            rollout.MemberPolicy(act), walk(), num_members=2, episodes=3, seed=0, progress=progress
+        )
         for step in range(3):
             evaluator(jnp.array([0.1, 0.2]) * step, step)
         assert progress.task_ids == []
@@ -155,11 +157,15 @@ def test_new_parameters_do_not_recompile():
 
 
 def test_discrete_actions():
-    def act(states, observations, keys):
-        return (observations[..., 2] > 0).astype(jnp.int32)  # push towards where the pole falls
+    def act(states, observations, keys, recall):
+        return (observations[..., 2] > 0).astype(jnp.int32), recall  # push towards where the pole falls
 
     evaluator = rollout.Evaluator(
-        act, environments.make("gymnasium/CartPole-v1"), num_members=1, episodes=4, seed=0
+        rollout.MemberPolicy(act),
+        environments.make("gymnasium/CartPole-v1"),
+        num_members=1,
+        episodes=4,
+        seed=0,
     )
     episodes = evaluator((), 0)
     assert (episodes.returns == episodes.lengths).all()
@@ -188,7 +194,7 @@ def test_lanes_change_nothing_in_mujoco():
 def test_numbers_must_be_positive(name):
     settings = {"num_members": 1, "episodes": 1, "width": 1, "seed": 0} | {name: 0}
     with pytest.raises(errors.InputError, match=f"{name} is 0"):
-        rollout.Evaluator(lambda *_: None, walk(), **settings)
+        rollout.Evaluator(rollout.MemberPolicy(lambda *_: None), walk(), **settings)
 
 
 def table(path):

@@ -374,6 +374,7 @@ class Environment:
         metric: the score's name: "success", "return" or "normalized_score".
         score: (episode return, success) -> the score of one episode.
         goal_conditioned: whether reset()'s info carries the goal of the episode under "goal".
+        reward_dim: number of components m of a reward.
     """
 
     name: str
@@ -382,3 +383,4 @@ class Environment:
     metric: str
     score: Callable[[float, bool], float]
     goal_conditioned: bool = False
+    reward_dim: int = 1

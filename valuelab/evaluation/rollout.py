@@ -6,6 +6,8 @@ evaluation's seed, the training step, the task and the episode's number, never o
 members meet the same initial states and the same action noise, and W is a matter of speed alone. (The last
 bits of a policy's arithmetic may change with the batch shape, and with them chaotic trajectories.)
 
+An agent with a memory is evaluated on each of its commands, in each of the environment's tasks.
+
 Lanes are stepped one after another. Whether threads would pay is open: MuJoCo gives Python's lock free for
 56 % (cube) to 93 % (ant) of a step's CPU time, so two free cores might do up to twice as much, but no quiet
 machine was at hand to show it. gymnasium's SyncVectorEnv is not used because it steps all lanes or none,
@@ -14,6 +16,7 @@ also those that have no episode left.
 
 import contextlib
 import itertools
+import operator
 import os
 import pathlib
 import zipfile
@@ -21,13 +24,41 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import rich.progress
 
 from valuelab import errors, types
 
-Act = Callable[[Any, Any, types.Key], types.Array]
-"""(states, observations [M, W, ...] or GoalConditioned of such, keys [M, W]) -> actions [M, W, A]."""
+
+class Recall(NamedTuple):
+    """What lanes know of their episodes, for agents with a memory; leading axes are [M, W].
+
+    Attributes:
+        memory: the agent's: the chosen one where an episode begins, else that of the step before.
+        rewards: of the step before.
+        first: bool, whether the episode begins.
+    """
+
+    memory: Any
+    rewards: Any
+    first: Any
+
+
+class MemberPolicy(NamedTuple):
+    """The policies of a population of M agents, each in W lanes.
+
+    Attributes:
+        act: (states, observations [M, W, ...] or GoalConditioned of such, keys [M, W], Recall or None) ->
+            (actions [M, W, A], memory [M, W, ...] at this step or None).
+        choose: (states, observations, commands [M, W, k]) -> memory at the start of episodes.
+        agents: [M], where they have a memory; else none.
+    """
+
+    act: Callable[[Any, Any, types.Key, Any], tuple[types.Array, Any]]
+    choose: Callable[[Any, Any, Any], Any] = None  # type: ignore[assignment] # where agents have a memory
+    agents: Sequence[types.Agent] = ()
+
 
 # Shares a policy call among several steps, and stays few: OGBench's arms take about a second each to make.
 _LANES = 4
@@ -37,10 +68,10 @@ class Episodes(NamedTuple):
     """What came of an evaluation of M members on T tasks in E episodes each.
 
     Attributes:
-        returns: [M, T, E] undiscounted sums of rewards.
+        returns: [M, T, E] undiscounted sums of rewards, over all components where rewards are vectors.
         lengths: [M, T, E] numbers of steps.
         successes: [M, T, E], whether the environment reported success at any step.
-        scores: [M, T, E], the environment's metric.
+        scores: [M, T, E], the metric: the environment's, or the agent's objective where it takes commands.
         trajectories: observations [length + 1, ...] of the recorded episodes, by (member, task, episode).
     """
 
@@ -53,8 +84,8 @@ class Episodes(NamedTuple):
 
 def member_policy(
     build: Callable[[Any], types.Agent], hyperparameters: Any = None, temperature: float = 0.0
-) -> Act:
-    """The policies of a population of agents as one function.
+) -> MemberPolicy:
+    """The policies of a population of agents as functions of all members and lanes.
 
     Args:
         build: hyperparameters of one member -> its agent; they arrive traced.
@@ -62,18 +93,43 @@ def member_policy(
         temperature: 0 for the most likely action, 1 for the policy as learnt.
 
     Returns:
-        The function, for states whose every leaf has leading axis M.
+        The functions, for states whose every leaf has leading axis M.
     """
 
-    def act(states: Any, observations: Any, keys: types.Key) -> types.Array:
-        def act_in_lane(hyperparameters: Any, state: Any, observation: Any, key: types.Key) -> types.Array:
-            batch = jax.tree.map(lambda array: array[None], observation)
-            return build(hyperparameters).act(state, batch, key, temperature)[0]
+    def act(states: Any, observations: Any, keys: types.Key, recall: Recall | None) -> tuple[Any, Any]:
+        def act_as_member(hyperparameters: Any, state: Any, observations: Any, keys: types.Key, recall: Any):
+            agent = build(hyperparameters)
+            memory = None
+            if agent.memory:
+                updated = agent.memory.update(recall.memory, recall.rewards)
+                memory = jax.tree.map(
+                    lambda chosen, new: jax.vmap(jnp.where)(recall.first, chosen, new), recall.memory, updated
+                )
+                observations = types.Augmented(observations, memory)
 
-        of_member = jax.vmap(act_in_lane, in_axes=(None, None, 0, 0))
-        return jax.vmap(of_member)(hyperparameters, states, observations, keys)
+            def act_in_lane(observation: Any, key: types.Key) -> types.Array:
+                batch = jax.tree.map(lambda array: array[None], observation)
+                return agent.act(state, batch, key, temperature)[0]
 
-    return act
+            return jax.vmap(act_in_lane)(observations, keys), memory
+
+        return jax.vmap(act_as_member)(hyperparameters, states, observations, keys, recall)
+
+    def choose(states: Any, observations: Any, commands: Any) -> Any:
+        def choose_as_member(hyperparameters: Any, *inputs: Any) -> Any:
+            return build(hyperparameters).memory.choose(*inputs)  # type: ignore[union-attr]
+
+        return jax.vmap(choose_as_member)(hyperparameters, states, observations, commands)
+
+    agents = _members(build, hyperparameters)
+    return MemberPolicy(act, choose, agents) if agents[0].memory else MemberPolicy(act)
+
+
+def _members(build: Callable[[Any], types.Agent], hyperparameters: Any) -> list[types.Agent]:
+    """The agents of the members; one stands for all where they do not differ."""
+    leaves, structure = jax.tree.flatten(hyperparameters)
+    settings = zip(*leaves, strict=True) if leaves else [()]
+    return [build(jax.tree.unflatten(structure, values)) for values in settings]
 
 
 def evaluate(
@@ -125,7 +181,7 @@ class Evaluator:
 
     def __init__(
         self,
-        act: Act,
+        policy: MemberPolicy,
         environment: types.Environment,
         *,
         num_members: int,
@@ -138,7 +194,7 @@ class Evaluator:
         """Makes M x W environments.
 
         Args:
-            act: the policy, see `member_policy`; compiled here, once.
+            policy: see `member_policy`; compiled here, once.
             environment: where to evaluate.
             num_members: M.
             episodes: E, for each member and task.
@@ -150,22 +206,29 @@ class Evaluator:
         Raises:
             InputError: when a number is not positive.
         """
-        jobs = episodes * len(environment.tasks)
+        self._tasks = task_names(environment, policy.agents)
+        jobs = episodes * len(self._tasks)
         width = min(max(1, _LANES // max(1, num_members)), jobs) if width is None else width
         for name, value in (("num_members", num_members), ("episodes", episodes), ("width", width)):
             if value < 1:
                 raise errors.InputError(f"{name} is {value}: evaluation needs at least 1")
-        self._tasks = list(environment.tasks.values())
+        self._options = list(environment.tasks.values())
+        agents = list(policy.agents) * (1 if len(policy.agents) > 1 else num_members)
+        self._memories = [agent.memory for agent in agents if agent.memory]
         self._score = environment.score
+        self._no_reward = np.zeros(
+            (environment.reward_dim,) if environment.reward_dim > 1 else (), np.float32
+        )
         self._episodes = episodes
         self._seed = seed
         self._record = record
         self._progress = progress
         self._act = jax.jit(
-            lambda states, observations, seeds, times: act(
-                states, observations, jax.vmap(jax.vmap(_action_key))(seeds, times)
+            lambda states, observations, seeds, times, recall: policy.act(
+                states, observations, jax.vmap(jax.vmap(_action_key))(seeds, times), recall
             )
         )
+        self._choose = policy.choose and jax.jit(policy.choose)
         self._lanes = [
             [_Lane(environment.make(), environment.goal_conditioned) for _ in range(min(width, jobs))]
             for _ in range(num_members)
@@ -210,31 +273,88 @@ class Evaluator:
         """Starts the next waiting (episode, task) in a lane, or leaves the lane idle when there is none."""
         lane.busy = False
         for episode, task in itertools.islice(jobs, 1):
-            seed = episode_seed(self._seed, step, task, episode)
-            lane.start(episode, task, seed, self._tasks[task], record=episode < self._record)
+            # Commands share the episodes of a task: the same initial states for each of them.
+            number = task * len(self._options) // len(self._tasks)
+            seed = episode_seed(self._seed, step, number, episode)
+            lane.start(episode, task, seed, self._options[number], record=episode < self._record)
 
     def _actions(self, states: Any) -> np.ndarray:
         """The policy's actions [M, W, ...] in all lanes; what idle lanes get is not used."""
-        observations = jax.tree.map(
-            lambda *lanes: np.stack(lanes).reshape(len(self._lanes), -1, *lanes[0].shape),
-            *[lane.seen for lane in itertools.chain(*self._lanes)],
-        )
-        seeds = np.array([[lane.seed for lane in lanes] for lanes in self._lanes], np.uint32)
-        times = np.array([[lane.length for lane in lanes] for lanes in self._lanes], np.uint32)
-        actions = np.asarray(self._act(states, observations, seeds, times))
-        space = self._lanes[0][0].environment.action_space
+        lanes = list(itertools.chain(*self._lanes))
+        observations = self._stack([lane.seen for lane in lanes])
+        seeds = self._stack([np.uint32(lane.seed) for lane in lanes])
+        times = self._stack([np.uint32(lane.length) for lane in lanes])
+        recall = self._recall(states, observations, times == 0) if self._memories else None
+        actions, memory = self._act(states, observations, seeds, times, recall)
+        self._keep(memory)
+        actions = np.asarray(actions)
+        space = lanes[0].environment.action_space
         # Policies keep to the bounds up to rounding; noise added at a temperature may not.
         return actions if space.shape == () else np.clip(actions, space.low, space.high)
+
+    def _stack(self, leaves: Sequence[Any]) -> Any:
+        """What lanes hold, as arrays [M, W, ...]."""
+        return jax.tree.map(
+            lambda *lanes: np.stack(lanes).reshape(len(self._lanes), -1, *np.shape(lanes[0])), *leaves
+        )
+
+    def _recall(self, states: Any, observations: Any, first: np.ndarray) -> Recall:
+        """What the lanes know of their episodes; where these begin, memory is chosen."""
+        lanes = list(itertools.chain(*self._lanes))
+        if first.any():
+            commands = self._stack(
+                [self._command(member, lane.task) for member, own in enumerate(self._lanes) for lane in own]
+            )
+            self._keep(self._choose(states, observations, commands), first)
+        rewards = [lane.rewards[-1] if lane.rewards else self._no_reward for lane in lanes]
+        return Recall(
+            self._stack([lane.memory for lane in lanes]), self._stack(rewards).astype(np.float32), first
+        )
+
+    def _keep(self, memory: Any, first: np.ndarray | None = None) -> None:
+        """Gives lanes their memory: that of this step to all, or the chosen one to those that begin."""
+        memory = jax.tree.map(np.asarray, memory)
+        for index in np.ndindex(len(self._lanes), len(self._lanes[0])):
+            if first is None or first[index]:
+                lane = self._lanes[index[0]][index[1]]
+                lane.memory = jax.tree.map(operator.itemgetter(index), memory)
+                lane.first_memory = lane.memory if first is not None else lane.first_memory
+
+    def _command(self, member: int, task: int) -> np.ndarray:
+        """What a member is asked for in a task."""
+        commands = list(self._memories[member].commands.values())
+        return np.asarray(commands[task % len(commands)], np.float32)
 
     def _note(self, episodes: Episodes, member: int, lane: "_Lane") -> None:
         """Writes a finished episode down."""
         index = (member, lane.task, lane.episode)
-        episodes.returns[index] = lane.total
+        rewards = np.stack(lane.rewards)
+        episodes.returns[index] = rewards.sum()
         episodes.lengths[index] = lane.length
         episodes.successes[index] = lane.success
-        episodes.scores[index] = self._score(lane.total, lane.success)
+        episodes.scores[index] = (
+            self._objective(member, lane, rewards)
+            if self._memories
+            else self._score(float(rewards.sum()), lane.success)
+        )
         if lane.trajectory:
             episodes.trajectories[index] = np.stack(lane.trajectory)
+
+    def _objective(self, member: int, lane: "_Lane", rewards: np.ndarray) -> float:
+        """What an episode scores for the command that the member was given."""
+        memory = self._memories[member]
+        discounted = np.power(float(memory.discount), np.arange(len(rewards))) @ rewards
+        given = self._command(member, lane.task), lane.first_memory, np.float32(discounted)
+        return float(memory.score(*jax.tree.map(lambda leaf: leaf[None], given))[0])
+
+
+def task_names(environment: types.Environment, agents: Sequence[types.Agent]) -> list[str]:
+    """Names of what is evaluated: the environment's tasks, each with each command of agents with a memory."""
+    tasks = list(environment.tasks)
+    commands = list(agents[0].memory.commands) if agents and agents[0].memory else []
+    if len(tasks) == 1 and commands:
+        return commands
+    return [f"{task}/{command}" for task in tasks for command in commands] or tasks
 
 
 class _Lane:
@@ -248,21 +368,26 @@ class _Lane:
         seed: what its initial state and action noise are drawn from.
         seen: the last observation, with the goal in goal-conditioned tasks.
         length: steps taken.
-        total: rewards received.
+        rewards: received so far.
         success: whether the environment reported success.
+        memory: the agent's at this step, where it has one.
+        first_memory: the agent's at the start.
         trajectory: observations so far, empty unless recorded.
     """
 
     def __init__(self, environment: Any, goal_conditioned: bool):
         self.environment = environment
         self.busy = False
+        self.memory: Any = None
+        self.first_memory: Any = None
         self._goal_conditioned = goal_conditioned
 
     def start(self, episode: int, task: int, seed: int, options: dict[str, Any] | None, record: bool) -> None:
         """Starts an episode."""
         observation, info = self.environment.reset(seed=seed, options=options)
         self.busy, self.episode, self.task, self.seed = True, episode, task, seed
-        self.length, self.total, self.success = 0, 0.0, False
+        self.length, self.success = 0, False
+        self.rewards: list[np.ndarray] = []
         self._goal = _as_in_data(info["goal"]) if self._goal_conditioned else None
         self.trajectory: list[np.ndarray] = []
         self._record = record
@@ -272,7 +397,7 @@ class _Lane:
         """Takes a step; returns whether the episode ended with it."""
         observation, reward, terminated, truncated, info = self.environment.step(action)
         self.length += 1
-        self.total += float(reward)
+        self.rewards.append(np.asarray(reward, np.float64))
         self.success |= bool(info.get("success", False))
         self._see(observation)
         return terminated or truncated

@@ -11,7 +11,7 @@ from valuelab.evaluation import rollout
 
 def film(
     path: str | os.PathLike[str],
-    act: rollout.Act,
+    policy: rollout.MemberPolicy,
     states: Any,
     environment: types.Environment,
     *,
@@ -23,7 +23,7 @@ def film(
 
     Args:
         path: of the film, ending in .mp4 or .gif.
-        act: the policy, see `rollout.member_policy`.
+        policy: see `rollout.member_policy`.
         states: of one member, with a leading axis of 1.
         environment: where to film; all of its tasks are.
         episodes: number of episodes of each task.
@@ -40,7 +40,7 @@ def film(
         raise errors.InputError(f"film {os.fspath(path)!r} must end in .mp4 or .gif")
     camera = wrappers.RenderCollection(environment.make(), reset_clean=False)
     filmed = dataclasses.replace(environment, make=lambda: camera)
-    evaluator = rollout.Evaluator(act, filmed, num_members=1, episodes=episodes, seed=seed, width=1)
+    evaluator = rollout.Evaluator(policy, filmed, num_members=1, episodes=episodes, seed=seed, width=1)
     try:
         camera.reset(seed=0, options=next(iter(environment.tasks.values())))
         camera.render()  # ends the collection of what is no part of the film

@@ -27,9 +27,9 @@ from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
 from valuelab.training.checkpoints import Checkpoints
+from valuelab.training.experience import Experience, offline
 from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
-from valuelab.training.experience import Experience, offline
 from valuelab.types import Agent, Array, Key, Sampler
 
 Build = Callable[[Mapping[str, Array]], Agent]

@@ -16,16 +16,15 @@ _CANDIDATES = 4
 """Rows drawn for each of the batch, of which the first valid one is taken."""
 
 
-class Replay(NamedTuple):
-    """T rows of N lanes.
+class Row(NamedTuple):
+    """What one vector step adds.
 
     Attributes:
-        observations: [T, N, ...]; of stacks the newest frame, [T, N, ..., 1].
-        actions: [T, N, ...].
-        rewards: [T, N] or [T, N, m].
-        masks: [T, N], 1 - terminated.
-        valid: [T, N] bool, whether the row is a transition; where not, it ends an episode.
-        written: int32 scalar, rows written since the start; row i lies at i mod T.
+        observations: [N, ...]; in the buffer, of stacks the newest frame, [N, ..., 1].
+        actions: [N, ...].
+        rewards: [N] or [N, m].
+        masks: [N], 1 - terminated.
+        valid: [N] bool, whether the row is a transition; where not, it ends an episode.
     """
 
     observations: Array
@@ -33,42 +32,43 @@ class Replay(NamedTuple):
     rewards: Array
     masks: Array
     valid: Array
+
+
+class Replay(NamedTuple):
+    """A ring of T rows.
+
+    Attributes:
+        rows: every leaf [T, N, ...].
+        written: int32 scalar, rows written since the start; row i lies at i mod T.
+    """
+
+    rows: Row
     written: Array
-
-
-class Row(NamedTuple):
-    """What one vector step adds; see `Replay`, without the leading T."""
-
-    observations: Array
-    actions: Array
-    rewards: Array
-    masks: Array
-    valid: Array
 
 
 def empty(row: Row, num_rows: int, frames: int) -> Replay:
     """A buffer without rows.
 
     Args:
-        row: arrays or shapes of what will be inserted.
+        row: of the shapes and dtypes that will be inserted.
         num_rows: T.
         frames: how many frames observations stack on their last axis; 1 where they are no stacks.
     """
-    row = row._replace(observations=jax.eval_shape(lambda array: _newest(array, frames), row.observations))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros((num_rows, *leaf.shape), leaf.dtype), row)
-    return Replay(*zeros, written=jnp.zeros((), jnp.int32))
+    rows = jax.tree.map(
+        lambda leaf: jnp.zeros((num_rows, *leaf.shape), leaf.dtype), _with_newest_frame(row, frames)
+    )
+    return Replay(rows, jnp.zeros((), jnp.int32))
 
 
 def insert(replay: Replay, row: Row, frames: int) -> Replay:
     """Writes a row over the oldest one."""
-    row = row._replace(observations=_newest(row.observations, frames))
-    position = replay.written % replay.valid.shape[0]
-    *columns, written = replay
-    columns = [
-        jax.lax.dynamic_update_index_in_dim(column, new.astype(column.dtype), position, 0)
-        for column, new in zip(columns, row, strict=True)
-    ]
-    return Replay(*columns, written=written + 1)
+    position = replay.written % replay.rows.valid.shape[0]
+    rows = jax.tree.map(
+        lambda column, new: jax.lax.dynamic_update_index_in_dim(column, new, position, 0),
+        replay.rows,
+        _with_newest_frame(row, frames),
+    )
+    return Replay(rows, replay.written + 1)
 
 
 def sample(replay: Replay, key: Key, batch_size: int, frames: int) -> Transitions:
@@ -86,39 +86,40 @@ def sample(replay: Replay, key: Key, batch_size: int, frames: int) -> Transition
     Returns:
         Transitions [B].
     """
-    num_rows, num_lanes = replay.valid.shape
+    stored = replay.rows
+    num_rows, num_lanes = stored.valid.shape
     row_key, lane_key = jax.random.split(key)
     oldest = jnp.maximum(replay.written - num_rows, 0) + frames - 1
     rows = jax.random.randint(row_key, (_CANDIDATES, batch_size), oldest, replay.written - 1)
     lanes = jax.random.randint(lane_key, (_CANDIDATES, batch_size), 0, num_lanes)
-    valid = replay.valid[rows % num_rows, lanes]
+    valid = stored.valid[rows % num_rows, lanes]
     choice = jnp.argmax(valid, axis=0)[None]
     row, lane = (jnp.take_along_axis(drawn, choice, axis=0)[0] for drawn in (rows, lanes))
     row = jnp.maximum(row - ~jnp.any(valid, axis=0), oldest)
     position = row % num_rows
     return Transitions(
-        observations=_stack(replay, row, lane, frames),
-        actions=replay.actions[position, lane],
-        rewards=replay.rewards[position, lane],
-        masks=replay.masks[position, lane],
-        next_observations=_stack(replay, row + 1, lane, frames),
+        observations=_stack(stored, row, lane, frames),
+        actions=stored.actions[position, lane],
+        rewards=stored.rewards[position, lane],
+        masks=stored.masks[position, lane],
+        next_observations=_stack(stored, row + 1, lane, frames),
     )
 
 
-def _newest(observations: Array, frames: int) -> Array:
-    return observations if frames == 1 else observations[..., -1:]
+def _with_newest_frame(row: Row, frames: int) -> Row:
+    return row if frames == 1 else row._replace(observations=row.observations[..., -1:])
 
 
-def _stack(replay: Replay, row: Array, lane: Array, frames: int) -> Array:
-    """The observations [B, ...] of rows, their stacks put together from single frames."""
-    num_rows = replay.valid.shape[0]
+def _stack(stored: Row, row: Array, lane: Array, frames: int) -> Array:
+    """The observations [B, ...] of rows [B], their stacks put together from single frames."""
+    num_rows = stored.valid.shape[0]
     if frames == 1:
-        return replay.observations[row % num_rows, lane]
+        return stored.observations[row % num_rows, lane]
     age = jnp.arange(frames - 1, -1, -1)
     rows = (row[:, None] - age[None]) % num_rows  # [B, frames], oldest first
-    images = replay.observations[rows, lane[:, None]][..., 0]
+    images = stored.observations[rows, lane[:, None]][..., 0]
     # A frame is of the same episode if no row from it up to the one before `row` ends an episode.
-    ends = ~replay.valid[rows, lane[:, None]] & (age > 0)[None]
-    later_ends = jnp.cumsum(ends[:, ::-1], axis=1)[:, ::-1]
-    same = (later_ends == 0).reshape(*later_ends.shape, *[1] * (images.ndim - 2))
+    ends = ~stored.valid[rows, lane[:, None]] & (age > 0)[None]
+    same = jnp.cumsum(ends[:, ::-1], axis=1)[:, ::-1] == 0
+    same = same.reshape(*same.shape, *[1] * (images.ndim - 2))
     return jnp.moveaxis(jnp.where(same, images, jnp.zeros((), images.dtype)), 1, -1)

@@ -96,7 +96,9 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
     return float(analysis["flops"])  # type: ignore[index]
 
 
-def measure(agent: Agent, source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7) -> Measurement:
+def measure(
+    agent: Agent, source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7
+) -> Measurement:
     """Times the training loop and the matrix product in turn.
 
     In each round both are timed `TIMINGS` times in turn, and the best of either counts.
