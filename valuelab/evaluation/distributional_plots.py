@@ -1,0 +1,324 @@
+"""Pictures of stock-augmented solutions: what is done at which stock, and which returns come of it."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from valuelab import errors
+from valuelab.evaluation import figures
+
+_DRAWN_MASS = 1e-6
+"""Atoms with less probability are not drawn, nor is the axis stretched to them."""
+_MOST_BARS = 60
+"""Distributions with more atoms are drawn as histograms of so many bins."""
+_STYLES = (
+    {"color": figures.VERMILLION, "linestyle": "-"},
+    {"color": figures.BLACK, "linestyle": (0, (4, 2))},
+    {"color": figures.PURPLE, "linestyle": (0, (1, 1.5))},
+)
+_ACTION_COLOURS = (
+    *(figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE),
+    *(figures.VERMILLION, figures.SKY, figures.YELLOW, figures.BLACK),
+)
+
+
+class Law(NamedTuple):
+    """A distribution of returns, and what to mark in it.
+
+    Attributes:
+        label: over its panel.
+        values: [n].
+        probabilities: [n].
+        marks: name to a return, drawn as vertical lines.
+        tail: the interval of returns that is shaded; None for none.
+    """
+
+    label: str
+    values: np.ndarray
+    probabilities: np.ndarray
+    marks: Mapping[str, float] = {}
+    tail: tuple[float, float] | None = None
+
+
+class Curve(NamedTuple):
+    """One panel of a trade-off: a line through points of a solution, some of which are marked.
+
+    Attributes:
+        x: [n].
+        y: [n].
+        x_label: with units.
+        y_label: with units.
+        marked: name to the index of a point, two at most.
+        band: low [n] and high [n] of what is shaded around the line; None for none.
+        band_label: what the band is.
+        diagonal: what the line y = x stands for; empty for none.
+        logarithmic: whether x is spread logarithmically.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_label: str
+    y_label: str
+    marked: Mapping[str, int] = {}
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    band_label: str = ""
+    diagonal: str = ""
+    logarithmic: bool = False
+
+
+def distributions(
+    laws: Sequence[Law],
+    *,
+    x_label: str = "discounted return G",
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Distributions of returns one under the other, on one axis of returns.
+
+    Args:
+        laws: from top to bottom.
+        x_label: what the returns are.
+        title: over the picture.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    figure = figures.new(7.2, 1.0 + 1.75 * len(laws))
+    panels = figure.subplots(len(laws), sharex=True, squeeze=False).ravel()
+    drawn = [law.values[law.probabilities > _DRAWN_MASS] for law in laws]
+    marks = [value for law in laws for value in law.marks.values()]
+    low, high = min(map(np.min, [*drawn, marks or drawn[0]])), max(map(np.max, [*drawn, marks or drawn[0]]))
+    margin = 0.05 * (high - low) or 0.5
+    for panel, law in zip(panels, laws, strict=True):
+        _draw_law(panel, law, low, high)
+        panel.set_xlim(low - margin, high + margin)
+    panels[-1].set_xlabel(x_label)
+    figure.supylabel("probability", fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    return figures.saved(figure, path)
+
+
+def tradeoff(curves: Sequence[Curve], *, title: str = "", path: str | os.PathLike[str] | None = None) -> Any:
+    """Trade-off curves side by side.
+
+    Args:
+        curves: from left to right.
+        title: over the picture.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    figure = figures.new(4.8 * len(curves), 3.8)
+    for panel, curve in zip(figure.subplots(1, len(curves), squeeze=False).ravel(), curves, strict=True):
+        _draw_curve(panel, curve)
+    figure.suptitle(title, fontsize=11)
+    return figures.saved(figure, path)
+
+
+def policy_map(
+    policy: np.ndarray,
+    stocks: np.ndarray,
+    *,
+    terminal: np.ndarray | None = None,
+    action_names: Sequence[str] = (),
+    start_stocks: np.ndarray | None = None,
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Which action is taken in every state at every stock.
+
+    Args:
+        policy: [S, C] integers.
+        stocks: [C], rising.
+        terminal: [S] bool; such states are left out.
+        action_names: [A]; numbers if empty.
+        start_stocks: [S], marked in the rows of their states.
+        title: over the picture.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    states = np.arange(len(policy)) if terminal is None else np.flatnonzero(~np.asarray(terminal))
+    num_actions = max(len(action_names), int(policy.max()) + 1)
+    names = list(action_names) or [f"action {number}" for number in range(num_actions)]
+    figure = figures.new(7.6, min(9.0, 1.5 + 0.32 * len(states)))
+    axes = figure.subplots()
+    colors = errors.require("matplotlib.colors", "plots")
+    cycle = [_ACTION_COLOURS[number % len(_ACTION_COLOURS)] for number in range(num_actions)]
+    axes.pcolormesh(
+        _edges(stocks),
+        np.arange(len(states) + 1) - 0.5,
+        policy[states],
+        cmap=colors.ListedColormap(cycle),
+        vmin=-0.5,
+        vmax=num_actions - 0.5,
+        rasterized=True,
+    )
+    patches = errors.require("matplotlib.patches", "plots")
+    shown = [patches.Patch(color=cycle[number], label=names[number]) for number in np.unique(policy[states])]
+    if start_stocks is not None:
+        marks = {"s": 34, "c": "white", "edgecolors": figures.BLACK, "label": "start stock c₀", "zorder": 3}
+        shown.append(axes.scatter(start_stocks[states], np.arange(len(states)), **marks))
+    every = -(-len(states) // 24)  # labels that would touch are left out
+    axes.set_yticks(np.arange(len(states))[::every], states[::every])
+    axes.set(xlabel="stock c", ylabel="state", title=title)
+    axes.set_ylim(len(states) - 0.5, -0.5)
+    figure.legend(handles=shown, loc="outside lower center", ncols=min(5, len(shown)), frameon=False)
+    return figures.saved(figure, path)
+
+
+def policy_arrows(
+    walls: np.ndarray,
+    places: np.ndarray,
+    moves: np.ndarray,
+    policies: Mapping[str, np.ndarray],
+    *,
+    values: Mapping[str, np.ndarray] | None = None,
+    value_label: str = "",
+    cell_labels: Mapping[tuple[int, int], str] | None = None,
+    terminal: np.ndarray | None = None,
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Policies of a gridworld as arrows, a panel for each stock.
+
+    Args:
+        walls: [rows, columns] bool.
+        places: [S, 2], row and column of each state.
+        moves: [A, 2], rows and columns that an action moves by; a dot where it does not move.
+        policies: title of a panel, such as "c = -2", to the actions [S] taken there.
+        values: the same titles to values [S], drawn as colours on one scale; None for none.
+        value_label: beside the colour bar.
+        cell_labels: (row, column) to a short text, such as "S" for the start or "+1" for a reward.
+        terminal: [S] bool; such states have no arrow.
+        title: over the picture.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    rows, columns = walls.shape
+    wide = min(len(policies), 3 if columns > 6 else 4)
+    high = -(-len(policies) // wide)
+    cell = min(0.5, 4.2 / columns)
+    figure = figures.new(wide * (0.3 + cell * columns) + 1.0, high * (0.45 + cell * rows) + 0.6)
+    panels = figure.subplots(high, wide, squeeze=False).ravel()
+    acting = np.ones(len(places), bool) if terminal is None else ~np.asarray(terminal)
+    span = _span(np.stack([values[name][acting] for name in policies])) if values else (0.0, 1.0)
+    image = None
+    for panel, (name, actions) in zip(panels, policies.items(), strict=False):
+        image = _draw_cells(panel, walls, places[acting], values[name][acting] if values else None, span)
+        _draw_moves(panel, places[acting], moves[actions[acting]])
+        for (row, column), text in (cell_labels or {}).items():
+            panel.annotate(text, (column - 0.46, row - 0.46), va="top", fontsize=6.5, weight="bold", zorder=5)
+        panel.set_title(name, fontsize=10)
+        panel.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+    for panel in panels[len(policies) :]:
+        panel.remove()
+    if values:
+        figure.colorbar(image, ax=panels[: len(policies)].tolist(), label=value_label, shrink=0.85, pad=0.02)
+    figure.suptitle(title, fontsize=11)
+    return figures.saved(figure, path)
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    """The least and greatest of some values, apart in any case."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _draw_cells(
+    panel: Any, walls: np.ndarray, places: np.ndarray, values: np.ndarray | None, span: tuple[float, float]
+) -> Any:
+    """Walls, and the values of the states at some places, as an image."""
+    colors = errors.require("matplotlib.colors", "plots")
+    panel.set_facecolor(figures.FREE)
+    heat = np.full(walls.shape, np.nan)
+    if values is not None:
+        heat[tuple(places.T)] = values
+    image = panel.imshow(heat, cmap="viridis", vmin=span[0], vmax=span[1])
+    panel.imshow(np.ma.masked_where(~walls, walls), cmap=colors.ListedColormap([figures.WALL]), zorder=2)
+    panel.set_aspect("equal")
+    return image
+
+
+def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
+    """An arrow for each move; a dot where there is none."""
+    rows, columns = places.T
+    still = ~moves.any(1)
+    panel.quiver(
+        columns[~still],
+        rows[~still],
+        moves[~still, 1],
+        moves[~still, 0],
+        color="white",
+        edgecolor=figures.BLACK,
+        linewidth=0.6,
+        angles="xy",
+        scale_units="xy",
+        scale=1.5,
+        units="xy",
+        width=0.13,
+        headwidth=3.2,
+        headlength=3.2,
+        headaxislength=3.0,
+        pivot="mid",
+        zorder=3,
+    )
+    marks = {"s": 18, "c": "white", "edgecolors": figures.BLACK, "linewidths": 0.6, "zorder": 3}
+    panel.scatter(columns[still], rows[still], **marks)
+
+
+def _edges(stocks: np.ndarray) -> np.ndarray:
+    """The bounds [C + 1] of the intervals that are nearer to one stock than to the others."""
+    gaps = np.diff(stocks) if len(stocks) > 1 else np.ones(1)
+    middles = (stocks[1:] + stocks[:-1]) / 2
+    return np.concatenate([stocks[:1] - gaps[0] / 2, middles, stocks[-1:] + gaps[-1] / 2])
+
+
+def _draw_law(panel: Any, law: Law, low: float, high: float) -> None:
+    """One distribution, as bars where atoms are few and as a histogram where they are many."""
+    kept = law.probabilities > _DRAWN_MASS
+    values, order = np.unique(law.values[kept].round(9), return_inverse=True)
+    mass = np.bincount(order, law.probabilities[kept])
+    if len(values) > _MOST_BARS:
+        mass, edges = np.histogram(values, _MOST_BARS, (low, high), weights=mass)
+        values, width = (edges[1:] + edges[:-1]) / 2, (high - low) / _MOST_BARS
+    else:
+        gap = np.diff(values).min() if len(values) > 1 else math.inf
+        width = max(min(0.8 * gap, (high - low) / 40), (high - low) / 250) or 0.05
+    panel.bar(values, mass, width, color=figures.BLUE, alpha=0.75, linewidth=0, zorder=2)
+    if law.tail is not None:
+        panel.axvspan(*law.tail, color=figures.VERMILLION, alpha=0.12, linewidth=0, zorder=1)
+    for style, (name, value) in zip(_STYLES, law.marks.items(), strict=False):
+        panel.axvline(value, label=f"{name} {value:.4g}", linewidth=1.8, zorder=3, **style)
+    panel.set_title(law.label, fontsize=10, loc="left")
+    panel.set_ylim(0, 1.15 * mass.max())
+    figures.plain(panel)
+    if law.marks:
+        panel.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_curve(panel: Any, curve: Curve) -> None:
+    if curve.band is not None:
+        shade = {"color": figures.SKY, "alpha": 0.3, "linewidth": 0, "label": curve.band_label}
+        panel.fill_between(curve.x, *curve.band, **shade)
+    if curve.diagonal:
+        dashed = {"color": figures.WALL, "linewidth": 1.2, "linestyle": (0, (4, 2)), "label": curve.diagonal}
+        panel.plot(curve.x, curve.x, **dashed)
+    panel.plot(curve.x, curve.y, color=figures.BLUE, linewidth=2.2, marker="o", markersize=2.5)
+    for colour, (name, index) in zip((figures.VERMILLION, "white"), curve.marked.items(), strict=False):
+        place = (curve.x[index], curve.y[index])
+        panel.scatter(*place, s=70, color=colour, edgecolors=figures.BLACK, label=name, zorder=4)
+    if curve.logarithmic:
+        panel.set_xscale("log")
+    panel.set(xlabel=curve.x_label, ylabel=curve.y_label)
+    figures.plain(panel)
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(frameon=False, fontsize=8.5)
