@@ -1,0 +1,164 @@
+"""Utilities and functionals of return distributions: the maths that objectives are made of.
+
+A utility f takes parameters and points [..., m] of stock plus return to [...]; a functional takes parameters,
+values [..., n, m] and probabilities [..., n] of a finite law to [...]. They are named module-level functions,
+or cached ones, so that objectives made twice share what jit has compiled.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.types import Array
+
+Parameters = Mapping[str, Any]
+Utility = Callable[[Parameters, Array], Array]
+Functional = Callable[[Parameters, Array, Array], Array]
+
+
+@functools.cache
+def expectation_of(utility: Utility) -> Functional:
+    """The functional E f(X)."""
+
+    def functional(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+        return jnp.sum(probabilities * utility(parameters, values), axis=-1)
+
+    return functional
+
+
+# Tails of finite laws on the line.
+
+
+def lower_tail(values: Array, probabilities: Array, tau: Array | float) -> Array:
+    """The mean of the worst fraction τ of a law, exactly.
+
+        CVaR_τ(X) = max_b { b + E[min(X - b, 0)] / τ }
+
+    Args:
+        values: [..., n].
+        probabilities: [..., n], sum 1.
+        tau: level in (0, 1], a scalar.
+
+    Returns:
+        [...].
+
+    Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
+    """
+    order = jnp.argsort(values, axis=-1)
+    values = jnp.take_along_axis(values, order, axis=-1)
+    probabilities = jnp.take_along_axis(probabilities, order, axis=-1)
+    below = jnp.cumsum(probabilities, axis=-1) - probabilities
+    return jnp.sum(values * jnp.clip(tau - below, 0, probabilities), axis=-1) / tau
+
+
+def upper_tail(values: Array, probabilities: Array, tau: Array | float) -> Array:
+    """The mean of the best fraction τ of a law, min_b { b + E[max(X - b, 0)] / τ }; as `lower_tail`."""
+    return -lower_tail(-values, probabilities, tau)
+
+
+# Utilities.
+
+
+def identity(parameters: Parameters, points: Array) -> Array:
+    """f(x) = x."""
+    return points[..., 0]
+
+
+def shortfall(parameters: Parameters, points: Array) -> Array:
+    """f(x) = min(x, 0)."""
+    return jnp.minimum(points[..., 0], 0)
+
+
+def excess(parameters: Parameters, points: Array) -> Array:
+    """f(x) = max(x, 0)."""
+    return jnp.maximum(points[..., 0], 0)
+
+
+def mean_and_shortfall(parameters: Parameters, points: Array) -> Array:
+    """f(x) = w τ x + (1 - w) min(x, 0)."""
+    weight, tau = parameters["weight"], parameters["tau"]
+    return weight * tau * points[..., 0] + (1 - weight) * jnp.minimum(points[..., 0], 0)
+
+
+def weighted_shortfalls(parameters: Parameters, points: Array) -> Array:
+    """f(x) = Σᵢ wᵢ t/τᵢ min(xᵢ, 0), t the least of the levels τ."""
+    taus, weights = jnp.asarray(parameters["taus"], float), jnp.asarray(parameters["weights"], float)
+    return jnp.minimum(points, 0) @ (weights * jnp.min(taus) / taus)
+
+
+def minus_absolute(parameters: Parameters, points: Array) -> Array:
+    """f(x) = -|x|."""
+    return -jnp.abs(points[..., 0])
+
+
+@functools.cache
+def minus_distance(norm: float, weights: tuple[float, ...], power: float) -> Utility:
+    """f(x) = -‖w ⊙ x‖ᵖ."""
+
+    def utility(parameters: Parameters, points: Array) -> Array:
+        distances = jnp.linalg.norm(points * jnp.asarray(weights, float), ord=norm, axis=-1)
+        return -(distances**power)
+
+    return utility
+
+
+def reached(parameters: Parameters, points: Array) -> Array:
+    """f(x) = 1(x ≥ 0); sums that are 0 but for rounding, above -ε^⅔ with ε the dtype's, count as 0."""
+    return jnp.where(points[..., 0] >= -(jnp.finfo(points.dtype).eps ** (2 / 3)), 1.0, 0.0)
+
+
+@functools.cache
+def sum_of(first: Utility, second: Utility) -> Utility:
+    """f(x) = (1 - w) f₁(x) + w f₂(x), each with parameters of its own."""
+
+    def utility(parameters: Parameters, points: Array) -> Array:
+        weight = parameters["weight"]
+        one, two = first(parameters["first"], points), second(parameters["second"], points)
+        return (1 - weight) * one + weight * two
+
+    return utility
+
+
+# Functionals that are no means of a utility.
+
+
+def entropic(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """(1/β) log E exp(β X)."""
+    risk = parameters["risk"]
+    return jax.nn.logsumexp(risk * values[..., 0], b=probabilities, axis=-1) / risk
+
+
+def mean_variance(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """E X - w Var X."""
+    points = values[..., 0]
+    mean = jnp.sum(probabilities * points, axis=-1)
+    squares = jnp.sum(probabilities * points**2, axis=-1)
+    return mean - parameters["weight"] * (squares - mean**2)
+
+
+def lower_cvar(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """CVaR_τ(X)."""
+    return lower_tail(values[..., 0], probabilities, parameters["tau"])
+
+
+def upper_cvar(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """-CVaR_τ(-X)."""
+    return upper_tail(values[..., 0], probabilities, parameters["tau"])
+
+
+def mean_cvar(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """The mixture w E X + (1 - w) CVaR_τ(X)."""
+    mean = jnp.sum(values[..., 0] * probabilities, axis=-1)
+    tail = lower_tail(values[..., 0], probabilities, parameters["tau"])
+    return parameters["weight"] * mean + (1 - parameters["weight"]) * tail
+
+
+def spectral(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """Σᵢ wᵢ CVaR_τᵢ(Xᵢ)."""
+    tails = jax.vmap(lower_tail, (-1, None, 0), -1)(
+        values, probabilities, jnp.asarray(parameters["taus"], float)
+    )
+    return tails @ jnp.asarray(parameters["weights"], float)
