@@ -25,6 +25,7 @@ from valuelab import configuration, errors
 from valuelab.configuration import Config, RunConfig
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
+from valuelab.training.experience import Interaction
 from valuelab.types import MakeAgent
 
 Parsed = TypeVar("Parsed")
@@ -51,6 +52,9 @@ class DataConfig:
     goals: GoalRelabelling = dataclasses.field(default_factory=GoalRelabelling)
 
 
+_DEFAULTS = RunConfig(data=DataConfig(), interaction=Interaction())
+
+
 def load_agent(source: str) -> tuple[RunConfig, MakeAgent]:
     """Reads an agent file.
 
@@ -70,7 +74,7 @@ def load_agent(source: str) -> tuple[RunConfig, MakeAgent]:
             raise InputError(f"agent file {name} does not exist; give a path from {pathlib.Path.cwd()}")
         raise errors.unknown("agent", name, known_agents())
     module, hyperparameters = _load(path)
-    config = RunConfig(agent=hyperparameters, agent_name=path.stem, agent_source=source, data=DataConfig())
+    config = dataclasses.replace(_DEFAULTS, agent=hyperparameters, agent_name=path.stem, agent_source=source)
     if preset:
         presets = getattr(module, "PRESETS", {})
         if preset not in presets:
@@ -199,7 +203,7 @@ def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[
     if agent.value:
         config, make_agent = load_agent(agent.value)
     else:  # --help works all the same
-        config, make_agent = RunConfig(data=DataConfig()), None
+        config, make_agent = _DEFAULTS, None
     flags.DEFINE_flag(agent, values, module_name=sys.argv[0])
     config = parse_config(config, argv, values)
     if make_agent is None:

@@ -39,6 +39,21 @@ class Experiment(NamedTuple):
     environment: Environment | None
     workdir: pathlib.Path
 
+    @property
+    def agents(self) -> list[Agent]:
+        """The agents of the members that have a memory, and so are evaluated on commands; or none."""
+        return list(rollout.member_policy(self.build, self.members.hyperparameters).agents)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What is evaluated: tasks of the environment, commands of the agents; none without evaluation."""
+        return rollout.task_names(self.environment, self.agents) if self.environment else []
+
+    @property
+    def metric(self) -> str:
+        """The score's name: the environment's, or "objective" where agents take commands."""
+        return "objective" if self.agents or not self.environment else self.environment.metric
+
 
 class Evaluation:
     """Plays episodes with every member and keeps their outcome in episodes.npz.
@@ -51,7 +66,7 @@ class Evaluation:
         """Makes the environments; close it in the end."""
         config, members = experiment.config, experiment.members
         self._path = experiment.workdir / "episodes.npz"
-        self._environment = environment
+        self._tasks, self._metric = experiment.tasks, experiment.metric
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
             rollout.member_policy(experiment.build, members.hyperparameters, config.eval_temperature),
@@ -69,7 +84,7 @@ class Evaluation:
         """Scores [M] by name: the metric over all tasks, and for each task where there are several."""
         with self._bar:
             self.last = episodes = self._evaluator(states, step)
-        metric, tasks = self._environment.metric, list(self._environment.tasks)
+        metric, tasks = self._metric, self._tasks
         rollout.save_episodes(self._path, episodes, step, tasks)
         averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}
         scores = {name: values.mean((1, 2)) for name, values in averages.items()}
@@ -90,16 +105,17 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
     Returns:
         A JSON-safe dict; see README, "What a run leaves".
     """
-    config, members, environment = experiment.config, experiment.members, experiment.environment
+    config, members = experiment.config, experiment.members
     result: dict[str, Any] = {
         "agent": config.agent_name,
         "dataset": config.dataset,
+        "environment": experiment.environment.name if experiment.environment else config.environment,
         "steps": config.steps,
         "num_seeds": config.num_seeds,
     }
-    if environment:
-        metric, tasks = environment.metric, list(environment.tasks)
-        scores = _final_scores(experiment, len(tasks))
+    if tasks := experiment.tasks:
+        metric = experiment.metric
+        scores = _final_scores(experiment)
         result["eval"] = {metric: statistics.mean_interval(scores)}
         if len(tasks) > 1:
             result["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
@@ -122,11 +138,11 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
     return result | {"device": outputs.device(), "versions": outputs.versions()}
 
 
-def _final_scores(experiment: Experiment, num_tasks: int) -> np.ndarray:
+def _final_scores(experiment: Experiment) -> np.ndarray:
     """Scores [M, T, E] of the evaluation after the last update."""
     with np.load(experiment.workdir / "episodes.npz", allow_pickle=False) as table:
         scores = table["score"][table["step"] == experiment.config.steps]
-    return scores.reshape(experiment.members.size, num_tasks, -1)
+    return scores.reshape(experiment.members.size, len(experiment.tasks), -1)
 
 
 def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None) -> None:
@@ -194,11 +210,12 @@ def film(experiment: Experiment, environment: Environment, outcome: Run) -> None
 
 def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
     """Prints the table at the end of a run, and where everything lies."""
-    environment, members = experiment.environment, experiment.members
-    if environment:
-        scores = _final_scores(experiment, len(environment.tasks))
+    members = experiment.members
+    if experiment.tasks:
+        scores = _final_scores(experiment)
         intervals = [statistics.mean_interval(scores[index, None]) for index in range(members.size)]
         rows = list(zip(map(members.settings, range(members.size)), intervals, strict=True))
-        rich.print(statistics.table(environment.metric, rows, result["eval"][environment.metric]))
+        metric = experiment.metric
+        rich.print(statistics.table(metric, rows, result["eval"][metric]))
     speed = result["throughput"]["updates_per_second"]
     print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")

@@ -1,7 +1,10 @@
-r"""Trains an agent on a dataset, evaluates it, and leaves everything in a folder.
+r"""Trains an agent on a dataset or in an environment, evaluates it, and leaves everything in a folder.
 
     python -m experiments.train --agent=iql:pointmaze \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --num_seeds=4 --workdir=runs/pointmaze
+
+    python -m experiments.train --agent=eta_network:cartpole --environment=gymnasium/CartPole-v1 \
+      --workdir=runs/cartpole
 
 The same command again goes on where it was stopped, or says that it is done. On several hosts, start the
 same command on each with --distributed; jax.distributed finds the others (on TPU slices and SLURM by
@@ -9,16 +12,18 @@ itself, else through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_
 """
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from experiments import flags, outputs, results
+from experiments.flags import DataConfig
 from valuelab import configuration, data, environments
 from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
@@ -26,7 +31,8 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import sampling
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
-from valuelab.types import Agent, Dataset, Environment, MakeAgent, Sampler
+from valuelab.training.experience import Experience, online
+from valuelab.types import Agent, Dataset, Environment, MakeAgent, Normalization, Sampler, Spec
 
 
 def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
@@ -46,37 +52,36 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     if config.distributed:
         join_hosts()
     members = configuration.population(config)
-    if not config.dataset:
-        raise InputError("no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID")
+    if not (config.dataset or config.environment):
+        raise InputError(
+            "no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID, "
+            "or --environment=gymnasium/ID to learn by acting"
+        )
     workdir = outputs.prepare_folder(config)
     if (workdir / "result.json").exists():
         print(f"{workdir} is done already; give another --workdir to train again")
         return json.loads((workdir / "result.json").read_text())
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
+    source = find_source(config)
     environment = find_environment(config)
-    normalization = normalizations.fit(
-        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
-    )
-    spec = normalizations.make_spec(dataset, normalization, config.steps)
-    sampler = make_sampler(config, dataset)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         return normalized(
-            make_agent(configuration.replace(config, hyperparameters).agent, spec), normalization
+            make_agent(configuration.replace(config, hyperparameters).agent, source.spec),
+            source.normalization,
         )
 
     experiment = results.Experiment(config, members, build, environment, workdir)
     facts = {
         "settings": configuration.to_json(config),
-        "normalization": normalizations.to_json(normalization),
+        "normalization": normalizations.to_json(source.normalization),
         "versions": outputs.versions(),
         "device": outputs.device(),
     }
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", facts)))
         if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
-            learn(experiment, sampler, mesh, checkpoints, None, None)
+            learn(experiment, source.experience, mesh, checkpoints, None, None)
             return {}
         logs.replace_file(workdir / "config.json", json.dumps(facts, indent=2) + "\n")
         fields = tuple(members.settings(0))
@@ -85,7 +90,7 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
         evaluation = results.Evaluation(experiment, environment) if environment else None
         if evaluation:
             stack.callback(evaluation.close)
-        outcome = learn(experiment, sampler, mesh, checkpoints, log, evaluation)
+        outcome = learn(experiment, source.experience, mesh, checkpoints, log, evaluation)
     rows = logs.read_rows(workdir / "metrics.jsonl")
     result = results.summarize(experiment, outcome, rows)
     results.draw(experiment, outcome, rows, evaluation.last if evaluation else None)
@@ -124,9 +129,43 @@ def find_environment(config: RunConfig) -> Environment | None:
     if not config.eval_episodes:
         return None
     try:
-        return environments.make(config.dataset)
+        return environments.make(config.environment or config.dataset)
     except InputError as error:
         raise InputError(f"{error} Or train without evaluating: --eval_episodes=0") from error
+
+
+class Source(NamedTuple):
+    """What an agent learns from.
+
+    Attributes:
+        experience: where batches come from.
+        spec: what the agent may know of them.
+        normalization: how it sees them.
+    """
+
+    experience: Sampler | Experience
+    spec: Spec
+    normalization: Normalization
+
+
+def find_source(config: RunConfig) -> Source:
+    """The dataset of a run, or the environment that its agent acts in where no dataset is given.
+
+    Raises:
+        InputError: when it cannot be used, or settings of a dataset are given without one.
+    """
+    if config.dataset:
+        dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
+        normalization = normalizations.fit(
+            dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
+        )
+        spec = normalizations.make_spec(dataset, normalization, config.steps)
+        return Source(make_sampler(config, dataset), spec, normalization)
+    if config.data != DataConfig():
+        raise InputError("settings data.* are for datasets: leave them out with --environment alone")
+    environment = environments.vector(config.environment, config.interaction.num_environments)
+    spec = dataclasses.replace(environment.spec, num_updates=config.steps)
+    return Source(online(environment, config.batch_size, config.interaction), spec, normalizations.IDENTITY)
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
@@ -138,7 +177,7 @@ def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
 
 def learn(
     experiment: results.Experiment,
-    sampler: Sampler,
+    experience: Sampler | Experience,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     log: logs.Logs | None,
@@ -148,7 +187,7 @@ def learn(
     config = experiment.config
     return train(
         experiment.build,
-        sampler,
+        experience,
         steps=config.steps,
         seeds=experiment.members.seeds.tolist(),
         hyperparameters=experiment.members.hyperparameters,

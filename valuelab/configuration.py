@@ -47,6 +47,9 @@ class RunConfig:
         data: how the data are prepared.
         dataset: name of the dataset, such as ogbench/pointmaze-medium-navigate-v0.
         data_dir: folder that holds the datasets.
+        environment: where the agent is evaluated, and learns if no dataset is given, such as
+            gymnasium/CartPole-v1 or gridworld/NAME; empty for the dataset's own.
+        interaction: how much it acts, where it learns in an environment.
         batch_size: transitions in a batch, of each seed.
         steps: updates in the whole run.
         seed: first random seed.
@@ -71,6 +74,8 @@ class RunConfig:
     data: Any = dataclasses.field(default_factory=NoConfig)
     dataset: str = ""
     data_dir: str = dataclasses.field(default="~/.cache/valuelab", compare=False)
+    environment: str = ""
+    interaction: Any = dataclasses.field(default_factory=NoConfig)
     batch_size: int = 256
     steps: int = 1_000_000
     seed: int = 0

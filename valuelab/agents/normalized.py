@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from valuelab.types import Agent, Array, Key, Metrics, Normalization, Transitions
+from valuelab.errors import InputError
+from valuelab.types import Agent, Array, Augmented, Key, Metrics, Normalization, Transitions
 
 
 def normalized(agent: Agent, normalization: Normalization) -> Agent:
@@ -22,12 +23,23 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
 
     Returns:
         An agent that takes and gives the data's own units. Its values stay in units of r'.
+
+    Raises:
+        InputError: for normalised rewards and an agent with a memory, whose commands are in units of r.
     """
     mean, std, low, high, reward_scale, reward_shift = normalization
+
+    if agent.memory and (reward_scale, reward_shift) != (1, 0):
+        raise InputError(
+            f"rewards are scaled by {reward_scale} and shifted by {reward_shift}, and this agent takes "
+            "commands in the rewards' own units: leave rewards as they are (data.rewards none)"
+        )
 
     def observe(observations: Any) -> Any:
         if mean is None or std is None:
             return observations
+        if isinstance(observations, Augmented):
+            return observations._replace(observations=observe(observations.observations))
         return jax.tree.map(lambda array: (array - mean[None]) / std[None], observations)
 
     def encode(actions: Array) -> Array:
@@ -59,4 +71,11 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     def value(state: Any, observations: Any) -> Array:
         return agent.value(state, observe(observations))
 
-    return Agent(init, update, act, agent.value and value)
+    memory = agent.memory
+    if memory:
+        draw, choose = memory.draw, memory.choose
+        memory = memory._replace(
+            draw=lambda state, observations, key: draw(state, observe(observations), key),
+            choose=lambda state, observations, commands: choose(state, observe(observations), commands),
+        )
+    return Agent(init, update, act, agent.value and value, memory)
