@@ -190,6 +190,57 @@ def test_lanes_change_nothing_in_mujoco():
     assert one.lengths.shape == (2, 1, 2)
 
 
+def commanded(drift):
+    """Walks by what it is told and has gathered: its memory is command + start, then the sum of rewards."""
+
+    def act(state, observations, key, temperature):
+        assert isinstance(observations, types.Augmented)
+        return 0.1 * observations.memory[:, None] + state
+
+    memory = types.Memory(
+        commands={"rest": np.array([0.0]), "go": np.array([9.0])},
+        draw=None,
+        choose=lambda state, observations, commands: commands[:, 0] + observations[:, 0] + drift,
+        update=lambda memory, rewards: memory + rewards,
+        discount=0.9,
+        score=lambda commands, first, returns: 1000 * commands[:, 0] + 100 * first + returns,
+    )
+    return types.Agent(init=None, update=None, act=act, memory=memory)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_an_agent_with_a_memory_is_asked_each_command(width):
+    """The episodes, played again by hand."""
+    states, drift = np.array([0.0, 0.3], np.float32), np.array([0.0, 0.5], np.float32)
+    tasks = {"near": {"goal": 1.0}, "far": None}
+    episodes = evaluate(states, walk(tasks=tasks), width, episodes=2, build=commanded, drift=drift)
+    assert episodes.returns.shape == (2, 4, 2)
+    assert rollout.task_names(walk(tasks=tasks), [commanded(0)]) == [
+        *("near/rest", "near/go", "far/rest", "far/go")
+    ]
+    assert rollout.task_names(walk(), [commanded(0)]) == ["rest", "go"]
+    assert rollout.task_names(walk(tasks=tasks), []) == ["near", "far"]
+    for member, task, episode in np.ndindex(episodes.returns.shape):
+        scene = Walk()
+        seed = rollout.episode_seed(0, 10, task // 2, episode)  # commands share the episodes of a task
+        x = scene.reset(seed=seed, options=None)[0][0]
+        command = [0.0, 9.0][task % 2]
+        memory = first = command + x + drift[member]
+        rewards, over = [], False
+        while not over:
+            action = np.clip(0.1 * memory + states[member], -1, 1)
+            _, reward, solved, late, _ = scene.step([action])
+            rewards.append(reward)
+            memory, over = memory + reward, solved or late
+        index = member, task, episode
+        assert episodes.lengths[index] == len(rewards)
+        np.testing.assert_allclose(episodes.returns[index], sum(rewards), rtol=1e-4)
+        discounted = sum(reward * 0.9**t for t, reward in enumerate(rewards))
+        np.testing.assert_allclose(
+            episodes.scores[index], 1000 * command + 100 * first + discounted, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize("name", ["num_members", "episodes", "width"])
 def test_numbers_must_be_positive(name):
     settings = {"num_members": 1, "episodes": 1, "width": 1, "seed": 0} | {name: 0}
