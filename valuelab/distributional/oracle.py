@@ -70,7 +70,7 @@ def history_laws(mdp: MDP, discount: float, horizon: int, most: int = MOST) -> l
 
 
 def markov_laws(mdp: MDP, discount: float, horizon: int, most: int = MOST) -> list[Laws]:
-    """What deterministic policies achieve that know only state and step; as `history_laws`, at any horizon."""
+    """What deterministic policies achieve that know but state and step; as `history_laws`, at any horizon."""
     states = _free_states(mdp)
     count = mdp.num_actions ** (len(states) * horizon)
     if count > most:
@@ -181,6 +181,6 @@ def _on_one_support(sets: Sequence[Laws]) -> list[Laws]:
     moved = []
     for laws, columns in zip(sets, np.split(places.ravel(), ends), strict=True):
         probabilities = np.zeros((len(laws.probabilities), len(firsts)))
-        np.add.at(probabilities, (slice(None), columns), laws.probabilities)
+        np.add.at(probabilities.T, columns, laws.probabilities.T)
         moved.append(Laws(points[firsts], probabilities))
     return moved
