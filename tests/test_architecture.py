@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "networks": BASE | {"ops"},
     "critics": BASE | {"ops", "networks"},
     "policies": BASE | {"ops", "networks"},
-    "agents": BASE | {"ops", "networks", "critics", "policies"},
+    "agents": BASE | {"ops", "networks", "critics", "policies", "distributional"},
     "training": BASE | {"ops", "networks", "critics", "policies", "agents"},
     "evaluation": BASE | {"ops", "networks", "critics", "policies", "agents"},
     "data": BASE,

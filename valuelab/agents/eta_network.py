@@ -1,0 +1,318 @@
+"""D-eta-N, the deep eta network: deep distributional Q-learning with the stock as a second input.
+
+The network gives the law of the return from observation s and stock c after each action, as N atoms θ_i(s, c,
+a). Actions are greedy in E f(c + θ(s, c, ·)), f the utility of the objective, and c' = (c + r) / γ. What is
+asked of the agent, a risk level or a target return, only chooses the first stock: one network answers all.
+
+One update:
+
+1. Stock editing: dynamics do not depend on the stock, so each transition of the batch is replayed with
+   E stocks c drawn anew, c' = (c + r) / γ.
+2. Targets y_j = r + γ · mask · θ̄_j(s', c', a*), a* = argmax_a mean_i f(c' + θ̄_i(s', c', a)), with the target
+   network.
+3. A step down the quantile Huber loss of θ(s, c, a) to y; where rewards are vectors, the energy distance.
+4. Every `target_period` updates the target network becomes a copy of the NEW one.
+
+Nothing here asks where transitions come from: on a logged dataset this is offline D-eta-N.
+
+Without the stock (`augmented=False`) it is plain distributional learning: greedy, at every state, in the
+objective as if an episode began there. That is QR-DQN for the expectation, and greedy in CVaR for CVaR.
+
+Source: Pires et al. 2025, "Optimizing Return Distributions with Distributional Dynamic Programming",
+arXiv:2501.13028; quantile regression of Dabney et al. 2018, arXiv:1710.10044.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from valuelab.configuration import check_ranges
+from valuelab.distributional import objectives
+from valuelab.distributional.objectives import At, Objective
+from valuelab.errors import InputError
+from valuelab.networks import learning
+from valuelab.networks.quantiles import ReturnAtoms
+from valuelab.ops.quantile import energy_loss, quantile_huber_loss
+from valuelab.ops.stock import next_stock
+from valuelab.types import Agent, Array, Augmented, Key, Memory, Metrics, Spec, TrainState, Transitions
+
+COMMANDED = {
+    "expectation": None,
+    "cvar": "tau",
+    "upper_cvar": "tau",
+    "target": "target",
+    "satisficing": "target",
+    "homeostatic": "target",
+}
+"""Objective to the parameter that a command gives; f does not depend on it, the first stock does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EtaNetworkConfig:
+    """Hyperparameters of D-eta-N.
+
+    Attributes:
+        objective: what is maximised.
+        commands: what the agent is evaluated on: risk levels of cvar and upper_cvar, target returns of
+            target, satisficing (0.5 below a whole number to reach it) and homeostatic (m numbers each);
+            expectation takes none.
+        augmented: whether the network sees the stock; else the agent is greedy in its one command everywhere.
+        stock_low: least stock that the network tells apart, minus the greatest return that matters.
+        stock_high: greatest stock that the network tells apart, minus the least return that matters.
+        stock_edits: stocks that each transition of a batch is replayed with.
+        stock_cosines: features of each stock component.
+        start_stocks: first stocks compared when a risk level is asked for.
+        num_atoms: atoms of each return distribution.
+        hidden_dims: width of each hidden layer; after the convolutions where observations are images.
+        layer_norm: normalise the hidden layers after the first.
+        huber: κ of the quantile Huber loss, at least 0, in units of returns.
+        discount: γ in (0, 1].
+        learning_rate: of Adam.
+        target_period: updates between two copies to the target network.
+        epsilon_start: share of random actions at the first update.
+        epsilon_end: share of random actions from `epsilon_updates` on.
+        epsilon_updates: updates over which the share falls.
+    """
+
+    objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = "cvar"
+    commands: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    augmented: bool = True
+    stock_low: float = -10.0
+    stock_high: float = 10.0
+    stock_edits: int = 4
+    stock_cosines: int = 16
+    start_stocks: int = 101
+    num_atoms: int = 32
+    hidden_dims: tuple[int, ...] = (64, 64)
+    layer_norm: bool = False
+    huber: float = 0.0
+    discount: float = 0.99
+    learning_rate: float = 1e-3
+    target_period: int = 200
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_updates: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            stock_edits="[1, inf)",
+            stock_cosines="[1, inf)",
+            start_stocks="[2, inf)",
+            num_atoms="[1, inf)",
+            hidden_dims="[1, inf)",
+            huber="[0, inf)",
+            discount="(0, 1]",
+            learning_rate="(0, inf)",
+            target_period="[1, inf)",
+            epsilon_start="[0, 1]",
+            epsilon_end="[0, 1]",
+            epsilon_updates="[1, inf)",
+        )
+        traced = isinstance(self.stock_low, jax.Array) or isinstance(self.stock_high, jax.Array)
+        if not traced and not self.stock_low < self.stock_high:
+            raise InputError(f"stock_low is {self.stock_low}; it must lie below stock_high {self.stock_high}")
+
+
+def named_commands(config: EtaNetworkConfig, reward_dim: int) -> dict[str, np.ndarray]:
+    """Names to commands [k] of a config; expectation's one command is empty.
+
+    Raises:
+        InputError: when the objective cannot take them.
+    """
+    parameter = COMMANDED[config.objective]
+    if parameter is None:
+        return {config.objective: np.zeros(0, np.float32)}
+    size = reward_dim if config.objective == "homeostatic" else 1
+    if not config.commands or len(config.commands) % size:
+        raise InputError(
+            f"agent.commands has {len(config.commands)} numbers; {config.objective} takes {size} for each "
+            f"{parameter}, of one or several"
+        )
+    rows = np.asarray(config.commands, np.float32).reshape(-1, size)
+    return {f"{parameter}={','.join(f'{number:g}' for number in row)}": row for row in rows}
+
+
+def commanded(name: str, command: Array) -> Objective:
+    """The objective that a command [k] asks for."""
+    parameter = COMMANDED[name]
+    if parameter is None:
+        return objectives.make(name)
+    return objectives.make(name, **{parameter: command if name == "homeostatic" else command[0]})
+
+
+def score(objective: Objective, stock: Array, utility: Array) -> Array:
+    """What the objective reports for a first stock [m] with the given E f(c_0 + G), a scalar."""
+    if isinstance(objective.start, At):
+        return utility
+    return objective.start.dual(objective.parameters, stock, utility)
+
+
+def measure(objective: Objective, atoms: Array) -> Array:
+    """The objective of laws of the return with equally likely atoms [..., N, m], from the start, [...]."""
+    probabilities = jnp.full(atoms.shape[:-1], 1 / atoms.shape[-2])
+    parameters, start = objective.parameters, objective.start
+    if isinstance(start, At):
+        stock = start.stock(parameters).reshape((1,) * (atoms.ndim - 1) + (-1,))
+        return objective.functional(parameters, stock + atoms, probabilities)
+    return start.measure(parameters, atoms, probabilities)
+
+
+def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
+    """Builds the agent.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data; actions are discrete, observations vectors or images.
+
+    Returns:
+        The agent. Its memory is the stock [B, m]; act and value take `Augmented`, and value is
+        max_a E f(c + G).
+
+    Raises:
+        InputError: for continuous actions, observations of another shape, an objective of other rewards, or
+            commands that the objective cannot take.
+    """
+    if not spec.discrete:
+        raise InputError("eta_network chooses between discrete actions; for continuous ones take agent iql")
+    if len(spec.observation_shape) not in (1, 3):
+        raise InputError(
+            f"eta_network takes vectors or images; observations have shape {spec.observation_shape}"
+        )
+    commands = named_commands(config, spec.reward_dim)
+    if not config.augmented and len(commands) > 1:
+        raise InputError(
+            f"agent.commands has {len(commands)} commands; without agent.augmented there is one policy: give one"
+        )
+    objective = commanded(config.objective, next(iter(commands.values())))
+    if objective.properties.reward_dim not in (None, spec.reward_dim):
+        raise InputError(
+            f"rewards have {spec.reward_dim} components; agent.objective {config.objective} takes "
+            f"{objective.properties.reward_dim}"
+        )
+    network = ReturnAtoms(
+        spec.num_actions,
+        config.num_atoms,
+        spec.reward_dim,
+        config.hidden_dims,
+        config.layer_norm,
+        config.stock_low,
+        config.stock_high,
+        config.stock_cosines if config.augmented else 0,
+    )
+    optimizer = optax.adam(config.learning_rate)
+    epsilon = optax.linear_schedule(config.epsilon_start, config.epsilon_end, config.epsilon_updates)
+
+    def draw_stocks(key: Key, shape: tuple[int, ...]) -> Array:
+        return jax.random.uniform(
+            key, (*shape, spec.reward_dim), minval=config.stock_low, maxval=config.stock_high
+        )
+
+    def expected_utility(atoms: Array, stocks: Array) -> Array:
+        """E f(c + θ), atoms [B, E, A, N, m] and stocks [B, E, m] to [B, E, A]."""
+        points = stocks[:, :, None, None] + atoms
+        return jnp.mean(objective.utility(objective.parameters, points), axis=-1)
+
+    def preferences(atoms: Array, stocks: Array) -> Array:
+        """What the greedy action is the greatest of, [B, E, A]."""
+        return expected_utility(atoms, stocks) if config.augmented else measure(objective, atoms)
+
+    def greedy(atoms: Array, stocks: Array) -> Array:
+        """The greedy action's atoms, [B, E, N, m]."""
+        return of_actions(atoms, jnp.argmax(preferences(atoms, stocks), axis=-1))
+
+    def distance(atoms: Array, targets: Array) -> Array:
+        """The loss of atoms [B * E, N, m]."""
+        if spec.reward_dim > 1:
+            return energy_loss(atoms, targets)
+        return quantile_huber_loss(atoms[..., 0], targets[..., 0], config.huber)
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        network_key, update_key = jax.random.split(key)
+        stocks = jnp.zeros((len(example.observations), 1, spec.reward_dim))
+        params = network.init(network_key, example.observations, stocks)
+        return learning.start(update_key, params, params, optimizer.init(params))
+
+    def update(state: TrainState, batch: Transitions) -> tuple[TrainState, Metrics]:
+        # 1. Stock editing.
+        size, edits = len(batch.rewards), config.stock_edits
+        stocks = draw_stocks(jax.random.fold_in(state.key, state.step), (size, edits))
+        rewards = batch.rewards.reshape(size, 1, spec.reward_dim)
+        next_stocks = next_stock(stocks, rewards, config.discount)
+
+        # 2. Targets.
+        next_atoms = network.apply(state.target_params, batch.next_observations, next_stocks)
+        masks = batch.masks[:, None, None, None]
+        targets = rewards[:, None] + config.discount * masks * greedy(next_atoms, next_stocks)
+        actions = jnp.broadcast_to(batch.actions[:, None], (size, edits))
+
+        def loss(params):
+            atoms = of_actions(network.apply(params, batch.observations, stocks), actions)
+            flat = (size * edits, config.num_atoms, spec.reward_dim)
+            losses = distance(atoms.reshape(flat), targets.reshape(flat))
+            return jnp.mean(losses), {"mean_return": jnp.mean(atoms)}
+
+        # 3. Gradient step.
+        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
+
+        # 4. Target network.
+        step = state.step + 1
+        target_params = optax.periodic_update(params, state.target_params, step, config.target_period)
+        state = state._replace(params=params, target_params=target_params, opt_state=opt_state, step=step)
+        return state, metrics | {"epsilon": epsilon(step)}
+
+    def now(state: TrainState, augmented: Augmented) -> Array:
+        """The preferences [B, A] that the agent acts on."""
+        stocks = augmented.memory[:, None]
+        return preferences(network.apply(state.params, augmented.observations, stocks), stocks)[:, 0]
+
+    def act(state: TrainState, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
+        best = jnp.argmax(now(state, augmented), axis=-1).astype(jnp.int32)
+        explore_key, action_key = jax.random.split(key)
+        explores = jax.random.uniform(explore_key, best.shape) < temperature * epsilon(state.step)
+        return jnp.where(explores, jax.random.randint(action_key, best.shape, 0, spec.num_actions), best)
+
+    def value(state: TrainState, augmented: Augmented) -> Array:
+        return jnp.max(now(state, augmented), axis=-1)
+
+    def choose(state: TrainState, observations: Array, commands: Array) -> Array:
+        if isinstance(objective.start, At):
+            return jax.vmap(lambda command: given_stock(commanded(config.objective, command)))(commands)
+        grid = jnp.linspace(config.stock_low, config.stock_high, config.start_stocks)[:, None]
+        stocks = jnp.broadcast_to(grid[None], (len(observations), *grid.shape))
+        atoms = greedy(network.apply(state.params, observations, stocks), stocks)
+        utilities = expected_utility(atoms[:, :, None], stocks)[..., 0]
+        scores = jax.vmap(
+            lambda command, utility: score(commanded(config.objective, command), grid, utility)
+        )(commands, utilities)
+        best = jnp.argmin(scores, axis=1) if objective.start.mixed else jnp.argmax(scores, axis=1)
+        return grid[best]
+
+    def scores(commands: Array, stocks: Array, returns: Array) -> Array:
+        def one(command: Array, stock: Array, episode: Array) -> Array:
+            utility = objective.utility(objective.parameters, stock + episode)
+            return score(commanded(config.objective, command), stock, utility)
+
+        return jax.vmap(one)(commands, stocks, returns.reshape(stocks.shape))
+
+    memory = Memory(
+        commands=commands,
+        draw=lambda state, observations, key: draw_stocks(key, (len(observations),)),
+        choose=choose,
+        update=lambda stocks, rewards: next_stock(stocks, rewards.reshape(stocks.shape), config.discount),
+        discount=config.discount,
+        score=scores,
+    )
+    return Agent(init, update, act, value, memory)
+
+
+def of_actions(atoms: Array, actions: Array) -> Array:
+    """Atoms [B, E, A, N, m] of the given actions [B, E], [B, E, N, m]."""
+    numbers = jnp.arange(atoms.shape[2])[None, None, :, None, None]
+    # A masked sum and its gradient fuse with their neighbours; a gather and its scatter took twice as long.
+    return jnp.sum(jnp.where(numbers == actions[..., None, None, None], atoms, 0), axis=2)

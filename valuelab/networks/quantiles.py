@@ -1,0 +1,59 @@
+"""Return distributions as a network's output."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from valuelab.networks.encoders import Convolutions
+from valuelab.networks.mlp import MLP, initializer
+from valuelab.types import Array
+
+
+class ReturnAtoms(nn.Module):
+    """The law of the return from (s, c) after each action, as N equally likely atoms.
+
+    Images go through DQN's convolutions first. Each observation comes with E stocks, and everything up to
+    where the two meet, in the first hidden layer, is computed once for all of them. Stocks are clipped to
+    [stock_low, stock_high] and then seen as cosines, cos(π k u) of their place u in [0, 1], because returns
+    may change within a small part of the range. Atoms are predicted in units of the range that
+    -stocks span: c + G is near 0 for the stocks that matter.
+
+    Attributes:
+        num_actions: number of actions.
+        num_atoms: N.
+        reward_dim: m.
+        hidden_dims: width of each hidden layer.
+        layer_norm: whether hidden layers after the first are normalised.
+        stock_low: least stock, of each component.
+        stock_high: greatest stock, of each component.
+        num_cosines: k runs from 1 to this, for each component; 0 hides stocks from the network.
+    """
+
+    num_actions: int
+    num_atoms: int
+    reward_dim: int
+    hidden_dims: tuple[int, ...]
+    layer_norm: bool
+    stock_low: Any
+    stock_high: Any
+    num_cosines: int
+
+    @nn.compact
+    def __call__(self, observations: Array, stocks: Array) -> Array:
+        """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
+        features = Convolutions()(observations) if observations.ndim == 4 else observations
+        first_width, *widths = self.hidden_dims
+        hidden = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
+        half_range = (self.stock_high - self.stock_low) / 2
+        if self.num_cosines:
+            places = (jnp.clip(stocks, self.stock_low, self.stock_high) - self.stock_low) / (2 * half_range)
+            angles = jnp.pi * jnp.arange(1, self.num_cosines + 1)
+            cosines = jnp.cos(places[..., None] * angles[None, None, None]).reshape(*stocks.shape[:2], -1)
+            hidden = hidden + nn.Dense(first_width, kernel_init=initializer, use_bias=False)(cosines)
+        else:
+            hidden = jnp.broadcast_to(hidden, (*stocks.shape[:2], first_width))
+        hidden = MLP(tuple(widths), self.layer_norm)(nn.relu(hidden))
+        atoms = nn.Dense(self.num_actions * self.num_atoms * self.reward_dim, kernel_init=initializer)(hidden)
+        atoms = atoms.reshape(*stocks.shape[:2], self.num_actions, self.num_atoms, self.reward_dim)
+        return half_range * atoms - (self.stock_low + half_range)

@@ -1,0 +1,102 @@
+"""Return distributions as N equally likely atoms: how far two of them are apart, and what risk measures say.
+
+Atoms of scalar returns are learnt as quantiles. Vectors have no quantiles: their atoms are particles,
+learnt by the energy distance, a proper score in any dimension (its expectation over sampled targets is
+least at the law of the targets).
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from valuelab.types import Array
+
+
+def midpoints(num_quantiles: int) -> Array:
+    """The levels whose quantiles approximate a law best in W₁: τ_i = (2i + 1) / 2N, shape [N].
+
+    Source: Dabney, Rowland, Bellemare, Munos 2018 (arXiv:1710.10044), lemma 2.
+    """
+    return (jnp.arange(num_quantiles) + 0.5) / num_quantiles
+
+
+def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float) -> Array:
+    """Quantile regression of N quantiles towards N' sampled targets, smoothed around 0.
+
+        Σ_i mean_j |τ_i - 1(u_ij < 0)| L_κ(u_ij) / κ,   u_ij = target_j - prediction_i
+        L_κ(u) / κ = u² / 2κ where |u| ≤ κ, else |u| - κ / 2
+
+    Divided by κ, it tends to the plain quantile loss as κ -> 0, and is that loss at κ = 0: its minimiser is
+    the τ_i-quantile, while κ > 0 draws the quantiles together by up to about κ. The pairs are reduced as they are formed: no [B, N, N'] array is kept.
+
+    Args:
+        predictions: [B, N], the quantiles of levels `midpoints(N)`.
+        targets: [B, N'], taken as constants (their gradient is stopped).
+        kappa: κ ≥ 0, a scalar, in units of returns.
+
+    Returns:
+        [B].
+
+    Source: Dabney et al. 2018 (arXiv:1710.10044), equations 9 and 10.
+    """
+    chex.assert_rank([predictions, targets], 2)
+    chex.assert_equal_shape_prefix([predictions, targets], 1)
+    chex.assert_type([predictions, targets], float)
+    levels = midpoints(predictions.shape[1])[None, :, None]
+    errors = jax.lax.stop_gradient(targets)[:, None, :] - predictions[:, :, None]
+    sizes = jnp.abs(errors)
+    inner = jnp.minimum(sizes, kappa)
+    # Outside, inner = κ gives |u| - κ/2; inside, inner = |u| gives u²/2κ; and κ = 0 divides by no zero.
+    huber = sizes - inner + jnp.square(inner) / (2 * jnp.maximum(kappa, jnp.finfo(errors.dtype).tiny))
+    weights = jnp.where(errors < 0, 1 - levels, levels)
+    return jnp.sum(weights * huber, axis=(1, 2)) / targets.shape[1]
+
+
+def energy_loss(predictions: Array, targets: Array) -> Array:
+    """The energy distance between two sets of particles, less the part without predictions.
+
+        2 mean_ij ‖x_i - y_j‖ - mean_ii' ‖x_i - x_i'‖
+
+    Args:
+        predictions: [B, N, m], the x_i.
+        targets: [B, N', m], the y_j, taken as constants (their gradient is stopped).
+
+    Returns:
+        [B]; the energy distance is this minus mean_jj' ‖y_j - y_j'‖, at least 0, and 0 only between equals.
+
+    Source: Székely, Rizzo 2013, "Energy statistics: a class of statistics based on distances".
+    """
+    chex.assert_rank([predictions, targets], 3)
+    chex.assert_equal_shape_prefix([predictions, targets], 1)
+    chex.assert_equal_shape_suffix([predictions, targets], 1)
+    chex.assert_type([predictions, targets], float)
+    across = _mean_distance(predictions, jax.lax.stop_gradient(targets))
+    return 2 * across - _mean_distance(predictions, predictions)
+
+
+def _mean_distance(ones: Array, others: Array) -> Array:
+    """Mean over pairs of ‖x_i - y_j‖, with gradient 0 where the two coincide, [B]."""
+    squares = jnp.sum(jnp.square(ones[:, :, None] - others[:, None]), axis=-1)
+    apart = squares > 0
+    return jnp.mean(jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0), axis=(1, 2))
+
+
+def lower_cvar(samples: Array, tau: Array | float) -> Array:
+    """The mean of the worst share τ of equally likely samples.
+
+        CVaR_τ = max_b { b + mean_i min(x_i - b, 0) / τ }
+
+    Args:
+        samples: [..., N].
+        tau: τ in (0, 1], a scalar; 1 is the mean.
+
+    Returns:
+        [...].
+
+    Source: Rockafellar, Uryasev 2000, "Optimization of conditional value-at-risk".
+    """
+    chex.assert_type(samples, float)
+    chex.assert_rank(tau, 0)
+    kept = tau * samples.shape[-1]  # how many of the least samples count; the last one in part
+    weights = jnp.clip(kept - jnp.arange(samples.shape[-1]), 0, 1) / kept
+    return jnp.sort(samples, axis=-1) @ weights
