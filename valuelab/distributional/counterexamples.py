@@ -99,7 +99,7 @@ def cap() -> Counterexample:
 
 
 def satisficing() -> Counterexample:
-    """The probability of a return of 2 at γ = 0.5: a chance of 0.1 of it at once, or 1 at every step for ever.
+    """The probability of a return of 2 at γ = 0.5: a chance of 0.1 of it at once, or 1 at every step.
 
     1 + ½ + ¼ + ... = 2, with certainty. But the return of any number n of steps is 2 - 2¹⁻ⁿ, too little:
     however many sweeps, the recursion takes the chance of 0.1 (until floats take the sum for 2).
