@@ -1,9 +1,19 @@
-"""Environments to evaluate in, by the name of the dataset that was learnt from."""
+"""Environments by name: to evaluate in, and to act in while learning."""
+
+import importlib
+from typing import Any
 
 from valuelab import errors, types
-from valuelab.environments import d4rl, gymnasium, minari, ogbench
 
-_FAMILIES = {"d4rl": d4rl.make, "gymnasium": gymnasium.make, "minari": minari.make, "ogbench": ogbench.make}
+_MODULES = {
+    "atari": "atari",
+    "d4rl": "d4rl",
+    "gridworld": "tabular",
+    "gymnasium": "gymnasium",
+    "minari": "minari",
+    "ogbench": "ogbench",
+}
+"""Of each family: its `make`, and its `vector` where agents can learn in it."""
 
 
 def make(dataset_name: str) -> types.Environment:
@@ -11,7 +21,8 @@ def make(dataset_name: str) -> types.Environment:
 
     Args:
         dataset_name: "ogbench/NAME", "d4rl/NAME", "minari/ID", "rlds/" and one of these for a set that
-            was converted, or "gymnasium/ID" for a plain environment.
+            was converted; or an environment without a dataset, "gymnasium/ID", "atari/GAME" or
+            "gridworld/NAME".
 
     Returns:
         The environment; nothing is created before its `make` is called.
@@ -19,12 +30,38 @@ def make(dataset_name: str) -> types.Environment:
     Raises:
         InputError: when the family or the name in it is unknown; the message names the nearest.
     """
-    family, _, name = dataset_name.removeprefix("rlds/").partition("/")
-    if family not in _FAMILIES or not name:
-        raise errors.unknown(
-            "environment", dataset_name, [f"{known}/{name or 'NAME'}" for known in _FAMILIES]
+    family, name = _family(dataset_name.removeprefix("rlds/"))
+    return family.make(name)
+
+
+def vector(name: str, num_environments: int) -> types.VectorEnvironment:
+    """Environments that step together inside jit, to act in while learning.
+
+    Args:
+        name: "gymnasium/ID", "atari/GAME" or "gridworld/NAME".
+        num_environments: N.
+
+    Returns:
+        The vector environment; where the environments live on the host, see `host.vector`.
+
+    Raises:
+        InputError: when the family or the name in it is unknown, or cannot be acted in so.
+    """
+    family, name_in_family = _family(name)
+    if not hasattr(family, "vector"):
+        raise errors.InputError(
+            f"agents cannot learn in {name}, only be evaluated; learn in gymnasium/ID, atari/GAME or "
+            "gridworld/NAME"
         )
-    return _FAMILIES[family](name)
+    return family.vector(name_in_family, num_environments)
 
 
-__all__ = ["make"]
+def _family(environment: str) -> tuple[Any, str]:
+    """The module of an environment's family, and its name there."""
+    family, _, name = environment.partition("/")
+    if family not in _MODULES or not name:
+        raise errors.unknown("environment", environment, [f"{known}/{name or 'NAME'}" for known in _MODULES])
+    return importlib.import_module(f"{__name__}.{_MODULES[family]}"), name
+
+
+__all__ = ["make", "vector"]

@@ -1,4 +1,4 @@
-"""Plain gymnasium environments, scored by their return."""
+"""Plain gymnasium environments, scored by their return: to evaluate in, and to act in while learning."""
 
 import difflib
 import functools
@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from valuelab import errors, types
+from valuelab.environments import host
 
 
 def make(environment_id: str) -> types.Environment:
@@ -27,6 +28,35 @@ def make(environment_id: str) -> types.Environment:
         tasks={"default": None},
         metric="return",
         score=lambda episode_return, success: episode_return,
+    )
+
+
+def vector(environment_id: str, num_environments: int) -> types.VectorEnvironment:
+    """A registered gymnasium environment, several of which step together inside jit.
+
+    Args:
+        environment_id: such as "CartPole-v1".
+        num_environments: N.
+
+    Returns:
+        The vector environment, see `host.vector`.
+
+    Raises:
+        InputError: when gymnasium does not know the name, or its episodes have no limit.
+    """
+    gymnasium = errors.require("gymnasium", "environments")
+    check_registered("gymnasium environment", environment_id)
+    max_episode_steps = gymnasium.registry[environment_id].max_episode_steps
+    if max_episode_steps is None:
+        raise errors.InputError(
+            f"gymnasium/{environment_id} has no max_episode_steps, and episodes must end: register it with "
+            "one (Atari games: atari/GAME)"
+        )
+    return host.vector(
+        f"gymnasium/{environment_id}",
+        lambda count: gymnasium.vector.SyncVectorEnv([functools.partial(create, environment_id)] * count),
+        num_environments,
+        max_episode_steps,
     )
 
 
@@ -54,10 +84,21 @@ def create(environment_id: str, **settings: Any) -> Any:
     Args:
         environment_id: its registered name.
         **settings: keyword arguments of gymnasium.make.
+
+    Raises:
+        MissingExtraError: when the environment needs a package that is not installed.
     """
     gymnasium = errors.require("gymnasium", "environments")
     with warnings.catch_warnings():
         # Of no use to who evaluates: versions that D4RL's data were made in are out of date, bounds are cast
         # to float32, there is no screen.
         warnings.simplefilter("ignore")
-        return gymnasium.make(environment_id, render_mode="rgb_array", disable_env_checker=True, **settings)
+        try:
+            return gymnasium.make(
+                environment_id, render_mode="rgb_array", disable_env_checker=True, **settings
+            )
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise errors.MissingExtraError(
+                f"{environment_id} needs a package that is not installed: pip install "
+                f"'valuelab[environments]' ({error})"
+            ) from error

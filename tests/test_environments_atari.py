@@ -1,0 +1,117 @@
+"""Atari games inside jit and in evaluation: what is seen and scored, and exact resume."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab import environments, errors
+from valuelab.environments import host
+
+pytest.importorskip("ale_py")
+
+LANES, STEPS = 2, 60
+FIRE, RIGHT = 1, 2
+
+
+def play(name):
+    """A game's vector environment, jitted `reset`, and `run` with actions [T, N]."""
+    environment = environments.vector(f"atari/{name}", LANES)
+    return (
+        environment,
+        jax.jit(environment.reset),
+        jax.jit(lambda simulation, actions: jax.lax.scan(environment.step, simulation, actions)),
+    )
+
+
+@pytest.fixture(scope="module")
+def breakout():
+    return play("breakout-sticky-one_life")
+
+
+@pytest.fixture(scope="module")
+def actions():
+    return np.random.default_rng(0).integers(1, 4, (STEPS, LANES))
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_what_the_agent_may_know(breakout):
+    environment, _, _ = breakout
+    spec = environment.spec
+    assert (spec.observation_shape, spec.observation_dtype, spec.num_actions) == ((84, 84, 4), "uint8", 4)
+    assert (environment.max_episode_steps, environment.frames) == (27_000, 4)
+    assert (environment.name, environment.num_environments) == ("atari/breakout-sticky-one_life", LANES)
+
+
+def test_stacks_begin_with_zeros_and_the_newest_image_is_last(breakout, actions):
+    _, reset, run = breakout
+    simulation, first = reset(jax.random.key(0))
+    assert not np.any(first[..., :3])
+    assert np.all(np.any(first[..., 3], axis=(1, 2)))
+    _, outcomes = run(simulation, actions)
+    ended = np.asarray(outcomes.terminated | outcomes.truncated)
+    assert ended.any()  # one life, and the ball is lost
+    images = np.concatenate([first[None], outcomes.observations])
+    for time, lane in np.argwhere(~ended):
+        before, after = images[time, lane], images[time + 1, lane]
+        if time and ended[time - 1, lane]:
+            assert not np.any(after[..., :3])
+            assert outcomes.rewards[time, lane] == 0
+        else:
+            np.testing.assert_array_equal(after[..., :3], before[..., 1:])
+
+
+def test_resumed_games_go_on_with_the_same_bits(breakout, actions):
+    _, reset, run = breakout
+    simulation, _ = reset(jax.random.key(0))
+    middle, _ = run(simulation, actions)
+    later = run(middle, actions[::-1])
+    assert_equal(run(middle, actions[::-1]), later)  # rewound
+    _, _, fresh = play("breakout-sticky-one_life")
+    assert_equal(fresh(middle, actions[::-1]), later)
+
+
+def test_evaluation_sees_what_learning_saw(actions):
+    environment, reset, run = play("breakout")
+    simulation, first = reset(jax.random.key(0))
+    _, outcomes = run(simulation, actions)
+    evaluated = environments.make("atari/breakout")
+    assert (evaluated.name, evaluated.metric, evaluated.score(3.0, False)) == ("breakout", "return", 3.0)
+    game = evaluated.make()
+    assert game.observation_space.shape == environment.spec.observation_shape
+    seed = host.lane_seed(np.asarray(simulation.token), 1, 0)
+    np.testing.assert_array_equal(game.reset(seed=seed)[0], first[1])
+    assert game.render().shape == (84, 84, 3)
+    for time, action in enumerate(actions[:, 1]):
+        observation, reward, terminated, truncated, _ = game.step(action)
+        expected = [leaf[time, 1] for leaf in outcomes]
+        assert_equal([observation, reward, terminated, truncated], expected)
+
+
+def test_words_change_the_game():
+    """Rewards of 10 points for an alien's dot are clipped to 1 on request, and never in evaluation."""
+    totals = {}
+    for name in ("alien", "alien-clipped"):
+        environment = environments.vector(f"atari/{name}", 1)
+        simulation, _ = environment.reset(jax.random.key(0))
+        _, outcomes = jax.jit(
+            lambda simulation, actions, step=environment.step: jax.lax.scan(step, simulation, actions)
+        )(simulation, jnp.full((20, 1), 3))
+        totals[name] = np.unique(outcomes.rewards).tolist()
+    assert totals == {"alien": [0.0, 10.0], "alien-clipped": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pnog", "unknown Atari game 'pnog': did you mean 'pong'"),
+        ("pong-stiky", "unknown word in atari/pong-stiky 'stiky': did you mean 'sticky'"),
+    ],
+)
+def test_unknown_games_are_refused(name, message):
+    for make in (environments.make, lambda name: environments.vector(name, 1)):
+        with pytest.raises(errors.InputError, match=message):
+            make(f"atari/{name}")

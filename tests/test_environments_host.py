@@ -1,0 +1,228 @@
+"""Host environments inside jit: pure steps, exact resume, and what plain gymnasium says of the same seeds."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab import environments, errors
+from valuelab.environments import gymnasium as plain
+from valuelab.environments import host
+
+gymnasium = pytest.importorskip("gymnasium")
+
+LANES, STEPS = 3, 60
+
+
+def rollout(environment, simulation, keys):
+    """The simulation after some random actions, the actions [T, N] and the outcomes, stacked [T, N, ...]."""
+    spec = environment.spec
+
+    def step(simulation, key):
+        shape = (environment.num_environments, *([spec.action_dim] if spec.action_dim else []))
+        if spec.discrete:
+            actions = jax.random.randint(key, shape, 0, spec.num_actions)
+        else:
+            actions = jax.random.uniform(key, shape, minval=-2.0, maxval=2.0)
+        simulation, outcomes = environment.step(simulation, actions)
+        return simulation, (actions, outcomes)
+
+    simulation, (actions, outcomes) = jax.lax.scan(step, simulation, keys)
+    return simulation, actions, outcomes
+
+
+class Play:
+    """A vector environment with its jitted functions."""
+
+    def __init__(self, name, lanes=LANES):
+        self.environment = environments.vector(name, lanes)
+        self.reset = jax.jit(self.environment.reset)
+        self.run = jax.jit(functools.partial(rollout, self.environment))
+        self.step = jax.jit(self.environment.step)
+
+
+def keys(seed, steps=STEPS):
+    return jax.random.split(jax.random.key(seed), steps)
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    return Play("gymnasium/CartPole-v1")
+
+
+def plain_rollout(environment_id, first_seed, actions, limit, seeds):
+    """One lane by the book: an episode after the other, a new seed where the last one has served T steps."""
+    lane = plain.create(environment_id)
+    observation, _ = lane.reset(seed=first_seed)
+    age, ended, rows = 0, False, [(observation, 0.0, False, False)]
+    for action in actions:
+        age += 1
+        if ended:
+            age, seed = (0, next(seeds)) if age > limit else (age, None)
+            row = (lane.reset(seed=seed)[0], 0.0, False, False)
+        else:
+            row = lane.step(action)[:4]
+        ended = row[2] or row[3]
+        rows.append(row)
+    observations, rewards, terminated, truncated = map(np.array, zip(*rows, strict=True))
+    return observations.astype(np.float32), rewards.astype(np.float32), terminated, truncated
+
+
+def test_cartpole_is_what_gymnasium_plays(cartpole):
+    simulation, first = cartpole.reset(jax.random.key(3))
+    _, actions, outcomes = cartpole.run(simulation, keys(0))
+    assert np.sum(outcomes.terminated) >= 4  # random play falls after some 20 steps
+    for lane in range(LANES):
+        seed = host.lane_seed(np.asarray(simulation.token), lane, 0)
+        expected = plain_rollout("CartPole-v1", seed, np.asarray(actions[:, lane]), 500, iter(()))
+        assert_equal(first[lane], expected[0][0])
+        assert_equal([leaf[:, lane] for leaf in outcomes], [leaf[1:] for leaf in expected])
+
+
+def test_a_new_seed_once_a_lane_has_taken_as_many_steps_as_the_longest_episode():
+    gymnasium.register(
+        "valuelab-short-v0", gymnasium.spec("CartPole-v1").entry_point, max_episode_steps=STEPS // 6
+    )
+    short = Play("gymnasium/valuelab-short-v0")
+    simulation, _ = short.reset(jax.random.key(3))
+    after, actions, outcomes = short.run(simulation, keys(0))
+    assert np.sum(outcomes.truncated) > 0
+    assert np.min(after.seedings) >= 2
+    for lane in range(LANES):
+        seeds = (host.lane_seed(np.asarray(simulation.token), lane, count) for count in range(9))
+        expected = plain_rollout(
+            "valuelab-short-v0", next(seeds), np.asarray(actions[:, lane]), STEPS // 6, seeds
+        )
+        assert_equal([leaf[:, lane] for leaf in outcomes], [leaf[1:] for leaf in expected])
+    # And back into the middle of all this, where lanes have different ages.
+    middle, _, _ = short.run(simulation, keys(0))
+    assert_equal(Play("gymnasium/valuelab-short-v0").run(middle, keys(1)), short.run(after, keys(1)))
+
+
+def test_the_step_after_an_episode_begins_the_next(cartpole):
+    simulation, _ = cartpole.reset(jax.random.key(1))
+    _, _, outcomes = cartpole.run(simulation, keys(0))
+    ended = np.asarray(outcomes.terminated | outcomes.truncated)
+    follows = np.roll(ended, 1, axis=0) & (np.arange(STEPS) > 0)[:, None]
+    assert follows.any()
+    assert not (ended & follows).any()
+    np.testing.assert_array_equal(outcomes.rewards, np.where(follows, 0.0, 1.0))
+    assert np.all(np.abs(outcomes.observations[follows]) <= 0.05)  # where CartPole begins
+
+
+def test_steps_are_pure(cartpole):
+    start, first = cartpole.reset(jax.random.key(0))
+    middle, _, _ = once = cartpole.run(start, keys(0))
+    later = cartpole.run(middle, keys(1))
+    # Again, in another order, and from one simulation with other actions in between.
+    assert_equal(cartpole.run(middle, keys(1)), later)
+    cartpole.run(middle, keys(2))
+    assert_equal(cartpole.run(start, keys(0)), once)
+    assert_equal(cartpole.reset(jax.random.key(0)), (start, first))
+    assert_equal(cartpole.run(middle, keys(1)), later)
+
+
+def test_other_actions_lead_elsewhere(cartpole):
+    simulation, _ = cartpole.reset(jax.random.key(0))
+    left, right = (cartpole.step(simulation, jnp.full(LANES, action))[0] for action in (0, 1))
+    actions = jnp.zeros(LANES, jnp.int32)
+    after_left, after_right = (cartpole.step(chosen, actions)[1] for chosen in (left, right))
+    assert np.all(after_left.observations[:, 1] < after_right.observations[:, 1])  # the cart's velocity
+
+
+def test_a_fresh_process_goes_on_with_the_same_bits(cartpole, tmp_path):
+    simulation, _ = cartpole.reset(jax.random.key(0))
+    middle, _, _ = cartpole.run(simulation, keys(0))
+    actions = jnp.arange(LANES) % 2
+    expected = cartpole.step(middle, actions)
+    np.savez(tmp_path / "middle.npz", *middle)
+    program = f"""
+import jax, numpy as np
+from valuelab import environments
+from valuelab.environments import host
+middle = host.Simulation(*np.load("middle.npz", allow_pickle=False).values())
+step = environments.vector("gymnasium/CartPole-v1", {LANES}).step
+np.savez("after.npz", *jax.tree.leaves(jax.jit(step)(middle, np.arange({LANES}) % 2)))
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    with np.load(tmp_path / "after.npz", allow_pickle=False) as after:
+        assert_equal(list(after.values()), jax.tree.leaves(expected))
+
+
+def test_lanes_do_not_depend_on_how_many_there_are(cartpole):
+    _, many = cartpole.reset(jax.random.key(0))
+    _, one = environments.vector("gymnasium/CartPole-v1", 1).reset(jax.random.key(0))
+    np.testing.assert_array_equal(one, many[:1])
+    assert len(np.unique(many[:, 0])) == LANES
+
+
+def test_members_take_turns(cartpole):
+    members = jax.random.split(jax.random.key(7), 2)
+    steps = jnp.stack([keys(5, 8), keys(6, 8)])
+    alone = [
+        cartpole.run(cartpole.reset(member)[0], one)[2] for member, one in zip(members, steps, strict=True)
+    ]
+    expected = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+
+    def play(member, keys):
+        return rollout(cartpole.environment, cartpole.environment.reset(member)[0], keys)[2]
+
+    assert_equal(jax.jit(jax.vmap(play))(members, steps), expected)
+    assert_equal(jax.jit(lambda *both: jax.lax.map(lambda one: play(*one), both))(members, steps), expected)
+
+
+def test_continuous_actions():
+    pendulum = Play("gymnasium/Pendulum-v1", 1)
+    spec = pendulum.environment.spec
+    assert (spec.action_dim, spec.num_actions, spec.observation_dtype) == (1, 0, "float32")
+    assert pendulum.environment.max_episode_steps == 200
+    simulation, _ = pendulum.reset(jax.random.key(0))
+    after, actions, outcomes = pendulum.run(simulation, keys(0))
+    seed = host.lane_seed(np.asarray(simulation.token), 0, 0)
+    expected = plain_rollout("Pendulum-v1", seed, np.asarray(actions[:, 0]), 200, iter(()))
+    assert_equal([leaf[:, 0] for leaf in outcomes], [leaf[1:] for leaf in expected])
+    assert after.actions.shape == (1, 400, 1)
+    np.testing.assert_array_equal(after.actions[:, :STEPS], np.moveaxis(actions, 0, 1))
+
+
+def test_a_simulator_that_failed_is_built_again(cartpole):
+    simulation, _ = cartpole.reset(jax.random.key(0))
+    expected = cartpole.step(simulation, jnp.zeros(LANES, jnp.int32))
+    with pytest.raises(ValueError, match=r"int32\(7\)"):
+        jax.block_until_ready(cartpole.step(expected[0], jnp.full(LANES, 7)))
+    assert_equal(cartpole.step(simulation, jnp.zeros(LANES, jnp.int32)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "lanes", "message"),
+    [
+        ("gymnasium/CartPol-v1", 1, "did you mean 'CartPole-v1'"),
+        ("gymnasium/Blackjack-v1", 1, "has no max_episode_steps"),
+        ("gymnasium/FrozenLake-v1", 1, "observes Discrete"),
+        ("gymnasium/CartPole-v1", 0, "num_environments is 0; give a positive number"),
+        ("ogbench/pointmaze-medium-navigate-v0", 1, "agents cannot learn in ogbench/"),
+        ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
+        ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
+    ],
+)
+def test_what_cannot_be_acted_in_is_refused(name, lanes, message):
+    with pytest.raises(errors.InputError, match=message) as refused:
+        environments.vector(name, lanes)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_simulator_is_one_clear_sentence(monkeypatch):
+    def missing(*arguments, **settings):
+        raise gymnasium.error.DependencyNotInstalled("Box2D is not installed")
+
+    monkeypatch.setattr(gymnasium, "make", missing)
+    with pytest.raises(errors.MissingExtraError, match=r"LunarLander-v3 needs .* pip install 'valuelab\["):
+        environments.vector("gymnasium/LunarLander-v3", 1)

@@ -1,0 +1,247 @@
+"""Environments that live on the host, stepped from inside jit as if they were pure functions.
+
+A simulator such as gymnasium's keeps its state where JAX cannot see it. But all that this state depends on
+is the seed that a lane was given and the actions taken since: these are the simulation that JAX carries, and
+the simulator is only a cache of it. A callback steps the simulator that stands where the simulation says; if
+there is none (a resumed run, an older simulation, another process), it seeds one and takes the actions again
+first. So a step is a function of its arguments, and a killed run goes on with the same bits, in every
+simulator that is deterministic given seed and actions.
+
+Seeding can be slow: an Atari game takes 0.1 s, a step 1 ms. So episodes follow one another without new seeds
+until a lane has taken T steps, T being the longest episode; the next one then begins from a new seed. Hence
+the log of actions that a simulation carries has 2 T places.
+"""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab import errors, types
+
+_WORDS = 4
+"""Of 32 bits, in each half of a token."""
+_MOST_MEMBERS = 128
+"""Members of a population whose simulators are kept; beyond, those unused for longest are built again."""
+
+
+_Arrays = tuple[np.ndarray, ...]
+
+
+class Simulation(NamedTuple):
+    """Where N environments stand: all that is needed to build them again.
+
+    Attributes:
+        token: uint32 [8], four words drawn from the key of `reset`, four that digest the actions since.
+        seedings: int32 [N], how many seeds each lane had before its present one.
+        ages: int32 [N], steps since the lane was seeded, in [0, 2 T]; T is max_episode_steps.
+        actions: [N, 2 T, ...], the actions of these steps.
+    """
+
+    token: Any
+    seedings: Any
+    ages: Any
+    actions: Any
+
+
+def vector(
+    name: str,
+    make: Callable[[int], Any],
+    num_environments: int,
+    max_episode_steps: int,
+    frames: int = 1,
+) -> types.VectorEnvironment:
+    """A vector environment of simulators on the host.
+
+    Members of a population may take turns (under `lax.map` or `vmap`, or on several devices): each has its
+    own simulators, known by the key of its reset.
+
+    Args:
+        name: in messages.
+        make: (number of lanes) -> a new gymnasium.vector.VectorEnv with next-step autoreset, whose `reset`
+            takes one seed a lane and the option "reset_mask".
+        num_environments: N, positive.
+        max_episode_steps: T, after which the simulators truncate episodes.
+        frames: how many frames observations stack on their last axis.
+
+    Returns:
+        The environment. Observations are uint8 or float32; actions int32 [N] or, in the simulator's own
+        units, float32 [N, A]. A simulator does not tell how large rewards can be: the spec says infinite.
+
+    Raises:
+        InputError: when N is not positive, or observations or actions are not such arrays.
+    """
+    if num_environments < 1:
+        raise errors.InputError(f"num_environments is {num_environments}; give a positive number")
+    example = make(1)
+    spec = _spec(name, example.single_observation_space, example.single_action_space)
+    example.close()
+    action_dtype = jnp.int32 if spec.discrete else jnp.float32
+    logged_dtype = jnp.uint8 if 0 < spec.num_actions <= 256 else action_dtype
+    action_shape = () if spec.discrete else (spec.action_dim,)
+    shaped, lanes = jax.ShapeDtypeStruct, (num_environments,)
+    start = Simulation(
+        token=shaped((2 * _WORDS,), jnp.uint32),
+        seedings=shaped(lanes, jnp.int32),
+        ages=shaped(lanes, jnp.int32),
+        actions=shaped((*lanes, 2 * max_episode_steps, *action_shape), logged_dtype),
+    )
+    observations = shaped((*lanes, *spec.observation_shape), spec.observation_dtype)
+    rewards, flags = shaped(lanes, jnp.float32), shaped(lanes, jnp.bool_)
+    result = (*start[:3], observations, rewards, flags, flags)
+    host = _Host(lambda: _Member(make(num_environments), spec, max_episode_steps), result)
+
+    def call(function: Callable[..., Any], shapes: Any, *arguments: Any) -> Any:
+        return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
+
+    def reset(key: types.Key) -> tuple[Simulation, types.Array]:
+        blank = Simulation(*(jnp.zeros(leaf.shape, leaf.dtype) for leaf in start))
+        simulation = blank._replace(token=blank.token.at[:_WORDS].set(jax.random.bits(key, (_WORDS,))))
+        return simulation, call(host.rebuild, observations, simulation)
+
+    def step(simulation: Simulation, actions: types.Array) -> tuple[Simulation, types.Outcomes]:
+        actions = actions.astype(action_dtype)
+        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
+        done, stepped = call(host.step, (shaped((), jnp.bool_), result), simulation.token, actions)
+        token, seedings, ages, *outcomes = jax.lax.cond(
+            done, lambda: stepped, lambda: call(host.rebuild_and_step, result, done, simulation, actions)
+        )
+        # A step at age 2 T has no place in the log: it follows the end of an episode and seeds the lane.
+        log = simulation.actions.at[jnp.arange(num_environments), simulation.ages].set(
+            actions.astype(logged_dtype), mode="drop"
+        )
+        return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
+
+    return types.VectorEnvironment(
+        name, spec, num_environments, max_episode_steps, reset=reset, step=step, frames=frames
+    )
+
+
+def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
+    """The seed of a lane, which does not depend on how many lanes there are.
+
+    Args:
+        token: of a simulation.
+        lane: its index.
+        seeding: how many seeds it had before.
+
+    Returns:
+        An integer in [0, 2³¹).
+    """
+    sequence = np.random.SeedSequence(token[:_WORDS].tolist(), spawn_key=(lane, seeding))
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
+def _spec(name: str, observation_space: Any, action_space: Any) -> types.Spec:
+    """What an agent may know of a simulator, from its gymnasium spaces."""
+    spaces = errors.require("gymnasium.spaces", "environments")
+    if not isinstance(observation_space, spaces.Box):
+        raise errors.InputError(f"{name} observes {observation_space}; agents need an array, a Box")
+    discrete = isinstance(action_space, spaces.Discrete) and action_space.start == 0
+    if not discrete and not (isinstance(action_space, spaces.Box) and len(action_space.shape) == 1):
+        raise errors.InputError(
+            f"{name} acts in {action_space}; agents choose a number from 0 on (Discrete) or a vector (Box)"
+        )
+    return types.Spec(
+        observation_shape=observation_space.shape,
+        observation_dtype="uint8" if observation_space.dtype == np.uint8 else "float32",
+        action_dim=0 if discrete else action_space.shape[0],
+        num_actions=int(action_space.n) if discrete else 0,
+        reward_min=-np.inf,
+        reward_max=np.inf,
+    )
+
+
+class _Host:
+    """What callbacks call, with numpy alone: JAX is busy with the program that waits for them."""
+
+    def __init__(self, new_member: Callable[[], "_Member"], result: tuple[Any, ...]):
+        self._new_member = new_member
+        self._members: dict[bytes, _Member] = {}
+        self._lock = threading.Lock()  # several devices may call at a time
+        self._ignored = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in result)
+
+    def rebuild(self, simulation: Simulation) -> np.ndarray:
+        """Brings a member to where the simulation says; returns its observations [N, ...]."""
+        simulation = Simulation(*map(np.asarray, simulation))
+        with self._member(simulation.token) as member:
+            return member.rebuild(simulation)
+
+    def step(self, token: Any, actions: Any) -> tuple[np.bool_, _Arrays]:
+        """Steps the member if it stands where the token says; tells whether it did."""
+        token = np.asarray(token)
+        with self._member(token) as member:
+            if not np.array_equal(member.token, token):
+                return np.False_, self._ignored
+            return np.True_, member.step(np.asarray(actions))
+
+    def rebuild_and_step(self, done: Any, simulation: Simulation, actions: Any) -> _Arrays:
+        """Steps a member that stood elsewhere, unless `step` has done it (under vmap both are called)."""
+        if np.asarray(done):
+            return self._ignored
+        simulation = Simulation(*map(np.asarray, simulation))
+        with self._member(simulation.token) as member:
+            member.rebuild(simulation)
+            return member.step(np.asarray(actions))
+
+    @contextlib.contextmanager
+    def _member(self, token: np.ndarray) -> Iterator["_Member"]:
+        """Lends the member that the token is of; one whose simulators fail is not kept."""
+        identity = token[:_WORDS].tobytes()
+        with self._lock:
+            member = self._members.pop(identity, None) or self._new_member()
+            yield member
+            self._members[identity] = member
+            if len(self._members) > _MOST_MEMBERS:
+                del self._members[next(iter(self._members))]
+
+
+class _Member:
+    """The simulators of one member of a population, and where they stand: see `Simulation`."""
+
+    def __init__(self, simulators: Any, spec: types.Spec, max_episode_steps: int):
+        self._simulators = simulators
+        self._observation_dtype = spec.observation_dtype
+        self._action_dtype = np.int32 if spec.discrete else np.float32
+        self._max_episode_steps = max_episode_steps
+        self.token = np.zeros(0, np.uint32)  # nowhere
+
+    def rebuild(self, simulation: Simulation) -> np.ndarray:
+        """Seeds every lane and takes its actions again; returns observations [N, ...]."""
+        self.token, self._seedings, self._ages, log = simulation
+        lanes, longest = np.arange(len(log)), self._ages.max()
+        observations = self._seed(self._ages >= 0)
+        self._ended = self._ages < 0
+        # All lanes end together: younger ones idle first, and are seeded again when it is time to begin.
+        for left in range(longest, 0, -1):
+            actions = log[lanes, np.maximum(self._ages - left, 0)].astype(self._action_dtype)
+            observations, _, terminated, truncated, _ = self._simulators.step(actions)
+            begins = self._ages == left - 1
+            self._ended = (terminated | truncated) & ~begins
+            if begins.any():
+                observations = self._seed(begins)
+        return observations.astype(self._observation_dtype)
+
+    def step(self, actions: np.ndarray) -> _Arrays:
+        """Steps all lanes; those whose episode ended begin another, from a new seed where it is time."""
+        observations, rewards, terminated, truncated, _ = self._simulators.step(actions)
+        self._ages = self._ages + 1
+        due = self._ended & (self._ages > self._max_episode_steps)
+        if due.any():
+            self._seedings, self._ages = self._seedings + due, np.where(due, 0, self._ages)
+            observations = self._seed(due)
+        self._ended = terminated | truncated
+        digest = hashlib.blake2b(self.token.tobytes() + actions.tobytes(), digest_size=4 * _WORDS).digest()
+        self.token = np.concatenate([self.token[:_WORDS], np.frombuffer(digest, np.uint32)])
+        observations, rewards = observations.astype(self._observation_dtype), rewards.astype(np.float32)
+        return self.token, self._seedings, self._ages, observations, rewards, terminated, truncated
+
+    def _seed(self, chosen: np.ndarray) -> np.ndarray:
+        """Starts the chosen lanes [N] from their seeds; returns the observations [N, ...] of all."""
+        seeds = [lane_seed(self.token, lane, count) for lane, count in enumerate(self._seedings.tolist())]
+        return self._simulators.reset(seed=seeds, options={"reset_mask": chosen})[0]
