@@ -27,7 +27,7 @@ MAY_IMPORT = {
 """Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
 
 OPTIONAL = {
-    *("gymnasium", "gymnasium_robotics", "ogbench", "mujoco", "matplotlib", "imageio", "IPython"),
+    *("gymnasium", "gymnasium_robotics", "ale_py", "ogbench", "mujoco", "matplotlib", "imageio", "IPython"),
     *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
     *("tensorboardX", "tensorboard", "wandb"),
 }
