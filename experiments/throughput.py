@@ -4,7 +4,8 @@ r"""Measures how fast an agent learns here, against the matrix products of the s
 
 prints updates per second, operations per update, operations per second, and their share of the peak that
 float32 matrix products reach in the same process, and writes them as JSON with --out=FILE. Data are random:
-speed depends on shapes alone.
+speed depends on shapes alone. With --environment=NAME the agent acts and learns there, as in
+experiments.train, and environment steps per second are measured too.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import rich
 import rich.table
 from absl import flags as absl_flags
 
-from experiments import flags, outputs
+from experiments import flags, outputs, train
 from valuelab import configuration
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
@@ -34,21 +35,18 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     config, make_agent = parsed
     if config.sweep:
         raise InputError("throughput measures one setting: leave --sweep out, or use --num_seeds")
-    spec = Spec(
-        observation_shape=(_OBSERVATION_DIM.value,),
-        observation_dtype="float32",
-        action_dim=0 if _NUM_ACTIONS.value else _ACTION_DIM.value,
-        num_actions=_NUM_ACTIONS.value,
-        reward_min=-1.0,
-        reward_max=0.0,
-        num_updates=config.steps,
-    )
-    sampler = throughput.synthetic_sampler(spec, config.batch_size)
+    if config.environment:
+        source, spec, _ = train.find_source(config)
+    else:
+        spec = _spec(config)
+        source = throughput.synthetic_sampler(spec, config.batch_size)
     agent = make_agent(config.agent, spec)
-    measured = throughput.measure(agent, sampler, num_seeds=config.num_seeds, rounds=_ROUNDS.value)
+    measured = throughput.measure(agent, source, num_seeds=config.num_seeds, rounds=_ROUNDS.value)
 
     table = rich.table.Table("measure", "value", title=f"{config.agent_source}, {config.num_seeds} seed(s)")
     table.add_row("updates/s, all seeds", f"{measured.updates_per_second:,.1f}")
+    if measured.environment_steps_per_second:
+        table.add_row("environment steps/s, all seeds", f"{measured.environment_steps_per_second:,.0f}")
     table.add_row("FLOP per update", f"{measured.flop_per_update:,.4g}")
     table.add_row("achieved GFLOP/s", f"{measured.flop_per_second / 1e9:,.1f}")
     table.add_row("float32 matmul peak, GFLOP/s", f"{measured.matmul_peak / 1e9:,.1f}")
@@ -60,6 +58,8 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
             "agent": config.agent_source,
             "settings": configuration.to_json(config.agent),
             "spec": dataclasses.asdict(spec),
+            "environment": config.environment,
+            "interaction": configuration.to_json(config.interaction),
             "batch_size": config.batch_size,
             "num_seeds": config.num_seeds,
             "device": outputs.device(),
@@ -67,6 +67,19 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
         }
         text = json.dumps(facts | measured._asdict(), indent=2) + "\n"
         logs.replace_file(pathlib.Path(_OUT.value).expanduser(), text)
+
+
+def _spec(config: RunConfig) -> Spec:
+    """The shapes that the command line asks for."""
+    return Spec(
+        observation_shape=(_OBSERVATION_DIM.value,),
+        observation_dtype="float32",
+        action_dim=0 if _NUM_ACTIONS.value else _ACTION_DIM.value,
+        num_actions=_NUM_ACTIONS.value,
+        reward_min=-1.0,
+        reward_max=0.0,
+        num_updates=config.steps,
+    )
 
 
 if __name__ == "__main__":

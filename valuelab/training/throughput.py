@@ -34,6 +34,7 @@ class Measurement(NamedTuple):
         matmul_peak: flop/s of a square float32 matrix product, all devices together.
         share_of_peak: median over rounds of achieved over peak in the same round.
         compile_seconds: tracing and compiling the training program.
+        environment_steps_per_second: of all members together; 0 where batches come from a dataset.
     """
 
     updates_per_second: float
@@ -42,6 +43,7 @@ class Measurement(NamedTuple):
     matmul_peak: float
     share_of_peak: float
     compile_seconds: float
+    environment_steps_per_second: float = 0.0
 
 
 def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> Sampler:
@@ -144,7 +146,16 @@ def measure(
     flop = flop_per_update(agent, experience.example(experience.arrays, jax.random.key(0)))
     speed = statistics.median(speeds)
     share = statistics.median(flop * speed / peak for speed, peak in zip(speeds, peaks, strict=True))
-    return Measurement(speed, flop, flop * speed, statistics.median(peaks), share, compile_seconds)
+    taken = experience.environment_steps(count) - experience.environment_steps(0)
+    return Measurement(
+        updates_per_second=speed,
+        flop_per_update=flop,
+        flop_per_second=flop * speed,
+        matmul_peak=statistics.median(peaks),
+        share_of_peak=share,
+        compile_seconds=compile_seconds,
+        environment_steps_per_second=speed * taken / count,
+    )
 
 
 def _matmul_timer(mesh: jax.sharding.Mesh) -> Callable[[], float]:
