@@ -63,7 +63,7 @@ def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
     """Probabilities of the points of a fixed support; laws are [..., n].
 
     Projection splits every atom among its neighbours in proportion to nearness: it keeps the mass, and the
-    mean of what lies inside. Source: Bellemare et al. (2023), section 5.6, and for m > 1 its product.
+    mean of what lies inside. Source: Bellemare et al. (2023), chapter 5, and for m > 1 its product.
 
     Args:
         *supports: for each of the m components, the strictly rising points; the support is their product.
