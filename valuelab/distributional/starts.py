@@ -11,6 +11,7 @@ import numpy as np
 from valuelab.distributional import stocks
 from valuelab.distributional.objectives import At, Objective, Search
 from valuelab.distributional.representations import Atoms
+from valuelab.distributional.solvers import Solution
 from valuelab.distributional.stocks import StockGrid
 from valuelab.types import Array
 
@@ -19,23 +20,24 @@ class Start(NamedTuple):
     """The beginning of episodes from every state.
 
     Attributes:
-        values: [S], the objective's value of what follows; attained by the laws of the solution.
+        values: [S], the objective's optimum, as near as the solution has it.
+        errors: [S], a bound of |values - optimum|, by the solution's errors and the stocks between the points
+            of the grid.
         stocks: [S, m], the first stocks.
-        alone: [S], what the policy from `stocks` reaches without a draw; `values` but for upper CVaR.
-        others: [S, m], stocks to begin with instead, by chance: `stocks` again but for upper CVaR.
-        chances: [S], the probability of `others`, 0 but for upper CVaR.
-        pivots: [S, m], where over all c the dual has its optimum: `stocks` but for upper CVaR, whose pivot
-            lies anywhere between `stocks` and `others`.
-        gaps: [S], by how much more, at most, stocks between the points of the grid could reach.
+        others: [S, m], stocks to begin with instead, by chance.
+        chances: [S], the probability of `others`; 0 but for upper CVaR.
+        alone: [S], what beginning with `stocks` and no chance attains; `values` but for upper CVaR.
+        pivots: [S, m], where over all c the dual has its optimum; `stocks` but for upper CVaR, where it lies
+            between `stocks` and `others`, and solving for it as a stock, too, makes errors smaller.
     """
 
     values: Array
+    errors: Array
     stocks: Array
-    alone: Array
     others: Array
     chances: Array
+    alone: Array
     pivots: Array
-    gaps: Array
 
 
 def window(objective: Objective, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,89 +58,117 @@ def window(objective: Objective, low: np.ndarray, high: np.ndarray) -> tuple[np.
     return -np.max(high, axis=0), -np.min(low, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames="aligned")
-def choose(objective: Objective, grid: StockGrid, scores: Array, laws: Atoms, aligned: bool = False) -> Start:
-    """Chooses the first stock by the objective's rule.
+def choose(
+    solution: Solution, objective: Objective, laws: Atoms | None = None, aligned: bool = False
+) -> Start:
+    """Chooses the first stock by the objective's rule, and says what it is worth.
 
-    A given c₀ that is no point of the grid begins as the mixture of its neighbours, in which the grid splits
-    it. A search takes the law with the best measure and, among equals, the best dual: so it keeps to the
-    rule c₀* = argmax_c { -c + E[f(c + G)] / τ }, and reports exactly what the law found there is worth. For
-    upper CVaR see `_draw`.
+        given   K at c₀, interpolated as the solver does where c₀ is no point of the grid
+        search  the optimum over the grid of the dual: c₀* = argmax_c { -c + E[f(c + G)] / τ } for CVaR
+
+    The dual at c is no more than the CVaR of the law found there, and reaches it at the best c. For upper
+    CVaR, where the dual is minimised, the best may be a draw between two stocks: see `_draw`.
 
     Args:
-        objective: as solved for, though other parameters of the start, such as another τ, may be given.
-        grid: of C stocks.
-        scores: [S, C], K(law of c + G).
-        laws: of G, values [S, C, n, m] and probabilities [S, C, n].
+        solution: its grid must hold the `window`.
+        objective: as solved for; other parameters of the start, such as another τ, may be given.
+        laws: of G, values [S, C, n, m] and probabilities [S, C, n], as they are and not projected; only upper
+            CVaR takes them, which without them knows its value but not the draw that attains it.
         aligned: whether -g is a stock of the grid for every return g that can occur: then the best stock is,
-            too, and there is no gap (upper CVaR apart).
+            too (the pivot of upper CVaR apart).
 
     Returns:
         The start.
 
     Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
     """
+    scores, errors = solution.values, solution.errors
     if isinstance(objective.start, At):
-        return _given(objective, objective.start, grid, laws)
-    points = jnp.broadcast_to(grid.stocks.astype(scores.dtype), (*scores.shape, len(grid.points)))
-    duals = objective.start.dual(objective.parameters, points, scores)
-    measures = objective.start.measure(objective.parameters, *laws)
-    if objective.start.mixed:
-        return _draw(objective, objective.start, points, duals, measures, laws)
-    best = jnp.max(measures, axis=-1, keepdims=True)
-    rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.abs(best))
-    index = jnp.argmax(jnp.where(measures >= best - rounding, duals, -jnp.inf), axis=-1)
-    gaps = jnp.zeros_like(best[:, 0])
-    if not aligned and grid.size > 1:
-        gaps = jnp.maximum(_greatest_dual(objective, objective.start, grid, scores) - best[:, 0], 0)
-    return _certain(_at(measures, index), _at(points, index), gaps)
+        return _given(objective, objective.start, solution.stocks, scores, errors)
+    return _search(objective, objective.start, solution.stocks, scores, errors, laws, aligned)
 
 
-def _certain(values: Array, first: Array, gaps: Array) -> Start:
-    """A start without a draw."""
-    return Start(values, first, values, first, jnp.zeros_like(values), first, gaps)
-
-
-def _at(array: Array, index: Array) -> Array:
-    """array[s, index[s]] for every state s."""
-    return jax.vmap(lambda row, place: row[place])(array, index)
-
-
-def _given(objective: Objective, start: At, grid: StockGrid, laws: Atoms) -> Start:
-    first = start.stock(objective.parameters).astype(laws.values.dtype)
+@functools.partial(jax.jit, static_argnames="start")
+def _given(objective: Objective, start: At, grid: StockGrid, scores: Array, errors: Array) -> Start:
+    """What the future adds to K is interpolated, K(law of c + G) - K(c), and not the kinks of K itself."""
+    first = start.stock(objective.parameters).astype(scores.dtype)
     indices, weights, _ = stocks.locate(grid, first)
-    num_states, _, _, dim = laws.values.shape
-    values = laws.values[:, indices].reshape(num_states, -1, dim)
-    probabilities = laws.probabilities[:, indices] * weights[None, :, None]
-    scores = objective.functional(
-        objective.parameters, first[None, None] + values, probabilities.reshape(num_states, -1)
-    )
-    return _certain(scores, jnp.broadcast_to(first, (num_states, dim)), jnp.zeros_like(scores))
+    neighbours = grid.stocks.astype(scores.dtype)[indices]
+
+    def of_certain(points: Array) -> Array:
+        return objective.functional(objective.parameters, points[:, None], jnp.ones_like(points[:, :1]))
+
+    added = (scores[:, indices] - of_certain(neighbours)[None]) @ weights
+    values = of_certain(first[None]) + added
+    distances = jnp.linalg.norm(neighbours - first[None], axis=-1)
+    # |K(law of c₀ + G) - K(law of c + G)| ≤ L |c₀ - c|, and the same for G = 0.
+    rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.linalg.norm(first))
+    apart = weights * distances
+    moved = jnp.where(apart > rounding, 2 * objective.properties.lipschitz * apart, 0)
+    bound = errors[:, indices] @ weights + moved.sum()
+    return _certain(values, bound, jnp.broadcast_to(first, (len(scores), first.size)))
 
 
-def _greatest_dual(objective: Objective, start: Search, grid: StockGrid, scores: Array) -> Array:
-    """No stock within the grid has a greater dual, [S].
-
-    K rises in c, and the dual falls in c where K does not: so in every cell of the grid it is at most the
-    one with K from the cell's highest corner and c from its lowest.
-    """
-    dim = len(grid.points)
-    lower, upper = (slice(None, -1),) * dim, (slice(1, None),) * dim
-    corners = grid.stocks.reshape(*grid.shape, dim)[lower].reshape(-1, dim).astype(scores.dtype)
-    highest = scores.reshape(-1, *grid.shape)[(slice(None), *upper)].reshape(len(scores), -1)
-    duals = start.dual(objective.parameters, jnp.broadcast_to(corners, (*highest.shape, dim)), highest)
-    return jnp.max(duals, axis=-1)
+def _certain(values: Array, errors: Array, first: Array) -> Start:
+    """A start without a draw."""
+    return Start(values, errors, first, first, jnp.zeros_like(values), values, first)
 
 
-def _draw(
-    objective: Objective, start: Search, points: Array, duals: Array, measures: Array, laws: Atoms
+@functools.partial(jax.jit, static_argnames=("start", "aligned"))
+def _search(
+    objective: Objective,
+    start: Search,
+    grid: StockGrid,
+    scores: Array,
+    errors: Array,
+    laws: Atoms | None,
+    aligned: bool,
 ) -> Start:
+    points = grid.stocks.astype(scores.dtype)
+
+    def duals(at: Array, of: Array) -> Array:
+        """The dual at stocks [X, m] of scores [S, X]."""
+        return start.dual(objective.parameters, jnp.broadcast_to(at, (*of.shape, at.shape[-1])), of)
+
+    # K rises in c, and where it does not the dual falls. So between the points of the grid no dual is above
+    # that of a cell's lowest c with the K of its highest, nor below that of its highest c with its lowest K.
+    lowest, highest = (corner.T for corner in _corners(grid, points.T))
+    found = duals(points, scores)
+    if start.mixed:
+        values = jnp.min(found, axis=-1)
+        least = jnp.min(duals(highest, _corners(grid, scores - errors)[0]), axis=-1)
+        most = jnp.min(duals(points, scores + errors), axis=-1)
+    else:
+        values = jnp.max(found, axis=-1)
+        least = jnp.max(duals(points, scores - errors), axis=-1)
+        between = _corners(grid, scores + errors)[1]
+        most = jnp.max(duals(points, scores + errors) if aligned else duals(lowest, between), axis=-1)
+    if laws is not None and start.mixed:
+        return _draw(objective, start, points, most, laws)
+    rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.abs(values))
+    index = jnp.argmax(jnp.abs(found - values[:, None]) <= rounding[:, None], axis=-1)
+    chosen = _certain(values, jnp.maximum(most - values, values - least), points[index])
+    return chosen._replace(alone=jnp.full_like(values, jnp.nan)) if start.mixed else chosen
+
+
+def _corners(grid: StockGrid, array: Array) -> tuple[Array, Array]:
+    """Of numbers [X, C] on the grid those at the lowest and at the highest corner of each of its cells."""
+    shaped = array.reshape(-1, *grid.shape)
+    single = [size == 1 for size in grid.shape]  # a dimension of one point is its own cell
+    ends = (
+        [slice(None, None if one else -1) for one in single],
+        [slice(0 if one else 1, None) for one in single],
+    )
+    lowest, highest = (shaped[(slice(None), *end)].reshape(len(shaped), -1) for end in ends)
+    return lowest, highest
+
+
+def _draw(objective: Objective, start: Search, points: Array, most: Array, laws: Atoms) -> Start:
     """The best draw between the laws of two stocks, where the measure is concave in mixtures.
 
-    By minimax the best mixture of the stored laws is worth min_c max_j dual(c, K(c + G_j)), the minimum of a
-    convex function; just below and just above its place c* (the pivot) two laws are greatest, and the best
-    mixture is of these. That is attained, and the least dual of the grid is no less than the optimum over all
-    policies: `gaps` is their distance. Where it is not 0, solving for the pivots as stocks too closes it.
+    By minimax the best mixture of the laws is worth min_c max_j dual(c, K(c + G_j)), the minimum of a convex
+    function; just below and just above its place c* (the pivot) two laws are greatest, and the best mixture
+    is of these. It is attained, and `most`, the least dual of the grid, is no less than the optimum.
     """
 
     def duals_at(pivots: Array) -> Array:
@@ -149,38 +179,41 @@ def _draw(
 
     ends = -jnp.max(laws.values, axis=(1, 2, 3)), -jnp.min(laws.values, axis=(1, 2, 3))
     below, above = _least(lambda pivots: jnp.max(duals_at(pivots), axis=-1), *ends)
-    pair = jnp.stack([jnp.argmax(duals_at(pivots), axis=-1) for pivots in (below, above)], axis=-1)
+    pair = [jnp.argmax(duals_at(pivots), axis=-1) for pivots in (below, above)]
+    measures = start.measure(objective.parameters, *laws)
     # The one that is better alone comes first.
-    swap = _at(measures, pair[:, 0]) < _at(measures, pair[:, 1])
-    first, other = (jnp.where(swap, pair[:, 1 - place], pair[:, place]) for place in (0, 1))
+    swap = _at(measures, pair[0]) < _at(measures, pair[1])
+    first, other = jnp.where(swap, pair[1], pair[0]), jnp.where(swap, pair[0], pair[1])
+    values = jnp.concatenate([_at(laws.values, index) for index in (first, other)], axis=1)
+    probabilities = [_at(laws.probabilities, index) for index in (first, other)]
+
+    def worth(chances: Array) -> Array:
+        shares = (1 - chances)[:, None] * probabilities[0], chances[:, None] * probabilities[1]
+        return start.measure(objective.parameters, values, jnp.concatenate(shares, axis=1))
+
     alone = _at(measures, first)
-
-    def mixed(chances: Array) -> Array:
-        values = jnp.concatenate([_at(laws.values, first), _at(laws.values, other)], axis=1)
-        shares = [(1 - chances)[:, None], chances[:, None]]
-        probabilities = [_at(laws.probabilities, index) for index in (first, other)]
-        together = [share * each for share, each in zip(shares, probabilities, strict=True)]
-        return start.measure(objective.parameters, values, jnp.concatenate(together, axis=1))
-
-    none = jnp.zeros_like(alone)
-    low, high = _least(lambda chances: -mixed(chances), none, none + 1)
+    low, high = _least(lambda chances: -worth(chances), jnp.zeros_like(alone), jnp.ones_like(alone))
     chances = (low + high) / 2
-    worth = mixed(chances)
-    drawn = worth > alone + jnp.finfo(alone.dtype).eps ** (2 / 3) * (1 + jnp.abs(alone))
-    values = jnp.where(drawn, worth, alone)
+    drawn = worth(chances) > alone + jnp.finfo(alone.dtype).eps ** (2 / 3) * (1 + jnp.abs(alone))
+    attained = jnp.where(drawn, worth(chances), alone)
     return Start(
-        values=values,
-        stocks=_at(points, first),
-        alone=alone,
-        others=_at(points, jnp.where(drawn, other, first)),
+        values=attained,
+        errors=jnp.maximum(most - attained, 0),
+        stocks=points[first],
+        others=points[jnp.where(drawn, other, first)],
         chances=jnp.where(drawn, chances, 0),
+        alone=alone,
         pivots=((below + above) / 2)[:, None],
-        gaps=jnp.maximum(jnp.min(duals, axis=-1) - values, 0),
     )
 
 
+def _at(array: Array, index: Array) -> Array:
+    """array[s, index[s]] for every state s."""
+    return jax.vmap(lambda row, place: row[place])(array, index)
+
+
 def _least(function: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array]:
-    """Golden-section search: ends of an interval, ε^⅔ of the given one, that hold a minimum.
+    """Golden-section search: the ends of an interval, ε^⅔ as long as the given one, that holds a minimum.
 
     Args:
         function: convex, element by element, [S] to [S].
@@ -190,10 +223,10 @@ def _least(function: Callable[[Array], Array], low: Array, high: Array) -> tuple
     ratio = (np.sqrt(5) - 1) / 2
     count = int(np.ceil(np.log(np.finfo(low.dtype).eps ** (2 / 3)) / np.log(ratio)))
 
-    def narrow(_, ends):
+    def narrow(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        keep_left = function(left) <= function(right)
-        return jnp.where(keep_left, low, left), jnp.where(keep_left, right, high)
+        in_left = function(left) <= function(right)
+        return jnp.where(in_left, low, left), jnp.where(in_left, right, high)
 
     return jax.lax.fori_loop(0, count, narrow, (low, high))
