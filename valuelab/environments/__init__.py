@@ -1,19 +1,19 @@
 """Environments by name: to evaluate in, and to act in while learning."""
 
-import importlib
-from typing import Any
+from types import ModuleType
 
 from valuelab import errors, types
+from valuelab.environments import atari, d4rl, gymnasium, minari, ogbench, tabular
 
-_MODULES = {
-    "atari": "atari",
-    "d4rl": "d4rl",
-    "gridworld": "tabular",
-    "gymnasium": "gymnasium",
-    "minari": "minari",
-    "ogbench": "ogbench",
+_FAMILIES = {
+    "atari": atari,
+    "d4rl": d4rl,
+    "gridworld": tabular,
+    "gymnasium": gymnasium,
+    "minari": minari,
+    "ogbench": ogbench,
 }
-"""Of each family: its `make`, and its `vector` where agents can learn in it."""
+"""Modules with a `make`, and a `vector` where agents can learn in them."""
 
 
 def make(dataset_name: str) -> types.Environment:
@@ -56,12 +56,12 @@ def vector(name: str, num_environments: int) -> types.VectorEnvironment:
     return family.vector(name_in_family, num_environments)
 
 
-def _family(environment: str) -> tuple[Any, str]:
+def _family(environment: str) -> tuple[ModuleType, str]:
     """The module of an environment's family, and its name there."""
     family, _, name = environment.partition("/")
-    if family not in _MODULES or not name:
-        raise errors.unknown("environment", environment, [f"{known}/{name or 'NAME'}" for known in _MODULES])
-    return importlib.import_module(f"{__name__}.{_MODULES[family]}"), name
+    if family not in _FAMILIES or not name:
+        raise errors.unknown("environment", environment, [f"{known}/{name or 'NAME'}" for known in _FAMILIES])
+    return _FAMILIES[family], name
 
 
 __all__ = ["make", "vector"]

@@ -106,14 +106,17 @@ def vector(
 
     def step(simulation: Simulation, actions: types.Array) -> tuple[Simulation, types.Outcomes]:
         actions = actions.astype(action_dtype)
-        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
-        done, stepped = call(host.step, (shaped((), jnp.bool_), result), simulation.token, actions)
-        token, seedings, ages, *outcomes = jax.lax.cond(
-            done, lambda: stepped, lambda: call(host.rebuild_and_step, result, done, simulation, actions)
-        )
         # A step at age 2 T has no place in the log: it follows the end of an episode and seeds the lane.
         log = simulation.actions.at[jnp.arange(num_environments), simulation.ages].set(
             actions.astype(logged_dtype), mode="drop"
+        )
+        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
+        done, stepped = call(host.step, (shaped((), jnp.bool_), result), simulation.token, actions)
+        token, seedings, ages, *outcomes = jax.lax.cond(
+            done,
+            lambda: stepped,
+            # The old log is read no more, so that XLA can write the new one in its place.
+            lambda: call(host.rebuild_and_step, result, done, simulation._replace(actions=log), actions),
         )
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
