@@ -99,7 +99,8 @@ def minus_distance(norm: float, weights: tuple[float, ...], power: float) -> Uti
     """f(x) = -‖w ⊙ x‖ᵖ."""
 
     def utility(parameters: Parameters, points: Array) -> Array:
-        distances = jnp.linalg.norm(points * jnp.asarray(weights, float), ord=norm, axis=-1)
+        deviations = jnp.einsum("...i,i->...i", points, jnp.asarray(weights, points.dtype))
+        distances = jnp.linalg.norm(deviations, ord=norm, axis=-1)
         return -(distances**power)
 
     return utility

@@ -18,6 +18,7 @@ import scipy.optimize
 from valuelab.distributional.mdp import MDP
 from valuelab.distributional.objectives import At, Objective
 from valuelab.errors import InputError
+from valuelab.types import Array
 
 LONGEST, MOST = 5, 50_000
 """The longest horizon, and the most laws from a state or Markov policies, that are enumerated."""
@@ -108,14 +109,25 @@ def best(objective: Objective, laws: Laws) -> float:
     start = objective.start
     if not isinstance(start, At) and start.mixed:
         return _best_draw(laws, float(objective.parameters["tau"]))
+    support, probabilities = laws
+    # Sizes are rounded up to powers of two, so that many MDPs share what is compiled.
+    count, size = (1 << (length - 1).bit_length() for length in probabilities.shape)
+    support = np.pad(support, [(0, size - len(support)), (0, 0)])
+    probabilities = np.pad(probabilities, [(0, 0), (0, size - probabilities.shape[1])])
+    probabilities = np.pad(probabilities, [(0, count - len(probabilities)), (0, 0)], mode="edge")
     with jax.enable_x64(True):
-        score, points = objective.functional, jnp.asarray(laws.support)
-        if isinstance(start, At):
-            points += start.stock(objective.parameters)[None]
-        else:
-            score = start.measure
-        values = jnp.broadcast_to(points, (len(laws.probabilities), *points.shape))
-        return float(score(objective.parameters, values, jnp.asarray(laws.probabilities)).max())
+        return float(_greatest(objective, support, probabilities))
+
+
+@jax.jit
+def _greatest(objective: Objective, support: Array, probabilities: Array) -> Array:
+    start, first, score = objective.start, jnp.zeros(support.shape[-1]), objective.functional
+    if isinstance(start, At):
+        first = start.stock(objective.parameters)
+    else:
+        score = start.measure
+    values = jnp.broadcast_to(first[None] + support, (*probabilities.shape, len(first)))
+    return score(objective.parameters, values, probabilities).max()
 
 
 def _best_draw(laws: Laws, tau: float) -> float:

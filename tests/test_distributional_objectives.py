@@ -1,0 +1,359 @@
+"""Objectives: golden numbers, what is known of them, what is refused, and how episodes begin."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab.distributional import counterexamples, functionals, objectives, properties, starts, stocks
+from valuelab.distributional.representations import Atoms
+from valuelab.distributional.solvers import Solution
+from valuelab.errors import InputError
+
+# A return of -2, 1, 4 with probabilities 1/4, 1/2, 1/4.
+VALUES = jnp.array([[-2.0], [4.0], [1.0]])
+PROBABILITIES = jnp.array([0.25, 0.25, 0.5])
+
+
+def value(objective):
+    """What the objective reports for that return: K(c₀ + G), or the measure of G."""
+    start = objective.start
+    if isinstance(start, objectives.At):
+        values = start.stock(objective.parameters)[None] + VALUES
+        return objective.functional(objective.parameters, values, PROBABILITIES)
+    return start.measure(objective.parameters, VALUES, PROBABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (objectives.expectation(), 1.0),  # -2/4 + 1/2 + 4/4
+        (objectives.lower_cvar(0.5), -0.5),  # the worse half: -2 and 1 in equal parts
+        (objectives.lower_cvar(0.1), -2.0),
+        (objectives.lower_cvar(1.0), 1.0),
+        (objectives.upper_cvar(0.5), 2.5),  # 4 and 1 in equal parts
+        (objectives.upper_cvar(1.0), 1.0),
+        (objectives.mean_cvar(0.5, weight=0.2), -0.2),  # 0.2·1 + 0.8·(-0.5)
+        (objectives.target_return(2.0), -2.0),  # -(4/4 + 1/2 + 2/4)
+        (objectives.homeostatic([2.0], norm=math.inf), -2.0),
+        (objectives.homeostatic([2.0], power=2, weights=[3.0]), -49.5),  # -9·(16/4 + 1/2 + 4/4)
+        (objectives.satisficing(1.0), 0.75),
+        (objectives.satisficing(1.1), 0.25),
+        (objectives.entropic(-1.0), -math.log(math.exp(2) / 4 + math.exp(-1) / 2 + math.exp(-4) / 4)),
+        (objectives.entropic(0.5), 2 * math.log(math.exp(-1) / 4 + math.exp(0.5) / 2 + math.exp(2) / 4)),
+        (objectives.mean_variance(0.5), -1.25),  # 1 - (9/4 + 9/4)/2
+        # 0.9·(-1.75) + 0.1·(-1), both at c₀ = -2: E|G - 2| = 2, E[G - 2] = -1.
+        (objectives.weighted_sum(objectives.target_return(2.0), objectives.expectation(), 0.1), -1.9),
+    ],
+    ids=lambda part: getattr(part, "name", None),
+)
+def test_golden_numbers(objective, expected):
+    np.testing.assert_allclose(value(objective), expected, rtol=1e-5)
+
+
+def test_norms_of_vector_returns():
+    # (3, -4) from its target, with weights (1, 2): (3, 8) has norms 11, √73 and 8.
+    points = jnp.array([[[3.0, -4.0]]])
+    for norm, expected in ((1, 11), (2, math.sqrt(73)), (math.inf, 8)):
+        objective = objectives.homeostatic([0.0, 0.0], norm, weights=[1, 2])
+        np.testing.assert_allclose(
+            objective.functional(objective.parameters, points, jnp.ones((1, 1))), -expected
+        )
+
+
+def test_spectral_is_the_mixture_of_its_tails():
+    objective = objectives.spectral([0.5, 1.0], [0.25, 0.75])
+    values = jnp.repeat(VALUES, 2, axis=-1)
+    # 0.25·(-0.5) + 0.75·1
+    np.testing.assert_allclose(
+        objective.start.measure(objective.parameters, values, PROBABILITIES), 0.625, rtol=1e-6
+    )
+
+
+SEARCHED = [
+    objectives.lower_cvar(0.3),
+    objectives.upper_cvar(0.3),
+    objectives.mean_cvar(0.3, 0.4),
+    objectives.spectral([0.3, 0.8], [0.4, 0.6]),
+]
+
+
+@pytest.mark.parametrize("objective", SEARCHED, ids=lambda objective: objective.name)
+def test_the_measure_is_the_optimum_of_the_dual(objective):
+    """max_c { -c + E f(c + G) / τ } over stocks that include the quantiles; the minimum for upper CVaR."""
+    dim = objective.properties.reward_dim
+    grid = stocks.StockGrid((np.arange(-5.0, 4.0),) * dim).stocks
+    values = jnp.repeat(VALUES, dim, axis=-1)
+    shifted = grid[:, None] + values[None]
+    laws = jnp.broadcast_to(PROBABILITIES, shifted.shape[:-1])
+    scores = objective.functional(objective.parameters, shifted, laws)
+    duals = objective.start.dual(objective.parameters, grid, scores)
+    measure = objective.start.measure(objective.parameters, values, PROBABILITIES)
+    np.testing.assert_allclose(duals.min() if objective.start.mixed else duals.max(), measure, rtol=1e-5)
+
+
+def test_objectives_are_vmapped_over_their_parameters():
+    levels = jnp.array([0.1, 0.5, 1.0])
+    expected = [value(objectives.lower_cvar(float(level))) for level in levels]
+    made_inside = jax.vmap(lambda level: value(objectives.lower_cvar(level)))(levels)
+    np.testing.assert_allclose(made_inside, expected, rtol=1e-6)
+    stacked = jax.vmap(value)(objectives.lower_cvar(np.asarray(levels)))
+    np.testing.assert_allclose(stacked, expected, rtol=1e-6)
+    assert jax.tree.leaves(objectives.homeostatic([1.0, 2.0])) != []
+
+
+def test_equal_objectives_share_what_is_compiled():
+    traced = []
+
+    @jax.jit
+    def score(objective):
+        traced.append(objective.name)
+        return value(objective)
+
+    for target in (1.0, 2.0):
+        score(objectives.homeostatic([target], norm=1))
+        score(objectives.weighted_sum(objectives.target_return(target), objectives.expectation(), 0.5))
+    assert len(traced) == 2
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: objectives.lower_cvar(0.0), "tau is 0; it must be a level in (0, 1]"),
+        (lambda: objectives.upper_cvar(1.5), "tau is 1.5"),
+        (lambda: objectives.lower_cvar([0.5, 2.0]), "tau[1] is 2"),
+        (lambda: objectives.mean_cvar(math.nan, 0.5), "tau is nan"),
+        (lambda: objectives.mean_cvar(0.5, -0.1), "weight is -0.1; it must be in [0, 1]"),
+        (lambda: objectives.target_return(math.nan), "target is nan; it must be finite"),
+        (lambda: objectives.target_return("three"), "target is 'three'"),
+        (lambda: objectives.homeostatic([0.0, math.inf]), "target[1] is inf"),
+        (lambda: objectives.homeostatic([0.0], norm=3), "norm is 3; it must be 1, 2 or inf"),
+        (
+            lambda: objectives.homeostatic([0.0, 0.0], weights=[1, -1]),
+            "weights[1] is -1; it must be positive",
+        ),
+        (lambda: objectives.homeostatic([0.0, 0.0], weights=[1]), "weights have shape (1,)"),
+        (lambda: objectives.homeostatic([0.0], power=0), "power is 0"),
+        (lambda: objectives.spectral([0.5], [0.5, 0.5]), "taus have shape (1,) and weights (2,)"),
+        (lambda: objectives.spectral([0.5, 1.0], [0.5, 0.6]), "the sum of weights is 1.1; it must be 1"),
+        (lambda: objectives.entropic(0.0), "risk is 0; it must be finite and not 0"),
+        (lambda: objectives.make("cvarr", tau=0.1), "unknown objective 'cvarr': did you mean 'cvar'?"),
+        (lambda: objectives.make("cvar"), "objective cvar needs tau"),
+        (
+            lambda: objectives.make("cvar", tua=0.1),
+            "unknown parameter of objective cvar 'tua': did you mean 'tau'?",
+        ),
+        (
+            lambda: objectives.weighted_sum(objectives.lower_cvar(0.1), objectives.expectation(), 0.5),
+            "cvar and expectation have no sum",
+        ),
+        (
+            lambda: objectives.weighted_sum(
+                objectives.homeostatic([0.0, 0.0]), objectives.expectation(), 0.5
+            ),
+            "homeostatic takes 2 reward components and expectation 1",
+        ),
+        (
+            lambda: objectives.check(objectives.homeostatic([0.0, 0.0]), 1.0, 3, 1),
+            "homeostatic takes 2 reward components and the MDP has 1",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(make, message):
+    with pytest.raises(InputError) as error:
+        make()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+SOUND = [
+    *(objectives.expectation(), objectives.lower_cvar(0.1), objectives.upper_cvar(0.1)),
+    *(objectives.mean_cvar(0.1, 0.5), objectives.target_return(1.0), objectives.homeostatic([1.0])),
+]
+
+
+@pytest.mark.parametrize("objective", SOUND, ids=lambda objective: objective.name)
+def test_homogeneous_lipschitz_utilities_are_sound_everywhere(objective):
+    for discount, horizon in ((1.0, 5), (0.9, 5), (0.9, None)):
+        objectives.check(objective, discount, horizon, 1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "discount", "horizon", "missing"),
+    [
+        (objectives.mean_variance(1.0), 1.0, 3, "mixture-indifference"),
+        (objectives.entropic(1.0), 0.9, 3, "gamma-indifference"),
+        (objectives.entropic(1.0), 1.0, 3, None),
+        (objectives.satisficing(1.0), 0.9, None, "Lipschitz continuity"),
+        (objectives.satisficing(1.0), 0.9, 3, None),
+        (objectives.homeostatic([1.0], power=2), 0.9, None, "Lipschitz continuity"),
+        (objectives.homeostatic([1.0], power=2), 0.9, 3, None),
+        # Parts of degrees 0 and 1: sound for γ = 1 alone.
+        (
+            objectives.weighted_sum(objectives.satisficing(1.0), objectives.expectation(), 0.1),
+            *(0.9, 3, "gamma-indifference"),
+        ),
+        (
+            objectives.weighted_sum(objectives.target_return(1.0), objectives.expectation(), 0.1),
+            0.9,
+            None,
+            None,
+        ),
+    ],
+)
+def test_the_property_that_fails_is_named(objective, discount, horizon, missing):
+    reason = objectives.unsound(objective, discount, horizon, 1)
+    if missing is None:
+        assert reason is None
+    else:
+        assert missing in reason
+        with pytest.raises(InputError, match=f"{objective.name} lacks {missing}"):
+            objectives.check(objective, discount, horizon, 1)
+
+
+# Properties by tests.
+
+
+@pytest.mark.parametrize(
+    ("utility", "parameters", "stated"),
+    [
+        (functionals.shortfall, {}, objectives.lower_cvar(0.1).properties),
+        (functionals.minus_absolute, {}, objectives.target_return(0.0).properties),
+        (functionals.reached, {}, objectives.satisficing(0.0).properties),
+        (counterexamples.capped, {}, counterexamples.cap().objective.properties),
+        (
+            functionals.minus_distance(2.0, (1.0, 1.0), 2.0),
+            {},
+            objectives.homeostatic([0, 0], power=2).properties,
+        ),
+    ],
+    ids=["shortfall", "absolute", "reached", "capped", "squared distance"],
+)
+def test_tests_find_the_stated_properties(utility, parameters, stated):
+    found = properties.of_utility(utility, parameters, reward_dim=stated.reward_dim)
+    assert (found.gamma_indifferent, found.degree) == (stated.gamma_indifferent, stated.degree)
+    assert found.mixture_indifferent
+    np.testing.assert_allclose(found.lipschitz, stated.lipschitz, rtol=1e-6)
+
+
+def test_tests_find_what_general_functionals_lack():
+    variance = properties.of_functional(functionals.mean_variance, {"weight": 0.1})
+    assert not variance.mixture_indifferent
+    entropic = properties.of_functional(functionals.entropic, {"risk": -0.5})
+    assert entropic.mixture_indifferent
+    assert not entropic.gamma_indifferent
+
+
+def cubed(parameters, points):
+    return points[..., 0] ** 3
+
+
+def test_objectives_of_ones_own():
+    objective = objectives.expected_utility(cubed, properties.of_utility(cubed), stock=[1.0], name="cubed")
+    assert objective.properties.degree == 3
+    np.testing.assert_allclose(value(objective), -0.25 + 125 / 4 + 8 / 2)
+    assert "Lipschitz" in objectives.unsound(objective, 0.9, None, 1)
+    general = objectives.general(
+        functionals.mean_variance,
+        objectives.mean_variance(1.0).properties,
+        stock=[0.0],
+        name="own",
+        weight=0.5,
+    )
+    np.testing.assert_allclose(value(general), -1.25)
+
+
+# Starts.
+
+
+CERTAIN, RARE, SPREAD = [1.0] * 12, [6.0] + [0.0] * 11, [0.0, 2.0, 4.0] * 4
+"""Returns in twelve equally likely cases: 1; 6 with probability 1/12; or 0, 2 and 4 alike."""
+
+
+def solved(objective, returns, points):
+    """What a solver finds at some stocks in a state whose policies have those returns; and the best laws."""
+    grid = stocks.from_points(points)
+    laws = Atoms(jnp.asarray(returns)[..., None], jnp.full((len(returns), 12), 1 / 12))
+    shifted = grid.stocks[:, None, None] + laws.values[None]
+    each = jnp.broadcast_to(laws.probabilities[None], shifted.shape[:-1])
+    scores = objective.functional(objective.parameters, shifted, each)
+    best = scores.argmax(1)
+    values, none = scores.max(1)[None], jnp.zeros((1, grid.size))
+    solution = Solution(None, values, None, grid, 0, 0.0, none, {}, none, None)
+    return solution, jax.tree.map(lambda leaf: leaf[best][None], laws)
+
+
+def test_lower_cvar_starts_from_minus_the_quantile():
+    # The worst third of 0, 2, 4 is 0, less than 1; the mean is 2, more than 1, and -4 its first stock.
+    solution, _ = solved(objectives.lower_cvar(1.0), [CERTAIN, SPREAD], [-4, -3, -2, -1, 0])
+    averse = starts.choose(solution, objectives.lower_cvar(1 / 3), aligned=True)
+    np.testing.assert_allclose(
+        [averse.values[0], averse.stocks[0, 0], averse.errors[0]], [1, -1, 0], atol=1e-6
+    )
+    neutral = starts.choose(solution, objectives.lower_cvar(1.0), aligned=True)
+    np.testing.assert_allclose([neutral.values[0], neutral.stocks[0, 0]], [2, -4], atol=1e-6)
+
+
+def test_a_coarse_grid_shows_in_the_error():
+    objective = objectives.lower_cvar(1 / 3)
+    solution, _ = solved(objective, [CERTAIN, SPREAD], [-4, -1.5, 0])
+    start = starts.choose(solution, objective)
+    assert start.values[0] < 0.99
+    assert start.values[0] + start.errors[0] >= 1
+
+
+def test_upper_cvar_may_need_a_draw():
+    """The best sixth of 1, and of 6 with probability 1/12.
+
+    Alone they are worth 1 and 6·6/12 = 3. With 1 drawn by chance p, the best sixth holds (1 - p)/12 of 6
+    and the rest in ones, as far as p suffices: 3 (1 - p) + 6 min(p, 1/12 + p/12), greatest at p = 1/11, where
+    it is 36/11. The duals 6 (c + 1) - c and 6 (c + 6)/12 - c meet there, at c = -6/11.
+    """
+    objective, optimum = objectives.upper_cvar(1 / 6), 36 / 11
+    solution, laws = solved(objective, [CERTAIN, RARE], [-6, -1, 0])
+    start = starts.choose(solution, objective, laws)
+    np.testing.assert_allclose([start.values[0], start.alone[0]], [optimum, 3], rtol=1e-5)
+    np.testing.assert_allclose([start.chances[0], start.pivots[0, 0]], [1 / 11, -6 / 11], rtol=1e-3)
+    assert (start.stocks[0, 0] <= -1, start.others[0, 0]) == (True, 0)  # 6 is played for below the pivot
+    np.testing.assert_allclose(start.errors[0], 3.5 - optimum, rtol=1e-4)  # 1 + 6·5/12 = 3.5 at c = -1
+    without = starts.choose(solution, objective)
+    assert optimum <= without.values[0] <= optimum + without.errors[0]
+    assert np.isnan(without.alone[0])
+    # With the pivot as a stock nothing is left open.
+    solution, laws = solved(objective, [CERTAIN, RARE], [-6, -1, -6 / 11, 0])
+    np.testing.assert_allclose(starts.choose(solution, objective, laws).errors[0], 0, atol=1e-5)
+
+
+def test_a_given_stock_between_points_is_interpolated():
+    # E|c + G| of 0, 2, 4: 2 at c = -3, 2/3·2 = 4/3 at c = -2: halfway, less |c|, plus |c|.
+    objective = objectives.target_return(2.5)
+    solution, _ = solved(objective, [SPREAD], [-3, -2])
+    start = starts.choose(solution, objective)
+    np.testing.assert_allclose(start.values, -(5 / 3 + 4 / 3) / 2, rtol=1e-6)
+    assert abs(start.values[0] + 1.5) <= start.errors[0]  # E|G - 2.5| = (2.5 + 0.5 + 1.5) / 3
+    np.testing.assert_allclose(starts.choose(solution, objectives.target_return(2.0)).errors, 0, atol=1e-6)
+
+
+def test_one_solution_serves_all_levels_at_once():
+    solution, _ = solved(objectives.lower_cvar(1.0), [CERTAIN, SPREAD], [-4, -3, -2, -1, 0])
+    levels = jnp.array([0.25, 0.5, 1.0])
+    values = jax.vmap(lambda level: starts.choose(solution, objectives.lower_cvar(level)).values[0])(levels)
+    # The worst half of 0, 2, 4 is (0/3 + 2/6)/(1/2) = 2/3.
+    np.testing.assert_allclose(values, [1, 1, 2], rtol=1e-6)
+
+
+def test_the_window_of_first_stocks():
+    low, high = np.array([[-2.0], [0.0]]), np.array([[1.0], [3.0]])
+    assert starts.window(objectives.lower_cvar(0.1), low, high) == (-3, 2)
+    assert starts.window(objectives.target_return(1.5), low, high) == (-1.5, -1.5)
+
+
+def test_repeated_rewards():
+    mdp = objectives.repeat_rewards(counterexamples.stock_needed().mdp, 3)
+    assert mdp.rewards.shape[-1] == 3
+    np.testing.assert_array_equal(mdp.rewards[..., 0], mdp.rewards[..., 2])
