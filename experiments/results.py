@@ -115,13 +115,18 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
     }
     if tasks := experiment.tasks:
         metric = experiment.metric
-        scores = _final_scores(experiment)
+        scores = _final(experiment, "score")
         result["eval"] = {metric: statistics.mean_interval(scores)}
-        if len(tasks) > 1:
+        if len(tasks) > 1 or experiment.agents:
             result["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
             result["tasks"] = {
                 task: {metric: statistics.mean_interval(scores[:, index])} for index, task in enumerate(tasks)
             }
+        if experiment.agents:  # their score is of a command; what they collected is of interest beside it
+            returns = _final(experiment, "return")
+            result["eval"]["return"] = statistics.mean_interval(returns)
+            for index, task in enumerate(tasks):
+                result["tasks"][task]["return"] = statistics.mean_interval(returns[:, index])
         if config.sweep:
             result["members"] = [
                 members.settings(index) | {"eval": {metric: statistics.mean_interval(scores[index, None])}}
@@ -138,11 +143,11 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
     return result | {"device": outputs.device(), "versions": outputs.versions()}
 
 
-def _final_scores(experiment: Experiment) -> np.ndarray:
-    """Scores [M, T, E] of the evaluation after the last update."""
+def _final(experiment: Experiment, column: str) -> np.ndarray:
+    """A column of episodes.npz, of the evaluation after the last update: [M, T, E]."""
     with np.load(experiment.workdir / "episodes.npz", allow_pickle=False) as table:
-        scores = table["score"][table["step"] == experiment.config.steps]
-    return scores.reshape(experiment.members.size, len(experiment.tasks), -1)
+        values = table[column][table["step"] == experiment.config.steps]
+    return values.reshape(experiment.members.size, len(experiment.tasks), -1)
 
 
 def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None) -> None:
@@ -212,7 +217,7 @@ def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
     """Prints the table at the end of a run, and where everything lies."""
     members = experiment.members
     if experiment.tasks:
-        scores = _final_scores(experiment)
+        scores = _final(experiment, "score")
         intervals = [statistics.mean_interval(scores[index, None]) for index in range(members.size)]
         rows = list(zip(map(members.settings, range(members.size)), intervals, strict=True))
         metric = experiment.metric
