@@ -142,12 +142,14 @@ def make(name: str) -> types.Environment:
     Raises:
         InputError: for an unknown name.
     """
+    problem = problems.make(name)
     return types.Environment(
         name=f"gridworld/{name}",
-        make=functools.partial(_create, problems.make(name)),
+        make=functools.partial(_create, problem),
         tasks={"default": None},
         metric="return",
         score=lambda episode_return, success: episode_return,
+        reward_dim=problem.mdp.reward_dim,
     )
 
 
