@@ -74,13 +74,13 @@ def test_resumed_games_go_on_with_the_same_bits(breakout, actions):
 
 
 def test_long_games_are_cut_and_lanes_seeded_again(monkeypatch, actions):
-    monkeypatch.setattr(atari, "MAX_FRAMES", 80)  # 20 steps at most, idle frames included
+    monkeypatch.setattr(atari, "MAX_FRAMES", 120)  # 30 steps at most, idle frames included
     environment, reset, run = play("pong")
     simulation, _ = reset(jax.random.key(0))
     after, outcomes = run(simulation, actions)
     assert not np.any(outcomes.terminated)
     lengths = np.diff(np.flatnonzero(outcomes.truncated[:, 0]))
-    assert np.all((lengths > 80 // 4 - 10) & (lengths <= environment.max_episode_steps + 1))
+    assert np.all((lengths > 120 // 4 - 10) & (lengths <= environment.max_episode_steps + 1))
     assert np.all((after.seedings >= 1) & (after.ages <= 2 * environment.max_episode_steps))
     _, _, fresh = play("pong")
     assert_equal(fresh(after, actions), run(after, actions))

@@ -164,19 +164,24 @@ def test_lanes_do_not_depend_on_how_many_there_are(cartpole):
     assert len(np.unique(many[:, 0])) == LANES
 
 
-def test_members_take_turns(cartpole):
-    members = jax.random.split(jax.random.key(7), 2)
-    steps = jnp.stack([keys(5, 8), keys(6, 8)])
-    alone = [
-        cartpole.run(cartpole.reset(member)[0], one)[2] for member, one in zip(members, steps, strict=True)
-    ]
+def test_members_take_turns_or_step_together(cartpole):
+    both = jax.random.split(jax.random.key(7), 2)
+    starts = [cartpole.reset(key)[0] for key in both]
+    alone = [cartpole.run(start, keys(0)) for start in starts]
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
 
-    def play(member, keys):
-        return rollout(cartpole.environment, cartpole.environment.reset(member)[0], keys)[2]
+    def play(key):
+        return rollout(cartpole.environment, cartpole.environment.reset(key)[0], keys(0))
 
-    assert_equal(jax.jit(jax.vmap(play))(members, steps), expected)
-    assert_equal(jax.jit(lambda *both: jax.lax.map(lambda one: play(*one), both))(members, steps), expected)
+    assert_equal(jax.jit(lambda both: jax.lax.map(play, both))(both), expected)
+    assert_equal(jax.jit(jax.vmap(play))(both), expected)
+    # Together, though one stands where its simulation says and the other does not.
+    mixed = [alone[0][0], starts[1]]
+    simulations = jax.tree.map(lambda *leaves: np.stack(leaves), *mixed)
+    actions = jnp.zeros(LANES, jnp.int32)
+    together = jax.jit(jax.vmap(cartpole.environment.step, in_axes=(0, None)))(simulations, actions)
+    apart = [cartpole.step(simulation, actions) for simulation in mixed]
+    assert_equal(together, jax.tree.map(lambda *leaves: np.stack(leaves), *apart))
 
 
 def test_continuous_actions():

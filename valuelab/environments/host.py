@@ -81,43 +81,54 @@ def vector(
     example = make(1)
     spec = _spec(name, example.single_observation_space, example.single_action_space)
     example.close()
+    start, outcomes = _shapes(spec, num_environments, max_episode_steps)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
-    logged_dtype = jnp.uint8 if 0 < spec.num_actions <= 256 else action_dtype
-    action_shape = () if spec.discrete else (spec.action_dim,)
-    shaped, lanes = jax.ShapeDtypeStruct, (num_environments,)
-    start = Simulation(
-        token=shaped((2 * _WORDS,), jnp.uint32),
-        seedings=shaped(lanes, jnp.int32),
-        ages=shaped(lanes, jnp.int32),
-        actions=shaped((*lanes, 2 * max_episode_steps, *action_shape), logged_dtype),
-    )
-    observations = shaped((*lanes, *spec.observation_shape), spec.observation_dtype)
-    rewards, flags = shaped(lanes, jnp.float32), shaped(lanes, jnp.bool_)
-    result = (*start[:3], observations, rewards, flags, flags)
+    result = (*start[:3], *outcomes)
     host = _Host(lambda: _Member(make(num_environments), spec, max_episode_steps), result)
 
-    def call(function: Callable[..., Any], shapes: Any, *arguments: Any) -> Any:
-        return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
+    @jax.custom_batching.custom_vmap
+    def advance(simulation: Simulation, actions: types.Array) -> _Arrays:
+        """What a step returns of one member, or of members along leading axes."""
+        members = simulation.token.shape[:-1]
+        shapes = tuple(jax.ShapeDtypeStruct(members + leaf.shape, leaf.dtype) for leaf in result)
+        step, rebuild_and_step = (
+            _mapped(function, len(members)) for function in (host.step, host.rebuild_and_step)
+        )
+        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
+        done, stepped = jax.pure_callback(
+            step, (jax.ShapeDtypeStruct(members, jnp.bool_), shapes), simulation.token, actions
+        )
+        return jax.lax.cond(
+            jnp.all(done),
+            lambda: stepped,
+            lambda: jax.pure_callback(rebuild_and_step, shapes, *simulation, actions),
+        )
+
+    @advance.def_vmap
+    def advance_members(size: int, batched: Any, *arguments: Any) -> Any:
+        """All members in one callback; by itself vmap would make two for each, and pass the logs."""
+        arguments = jax.tree.map(
+            lambda is_batched, leaf: leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape)),
+            tuple(batched),
+            arguments,
+        )
+        return advance(*arguments), (True,) * len(result)
 
     def reset(key: types.Key) -> tuple[Simulation, types.Array]:
         blank = Simulation(*(jnp.zeros(leaf.shape, leaf.dtype) for leaf in start))
         simulation = blank._replace(token=blank.token.at[:_WORDS].set(jax.random.bits(key, (_WORDS,))))
-        return simulation, call(host.rebuild, observations, simulation)
+        return simulation, jax.pure_callback(
+            host.rebuild, outcomes.observations, *simulation, vmap_method="sequential"
+        )
 
     def step(simulation: Simulation, actions: types.Array) -> tuple[Simulation, types.Outcomes]:
         actions = actions.astype(action_dtype)
         # A step at age 2 T has no place in the log: it follows the end of an episode and seeds the lane.
         log = simulation.actions.at[jnp.arange(num_environments), simulation.ages].set(
-            actions.astype(logged_dtype), mode="drop"
+            actions.astype(simulation.actions.dtype), mode="drop"
         )
-        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
-        done, stepped = call(host.step, (shaped((), jnp.bool_), result), simulation.token, actions)
-        token, seedings, ages, *outcomes = jax.lax.cond(
-            done,
-            lambda: stepped,
-            # The old log is read no more, so that XLA can write the new one in its place.
-            lambda: call(host.rebuild_and_step, result, done, simulation._replace(actions=log), actions),
-        )
+        # Nothing reads the old log any more, so that XLA writes the new one in its place.
+        token, seedings, ages, *outcomes = advance(simulation._replace(actions=log), actions)
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
     return types.VectorEnvironment(
@@ -160,6 +171,37 @@ def _spec(name: str, observation_space: Any, action_space: Any) -> types.Spec:
     )
 
 
+def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> tuple[Simulation, Any]:
+    """Shapes and dtypes of the simulation and of the outcomes."""
+    lanes, shaped = (num_environments,), jax.ShapeDtypeStruct
+    action_shape = () if spec.discrete else (spec.action_dim,)
+    numbers = jnp.uint8 if spec.num_actions <= 256 else jnp.int32  # the log is most of a simulation
+    simulation = Simulation(
+        token=shaped((2 * _WORDS,), jnp.uint32),
+        seedings=shaped(lanes, jnp.int32),
+        ages=shaped(lanes, jnp.int32),
+        actions=shaped(
+            (*lanes, 2 * max_episode_steps, *action_shape), numbers if spec.discrete else jnp.float32
+        ),
+    )
+    observations = shaped((*lanes, *spec.observation_shape), spec.observation_dtype)
+    rewards, flags = shaped(lanes, jnp.float32), shaped(lanes, jnp.bool_)
+    return simulation, types.Outcomes(observations, rewards, flags, flags)  # type: ignore[arg-type]
+
+
+def _mapped(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
+    """A function of numpy arrays, mapped over so many leading axes."""
+    if axes == 0:
+        return function
+    inner = _mapped(function, axes - 1)
+
+    def mapped(*arguments: Any) -> Any:
+        rows = [inner(*row) for row in zip(*map(np.asarray, arguments), strict=True)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+    return mapped
+
+
 class _Host:
     """What callbacks call, with numpy alone: JAX is busy with the program that waits for them."""
 
@@ -169,11 +211,11 @@ class _Host:
         self._lock = threading.Lock()  # several devices may call at a time
         self._ignored = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in result)
 
-    def rebuild(self, simulation: Simulation) -> np.ndarray:
+    def rebuild(self, *simulation: Any) -> np.ndarray:
         """Brings a member to where the simulation says; returns its observations [N, ...]."""
-        simulation = Simulation(*map(np.asarray, simulation))
-        with self._member(simulation.token) as member:
-            return member.rebuild(simulation)
+        token, *rest = map(np.asarray, simulation)
+        with self._member(token) as member:
+            return member.rebuild(Simulation(token, *rest))
 
     def step(self, token: Any, actions: Any) -> tuple[np.bool_, _Arrays]:
         """Steps the member if it stands where the token says; tells whether it did."""
@@ -183,14 +225,12 @@ class _Host:
                 return np.False_, self._ignored
             return np.True_, member.step(np.asarray(actions))
 
-    def rebuild_and_step(self, done: Any, simulation: Simulation, actions: Any) -> _Arrays:
-        """Steps a member that stood elsewhere, unless `step` has done it (under vmap both are called)."""
-        if np.asarray(done):
-            return self._ignored
-        simulation = Simulation(*map(np.asarray, simulation))
-        with self._member(simulation.token) as member:
-            member.rebuild(simulation)
-            return member.step(np.asarray(actions))
+    def rebuild_and_step(self, *simulation_and_actions: Any) -> _Arrays:
+        """Steps the member wherever it stands."""
+        token, *rest, actions = map(np.asarray, simulation_and_actions)
+        with self._member(token) as member:
+            member.rebuild(Simulation(token, *rest))
+            return member.step(actions)
 
     @contextlib.contextmanager
     def _member(self, token: np.ndarray) -> Iterator["_Member"]:
