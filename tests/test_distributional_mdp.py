@@ -122,6 +122,10 @@ def test_unreadable_files_are_refused(tmp_path):
         np.save(file, np.zeros(3))
     with pytest.raises(InputError, match=r"mdp.npz: not a readable .npz"):
         mdps.load(path)
+    np.savez_compressed(path, transitions=np.arange(1000.0))
+    path.write_bytes(path.read_bytes().replace(b"\x00", b"\x01"))
+    with pytest.raises(InputError, match=r"mdp.npz: not a readable .npz"):
+        mdps.load(path)
     np.savez(path, transitions=np.array([None]), rewards=np.zeros(1))
     with pytest.raises(InputError, match=r"mdp.npz: not a readable .npz \(Object arrays"):
         mdps.load(path)

@@ -6,6 +6,7 @@ probability, a next state and a reward vector. The solvers take the same named t
 
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ _ROUNDING = 1e-6
 
 _TIGHT, _MOST_SWEEPS = 1e-9, 100_000
 """How near the fixed point, relative to the greatest bound, return bounds come, and when they give up."""
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What a broken file makes numpy raise."""
 
 _ARRAYS = ("transitions", "rewards", "terminal")
 
@@ -169,8 +173,11 @@ def load(path: str | pathlib.Path) -> MDP:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give an .npz with transitions and rewards") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz ({error}); write it again with numpy.savez") from error
+    except (*_UNREADABLE, AttributeError, TypeError) as error:  # the last two: an array, but no archive
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: not a readable .npz ({reason}); write it again with numpy.savez"
+        ) from error
     for name in arrays:
         if name not in _ARRAYS:
             raise unknown(f"array in {path}", name, _ARRAYS)
