@@ -23,33 +23,20 @@ arXiv:2501.13028; quantile regression of Dabney et al. 2018, arXiv:1710.10044.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from valuelab.agents import commands as commanding
 from valuelab.configuration import check_ranges
-from valuelab.distributional import objectives
-from valuelab.distributional.objectives import At, Objective
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.quantiles import ReturnAtoms
 from valuelab.ops.quantile import energy_loss, quantile_huber_loss
 from valuelab.ops.stock import next_stock
 from valuelab.types import Agent, Array, Augmented, Key, Memory, Metrics, Spec, TrainState, Transitions
-
-COMMANDED = {
-    "expectation": None,
-    "cvar": "tau",
-    "upper_cvar": "tau",
-    "target": "target",
-    "satisficing": "target",
-    "homeostatic": "target",
-}
-"""Objective to the parameter that a command gives; f does not depend on it, the first stock does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +60,7 @@ class EtaNetworkConfig:
         huber: κ of the quantile Huber loss, at least 0, in units of returns.
         discount: γ in (0, 1].
         learning_rate: of Adam.
+        learning_rate_schedule: "cosine" (to 0 at the end of the run) or "constant".
         target_period: updates between two copies to the target network.
         epsilon_start: share of random actions at the first update.
         epsilon_end: share of random actions from `epsilon_updates` on.
@@ -93,6 +81,7 @@ class EtaNetworkConfig:
     huber: float = 0.0
     discount: float = 0.99
     learning_rate: float = 1e-3
+    learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
     target_period: int = 200
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
@@ -119,50 +108,6 @@ class EtaNetworkConfig:
             raise InputError(f"stock_low is {self.stock_low}; it must lie below stock_high {self.stock_high}")
 
 
-def named_commands(config: EtaNetworkConfig, reward_dim: int) -> dict[str, np.ndarray]:
-    """Names to commands [k] of a config; expectation's one command is empty.
-
-    Raises:
-        InputError: when the objective cannot take them.
-    """
-    parameter = COMMANDED[config.objective]
-    if parameter is None:
-        return {config.objective: np.zeros(0, np.float32)}
-    size = reward_dim if config.objective == "homeostatic" else 1
-    if not config.commands or len(config.commands) % size:
-        raise InputError(
-            f"agent.commands has {len(config.commands)} numbers; {config.objective} takes {size} for each "
-            f"{parameter}, of one or several"
-        )
-    rows = np.asarray(config.commands, np.float32).reshape(-1, size)
-    return {f"{parameter}={','.join(f'{number:g}' for number in row)}": row for row in rows}
-
-
-def commanded(name: str, command: Array) -> Objective:
-    """The objective that a command [k] asks for."""
-    parameter = COMMANDED[name]
-    if parameter is None:
-        return objectives.make(name)
-    return objectives.make(name, **{parameter: command if name == "homeostatic" else command[0]})
-
-
-def score(objective: Objective, stock: Array, utility: Array) -> Array:
-    """What the objective reports for a first stock [m] with the given E f(c_0 + G), a scalar."""
-    if isinstance(objective.start, At):
-        return utility
-    return objective.start.dual(objective.parameters, stock, utility)
-
-
-def measure(objective: Objective, atoms: Array) -> Array:
-    """The objective of laws of the return with equally likely atoms [..., N, m], from the start, [...]."""
-    probabilities = jnp.full(atoms.shape[:-1], 1 / atoms.shape[-2])
-    parameters, start = objective.parameters, objective.start
-    if isinstance(start, At):
-        stock = start.stock(parameters).reshape((1,) * (atoms.ndim - 1) + (-1,))
-        return objective.functional(parameters, stock + atoms, probabilities)
-    return start.measure(parameters, atoms, probabilities)
-
-
 def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     """Builds the agent.
 
@@ -184,12 +129,12 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         raise InputError(
             f"eta_network takes vectors or images; observations have shape {spec.observation_shape}"
         )
-    commands = named_commands(config, spec.reward_dim)
+    commands = commanding.named(config.objective, config.commands, spec.reward_dim)
     if not config.augmented and len(commands) > 1:
         raise InputError(
-            f"agent.commands has {len(commands)} commands; without agent.augmented there is one policy: give one"
+            f"agent.commands has {len(commands)} commands; without the stock the agent knows one: give one"
         )
-    objective = commanded(config.objective, next(iter(commands.values())))
+    objective = commanding.objective(config.objective, next(iter(commands.values())))
     if objective.properties.reward_dim not in (None, spec.reward_dim):
         raise InputError(
             f"rewards have {spec.reward_dim} components; agent.objective {config.objective} takes "
@@ -205,7 +150,11 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         config.stock_high,
         config.stock_cosines if config.augmented else 0,
     )
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = optax.adam(
+        learning.scheduled(
+            config.learning_rate, config.learning_rate_schedule, spec, "learning_rate_schedule"
+        )
+    )
     epsilon = optax.linear_schedule(config.epsilon_start, config.epsilon_end, config.epsilon_updates)
 
     def draw_stocks(key: Key, shape: tuple[int, ...]) -> Array:
@@ -215,12 +164,13 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     def expected_utility(atoms: Array, stocks: Array) -> Array:
         """E f(c + θ), atoms [B, E, A, N, m] and stocks [B, E, m] to [B, E, A]."""
-        points = stocks[:, :, None, None] + atoms
-        return jnp.mean(objective.utility(objective.parameters, points), axis=-1)
+        return commanding.worth(objective, stocks[:, :, None, None] + atoms)
 
     def preferences(atoms: Array, stocks: Array) -> Array:
         """What the greedy action is the greatest of, [B, E, A]."""
-        return expected_utility(atoms, stocks) if config.augmented else measure(objective, atoms)
+        return (
+            expected_utility(atoms, stocks) if config.augmented else commanding.worth_alone(objective, atoms)
+        )
 
     def greedy(atoms: Array, stocks: Array) -> Array:
         """The greedy action's atoms, [B, E, N, m]."""
@@ -281,24 +231,24 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         return jnp.max(now(state, augmented), axis=-1)
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
-        if isinstance(objective.start, At):
-            return jax.vmap(lambda command: given_stock(commanded(config.objective, command)))(commands)
-        grid = jnp.linspace(config.stock_low, config.stock_high, config.start_stocks)[:, None]
+        grid = jnp.linspace(config.stock_low, config.stock_high, config.start_stocks)
+        grid = jnp.repeat(grid[:, None], spec.reward_dim, axis=1)
         stocks = jnp.broadcast_to(grid[None], (len(observations), *grid.shape))
         atoms = greedy(network.apply(state.params, observations, stocks), stocks)
         utilities = expected_utility(atoms[:, :, None], stocks)[..., 0]
-        scores = jax.vmap(
-            lambda command, utility: score(commanded(config.objective, command), grid, utility)
-        )(commands, utilities)
-        best = jnp.argmin(scores, axis=1) if objective.start.mixed else jnp.argmax(scores, axis=1)
-        return grid[best]
 
-    def scores(commands: Array, stocks: Array, returns: Array) -> Array:
-        def one(command: Array, stock: Array, episode: Array) -> Array:
-            utility = objective.utility(objective.parameters, stock + episode)
-            return score(commanded(config.objective, command), stock, utility)
+        def one(command: Array, utilities: Array) -> Array:
+            return commanding.first_stock(commanding.objective(config.objective, command), grid, utilities)
 
-        return jax.vmap(one)(commands, stocks, returns.reshape(stocks.shape))
+        return jax.vmap(one)(commands, utilities)
+
+    def score(commands: Array, stocks: Array, returns: Array) -> Array:
+        utilities = commanding.worth(objective, (stocks + returns.reshape(stocks.shape))[:, None])
+
+        def one(command: Array, stock: Array, utility: Array) -> Array:
+            return commanding.score(commanding.objective(config.objective, command), stock, utility)
+
+        return jax.vmap(one)(commands, stocks, utilities)
 
     memory = Memory(
         commands=commands,
@@ -306,7 +256,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         choose=choose,
         update=lambda stocks, rewards: next_stock(stocks, rewards.reshape(stocks.shape), config.discount),
         discount=config.discount,
-        score=scores,
+        score=score,
     )
     return Agent(init, update, act, value, memory)
 

@@ -22,7 +22,7 @@ import optax
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.configuration import check_ranges
 from valuelab.critics.expectile import expectile_critic
-from valuelab.errors import InputError
+from valuelab.networks import learning
 from valuelab.policies.awr import awr
 from valuelab.policies.ddpg_bc import ddpg_bc
 from valuelab.policies.parametric import policy_network
@@ -113,15 +113,9 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
         dropout_rate=config.dropout_rate,
         learn_std=config.learn_std,
     )
-    learning_rate = config.learning_rate
-    if config.policy_schedule == "cosine":
-        if spec.num_updates < 1:
-            raise InputError(
-                "agent.policy_schedule is 'cosine' but the run's length is unknown: "
-                "give spec.num_updates, or choose 'constant'"
-            )
-        learning_rate = optax.cosine_decay_schedule(config.learning_rate, spec.num_updates)
-    optimizer = optax.adam(learning_rate)
+    optimizer = optax.adam(
+        learning.scheduled(config.learning_rate, config.policy_schedule, spec, "policy_schedule")
+    )
     if config.extraction == "awr":
         policy = awr(
             network,

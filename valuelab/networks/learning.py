@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.types import Array, Key, Metrics, Params, TrainState
+from valuelab.errors import InputError
+from valuelab.types import Array, Key, Metrics, Params, Spec, TrainState
 
 
 def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> TrainState:
@@ -16,6 +17,30 @@ def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> Tr
     Target parameters are copied, because a loop that donates its state may not be given one buffer twice.
     """
     return TrainState(params, jax.tree.map(jnp.copy, target_params), opt_state, jnp.zeros((), jnp.int32), key)
+
+
+def scheduled(
+    learning_rate: Array | float, schedule: str, spec: Spec, field: str
+) -> Array | float | optax.Schedule:
+    """A learning rate as optax takes it.
+
+    Args:
+        learning_rate: at the first update.
+        schedule: "cosine" (to 0 at the end of the run) or "constant".
+        spec: knows the length of the run.
+        field: the agent's field that chose the schedule, for the message.
+
+    Raises:
+        InputError: for a cosine schedule of unknown length.
+    """
+    if schedule == "constant":
+        return learning_rate
+    if spec.num_updates < 1:
+        raise InputError(
+            f"agent.{field} is 'cosine' but the run's length is unknown: "
+            "give spec.num_updates, or choose 'constant'"
+        )
+    return optax.cosine_decay_schedule(learning_rate, spec.num_updates)
 
 
 def gradient_step(

@@ -1,4 +1,4 @@
-"""Return distributions as N equally likely atoms: how far two of them are apart, and what risk measures say.
+"""Return distributions as N equally likely atoms: how far a predicted one is from sampled targets.
 
 Atoms of scalar returns are learnt as quantiles. Vectors have no quantiles: their atoms are particles,
 learnt by the energy distance, a proper score in any dimension (its expectation over sampled targets is
@@ -26,8 +26,8 @@ def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float
         Σ_i mean_j |τ_i - 1(u_ij < 0)| L_κ(u_ij) / κ,   u_ij = target_j - prediction_i
         L_κ(u) / κ = u² / 2κ where |u| ≤ κ, else |u| - κ / 2
 
-    Divided by κ, it tends to the plain quantile loss as κ -> 0, and is that loss at κ = 0: its minimiser is
-    the τ_i-quantile, while κ > 0 draws the quantiles together by up to about κ. The pairs are reduced as they are formed: no [B, N, N'] array is kept.
+    At κ = 0 this is the plain quantile loss, whose minimiser is the τ_i-quantile; κ > 0 draws the quantiles
+    together by up to about κ. The pairs are reduced as they are formed: no [B, N, N'] array is kept.
 
     Args:
         predictions: [B, N], the quantiles of levels `midpoints(N)`.
@@ -79,24 +79,3 @@ def _mean_distance(ones: Array, others: Array) -> Array:
     squares = jnp.sum(jnp.square(ones[:, :, None] - others[:, None]), axis=-1)
     apart = squares > 0
     return jnp.mean(jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0), axis=(1, 2))
-
-
-def lower_cvar(samples: Array, tau: Array | float) -> Array:
-    """The mean of the worst share τ of equally likely samples.
-
-        CVaR_τ = max_b { b + mean_i min(x_i - b, 0) / τ }
-
-    Args:
-        samples: [..., N].
-        tau: τ in (0, 1], a scalar; 1 is the mean.
-
-    Returns:
-        [...].
-
-    Source: Rockafellar, Uryasev 2000, "Optimization of conditional value-at-risk".
-    """
-    chex.assert_type(samples, float)
-    chex.assert_rank(tau, 0)
-    kept = tau * samples.shape[-1]  # how many of the least samples count; the last one in part
-    weights = jnp.clip(kept - jnp.arange(samples.shape[-1]), 0, 1) / kept
-    return jnp.sort(samples, axis=-1) @ weights
