@@ -1,66 +1,24 @@
 """How return distributions are held: categorical, quantile, or exact finite mixtures of atoms.
 
-A law is the distribution of a return. Whatever holds it can be read as weighted atoms; a Bellman update makes
-weighted atoms, and `project` turns these into a law again.
+Each is a `laws.Representation`: a few functions on arrays of laws.
 """
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import stocks
+from valuelab.distributional import cells, stocks
+from valuelab.distributional.laws import Atoms, Representation, by_projection
 from valuelab.errors import InputError
 from valuelab.types import Array
 
-Laws = Any
-"""A pytree of arrays with any leading axes [...], such as [S, C]: one law each."""
-
-
-class Atoms(NamedTuple):
-    """Laws as finite mixtures of Dirac distributions.
-
-    Attributes:
-        values: [..., n, m].
-        probabilities: [..., n].
-    """
-
-    values: Array
-    probabilities: Array
-
-
-class Representation(NamedTuple):
-    """A way to hold laws; every function works on any leading axes, in the dtype of its inputs.
-
-    Attributes:
-        name: "categorical", "quantile" or "exact".
-        size: the number of atoms of a law; None where it grows.
-        reward_dim: the number m of components of the returns; None: any.
-        law_of: (values [..., m]) -> laws of the deterministic returns.
-        atoms: (laws) -> Atoms.
-        project: (values [..., k, m], probabilities [..., k]) -> (laws, outside [...]), the mass beyond the
-            support, which was clamped to its edge.
-        wasserstein: (laws, laws) -> [...], the 1-Wasserstein distance; for m > 1 an upper bound of it.
-        cramer: (laws, laws) -> [...], the l2 distance of cumulative distribution functions; for m > 1 of
-            those along the lexicographic order.
-    """
-
-    name: str
-    size: int | None
-    reward_dim: int | None
-    law_of: Callable[[Array], Laws]
-    atoms: Callable[[Laws], Atoms]
-    project: Callable[[Array, Array], tuple[Laws, Array]]
-    wasserstein: Callable[[Laws, Laws], Array]
-    cramer: Callable[[Laws, Laws], Array]
-
 
 def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
-    """Probabilities of the points of a fixed support; laws are [..., n].
+    """Probabilities of the points of a fixed support.
 
     Projection splits every atom among its neighbours in proportion to nearness: it keeps the mass, and the
     mean of what lies inside. Source: Bellemare et al. (2023), chapter 5, and for m > 1 its product.
@@ -69,7 +27,7 @@ def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
         *supports: for each of the m components, the strictly rising points; the support is their product.
 
     Returns:
-        The representation.
+        The representation; laws are [..., n], cumulative probabilities for m = 1 and probabilities else.
 
     Raises:
         InputError: when points do not rise, are not finite or are fewer than two.
@@ -78,6 +36,40 @@ def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
     for dimension, points in enumerate(grid.points):
         if len(points) < 2:
             raise InputError(f"support, dimension {dimension}: 1 point; give at least 2")
+    return _product(grid) if len(supports) > 1 else _cumulative(grid)
+
+
+def _cumulative(grid: stocks.StockGrid) -> Representation:
+    """Categorical for m = 1: the numbers of `_product`, summed up."""
+    points, widths = grid.points[0], np.diff(grid.points[0])
+    product = _product(grid)
+
+    def project(values: Array, probabilities: Array) -> tuple[Array, Array]:
+        laws, outside = product.project(values, probabilities)
+        return jnp.cumsum(laws, axis=-1), outside
+
+    def atoms(laws: Array) -> Atoms:
+        # Rounding may leave sums that do not rise.
+        return product.atoms(jnp.maximum(jnp.diff(laws, axis=-1, prepend=jnp.zeros_like(laws[..., :1])), 0))
+
+    def distance(order: int, first: Array, second: Array) -> Array:
+        flow = jnp.abs(first - second)[..., :-1] ** order
+        return (flow @ jnp.asarray(widths, first.dtype)) ** (1 / order)
+
+    return product._replace(
+        law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
+        atoms=atoms,
+        project=project,
+        wasserstein=functools.partial(distance, 1),
+        cramer=functools.partial(distance, 2),
+        plan=functools.partial(cells.plan, points),
+        backup=cells.backup,
+    )
+
+
+def _product(grid: stocks.StockGrid) -> Representation:
+    """Categorical for any m, held as probabilities."""
+    dim = len(grid.points)
     support = np.stack([axis.ravel() for axis in np.meshgrid(*grid.points, indexing="ij")], axis=-1)
 
     def project(values: Array, probabilities: Array) -> tuple[Array, Array]:
@@ -92,20 +84,22 @@ def categorical(*supports: Sequence[float] | np.ndarray) -> Representation:
             )
         return laws.reshape(*rows, grid.size), (probabilities * outside).sum(-1)
 
+    def atoms(laws: Array) -> Atoms:
+        return Atoms(jnp.broadcast_to(jnp.asarray(support, laws.dtype), (*laws.shape, dim)), laws)
+
     def distance(order: int, first: Array, second: Array) -> Array:
         return _path_distance(jnp.asarray(support, first.dtype), first - second, order)
 
     return Representation(
         name="categorical",
         size=grid.size,
-        reward_dim=len(supports),
+        reward_dim=dim,
         law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
-        atoms=lambda laws: Atoms(
-            jnp.broadcast_to(jnp.asarray(support, laws.dtype), (*laws.shape, len(supports))), laws
-        ),
+        atoms=atoms,
         project=project,
         wasserstein=functools.partial(distance, 1),
         cramer=functools.partial(distance, 2),
+        **by_projection(atoms, project),
     )
 
 
@@ -149,6 +143,7 @@ def quantile(size: int) -> Representation:
         project=project,
         wasserstein=lambda first, second: jnp.abs(first - second).mean(-1),
         cramer=lambda first, second: _atoms_distance(2, atoms(first), atoms(second)),
+        **by_projection(atoms, project),
     )
 
 
@@ -158,18 +153,23 @@ def exact() -> Representation:
     Returns:
         The representation; its laws are `Atoms`.
     """
+
+    def project(values: Array, probabilities: Array) -> tuple[Atoms, Array]:
+        return Atoms(values, probabilities), jnp.zeros(probabilities.shape[:-1], values.dtype)
+
+    def atoms(laws: Atoms) -> Atoms:
+        return laws
+
     return Representation(
         name="exact",
         size=None,
         reward_dim=None,
         law_of=lambda values: Atoms(values[..., None, :], jnp.ones_like(values[..., :1])),
-        atoms=lambda laws: laws,
-        project=lambda values, probabilities: (
-            Atoms(values, probabilities),
-            jnp.zeros(probabilities.shape[:-1], values.dtype),
-        ),
+        atoms=atoms,
+        project=project,
         wasserstein=functools.partial(_atoms_distance, 1),
         cramer=functools.partial(_atoms_distance, 2),
+        **by_projection(atoms, project),
     )
 
 
