@@ -131,6 +131,28 @@ def stock_needed() -> Counterexample:
     return Counterexample(mdp, 1.0, 2, objectives.lower_cvar(0.5), "stock", 1.0, 0.0)
 
 
+def level_instead_of_stock() -> Counterexample:
+    """CVaR at τ = 0.5, where a recursion on levels (`chow`) claims too much (`found`) and acts worse for it.
+
+    One may decline for -1, or toss a coin that gives 0 or leads to a choice of two gambles: -6 or 6 with
+    chances ¼ and ¾, or -2 or 8 with chances ¾ and ¼. With either of them the worse half of what can happen
+    adds up to -6·⅛ = -2·⅜ = -¾, a mean of -1.5: it is best to decline.
+
+    Sums over the worst fraction z of the two gambles are -6z, from z = ¼ on 6z - 3, and -2z, from z = ¾ on
+    8z - 7.5. The recursion takes the greater one at each z BEFORE the adversary settles how much of the level
+    the coin's bad side gets: that is z = ⅜, where both are -¾, and by ½·(-¾) / ½ it claims -0.75 for the
+    coin. So it tosses it, and gets -1.5.
+    """
+    mdp = from_outcomes(
+        [
+            [[(1.0, 2, -1.0)], [(0.5, 2, 0.0), (0.5, 1, 0.0)]],
+            [[(0.25, 2, -6.0), (0.75, 2, 6.0)], [(0.75, 2, -2.0), (0.25, 2, 8.0)]],
+            _END,
+        ]
+    )
+    return Counterexample(mdp, 1.0, 2, objectives.lower_cvar(0.5), "stock", -1.0, -0.75)
+
+
 REFUSED: dict[str, Callable[[], Counterexample]] = {
     "mixture": mixture,
     "exponential": exponential,
