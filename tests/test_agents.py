@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
 from valuelab.critics.expectile import expectile_critic
 from valuelab.errors import InputError
 from valuelab.policies.parametric import parametric_policy
-from valuelab.types import GoalConditioned, MakeAgent, Normalization, Spec, Transitions
+from valuelab.types import Agent, Augmented, GoalConditioned, MakeAgent, Normalization, Spec, Transitions
 
 CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
@@ -53,6 +54,13 @@ AGENTS = {
     ),
     "iql-discrete": Row(iql, IQLConfig(**SMALL), DISCRETE, LEARN_CHAIN),
     "iql-goals": Row(iql, IQLConfig(**SMALL, policy_schedule="constant"), GOALS),
+    "eta_network": Row(eta_network, EtaNetworkConfig(**SMALL, num_atoms=4), DISCRETE),
+    "eta_network-plain": Row(
+        eta_network,
+        EtaNetworkConfig(**SMALL, num_atoms=4, objective="expectation", augmented=False, stock_edits=1),
+        DISCRETE,
+        {"discount": 0.9, "stock_low": -1.0, "stock_high": 0.0, "learning_rate": 3e-3, "target_period": 50},
+    ),
 }
 each_agent = pytest.mark.parametrize("name", AGENTS)
 
@@ -79,10 +87,19 @@ def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
 
 
 def observe(batch: Transitions):
-    """What act and value take for a batch."""
+    """What act and value take for a batch, of an agent without memory."""
     if batch.goals is None:
         return batch.observations
     return GoalConditioned(batch.observations, batch.goals)
+
+
+def recall(agent: Agent, state: Any, batch: Transitions):
+    """What act and value take for a batch; an agent with a memory has been given its last command."""
+    if agent.memory is None:
+        return observe(batch)
+    command = list(agent.memory.commands.values())[-1]
+    commands = jnp.repeat(command[None], len(batch.observations), axis=0)
+    return Augmented(batch.observations, agent.memory.choose(state, batch.observations, commands))
 
 
 @functools.cache
@@ -91,6 +108,8 @@ def build(name: str):
     row = AGENTS[name]
     agent = row.make_agent(row.config, row.spec)
     agent = agent._replace(update=jax.jit(agent.update), act=jax.jit(agent.act), value=jax.jit(agent.value))
+    if agent.memory:
+        agent = agent._replace(memory=agent.memory._replace(choose=jax.jit(agent.memory.choose)))
     return row, agent, jax.jit(agent.init)(jax.random.key(0), example_batch(row.spec, size=1))
 
 
@@ -130,8 +149,9 @@ def test_update_is_pure(name):
 def test_act_gives_valid_actions(name):
     row, agent, state = build(name)
     batch = example_batch(row.spec)
-    sampled = agent.act(state, observe(batch), jax.random.key(1), 1.0)
-    likely = [agent.act(state, observe(batch), jax.random.key(seed), 0.0) for seed in (1, 2)]
+    given = recall(agent, state, batch)
+    sampled = agent.act(state, given, jax.random.key(1), 1.0)
+    likely = [agent.act(state, given, jax.random.key(seed), 0.0) for seed in (1, 2)]
     np.testing.assert_array_equal(*likely)
     assert sampled.shape == batch.actions.shape
     assert sampled.dtype == batch.actions.dtype
@@ -146,15 +166,14 @@ def test_act_gives_valid_actions(name):
 @each_agent
 def test_value_gives_a_number_each(name):
     row, agent, state = build(name)
-    assert agent.value(state, observe(example_batch(row.spec))).shape == (32,)
+    assert agent.value(state, recall(agent, state, example_batch(row.spec))).shape == (32,)
 
 
 @each_agent
 def test_numeric_fields_may_be_traced(name):
     """A population equals its members: an agent built from traced fields learns as one from constants."""
     row, _, state = build(name)
-    names = [field.name for field in dataclasses.fields(row.config) if field.type in (float, "float")]
-    values = {name: getattr(row.config, name) for name in names}
+    values = numbers(row.config)
     batch = example_batch(row.spec)
 
     @jax.jit
@@ -188,7 +207,28 @@ FLIPS = {
         "learn_std": (False, {}),
         "dropout_rate": (0.5, {}),
         "policy_schedule": ("constant", {}),
-    }
+    },
+    EtaNetworkConfig: {
+        "objective": ("upper_cvar", {}),
+        "commands": ((2.0,), {"objective": "target", "commands": (1.0,)}),
+        "augmented": (False, {"commands": (0.5,)}),
+        "stock_low": (-5.0, {}),
+        "stock_high": (5.0, {}),
+        "stock_edits": (2, {}),
+        "stock_cosines": (2, {}),
+        "start_stocks": (4, {}),
+        "num_atoms": (8, {}),
+        "hidden_dims": ((16,), {}),
+        "layer_norm": (True, {"hidden_dims": (8, 8)}),
+        "huber": (1.0, {}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "learning_rate_schedule": ("constant", {}),
+        "target_period": (1, {}),
+        "epsilon_start": (0.5, {}),
+        "epsilon_end": (0.5, {}),
+        "epsilon_updates": (10, {}),
+    },
 }
 
 
@@ -197,33 +237,49 @@ def test_every_field_has_an_entry(config_class):
     assert set(FLIPS[config_class]) == {field.name for field in dataclasses.fields(config_class)}
 
 
+def numbers(config) -> dict[str, float]:
+    """The fields that may be traced."""
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.type in (float, "float")
+    }
+
+
 @functools.cache
-def outcome(make_agent, config):
-    """Metrics and actions after three updates."""
+def three_updates(make_agent, spec, config):
+    """Numbers of a config -> metrics, memory and actions after three updates: one program for them all."""
+    batches = [example_batch(spec, seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
 
     @jax.jit
-    def learn():
-        agent = make_agent(config, CONTINUOUS)
-        state = agent.init(jax.random.key(0), example_batch(CONTINUOUS, size=1))
-        batches = [example_batch(CONTINUOUS, seed) for seed in range(3)]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    def learn(values):
+        agent = make_agent(dataclasses.replace(config, **values), spec)
+        state = agent.init(jax.random.key(0), batches[0])
         state, metrics = jax.lax.scan(agent.update, state, stacked)
-        actions = agent.act(state, batches[0].observations, jax.random.key(0), 1.0)
-        return jnp.concatenate([*metrics.values(), actions.reshape(-1)])
+        given = recall(agent, state, batches[0])
+        return metrics, given, agent.act(state, given, jax.random.key(0), 1.0)
 
-    return np.asarray(learn())
+    return learn
+
+
+def outcome(make_agent, spec, config):
+    """What `three_updates` gives for a config, in a row."""
+    same = dataclasses.replace(config, **numbers(type(config)()))
+    leaves = jax.tree.leaves(three_updates(make_agent, spec, same)(numbers(config)))
+    return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in leaves])
 
 
 @pytest.mark.parametrize(
     ("config_class", "field"), [(cls, field) for cls, flips in FLIPS.items() for field in flips]
 )
 def test_no_dead_knobs(config_class, field):
-    make_agent = next(row.make_agent for row in AGENTS.values() if type(row.config) is config_class)
+    row = next(row for row in AGENTS.values() if type(row.config) is config_class)
     value, setting = FLIPS[config_class][field]
 
-    base = config_class(**setting, hidden_dims=(8,))
-    before = outcome(make_agent, base)
-    after = outcome(make_agent, dataclasses.replace(base, **{field: value}))
+    base = config_class(**{"hidden_dims": (8,)} | setting)
+    before = outcome(row.make_agent, row.spec, base)
+    after = outcome(row.make_agent, row.spec, dataclasses.replace(base, **{field: value}))
     assert before.shape != after.shape or not np.array_equal(before, after)
 
 
@@ -256,19 +312,21 @@ def test_learns_a_five_state_chain(name):
     batches = [chain_batch(spec, random) for _ in range(100)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
 
+    states = batches[0]._replace(observations=np.eye(5, dtype=np.float32))
+
     @jax.jit
-    def learn(state):
+    def learn(key):
         def body(step, state):
             return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 100], stacked))[0]
 
-        return jax.lax.fori_loop(0, 3000, body, state)
+        state = jax.lax.fori_loop(0, 3000, body, agent.init(key, batches[0]))
+        given = recall(agent, state, states)
+        return agent.value(state, given), agent.act(state, given, key, 0.0)
 
-    state = learn(agent.init(jax.random.key(0), batches[0]))
-    states = np.eye(5, dtype=np.float32)
+    values, chosen = learn(jax.random.key(0))
     # V*(s) = γ^(4 - s): right all the way. The 0.98 expectile of two equally frequent actions lies 2 % of
     # their gap below the better one, at every state on the way: within 0.06 of V*.
-    np.testing.assert_allclose(agent.value(state, states), 0.9 ** np.arange(4, -1, -1), atol=0.06)
-    chosen = agent.act(state, states, jax.random.key(0), 0.0)
+    np.testing.assert_allclose(values, 0.9 ** np.arange(4, -1, -1), atol=0.06)
     assert (chosen.reshape(5) > 0).all()
 
 
