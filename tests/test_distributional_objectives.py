@@ -315,7 +315,7 @@ def test_upper_cvar_may_need_a_draw():
     it is 36/11. The duals 6 (c + 1) - c and 6 (c + 6)/12 - c meet there, at c = -6/11.
     """
     objective, optimum = objectives.upper_cvar(1 / 6), 36 / 11
-    solution, laws = solved(objective, [CERTAIN, RARE], [-6, -1, 0])
+    solution, laws = solved(objective, [CERTAIN, RARE], [-5, -1, 0])
     start = starts.choose(solution, objective, laws)
     np.testing.assert_allclose([start.values[0], start.alone[0]], [optimum, 3], rtol=1e-5)
     np.testing.assert_allclose([start.chances[0], start.pivots[0, 0]], [1 / 11, -6 / 11], rtol=1e-3)
@@ -325,7 +325,7 @@ def test_upper_cvar_may_need_a_draw():
     assert optimum <= without.values[0] <= optimum + without.errors[0]
     assert np.isnan(without.alone[0])
     # With the pivot as a stock nothing is left open.
-    solution, laws = solved(objective, [CERTAIN, RARE], [-6, -1, -6 / 11, 0])
+    solution, laws = solved(objective, [CERTAIN, RARE], [-5, -1, -6 / 11, 0])
     np.testing.assert_allclose(starts.choose(solution, objective, laws).errors[0], 0, atol=1e-5)
 
 
