@@ -1,0 +1,164 @@
+r"""D-eta-N, the deep eta network (Pires et al. 2025, arXiv:2501.13028): one network for every risk or target.
+
+The defaults are for small worlds. What each preset was run on, and its score:
+
+risk_averse, risk_seeking, target, homeostasis, satisficing: the gridworlds of valuelab/distributional
+    python -m experiments.train --agent=eta_network:risk_averse --num_seeds=4 --workdir=runs/risk_averse
+    hardware: two CPU cores; not run
+qr_dqn: plain distributional learning of the mean, in the world of risk_averse
+    python -m experiments.train --agent=eta_network:qr_dqn --workdir=runs/qr_dqn
+    hardware: two CPU cores; not run
+greedy_cvar: the same, greedy in CVaR without the stock; one run for each level
+    python -m experiments.train --agent=eta_network:greedy_cvar --agent.commands=0.25 \
+      --workdir=runs/greedy_cvar
+    hardware: two CPU cores; not run
+cartpole, cartpole_target, lunarlander
+    python -m experiments.train --agent=eta_network:cartpole --workdir=runs/cartpole
+    hardware: two CPU cores; not run
+pong
+    python -m experiments.train --agent=eta_network:pong --workdir=runs/pong
+    hardware: one GPU; not run
+"""
+
+from valuelab.agents.eta_network import EtaNetworkConfig as Config
+from valuelab.agents.eta_network import eta_network as make_agent
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+# Small worlds on the device itself: many environments, one update every 16 steps.
+_GRIDWORLD = {
+    "agent.stock_edits": 8,
+    "agent.num_atoms": 64,
+    "agent.epsilon_end": 0.2,
+    "agent.epsilon_updates": 10_000,
+    "interaction.num_environments": 16,
+    "interaction.capacity": 100_000,
+    "interaction.warmup_steps": 5_000,
+    "interaction.update_to_data": 0.0625,
+    "batch_size": 32,
+    "steps": 40_000,
+    "eval_every": 20_000,
+    "eval_episodes": 200,
+}
+
+_RISK_AVERSE = {
+    **_GRIDWORLD,
+    "environment": "gridworld/risk_averse",
+    "agent.discount": 0.95,
+    "agent.stock_low": -4.0,
+    "agent.stock_high": 14.0,
+}
+
+_CLASSIC = {
+    "agent.stock_edits": 4,
+    "agent.hidden_dims": (128, 128),
+    "agent.learning_rate": 5e-4,
+    "agent.target_period": 500,
+    "agent.epsilon_updates": 20_000,
+    "interaction.num_environments": 8,
+    "interaction.capacity": 100_000,
+    "interaction.warmup_steps": 5_000,
+    "interaction.update_to_data": 0.25,
+    "batch_size": 64,
+    "steps": 100_000,
+    "eval_every": 20_000,
+    "eval_episodes": 50,
+}
+
+# Episodes of 500 steps of reward 1; with this discount their return is at most 100.
+_CARTPOLE = {
+    **_CLASSIC,
+    "environment": "gymnasium/CartPole-v1",
+    "agent.discount": 0.99,
+    "agent.stock_low": -100.0,
+    "agent.stock_high": 0.0,
+}
+
+PRESETS = {
+    "risk_averse": {**_RISK_AVERSE, "agent.commands": (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)},
+    "risk_seeking": {
+        **_GRIDWORLD,
+        "environment": "gridworld/risk_seeking",
+        "agent.objective": "upper_cvar",
+        "agent.discount": 0.95,
+        "agent.stock_low": -16.0,
+        "agent.stock_high": 20.0,
+        "agent.commands": (0.1, 0.2, 0.5, 0.6, 1.0),
+    },
+    "target": {
+        **_GRIDWORLD,
+        "environment": "gridworld/target",
+        "agent.objective": "target",
+        "agent.discount": 1.0,
+        "agent.stock_low": -25.0,
+        "agent.stock_high": 25.0,
+        "agent.commands": (-4.0, 0.0, 4.0, 8.0, 12.0),
+    },
+    "homeostasis": {
+        **_GRIDWORLD,
+        "environment": "gridworld/homeostasis",
+        "agent.objective": "homeostatic",
+        "agent.discount": 1.0,
+        "agent.stock_low": -12.0,
+        "agent.stock_high": 16.0,
+        "agent.commands": (-4.0, -4.0, -8.0, 4.0, 4.0, -8.0, -6.0, 0.0),
+    },
+    "satisficing": {
+        **_GRIDWORLD,
+        "environment": "gridworld/satisficing",
+        "agent.objective": "satisficing",
+        "agent.discount": 1.0,
+        "agent.stock_low": -20.5,
+        "agent.stock_high": 0.5,
+        # Rewards are whole numbers: from 0.5 below what is wanted, small errors of the network do not count.
+        "agent.commands": (7.5, 9.5, 11.5, 15.5, 19.5),
+    },
+    "qr_dqn": {
+        **_RISK_AVERSE,
+        "agent.objective": "expectation",
+        "agent.augmented": False,
+        "agent.stock_edits": 1,
+    },
+    "greedy_cvar": {
+        **_RISK_AVERSE,
+        "agent.augmented": False,
+        "agent.stock_edits": 1,
+        "agent.commands": (0.25,),
+    },
+    "cartpole": {**_CARTPOLE, "agent.commands": (0.1, 0.5, 1.0)},
+    "cartpole_target": {**_CARTPOLE, "agent.objective": "target", "agent.commands": (20.0, 50.0, 80.0)},
+    "lunarlander": {
+        **_CLASSIC,
+        "environment": "gymnasium/LunarLander-v3",
+        "agent.stock_low": -300.0,
+        "agent.stock_high": 300.0,
+        "agent.commands": (0.1, 0.5, 1.0),
+        "steps": 250_000,
+        "eval_every": 50_000,
+    },
+    # DQN's torso and 200 atoms; every final score, from -21 to 21, is a target, so nothing is discounted.
+    "pong": {
+        "environment": "atari/pong",
+        "agent.objective": "target",
+        "agent.commands": (-20.0, -10.0, 0.0, 10.0, 20.0),
+        "agent.stock_low": -21.0,
+        "agent.stock_high": 21.0,
+        "agent.stock_edits": 1,
+        "agent.num_atoms": 200,
+        "agent.hidden_dims": (512,),
+        "agent.huber": 1.0,
+        "agent.discount": 1.0,
+        "agent.learning_rate": 1e-4,
+        "agent.target_period": 2_500,
+        "agent.epsilon_end": 0.01,
+        "agent.epsilon_updates": 62_500,
+        "interaction.num_environments": 16,
+        "interaction.capacity": 500_000,
+        "interaction.warmup_steps": 50_000,
+        "interaction.update_to_data": 0.25,
+        "batch_size": 32,
+        "steps": 5_000_000,
+        "eval_every": 250_000,
+        "eval_episodes": 10,
+    },
+}
