@@ -2,17 +2,23 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from valuelab import configuration
 from valuelab.errors import InputError
+from valuelab.training import logs
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
+
+
+NO_WORKDIR = "no workdir is given; write --workdir=FOLDER for everything that the run leaves"
 
 
 def prepare_folder(config: Any) -> pathlib.Path:
@@ -28,7 +34,7 @@ def prepare_folder(config: Any) -> pathlib.Path:
         InputError: when no folder is named, or it cannot be made or holds a run with other settings.
     """
     if not config.workdir:
-        raise InputError("no workdir is given; write --workdir=FOLDER for everything that the run leaves")
+        raise InputError(NO_WORKDIR)
     workdir = pathlib.Path(config.workdir).expanduser()
     path = workdir / "config.json"
     if path.exists():
@@ -56,3 +62,18 @@ def device() -> str:
     """The devices of the run in words, such as "4 x TPU v5 lite" or "1 x cpu (2 cores)"."""
     cores = f" ({os.cpu_count()} cores)" if jax.default_backend() == "cpu" else ""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}{cores}"
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes nested values as JSON: arrays as lists, and null for what is not finite."""
+    logs.replace_file(path, json.dumps(_json_safe(value), indent=2, allow_nan=False) + "\n")
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json_safe(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_safe(part) for part in value]
+    if hasattr(value, "tolist"):
+        return _json_safe(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,6 +29,8 @@ def test_distributions_are_bars_on_one_axis_with_their_marks_and_tails(tmp_path)
     # Equal atoms are one bar, and what has no mass is neither drawn nor on the axis.
     np.testing.assert_allclose(bars, [(-1, 0.5), (3, 0.5)])
     (mark,) = upper.lines
+    shade = upper.patches[-1]
+    assert (shade.get_x(), shade.get_x() + shade.get_width()) == pytest.approx((-2.6, -1.0))  # to the margin
     assert mark.get_xdata() == [-2.0, -2.0]
     assert [text.get_text() for text in upper.get_legend().get_texts()] == ["CVaR -2"]
     # From -2, a mark, to 10, with 5 % on either side.
@@ -80,9 +82,9 @@ def test_arrows_stand_in_their_cells_and_terminal_states_have_none(tmp_path):
     first, second, colour_bar = figure.axes
     assert (first.get_title(), second.get_title()) == ("c = -1", "c = 2")
     arrows, dots = first.collections
-    np.testing.assert_array_equal(arrows.get_offsets(), [(0, 0), (1, 0)])  # x is the column, y the row
+    np.testing.assert_array_equal(arrows.get_offsets().round(), [(0, 0), (1, 0)])  # x is the column, y the row
     np.testing.assert_array_equal((arrows.U, arrows.V), [(1, 0), (0, 1)])
-    np.testing.assert_array_equal(dots.get_offsets(), [(0, 1)])
+    np.testing.assert_array_equal(dots.get_offsets().round(), [(0, 1)])
     heat = first.images[0]
     np.testing.assert_array_equal(heat.get_array().filled(np.nan), [[0, 1, np.nan], [2, np.nan, np.nan]])
     # One scale for all panels, and terminal states do not stretch it.

@@ -10,8 +10,8 @@ import numpy as np
 from valuelab import errors
 from valuelab.evaluation import figures
 
-_DRAWN_MASS = 1e-6
-"""Atoms with less probability are not drawn, nor is the axis stretched to them."""
+_HIDDEN_MASS = 5e-4
+"""Probability at either end of a distribution that the axis is not stretched to."""
 _MOST_BARS = 60
 """Distributions with more atoms are drawn as histograms of so many bins."""
 _STYLES = (
@@ -89,13 +89,11 @@ def distributions(
     """
     figure = figures.new(7.2, 1.0 + 1.75 * len(laws))
     panels = figure.subplots(len(laws), sharex=True, squeeze=False).ravel()
-    drawn = [law.values[law.probabilities > _DRAWN_MASS] for law in laws]
-    marks = [value for law in laws for value in law.marks.values()]
-    low, high = min(map(np.min, [*drawn, marks or drawn[0]])), max(map(np.max, [*drawn, marks or drawn[0]]))
+    ends = np.array([_ends(law) for law in laws])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
     margin = 0.05 * (high - low) or 0.5
     for panel, law in zip(panels, laws, strict=True):
-        _draw_law(panel, law, low, high)
-        panel.set_xlim(low - margin, high + margin)
+        _draw_law(panel, law, low - margin, high + margin)
     panels[-1].set_xlabel(x_label)
     figure.supylabel("probability", fontsize=10)
     figure.suptitle(title, fontsize=11)
@@ -204,7 +202,7 @@ def policy_arrows(
         The matplotlib Figure.
     """
     rows, columns = walls.shape
-    wide = min(len(policies), 3 if columns > 6 else 4)
+    wide = min(len(policies), 3)
     high = -(-len(policies) // wide)
     cell = min(0.5, 4.2 / columns)
     figure = figures.new(wide * (0.3 + cell * columns) + 1.0, high * (0.45 + cell * rows) + 0.6)
@@ -215,8 +213,7 @@ def policy_arrows(
     for panel, (name, actions) in zip(panels, policies.items(), strict=False):
         image = _draw_cells(panel, walls, places[acting], values[name][acting] if values else None, span)
         _draw_moves(panel, places[acting], moves[actions[acting]])
-        for (row, column), text in (cell_labels or {}).items():
-            panel.annotate(text, (column - 0.46, row - 0.46), va="top", fontsize=6.5, weight="bold", zorder=5)
+        _draw_labels(panel, cell_labels or {}, 72 * cell)
         panel.set_title(name, fontsize=10)
         panel.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     for panel in panels[len(policies) :]:
@@ -249,9 +246,10 @@ def _draw_cells(
 
 
 def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
-    """An arrow for each move; a dot where there is none."""
-    rows, columns = places.T
+    """An arrow of one length for each move, a dot where there is none; labels have room above."""
+    rows, columns = places.T + np.array([[0.12], [0]])
     still = ~moves.any(1)
+    moves = moves / np.maximum(np.linalg.norm(moves, axis=1, keepdims=True), 1)
     panel.quiver(
         columns[~still],
         rows[~still],
@@ -262,7 +260,7 @@ def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
         linewidth=0.6,
         angles="xy",
         scale_units="xy",
-        scale=1.5,
+        scale=1.7,
         units="xy",
         width=0.13,
         headwidth=3.2,
@@ -275,6 +273,16 @@ def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
     panel.scatter(columns[still], rows[still], **marks)
 
 
+def _draw_labels(panel: Any, labels: Mapping[tuple[int, int], str], width: float) -> None:
+    """A text at the top of each of some cells, as small as their width in points asks for."""
+    effects = errors.require("matplotlib.patheffects", "plots")
+    outline = [effects.Stroke(linewidth=1.4, foreground=figures.BLACK), effects.Normal()]
+    for (row, column), text in labels.items():
+        size = min(7.0, 1.6 * width / len(text))  # letters are 0.6 times as wide as high
+        place = {"xy": (column, row - 0.45), "ha": "center", "va": "top", "zorder": 5}
+        panel.annotate(text, **place, fontsize=size, color="white", path_effects=outline)
+
+
 def _edges(stocks: np.ndarray) -> np.ndarray:
     """The bounds [C + 1] of the intervals that are nearer to one stock than to the others."""
     gaps = np.diff(stocks) if len(stocks) > 1 else np.ones(1)
@@ -282,24 +290,36 @@ def _edges(stocks: np.ndarray) -> np.ndarray:
     return np.concatenate([stocks[:1] - gaps[0] / 2, middles, stocks[-1:] + gaps[-1] / 2])
 
 
+def _ends(law: Law) -> tuple[float, float]:
+    """Where a distribution begins and ends, its marks included."""
+    order = np.argsort(law.values)
+    below = np.cumsum(law.probabilities[order])
+    first, last = np.searchsorted(below, (_HIDDEN_MASS, below[-1] - _HIDDEN_MASS))
+    places = [law.values[order[first]], law.values[order[last]], *law.marks.values()]
+    return min(places), max(places)
+
+
 def _draw_law(panel: Any, law: Law, low: float, high: float) -> None:
     """One distribution, as bars where atoms are few and as a histogram where they are many."""
-    kept = law.probabilities > _DRAWN_MASS
-    values, order = np.unique(law.values[kept].round(9), return_inverse=True)
-    mass = np.bincount(order, law.probabilities[kept])
+    inside = (law.values >= low) & (law.values <= high)
+    values, order = np.unique(law.values[inside].round(9), return_inverse=True)
+    mass = np.bincount(order, law.probabilities[inside])
+    values, mass = values[mass > 0], mass[mass > 0]
     if len(values) > _MOST_BARS:
         mass, edges = np.histogram(values, _MOST_BARS, (low, high), weights=mass)
         values, width = (edges[1:] + edges[:-1]) / 2, (high - low) / _MOST_BARS
     else:
         gap = np.diff(values).min() if len(values) > 1 else math.inf
-        width = max(min(0.8 * gap, (high - low) / 40), (high - low) / 250) or 0.05
+        width = max(min(0.8 * gap, (high - low) / 40), (high - low) / 250)
     panel.bar(values, mass, width, color=figures.BLUE, alpha=0.75, linewidth=0, zorder=2)
     if law.tail is not None:
-        panel.axvspan(*law.tail, color=figures.VERMILLION, alpha=0.12, linewidth=0, zorder=1)
+        panel.axvspan(
+            *np.clip(law.tail, low, high), color=figures.VERMILLION, alpha=0.12, linewidth=0, zorder=1
+        )
     for style, (name, value) in zip(_STYLES, law.marks.items(), strict=False):
         panel.axvline(value, label=f"{name} {value:.4g}", linewidth=1.8, zorder=3, **style)
     panel.set_title(law.label, fontsize=10, loc="left")
-    panel.set_ylim(0, 1.15 * mass.max())
+    panel.set(xlim=(low, high), ylim=(0, 1.15 * mass.max()))
     figures.plain(panel)
     if law.marks:
         panel.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))

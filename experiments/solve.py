@@ -1,0 +1,222 @@
+r"""Solves a finite MDP for an objective of its return distribution, exactly or with a bound on the error.
+
+    python -m experiments.solve --problem=NAME --objective=cvar --tau=0.1 --workdir=OUT
+    python -m experiments.solve --mdp=FILE.npz --discount=0.95 --objective=target --target=3 --workdir=OUT
+
+The file holds transitions [S, A, S], rewards [S, A, S] or [S, A, S, m] and, if it likes, terminal [S] bool.
+OUT gets config.json, result.json, arrays.npz and, with matplotlib, policy.png, distributions.png and, for
+objectives with a level or a target, tradeoff.png. The same command again says that it is done.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from typing import Any, Literal
+
+import numpy as np
+import rich.console
+
+from experiments import flags, outputs, solutions
+from experiments.solutions import Task
+from valuelab import configuration
+from valuelab.configuration import check_ranges
+from valuelab.distributional import defaults, objectives, problems
+from valuelab.distributional import mdp as mdps
+from valuelab.distributional.objectives import Objective
+from valuelab.errors import InputError
+
+PARAMETERS = ("tau", "weight", "target", "risk", "norm", "power", "weights", "taus")
+"""The settings that are parameters of objectives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveConfig:
+    """What is solved, for what, and how.
+
+    Attributes:
+        problem: name of a gridworld; instead of --mdp.
+        mdp: file with transitions, rewards and, if it likes, terminal; instead of --problem.
+        mdp_sha256: of the file's content.
+        discount: γ in (0, 1]; a problem has its own.
+        horizon: number of steps; none is infinite; a problem has its own.
+        objective: what is maximised; a problem has its own.
+        tau: level in (0, 1], of cvar, upper_cvar and mean_cvar.
+        weight: of the mean in mean_cvar, of the variance in mean_variance.
+        target: the return to hit or to reach (target, satisficing), or set points such as 3,5 (homeostatic).
+        risk: of entropic, not 0; risk-averse where negative.
+        norm: of homeostatic.
+        power: of homeostatic.
+        weights: one for each component (homeostatic) or each level (spectral).
+        taus: levels of spectral.
+        representation: how return distributions are held; none to have it chosen.
+        atoms: atoms of a distribution; none to have it chosen.
+        stocks: points of the stock grid along each component; none to have it chosen.
+        stock_low: least stock of each component; empty to have it chosen.
+        stock_high: greatest stock of each component; empty to have it chosen.
+        allow_unsound: solve also where the theory does not hold; the result says so.
+        workdir: folder for everything that the run leaves.
+        plots: draw pictures.
+    """
+
+    problem: str = ""
+    mdp: str = ""
+    mdp_sha256: str = ""
+    discount: float | None = None
+    horizon: int | None = None
+    objective: str = ""
+    tau: float | None = None
+    weight: float | None = None
+    target: tuple[float, ...] = ()
+    risk: float | None = None
+    norm: Literal["1", "2", "inf"] | None = None
+    power: float | None = None
+    weights: tuple[float, ...] = ()
+    taus: tuple[float, ...] = ()
+    representation: Literal["exact", "categorical", "quantile"] | None = None
+    atoms: int | None = None
+    stocks: int | None = None
+    stock_low: tuple[float, ...] = ()
+    stock_high: tuple[float, ...] = ()
+    allow_unsound: bool = False
+    workdir: str = dataclasses.field(default="", compare=False)
+    plots: bool = dataclasses.field(default=True, compare=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            discount="(0, 1]",
+            horizon="[1, inf)",
+            tau="(0, 1]",
+            taus="(0, 1]",
+            atoms="[2, inf)",
+            stocks="[1, inf)",
+        )
+
+
+def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
+    """Reads the MDP, and makes the objective.
+
+    Args:
+        config: the settings as they were given.
+
+    Returns:
+        The settings with those that a problem gives filled in, and what they ask for.
+
+    Raises:
+        InputError: for a problem, file or objective that cannot be used, or a setting that is missing.
+    """
+    if bool(config.problem) == bool(config.mdp):
+        names = ", ".join(problems.PROBLEMS)
+        raise InputError(f"give either --problem=NAME, one of {names}, or --mdp=FILE.npz")
+    if not config.workdir:
+        raise InputError(outputs.NO_WORKDIR)
+    if config.problem:
+        problem = problems.make(config.problem)
+        config = _with_defaults(config, problem)
+        mdp, start_state, layout = problem.mdp, problem.start_state, problem.layout
+    else:
+        mdp, layout = mdps.load(config.mdp), None
+        digest = hashlib.sha256(pathlib.Path(config.mdp).read_bytes()).hexdigest()
+        config = dataclasses.replace(config, mdp_sha256=digest)
+        start_state = int(np.argmin(mdp.terminal))
+    if config.discount is None:
+        raise InputError("discount is missing; write --discount=0.95, or --discount=1 for sums of rewards")
+    if not config.objective:
+        raise InputError(f"objective is missing; give --objective=one of {', '.join(objectives.REGISTRY)}")
+    objective = make_objective(config)
+    if objective.name == "spectral":
+        mdp = objectives.repeat_rewards(mdp, len(config.taus))
+    name = config.problem or pathlib.Path(config.mdp).stem
+    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, layout)
+
+
+def _with_defaults(config: SolveConfig, problem: problems.Problem) -> SolveConfig:
+    """The settings with what the problem says where nothing was given."""
+    own: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon}
+    if not config.objective:
+        own["objective"] = problem.objective.name
+        for name, value in problem.objective.parameters.items():
+            own[name] = tuple(np.atleast_1d(value).tolist()) if np.ndim(value) or name == "target" else value
+    return dataclasses.replace(
+        config, **{name: value for name, value in own.items() if getattr(config, name) in (None, "", ())}
+    )
+
+
+def make_objective(config: SolveConfig) -> Objective:
+    """The objective that the settings name.
+
+    Raises:
+        InputError: when it is unknown, or its parameters are missing, unknown or out of range.
+    """
+    given: dict[str, Any] = {name: getattr(config, name) for name in PARAMETERS}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    if len(config.target) == 1:
+        given["target"] = config.target[0]
+    if config.norm:
+        given["norm"] = float(config.norm)
+    return objectives.make(config.objective, **given)
+
+
+def run(config: SolveConfig) -> dict[str, Any]:
+    """Solves what the settings ask for, or says that it is done.
+
+    Args:
+        config: its settings.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        InputError: for settings, an MDP or a folder that cannot be used.
+    """
+    config, task = resolve(config)
+    workdir = outputs.prepare_folder(config)
+    if (workdir / "result.json").exists():
+        print(f"{workdir} is done already; give another --workdir to solve again")
+        return json.loads((workdir / "result.json").read_text())
+    started = time.perf_counter()
+    with rich.console.Console(stderr=True).status(f"solving {solutions.describe(task)}"):
+        solved = defaults.solve(
+            task.mdp,
+            task.objective,
+            discount=task.discount,
+            horizon=task.horizon,
+            representation=config.representation,
+            atoms=config.atoms,
+            stocks=config.stocks,
+            stock_low=config.stock_low or None,
+            stock_high=config.stock_high or None,
+            allow_unsound=config.allow_unsound,
+        )
+    seconds = time.perf_counter() - started
+    facts = {"versions": outputs.versions(), "device": outputs.device()}
+    settings = {"settings": configuration.to_json(config)}
+    outputs.write_json(workdir / "config.json", settings | facts)
+    solutions.save(workdir / "arrays.npz", solved)
+    if config.plots:
+        try:
+            solutions.draw(task, solved, workdir)
+        except InputError as error:  # such as a missing matplotlib
+            print(f"not all pictures were drawn: {error}")
+    asked = {"problem": config.problem or None, "mdp": config.mdp or None}
+    result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
+    outputs.write_json(workdir / "result.json", result)
+    solutions.show(task, result)
+    print(f"solved in {seconds:.1f} s; everything is in {workdir}")
+    return result
+
+
+def parse(argv: list[str]) -> SolveConfig:
+    """The settings of a command line."""
+    return flags.parse_config(SolveConfig(), argv)
+
+
+def main(config: SolveConfig) -> None:
+    """Solves what a command line asks for."""
+    run(config)
+
+
+if __name__ == "__main__":
+    flags.run(main, parse)
