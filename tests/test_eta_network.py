@@ -1,0 +1,244 @@
+"""D-eta-N: stock editing, targets, first stocks and scores, against numbers worked out by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab.agents import commands
+from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
+from valuelab.errors import InputError
+from valuelab.networks.quantiles import ReturnAtoms
+from valuelab.types import Augmented, Spec, Transitions
+
+TWO_STATES = Spec((2,), "float32", 0, 2, -2.0, 3.0, num_updates=1000)
+SMALL = EtaNetworkConfig(
+    hidden_dims=(32, 32),
+    num_atoms=8,
+    stock_low=-8.0,
+    stock_high=8.0,
+    stock_edits=16,
+    stock_cosines=8,
+    discount=1.0,
+    learning_rate=5e-3,
+    target_period=50,
+    commands=(0.25, 1.0),
+    epsilon_updates=100,
+    epsilon_end=0.0,
+)
+SAFE, GAMBLE = 0, 1
+# State 0: either action gains 2 or loses 2. State 1: safe gains nothing, the gamble gains 3 or loses 1.
+ROWS = [
+    *((0, action, reward, 1) for action in (0, 1) for reward in (2, -2)),
+    *((1, SAFE, 0, 0), (1, SAFE, 0, 0), (1, GAMBLE, 3, 0), (1, GAMBLE, -1, 0)),
+]
+
+
+def all_transitions() -> Transitions:
+    states, actions, rewards, masks = np.array(ROWS).T
+    one_hot = np.eye(2, dtype=np.float32)
+    return Transitions(
+        one_hot[states],
+        actions.astype(np.int32),
+        rewards.astype(np.float32),
+        masks.astype(np.float32),
+        one_hot[np.ones_like(states)],
+    )
+
+
+def learn(agent, batch, num_updates):
+    """The agent with its functions jitted, and its state after updates with one and the same batch."""
+
+    @jax.jit
+    def run(key):
+        state = agent.init(key, batch)
+        return jax.lax.fori_loop(0, num_updates, lambda _, state: agent.update(state, batch)[0], state)
+
+    memory = agent.memory._replace(choose=jax.jit(agent.memory.choose))
+    agent = agent._replace(act=jax.jit(agent.act), value=jax.jit(agent.value), memory=memory)
+    return agent, run(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """The agent of all risk levels in the two states, learnt from each transition once in every batch."""
+    return learn(eta_network(SMALL, TWO_STATES), all_transitions(), 1000)
+
+
+def rows(state: int, stocks) -> Augmented:
+    stocks = np.float32(stocks)[:, None]
+    return Augmented(np.repeat(np.eye(2, dtype=np.float32)[[state]], len(stocks), axis=0), stocks)
+
+
+def test_the_stock_decides_whether_to_gamble(learnt):
+    # min(c, 0) against min(c + 3, 0) / 2 + min(c - 1, 0) / 2: from c = -3, -3 < 0 / 2 - 4 / 2; they are equal
+    # at c = -1; from c = 0.5, 0 > -0.25.
+    agent, state = learnt
+    actions = agent.act(state, rows(1, [-6, -3, -1.7, -0.3, 0.5]), jax.random.key(0), 0.0)
+    assert actions.tolist() == [GAMBLE, GAMBLE, GAMBLE, SAFE, SAFE]
+
+
+def test_values_of_stocks(learnt):
+    # From state 0, c = 0: after +2 safe, total 2; after -2 the gamble, total 1 or -3: E min(c + G, 0) = -3/4.
+    # c = -4: always the gamble, G in {5, 1, 1, -3}: (0 - 3 - 3 - 7) / 4. c = 4: nothing is ever short.
+    agent, state = learnt
+    np.testing.assert_allclose(agent.value(state, rows(0, [-4, 0, 4])), [-3.25, -0.75, 0.0], atol=0.2)
+
+
+def test_first_stocks_of_risk_levels(learnt):
+    # CVaR of the worst quarter: -c + 4 E min(c + G, 0) is greatest, -2, at c = 2 (always safe, G = ±2).
+    # The mean, 1, is that of the gamble always: any c from -5 downwards names it.
+    agent, state = learnt
+    observations = np.eye(2, dtype=np.float32)[[0, 0]]
+    stocks = agent.memory.choose(state, observations, np.float32([[0.25], [1.0]]))
+    assert stocks.shape == (2, 1)
+    assert abs(stocks[0, 0] - 2) < 0.5
+    assert stocks[1, 0] < -3
+
+
+def test_memory_follows_rewards_and_scores_episodes():
+    agent = eta_network(dataclasses.replace(SMALL, discount=0.5), TWO_STATES)
+    memory = agent.memory
+    assert list(memory.commands) == ["tau=0.25", "tau=1"]
+    # (1 + 3) / 0.5 = 8 and (-2 + 1) / 0.5 = -2.
+    np.testing.assert_allclose(memory.update(jnp.array([[1.0], [-2.0]]), jnp.array([3.0, 1.0])), [[8], [-2]])
+    # -c + min(c + G, 0) / τ: -2 + (2 - 5) / 0.25 = -14, and -2 + 0.
+    scores = memory.score(jnp.full((2, 1), 0.25), jnp.full((2, 1), 2.0), jnp.array([-5.0, 1.0]))
+    np.testing.assert_allclose(scores, [-14, -2])
+    drawn = memory.draw(None, np.zeros((1000, 2)), jax.random.key(0))
+    assert drawn.shape == (1000, 1)
+    assert -8 <= drawn.min() < -7.5 < 7.5 < drawn.max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [("target", [-1.0, -2.0]), ("satisficing", [1.0, 0.0]), ("expectation", [2, 1])],
+)
+def test_scores_of_targets(objective, expected):
+    # Target 3, returns 2 and 1 (expectation has no target), and 3 and 1 for satisficing.
+    agent = eta_network(dataclasses.replace(SMALL, objective=objective, commands=(3.0,)), TWO_STATES)
+    batch = all_transitions()
+    (command,) = agent.memory.commands.values()
+    asked = jnp.repeat(command[None], 2, axis=0)
+
+    @jax.jit
+    def choose(key):
+        return agent.memory.choose(agent.init(key, batch), batch.observations[:2], asked)
+
+    stocks = choose(jax.random.key(0))
+    np.testing.assert_allclose(stocks, [[0.0]] * 2 if objective == "expectation" else [[-3.0]] * 2)
+    returns = jnp.array([3.0 if objective == "satisficing" else 2.0, 1.0])
+    np.testing.assert_allclose(agent.memory.score(asked, stocks, returns), expected)
+
+
+def test_update_equals_one_written_by_hand():
+    config = dataclasses.replace(SMALL, stock_edits=3, discount=0.9, huber=0.5, num_atoms=4, target_period=2)
+    agent, batch = eta_network(config, TWO_STATES), all_transitions()
+    state = jax.jit(agent.init)(jax.random.key(1), batch)
+    state = state._replace(target_params=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
+    network = ReturnAtoms(2, 4, 1, config.hidden_dims, False, -8.0, 8.0, 8)
+    apply = jax.jit(network.apply)
+    key = jax.random.fold_in(state.key, 0)
+    stocks = np.asarray(jax.random.uniform(key, (8, 3, 1), minval=-8, maxval=8))
+    next_stocks = (stocks + batch.rewards[:, None, None]) / 0.9
+    atoms = np.asarray(apply(state.params, batch.observations, stocks))[..., 0]
+    next_atoms = np.asarray(apply(state.target_params, batch.next_observations, next_stocks))[..., 0]
+
+    total = 0.0
+    for row, edit in np.ndindex(8, 3):
+        utilities = np.minimum(next_stocks[row, edit] + next_atoms[row, edit], 0).mean(axis=-1)
+        targets = batch.rewards[row] + 0.9 * batch.masks[row] * next_atoms[row, edit, np.argmax(utilities)]
+        for level, atom in zip(
+            (0.125, 0.375, 0.625, 0.875), atoms[row, edit, batch.actions[row]], strict=True
+        ):
+            errors = targets - atom
+            sizes = np.abs(errors)
+            huber = np.where(sizes <= 0.5, errors**2 / (2 * 0.5), sizes - 0.25)
+            total += np.mean(np.abs(level - (errors < 0)) * huber)
+
+    update = jax.jit(agent.update)
+    once, metrics = update(state, batch)
+    np.testing.assert_allclose(metrics["loss"], total / 24, rtol=1e-5)
+    # The target network is copied at every second update, and not before.
+    jax.tree.map(np.testing.assert_array_equal, once.target_params, state.target_params)
+    twice, _ = update(once, batch)
+    jax.tree.map(np.testing.assert_array_equal, twice.target_params, twice.params)
+
+
+def test_epsilon_falls_linearly(learnt):
+    agent, state = learnt
+    many = rows(1, np.full(4000, -6.0))
+    shares = []
+    for step in (0, 50, 100):
+        at_step = state._replace(step=jnp.int32(step))
+        shares.append(np.mean(agent.act(at_step, many, jax.random.key(3), 1.0) == SAFE))
+    # Half of the random actions are SAFE, and the greedy one never is: ε / 2 for ε = 1, 0.5, 0.
+    np.testing.assert_allclose(shares, [0.5, 0.25, 0.0], atol=0.03)
+    assert not np.any(agent.act(state._replace(step=jnp.int32(0)), many, jax.random.key(3), 0.0) == SAFE)
+
+
+def test_vector_rewards_are_kept_in_balance():
+    # Two steps, each feeding one of two needs; with both at -1, the second step feeds what the first did not.
+    spec = Spec((2,), "float32", 0, 2, 0.0, 1.0, reward_dim=2, num_updates=600)
+    config = dataclasses.replace(
+        SMALL, objective="homeostatic", commands=(1.0, 1.0), stock_low=-2.0, stock_high=2.0, num_atoms=4
+    )
+    states, actions = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1], np.int32)
+    one_hot = np.eye(2, dtype=np.float32)
+    batch = Transitions(
+        one_hot[states], actions, one_hot[actions], (states == 0).astype(np.float32), one_hot[[1, 1, 1, 1]]
+    )
+    agent, state = learn(eta_network(config, spec), batch, 600)
+    assert list(agent.memory.commands) == ["target=1,1"]
+    first = agent.memory.choose(state, one_hot[:1], np.float32([[1, 1]]))
+    np.testing.assert_array_equal(first, [[-1, -1]])
+    stocks = agent.memory.update(jnp.repeat(first, 2, axis=0), one_hot)
+    seen = Augmented(one_hot[[1, 1]], stocks)
+    assert agent.act(state, seen, jax.random.key(0), 0.0).tolist() == [1, 0]
+    np.testing.assert_allclose(agent.value(state, Augmented(one_hot[:1], first)), [0.0], atol=0.2)
+    # From (0, -1) the step towards (0, 0) is taken; c + G is (0, 0) or, the other way, (1, -1).
+    np.testing.assert_allclose(
+        agent.memory.score(np.ones((1, 2)), first, jnp.array([[2.0, 0.0]])), [-(2**0.5)]
+    )
+
+
+def test_worth_alone():
+    # Worst half of -1, 0, 3, 8: -0.5; best half 5.5. Target 2: -(3 + 2 + 1 + 6) / 4.
+    atoms = jnp.array([[3.0], [-1.0], [8.0], [0.0]])
+    for family, number, expected in (("cvar", 0.5, -0.5), ("upper_cvar", 0.5, 5.5), ("target", 2.0, -3.0)):
+        asked = commands.objective(family, np.float32([number]))
+        np.testing.assert_allclose(commands.worth_alone(asked, atoms), expected, rtol=1e-6)
+
+
+def test_images_pass_the_convolutions_once_for_all_stocks():
+    network = ReturnAtoms(6, 200, 1, (512,), False, -21.0, 21.0, 16)
+    images, stocks = jnp.zeros((2, 84, 84, 4), jnp.uint8), jnp.zeros((2, 5, 1))
+    atoms, params = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), images, stocks))
+    assert atoms.shape == (2, 5, 6, 200, 1)
+    assert params["params"]["Dense_0"]["kernel"].shape == (3136, 512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "message"),
+    [
+        ({}, {"num_actions": 0, "action_dim": 2}, "eta_network chooses between discrete actions"),
+        ({}, {"observation_shape": (3, 3)}, r"observations have shape \(3, 3\)"),
+        ({}, {"reward_dim": 2}, "rewards have 2 components; agent.objective cvar takes 1"),
+        ({}, {"num_updates": 0}, "agent.learning_rate_schedule is 'cosine' but the run's length is unknown"),
+        ({"commands": ()}, {}, "agent.commands has 0 numbers; cvar takes 1 for each tau"),
+        ({"commands": (0.5, 1.5)}, {}, "tau is 1.5; it must be a level"),
+        ({"augmented": False}, {}, "agent.commands has 2 commands; without the stock the agent knows one"),
+    ],
+)  # fmt: skip
+def test_refusals(changes, facts, message):
+    with pytest.raises(InputError, match=message):
+        eta_network(dataclasses.replace(SMALL, **changes), dataclasses.replace(TWO_STATES, **facts))
+
+
+def test_ranges_are_checked():
+    with pytest.raises(InputError, match=r"stock_low is 1.0; it must lie below stock_high 1.0"):
+        EtaNetworkConfig(stock_low=1.0, stock_high=1.0)
+    with pytest.raises(InputError, match=r"discount is 1.5; it must lie in \(0, 1\]"):
+        EtaNetworkConfig(discount=1.5)
