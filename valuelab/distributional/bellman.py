@@ -166,8 +166,13 @@ def make_moves(
     points = reached / setting.discount
     indices, shares, outside = locate(after, points)
     neighbours = after.stocks.astype(rewards.dtype)[indices]
-    ranges = (bound[next_states][..., None, None, :] for bound in (low, high))
-    slack = _slack(setting, objective, points[..., None, :], neighbours, *ranges)
+    distances = jnp.linalg.norm(points[..., None, :] - neighbours, axis=-1)
+    # A stock within rounding of a point is that point.
+    rounding = _ROUNDING * jnp.finfo(rewards.dtype).eps * (1 + jnp.max(jnp.abs(points)))
+    nearest = jax.nn.one_hot(jnp.argmin(distances, axis=-1), distances.shape[-1], dtype=rewards.dtype)
+    shares = jnp.where(jnp.min(distances, axis=-1, keepdims=True) <= rounding, nearest, shares)
+    ranges = (bound[next_states][:, :, :, None, None] for bound in (low, high))
+    slack = _slack(setting, objective, points[..., None, :], neighbours, distances, rounding, *ranges)
     slack = (setting.factor(objective) or 1.0) * jnp.sum(shares * slack, axis=-1, where=shares > 0)
     gains = jnp.sum(probabilities * setting.utility(objective, reached), axis=2)
     plan, covered = None, jnp.ones(mdp.num_states, bool)
@@ -187,7 +192,14 @@ def make_moves(
 
 
 def _slack(
-    setting: Setting, objective: Objective, points: Array, neighbours: Array, low: Array, high: Array
+    setting: Setting,
+    objective: Objective,
+    points: Array,
+    neighbours: Array,
+    distances: Array,
+    rounding: Array,
+    low: Array,
+    high: Array,
 ) -> Array:
     """How much what the future adds, E f(c + G) - f(c), may differ between a stock and its neighbour.
 
@@ -201,16 +213,16 @@ def _slack(
         objective: what is maximised.
         points: [..., 1, m], stocks.
         neighbours: [..., J, m].
-        low: [..., m], least returns from there.
-        high: [..., m], greatest.
+        distances: [..., J], between them.
+        rounding: what counts as no distance.
+        low: [..., 1, m], least returns from there.
+        high: [..., 1, m], greatest.
 
     Returns:
         [..., J].
     """
-    rounding = _ROUNDING * jnp.finfo(points.dtype).eps * (1 + jnp.max(jnp.abs(points)))
-    distance = jnp.linalg.norm(points - neighbours, axis=-1)
     reach = jnp.linalg.norm(jnp.maximum(jnp.abs(low), jnp.abs(high)), axis=-1)
-    same = (distance <= rounding) | (reach == 0)
+    same = (distances <= rounding) | (reach == 0)
     properties, steep = objective.properties, math.inf
     if setting.factor(objective) is not None:
         steep = 2 * properties.lipschitz
@@ -226,7 +238,7 @@ def _slack(
         same |= (jnp.minimum(points, neighbours) + low)[..., 0] > above
         same |= (jnp.maximum(points, neighbours) + high)[..., 0] < -below
     furthest = steep * jnp.where(same, 1, reach)
-    return jnp.where(same, 0, jnp.minimum(bend * jnp.where(same, 1, distance), furthest))
+    return jnp.where(same, 0, jnp.minimum(bend * jnp.where(same, 1, distances), furthest))
 
 
 def sweep(

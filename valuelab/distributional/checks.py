@@ -62,10 +62,9 @@ def problem(
 
 def _endless(mdp: MDP) -> str:
     """Names a state that episodes may meet again and again."""
-    successors = [
-        set(mdp.next_states[state][mdp.probabilities[state] > 0]) for state in range(mdp.num_states)
-    ]
-    alive = set(np.flatnonzero(~np.asarray(mdp.terminal)))
+    possible = np.asarray(mdp.probabilities) > 0
+    successors = [set(mdp.next_states[state][possible[state]].tolist()) for state in range(mdp.num_states)]
+    alive = set(np.flatnonzero(~np.asarray(mdp.terminal)).tolist())
     # Where all successors end, a state ends; of what is left, every path goes on.
     while ending := {state for state in alive if not successors[state] & alive}:
         alive -= ending

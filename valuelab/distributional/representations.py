@@ -103,6 +103,7 @@ def _product(grid: stocks.StockGrid) -> Representation:
     )
 
 
+@functools.cache
 def quantile(size: int) -> Representation:
     """The midpoint quantiles, at levels (2i - 1) / 2n for i = 1..n; laws are [..., n], rising.
 
@@ -147,6 +148,7 @@ def quantile(size: int) -> Representation:
     )
 
 
+@functools.cache
 def exact() -> Representation:
     """All atoms as they are: nothing is lost, and laws grow with every step; for small finite horizons.
 
