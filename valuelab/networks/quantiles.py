@@ -14,10 +14,12 @@ class ReturnAtoms(nn.Module):
     """The law of the return from (s, c) after each action, as N equally likely atoms.
 
     Images go through DQN's convolutions first. Each observation comes with E stocks, and everything up to
-    where the two meet, in the first hidden layer, is computed once for all of them. Stocks are clipped to
-    [stock_low, stock_high] and then seen as cosines, cos(π k u) of their place u in [0, 1], because returns
-    may change within a small part of the range. Atoms are predicted in units of the range that
-    -stocks span: c + G is near 0 for the stocks that matter.
+    where the two meet, in the first hidden layer, is computed once for all of them.
+
+    Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
+    linear on each side of it, and the greedy action no longer depends on the stock. They are seen as cosines,
+    cos(π k u) of their place u in [0, 1], because actions may change within a small part of the range. Atoms
+    are predicted in units of the range of -stocks.
 
     Attributes:
         num_actions: number of actions.
