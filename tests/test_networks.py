@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from valuelab.networks.encoders import patches
 from valuelab.networks.policies import Categorical, Deterministic, Gaussian
 
 
@@ -23,3 +24,17 @@ def test_the_mode_is_what_temperature_0_gives_and_nothing_is_likelier(distributi
     for seed in range(5):
         other = distribution.sample(jax.random.key(seed), 1.0)
         assert (distribution.log_prob(other) <= distribution.log_prob(mode)).all()
+
+
+@pytest.mark.parametrize(("size", "stride"), [(8, 4), (4, 2), (3, 1)])
+def test_a_matrix_product_with_patches_is_a_convolution(size, stride):
+    random = np.random.default_rng(0)
+    images = random.normal(size=(2, 12, 15, 3)).astype(np.float32)  # 15: what no window reaches is left out
+    kernel = random.normal(size=(size, size, 3, 5)).astype(np.float32)
+    expected = jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    # Patches run over blocks of stride x stride pixels first, then over the pixels of a block.
+    blocks = kernel.reshape(size // stride, stride, size // stride, stride, 3, 5).swapaxes(1, 2)
+    product = patches(jnp.asarray(images), size, stride) @ blocks.reshape(-1, 5)
+    np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-4)
