@@ -219,6 +219,7 @@ def test_the_property_that_fails_is_named(objective, discount, horizon, missing)
 # Properties by tests.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("utility", "parameters", "stated"),
     [
@@ -241,6 +242,7 @@ def test_tests_find_the_stated_properties(utility, parameters, stated):
     np.testing.assert_allclose(found.lipschitz, stated.lipschitz, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_tests_find_what_general_functionals_lack():
     variance = properties.of_functional(functionals.mean_variance, {"weight": 0.1})
     assert not variance.mixture_indifferent

@@ -208,6 +208,7 @@ def solve_with(mdp, objective, offsets, discount=1.0):
     return starts.choose(solution, objective, laws)
 
 
+@pytest.mark.slow
 def test_upper_cvar_is_that_of_the_best_draw():
     """Solving for the pivots as stocks, too, and again for the next ones, closes the gap."""
     rng, drawn = np.random.default_rng(4), 0
