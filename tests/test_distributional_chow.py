@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.risk_methods import random_task
 from valuelab.distributional import chow, counterexamples, histories, objectives, oracle
 from valuelab.distributional.mdp import from_outcomes
 from valuelab.errors import InputError
@@ -14,27 +15,11 @@ LEVELS = np.linspace(0, 1, 65)
 """Chances of two steps, each a multiple of 1/8, add up to these: between them the recursion is linear."""
 
 
-def random_mdp(rng):
-    """A step, then another from one of two states; whole rewards, chances that are multiples of 1/8."""
-    shape = 4, 2, 2
-    chances = rng.integers(1, 8, size=shape[:2]) / 8
-    outcomes = [
-        [[(p, s, r), (1 - p, t, q)] for p, (s, t), (r, q) in zip(*rows, strict=True)]
-        for rows in zip(
-            chances,
-            [[(1, 2)] * 2] + [[(3, 3)] * 2] * 3,
-            rng.integers(-4, 5, size=shape).astype(float),
-            strict=True,
-        )
-    ]
-    return from_outcomes(outcomes, np.array([False, False, False, True]))
-
-
 @pytest.fixture(scope="module")
 def many():
-    """MDPs, all in one, and the CVaR of each at all levels: that of every law achievable from state 0."""
+    """MDPs of two steps, in a list and stacked."""
     rng = np.random.default_rng(0)
-    mdps = [random_mdp(rng) for _ in range(60)]
+    mdps = [random_task(rng).mdp for _ in range(60)]
     return mdps, jax.tree.map(lambda *leaves: np.stack(leaves), *mdps)
 
 
@@ -92,7 +77,8 @@ def test_a_given_policy_is_evaluated_exactly(many):
 def test_counterexample_claims_too_much_and_acts_worse_than_stock():
     """The numbers are derived in the counter-example's docstring.
 
-    Of ½ the coin's bad side gets ½·⅜, for up to there its slope is -2, and the good side, of slope 0, the rest.
+    Of ½ the coin's bad side gets ½·⅜, for up to there its slope is -2, and its good side, of slope 0, the
+    rest.
     """
     example = counterexamples.level_instead_of_stock()
     with jax.enable_x64(True):

@@ -1,0 +1,183 @@
+r"""Compares ways to optimise CVaR: stocks, levels (Chow et al. 2015), no memory at all; exact and learnt.
+
+    python -m experiments.compare_risk --agent=eta_network:risk_averse --num_seeds=3 --steps=20000 \
+      --workdir=runs/compare_risk
+
+writes compare_risk.json and compare_risk.png. Exact methods are those of `risk_methods`. Networks, of the
+agent given: D-eta-N by acting, the same on a log of uniformly random actions, QR-DQN, and the same network
+greedy in CVaR without a stock, one for each level. Those without a stock learn for a quarter of the updates.
+Killed, the same command goes on.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import flags, outputs, risk_methods, risk_plots
+from experiments.risk_methods import GREEDY, Task
+from experiments.train import find_source
+from valuelab import configuration, environments
+from valuelab.configuration import RunConfig
+from valuelab.data import recording, sampling
+from valuelab.distributional import objectives, problems
+from valuelab.errors import InputError
+from valuelab.evaluation.statistics import mean_interval
+from valuelab.training import Checkpoints, logs, train
+from valuelab.training.experience import Experience
+from valuelab.types import Agent, MakeAgent, Sampler
+
+NUM_RANDOM, RANDOM_TAU = 100, 0.25
+DIAL_TAU, DIAL_WEIGHTS = 0.05, np.linspace(0, 1, 11)
+LOG_ENVIRONMENTS, LOG_STEPS = 100, 1000
+
+
+def variants(config: RunConfig) -> dict[str, RunConfig]:
+    """Settings by method; those of GREEDY serve one level each."""
+    plain = dataclasses.replace(config.agent, augmented=False, stock_edits=1)
+    shorter = dataclasses.replace(config, steps=-(-config.steps // 4))
+    return {
+        "D-eta-N": config,
+        "D-eta-N, offline": dataclasses.replace(config, dataset=config.environment),
+        "QR-DQN": dataclasses.replace(shorter, agent=dataclasses.replace(plain, objective="expectation")),
+    } | {
+        f"{GREEDY}, tau={tau:g}": dataclasses.replace(
+            shorter, agent=dataclasses.replace(plain, commands=(tau,))
+        )
+        for tau in config.agent.commands
+    }
+
+
+def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tuple[Agent, list[Any]]:
+    """Trains one method, or goes on with it.
+
+    Args:
+        config: its settings; where `dataset` is set it learns from a log of uniformly random actions.
+        make_agent: builds the agent.
+        folder: for checkpoints.
+
+    Returns:
+        The agent and its state of each seed.
+    """
+    if config.dataset:
+        environment = environments.vector(config.environment, LOG_ENVIRONMENTS)
+        spec = dataclasses.replace(environment.spec, num_updates=config.steps)
+
+        def anything(observations: jax.Array, key: jax.Array) -> jax.Array:
+            return jax.random.randint(key, observations.shape[:1], 0, spec.num_actions)
+
+        log = recording.record(environment, anything, LOG_STEPS, jax.random.key(config.seed))
+        experience: Sampler | Experience = sampling.transitions(log, config.batch_size)
+    else:
+        experience, spec, _ = find_source(config)
+    agent = make_agent(config.agent, spec)
+    facts = {"settings": configuration.to_json(config)}
+    with contextlib.closing(Checkpoints(folder, facts)) as checkpoints:
+        run = train(
+            agent,
+            experience,
+            steps=config.steps,
+            seeds=range(config.seed, config.seed + config.num_seeds),
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            checkpoints=checkpoints,
+        )
+    return agent, [run.member(index) for index in range(config.num_seeds)]
+
+
+def reached(task: Task, config: RunConfig, agent: Agent, states: Sequence[Any], tau: float) -> dict[str, Any]:
+    """CVaR of the learnt policies at a level, with a bootstrap interval over seeds."""
+    observation = jnp.eye(task.mdp.num_states)[[task.start]]
+    scores = []
+    for state in states:
+        first = np.zeros(1)
+        if config.agent.augmented:
+            assert agent.memory is not None
+            first = np.asarray(agent.memory.choose(state, observation, jnp.array([[tau]])))[0]
+        law = task.follow(risk_methods.by_network(task, agent, state), first)
+        scores.append(risk_methods.tail(law, tau))
+    return mean_interval(np.array(scores)[:, None])
+
+
+def compare_networks(
+    problem: problems.Problem, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
+) -> dict[str, list[dict[str, Any]]]:
+    """CVaR by learnt method, at each level that the agent is commanded."""
+    task = risk_methods.gridworld(problem, spacing=1.0)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, settings in variants(config).items():
+        print(f"{name}:", file=sys.stderr)
+        agent, states = learn(settings, make_agent, folder / name.replace(" ", "_"))
+        served = config.agent.commands if settings.agent.objective != "cvar" else settings.agent.commands
+        row = [reached(task, settings, agent, states, tau) for tau in served]
+        found.setdefault(name.partition(", tau=")[0], []).extend(row)
+    return found
+
+
+def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
+    """Compares as a command line says."""
+    config, make_agent = parsed
+    family, _, name = config.environment.partition("/")
+    if family != "gridworld" or config.agent_name != "eta_network" or config.agent.objective != "cvar":
+        raise InputError(
+            "methods are compared with the agent eta_network on CVaR in a gridworld: "
+            "write --agent=eta_network:risk_averse"
+        )
+    workdir = outputs.prepare_folder(config)
+    facts = {
+        "command": " ".join(["python -m experiments.compare_risk", *sys.argv[1:]]),
+        "settings": configuration.to_json(config),
+        "versions": outputs.versions(),
+        "device": outputs.device(),
+    }
+    logs.replace_file(workdir / "config.json", json.dumps(facts, indent=2) + "\n")
+    problem = problems.make(name)
+    result = facts | compare_exactly(config, problem)
+    result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
+    logs.replace_file(workdir / "compare_risk.json", json.dumps(result, indent=2) + "\n")
+    risk_plots.draw(result, workdir / "compare_risk.png")
+
+
+def compare_exactly(config: RunConfig, problem: problems.Problem) -> dict[str, Any]:
+    """The exact methods in the counter-example, in random MDPs and in the gridworld, and the dial."""
+    levels = [float(level) for level in np.arange(1, 65) / 64]
+    rng = np.random.default_rng(config.seed)
+    random = [risk_methods.compare(risk_methods.random_task(rng), [RANDOM_TAU]) for _ in range(NUM_RANDOM)]
+    task = risk_methods.gridworld(problem, spacing=0.025)
+    return {
+        "counterexample": {
+            "taus": levels,
+            "cvar": risk_methods.compare(risk_methods.counterexample(), levels),
+        },
+        "random": {
+            "tau": RANDOM_TAU,
+            "cvar": {method: [each[method][0] for each in random] for method in random[0]},
+        },
+        "gridworld": {
+            "taus": config.agent.commands,
+            "cvar": risk_methods.compare(task, config.agent.commands),
+        },
+        "dial": {
+            "tau": DIAL_TAU,
+            "mean_cvar": risk_methods.dial(
+                task, DIAL_TAU, DIAL_WEIGHTS, lambda weight: objectives.mean_cvar(DIAL_TAU, weight)
+            ),
+            "spectral": risk_methods.dial(
+                risk_methods.gridworld(problem, spacing=0.2, copies=2),
+                DIAL_TAU,
+                DIAL_WEIGHTS,
+                lambda weight: objectives.spectral([DIAL_TAU, 1.0], [1 - weight, weight]),
+            ),
+        },
+    }
+
+
+if __name__ == "__main__":
+    flags.run(main, flags.parse_run)
