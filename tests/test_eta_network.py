@@ -20,7 +20,7 @@ SMALL = EtaNetworkConfig(
     stock_low=-8.0,
     stock_high=8.0,
     stock_edits=16,
-    stock_cosines=8,
+    stock_points=17,
     discount=1.0,
     learning_rate=5e-3,
     target_period=50,
@@ -138,10 +138,10 @@ def test_update_equals_one_written_by_hand():
     agent, batch = eta_network(config, TWO_STATES), all_transitions()
     state = jax.jit(agent.init)(jax.random.key(1), batch)
     state = state._replace(target_params=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
-    network = ReturnAtoms(2, 4, 1, config.hidden_dims, False, -8.0, 8.0, 8)
+    network = ReturnAtoms(2, 4, 1, config.hidden_dims, False, -8.0, 8.0, 17)
     apply = jax.jit(network.apply)
     key = jax.random.fold_in(state.key, 0)
-    stocks = np.asarray(jax.random.uniform(key, (8, 3, 1), minval=-8, maxval=8))
+    stocks = np.asarray(jax.random.randint(key, (8, 3, 1), 0, 17)) - np.float32(8)
     next_stocks = (stocks + batch.rewards[:, None, None]) / 0.9
     atoms = np.asarray(apply(state.params, batch.observations, stocks))[..., 0]
     next_atoms = np.asarray(apply(state.target_params, batch.next_observations, next_stocks))[..., 0]

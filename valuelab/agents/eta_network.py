@@ -7,7 +7,7 @@ asked of the agent, a risk level or a target return, only chooses the first stoc
 One update:
 
 1. Stock editing: dynamics do not depend on the stock, so each transition of the batch is replayed with
-   E stocks c drawn anew, c' = (c + r) / γ.
+   E stocks c drawn anew from a grid, c' = (c + r) / γ.
 2. Targets y_j = r + γ · mask · θ̄_j(s', c', a*), a* = argmax_a mean_i f(c' + θ̄_i(s', c', a)), with the target
    network.
 3. A step down the quantile Huber loss of θ(s, c, a) to y; where rewards are vectors, the energy distance.
@@ -52,8 +52,8 @@ class EtaNetworkConfig:
         stock_low: least stock that the network tells apart, minus the greatest return that matters.
         stock_high: greatest stock that the network tells apart, minus the least return that matters.
         stock_edits: stocks that each transition of a batch is replayed with.
-        stock_cosines: features of each stock component.
-        start_stocks: first stocks compared when a risk level is asked for.
+        stock_points: evenly spaced stocks, in each component, with which transitions are replayed, and which
+            are compared when a risk level is asked for; the network sees others between their neighbours.
         num_atoms: atoms of each return distribution.
         hidden_dims: width of each hidden layer; after the convolutions where observations are images.
         layer_norm: normalise the hidden layers after the first.
@@ -73,8 +73,7 @@ class EtaNetworkConfig:
     stock_low: float = -10.0
     stock_high: float = 10.0
     stock_edits: int = 4
-    stock_cosines: int = 16
-    start_stocks: int = 101
+    stock_points: int = 65
     num_atoms: int = 32
     hidden_dims: tuple[int, ...] = (64, 64)
     layer_norm: bool = False
@@ -91,8 +90,7 @@ class EtaNetworkConfig:
         check_ranges(
             self,
             stock_edits="[1, inf)",
-            stock_cosines="[1, inf)",
-            start_stocks="[2, inf)",
+            stock_points="[2, inf)",
             num_atoms="[1, inf)",
             hidden_dims="[1, inf)",
             huber="[0, inf)",
@@ -140,16 +138,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
             f"rewards have {spec.reward_dim} components; agent.objective {config.objective} takes "
             f"{objective.properties.reward_dim}"
         )
-    network = ReturnAtoms(
-        spec.num_actions,
-        config.num_atoms,
-        spec.reward_dim,
-        config.hidden_dims,
-        config.layer_norm,
-        config.stock_low,
-        config.stock_high,
-        config.stock_cosines if config.augmented else 0,
-    )
+    network = return_atoms(config, spec)
     optimizer = optax.adam(
         learning.scheduled(
             config.learning_rate, config.learning_rate_schedule, spec, "learning_rate_schedule"
@@ -157,10 +146,10 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     )
     epsilon = optax.linear_schedule(config.epsilon_start, config.epsilon_end, config.epsilon_updates)
 
+    points = jnp.linspace(config.stock_low, config.stock_high, config.stock_points)
+
     def draw_stocks(key: Key, shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(
-            key, (*shape, spec.reward_dim), minval=config.stock_low, maxval=config.stock_high
-        )
+        return points[jax.random.randint(key, (*shape, spec.reward_dim), 0, config.stock_points)]
 
     def expected_utility(atoms: Array, stocks: Array) -> Array:
         """E f(c + θ), atoms [B, E, A, N, m] and stocks [B, E, m] to [B, E, A]."""
@@ -231,8 +220,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         return jnp.max(now(state, augmented), axis=-1)
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
-        grid = jnp.linspace(config.stock_low, config.stock_high, config.start_stocks)
-        grid = jnp.repeat(grid[:, None], spec.reward_dim, axis=1)
+        grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
         stocks = jnp.broadcast_to(grid[None], (len(observations), *grid.shape))
         atoms = greedy(network.apply(state.params, observations, stocks), stocks)
         utilities = expected_utility(atoms[:, :, None], stocks)[..., 0]
@@ -259,6 +247,20 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         score=score,
     )
     return Agent(init, update, act, value, memory)
+
+
+def return_atoms(config: EtaNetworkConfig, spec: Spec) -> ReturnAtoms:
+    """The network of the agent, for looking at laws: `apply(state.params, observations, stocks)`."""
+    return ReturnAtoms(
+        spec.num_actions,
+        config.num_atoms,
+        spec.reward_dim,
+        config.hidden_dims,
+        config.layer_norm,
+        config.stock_low,
+        config.stock_high,
+        config.stock_points if config.augmented else 0,
+    )
 
 
 def of_actions(atoms: Array, actions: Array) -> Array:

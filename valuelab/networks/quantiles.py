@@ -17,9 +17,9 @@ class ReturnAtoms(nn.Module):
     where the two meet, in the first hidden layer, is computed once for all of them.
 
     Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
-    linear on each side of it, and the greedy action no longer depends on the stock. They are seen as cosines,
-    cos(π k u) of their place u in [0, 1], because actions may change within a small part of the range. Atoms
-    are predicted in units of the range of -stocks.
+    linear on each side of it, and the greedy action no longer depends on the stock. They are seen as exact
+    solvers see them, split linearly between neighbouring points of a uniform grid: actions, and with them
+    laws, may change from one point to the next. Atoms are predicted in units of the range of -stocks.
 
     Attributes:
         num_actions: number of actions.
@@ -29,7 +29,7 @@ class ReturnAtoms(nn.Module):
         layer_norm: whether hidden layers after the first are normalised.
         stock_low: least stock, of each component.
         stock_high: greatest stock, of each component.
-        num_cosines: k runs from 1 to this, for each component; 0 hides stocks from the network.
+        stock_points: points of the grid, of each component; 0 hides stocks from the network.
     """
 
     num_actions: int
@@ -39,7 +39,7 @@ class ReturnAtoms(nn.Module):
     layer_norm: bool
     stock_low: Any
     stock_high: Any
-    num_cosines: int
+    stock_points: int
 
     @nn.compact
     def __call__(self, observations: Array, stocks: Array) -> Array:
@@ -48,11 +48,12 @@ class ReturnAtoms(nn.Module):
         first_width, *widths = self.hidden_dims
         hidden = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
         half_range = (self.stock_high - self.stock_low) / 2
-        if self.num_cosines:
+        if self.stock_points:
             places = (jnp.clip(stocks, self.stock_low, self.stock_high) - self.stock_low) / (2 * half_range)
-            angles = jnp.pi * jnp.arange(1, self.num_cosines + 1)
-            cosines = jnp.cos(places[..., None] * angles[None, None, None]).reshape(*stocks.shape[:2], -1)
-            hidden = hidden + nn.Dense(first_width, kernel_init=initializer, use_bias=False)(cosines)
+            points = jnp.arange(self.stock_points)
+            distances = places[..., None] * (self.stock_points - 1) - points[None, None, None]
+            shares = nn.relu(1 - jnp.abs(distances)).reshape(*stocks.shape[:2], -1)
+            hidden = hidden + nn.Dense(first_width, kernel_init=initializer, use_bias=False)(shares)
         else:
             hidden = jnp.broadcast_to(hidden, (*stocks.shape[:2], first_width))
         hidden = MLP(tuple(widths), self.layer_norm)(nn.relu(hidden))

@@ -1,0 +1,310 @@
+"""How near D-eta-N comes to the exact optimum of a gridworld.
+
+What a network reaches is found in two ways. For each setting (a risk level, a target) the agent chooses the
+first stock and plays episodes, whose returns the objective measures. For each first stock c of a grid, its
+greedy actions at all states and stocks of the grid are a tabular policy, of which E f(c + G) is solved.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.agents import commands as commanding
+from valuelab.agents.eta_network import EtaNetworkConfig, of_actions, return_atoms
+from valuelab.distributional import defaults, solvers, stocks
+from valuelab.distributional.mdp import MDP
+from valuelab.distributional.problems import Problem
+from valuelab.distributional.stocks import StockGrid
+from valuelab.environments import tabular
+from valuelab.types import Agent, Array, Augmented, Key, Memory, Spec, VectorEnvironment
+
+WITHIN = 0.05
+"""The gap that counts as having reached the optimum."""
+
+BATCHES = 20
+"""Into which episodes are divided for the standard error of a measure."""
+
+_LEAST_GAIN = 0.05
+_POINTS = 50
+"""Stocks in one unit of discounted return, for solving."""
+_TESTED = 37
+"""First stocks that are told of, where there are more."""
+
+
+class Networks(NamedTuple):
+    """What a gridworld was learnt with.
+
+    Attributes:
+        config: hyperparameters.
+        spec: of the gridworld.
+        agent: made of these.
+        states: a trained one for each seed.
+    """
+
+    config: EtaNetworkConfig
+    spec: Spec
+    agent: Agent
+    states: list[Any]
+
+
+class AtStocks(NamedTuple):
+    """E f(c + G) from the start state at C first stocks.
+
+    Attributes:
+        stocks: [C, m].
+        optimum: [C].
+        errors: [C], bounds of |optimum - the true one|.
+        random: [C], of uniformly random actions.
+        reached: [M, C], by each seed.
+        predicted: [M, C], what each seed's network expects.
+    """
+
+    stocks: np.ndarray
+    optimum: np.ndarray
+    errors: np.ndarray
+    random: np.ndarray
+    reached: np.ndarray
+    predicted: np.ndarray
+
+
+class AtSettings(NamedTuple):
+    """The objective from the start state at X settings.
+
+    Attributes:
+        names: X.
+        optimum: [X].
+        errors: [X], bounds of |optimum - the true one|.
+        random: [X], of uniformly random actions.
+        reached: [M, X], by each seed.
+        standard_errors: [M, X] of `reached`, for it is measured in episodes.
+        stocks: [M, X, m], the first ones that were chosen.
+        predicted: [M, X, N, m], atoms of the law that each seed's network expects.
+        returns: [M, X, E, m], those of the episodes.
+    """
+
+    names: list[str]
+    optimum: np.ndarray
+    errors: np.ndarray
+    random: np.ndarray
+    reached: np.ndarray
+    standard_errors: np.ndarray
+    stocks: np.ndarray
+    predicted: np.ndarray
+    returns: np.ndarray
+
+
+def gaps(optimum: np.ndarray, reached: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """How far from the optimum policies are, in units of what can be gained over random actions.
+
+        (optimum - reached) / (optimum - random)
+
+    0 is the best policy, and 1 one that has learnt nothing. Where next to nothing can be gained (less than a
+    twentieth of the most that can be gained in any of the C cases) it is relative to that twentieth.
+
+    Args:
+        optimum: [C].
+        reached: [M, C].
+        random: [C].
+
+    Returns:
+        [M, C].
+    """
+    gain = optimum - random
+    return (optimum[None] - reached) / np.maximum(gain, _LEAST_GAIN * gain.max())[None]
+
+
+# Stocks: greedy actions as a tabular policy.
+
+
+def stock_grid(problem: Problem, config: EtaNetworkConfig) -> StockGrid:
+    """The stocks that a network tells apart: a unit apart where rewards are whole and γ = 1, else finely."""
+    per_unit = 1 if problem.discount == 1 else _POINTS
+    size = round((config.stock_high - config.stock_low) * per_unit) + 1
+    dim = problem.mdp.reward_dim
+    return stocks.uniform([config.stock_low] * dim, [config.stock_high] * dim, [size] * dim)
+
+
+def at_stocks(problem: Problem, networks: Networks) -> AtStocks:
+    """What is reached from the first stocks at which the optimum is known well enough to tell.
+
+    Args:
+        problem: the gridworld.
+        networks: trained in it.
+    """
+    grid, start = stock_grid(problem, networks.config), problem.start_state
+    points = np.asarray(grid.stocks)
+    common: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon, "stocks": grid}
+    common |= {"representation": None, "tolerance": 1e-8}
+
+    def values(mdp: MDP, actions: np.ndarray) -> np.ndarray:
+        """[C], what a policy [S, C] is worth from the start."""
+        policy = actions if problem.horizon is None else [actions] * problem.horizon
+        return np.asarray(solvers.policy_evaluation(mdp, policy, problem.objective, **common).values[start])
+
+    @jax.jit
+    def look(state: Any) -> tuple[Array, Array]:
+        """Greedy actions [S, C] and expected values [S, C]."""
+
+        def at(observation: Array) -> tuple[Array, Array]:
+            seen = Augmented(jnp.tile(observation, (len(points), 1)), jnp.asarray(points, jnp.float32))
+            return networks.agent.act(state, seen, jax.random.key(0), 0.0), networks.agent.value(state, seen)
+
+        return jax.lax.map(at, jnp.eye(problem.mdp.num_states))
+
+    looks = [jax.tree.map(np.asarray, look(state)) for state in networks.states]
+    with jax.enable_x64(True):
+        best = solvers.value_iteration(problem.mdp, problem.objective, **common)
+        optimum, errors = np.asarray(best.values[start]), np.asarray(best.errors[start])
+        random = values(with_random_actions(problem.mdp), np.zeros(best.values.shape, int))
+        reached = np.stack([values(problem.mdp, actions) for actions, _ in looks])
+    predicted = np.stack([expected[start] for _, expected in looks])
+    told = np.flatnonzero(errors <= WITHIN * (optimum - random).max())
+    if problem.mdp.reward_dim == 1:
+        told = told[:: max(1, len(told) // _TESTED)]
+    every = (optimum, errors, random, reached, predicted)
+    return AtStocks(points[told], *(array[..., told] for array in every))
+
+
+def with_random_actions(mdp: MDP) -> MDP:
+    """The MDP with one action alone, which is any of its actions with equal probability."""
+    states, actions, outcomes, dim = mdp.rewards.shape
+    flat = (states, 1, actions * outcomes)
+    return mdp._replace(
+        probabilities=mdp.probabilities.reshape(flat) / actions,
+        next_states=mdp.next_states.reshape(flat),
+        rewards=mdp.rewards.reshape(*flat, dim),
+    )
+
+
+# Settings: episodes.
+
+
+def at_settings(problem: Problem, networks: Networks, episodes: int) -> AtSettings:
+    """What is reached where the agent chooses the first stock.
+
+    Args:
+        problem: the gridworld.
+        networks: trained in it.
+        episodes: E, a multiple of BATCHES, that each seed plays for each setting.
+    """
+    agent, family = networks.agent, networks.config.objective
+    network = return_atoms(networks.config, networks.spec)
+    first_seen = jnp.eye(problem.mdp.num_states)[problem.start_state][None]
+    environment = tabular.simulate(problem, episodes)
+    blind = tabular.simulate(problem._replace(mdp=with_random_actions(problem.mdp)), episodes)
+
+    @jax.jit
+    def of_seed(state: Any, command: Array, key: Key) -> tuple[Array, Array, Array]:
+        """The first stock [m], the atoms [N, m] expected from there, and returns [E, m]."""
+
+        def greedy(observations: Array, held: Array) -> Array:
+            return agent.act(state, Augmented(observations, held), key, 0.0)
+
+        held = agent.memory.choose(state, first_seen, command[None])
+        atoms = of_actions(
+            network.apply(state.params, first_seen, held[:, None]), greedy(first_seen, held)[:, None]
+        )
+        return held[0], atoms[0, 0], play(environment, greedy, agent.memory, held, key)
+
+    @jax.jit
+    def of_random(key: Key) -> Array:
+        held = jnp.zeros((1, problem.mdp.reward_dim))
+        return play(blind, lambda seen, _: jnp.zeros(len(seen), jnp.int32), agent.memory, held, key)
+
+    @jax.jit
+    def measure(command: Array, returns: Array) -> Array:
+        """The objective of laws [..., E, m] of equally likely returns."""
+        return commanding.worth_alone(commanding.objective(family, command), returns)
+
+    random_returns = of_random(jax.random.key(0))
+    columns = []
+    for number, command in enumerate(agent.memory.commands.values()):
+        objective = commanding.objective(family, command)
+        solved = defaults.solve(problem.mdp, objective, discount=problem.discount, horizon=problem.horizon)
+        key = jax.random.fold_in(jax.random.key(1), number)
+        first, predicted, returns = (
+            np.stack(parts)
+            for parts in zip(
+                *(
+                    of_seed(state, command, jax.random.fold_in(key, seed))
+                    for seed, state in enumerate(networks.states)
+                ),
+                strict=True,
+            )
+        )
+        batches = returns.reshape(len(returns), BATCHES, -1, returns.shape[-1])
+        spread = np.std(np.asarray(measure(command, batches)), axis=1, ddof=1) / np.sqrt(BATCHES)
+        columns.append(
+            (
+                solved.start.values[problem.start_state],
+                solved.start.errors[problem.start_state],
+                measure(command, random_returns),
+                np.asarray(measure(command, returns)),
+                spread,
+                first,
+                predicted,
+                returns,
+            )
+        )
+    optimum, errors, random, *of_seeds = zip(*columns, strict=True)
+    return AtSettings(
+        list(agent.memory.commands),
+        *(np.array(column, float) for column in (optimum, errors, random)),
+        *(np.stack(column, axis=1) for column in of_seeds),
+    )
+
+
+def play(
+    environment: VectorEnvironment,
+    act: Callable[[Array, Array], Array],
+    memory: Memory,
+    held: Array,
+    key: Key,
+) -> Array:
+    """An episode in each of E environments at once, on the device.
+
+    Args:
+        environment: of E.
+        act: (observations [E, ...], stocks [E, m]) -> actions [E].
+        memory: of the agent, which carries stocks.
+        held: [1, m], the first stock.
+        key: random.
+
+    Returns:
+        [E, m], the discounted returns.
+    """
+    held = jnp.tile(held, (environment.num_environments, 1))
+
+    def goes_on(carry: _Episodes) -> Array:
+        return ~jnp.all(carry.ended)
+
+    def step(carry: _Episodes) -> _Episodes:
+        simulation, outcomes = environment.step(carry.simulation, act(carry.observations, carry.held))
+        rewards = jnp.where(carry.ended[:, None], 0, outcomes.rewards.reshape(held.shape))
+        return _Episodes(
+            simulation,
+            outcomes.observations,
+            memory.update(carry.held, rewards),
+            carry.returns + carry.weight * rewards,
+            carry.weight * memory.discount,
+            carry.ended | outcomes.terminated | outcomes.truncated,
+        )
+
+    simulation, observations = environment.reset(key)
+    ended = jnp.zeros(len(held), bool)
+    begun = _Episodes(simulation, observations, held, jnp.zeros_like(held), jnp.ones(()), ended)
+    return jax.lax.while_loop(goes_on, step, begun).returns
+
+
+class _Episodes(NamedTuple):
+    """E episodes under way; `weight` is γᵗ."""
+
+    simulation: Any
+    observations: Array
+    held: Array
+    returns: Array
+    weight: Array
+    ended: Array
