@@ -16,10 +16,10 @@ from valuelab.distributional import mdp as mdps
 from valuelab.distributional import objectives, representations, solvers, starts, stocks
 from valuelab.distributional.defaults import Solved
 from valuelab.distributional.objectives import Objective, Search
-from valuelab.distributional.problems import Layout
+from valuelab.distributional.problems import Problem
 from valuelab.distributional.starts import Start
 
-LEVELS = np.geomspace(0.01, 1, 25)
+LEVELS = np.union1d(np.geomspace(0.01, 0.1, 9), np.linspace(0.1, 1, 19))
 """Of CVaR, on trade-off curves."""
 MOST_TARGETS = 41
 """On trade-off curves, and in pictures of exact solutions the first stocks."""
@@ -41,7 +41,7 @@ class Task(NamedTuple):
         discount: γ.
         horizon: number of steps; None: infinite.
         start_state: the state that pictures tell of.
-        layout: of a gridworld; None for a file.
+        problem: the gridworld; None for a file.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Task(NamedTuple):
     discount: float
     horizon: int | None
     start_state: int
-    layout: Layout | None
+    problem: Problem | None
 
 
 def describe(task: Task) -> str:
@@ -143,13 +143,12 @@ def _shortened(array: np.ndarray) -> np.ndarray:
 def show(task: Task, result: Mapping[str, Any]) -> None:
     """Prints the table at the end, and what is to be known of it."""
     values, first = result["start_values"], result["start_stocks"]
-    table = rich.table.Table("state", "start value", "first stock", title=describe(task))
-    for state in [task.start_state] if task.layout else range(min(len(values), SHOWN_STATES)):
+    table = rich.table.Table("state", "start value", "first stock")
+    for state in [task.start_state] if task.problem else range(min(len(values), SHOWN_STATES)):
         table.add_row(str(state), _number(values[state]), _number(first[state]))
-    if not task.layout and len(values) > SHOWN_STATES:
+    if not task.problem and len(values) > SHOWN_STATES:
         table.add_row("...", "...", "...")
     rich.print(table)
-    print(f"error at most {result['error_bound']:.2g}, after {result['sweeps']} sweeps")
     if result["off_grid_mass"] > REPORTED_MASS:
         print(
             f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, and the "
@@ -157,6 +156,8 @@ def show(task: Task, result: Mapping[str, Any]) -> None:
         )
     if result["unsound"]:
         print(f"warning: this may not be the optimum: {result['unsound']}")
+    else:
+        print(f"error at most {result['error_bound']:.2g}, after {result['sweeps']} sweeps")
 
 
 # Laws of the return from the start.
@@ -251,10 +252,8 @@ def draw(task: Task, solved: Solved, workdir: pathlib.Path) -> None:
     asked, name = describe(task), task.objective.name
     with jax.enable_x64(True):
         solved = with_more_stocks(task, solved)
-        draw_policy = _draw_arrows if task.layout else _draw_map
-        finite = isinstance(solved.solution.policy, tuple)
-        title = f"{asked}: the first of {task.horizon} steps" if finite else asked
-        draw_policy(plots, task, solved, title, workdir / "policy.png")
+        draw_policy = _draw_arrows if task.problem else _draw_map
+        draw_policy(plots, task, solved, workdir / "policy.png")
         title = f"Return from state {task.start_state} of {asked}"
         plots.distributions(_shown_laws(plots, task, solved), title=title, path=workdir / "distributions.png")
         curves = {"cvar": _level_curves, "upper_cvar": _level_curves, "target": _target_curves}
@@ -270,32 +269,36 @@ def _first_policy(solved: Solved) -> np.ndarray:
     return np.asarray(policy[0] if isinstance(policy, tuple) else policy)
 
 
-def _draw_map(plots: Any, task: Task, solved: Solved, title: str, path: pathlib.Path) -> None:
+def _draw_map(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> None:
     """Where stocks are vectors, along their first component and through the first stock in the others."""
     all_stocks, first = np.asarray(solved.solution.stocks.stocks), np.asarray(solved.start.stocks)
     distances = np.abs(all_stocks[:, 1:] - first[task.start_state, 1:]).sum(1)
     row = np.flatnonzero(distances == distances.min())
+    finite = isinstance(solved.solution.policy, tuple)
     plots.policy_map(
         _first_policy(solved)[:, row],
         all_stocks[row, 0],
         terminal=np.asarray(task.mdp.terminal),
         start_stocks=first[:, 0],
-        title=title,
+        title=describe(task) + (f": the first of {task.horizon} steps" if finite else ""),
         path=path,
     )
 
 
-def _draw_arrows(plots: Any, task: Task, solved: Solved, title: str, path: pathlib.Path) -> None:
+def _draw_arrows(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> None:
     """Arrows at several stocks; a cell that is met at several times is drawn as it is met first."""
-    solution, layout = solved.solution, cast(Layout, task.layout)
-    all_stocks, policy = np.asarray(solution.stocks.stocks), _first_policy(solved)
-    at_start = jnp.asarray(solved.start.stocks[task.start_state])
-    indices, weights, _ = stocks.locate(solution.stocks, at_start)
-    first_stock = int(indices[weights.argmax()])
-    panels = {}
-    for place in _spread(solution.stocks.shape, first_stock):
-        name = f"c = {_number(all_stocks[place])}" + (", the first" if place == first_stock else "")
-        panels[name] = place
+    solution, problem = solved.solution, cast(Problem, task.problem)
+    layout, grid = problem.layout, solution.stocks
+    all_stocks, policy = np.asarray(grid.stocks), _first_policy(solved)
+    low, high = (np.resize(ends, len(grid.points)) for ends in (problem.stock_low, problem.stock_high))
+    wanted = _spread(low, high, np.asarray(solved.start.stocks)[task.start_state])
+    nearest = [
+        np.abs(points - column[:, None]).argmin(1)
+        for points, column in zip(grid.points, wanted.T, strict=True)
+    ]
+    panels = {
+        f"c = {_number(all_stocks[place])}": place for place in np.ravel_multi_index(nearest, grid.shape)
+    }
     _, cells = np.unique(layout.places, axis=0, return_index=True)
     plots.policy_arrows(
         layout.walls,
@@ -306,22 +309,21 @@ def _draw_arrows(plots: Any, task: Task, solved: Solved, title: str, path: pathl
         value_label="E f(c + G)" if task.objective.utility else "K(law of c + G)",
         cell_labels=layout.labels,
         terminal=np.asarray(task.mdp.terminal)[cells],
-        title=title,
+        title=describe(task),
         path=path,
     )
 
 
-def _spread(shape: tuple[int, ...], first: int) -> list[int]:
-    """Six points of a grid of one or two dimensions, evenly apart; the nearest makes way for the first."""
-    counts = {1: (6,), 2: (2, 3)}.get(len(shape), (1,) * len(shape))
+def _spread(low: np.ndarray, high: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Six stocks [6, m] evenly apart in a box of one or two dimensions; one makes way for the first stock."""
+    counts = {1: (6,), 2: (2, 3)}.get(len(low), (1,) * len(low))
     axes = [
-        ((np.arange(count) + 0.5) / count * size).astype(int)
-        for size, count in zip(shape, counts, strict=True)
+        least + (greatest - least) * (np.arange(count) + 0.5) / count
+        for least, greatest, count in zip(low, high, counts, strict=True)
     ]
-    places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(shape))
-    own = np.array(np.unravel_index(first, shape))
-    places[(np.abs(places - own) / shape).sum(1).argmin()] = own
-    return np.unique(np.ravel_multi_index(tuple(places.T), shape)).tolist()
+    wanted = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(low))
+    wanted[np.abs((wanted - first) / (high - low)).sum(1).argmin()] = first
+    return wanted
 
 
 def _shown_laws(plots: Any, task: Task, solved: Solved) -> list[Any]:
@@ -343,8 +345,10 @@ def _shown_laws(plots: Any, task: Task, solved: Solved) -> list[Any]:
             marks, tail = {}, None
             if "target" in parameters:
                 marks["target"] = float(np.atleast_1d(parameters["target"])[component])
-            if objective.name in MEASURES:
-                marks[MEASURES[objective.name]] = measure(objective, values, probabilities)
+            if objective.name in MEASURES:  # known better than laws are, where it is the optimum
+                optimum = float(solved.start.values[task.start_state])
+                found = optimum if begun is start else measure(objective, values, probabilities)
+                marks[MEASURES[objective.name]] = found
             marks["mean"] = float(probabilities @ returns)
             if objective.name == "cvar":
                 tail = (-math.inf, quantile(returns, probabilities, parameters["tau"]))

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import rich.console
+from absl import flags as absl_flags
 
 from experiments import flags, outputs, solutions
 from experiments.solutions import Task
@@ -61,7 +62,7 @@ class SolveConfig:
     """
 
     problem: str = ""
-    mdp: str = ""
+    mdp: str = dataclasses.field(default="", compare=False)  # its content counts
     mdp_sha256: str = ""
     discount: float | None = None
     horizon: int | None = None
@@ -93,6 +94,8 @@ class SolveConfig:
             atoms="[2, inf)",
             stocks="[1, inf)",
         )
+        if (self.stock_low or self.stock_high) and not self.stocks:
+            raise InputError("stock_low and stock_high are ends of a grid; give its size, too: --stocks=401")
 
 
 def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
@@ -115,9 +118,9 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
     if config.problem:
         problem = problems.make(config.problem)
         config = _with_defaults(config, problem)
-        mdp, start_state, layout = problem.mdp, problem.start_state, problem.layout
+        mdp, start_state = problem.mdp, problem.start_state
     else:
-        mdp, layout = mdps.load(config.mdp), None
+        mdp, problem = mdps.load(config.mdp), None
         digest = hashlib.sha256(pathlib.Path(config.mdp).read_bytes()).hexdigest()
         config = dataclasses.replace(config, mdp_sha256=digest)
         start_state = int(np.argmin(mdp.terminal))
@@ -129,7 +132,7 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
     if objective.name == "spectral":
         mdp = objectives.repeat_rewards(mdp, len(config.taus))
     name = config.problem or pathlib.Path(config.mdp).stem
-    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, layout)
+    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, problem)
 
 
 def _with_defaults(config: SolveConfig, problem: problems.Problem) -> SolveConfig:
@@ -176,8 +179,9 @@ def run(config: SolveConfig) -> dict[str, Any]:
     if (workdir / "result.json").exists():
         print(f"{workdir} is done already; give another --workdir to solve again")
         return json.loads((workdir / "result.json").read_text())
+    print(f"solving {solutions.describe(task)}: {task.mdp.num_states} states, {task.mdp.num_actions} actions")
     started = time.perf_counter()
-    with rich.console.Console(stderr=True).status(f"solving {solutions.describe(task)}"):
+    with rich.console.Console(stderr=True).status("solving"):
         solved = defaults.solve(
             task.mdp,
             task.objective,
@@ -208,9 +212,9 @@ def run(config: SolveConfig) -> dict[str, Any]:
     return result
 
 
-def parse(argv: list[str]) -> SolveConfig:
-    """The settings of a command line."""
-    return flags.parse_config(SolveConfig(), argv)
+def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolveConfig:
+    """The settings of a command line; arguments and errors as of `flags.parse_config`."""
+    return flags.parse_config(SolveConfig(), argv, values)
 
 
 def main(config: SolveConfig) -> None:
