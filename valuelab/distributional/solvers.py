@@ -255,7 +255,7 @@ def _solve(
     factor = setting.factor(objective)
     rest = math.inf if factor is None or factor >= 1 else 1 / (1 - factor)
     change = jnp.max(jnp.abs(last.scores - backup.scores))
-    iteration = rest * jnp.maximum(change, jnp.finfo(low.dtype).tiny)
+    iteration = rest * (change + rounding)
     growth = jnp.max(jnp.where(jnp.isfinite(last.errors), last.errors - backup.errors, 0))
     split = last.errors + jnp.where(growth > 0, rest * growth, 0)
     solution = _solution(setting, objective, grid, backup)._replace(

@@ -1,0 +1,396 @@
+"""The solvers against classic dynamic programming, the oracle, their own bounds, and bad input."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from valuelab.distributional import (
+    cells,
+    defaults,
+    laws,
+    mdp,
+    objectives,
+    oracle,
+    representations,
+    solvers,
+    starts,
+    stocks,
+)
+from valuelab.errors import InputError
+
+DISCOUNT = 0.8
+HORIZON = 3
+INTEGERS = np.arange(-6.0, 7)
+"""Returns, and stocks from -6 to 6, of three rewards from -2 to 2."""
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def random_mdp(seed, states=3, actions=2, outcomes=2, whole=False):
+    """A random MDP with stochastic rewards in [-2, 2]."""
+    random = np.random.default_rng(seed)
+    shape = (states, actions, outcomes)
+    rewards = random.integers(-2, 3, (*shape, 1)) if whole else random.uniform(-2, 2, (*shape, 1))
+    return mdp.MDP(
+        random.dirichlet(np.ones(outcomes), (states, actions)),
+        random.integers(0, states, shape).astype(np.int32),
+        rewards.astype(float),
+        np.zeros(states, bool),
+    )
+
+
+def batch(count, **settings):
+    return jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(random_mdp(seed, **settings) for seed in range(count))
+    )
+
+
+def chain():
+    """0 goes to 1, 1 to 2, where it ends; each step gives 1."""
+    return mdp.from_outcomes([[[(1.0, 1, 1.0)]], [[(1.0, 2, 1.0)]], [[]]], np.array([False, False, True]))
+
+
+# Returns lie in [-10, 10]; 0.5 apart is less than any |reward|'s maximum.
+GRID = stocks.uniform([-10], [10], [41])
+SUPPORT = representations.categorical(np.linspace(-10, 10, 41))
+endless = functools.partial(
+    solvers.value_iteration, discount=DISCOUNT, representation=SUPPORT, stocks=GRID, tolerance=1e-9
+)
+values_of = functools.partial(solvers.value_iteration, discount=DISCOUNT, representation=None)
+whole_numbers = functools.partial(
+    solvers.value_iteration,
+    discount=1.0,
+    horizon=HORIZON,
+    representation=representations.categorical(INTEGERS),
+    stocks=stocks.from_points(INTEGERS),
+)
+
+
+def test_expectation_is_classic_value_iteration_at_every_stock():
+    problem = random_mdp(0)
+    classic = np.zeros(3)
+    for _ in range(200):
+        after = problem.rewards[..., 0] + DISCOUNT * classic[problem.next_states]
+        classic = (problem.probabilities * after).sum(2).max(1)
+    solution = endless(problem, objectives.expectation())
+    expected = GRID.points[0] + classic[:, None]
+    np.testing.assert_allclose(solution.values, expected, atol=1e-6)
+    assert np.abs(solution.values - expected).max() <= solution.error_bound < 1e-6
+    atoms = SUPPORT.atoms(solution.laws)
+    means = (atoms.values[..., 0] * atoms.probabilities).sum(-1)
+    np.testing.assert_allclose(means, np.broadcast_to(classic[:, None], means.shape), atol=1e-6)
+    np.testing.assert_array_equal(solution.off_grid_mass, 0)
+
+
+@pytest.mark.slow
+def test_policy_iteration_finds_what_value_iteration_finds():
+    problem, objective = random_mdp(1), objectives.lower_cvar(0.3)
+    greedy = endless(problem, objective)
+    settings = {"discount": DISCOUNT, "representation": SUPPORT, "stocks": GRID, "tolerance": 1e-9}
+    improved = solvers.policy_iteration(problem, objective, **settings)
+    np.testing.assert_array_equal(improved.policy, greedy.policy)
+    np.testing.assert_allclose(improved.values, greedy.values, atol=1e-7)
+    np.testing.assert_allclose(improved.laws, greedy.laws, atol=1e-7)
+    np.testing.assert_allclose(improved.errors, greedy.errors, atol=1e-6)
+    evaluated = solvers.policy_evaluation(problem, greedy.policy, objective, **settings, distance="cramer")
+    np.testing.assert_allclose(evaluated.values, greedy.values, atol=1e-7)
+    assert evaluated.distance <= 1e-9
+
+
+@pytest.mark.slow
+def test_errors_bound_the_distance_from_the_policys_value():
+    # The law of a policy that draws stocks off the grid is exact but for projection: on a fine support, where
+    # that adds less than 0.01, K of it is within the bound of the value.
+    objective, held = objectives.lower_cvar(0.3), representations.categorical(np.linspace(-10, 10, 1001))
+    settings = {"discount": DISCOUNT, "representation": held, "stocks": GRID}
+    policy = np.random.default_rng(10).integers(0, 2, (3, 41))
+    solution = solvers.policy_evaluation(random_mdp(1), policy, objective, **settings)
+    values, probabilities = held.atoms(solution.laws)
+    read = objective.functional(objective.parameters, GRID.stocks[None, :, None] + values, probabilities)
+    assert (np.abs(read - solution.values) <= solution.errors + 0.01).all()
+
+
+OBJECTIVES = {
+    "cvar": objectives.lower_cvar(0.3),
+    "target": objectives.target_return(1),
+    "satisficing": objectives.satisficing(2),
+    "entropic": objectives.entropic(-0.7),
+}
+
+
+@pytest.mark.parametrize("name", ["target", "entropic"])
+def test_integers_without_discount_are_exact(name):
+    problem, objective = random_mdp(2, whole=True), OBJECTIVES[name]
+    solution = whole_numbers(problem, objective)
+    start = starts.choose(solution, objective)
+    best = [oracle.best(objective, found) for found in oracle.history_laws(problem, 1.0, HORIZON)]
+    np.testing.assert_allclose(start.values, best, atol=1e-12)
+    np.testing.assert_allclose(start.errors, 0, atol=1e-12)
+    first = int(np.flatnonzero(start.stocks[0] == INTEGERS)[0])
+    np.testing.assert_array_equal(np.asarray(solution.off_grid_mass)[:, first], 0)
+    assert len(solution.policy) == solution.sweeps == HORIZON
+
+
+@pytest.mark.slow
+def test_policy_iteration_in_a_finite_horizon():
+    problem, objective = random_mdp(2, whole=True), OBJECTIVES["target"]
+    improved = solvers.policy_iteration(problem, objective, **whole_numbers.keywords)
+    greedy = whole_numbers(problem, objective)
+    np.testing.assert_allclose(improved.values, greedy.values, atol=1e-12)
+    for one, other in zip(improved.policy, greedy.policy, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_more_reward_is_more_stock():
+    # One more in each of three steps is three more in the return.
+    problem, objective = random_mdp(3, whole=True), OBJECTIVES["target"]
+    richer = problem._replace(rewards=problem.rewards + 1)
+    plain, shifted = whole_numbers(problem, objective), whole_numbers(richer, objective)
+    inside = slice(6, -3)  # c + 3 + G with c in [0, 3], on the grid whatever happens
+    np.testing.assert_allclose(shifted.values[:, inside], plain.values[:, 9:], atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_batch_equals_its_mdps_one_by_one():
+    levels = np.array([0.2, 0.5, 0.9])
+
+    def solve(problem, tau):
+        solution = endless(problem, objectives.lower_cvar(tau))
+        return solution.values, solution.laws, solution.policy, solution.errors
+
+    together = jax.vmap(solve)(batch(3), levels)
+    for index, tau in enumerate(levels):
+        alone = solve(random_mdp(index), tau)
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one, other[index], atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cvar", "target"])
+def test_errors_bound_the_distance_from_the_optimum(name):
+    """Of coarse grids, one too small; a fine one knows the optimum within its own, smaller bound."""
+    problems, objective = batch(6), OBJECTIVES[name]
+
+    @jax.jit
+    def solve(grid):
+        solution = jax.vmap(lambda problem: values_of(problem, objective, stocks=grid))(problems)
+        return solution.values, solution.errors
+
+    fine_grid = stocks.uniform([-10], [10], [2001])
+    fine, fine_errors = map(np.asarray, solve(fine_grid))
+    assert fine_errors.max() < 0.2
+    for low, high in [(-10, 10), (-2, 3)]:
+        grid = stocks.uniform([low], [high], [21])
+        coarse, errors = solve(grid)
+        at = np.searchsorted(fine_grid.points[0], grid.points[0] - 1e-9)
+        assert (np.abs(coarse - fine[..., at]) <= errors + fine_errors[..., at]).all()
+
+
+def test_mass_that_leaves_is_told():
+    problem, objective = random_mdp(4), OBJECTIVES["cvar"]
+    small = values_of(problem, objective, stocks=stocks.uniform([-1], [1], [41]))
+    assert 0 < small.off_grid_mass.max() <= 1
+    assert values_of(problem, objective, stocks=GRID).off_grid_mass.max() == 0
+    # c + G has one sign beyond the grid: there f is linear, and nothing is lost.
+    low, high = mdp.return_bounds(problem, DISCOUNT)
+    tight = stocks.uniform([-high.max()], [-low.min()], [41])
+    assert values_of(problem, objective, stocks=tight).off_grid_mass.max() == 0
+
+
+@pytest.mark.slow
+def test_mass_beyond_the_support_is_told():
+    # A reward of 2 where the support ends at 1.
+    twice = chain()._replace(rewards=chain().rewards * 2)
+    narrow = representations.categorical(np.linspace(-1, 1, 5))
+    settings = {"discount": 1.0, "horizon": 1, "representation": narrow, "stocks": stocks.from_points([0.0])}
+    solution = solvers.value_iteration(twice, objectives.expectation(), **settings)
+    np.testing.assert_array_equal(solution.off_grid_mass[:, 0], [1, 1, 0])
+
+
+def test_where_projection_loses_nothing_is_known_of_other_functionals():
+    # Halves do not lie on the integers.
+    problem = random_mdp(2, whole=True)
+    halves = problem._replace(rewards=problem.rewards / 2)
+    assert np.isinf(whole_numbers(halves, OBJECTIVES["entropic"]).error_bound)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_optimised_is_refused_or_marked():
+    problem, objective = random_mdp(4), OBJECTIVES["satisficing"]
+    with pytest.raises(InputError, match="Lipschitz continuity"):
+        values_of(problem, objective, stocks=GRID)
+    solution = values_of(problem, objective, stocks=GRID, allow_unsound=True)
+    assert "Lipschitz continuity" in solution.unsound
+    assert np.isinf(solution.error_bound)
+
+
+def test_noise_does_not_decide_between_equals():
+    problem = random_mdp(5, actions=1)
+    noisy = jax.tree.map(lambda leaf: leaf.repeat(2, axis=1) if leaf.ndim > 1 else leaf, problem)
+    noisy.rewards[:, 1] *= 1 + 1e-15
+    solution = values_of(noisy, OBJECTIVES["cvar"], stocks=GRID)
+    np.testing.assert_array_equal(solution.policy, 0)
+
+
+def test_episodes_that_end_need_no_horizon():
+    grid = stocks.from_points(np.arange(-3.0, 4))
+    settings = {"discount": 1.0, "stocks": grid, "representation": None}
+    solution = solvers.value_iteration(chain(), objectives.target_return(2), **settings)
+    assert solution.policy.shape == (3, 7)
+    # -|c + G| with G = 2, 1 and 0 from the three states.
+    expected = -np.abs(grid.points[0] + np.array([2, 1, 0])[:, None])
+    np.testing.assert_allclose(solution.values, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("points", "discount"),
+    [
+        (np.array([-3, -2.5, -1, 0, 0.25, 0.5, 3]), 0.9),
+        pytest.param(np.array([-3, -2.5, -1, 0, 0.25, 0.5, 3]), 0.45, marks=pytest.mark.slow),
+        pytest.param(np.linspace(-3, 3, 7), 1.0, marks=pytest.mark.slow),
+    ],
+    ids=["uneven", "short-sighted", "undiscounted"],
+)
+def test_backups_by_cells_are_projections_of_atoms(points, discount):
+    random = np.random.default_rng(6)
+    held = representations.categorical(points)
+    known = jnp.asarray(random.dirichlet(np.ones(7), 6).cumsum(-1))
+    chosen = laws.Chosen(
+        jnp.asarray(random.integers(0, 6, (3, 2, 2, 4)), jnp.int32),
+        jnp.asarray(np.moveaxis(random.dirichlet(np.ones(4), (3, 4)).reshape(3, 4, 2, 2), 1, -1)),
+        jnp.asarray(random.integers(0, 2, (3, 4)), jnp.int32),
+    )
+    rewards = jnp.asarray(random.uniform(-4, 4, (3, 2, 2, 1)))
+    slow = laws.by_projection(held.atoms, held.project)
+
+    @jax.jit
+    def both(known, rewards, chosen):
+        by_cells = cells.backup(known, cells.plan(points, rewards, discount), chosen)
+        return by_cells, slow["backup"](known, slow["plan"](rewards, discount), chosen)
+
+    found, expected = both(known, rewards, chosen)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert expected[1].max() > 0
+
+
+def test_merging_keeps_laws():
+    values = np.array([[0.1 + 0.2, 0.3, 1.0, 5.0], [2.0, 1.0, 2.0, 1.0]])[..., None]
+    merged = laws.merge(laws.Atoms(values, np.array([[0.25, 0.25, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]])))
+    kept = merged.probabilities > 0
+    np.testing.assert_allclose(merged.values[..., 0][kept], [0.3, 1, 1, 2])
+    np.testing.assert_allclose(merged.probabilities[kept], [0.5, 0.5, 0.6, 0.4])
+
+
+@pytest.mark.slow
+def test_solve_is_exact_where_it_can_be():
+    problem = random_mdp(7, states=2)
+    objective = objectives.lower_cvar(0.35)
+    solved = defaults.solve(problem, objective, discount=0.9, horizon=2)
+    best = [oracle.best(objective, found) for found in oracle.history_laws(problem, 0.9, 2)]
+    np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
+    assert solved.exact
+    assert solved.start.errors.max() < 1e-9
+    np.testing.assert_array_equal(solved.off_grid_mass, 0)
+    # The laws from the first stocks are worth what was promised.
+    for state, stock in enumerate(solved.start.stocks[:, 0]):
+        place = int(np.abs(solved.solution.stocks.points[0] - stock).argmin())
+        law = solved.atoms.values[state, place], solved.atoms.probabilities[state, place]
+        np.testing.assert_allclose(
+            objective.start.measure(objective.parameters, *law), best[state], atol=1e-9
+        )
+
+
+LIMITED = functools.partial(values_of, random_mdp(8), objectives.expectation())
+
+
+def evaluate(policy):
+    return solvers.policy_evaluation(
+        random_mdp(8), policy, objectives.expectation(), discount=DISCOUNT, representation=None, stocks=GRID
+    )
+
+
+BAD = {
+    "loop": (
+        lambda: values_of(random_mdp(8, states=1), objectives.expectation(), stocks=GRID, discount=1.0),
+        "discount 1 without a horizon needs episodes that end, but state 0 can be met again and again",
+    ),
+    "tolerance": (lambda: LIMITED(stocks=GRID, tolerance=0.0), "tolerance is 0.0; give a positive"),
+    "horizon": (lambda: LIMITED(stocks=GRID, horizon=0), "horizon is 0; give at least one step"),
+    "distance": (lambda: LIMITED(stocks=GRID, distance="cramér"), "unknown distance 'cramér'"),
+    "discount": (lambda: LIMITED(stocks=GRID, discount=1.5), "discount is 1.5"),
+    "grid": (
+        lambda: LIMITED(stocks=stocks.uniform([0, 0], [1, 1], [2, 2])),
+        "stock grid has 2 dimension.* and rewards have 1",
+    ),
+    "grids": (lambda: LIMITED(stocks=[GRID, GRID], horizon=3), "2 stock grids for 4 stages"),
+    "support": (
+        lambda: LIMITED(stocks=GRID, representation=representations.categorical([-1.0, 1], [0.0, 1])),
+        "categorical laws have 2 component.* and rewards have 1",
+    ),
+    "atoms": (
+        lambda: LIMITED(stocks=GRID, representation=representations.categorical(np.linspace(-10, 10, 5))),
+        "5 atoms from -10 to 10 lie further apart than the greatest reward 1.9.*; give at least 1[12]",
+    ),
+    "endless atoms": (lambda: LIMITED(stocks=GRID, representation=representations.exact()), "give a horizon"),
+    "no laws": (
+        lambda: values_of(random_mdp(8), objectives.entropic(1.0), stocks=GRID, discount=1.0, horizon=2),
+        "entropic is read from laws here; give a representation",
+    ),
+    "policy's shape": (
+        lambda: evaluate(np.zeros((3, 40), int)),
+        r"policy is int64 \(3, 40\); give integers \(3, 41\)",
+    ),
+    "policy's action": (
+        lambda: evaluate(np.where(np.arange(41) == 7, 2, np.zeros((3, 1), int))),
+        r"policy\[0, 7\] is 2; actions go from 0 to 1",
+    ),
+    "representation": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, representation="gaussian"),
+        "unknown representation 'gaussian'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, message = BAD[name]
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cvar", "upper_cvar", "mean_cvar", "target", "satisficing", "entropic"])
+def test_solve_equals_the_oracle(name):
+    parameters = {
+        "cvar": {"tau": 0.2},
+        "upper_cvar": {"tau": 0.3},
+        "mean_cvar": {"tau": 0.1, "weight": 0.5},
+        "target": {"target": 0.7},
+        "satisficing": {"target": 0.4},
+        "entropic": {"risk": 0.8},
+    }
+    objective = objectives.make(name, **parameters[name])
+    for seed, discount in [(0, 1.0), (1, 0.7 if name != "entropic" else 1.0)]:
+        problem = random_mdp(seed)
+        solved = defaults.solve(problem, objective, discount=discount, horizon=HORIZON)
+        best = [oracle.best(objective, found) for found in oracle.history_laws(problem, discount, HORIZON)]
+        assert (np.abs(solved.start.values - best) <= solved.start.errors + 1e-9).all()
+        np.testing.assert_allclose(solved.start.values, best, atol=1e-9 if name != "upper_cvar" else 1e-3)
+
+
+@pytest.mark.slow
+def test_solve_without_end_keeps_its_promise():
+    problem = random_mdp(9, states=5)
+    for objective in (objectives.lower_cvar(0.1), objectives.target_return(0.5)):
+        solved = defaults.solve(problem, objective, discount=0.9)
+        span = np.ptp(np.stack(mdp.return_bounds(problem, 0.9)))
+        assert solved.start.errors.max() < 3e-3 * span
+        np.testing.assert_array_equal(solved.off_grid_mass, 0)
