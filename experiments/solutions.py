@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import rich
 import rich.table
@@ -176,17 +175,24 @@ def first_law(solved: Solved, start: Start, state: int) -> tuple[np.ndarray, np.
     """
     values, probabilities = [], []
     for first, chances in ((start.stocks, 1 - start.chances), (start.others, start.chances)):
-        indices, weights, _ = stocks.locate(solved.solution.stocks, jnp.asarray(first[0]))
-        for index, weight in zip(indices.tolist(), (weights * chances[0]).tolist(), strict=True):
-            values.append(np.asarray(solved.atoms.values[state, index]))
-            probabilities.append(weight * np.asarray(solved.atoms.probabilities[state, index]))
+        indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first[0]))
+        for index, weight in zip(indices, weights * float(chances[0]), strict=True):
+            values.append(np.asarray(solved.atoms.values)[state, index])
+            probabilities.append(weight * np.asarray(solved.atoms.probabilities)[state, index])
     return np.concatenate(values), np.concatenate(probabilities)
 
 
 def measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray) -> float:
     """What an objective like CVaR says of a law: values [k, m], probabilities [k]."""
-    start = cast(Search, objective.start)
-    return float(start.measure(objective.parameters, jnp.asarray(values), jnp.asarray(probabilities)))
+    return float(_measure(objective.start, objective.parameters, values, probabilities))
+
+
+_locate = jax.jit(stocks.locate)
+
+
+@functools.partial(jax.jit, static_argnames="start")
+def _measure(start: Search, parameters: Any, values: jax.Array, probabilities: jax.Array) -> jax.Array:
+    return start.measure(parameters, values, probabilities)
 
 
 def quantile(values: np.ndarray, probabilities: np.ndarray, level: float) -> float:
@@ -250,6 +256,8 @@ def draw(task: Task, solved: Solved, workdir: pathlib.Path) -> None:
     from valuelab.evaluation import distributional_plots as plots  # takes as long to import as all the rest
 
     asked, name = describe(task), task.objective.name
+    if not solved.exact:  # such laws are spread out: their tails are longer than those of the true ones
+        asked += f"; laws held by {np.shape(solved.atoms.probabilities)[-1]} atoms"
     with jax.enable_x64(True):
         solved = with_more_stocks(task, solved)
         draw_policy = _draw_arrows if task.problem else _draw_map
@@ -280,7 +288,7 @@ def _draw_map(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> Non
         all_stocks[row, 0],
         terminal=np.asarray(task.mdp.terminal),
         start_stocks=first[:, 0],
-        title=describe(task) + (f": the first of {task.horizon} steps" if finite else ""),
+        title=describe(task) + (f"; first of {task.horizon} steps" if finite else ""),
         path=path,
     )
 
@@ -296,9 +304,10 @@ def _draw_arrows(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> 
         np.abs(points - column[:, None]).argmin(1)
         for points, column in zip(grid.points, wanted.T, strict=True)
     ]
-    panels = {
-        f"c = {_number(all_stocks[place])}": place for place in np.ravel_multi_index(nearest, grid.shape)
-    }
+    panels = {}
+    for place in np.ravel_multi_index(nearest, grid.shape):
+        is_first = np.array_equal(all_stocks[place], np.asarray(solved.start.stocks)[task.start_state])
+        panels[f"c = {_number(all_stocks[place])}" + (", the first" if is_first else "")] = place
     _, cells = np.unique(layout.places, axis=0, return_index=True)
     plots.policy_arrows(
         layout.walls,
