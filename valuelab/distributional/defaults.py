@@ -43,6 +43,9 @@ _MOST_RETURNS = 20_000
 _PRECISION, _PRECISION_OF_LAWS = 1e-9, 1e-6
 """At which changes sweeps for values and for laws stop, relative to the greatest return."""
 
+_MOST_ROUNDS = 20
+"""Of solving for further stocks, to find where upper CVaR's dual is least."""
+
 Grids = StockGrid | list[StockGrid]
 
 
@@ -134,6 +137,10 @@ def solve(
     if representation not in (None, "exact", "categorical", "quantile"):
         raise unknown("representation", representation, ("exact", "categorical", "quantile"))
     with jax.enable_x64(True):
+        mdps.validate(mdp, discount)
+        if horizon is None and discount < 1:
+            # Where every episode ends by itself, it is as if the horizon were that of the longest.
+            horizon = mdps.episode_bound(mdp) or None
         _, steps = checks.problem(mdp, objective, discount, horizon, allow_unsound)
         low, high = _ranges(mdp, discount, steps)
         problem = _Problem(mdp, objective, discount, horizon, steps, allow_unsound, low, high)
@@ -167,18 +174,75 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
     found = problem.iterate(grids, None)
     aligned = exact and returns is not None
     start = starts.choose(found, objective, aligned=aligned)
-    first = np.asarray(start.stocks)
+    if aligned and objective.start.mixed:
+        start = _lowest(problem, objective.start, found, start)
+    first = np.asarray(start.pivots)
     if isinstance(objective.start, Search) and objective.start.mixed:
         # The draw is between the laws of stocks on both sides.
         points = np.asarray(found.stocks.points[0])
-        place = np.searchsorted(points, first[:, 0])
-        first = points[np.clip(place[:, None] + np.arange(-1, 2), 0, len(points) - 1)].reshape(-1, 1)
+        sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
+        first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
     grids, held, _ = _for_laws(problem, fixed, first, name, size)
     solution = problem.iterate(grids, held)
     if isinstance(objective.start, Search) and objective.start.mixed:
         drawn = starts.choose(solution, objective, laws=held.atoms(solution.laws), aligned=aligned)
         start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
     return _solved(start, found, solution, held, exact and _nothing(problem, start.errors))
+
+
+def _lowest(problem: _Problem, search: Search, found: Solution, start: Start) -> Start:
+    """Where a dual that is minimised is least, between the stocks that returns name.
+
+    It is convex and piecewise linear, for it is the greatest of such. So around its least point two lines,
+    through the two points on either side, bound it from below; where they meet is the next stock to solve
+    for, and once the dual comes down to the lines there, it is least there.
+    """
+
+    def duals(solution: Solution) -> np.ndarray:
+        points = np.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
+        return np.asarray(search.dual(problem.objective.parameters, points, solution.values))
+
+    num_states = problem.mdp.num_states
+    points = np.tile(np.asarray(found.stocks.points[0]), (num_states, 1))
+    values = duals(found)
+    pivots, least, bounds = np.zeros(num_states), values.min(1), np.zeros(num_states)
+    for _ in range(_MOST_ROUNDS):
+        meets = np.array([_meetings(*curve) for curve in zip(points, values, strict=True)])
+        pivots, bounds = points[np.arange(num_states), values.argmin(1)], meets[:, :, 1].min(1)
+        least = values.min(1)
+        if _nothing(problem, least - bounds):
+            break
+        followed = _followed(problem, meets[:, :, 0].ravel(), _WORK // problem.successors)
+        if followed is None:
+            break
+        more = problem.iterate(followed, None)
+        at = np.searchsorted(np.asarray(more.stocks.points[0]) + 1e-12, meets[:, :, 0])
+        at = np.minimum(at, more.stocks.size - 1)
+        points = np.concatenate([points, np.asarray(more.stocks.points[0])[at]], axis=1)
+        values = np.concatenate([values, np.take_along_axis(duals(more), at, 1)], axis=1)
+        order = np.argsort(points, axis=1)
+        points, values = np.take_along_axis(points, order, 1), np.take_along_axis(values, order, 1)
+    return start._replace(values=least, errors=np.maximum(least - bounds, 0), pivots=pivots[:, None])
+
+
+def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where lines that bound a convex curve from below meet on either side of its least point, [2, 2]."""
+    points, index = np.unique(points, return_index=True)
+    values, place = values[index], int(np.argmin(values[index]))
+    meets = []
+    for left in (place - 1, place):
+        # The lines through the points left - 1 and left, and left + 1 and left + 2; level beyond the ends.
+        ends = []
+        for near, far in ((left, left - 1), (left + 1, left + 2)):
+            inside = 0 <= near < len(points) and 0 <= far < len(points)
+            slope = (values[near] - values[far]) / (points[near] - points[far]) if inside else 0.0
+            near = min(max(near, 0), len(points) - 1)
+            ends.append((points[near], values[near], slope))
+        (x, y, rise), (u, v, fall) = ends
+        apart = rise - fall
+        at = x if apart == 0 else np.clip((v - y + rise * x - fall * u) / apart, x, u)
+        meets.append((at, max(y + rise * (at - x), v + fall * (at - u)) if apart else min(y, v)))
+    return np.array(meets)
 
 
 def _nothing(problem: _Problem, errors: Any) -> bool:
