@@ -383,7 +383,7 @@ def test_solve_equals_the_oracle(name):
         solved = defaults.solve(problem, objective, discount=discount, horizon=HORIZON)
         best = [oracle.best(objective, found) for found in oracle.history_laws(problem, discount, HORIZON)]
         assert (np.abs(solved.start.values - best) <= solved.start.errors + 1e-9).all()
-        np.testing.assert_allclose(solved.start.values, best, atol=1e-9 if name != "upper_cvar" else 1e-3)
+        np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
 
 
 @pytest.mark.slow

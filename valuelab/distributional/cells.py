@@ -88,21 +88,24 @@ def backup(laws: Array, cells: Cells, chosen: Chosen) -> tuple[Array, Array]:
     Returns:
         Laws [S, C, n], and the mass beyond the support [S, C].
     """
-    num_states, _, num_neighbours, num_stocks = chosen.places.shape
+    num_states, _, _, num_stocks = chosen.places.shape
     rows, size = jnp.arange(num_states)[:, None], laws.shape[-1]
+
+    def read(places: Array, weights: Array, cell: Array) -> Array:
+        """F' [S, C, ...] of the mixture of J neighbours in some cells."""
+        neighbours = zip(jnp.moveaxis(places, 1, 0), jnp.moveaxis(weights, 1, 0), strict=True)
+        return sum(
+            weight[..., None] * laws.at[place[..., None], cell].get(mode="promise_in_bounds")
+            for place, weight in neighbours
+        )
 
     def outcome(total, one):
         moved, outside = total
         places, weights, cells = one
-        mixed = sum(weights[:, j, :, None] * laws[places[:, j]] for j in range(num_neighbours))
-        # Else the compiler would mix rows anew for each of the T cells.
-        mixed = jax.lax.optimization_barrier(mixed)
-        first = cells.first[rows, chosen.actions]
+        first, ends = cells.first[rows, chosen.actions], cells.ends[rows, chosen.actions]
         for step, shares in enumerate(cells.shares):
-            cell = jnp.minimum(first + step, size - 1)
-            moved += shares[rows, chosen.actions] * jnp.take_along_axis(mixed, cell, axis=-1)
-        ends = cells.ends[rows, chosen.actions]
-        below = jnp.where(ends >= 0, jnp.take_along_axis(mixed, jnp.maximum(ends, 0), axis=-1), 0)
+            moved += shares[rows, chosen.actions] * read(places, weights, jnp.minimum(first + step, size - 1))
+        below = jnp.where(ends >= 0, read(places, weights, jnp.maximum(ends, 0)), 0)
         return (moved, outside + below[..., 0] + weights.sum(1) - below[..., 1]), None
 
     nothing = jnp.zeros((num_states, num_stocks, size), laws.dtype)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import checks, representations, solvers, starts
@@ -39,6 +40,9 @@ _MOST_STOCKS, _MOST_ATOMS = 20_001, 801
 
 _MOST_RETURNS = 20_000
 """Of how many distinct returns exact laws may consist."""
+
+_MOST_STEPS = 100_000
+"""Of outcomes and stages together that are followed one by one."""
 
 _PRECISION, _PRECISION_OF_LAWS = 1e-9, 1e-6
 """At which changes sweeps for values and for laws stop, relative to the greatest return."""
@@ -174,32 +178,35 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
     found = problem.iterate(grids, None)
     aligned = exact and returns is not None
     start = starts.choose(found, objective, aligned=aligned)
-    if aligned and objective.start.mixed:
-        start = _lowest(problem, objective.start, found, start)
+    mixed = isinstance(objective.start, Search) and objective.start.mixed
+    if mixed and aligned:
+        start = _lowest(problem, found, start)
     first = np.asarray(start.pivots)
-    if isinstance(objective.start, Search) and objective.start.mixed:
+    if mixed:
         # The draw is between the laws of stocks on both sides.
         points = np.asarray(found.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
     grids, held, _ = _for_laws(problem, fixed, first, name, size)
     solution = problem.iterate(grids, held)
-    if isinstance(objective.start, Search) and objective.start.mixed:
+    if mixed:
         drawn = starts.choose(solution, objective, laws=held.atoms(solution.laws), aligned=aligned)
         start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
     return _solved(start, found, solution, held, exact and _nothing(problem, start.errors))
 
 
-def _lowest(problem: _Problem, search: Search, found: Solution, start: Start) -> Start:
+def _lowest(problem: _Problem, found: Solution, start: Start) -> Start:
     """Where a dual that is minimised is least, between the stocks that returns name.
 
     It is convex and piecewise linear, for it is the greatest of such. So around its least point two lines,
     through the two points on either side, bound it from below; where they meet is the next stock to solve
     for, and once the dual comes down to the lines there, it is least there.
     """
+    search = problem.objective.start
+    assert isinstance(search, Search)
 
     def duals(solution: Solution) -> np.ndarray:
-        points = np.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
+        points = jnp.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
         return np.asarray(search.dual(problem.objective.parameters, points, solution.values))
 
     num_states = problem.mdp.num_states
@@ -212,7 +219,7 @@ def _lowest(problem: _Problem, search: Search, found: Solution, start: Start) ->
         least = values.min(1)
         if _nothing(problem, least - bounds):
             break
-        followed = _followed(problem, meets[:, :, 0].ravel(), _WORK // problem.successors)
+        followed = _followed(problem, meets[:, :, 0].ravel(), _WORK // problem.successors, fill=0)
         if followed is None:
             break
         more = problem.iterate(followed, None)
@@ -222,7 +229,10 @@ def _lowest(problem: _Problem, search: Search, found: Solution, start: Start) ->
         values = np.concatenate([values, np.take_along_axis(duals(more), at, 1)], axis=1)
         order = np.argsort(points, axis=1)
         points, values = np.take_along_axis(points, order, 1), np.take_along_axis(values, order, 1)
-    return start._replace(values=least, errors=np.maximum(least - bounds, 0), pivots=pivots[:, None])
+    gaps = np.maximum(least - bounds, 0)
+    return start._replace(
+        values=jnp.asarray(least), errors=jnp.asarray(gaps), pivots=jnp.asarray(pivots)[:, None]
+    )
 
 
 def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -391,10 +401,13 @@ def _integers(problem: _Problem, most: int) -> StockGrid | None:
     return grids_of.uniform(box[0].tolist(), box[1].tolist(), sizes.astype(int).tolist())
 
 
-def _followed(problem: _Problem, first: np.ndarray, most: int) -> list[StockGrid] | None:
-    """All stocks that can be reached from the first ones, where there are not too many."""
+def _followed(problem: _Problem, first: np.ndarray, most: int, fill: int = 1) -> list[StockGrid] | None:
+    """All stocks that can be reached from the first ones, where there are not too many.
+
+    Stages of one size share one program: those from `fill` on are filled up with stocks that are never met.
+    """
     mdp, steps = problem.mdp, problem.steps
-    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > 100_000:
+    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MOST_STEPS:
         return None
     try:
         grids = grids_of.reachable(mdp, first, problem.discount, steps, limit=most)
@@ -402,19 +415,20 @@ def _followed(problem: _Problem, first: np.ndarray, most: int) -> list[StockGrid
         return None
     if sum(grid.size for grid in grids) > most:
         return None
-    # Stages of one size share one program: those after the first are filled up with stocks never met.
     size = 2 ** math.ceil(math.log2(max(grid.size for grid in grids[1:])))
-    filled = [
-        StockGrid((np.append(points, points[-1] + 1.0 + np.arange(size - len(points))),))
-        for (points,) in (grid.points for grid in grids[1:])
-    ]
-    return [grids[0], *filled]
+    return grids[:fill] + [_filled(grid, size) for grid in grids[fill:]]
+
+
+def _filled(grid: StockGrid, size: int) -> StockGrid:
+    """A grid with further points above its own."""
+    (points,) = grid.points
+    return StockGrid((np.append(points, points[-1] + 1.0 + np.arange(size - len(points))),))
 
 
 def _returns(problem: _Problem) -> np.ndarray | None:
     """All returns that can occur from any state, where there are not too many."""
     mdp, steps = problem.mdp, problem.steps
-    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > 100_000:
+    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MOST_STEPS:
         return None
     returns = [np.zeros(1)] * mdp.num_states
     outcomes = np.argwhere((mdp.probabilities > 0) & ~mdp.terminal[:, None, None])
