@@ -36,6 +36,9 @@ SMALL = {
     "experiments.compare_datasets": [],
     "experiments.convert_to_rlds": [],
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
+    "experiments.solve": ["--noplots"],
+    "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
+    "experiments.compare_risk": ["--num_seeds=1", "--steps=20"],
 }
 
 
@@ -84,6 +87,8 @@ def home(tmp_path_factory):
     collected = home / ".cache/valuelab/ogbench/pointmaze-medium-navigate-v0.npz"
     for name in ("published.npz", "collected.npz"):
         (home / name).symlink_to(collected)
+    block = next(block for block in blocks("README.md", "python") if "mdp.npz" in block)
+    subprocess.run([sys.executable, "-c", block], cwd=home, check=True)
     return home
 
 
