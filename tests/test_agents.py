@@ -62,7 +62,17 @@ AGENTS = {
         {"discount": 0.9, "stock_low": -1.0, "stock_high": 0.0, "learning_rate": 3e-3, "target_period": 50},
     ),
 }
-each_agent = pytest.mark.parametrize("name", AGENTS)
+VARIANTS = {"iql-deterministic", "eta_network-plain"}
+"""Rows that share all but a little with another: their contracts are tested with the slow tests."""
+
+
+def each(names):
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in names]
+    )
+
+
+each_agent = each(AGENTS)
 
 
 def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
@@ -301,7 +311,7 @@ def chain_batch(spec: Spec, random: np.random.Generator, size: int = 128) -> Tra
     )
 
 
-@pytest.mark.parametrize("name", [name for name, row in AGENTS.items() if row.chain])
+@each(name for name, row in AGENTS.items() if row.chain)
 def test_learns_a_five_state_chain(name):
     row = AGENTS[name]
     actions = {"num_actions": 2} if row.spec.discrete else {"action_dim": 1}

@@ -111,6 +111,7 @@ def test_another_seed_and_split_give_other_episodes(collected):
     assert all(not np.array_equal(played[0], other) for other in played[1:])
 
 
+@pytest.mark.slow
 def test_killed_it_leaves_no_process_and_goes_on_with_nothing_repeated(collected, tmp_path):
     process = start(tmp_path)
     process.send_signal(signal.SIGKILL)
@@ -127,6 +128,7 @@ def test_killed_it_leaves_no_process_and_goes_on_with_nothing_repeated(collected
         np.testing.assert_array_equal(resumed[key], array, err_msg=key)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     process = start(tmp_path, episodes=5000)  # so many that a slow test cannot come too late
     os.killpg(process.pid, signal.SIGINT)

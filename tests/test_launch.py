@@ -351,6 +351,7 @@ def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_sa
     return program.returncode, told
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     settings = {"dataset": MAZE_GOALS, "steps": 40, "log_every": 7, "checkpoint_every": 2}

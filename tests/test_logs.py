@@ -91,6 +91,7 @@ write(pathlib.Path(sys.argv[1]), [1, 2], wandb_project="valuelab-test")
 """
 
 
+@pytest.mark.slow
 def test_weights_and_biases_writes_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -50,6 +50,7 @@ def assert_same_result(one, other, steps):
         assert row == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_hosts_give_the_result_of_one(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     settings = {"dataset": MAZE_GOALS, "num_seeds": 2, "mesh": "2,4"}
