@@ -31,7 +31,18 @@ OPTIONAL = {
     *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
     *("tensorboardX", "tensorboard", "wandb"),
 }
-CORE = ("types", "errors", "configuration", "ops", "networks", "critics", "policies", "agents", "training", "distributional")
+CORE = (
+    "types",
+    "errors",
+    "configuration",
+    "ops",
+    "networks",
+    "critics",
+    "policies",
+    "agents",
+    "training",
+    "distributional",
+)
 LIGHT = {"absl", "chex", "flax", "jax", "numpy", "optax", "orbax", "rich", "scipy"}
 """What may be imported when a module is; jax brings scipy, flax brings rich."""
 

@@ -323,7 +323,10 @@ def test_a_nan_in_the_data_stops_the_run():
         ({"log_every": 0}, "log_every 0, eval_every 0 and checkpoint_every 0 must be positive"),
         ({"eval_every": -1}, "eval_every -1"),
         ({"checkpoint_every": -1}, "checkpoint_every -1"),
-        ({"mesh": None, "experience": make_sampler(6)}, "batch_size 6 is not divisible by the data axis of 8"),
+        (
+            {"mesh": None, "experience": make_sampler(6)},
+            "batch_size 6 is not divisible by the data axis of 8",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings, message):
