@@ -38,6 +38,7 @@ class CompareConfig:
 
     Attributes:
         problem: name of a gridworld; empty for all of them.
+        agent: D-eta-N's file and preset; empty for the preset named as the problem.
         seed: first random seed.
         num_seeds: networks trained in each gridworld, of the seeds seed, seed + 1, ...
         steps: updates of each; none for the preset's.
@@ -47,6 +48,7 @@ class CompareConfig:
     """
 
     problem: str = ""
+    agent: str = ""
     seed: int = 0
     num_seeds: int = 5
     steps: int | None = None
@@ -101,8 +103,9 @@ def compare(config: CompareConfig, workdir: pathlib.Path) -> dict[str, Any]:
     """What result.json says of one problem, which is learnt, solved and played."""
     problem = problems.make(config.problem)
     networks, training_facts = learn(config, workdir / "checkpoints")
-    settings = optimality.at_settings(problem, networks, config.episodes)
-    stocks = optimality.at_stocks(problem, networks)
+    table = optimality.solve(problem, networks.config.stock_low, networks.config.stock_high)
+    settings = optimality.at_settings(table, networks, config.episodes)
+    stocks = optimality.at_stocks(table, networks)
     if config.plots:
         draw_calibration(problem, settings, workdir / "calibration.png")
     return summarize(problem, settings, stocks) | training_facts
@@ -118,8 +121,13 @@ def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[Networks, dict[s
     Returns:
         The networks, and what result.json says of their training.
     """
-    preset, make_agent = flags.load_agent(f"eta_network:{config.problem}")
-    changes = {"seed": config.seed, "num_seeds": config.num_seeds, "steps": config.steps or preset.steps}
+    preset, make_agent = flags.load_agent(config.agent or f"eta_network:{config.problem}")
+    changes = {
+        "environment": f"gridworld/{config.problem}",
+        "seed": config.seed,
+        "num_seeds": config.num_seeds,
+        "steps": config.steps or preset.steps,
+    }
     preset = configuration.replace(preset, changes)
     source = train.find_source(preset)
     agent = make_agent(preset.agent, source.spec)

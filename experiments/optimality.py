@@ -14,9 +14,10 @@ import numpy as np
 
 from valuelab.agents import commands as commanding
 from valuelab.agents.eta_network import EtaNetworkConfig, of_actions, return_atoms
-from valuelab.distributional import defaults, solvers, stocks
+from valuelab.distributional import solvers, starts, stocks
 from valuelab.distributional.mdp import MDP
 from valuelab.distributional.problems import Problem
+from valuelab.distributional.solvers import Solution
 from valuelab.distributional.stocks import StockGrid
 from valuelab.environments import tabular
 from valuelab.types import Agent, Array, Augmented, Key, Memory, Spec, VectorEnvironment
@@ -28,7 +29,7 @@ BATCHES = 20
 """Into which episodes are divided for the standard error of a measure."""
 
 _LEAST_GAIN = 0.05
-_POINTS = 50
+_POINTS = 500
 """Stocks in one unit of discounted return, for solving."""
 _TESTED = 37
 """First stocks that are told of, where there are more."""
@@ -116,53 +117,80 @@ def gaps(optimum: np.ndarray, reached: np.ndarray, random: np.ndarray) -> np.nda
     return (optimum[None] - reached) / np.maximum(gain, _LEAST_GAIN * gain.max())[None]
 
 
+class Table(NamedTuple):
+    """A gridworld as a table of states and stocks, solved.
+
+    Attributes:
+        problem: the gridworld.
+        grid: of C stocks, those that networks tell apart.
+        best: the optimum, in float64.
+    """
+
+    problem: Problem
+    grid: StockGrid
+    best: Solution
+
+    def worth(self, mdp: MDP, actions: np.ndarray) -> np.ndarray:
+        """E f(c + G) from the start under a policy [S, C], for each first stock, [C]."""
+        problem = self.problem
+        policy = actions if problem.horizon is None else [actions] * problem.horizon
+        with jax.enable_x64(True):
+            evaluated = solvers.policy_evaluation(
+                mdp, policy, problem.objective, **_settings(problem, self.grid)
+            )
+            return np.asarray(evaluated.values[problem.start_state])
+
+
+def solve(problem: Problem, low: float, high: float) -> Table:
+    """Solves a gridworld on a grid of stocks a unit apart, which is exact for γ = 1, else on a fine one.
+
+    Args:
+        problem: with whole rewards where γ = 1.
+        low: least stock, of each component.
+        high: greatest stock, likewise.
+    """
+    dim, per_unit = problem.mdp.reward_dim, 1 if problem.discount == 1 else _POINTS
+    grid = stocks.uniform([low] * dim, [high] * dim, [round((high - low) * per_unit) + 1] * dim)
+    with jax.enable_x64(True):
+        best = solvers.value_iteration(problem.mdp, problem.objective, **_settings(problem, grid))
+    return Table(problem, grid, best)
+
+
+def _settings(problem: Problem, grid: StockGrid) -> dict[str, Any]:
+    settings = {"discount": problem.discount, "horizon": problem.horizon, "stocks": grid}
+    return settings | {"representation": None, "tolerance": 1e-6}
+
+
 # Stocks: greedy actions as a tabular policy.
 
 
-def stock_grid(problem: Problem, config: EtaNetworkConfig) -> StockGrid:
-    """The stocks that a network tells apart: a unit apart where rewards are whole and γ = 1, else finely."""
-    per_unit = 1 if problem.discount == 1 else _POINTS
-    size = round((config.stock_high - config.stock_low) * per_unit) + 1
-    dim = problem.mdp.reward_dim
-    return stocks.uniform([config.stock_low] * dim, [config.stock_high] * dim, [size] * dim)
-
-
-def at_stocks(problem: Problem, networks: Networks) -> AtStocks:
+def at_stocks(table: Table, networks: Networks) -> AtStocks:
     """What is reached from the first stocks at which the optimum is known well enough to tell.
 
     Args:
-        problem: the gridworld.
+        table: the gridworld.
         networks: trained in it.
     """
-    grid, start = stock_grid(problem, networks.config), problem.start_state
-    points = np.asarray(grid.stocks)
-    common: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon, "stocks": grid}
-    common |= {"representation": None, "tolerance": 1e-8}
-
-    def values(mdp: MDP, actions: np.ndarray) -> np.ndarray:
-        """[C], what a policy [S, C] is worth from the start."""
-        policy = actions if problem.horizon is None else [actions] * problem.horizon
-        return np.asarray(solvers.policy_evaluation(mdp, policy, problem.objective, **common).values[start])
+    mdp, start = table.problem.mdp, table.problem.start_state
+    points = np.asarray(table.grid.stocks, np.float32)
 
     @jax.jit
     def look(state: Any) -> tuple[Array, Array]:
         """Greedy actions [S, C] and expected values [S, C]."""
 
         def at(observation: Array) -> tuple[Array, Array]:
-            seen = Augmented(jnp.tile(observation, (len(points), 1)), jnp.asarray(points, jnp.float32))
+            seen = Augmented(jnp.tile(observation, (len(points), 1)), points)
             return networks.agent.act(state, seen, jax.random.key(0), 0.0), networks.agent.value(state, seen)
 
-        return jax.lax.map(at, jnp.eye(problem.mdp.num_states))
+        return jax.lax.map(at, jnp.eye(mdp.num_states))
 
     looks = [jax.tree.map(np.asarray, look(state)) for state in networks.states]
-    with jax.enable_x64(True):
-        best = solvers.value_iteration(problem.mdp, problem.objective, **common)
-        optimum, errors = np.asarray(best.values[start]), np.asarray(best.errors[start])
-        random = values(with_random_actions(problem.mdp), np.zeros(best.values.shape, int))
-        reached = np.stack([values(problem.mdp, actions) for actions, _ in looks])
+    optimum, errors = np.asarray(table.best.values[start]), np.asarray(table.best.errors[start])
+    random = table.worth(with_random_actions(mdp), np.zeros((mdp.num_states, len(points)), int))
+    reached = np.stack([table.worth(mdp, actions) for actions, _ in looks])
     predicted = np.stack([expected[start] for _, expected in looks])
     told = np.flatnonzero(errors <= WITHIN * (optimum - random).max())
-    if problem.mdp.reward_dim == 1:
+    if mdp.reward_dim == 1:
         told = told[:: max(1, len(told) // _TESTED)]
     every = (optimum, errors, random, reached, predicted)
     return AtStocks(points[told], *(array[..., told] for array in every))
@@ -182,15 +210,15 @@ def with_random_actions(mdp: MDP) -> MDP:
 # Settings: episodes.
 
 
-def at_settings(problem: Problem, networks: Networks, episodes: int) -> AtSettings:
+def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
     """What is reached where the agent chooses the first stock.
 
     Args:
-        problem: the gridworld.
+        table: the gridworld.
         networks: trained in it.
         episodes: E, a multiple of BATCHES, that each seed plays for each setting.
     """
-    agent, family = networks.agent, networks.config.objective
+    problem, agent, family = table.problem, networks.agent, networks.config.objective
     network = return_atoms(networks.config, networks.spec)
     first_seen = jnp.eye(problem.mdp.num_states)[problem.start_state][None]
     environment = tabular.simulate(problem, episodes)
@@ -204,10 +232,9 @@ def at_settings(problem: Problem, networks: Networks, episodes: int) -> AtSettin
             return agent.act(state, Augmented(observations, held), key, 0.0)
 
         held = agent.memory.choose(state, first_seen, command[None])
-        atoms = of_actions(
-            network.apply(state.params, first_seen, held[:, None]), greedy(first_seen, held)[:, None]
-        )
-        return held[0], atoms[0, 0], play(environment, greedy, agent.memory, held, key)
+        atoms = network.apply(state.params, first_seen, held[:, None])
+        expected = of_actions(atoms, greedy(first_seen, held)[:, None])
+        return held[0], expected[0, 0], play(environment, greedy, agent.memory, held, key)
 
     @jax.jit
     def of_random(key: Key) -> Array:
@@ -216,43 +243,37 @@ def at_settings(problem: Problem, networks: Networks, episodes: int) -> AtSettin
 
     @jax.jit
     def measure(command: Array, returns: Array) -> Array:
-        """The objective of laws [..., E, m] of equally likely returns."""
+        """The objective of laws [..., E, m] of equally likely returns, [...]."""
         return commanding.worth_alone(commanding.objective(family, command), returns)
 
-    random_returns = of_random(jax.random.key(0))
-    columns = []
-    for number, command in enumerate(agent.memory.commands.values()):
-        objective = commanding.objective(family, command)
-        solved = defaults.solve(problem.mdp, objective, discount=problem.discount, horizon=problem.horizon)
+    def compare(number: int, command: np.ndarray) -> tuple[np.ndarray, ...]:
+        with jax.enable_x64(True):
+            start = starts.choose(table.best, commanding.objective(family, command))
         key = jax.random.fold_in(jax.random.key(1), number)
-        first, predicted, returns = (
-            np.stack(parts)
-            for parts in zip(
-                *(
-                    of_seed(state, command, jax.random.fold_in(key, seed))
-                    for seed, state in enumerate(networks.states)
-                ),
-                strict=True,
-            )
+        played = [
+            of_seed(state, command, jax.random.fold_in(key, seed))
+            for seed, state in enumerate(networks.states)
+        ]
+        first, predicted, returns = (np.stack(parts) for parts in zip(*played, strict=True))
+        batches = measure(command, returns.reshape(len(returns), BATCHES, -1, returns.shape[-1]))
+        spread = np.std(batches, axis=1, ddof=1) / np.sqrt(BATCHES)
+        exact = (np.asarray(part[problem.start_state]) for part in (start.values, start.errors))
+        return (
+            *exact,
+            measure(command, random_returns),
+            measure(command, returns),
+            spread,
+            first,
+            predicted,
+            returns,
         )
-        batches = returns.reshape(len(returns), BATCHES, -1, returns.shape[-1])
-        spread = np.std(np.asarray(measure(command, batches)), axis=1, ddof=1) / np.sqrt(BATCHES)
-        columns.append(
-            (
-                solved.start.values[problem.start_state],
-                solved.start.errors[problem.start_state],
-                measure(command, random_returns),
-                np.asarray(measure(command, returns)),
-                spread,
-                first,
-                predicted,
-                returns,
-            )
-        )
-    optimum, errors, random, *of_seeds = zip(*columns, strict=True)
+
+    random_returns = of_random(jax.random.key(0))
+    compared = [compare(*numbered) for numbered in enumerate(agent.memory.commands.values())]
+    optimum, errors, random, *of_seeds = zip(*compared, strict=True)
     return AtSettings(
         list(agent.memory.commands),
-        *(np.array(column, float) for column in (optimum, errors, random)),
+        *map(np.array, (optimum, errors, random)),
         *(np.stack(column, axis=1) for column in of_seeds),
     )
 
