@@ -68,7 +68,7 @@ def _number(value: Any) -> str:
 
 
 def summarize(task: Task, solved: Solved) -> dict[str, Any]:
-    """What result.json says of a solution; see README, "What solving leaves"."""
+    """What result.json says of a solution; see README, "Solve"."""
     start, solution = solved.start, solved.solution
     num_states, num_actions, outcomes = np.shape(task.mdp.probabilities)
     result = {

@@ -126,6 +126,7 @@ def test_the_same_again_is_done_and_another_is_refused(gamble, files, capsys):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_vector_rewards_and_a_target_for_each(files, tmp_path):
     # From (3, 1) it is 4 to (3, 5), and from (0, 5) it is 3.
     asked = {"mdp": files / "needs.npz", "discount": 1, "horizon": 1}
