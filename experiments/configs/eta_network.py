@@ -18,7 +18,8 @@ cartpole: every level of CVaR; the world has no chance but its starts
     python -m experiments.train --agent=eta_network:cartpole --num_seeds=3 --workdir=runs/cartpole
     hardware: two CPU cores; not run
 cartpole_target: to hold the pole for so many steps, then to drop it
-    python -m experiments.train --agent=eta_network:cartpole_target --num_seeds=3 --workdir=runs/target
+    python -m experiments.train --agent=eta_network:cartpole_target --num_seeds=3 \
+      --workdir=runs/cartpole_target
     hardware: two CPU cores, shared with much other work; 4 minutes; steps held when asked for 50, 100, 150:
     26 (19 to 39), 79 (76 to 83), 121 (110 to 138), three seeds of 20 episodes each: the order is learnt,
     and about 25 steps are missing
