@@ -268,12 +268,12 @@ def test_backups_by_cells_are_projections_of_atoms(points, discount):
         jnp.asarray(random.integers(0, 2, (3, 4)), jnp.int32),
     )
     rewards = jnp.asarray(random.uniform(-4, 4, (3, 2, 2, 1)))
-    slow = laws.by_projection(held.atoms, held.project)
+    slow = laws.by_projection(held)
 
     @jax.jit
     def both(known, rewards, chosen):
         by_cells = cells.backup(known, cells.plan(points, rewards, discount), chosen)
-        return by_cells, slow["backup"](known, slow["plan"](rewards, discount), chosen)
+        return by_cells, slow.backup(known, slow.plan(rewards, discount), chosen)
 
     found, expected = both(known, rewards, chosen)
     for one, other in zip(found, expected, strict=True):

@@ -313,7 +313,7 @@ def _functionals(
     setting: Setting, mdp: MDP, objective: Objective, grid: StockGrid, moves: Moves, laws: Laws
 ) -> Array:
     """K of the law of c + r + γ G(s', c') for every action, [S, A, C]; one state after the other."""
-    atoms = _representation(setting).atoms(flat(laws))
+    atoms = _representation(setting).known(laws)
     held = grid.stocks.astype(atoms.values.dtype)
 
     def of_state(state):

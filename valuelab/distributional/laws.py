@@ -5,6 +5,7 @@ reading them as atoms, of which the backup makes others, and projecting these in
 (`by_projection`).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,6 +45,10 @@ class Chosen(NamedTuple):
     actions: Array
 
 
+def _not_made(*_: Any) -> Any:
+    raise NotImplementedError("a representation without backups: see by_projection")
+
+
 class Representation(NamedTuple):
     """A way to hold laws; every function works on any leading axes, in the dtype of its inputs.
 
@@ -53,6 +58,8 @@ class Representation(NamedTuple):
         reward_dim: the number m of components of the returns; None: any.
         law_of: (values [..., m]) -> laws of the deterministic returns.
         atoms: (laws) -> Atoms.
+        known: (laws) -> Atoms in one axis [N], for `look_ahead`; where all laws share values, these are
+            [1, n, m].
         project: (values [..., k, m], probabilities [..., k]) -> (laws, outside [...]), the mass beyond the
             support, which was clamped to its edge.
         wasserstein: (laws, laws) -> [...], the 1-Wasserstein distance; for m > 1 an upper bound of it.
@@ -67,57 +74,69 @@ class Representation(NamedTuple):
     reward_dim: int | None
     law_of: Callable[[Array], Laws]
     atoms: Callable[[Laws], Atoms]
+    known: Callable[[Laws], Atoms]
     project: Callable[[Array, Array], tuple[Laws, Array]]
     wasserstein: Callable[[Laws, Laws], Array]
     cramer: Callable[[Laws, Laws], Array]
-    plan: Callable[[Array, float], Any]
-    backup: Callable[[Laws, Any, Chosen], tuple[Laws, Array]]
+    plan: Callable[[Array, float], Any] = _not_made
+    backup: Callable[[Laws, Any, Chosen], tuple[Laws, Array]] = _not_made
 
 
-def look_ahead(atoms: Atoms, rewards: Array, discount: Array | float, places: Array, weights: Array) -> Atoms:
+def in_one_axis(atoms: Atoms) -> Atoms:
+    """Atoms [...] as atoms [N]."""
+    values, probabilities = atoms
+    return Atoms(values.reshape(-1, *values.shape[-2:]), probabilities.reshape(-1, probabilities.shape[-1]))
+
+
+def look_ahead(atoms: Atoms, rewards: Array, discount: float, places: Array, weights: Array) -> Atoms:
     """The law of r + γ G', as it is before projection.
 
     Args:
-        atoms: [N], of the returns G' that may follow.
+        atoms: [N], of the returns G' that may follow, as a representation's `known` gives them.
         rewards: [..., K, m].
         discount: γ.
         places: [..., K, J] int32, among the N.
         weights: [..., K, J], probabilities.
 
     Returns:
-        [...], with K J n atoms.
+        [...], with K J n atoms; with K n where all laws have the same, whose values have the leading axes of
+        rewards then.
     """
-    values = rewards[..., None, None, :] + discount * atoms.values[places]
-    probabilities = weights[..., None] * atoms.probabilities[places]
-    shape = places.shape[:-2]
-    return Atoms(values.reshape(*shape, -1, values.shape[-1]), probabilities.reshape(*shape, -1))
+    if len(atoms.values) == 1:
+        neighbours = range(places.shape[-1])
+        values = rewards[..., None, :] + discount * jnp.expand_dims(atoms.values[0], range(rewards.ndim - 1))
+        rows = (weights[..., j, None] * atoms.probabilities[places[..., j]] for j in neighbours)
+        probabilities = functools.reduce(jnp.add, rows)
+    else:
+        values = rewards[..., None, None, :] + discount * atoms.values[places]
+        probabilities = weights[..., None] * atoms.probabilities[places]
+    dim = rewards.shape[-1]
+    leading = values.shape[: rewards.ndim - 2]
+    return Atoms(values.reshape(*leading, -1, dim), probabilities.reshape(*places.shape[:-2], -1))
 
 
-def by_projection(
-    atoms: Callable[[Laws], Atoms], project: Callable[[Array, Array], tuple[Laws, Array]]
-) -> dict[str, Callable]:
-    """How laws are backed up where there is no faster way: all atoms, projected, one state after the other.
+def by_projection(representation: Representation) -> Representation:
+    """With backups as they are where there is no faster way: all atoms, projected, one state after the other.
 
     Args:
-        atoms: of a `Representation`.
-        project: of the same.
+        representation: without backups.
 
     Returns:
-        Its `plan` and `backup`.
+        The same with them.
     """
 
-    def backup(laws, plan, chosen):
+    def backup(laws: Laws, plan: tuple[Array, float], chosen: Chosen) -> tuple[Laws, Array]:
         rewards, discount = plan
-        known = atoms(laws)
+        known = representation.known(laws)
 
         def of_state(state):
             rewards, places, weights, actions = state
             places, weights = jnp.moveaxis(places, -1, 0), jnp.moveaxis(weights, -1, 0)
-            return project(*look_ahead(known, rewards[actions], discount, places, weights))
+            return representation.project(*look_ahead(known, rewards[actions], discount, places, weights))
 
         return jax.lax.map(of_state, (rewards, *chosen))
 
-    return {"plan": lambda rewards, discount: (rewards, discount), "backup": backup}
+    return representation._replace(plan=lambda rewards, discount: (rewards, discount), backup=backup)
 
 
 def merge(atoms: Atoms) -> Atoms:

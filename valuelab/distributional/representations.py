@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import cells, stocks
-from valuelab.distributional.laws import Atoms, Representation, by_projection
+from valuelab.distributional.laws import Atoms, Representation, by_projection, in_one_axis
 from valuelab.errors import InputError
 from valuelab.types import Array
 
@@ -52,6 +52,9 @@ def _cumulative(grid: stocks.StockGrid) -> Representation:
         # Rounding may leave sums that do not rise.
         return product.atoms(jnp.maximum(jnp.diff(laws, axis=-1, prepend=jnp.zeros_like(laws[..., :1])), 0))
 
+    def known(laws: Array) -> Atoms:
+        return product.known(atoms(laws).probabilities)
+
     def distance(order: int, first: Array, second: Array) -> Array:
         flow = jnp.abs(first - second)[..., :-1] ** order
         return (flow @ jnp.asarray(widths, first.dtype)) ** (1 / order)
@@ -59,6 +62,7 @@ def _cumulative(grid: stocks.StockGrid) -> Representation:
     return product._replace(
         law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
         atoms=atoms,
+        known=known,
         project=project,
         wasserstein=functools.partial(distance, 1),
         cramer=functools.partial(distance, 2),
@@ -87,19 +91,24 @@ def _product(grid: stocks.StockGrid) -> Representation:
     def atoms(laws: Array) -> Atoms:
         return Atoms(jnp.broadcast_to(jnp.asarray(support, laws.dtype), (*laws.shape, dim)), laws)
 
+    def known(laws: Array) -> Atoms:
+        return Atoms(jnp.asarray(support, laws.dtype)[None], laws.reshape(-1, grid.size))
+
     def distance(order: int, first: Array, second: Array) -> Array:
         return _path_distance(jnp.asarray(support, first.dtype), first - second, order)
 
-    return Representation(
-        name="categorical",
-        size=grid.size,
-        reward_dim=dim,
-        law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
-        atoms=atoms,
-        project=project,
-        wasserstein=functools.partial(distance, 1),
-        cramer=functools.partial(distance, 2),
-        **by_projection(atoms, project),
+    return by_projection(
+        Representation(
+            name="categorical",
+            size=grid.size,
+            reward_dim=dim,
+            law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
+            atoms=atoms,
+            known=known,
+            project=project,
+            wasserstein=functools.partial(distance, 1),
+            cramer=functools.partial(distance, 2),
+        )
     )
 
 
@@ -135,16 +144,18 @@ def quantile(size: int) -> Representation:
     def atoms(laws: Array) -> Atoms:
         return Atoms(laws[..., None], jnp.full_like(laws, 1 / size))
 
-    return Representation(
-        name="quantile",
-        size=size,
-        reward_dim=1,
-        law_of=lambda values: jnp.broadcast_to(values, (*values.shape[:-1], size)),
-        atoms=atoms,
-        project=project,
-        wasserstein=lambda first, second: jnp.abs(first - second).mean(-1),
-        cramer=lambda first, second: _atoms_distance(2, atoms(first), atoms(second)),
-        **by_projection(atoms, project),
+    return by_projection(
+        Representation(
+            name="quantile",
+            size=size,
+            reward_dim=1,
+            law_of=lambda values: jnp.broadcast_to(values, (*values.shape[:-1], size)),
+            atoms=atoms,
+            known=lambda laws: in_one_axis(atoms(laws)),
+            project=project,
+            wasserstein=lambda first, second: jnp.abs(first - second).mean(-1),
+            cramer=lambda first, second: _atoms_distance(2, atoms(first), atoms(second)),
+        )
     )
 
 
@@ -162,16 +173,18 @@ def exact() -> Representation:
     def atoms(laws: Atoms) -> Atoms:
         return laws
 
-    return Representation(
-        name="exact",
-        size=None,
-        reward_dim=None,
-        law_of=lambda values: Atoms(values[..., None, :], jnp.ones_like(values[..., :1])),
-        atoms=atoms,
-        project=project,
-        wasserstein=functools.partial(_atoms_distance, 1),
-        cramer=functools.partial(_atoms_distance, 2),
-        **by_projection(atoms, project),
+    return by_projection(
+        Representation(
+            name="exact",
+            size=None,
+            reward_dim=None,
+            law_of=lambda values: Atoms(values[..., None, :], jnp.ones_like(values[..., :1])),
+            atoms=atoms,
+            known=lambda laws: in_one_axis(atoms(laws)),
+            project=project,
+            wasserstein=functools.partial(_atoms_distance, 1),
+            cramer=functools.partial(_atoms_distance, 2),
+        )
     )
 
 
