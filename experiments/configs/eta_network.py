@@ -32,7 +32,7 @@ pong: the paper's number of atoms, DQN's other settings
 pong_small
     python -m experiments.train --agent=eta_network:pong_small --workdir=runs/pong_small
     hardware: two CPU cores, shared with much other work; cut off after 12,250 of 20,000 updates, at 10 to 20
-    a second: no sign of learning yet (return while collecting -20.7, at random about -20.5)
+    a second: no sign of learning yet (return while collecting -20.6; at random -20.7 in six games)
 """
 
 from valuelab.agents.eta_network import EtaNetworkConfig as Config
