@@ -279,9 +279,15 @@ def outcome(make_agent, spec, config):
     return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in leaves])
 
 
-@pytest.mark.parametrize(
-    ("config_class", "field"), [(cls, field) for cls, flips in FLIPS.items() for field in flips]
-)
+def knobs():
+    """All fields; those that are no numbers need programs of their own, and go to the slow tests."""
+    for config_class, flips in FLIPS.items():
+        for field in flips:
+            shared = field in numbers(config_class())
+            yield pytest.param(config_class, field, marks=() if shared else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("config_class", "field"), knobs())
 def test_no_dead_knobs(config_class, field):
     row = next(row for row in AGENTS.values() if type(row.config) is config_class)
     value, setting = FLIPS[config_class][field]

@@ -34,6 +34,7 @@ def write_file(folder, name, **changes):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_ogbench_on_its_own_file(name, shared_data, monkeypatch):
     import ogbench as reference

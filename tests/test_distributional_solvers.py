@@ -73,6 +73,7 @@ whole_numbers = functools.partial(
 )
 
 
+@pytest.mark.slow
 def test_expectation_is_classic_value_iteration_at_every_stock():
     problem = random_mdp(0)
     classic = np.zeros(3)

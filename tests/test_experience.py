@@ -202,6 +202,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path):
     assert straight.rows[-1]["environment_steps"] == 12 + 11 * 4
 
 
+@pytest.mark.slow
 def test_seeds_and_devices_do_not_change_a_member():
     one = train()
     many = train(seeds=[0, 1], mesh=make_mesh(2, 8, (2, 2)))

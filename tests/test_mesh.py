@@ -105,6 +105,7 @@ def test_devices_change_a_run_by_rounding_alone(shape):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_goals_and_compact_storage_are_the_same_on_eight_devices_as_on_one():
     """Compact storage has 45 rows, which a data axis of 4 does not divide."""
     dataset = make_dataset(compact=True, goal_conditioned=True)
