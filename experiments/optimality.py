@@ -50,6 +50,12 @@ class Networks(NamedTuple):
     agent: Agent
     states: list[Any]
 
+    @property
+    def memory(self) -> Memory:
+        """What the agent carries through an episode."""
+        assert self.agent.memory is not None
+        return self.agent.memory
+
 
 class AtStocks(NamedTuple):
     """E f(c + G) from the start state at C first stocks.
@@ -231,15 +237,15 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
         def greedy(observations: Array, held: Array) -> Array:
             return agent.act(state, Augmented(observations, held), key, 0.0)
 
-        held = agent.memory.choose(state, first_seen, command[None])
+        held = networks.memory.choose(state, first_seen, command[None])
         atoms = network.apply(state.params, first_seen, held[:, None])
         expected = of_actions(atoms, greedy(first_seen, held)[:, None])
-        return held[0], expected[0, 0], play(environment, greedy, agent.memory, held, key)
+        return held[0], expected[0, 0], play(environment, greedy, networks.memory, held, key)
 
     @jax.jit
     def of_random(key: Key) -> Array:
         held = jnp.zeros((1, problem.mdp.reward_dim))
-        return play(blind, lambda seen, _: jnp.zeros(len(seen), jnp.int32), agent.memory, held, key)
+        return play(blind, lambda seen, _: jnp.zeros(len(seen), jnp.int32), networks.memory, held, key)
 
     @jax.jit
     def measure(command: Array, returns: Array) -> Array:
@@ -269,10 +275,10 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
         )
 
     random_returns = of_random(jax.random.key(0))
-    compared = [compare(*numbered) for numbered in enumerate(agent.memory.commands.values())]
+    compared = [compare(*numbered) for numbered in enumerate(networks.memory.commands.values())]
     optimum, errors, random, *of_seeds = zip(*compared, strict=True)
     return AtSettings(
-        list(agent.memory.commands),
+        list(networks.memory.commands),
         *map(np.array, (optimum, errors, random)),
         *(np.stack(column, axis=1) for column in of_seeds),
     )

@@ -13,8 +13,8 @@ Bytes are those of the laws that a sweep goes through, in float32: one read of e
 outcomes and two neighbouring stocks, and one write of each law that is made. Indices, weights and tables are
 left out, and caches may serve the reads. By numbers, the look-aheads of all but the best action need no law;
 cells count them all the same, for they are solved. Copying is measured twice, reading and writing an array in
-a loop like that of the sweeps: one of 256 MB, and one as large as the laws, which caches may serve. Shares are
-of the former. Data are random: speed depends on shapes alone.
+a loop like that of the sweeps: one of 256 MB, and one as large as the laws, which caches may serve. Shares
+are of the former. Data are random: speed depends on shapes alone.
 """
 
 import dataclasses

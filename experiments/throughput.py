@@ -21,6 +21,7 @@ from valuelab import configuration
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
 from valuelab.training import logs, throughput
+from valuelab.training.experience import offline
 from valuelab.types import MakeAgent, Spec
 
 _OBSERVATION_DIM = absl_flags.DEFINE_integer("observation_dim", 17, "Numbers in an observation.", 1)
@@ -39,7 +40,7 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
         source, spec, _ = train.find_source(config)
     else:
         spec = _spec(config)
-        source = throughput.synthetic_sampler(spec, config.batch_size)
+        source = offline(throughput.synthetic_sampler(spec, config.batch_size))
     agent = make_agent(config.agent, spec)
     measured = throughput.measure(agent, source, num_seeds=config.num_seeds, rounds=_ROUNDS.value)
 

@@ -31,7 +31,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import sampling
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
-from valuelab.training.experience import Experience, online
+from valuelab.training.experience import Experience, offline, online
 from valuelab.types import Agent, Dataset, Environment, MakeAgent, Normalization, Sampler, Spec
 
 
@@ -143,7 +143,7 @@ class Source(NamedTuple):
         normalization: how it sees them.
     """
 
-    experience: Sampler | Experience
+    experience: Experience
     spec: Spec
     normalization: Normalization
 
@@ -160,7 +160,7 @@ def find_source(config: RunConfig) -> Source:
             dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
         )
         spec = normalizations.make_spec(dataset, normalization, config.steps)
-        return Source(make_sampler(config, dataset), spec, normalization)
+        return Source(offline(make_sampler(config, dataset)), spec, normalization)
     if config.data != DataConfig():
         raise InputError("settings data.* are for datasets: leave them out with --environment alone")
     environment = environments.vector(config.environment, config.interaction.num_environments)
@@ -177,7 +177,7 @@ def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
 
 def learn(
     experiment: results.Experiment,
-    experience: Sampler | Experience,
+    experience: Experience,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     log: logs.Logs | None,

@@ -82,9 +82,7 @@ def test_arrows_stand_in_their_cells_and_terminal_states_have_none(tmp_path):
     first, second, colour_bar = figure.axes
     assert (first.get_title(), second.get_title()) == ("c = -1", "c = 2")
     arrows, dots = first.collections
-    np.testing.assert_array_equal(
-        arrows.get_offsets().round(), [(0, 0), (1, 0)]
-    )  # x: column, y: row
+    np.testing.assert_array_equal(arrows.get_offsets().round(), [(0, 0), (1, 0)])  # x: column, y: row
     np.testing.assert_array_equal((arrows.U, arrows.V), [(1, 0), (0, 1)])
     np.testing.assert_array_equal(dots.get_offsets().round(), [(0, 1)])
     heat = first.images[0]

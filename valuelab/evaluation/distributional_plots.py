@@ -14,7 +14,7 @@ _HIDDEN_MASS = 5e-4
 """Probability at either end of a distribution that the axis is not stretched to."""
 _MOST_BARS = 60
 """Distributions with more atoms are drawn as histograms of so many bins."""
-_STYLES = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"color": figures.VERMILLION, "linestyle": "-"},
     {"color": figures.BLACK, "linestyle": (0, (4, 2))},
     {"color": figures.PURPLE, "linestyle": (0, (1, 1.5))},
