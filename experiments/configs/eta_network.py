@@ -5,7 +5,7 @@ The defaults are for small worlds. What each preset was run on, and its score:
 risk_averse, risk_seeking, target, homeostasis, satisficing: the gridworlds of valuelab/distributional
     python -m experiments.compare_eta_network --problem=target --num_seeds=5 --workdir=runs/target
     hardware: two CPU cores, shared with much other work; 1 to 2 minutes a seed. Of what can be gained over
-    random actions there lacked, one seed each: satisficing 2.1 % over all first stocks and 7.6 % at the worst;
+    random actions there lacked, one seed each: satisficing 2.1 % over all first stocks, 7.6 % at the worst;
     target, after 16,000 updates, 1.1 % and 8.0 %; risk_seeking 1.8 % and 33 %, and 45 % at level 0.5, where
     predicted returns are too high; risk_averse and homeostasis not run with these settings
 qr_dqn: plain distributional learning of the mean, in the world of risk_averse
@@ -92,7 +92,7 @@ PRESETS = {
     "risk_seeking": {
         **_GRIDWORLD,
         "environment": "gridworld/risk_seeking",
-        # Who plays on until a prize is won looks far ahead: a copy is one backup, and (1 - γ)⁻¹ = 20 do not do.
+        # Who plays on until a prize is won looks far ahead: a copy is one backup, and 20 of them do not do.
         "agent.target_period": 25,
         "agent.objective": "upper_cvar",
         "agent.discount": 0.95,
