@@ -18,7 +18,7 @@ test: $(VENV)/.dev lint types ## linter, types, and the quick tests
 	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev ## the tests that train until something is learnt, and the notebooks
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n auto --dist load -m slow
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
