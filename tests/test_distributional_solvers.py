@@ -194,6 +194,30 @@ def test_errors_bound_the_distance_from_the_optimum(name):
         assert (np.abs(coarse - fine[..., at]) <= errors + fine_errors[..., at]).all()
 
 
+def test_errors_hold_the_optimum_of_histories():
+    objective = OBJECTIVES["target"]
+    grid = stocks.uniform([-7], [8], [31])  # -1, the first stock, is a point of it
+    for seed in range(3):
+        problem = random_mdp(seed)
+        solution = values_of(problem, objective, stocks=grid, horizon=HORIZON)
+        start = starts.choose(solution, objective)
+        best = [oracle.best(objective, found) for found in oracle.history_laws(problem, DISCOUNT, HORIZON)]
+        assert (np.abs(start.values - np.array(best)) <= start.errors).all()
+        assert 0 < start.errors.max() < 1
+
+
+def test_what_is_worse_for_certain_makes_no_errors():
+    # In state 0, 1 for certain; or -7, and from there ±8. At stock 0 that leads to -8.75, off the grid, and is
+    # worth -7 at the most, with an error of 3 at the most; the former is worth -1.
+    risk = [(0.5, 2, 8.0), (0.5, 2, -8.0)]
+    rows = [[[(1.0, 2, 1.0)], [(1.0, 1, -7.0)]], [risk, risk], [[], []]]
+    problem = mdp.from_outcomes(rows, np.array([False, False, True]))
+    solution = values_of(problem, OBJECTIVES["target"], stocks=stocks.uniform([-10], [10], [5]))
+    assert solution.values[0, 2] == pytest.approx(-1)
+    assert solution.errors[0, 2] < 1e-9
+    assert solution.errors[0].max() > 0.1  # from 5 upwards it is better to lose 7
+
+
 def test_mass_that_leaves_is_told():
     problem, objective = random_mdp(4), OBJECTIVES["cvar"]
     small = values_of(problem, objective, stocks=stocks.uniform([-1], [1], [41]))

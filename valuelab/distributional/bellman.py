@@ -285,12 +285,14 @@ def sweep(
         off = off + jnp.where(moves.covered[:, None], 0, outside)
         if factor is None:
             errors = errors + _lost(setting, mdp, before.laws, laws, chosen)[:, None]
-    return Backup(
-        laws=laws,
-        scores=best if policy is None else _chosen(scores, actions),
-        errors=jnp.max(errors, axis=1) if setting.optimal else _chosen(errors, actions),
-        off=off,
-    ), greedy
+    score = best if policy is None else _chosen(scores, actions)
+    if setting.optimal:
+        # The optimum lies between these; an action that is worse for certain raises neither.
+        least, most = jnp.max(scores - errors, axis=1), jnp.max(scores + errors, axis=1)
+        error = jnp.maximum(most - score, score - least)
+    else:
+        error = _chosen(errors, actions)
+    return Backup(laws, score, error, off), greedy
 
 
 def _expected(weights: Array, places: Array, values: Array) -> Array:
