@@ -87,6 +87,14 @@ def test_values_of_stocks(learnt):
     np.testing.assert_allclose(agent.value(state, rows(0, [-4, 0, 4])), [-3.25, -0.75, 0.0], atol=0.2)
 
 
+def test_the_mean_breaks_ties():
+    # From c = 1 up E min(c + G, 0) is 0 of both actions. The gamble's mean is 1; the value is 0 all the same.
+    changed = dataclasses.replace(SMALL, mean_weight=0.05)
+    agent, state = learn(eta_network(changed, TWO_STATES), all_transitions(), 500)
+    assert agent.act(state, rows(1, [2, 4, 6, 8]), jax.random.key(0), 0.0).tolist() == [GAMBLE] * 4
+    np.testing.assert_allclose(agent.value(state, rows(1, [6])), [0.0], atol=0.02)
+
+
 def test_first_stocks_of_risk_levels(learnt):
     # CVaR of the worst quarter: -c + 4 E min(c + G, 0) is greatest, -2, at c = 2 (always safe, G = ±2).
     # The mean, 1, is that of the gamble always: any c from -5 downwards names it.

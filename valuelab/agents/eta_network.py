@@ -8,8 +8,8 @@ One update:
 
 1. Stock editing: dynamics do not depend on the stock, so each transition of the batch is replayed with
    E stocks c drawn anew from a grid, c' = (c + r) / γ.
-2. Targets y_j = r + γ · mask · θ̄_j(s', c', a*), a* = argmax_a mean_i f(c' + θ̄_i(s', c', a)), with the target
-   network.
+2. Targets y_j = r + γ · mask · θ̄_j(s', c', a*), a* = argmax_a mean_i [f(c' + θ̄_i) + w θ̄_i](s', c', a), with
+   the target network; w = 0, the paper's choice, leaves ties of E f to chance.
 3. A step down the quantile Huber loss of θ(s, c, a) to y; where rewards are vectors, the energy distance.
 4. Every `target_period` updates the target network becomes a copy of the NEW one.
 
@@ -48,6 +48,8 @@ class EtaNetworkConfig:
         commands: what the agent is evaluated on: risk levels of cvar and upper_cvar, target returns of
             target, satisficing (0.5 below a whole number to reach it) and homeostatic (m numbers each);
             expectation takes none.
+        mean_weight: w >= 0; the greedy action maximises E f(c + G) + w E G. A small one breaks ties: where
+            stock is to spare, or cannot be saved, f is flat, and to waste it is as good as to go on.
         augmented: whether the network sees the stock; else the agent is greedy in its one command everywhere.
         stock_low: least stock that the network tells apart, minus the greatest return that matters.
         stock_high: greatest stock that the network tells apart, minus the least return that matters.
@@ -69,6 +71,7 @@ class EtaNetworkConfig:
 
     objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = "cvar"
     commands: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    mean_weight: float = 0.0
     augmented: bool = True
     stock_low: float = -10.0
     stock_high: float = 10.0
@@ -89,6 +92,7 @@ class EtaNetworkConfig:
     def __post_init__(self) -> None:
         check_ranges(
             self,
+            mean_weight="[0, inf)",
             stock_edits="[1, inf)",
             stock_points="[2, inf)",
             num_atoms="[1, inf)",
@@ -115,7 +119,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     Returns:
         The agent. Its memory is the stock [B, m]; act and value take `Augmented`, and value is
-        max_a E f(c + G).
+        E f(c + G) of the greedy action.
 
     Raises:
         InputError: for continuous actions, observations of another shape, an objective of other rewards, or
@@ -155,15 +159,20 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         """E f(c + θ), atoms [B, E, A, N, m] and stocks [B, E, m] to [B, E, A]."""
         return commanding.worth(objective, stocks[:, :, None, None] + atoms)
 
-    def preferences(atoms: Array, stocks: Array) -> Array:
-        """What the greedy action is the greatest of, [B, E, A]."""
+    def worth(atoms: Array, stocks: Array) -> Array:
+        """What is asked for of each action, [B, E, A]."""
         return (
             expected_utility(atoms, stocks) if config.augmented else commanding.worth_alone(objective, atoms)
         )
 
+    def greedy_actions(atoms: Array, stocks: Array) -> Array:
+        """[B, E]."""
+        mean_returns = jnp.mean(atoms, axis=-2).sum(axis=-1)
+        return jnp.argmax(worth(atoms, stocks) + config.mean_weight * mean_returns, axis=-1)
+
     def greedy(atoms: Array, stocks: Array) -> Array:
         """The greedy action's atoms, [B, E, N, m]."""
-        return of_actions(atoms, jnp.argmax(preferences(atoms, stocks), axis=-1))
+        return of_actions(atoms, greedy_actions(atoms, stocks))
 
     def distance(atoms: Array, targets: Array) -> Array:
         """The loss of atoms [B * E, N, m]."""
@@ -205,19 +214,21 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         state = state._replace(params=params, target_params=target_params, opt_state=opt_state, step=step)
         return state, metrics | {"epsilon": epsilon(step)}
 
-    def now(state: TrainState, augmented: Augmented) -> Array:
-        """The preferences [B, A] that the agent acts on."""
+    def look(state: TrainState, augmented: Augmented) -> tuple[Array, Array]:
+        """Atoms [B, 1, A, N, m] and stocks [B, 1, m]."""
         stocks = augmented.memory[:, None]
-        return preferences(network.apply(state.params, augmented.observations, stocks), stocks)[:, 0]
+        return network.apply(state.params, augmented.observations, stocks), stocks
 
     def act(state: TrainState, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
-        best = jnp.argmax(now(state, augmented), axis=-1).astype(jnp.int32)
+        best = greedy_actions(*look(state, augmented))[:, 0].astype(jnp.int32)
         explore_key, action_key = jax.random.split(key)
         explores = jax.random.uniform(explore_key, best.shape) < temperature * epsilon(state.step)
         return jnp.where(explores, jax.random.randint(action_key, best.shape, 0, spec.num_actions), best)
 
     def value(state: TrainState, augmented: Augmented) -> Array:
-        return jnp.max(now(state, augmented), axis=-1)
+        atoms, stocks = look(state, augmented)
+        best = greedy_actions(atoms, stocks)[..., None]
+        return jnp.take_along_axis(worth(atoms, stocks), best, axis=-1)[:, 0, 0]
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
         grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
