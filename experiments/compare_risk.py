@@ -1,17 +1,16 @@
 r"""Compares ways to optimise CVaR: stocks, levels (Chow et al. 2015), no memory at all; exact and learnt.
 
-    python -m experiments.compare_risk --agent=eta_network:risk_averse --num_seeds=3 --steps=20000 \
+    python -m experiments.compare_risk --agent=eta_network:risk_averse --num_seeds=3 \
       --workdir=runs/compare_risk
 
 writes compare_risk.json and compare_risk.png. Exact methods are those of `risk_methods`. Networks, of the
-agent given: D-eta-N by acting, the same on a log of uniformly random actions, QR-DQN, and the same network
-greedy in CVaR without a stock, one for each level. Those without a stock learn for a quarter of the updates.
-Killed, the same command goes on.
+agent given and measured in simulated episodes: D-eta-N by acting, the same on a log of uniformly random
+actions, QR-DQN, and the same network greedy in CVaR without a stock, one for each level. Killed, the same
+command goes on.
 """
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -21,35 +20,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import flags, outputs, risk_methods, risk_plots
-from experiments.risk_methods import GREEDY, Task
+from experiments import flags, optimality, outputs, risk_methods, risk_plots
+from experiments.risk_methods import GREEDY
 from experiments.train import find_source
 from valuelab import configuration, environments
 from valuelab.configuration import RunConfig
 from valuelab.data import recording, sampling
 from valuelab.distributional import objectives, problems
+from valuelab.distributional.oracle import Laws
+from valuelab.environments import tabular
 from valuelab.errors import InputError
 from valuelab.evaluation.statistics import mean_interval
-from valuelab.training import Checkpoints, logs, train
+from valuelab.training import Checkpoints, train
 from valuelab.training.experience import Experience
-from valuelab.types import Agent, MakeAgent, Sampler
+from valuelab.types import Agent, Array, Augmented, Key, MakeAgent, Sampler
 
 NUM_RANDOM, RANDOM_TAU = 100, 0.25
 DIAL_TAU, DIAL_WEIGHTS = 0.05, np.linspace(0, 1, 11)
 LOG_ENVIRONMENTS, LOG_STEPS = 100, 1000
+EPISODES = 20_000
 
 
 def variants(config: RunConfig) -> dict[str, RunConfig]:
     """Settings by method; those of GREEDY serve one level each."""
     plain = dataclasses.replace(config.agent, augmented=False, stock_edits=1)
-    shorter = dataclasses.replace(config, steps=-(-config.steps // 4))
     return {
         "D-eta-N": config,
         "D-eta-N, offline": dataclasses.replace(config, dataset=config.environment),
-        "QR-DQN": dataclasses.replace(shorter, agent=dataclasses.replace(plain, objective="expectation")),
+        "QR-DQN": dataclasses.replace(config, agent=dataclasses.replace(plain, objective="expectation")),
     } | {
         f"{GREEDY}, tau={tau:g}": dataclasses.replace(
-            shorter, agent=dataclasses.replace(plain, commands=(tau,))
+            config, agent=dataclasses.replace(plain, commands=(tau,))
         )
         for tau in config.agent.commands
     }
@@ -70,7 +71,7 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
         environment = environments.vector(config.environment, LOG_ENVIRONMENTS)
         spec = dataclasses.replace(environment.spec, num_updates=config.steps)
 
-        def anything(observations: jax.Array, key: jax.Array) -> jax.Array:
+        def anything(observations: Array, key: Key) -> Array:
             return jax.random.randint(key, observations.shape[:1], 0, spec.num_actions)
 
         log = recording.record(environment, anything, LOG_STEPS, jax.random.key(config.seed))
@@ -92,32 +93,42 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
     return agent, [run.member(index) for index in range(config.num_seeds)]
 
 
-def reached(task: Task, config: RunConfig, agent: Agent, states: Sequence[Any], tau: float) -> dict[str, Any]:
-    """CVaR of the learnt policies at a level, with a bootstrap interval over seeds."""
-    observation = jnp.eye(task.mdp.num_states)[[task.start]]
-    scores = []
-    for state in states:
-        first = np.zeros(1)
-        if config.agent.augmented:
-            assert agent.memory is not None
-            first = np.asarray(agent.memory.choose(state, observation, jnp.array([[tau]])))[0]
-        law = task.follow(risk_methods.by_network(task, agent, state), first)
-        scores.append(risk_methods.tail(law, tau))
-    return mean_interval(np.array(scores)[:, None])
+def reached(
+    problem: problems.Problem, agent: Agent, states: Sequence[Any], taus: Sequence[float]
+) -> list[dict[str, Any]]:
+    """CVaR of the learnt policies at each level, in simulated episodes, with intervals over seeds."""
+    environment, memory = tabular.simulate(problem, EPISODES), agent.memory
+    assert memory is not None
+    start = jax.nn.one_hot(jnp.array([problem.start_state]), problem.mdp.num_states)
+    equal = np.full((1, EPISODES), 1 / EPISODES)
+
+    @jax.jit
+    def play(state: Any, command: Array, key: Key) -> Array:
+        def act(observations: Array, held: Array) -> Array:
+            return agent.act(state, Augmented(observations, held), key, 0.0)
+
+        return optimality.play(environment, act, memory, memory.choose(state, start, command), key)
+
+    def measure(seed: int, state: Any, tau: float) -> float:
+        returns = play(state, jnp.array([[tau]]), jax.random.key(seed))
+        return risk_methods.tail(Laws(np.asarray(returns), equal), tau)
+
+    return [
+        mean_interval(np.array([[measure(seed, state, tau)] for seed, state in enumerate(states)]))
+        for tau in taus
+    ]
 
 
 def compare_networks(
     problem: problems.Problem, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
 ) -> dict[str, list[dict[str, Any]]]:
     """CVaR by learnt method, at each level that the agent is commanded."""
-    task = risk_methods.gridworld(problem, spacing=1.0)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, settings in variants(config).items():
         print(f"{name}:", file=sys.stderr)
         agent, states = learn(settings, make_agent, folder / name.replace(" ", "_"))
-        served = config.agent.commands if settings.agent.objective != "cvar" else settings.agent.commands
-        row = [reached(task, settings, agent, states, tau) for tau in served]
-        found.setdefault(name.partition(", tau=")[0], []).extend(row)
+        taus = settings.agent.commands
+        found.setdefault(name.partition(", tau=")[0], []).extend(reached(problem, agent, states, taus))
     return found
 
 
@@ -137,11 +148,11 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
         "versions": outputs.versions(),
         "device": outputs.device(),
     }
-    logs.replace_file(workdir / "config.json", json.dumps(facts, indent=2) + "\n")
+    outputs.write_json(workdir / "config.json", facts)
     problem = problems.make(name)
     result = facts | compare_exactly(config, problem)
     result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
-    logs.replace_file(workdir / "compare_risk.json", json.dumps(result, indent=2) + "\n")
+    outputs.write_json(workdir / "compare_risk.json", result)
     risk_plots.draw(result, workdir / "compare_risk.png")
 
 

@@ -5,14 +5,13 @@
     greedy      distributional value iteration greedy in CVaR at every state, without a stock
     mean        value iteration, what QR-DQN tends to
 
-Whatever a method believes, its policy is measured by the exact law of its return.
+Whatever a method believes, its policy is measured by the law of its return.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import (
@@ -33,7 +32,6 @@ from valuelab.distributional.mdp import MDP, from_outcomes
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.properties import Properties
 from valuelab.distributional.stocks import StockGrid
-from valuelab.types import Agent, Augmented
 
 LEVELS = np.linspace(0, 1, 1025)
 """Among them the sums of all chances in the counter-example and in random MDPs, where they are exact."""
@@ -102,28 +100,12 @@ def by_level(task: Task, solution: chow.Solution) -> Policy:
     return policy
 
 
-def by_network(task: Task, agent: Agent, state: Any) -> Policy:
-    """What a learnt agent does at temperature 0."""
-    one_hot = jnp.eye(task.mdp.num_states)
-
-    @jax.jit
-    def act(states: jax.Array, held: jax.Array) -> jax.Array:
-        return agent.act(state, Augmented(one_hot[states], held), jax.random.key(0), 0.0)
-
-    def policy(states: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        actions = np.asarray(act(states, held.astype(np.float32)))
-        return actions, (held[:, None] + task.mdp.rewards[states, actions]) / task.discount
-
-    return policy
-
-
-# Exact comparisons.
+# Comparisons.
 
 
 def tail(laws: oracle.Laws, tau: float) -> float:
-    """CVaR of the law of a policy, a set of one."""
-    values, probabilities = jnp.asarray(laws.support[:, 0]), jnp.asarray(laws.probabilities[0])
-    return float(functionals.lower_tail(values, probabilities, tau))
+    """CVaR of the law of a policy."""
+    return oracle.best(objectives.lower_cvar(tau), laws)
 
 
 def greedy_cvar(tau: float) -> Objective:
@@ -213,7 +195,7 @@ def dial(
         objective_of: weight of the mean to objective.
 
     Returns:
-        For each weight "weight", "mean", "cvar", and "optimum", the objective as the solver has it.
+        For each weight "weight", "mean" and "cvar".
     """
     rows = []
     with jax.enable_x64(True):
@@ -227,14 +209,13 @@ def dial(
                 stocks=task.grid,
                 tolerance=1e-9,
             )
-            start = starts.choose(solution, objective)
-            law = task.follow(by_stock(task, solution), np.asarray(start.stocks)[task.start])
+            first = np.asarray(starts.choose(solution, objective).stocks)[task.start]
+            law = task.follow(by_stock(task, solution), first)
             rows.append(
                 {
                     "weight": float(weight),
                     "mean": tail(law, 1.0),
                     "cvar": tail(law, tau),
-                    "optimum": float(start.values[task.start]),
                 }
             )
     return rows

@@ -50,21 +50,25 @@ def draw(result: dict[str, Any], path: pathlib.Path | None = None) -> Any:
 def _plot_counterexample(panel: Any, taus: list[float], cvar: dict[str, list[float]]) -> None:
     for name, values in cvar.items():
         panel.plot(taus, values, label=name, **_LINES[name])
-    panel.set(title="a counter-example", xlabel="level τ", ylabel="CVaR of the return")
-    panel.legend(frameon=False)
+    panel.set(
+        title="Counter-example: what levels claim, and reach", xlabel="level τ", ylabel="CVaR of the return"
+    )
+    panel.legend(frameon=False, loc="lower right")
 
 
 def _plot_random(panel: Any, tau: float, cvar: dict[str, list[float]]) -> None:
     for name, values in cvar.items():
         if name != STOCK:
             apart = np.sort(np.abs(np.subtract(values, cvar[STOCK])))[::-1]
-            panel.plot(apart, np.arange(1, len(apart) + 1) / len(apart), label=name, **_LINES[name])
+            share = np.arange(1, len(apart) + 1) / len(apart)
+            panel.plot(apart, share, drawstyle="steps-pre", label=name, **_LINES[name])
     panel.set(
         title=f"{len(cvar[STOCK])} random MDPs, τ = {tau:g}",
-        xlabel="distance of CVaR from the optimum, x",
+        xlabel="distance x of CVaR from the optimum (claims above it, policies below)",
         ylabel="share of MDPs at least x away",
+        ylim=(0, 0.4),
     )
-    panel.legend(frameon=False)
+    panel.legend(frameon=False, loc="upper right")
 
 
 def _plot_gridworld(
@@ -72,28 +76,30 @@ def _plot_gridworld(
 ) -> None:
     places = np.arange(len(taus))
     for name, values in cvar.items():
-        panel.plot(places, np.subtract(cvar[STOCK], values), label=name, **_LINES[name])
+        panel.plot(places, np.subtract(cvar[STOCK], values), **_LINES[name])
     for number, (name, row) in enumerate(networks.items()):
         loss, *ends = (
             np.subtract(cvar[STOCK], [each[key] for each in row]) for key in ("mean", "ci_high", "ci_low")
         )
         panel.errorbar(
-            places + 0.08 * (number - 1.5),
+            places + 0.12 * (number - 1.5),
             loss,
             np.abs(np.array(ends) - loss),
             linestyle="",
-            label=f"{name}, learnt" if name == GREEDY else name,
+            capsize=3,
+            markersize=5,
+            label=name,
             **_MARKS[name],
         )
     panel.set_yscale("symlog", linthresh=0.1)
     panel.set(
-        title="the gridworld risk_averse",
+        title="Gridworld risk_averse: learnt (95 % intervals), and exact (lines as above)",
         xlabel="level τ",
         ylabel="CVaR lost against the optimum",
         xticks=places,
         xticklabels=[f"{tau:g}" for tau in taus],
     )
-    panel.legend(frameon=False, fontsize="small")
+    panel.legend(frameon=False, loc="upper right")
 
 
 def _plot_dial(
@@ -120,6 +126,8 @@ def _plot_dial(
             label=f"{name}: spectral, a stock for each level",
         )
     panel.set(
-        title="the dial between CVaR and mean, risk_averse", xlabel="weight of the mean", ylabel="return"
+        title="Gridworld risk_averse: the dial from CVaR to the mean",
+        xlabel="weight of the mean",
+        ylabel="return",
     )
-    panel.legend(frameon=False)
+    panel.legend(frameon=False, fontsize="small", loc="lower left")
