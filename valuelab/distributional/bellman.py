@@ -14,7 +14,10 @@ reads the look-ahead laws of all actions.
 A sweep:
     1. scores every action: K of its look-ahead law, by W or from atoms;
     2. chooses the first best one within rounding, or the given policy's;
-    3. takes its score and its projected law, a bound of the error of the score, and the mass that leaves.
+    3. takes its score and its projected law.
+
+How far to trust what a sweep found is a recursion of its own: a bound of the errors of scores, and the mass
+that leaves grid or support.
 
 Source: Pires et al. 2025 (arXiv:2501.13028), sections 3 and 4.
 """
@@ -73,7 +76,8 @@ class Moves(NamedTuple):
         places: [S, A, K, J, C] int32, s' C' + j.
         weights: [S, A, K, J, C], the probability of the outcome times the share of the neighbour.
         gains: [S, A, C], E f(c + r) - f(c); 0 for functionals that are no expected utilities.
-        slack: [S, A, C], by how much splitting stocks may move a score, at most.
+        rises: [S, A, K, J, C], how much more than at the neighbour what the future adds may be, at most.
+        falls: [S, A, K, J, C], how much less.
         leaves: [S, A, C], the probability of leaving the grid where that counts.
         covered: [S], whether all returns lie within the support.
         plan: of the representation's backups.
@@ -82,7 +86,8 @@ class Moves(NamedTuple):
     places: Array
     weights: Array
     gains: Array
-    slack: Array
+    rises: Array
+    falls: Array
     leaves: Array
     covered: Array
     plan: Any
@@ -94,12 +99,22 @@ class Backup(NamedTuple):
     Attributes:
         laws: [S, C], of G; None without a representation.
         scores: [S, C], W, or K of the law of c + G for functionals that are no expected utilities.
-        errors: [S, C], of scores.
-        off: [S, C], the mass that leaves.
+        beyond: [S, C], the mass that the last projection had to clamp to the support.
     """
 
     laws: Laws
     scores: Array
+    beyond: Array
+
+
+class Trust(NamedTuple):
+    """How far a backup is to be trusted.
+
+    Attributes:
+        errors: [S, C], of scores.
+        off: [S, C], the mass that leaves.
+    """
+
     errors: Array
     off: Array
 
@@ -133,7 +148,7 @@ def ended(setting: Setting, mdp: MDP, grid: StockGrid, dtype: Any) -> Backup:
     shape = (mdp.num_states, grid.size)
     nothing = jnp.zeros((*shape, mdp.reward_dim), dtype)
     laws = None if setting.representation is None else setting.representation.law_of(nothing)
-    return Backup(laws, nothing[..., 0], nothing[..., 0], nothing[..., 0])
+    return Backup(laws, nothing[..., 0], nothing[..., 0])
 
 
 def make_moves(
@@ -173,7 +188,8 @@ def make_moves(
     shares = jnp.where(jnp.min(distances, axis=-1, keepdims=True) <= rounding, nearest, shares)
     ranges = (bound[next_states][:, :, :, None, None] for bound in (low, high))
     slack = _slack(setting, objective, points[..., None, :], neighbours, distances, rounding, *ranges)
-    slack = (setting.factor(objective) or 1.0) * jnp.sum(shares * slack, axis=-1, where=shares > 0)
+    rises, falls = (jnp.moveaxis(part, -1, 3) for part in slack)
+    differs = jnp.any((rises + falls > 0) & (jnp.moveaxis(shares, -1, 3) > 0), axis=3)
     gains = jnp.sum(probabilities * setting.utility(objective, reached), axis=2)
     plan, covered = None, jnp.ones(mdp.num_states, bool)
     if setting.representation is not None:
@@ -184,8 +200,9 @@ def make_moves(
         places=jnp.moveaxis(next_states[..., None, None] * after.size + indices, -1, 3),
         weights=jnp.moveaxis(probabilities[..., None] * shares, -1, 3),
         gains=gains - setting.utility(objective, held)[None, None],
-        slack=jnp.sum(probabilities * slack, axis=2, where=probabilities > 0),
-        leaves=jnp.sum(probabilities * (outside & (slack > 0)), axis=2),
+        rises=rises,
+        falls=falls,
+        leaves=jnp.sum(probabilities * (outside & differs), axis=2),
         covered=covered,
         plan=plan,
     )
@@ -200,12 +217,13 @@ def _slack(
     rounding: Array,
     low: Array,
     high: Array,
-) -> Array:
-    """How much what the future adds, E f(c + G) - f(c), may differ between a stock and its neighbour.
+) -> tuple[Array, Array]:
+    """How much more, and how much less, the future may add at a stock than at its neighbour.
 
-    At most 2 L times their distance, and 2 L times the greatest return. For m = 1 and f homogeneous of degree
-    1 or 0, f has a kink or a jump at 0 alone: nothing differs where c + G has one sign whatever happens, and
-    else it is |f(1) + f(-1)|, the change of slope, times the distance. Without a Lipschitz constant, or where
+    E f(c + G) changes by at most L times their distance, or, for m = 1 and f homogeneous of degree 1, by
+    something between f's two slopes times it; f(c) changes as it does; and what the future adds is never more
+    than L times the greatest return. For m = 1 and f homogeneous of degree 1 or 0, f has a kink or a jump at
+    0 alone: nothing differs where c + G has one sign whatever happens. Without a Lipschitz constant, or where
     K is no expected utility, nothing is known of a stock that is no point of the grid.
 
     Args:
@@ -219,26 +237,28 @@ def _slack(
         high: [..., 1, m], greatest.
 
     Returns:
-        [..., J].
+        Two of [..., J].
     """
     reach = jnp.linalg.norm(jnp.maximum(jnp.abs(low), jnp.abs(high)), axis=-1)
     same = (distances <= rounding) | (reach == 0)
-    properties, steep = objective.properties, math.inf
-    if setting.factor(objective) is not None:
-        steep = 2 * properties.lipschitz
-    bend: Array | float = steep
-    if setting.factor(objective) is not None and points.shape[-1] == 1 and properties.degree in (0, 1):
+    known, degree = setting.factor(objective) is not None, objective.properties.degree
+    steepest = objective.properties.lipschitz if known else math.inf
+    most = steepest * jnp.where(same, 1, distances)
+    least = -most
+    if known and points.shape[-1] == 1 and degree in (0, 1):
         above, at, below = setting.utility(objective, jnp.asarray([[1], [0], [-1]], points.dtype))
-        if properties.degree == 1:
-            bend = jnp.abs(above + below)
+        if degree == 1:
+            steps = (points - neighbours)[..., 0]
+            most = jnp.maximum(above * steps, -below * steps)
+            least = jnp.minimum(above * steps, -below * steps)
         # Whether 0 itself counts with the side above, or with the side below; with both if f does not jump.
-        above, below = (
-            jnp.where(at == side * (1 - properties.degree), -rounding, rounding) for side in (above, below)
-        )
+        above, below = (jnp.where(at == side * (1 - degree), -rounding, rounding) for side in (above, below))
         same |= (jnp.minimum(points, neighbours) + low)[..., 0] > above
         same |= (jnp.maximum(points, neighbours) + high)[..., 0] < -below
-    furthest = steep * jnp.where(same, 1, reach)
-    return jnp.where(same, 0, jnp.minimum(bend * jnp.where(same, 1, distances), furthest))
+    certain = setting.utility(objective, points) - setting.utility(objective, neighbours)
+    furthest = 2 * steepest * jnp.where(same, 1, reach)
+    rises, falls = (jnp.clip(part, 0, furthest) for part in (most - certain, certain - least))
+    return jnp.where(same, 0, rises), jnp.where(same, 0, falls)
 
 
 def sweep(
@@ -274,25 +294,77 @@ def sweep(
     rounding = _ROUNDING * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
     greedy = jnp.argmax(scores >= best[:, None] - rounding, axis=1).astype(jnp.int32)
     actions = greedy if policy is None else policy
-    errors = moves.slack + (factor or 1.0) * _expected(moves.weights, moves.places, before.errors)
-    chosen = Chosen(_chosen(moves.places, actions), _chosen(moves.weights, actions), actions)
-    off = _expected(chosen.weights, chosen.places, before.off)
-    off = _chosen(moves.leaves, actions) + (setting.discount if setting.endless else 1.0) * off
-    laws = before.laws
+    laws, beyond = None, jnp.zeros_like(best)
     if setting.representation is not None:
-        laws, outside = setting.representation.backup(flat(laws), moves.plan, chosen)
+        laws, beyond = setting.representation.backup(
+            flat(before.laws), moves.plan, _successors(moves, actions)
+        )
         # Projection spreads some mass further than returns reach; beyond the support it is no loss.
-        off = off + jnp.where(moves.covered[:, None], 0, outside)
-        if factor is None:
-            errors = errors + _lost(setting, mdp, before.laws, laws, chosen)[:, None]
-    score = best if policy is None else _chosen(scores, actions)
-    if setting.optimal:
-        # The optimum lies between these; an action that is worse for certain raises neither.
-        least, most = jnp.max(scores - errors, axis=1), jnp.max(scores + errors, axis=1)
-        error = jnp.maximum(most - score, score - least)
-    else:
-        error = _chosen(errors, actions)
-    return Backup(laws, score, error, off), greedy
+        beyond = jnp.where(moves.covered[:, None], 0, beyond)
+    return Backup(laws, best if policy is None else _chosen(scores, actions), beyond), greedy
+
+
+def trust(
+    setting: Setting,
+    mdp: MDP,
+    objective: Objective,
+    moves: Moves,
+    before: Backup,
+    trusted: Trust,
+    after: Backup,
+    actions: Array,
+) -> Trust:
+    """How far to trust what a sweep found.
+
+    Args:
+        setting: of the program.
+        mdp: the MDP.
+        objective: what is maximised.
+        moves: from here.
+        before: what the sweep began with.
+        trusted: how far that is to be trusted.
+        after: what it found.
+        actions: [S, C], taken in it.
+
+    Returns:
+        Bounds for `after`.
+    """
+    chosen = _successors(moves, actions)
+    off = _expected(chosen.weights, chosen.places, trusted.off)
+    off = _chosen(moves.leaves, actions) + after.beyond + (setting.discount if setting.endless else 1.0) * off
+    factor = setting.factor(objective)
+    if setting.optimal and factor is not None:
+        least, most = _optimum(factor, moves, before.scores, trusted.errors)
+        return Trust(jnp.maximum(most - after.scores, after.scores - least), off)
+    # A policy draws one of the neighbours, and has the mean of what follows from each.
+    errors = trusted.errors.ravel()[moves.places] + jnp.maximum(moves.rises, moves.falls)
+    errors = jnp.sum(moves.weights * errors, axis=(2, 3), where=moves.weights > 0) * (factor or 1.0)
+    errors = jnp.max(errors, axis=1) if setting.optimal else _chosen(errors, actions)
+    if factor is None:
+        errors += _lost(setting, mdp, before.laws, after.laws, chosen)
+    return Trust(errors, off)
+
+
+def _optimum(factor: float, moves: Moves, scores: Array, errors: Array) -> tuple[Array, Array]:
+    """Between what the optimum lies, [S, C] each.
+
+    What the future adds to a stock is bounded by each of its neighbours, and an action that is worse for
+    certain raises no bound.
+    """
+    known, errors = scores.ravel()[moves.places], errors.ravel()[moves.places]
+    chances = moves.weights.sum(axis=3)
+    least, most = (
+        jnp.max(moves.gains + factor * jnp.sum(chances * bound, axis=2, where=chances > 0), axis=1)
+        for bound in (
+            jnp.max(known - errors - moves.falls, axis=3),
+            jnp.min(known + errors + moves.rises, axis=3),
+        )
+    )
+    return least, most
+
+
+def _successors(moves: Moves, actions: Array) -> Chosen:
+    return Chosen(_chosen(moves.places, actions), _chosen(moves.weights, actions), actions)
 
 
 def _expected(weights: Array, places: Array, values: Array) -> Array:

@@ -2,7 +2,8 @@
 
     1. Values. In a finite horizon with scalar rewards, on all stocks that can be reached from the first ones,
        which is exact; for integers summed without discount, on the integers; else on a uniform grid, finer
-       than one for laws could be, since values need no atoms.
+       than one for laws could be, since values need no atoms. In an infinite horizon returns are worst where
+       nobody would go, and a second, finer grid spans those that the optimum can meet.
     2. First stocks, by the objective's rule.
     3. Laws and the policy, on a grid that holds these first stocks.
 
@@ -32,11 +33,14 @@ from valuelab.errors import InputError, unknown
 _WORK = 20_000_000
 """Numbers that a sweep may go through: successors of state, action and stock, or atoms of laws."""
 
-_ALL_WORK = 3_000_000_000
-"""Successors that all sweeps of an infinite horizon may go through."""
+_ALL_WORK = 1_000_000_000
+"""Of these, what all sweeps of an infinite horizon may go through."""
 
 _MOST_STOCKS, _MOST_ATOMS = 20_001, 801
 """Beyond these, finer grids do not change what is read from figures and results."""
+
+_WIDE_STOCKS = 1001
+"""Of the first grid in an infinite horizon, which spans all returns."""
 
 _MOST_RETURNS = 20_000
 """Of how many distinct returns exact laws may consist."""
@@ -178,6 +182,11 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
     found = problem.iterate(grids, None)
     aligned = exact and returns is not None
     start = starts.choose(found, objective, aligned=aligned)
+    if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
+        problem = _narrowed(problem, found, np.asarray(start.pivots))
+        fine = _uniform(problem, min(_MOST_STOCKS, _work(problem) / problem.successors))
+        found = problem.iterate(_union(found.stocks, fine), None)
+        start = starts.choose(found, objective)
     mixed = isinstance(objective.start, Search) and objective.start.mixed
     if mixed and aligned:
         start = _lowest(problem, found, start)
@@ -312,9 +321,46 @@ def _for_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray 
     followed = None if first is None else _followed(problem, first, most)
     if (exact := followed or _integers(problem, most)) is not None:
         return exact, True
-    sweeps = 1 if problem.steps is not None else math.ceil(math.log(_PRECISION) / math.log(problem.discount))
-    work = min(_WORK, _ALL_WORK // sweeps) / problem.successors
-    return _uniform(problem, min(_MOST_STOCKS, work ** (1 / problem.mdp.reward_dim))), False
+    dim = problem.mdp.reward_dim
+    most = _WIDE_STOCKS if problem.steps is None and dim == 1 else _MOST_STOCKS
+    return _uniform(problem, min(most, (_work(problem) / problem.successors) ** (1 / dim))), False
+
+
+def _work(problem: _Problem, precision: float = _PRECISION) -> int:
+    """How many numbers a sweep may go through."""
+    return _WORK if problem.steps is not None else min(_WORK, _ALL_WORK // _sweeps(problem, precision))
+
+
+def _sweeps(problem: _Problem, precision: float) -> int:
+    """After how many sweeps of an infinite horizon nothing is left of what was before."""
+    return math.ceil(math.log(precision) / math.log(problem.discount))
+
+
+def _narrowed(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem:
+    """The problem with the returns that the optimum's episodes from the first stocks can have, nearly."""
+    mdp, points = problem.mdp, np.asarray(found.stocks.points[0])
+    rows, policy = np.arange(mdp.num_states)[:, None], np.asarray(found.policy)
+    between = (points[1:] + points[:-1]) / 2
+    rewards, next_states = mdp.rewards[rows, policy, :, 0], mdp.next_states[rows, policy]
+    nearest = np.searchsorted(between, (points[:, None] + rewards) / problem.discount)
+    possible, at = mdp.probabilities[rows, policy] > 0, np.searchsorted(between, first)
+    low, high = np.zeros((2, *policy.shape))
+    for _ in range(_sweeps(problem, _PRECISION_OF_LAWS)):
+        least, most = (rewards + problem.discount * bound[next_states, nearest] for bound in (low, high))
+        low, high = np.where(possible, least, np.inf).min(2), np.where(possible, most, -np.inf).max(2)
+    # One cell more on either side: so far out nothing is best even on the wide grid.
+    cell = np.diff(points).max()
+    return problem._replace(
+        low=np.minimum(np.take_along_axis(low, at, 1), 0) - cell,
+        high=np.maximum(np.take_along_axis(high, at, 1), 0) + cell,
+    )
+
+
+def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:
+    """The points of a fine grid, and those of a wide one around it."""
+    (points,), (inside,) = wide.points, fine.points
+    around = points[(points < inside[0]) | (points > inside[-1])]
+    return grids_of.from_points(np.sort(np.append(around, inside)))
 
 
 def _for_laws(
@@ -332,7 +378,8 @@ def _for_laws(
     if name == "exact":
         grid = fixed or _integers(problem, _WORK // pairs) or _uniform(problem, 101, first)
         return grid, representations.exact(), False
-    share = (_WORK / pairs) ** (0.5 / dim)
+    work = _work(problem, _PRECISION_OF_LAWS)
+    share = (work / pairs) ** (0.5 / dim)
     needed = max(3, *(_resolution(problem, component) for component in range(dim)))
     atoms = size or int(min(_MOST_ATOMS, max(share, needed)))
     held: Representation
@@ -354,7 +401,7 @@ def _for_laws(
                 for low, high in zip(problem.low.min(0), problem.high.max(0), strict=True)
             )
         )
-    stocks = min(_MOST_ATOMS, (_WORK / pairs) ** (1 / dim) / atoms)
+    stocks = min(_MOST_ATOMS, (work / pairs) ** (1 / dim) / atoms)
     return fixed or _uniform(problem, max(11, stocks), first), held, False
 
 

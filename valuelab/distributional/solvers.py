@@ -17,12 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import bellman, checks
-from valuelab.distributional.bellman import Backup, Setting
+from valuelab.distributional.bellman import Backup, Moves, Setting, Trust
 from valuelab.distributional.laws import Laws, Representation, merge
 from valuelab.distributional.mdp import MDP
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.stocks import StockGrid
 from valuelab.types import Array
+
+_SETTLED = 0.01
+"""How much of a bound, or of all mass, may be left to its geometric tail."""
 
 
 class Solution(NamedTuple):
@@ -250,22 +253,60 @@ def _solve(
 
     start = bellman.ended(setting, mdp, grid, low.dtype), jnp.int32(0), jnp.asarray(jnp.inf, low.dtype)
     backup, sweeps, apart = jax.lax.while_loop(go_on, step, start)
-    # One sweep more tells how far scores and bounds are from their fixed points.
+    # One sweep more tells how far scores are from their fixed point.
     last, greedy = sweep(backup, None if setting.optimal else policy)
+    actions = greedy if policy is None else policy
     factor = setting.factor(objective)
     rest = math.inf if factor is None or factor >= 1 else 1 / (1 - factor)
     change = jnp.max(jnp.abs(last.scores - backup.scores))
     iteration = rest * (change + rounding)
-    growth = jnp.max(jnp.where(jnp.isfinite(last.errors), last.errors - backup.errors, 0))
-    split = last.errors + jnp.where(growth > 0, rest * growth, 0)
-    solution = _solution(setting, objective, grid, backup)._replace(
-        policy=greedy if policy is None else policy,
+
+    trusted = _trust(setting, mdp, objective, moves, backup, last, actions, rest, enough, max_sweeps)
+    solution = _solution(setting, objective, grid, backup, trusted)._replace(
+        policy=actions,
         sweeps=sweeps,
         distance=apart,
-        errors=split + iteration,
-        error_parts={"iteration": iteration, "stocks": jnp.max(split)},
+        errors=trusted.errors + iteration,
+        error_parts={"iteration": iteration, "stocks": jnp.max(trusted.errors)},
     )
     return solution, greedy
+
+
+def _trust(
+    setting: Setting,
+    mdp: MDP,
+    objective: Objective,
+    moves: Moves,
+    backup: Backup,
+    last: Backup,
+    actions: Array,
+    rest: float,
+    enough: Array,
+    most: int,
+) -> Trust:
+    """How far a fixed point, nearly reached, is to be trusted: from no doubt at all upwards, to the tail."""
+    nothing = Trust(jnp.zeros_like(backup.scores), jnp.zeros_like(backup.scores))
+
+    def known(errors: Array) -> Array:
+        return jnp.where(jnp.isfinite(errors), errors, 0)
+
+    def go_on(carry):
+        trusted, left, count = carry
+        errors = jnp.maximum(enough, _SETTLED * jnp.max(known(trusted.errors)))
+        return ((left.errors > errors) | (left.off > _SETTLED)) & (count < most)
+
+    def step(carry):
+        before, _, count = carry
+        after = bellman.trust(setting, mdp, objective, moves, backup, before, last, actions)
+        left = Trust(
+            (rest if math.isfinite(rest) else 0.0) * jnp.max(known(after.errors) - known(before.errors)),
+            jnp.max(after.off - before.off) / (1 - setting.discount),
+        )
+        return after, left, count + 1
+
+    endless = jnp.full_like(enough, jnp.inf)
+    trusted, left, _ = jax.lax.while_loop(go_on, step, (nothing, Trust(endless, endless), jnp.int32(0)))
+    return Trust(trusted.errors + left.errors, trusted.off + left.off)
 
 
 def _distance(setting: Setting, name: str, before: Backup, after: Backup) -> Array:
@@ -285,30 +326,37 @@ def _recede(
     """Sweeps from the last stage to the first; also returns the greedy policies."""
     low = high = jnp.zeros((mdp.num_states, mdp.reward_dim), jnp.asarray(mdp.rewards).dtype)
     backup = bellman.ended(setting, mdp, grids[-1], low.dtype)
+    trusted = Trust(jnp.zeros_like(backup.scores), jnp.zeros_like(backup.scores))
     grows = setting.representation is not None and setting.representation.size is None
     greedy: list[Array] = []
     for stage in reversed(range(len(grids) - 1)):
         given = None if policy is None else policy[stage]
         here, after = grids[stage], grids[stage + 1]
-        backup, actions, low, high = _stage(setting, mdp, objective, here, after, low, high, backup, given)
+        backup, trusted, actions, low, high = _stage(
+            setting, mdp, objective, here, after, low, high, backup, trusted, given
+        )
         if grows and not checks.traced(backup):
             backup = backup._replace(laws=merge(backup.laws))
         greedy.insert(0, actions)
-    solution = _solution(setting, objective, grids[0], backup)._replace(
+    solution = _solution(setting, objective, grids[0], backup, trusted)._replace(
         policy=tuple(greedy if policy is None else policy), sweeps=len(greedy)
     )
     return solution, greedy
 
 
 @functools.partial(jax.jit, static_argnames="setting")
-def _stage(setting, mdp, objective, here, after, low, high, backup, policy):
+def _stage(setting, mdp, objective, here, after, low, high, before, trusted, policy):
     """One stage of a finite horizon, whose stocks and those after it may lie on different grids."""
     moves = bellman.make_moves(setting, mdp, objective, here, after, low, high)
-    backup, greedy = bellman.sweep(setting, mdp, objective, here, moves, backup, policy)
-    return backup, greedy, *bellman.extend_range(mdp, setting.discount, low, high)
+    backup, greedy = bellman.sweep(setting, mdp, objective, here, moves, before, policy)
+    actions = greedy if policy is None else policy
+    trusted = bellman.trust(setting, mdp, objective, moves, before, trusted, backup, actions)
+    return backup, trusted, greedy, *bellman.extend_range(mdp, setting.discount, low, high)
 
 
-def _solution(setting: Setting, objective: Objective, grid: StockGrid, backup: Backup) -> Solution:
+def _solution(
+    setting: Setting, objective: Objective, grid: StockGrid, backup: Backup, trusted: Trust
+) -> Solution:
     """What a backup tells, where nothing is missing from it."""
     stocks = grid.stocks.astype(backup.scores.dtype)
     return Solution(
@@ -318,8 +366,8 @@ def _solution(setting: Setting, objective: Objective, grid: StockGrid, backup: B
         stocks=grid,
         sweeps=0,
         distance=0.0,
-        errors=backup.errors,
-        error_parts={"iteration": 0.0, "stocks": jnp.max(backup.errors)},
-        off_grid_mass=jnp.minimum(backup.off, 1),
+        errors=trusted.errors,
+        error_parts={"iteration": 0.0, "stocks": jnp.max(trusted.errors)},
+        off_grid_mass=jnp.minimum(trusted.off, 1),
         unsound=None,
     )
