@@ -12,9 +12,10 @@ time to convergence; with --out=FILE it writes them as JSON. Two ways are measur
 Bytes are those of the laws that a sweep goes through, in float32: one read of each law in a look-ahead, of K
 outcomes and two neighbouring stocks, and one write of each law that is made. Indices, weights and tables are
 left out, and caches may serve the reads. By numbers, the look-aheads of all but the best action need no law;
-cells count them all the same, for they are solved. Copying is measured twice, reading and writing an array in
-a loop like that of the sweeps: one of 256 MB, and one as large as the laws, which caches may serve. Shares
-are of the former. Data are random: speed depends on shapes alone.
+cells count them all the same, for they are solved. Copying is measured as reading and writing an array in a
+loop like that of the sweeps: one of 256 MB, and one as large as the laws, which caches may serve. Shares are
+of the former; numpy.copyto of 256 MB, by one thread, stands beside it as a check. Data are random: speed
+depends on shapes alone.
 """
 
 import dataclasses
@@ -127,6 +128,17 @@ def copier(size: int) -> Callable[[int], Any]:
     return copies
 
 
+def numpy_copier(size: int) -> Callable[[int], Any]:
+    """(number of copies) -> as many by numpy, from one array to another."""
+    source, target = np.ones(size, np.float32), np.zeros(size, np.float32)
+
+    def copies(count):
+        for _ in range(count):
+            np.copyto(target, source)
+
+    return copies
+
+
 class Loop(NamedTuple):
     """A program whose argument says how often it goes round, and two such numbers to time it at."""
 
@@ -178,6 +190,7 @@ def measure(shape: Shape, discount: float, rounds: int) -> dict[str, Any]:
         laws = shape.states * shape.stocks * shape.atoms
         loops = {"sweep": timed(shape)}
         loops |= {"memory": Loop(copier(MEMORY), 2, 12), "cache": Loop(copier(laws), 10, 110)}
+        loops |= {"numpy": Loop(numpy_copier(MEMORY), 2, 12)}
         loops |= {"base": timed(small)} | {name: timed(size) for name, size in doubled.items()}
         seconds = fastest(loops, rounds)
         moved = shape.bytes_moved(by_laws) / seconds["sweep"]
@@ -188,6 +201,7 @@ def measure(shape: Shape, discount: float, rounds: int) -> dict[str, Any]:
             "bytes_per_second": moved,
             "copy_bytes_per_second": copied,
             "copy_bytes_per_second_in_cache": 8 * laws / seconds["cache"],
+            "copy_bytes_per_second_by_numpy": 8 * MEMORY / seconds["numpy"],
             "share_of_copy": moved / copied,
             "growth_when_doubled": {name: seconds[name] / seconds["base"] for name in FACTORS},
         }
@@ -226,6 +240,7 @@ def main(_: list[str]) -> None:
         "GB/s of laws": ("bytes_per_second", 1e-9),
         "GB/s copied in memory": ("copy_bytes_per_second", 1e-9),
         "GB/s copied in caches": ("copy_bytes_per_second_in_cache", 1e-9),
+        "GB/s copied by numpy": ("copy_bytes_per_second_by_numpy", 1e-9),
         "share of copying in memory, %": ("share_of_copy", 100),
     }
     ways = [report["by numbers"], report["by laws"]]
