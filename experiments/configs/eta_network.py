@@ -44,10 +44,11 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 # Small worlds on the device itself: many environments, one update every 16 steps.
 _GRIDWORLD = {
     "agent.stock_edits": 8,
-    # One wide layer: N atoms of each action must not pass through fewer features than they are.
-    "agent.num_atoms": 64,
+    # One atom in a hundred, for the worlds' chances of a hundredth; and one wide layer, for N atoms of each
+    # action must not pass through fewer features than they are.
+    "agent.num_atoms": 100,
     "agent.hidden_dims": (512,),
-    "agent.learning_rate": 3e-3,
+    "agent.learning_rate": 1e-3,
     "agent.target_period": 100,
     "agent.epsilon_end": 0.2,
     "agent.epsilon_updates": 5_000,
@@ -64,6 +65,8 @@ _GRIDWORLD = {
 _RISK_AVERSE = {
     **_GRIDWORLD,
     "environment": "gridworld/risk_averse",
+    "agent.mean_weight": 0.01,
+    "agent.huber": 0.1,
     "agent.discount": 0.95,
     "agent.stock_low": -4.0,
     "agent.stock_high": 14.0,
@@ -92,8 +95,11 @@ PRESETS = {
     "risk_seeking": {
         **_GRIDWORLD,
         "environment": "gridworld/risk_seeking",
-        # Who plays on until a prize is won looks far ahead: a copy is one backup, and 20 of them do not do.
-        "agent.target_period": 25,
+        "agent.mean_weight": 0.001,
+        # Who plays on until a prize is won looks far ahead, and a copy is one backup.
+        "agent.target_period": 50,
+        "agent.learning_rate": 2e-3,
+        "steps": 36_000,
         "agent.objective": "upper_cvar",
         "agent.discount": 0.95,
         "agent.stock_low": -16.0,
@@ -115,7 +121,9 @@ PRESETS = {
         **_GRIDWORLD,
         "environment": "gridworld/homeostasis",
         "agent.objective": "homeostatic",
-        "agent.num_atoms": 16,
+        "agent.num_atoms": 32,
+        "agent.learning_rate": 2e-3,
+        "steps": 40_000,
         "agent.discount": 1.0,
         "agent.stock_low": -12.0,
         "agent.stock_high": 14.0,
@@ -126,6 +134,9 @@ PRESETS = {
         **_GRIDWORLD,
         "environment": "gridworld/satisficing",
         "agent.objective": "satisficing",
+        "agent.mean_weight": 1e-4,
+        "agent.learning_rate": 2e-3,
+        "steps": 40_000,
         "agent.discount": 1.0,
         "agent.stock_low": -20.5,
         "agent.stock_high": 0.5,
@@ -136,11 +147,13 @@ PRESETS = {
     "qr_dqn": {
         **_RISK_AVERSE,
         "agent.objective": "expectation",
+        "agent.mean_weight": 0.0,
         "agent.augmented": False,
         "agent.stock_edits": 1,
     },
     "greedy_cvar": {
         **_RISK_AVERSE,
+        "agent.mean_weight": 0.0,
         "agent.augmented": False,
         "agent.stock_edits": 1,
         "agent.commands": (0.25,),
