@@ -64,15 +64,17 @@ AGENTS = {
 }
 VARIANTS = {"iql-deterministic", "eta_network-plain"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
+FAMILIES = {"iql", "eta_network"}
+"""One row each: what needs a program of its own is tested with the slow tests for the others."""
 
 
-def each(names):
+def each(names, quick):
     return pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in names]
+        "name", [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
     )
 
 
-each_agent = each(AGENTS)
+each_agent = each(AGENTS, AGENTS.keys() - VARIANTS)
 
 
 def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
@@ -179,7 +181,7 @@ def test_value_gives_a_number_each(name):
     assert agent.value(state, recall(agent, state, example_batch(row.spec))).shape == (32,)
 
 
-@each_agent
+@each(AGENTS, FAMILIES)
 def test_numeric_fields_may_be_traced(name):
     """A population equals its members: an agent built from traced fields learns as one from constants."""
     row, _, state = build(name)
@@ -221,6 +223,7 @@ FLIPS = {
     EtaNetworkConfig: {
         "objective": ("upper_cvar", {}),
         "commands": ((2.0,), {"objective": "target", "commands": (1.0,)}),
+        "mean_weight": (1.0, {}),
         "augmented": (False, {"commands": (0.5,)}),
         "stock_low": (-5.0, {}),
         "stock_high": (5.0, {}),
@@ -280,10 +283,10 @@ def outcome(make_agent, spec, config):
 
 
 def knobs():
-    """All fields; those that are no numbers need programs of their own, and go to the slow tests."""
+    """All fields; those that need programs of their own, as numbers alone do not, go to the slow tests."""
     for config_class, flips in FLIPS.items():
-        for field in flips:
-            shared = field in numbers(config_class())
+        for field, (_, setting) in flips.items():
+            shared = field in numbers(config_class()) and not setting
             yield pytest.param(config_class, field, marks=() if shared else pytest.mark.slow)
 
 
@@ -317,7 +320,7 @@ def chain_batch(spec: Spec, random: np.random.Generator, size: int = 128) -> Tra
     )
 
 
-@each(name for name, row in AGENTS.items() if row.chain)
+@each([name for name, row in AGENTS.items() if row.chain], FAMILIES)
 def test_learns_a_five_state_chain(name):
     row = AGENTS[name]
     actions = {"num_actions": 2} if row.spec.discrete else {"action_dim": 1}
@@ -397,7 +400,10 @@ def test_the_policy_sees_new_parameters_and_old_targets():
     jax.tree.map(np.testing.assert_array_equal, end.critic.target_params["q"], end.critic.params["q"])
 
 
-@pytest.mark.parametrize("spec", [CONTINUOUS, GOALS], ids=["plain", "goals"])
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(CONTINUOUS, id="plain"), pytest.param(GOALS, id="goals", marks=pytest.mark.slow)],
+)
 def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
     random = np.random.default_rng(1)
     mean, std = random.normal(size=3).astype(np.float32), random.uniform(1, 2, 3).astype(np.float32)

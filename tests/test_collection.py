@@ -244,9 +244,9 @@ def test_cube_in_sight():
     "name",
     [
         "pointmaze-teleport-navigate-v0",
-        "cube-double-play-v0",
+        pytest.param("cube-double-play-v0", marks=pytest.mark.slow),
         "scene-noisy-v0",
-        "puzzle-3x3-noisy-v0",
+        pytest.param("puzzle-3x3-noisy-v0", marks=pytest.mark.slow),
         "powderworld-hard-play-v0",
     ],
 )

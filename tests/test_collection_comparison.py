@@ -93,7 +93,9 @@ def test_noise_of_the_default_recipe(navigated):
     assert noise[across].std() == pytest.approx(0.440, abs=0.03)
 
 
-@pytest.mark.parametrize(("noise", "agrees"), [(0.5, True), (0.2, False), (0.4, False)])
+@pytest.mark.parametrize(
+    ("noise", "agrees"), [(0.5, True), pytest.param(0.2, False, marks=pytest.mark.slow), (0.4, False)]
+)
 def test_a_wrong_noise_is_found(navigated, noise, agrees):
     other = play("pointmaze-medium-navigate-v0", 15, seed=1, noise=noise)
     results, p = compare_datasets.compare(navigated, other, plane=(0, 1), maze=True)

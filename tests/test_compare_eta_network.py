@@ -53,6 +53,7 @@ def compared():
     return table, optimality.at_stocks(table, networks), optimality.at_settings(table, networks, 2000)
 
 
+@pytest.mark.slow
 def test_episodes_agree_with_tables(compared):
     _, stocks, settings = compared
     for index, (name, first) in enumerate(zip(settings.names, settings.stocks[0], strict=True)):
@@ -70,6 +71,7 @@ def test_episodes_agree_with_tables(compared):
     assert settings.predicted.shape == (2, 5, 4, 1)
 
 
+@pytest.mark.slow
 def test_optimum_is_that_of_the_problem(compared):
     table, stocks, _ = compared
     # From stock 0.5 it is enough already, and from -56.5 no seven prizes of 8 would be: the grid is cut long
@@ -80,6 +82,7 @@ def test_optimum_is_that_of_the_problem(compared):
     assert table.grid.size == 22
 
 
+@pytest.mark.slow
 def test_summary(compared):
     table, stocks, settings = compared
     result = compare_eta_network.summarize(table.problem, settings, stocks)

@@ -236,7 +236,13 @@ def test_upper_cvar_is_that_of_the_best_draw():
 # Counter-examples.
 
 
-@pytest.mark.parametrize("name", counterexamples.REFUSED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "mixture" else pytest.mark.slow)
+        for name in counterexamples.REFUSED
+    ],
+)
 def test_refused_objectives_would_miss_the_optimum(name):
     example = counterexamples.REFUSED[name]()
     first = np.asarray(example.objective.start.stock(example.objective.parameters), float)
