@@ -1,0 +1,43 @@
+"""Numbers as probabilities of bins: soft histograms for inputs, and for values learnt by classification.
+
+Source: Imani, White 2018, arXiv:1806.04613 (HL-Gauss); Farebrother et al. 2024, arXiv:2403.03950, for values.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from valuelab.types import Array
+
+
+def bin_edges(low: Array | float, high: Array | float, num_bins: int) -> Array:
+    """The edges of equal bins of [low, high], [num_bins + 1]."""
+    return low + (high - low) * jnp.linspace(0, 1, num_bins + 1)
+
+
+def hl_gauss(values: Array, edges: Array, width: Array | float) -> Array:
+    """A Gaussian around each value as the histogram of its mass in bins.
+
+        p_i ∝ Φ((e_{i+1} - x) / σ) - Φ((e_i - x) / σ),   Σ_i p_i = 1
+
+    The mass outside the edges is shared out in proportion; a value outside is taken for the nearest edge.
+
+    Args:
+        values: x, [...].
+        edges: e, evenly spaced, [n + 1].
+        width: σ > 0, in bins.
+
+    Returns:
+        p, [..., n].
+    """
+    chex.assert_rank(edges, 1)
+    clipped = jnp.clip(values, edges[0], edges[-1])[..., None]
+    scaled = (jnp.expand_dims(edges, range(values.ndim)) - clipped) / (width * (edges[1] - edges[0]))
+    mass = jnp.diff(jax.scipy.special.ndtr(scaled), axis=-1)
+    return mass / jnp.sum(mass, axis=-1, keepdims=True)
+
+
+def expected_value(probabilities: Array, edges: Array) -> Array:
+    """The mean Σ_i p_i (e_i + e_{i+1}) / 2 of histograms [..., n], [...]."""
+    centers = (edges[:-1] + edges[1:]) / 2
+    return jnp.sum(probabilities * jnp.expand_dims(centers, range(probabilities.ndim - 1)), axis=-1)

@@ -1,0 +1,116 @@
+"""Flow matching: noise is carried to data along straight lines, and a velocity field learns to do so.
+
+A field v(x, t) is trained at points x(t) of the line from noise x(0) to data x(1) to give the line's velocity
+x(1) - x(0); integrated from new noise it draws from the law of the data, or, where data are a deterministic
+function of what the field is told, computes that function in many small steps.
+
+Source: Lipman et al. 2023, arXiv:2210.02747; for critics Agrawalla et al. 2025, arXiv:2509.06863 (floq).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from valuelab.types import Array
+
+Solver = Literal["euler", "midpoint", "heun"]
+
+_SLOWEST, _FASTEST = 0.25, 64.0
+"""Of the waves of `fourier_embedding`, in periods over the unit interval."""
+
+
+def interpolate(noise: Array, data: Array, times: Array) -> Array:
+    """The point of the line from noise to data at a time.
+
+        x(t) = (1 - t) x(0) + t x(1)
+
+    Args:
+        noise: x(0), [...].
+        data: x(1), of the same shape.
+        times: t in [0, 1], of the same rank, axes of length 1 repeated.
+
+    Returns:
+        x(t), [...].
+    """
+    chex.assert_equal_shape([noise, data])
+    chex.assert_equal_rank([noise, times])
+    return (1 - times) * noise + times * data
+
+
+def integrate(
+    velocity: Callable[[Array, Array], Array], start: Array, num_steps: int, solver: Solver = "euler"
+) -> Array:
+    """Follows a velocity field from time 0 to time 1: the end of `trajectory`, of which nothing else is kept.
+
+    Args:
+        velocity: (x [...], t scalar) -> dx/dt [...].
+        start: x(0), [...].
+        num_steps: K, at least 1.
+        solver: how a step is made.
+
+    Returns:
+        x(1), [...].
+    """
+    return jax.lax.fori_loop(
+        0, num_steps, lambda k, x: _step(velocity, x, k / num_steps, 1 / num_steps, solver), start
+    )
+
+
+def trajectory(
+    velocity: Callable[[Array, Array], Array], start: Array, num_steps: int, solver: Solver = "euler"
+) -> Array:
+    """Follows a velocity field from time 0 to time 1 in K equal steps of h = 1 / K.
+
+        euler:     x ← x + h v(x, t)
+        midpoint:  x ← x + h v(x + h/2 v(x, t), t + h/2)
+        heun:      x ← x + h/2 [v(x, t) + v(x + h v(x, t), t + h)]
+
+    Args:
+        velocity: (x [...], t scalar) -> dx/dt [...].
+        start: x(0), [...].
+        num_steps: K, at least 1.
+        solver: how a step is made; the second and the third call the field twice in each.
+
+    Returns:
+        x(0), x(h), ..., x(1), [K + 1, ...].
+    """
+
+    def step(x: Array, k: Array) -> tuple[Array, Array]:
+        x = _step(velocity, x, k / num_steps, 1 / num_steps, solver)
+        return x, x
+
+    _, points = jax.lax.scan(step, start, jnp.arange(num_steps))
+    return jnp.concatenate([start[None], points])
+
+
+def _step(
+    velocity: Callable[[Array, Array], Array], x: Array, time: Array, h: float, solver: Solver
+) -> Array:
+    slope = velocity(x, time)
+    if solver == "midpoint":
+        slope = velocity(x + h / 2 * slope, time + h / 2)
+    elif solver == "heun":
+        slope = (slope + velocity(x + h * slope, time + h)) / 2
+    return x + h * slope
+
+
+def fourier_embedding(times: Array, size: int) -> Array:
+    """Times as waves of many lengths, of which a network makes functions that vary fast in t.
+
+        [sin(2π ω_i t), cos(2π ω_i t)],   ω_i from 1/4 to 64 in size / 2 equal ratios
+
+    Args:
+        times: t in [0, 1], [...].
+        size: number of components, even.
+
+    Returns:
+        [..., size].
+
+    Source: Tancik et al. 2020, arXiv:2006.10739, with frequencies fixed in place of drawn.
+    """
+    frequencies = jnp.geomspace(_SLOWEST, _FASTEST, size // 2)
+    angles = 2 * jnp.pi * times[..., None] * jnp.expand_dims(frequencies, range(times.ndim))
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
