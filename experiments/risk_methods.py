@@ -132,13 +132,13 @@ def compare(task: Task, taus: Iterable[float]) -> dict[str, list[float]]:
     with jax.enable_x64(True):
         with_stocks = solve(objectives.lower_cvar(1.0), task.grid, representation=None)
         with_levels = chow.value_iteration(task.mdp, LEVELS, discount=task.discount)
-        claims = np.asarray(with_levels.values)[task.start]
+        claimed = np.asarray(with_levels.tails)[task.start]
         mean = solve(objectives.expectation(), nowhere, representation=None)
         of_mean = task.follow(by_state(task, np.asarray(mean.policy)[:, 0]))
         for tau in taus:
             first = np.asarray(starts.choose(with_stocks, objectives.lower_cvar(tau)).stocks)[task.start]
             found[STOCK].append(tail(task.follow(by_stock(task, with_stocks), first), tau))
-            found[CLAIM].append(float(np.interp(tau, LEVELS[1:], claims)))
+            found[CLAIM].append(float(np.interp(tau, LEVELS, claimed) / tau))
             found[LEVEL].append(tail(task.follow(by_level(task, with_levels), [tau]), tau))
             greedy = solve(
                 greedy_cvar(tau),

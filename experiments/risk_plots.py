@@ -61,7 +61,7 @@ def _plot_random(panel: Any, tau: float, cvar: dict[str, list[float]]) -> None:
         if name != STOCK:
             apart = np.sort(np.abs(np.subtract(values, cvar[STOCK])))[::-1]
             share = np.arange(1, len(apart) + 1) / len(apart)
-            panel.plot(apart, share, drawstyle="steps-pre", label=name, **_LINES[name])
+            panel.plot(apart, share, drawstyle="steps-post", label=name, **_LINES[name])
     panel.set(
         title=f"{len(cvar[STOCK])} random MDPs, τ = {tau:g}",
         xlabel="distance x of CVaR from the optimum (claims above it, policies below)",

@@ -38,6 +38,7 @@ SMALL = {
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
     "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
+    "experiments.compare_risk": ["--num_seeds=1", "--steps=2", "--agent.hidden_dims=4", "--agent.commands=1"],
 }
 
 
