@@ -61,17 +61,36 @@ def _pair_loss(predictions: Array, targets: Array, kappa: Array, levels: Array) 
 
 def _loss_and_slopes(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
     """The loss [B] and its derivative in the predictions [B, N]."""
-    errors = targets[:, :, None] - predictions[:, None, :]
+    # Where kernels are launched one by one a loop is slow; on CPUs all pairs at once are, for want of cache.
+    losses, slopes = jax.lax.platform_dependent(
+        predictions, targets, kappa, levels, cpu=_target_by_target, default=_all_at_once
+    )
+    return jnp.sum(losses, axis=1) / targets.shape[1], slopes / targets.shape[1]
+
+
+def _target_by_target(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
+    def add(index: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        target = jax.lax.dynamic_index_in_dim(targets, index, axis=1)
+        return jax.tree.map(jnp.add, sums, _towards(target, predictions, kappa, levels))
+
+    return jax.lax.fori_loop(0, targets.shape[1], add, (jnp.zeros_like(predictions),) * 2)
+
+
+def _all_at_once(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
+    pairs = jax.vmap(_towards, (1, None, None, None))(targets[..., None], predictions, kappa, levels)
+    return jax.tree.map(lambda terms: jnp.sum(terms, axis=0), pairs)
+
+
+def _towards(target: Array, predictions: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
+    """The loss of predictions [B, N] towards a target [B, 1] each, and its derivative in them, [B, N]."""
+    errors = target - predictions
     sizes = jnp.abs(errors)
     inner = jnp.minimum(sizes, kappa)
     # Outside, inner = κ gives |u| - κ/2; inside, inner = |u| gives u²/2κ; and κ = 0 divides by no zero.
     divisor = jnp.maximum(kappa, jnp.finfo(errors.dtype).tiny)
+    weights = jnp.where(errors < 0, 1 - levels, levels)
     huber = sizes - inner + jnp.square(inner) / (2 * divisor)
-    weights = jnp.where(errors < 0, 1 - levels[:, None], levels[:, None])
-    # Summed over the middle axis, neighbours in memory are added side by side: four times as fast on CPUs.
-    losses = jnp.sum(weights * huber, axis=1)
-    slopes = -jnp.sum(weights * jnp.clip(errors / divisor, -1, 1), axis=1)
-    return jnp.sum(losses, axis=1) / targets.shape[1], slopes / targets.shape[1]
+    return weights * huber, -weights * jnp.clip(errors / divisor, -1, 1)
 
 
 def _forward(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Any]:
