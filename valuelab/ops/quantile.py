@@ -5,6 +5,8 @@ learnt by the energy distance, a proper score in any dimension (its expectation 
 least at the law of the targets).
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -51,39 +53,13 @@ def quantile_huber_loss(
     if levels is None:
         levels = jnp.broadcast_to(midpoints(predictions.shape[1])[None], predictions.shape)
     chex.assert_equal_shape([predictions, levels])
-    return _pair_loss(predictions, jax.lax.stop_gradient(targets), jnp.asarray(kappa), levels)
+    losses = _sum_over_targets(_quantile_term, predictions, targets, (jnp.asarray(kappa), levels))
+    return jnp.sum(losses, axis=1) / targets.shape[1]
 
 
-@jax.custom_vjp
-def _pair_loss(predictions: Array, targets: Array, kappa: Array, levels: Array) -> Array:
-    return _loss_and_slopes(predictions, targets, kappa, levels)[0]
-
-
-def _loss_and_slopes(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
-    """The loss [B] and its derivative in the predictions [B, N]."""
-    # Where kernels are launched one by one a loop is slow; on CPUs all pairs at once are, for want of cache.
-    losses, slopes = jax.lax.platform_dependent(
-        predictions, targets, kappa, levels, cpu=_target_by_target, default=_all_at_once
-    )
-    return jnp.sum(losses, axis=1) / targets.shape[1], slopes / targets.shape[1]
-
-
-def _target_by_target(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
-    def add(index: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        target = jax.lax.dynamic_index_in_dim(targets, index, axis=1)
-        return jax.tree.map(jnp.add, sums, _towards(target, predictions, kappa, levels))
-
-    return jax.lax.fori_loop(0, targets.shape[1], add, (jnp.zeros_like(predictions),) * 2)
-
-
-def _all_at_once(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
-    pairs = jax.vmap(_towards, (1, None, None, None))(targets[..., None], predictions, kappa, levels)
-    return jax.tree.map(lambda terms: jnp.sum(terms, axis=0), pairs)
-
-
-def _towards(target: Array, predictions: Array, kappa: Array, levels: Array) -> tuple[Array, Array]:
-    """The loss of predictions [B, N] towards a target [B, 1] each, and its derivative in them, [B, N]."""
-    errors = target - predictions
+def _quantile_term(target: Array, predictions: Array, constants: tuple[Array, Array]) -> tuple[Array, Array]:
+    kappa, levels = constants
+    errors = target[:, None] - predictions
     sizes = jnp.abs(errors)
     inner = jnp.minimum(sizes, kappa)
     # Outside, inner = κ gives |u| - κ/2; inside, inner = |u| gives u²/2κ; and κ = 0 divides by no zero.
@@ -91,19 +67,6 @@ def _towards(target: Array, predictions: Array, kappa: Array, levels: Array) -> 
     weights = jnp.where(errors < 0, 1 - levels, levels)
     huber = sizes - inner + jnp.square(inner) / (2 * divisor)
     return weights * huber, -weights * jnp.clip(errors / divisor, -1, 1)
-
-
-def _forward(predictions: Array, targets: Array, kappa: Array, levels: Array) -> tuple[Array, Any]:
-    loss, slopes = _loss_and_slopes(predictions, targets, kappa, levels)
-    return loss, (slopes, targets, kappa, levels)
-
-
-def _backward(residuals: Any, cotangents: Array) -> tuple[Array, ...]:
-    slopes, *constants = residuals
-    return cotangents[:, None] * slopes, *map(jnp.zeros_like, constants)
-
-
-_pair_loss.defvjp(_forward, _backward)
 
 
 def energy_loss(predictions: Array, targets: Array) -> Array:
@@ -124,12 +87,73 @@ def energy_loss(predictions: Array, targets: Array) -> Array:
     chex.assert_equal_shape_prefix([predictions, targets], 1)
     chex.assert_equal_shape_suffix([predictions, targets], 1)
     chex.assert_type([predictions, targets], float)
-    across = _mean_distance(predictions, jax.lax.stop_gradient(targets))
-    return 2 * across - _mean_distance(predictions, predictions)
+    pairs = predictions.shape[1] * targets.shape[1]
+    across = jnp.sum(_sum_over_targets(_distance_term, predictions, targets, ()), axis=1) / pairs
+    # Among themselves each counts on both sides, and a sum over constant targets knows of one.
+    within = _sum_over_targets(_distance_term, predictions, predictions, ())
+    within = jnp.sum(2 * within - jax.lax.stop_gradient(within), axis=1) / predictions.shape[1] ** 2
+    return 2 * across - within
 
 
-def _mean_distance(ones: Array, others: Array) -> Array:
-    """Mean over pairs of ‖x_i - y_j‖, with gradient 0 where the two coincide, [B]."""
-    squares = jnp.sum(jnp.square(ones[:, :, None] - others[:, None]), axis=-1)
+def _distance_term(target: Array, predictions: Array, constants: tuple[()]) -> tuple[Array, Array]:
+    """‖x_i - y‖ and its derivative, 0 where the two coincide."""
+    differences = predictions - target[:, None]
+    squares = jnp.sum(jnp.square(differences), axis=-1)
     apart = squares > 0
-    return jnp.mean(jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0), axis=(1, 2))
+    distances = jnp.sqrt(squares)
+    return distances, differences * jnp.where(apart, 1 / jnp.where(apart, distances, 1), 0)[..., None]
+
+
+# Sums over targets, with their gradient formed beside them.
+
+Term = Callable[[Array, Array, Any], tuple[Array, Array]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_over_targets(term: Term, predictions: Array, targets: Array, constants: Any) -> Array:
+    """Σ_j term(target_j, predictions), [B, N]; targets and constants have no gradient.
+
+    Args:
+        term: (target [B, ...], predictions [B, N, ...], constants) -> losses [B, N] and their derivatives in
+            the predictions, of the predictions' shape.
+        predictions: [B, N, ...].
+        targets: [B, N', ...].
+        constants: further arrays that the term takes.
+    """
+    return _sums(term, predictions, targets, constants)[0]
+
+
+def _sums(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
+    # Where kernels are launched one by one a loop is slow; on CPUs all pairs at once are, for want of cache.
+    by_platform = {"cpu": _one_by_one, "default": _all_at_once}
+    ways = {platform: functools.partial(way, term) for platform, way in by_platform.items()}
+    return jax.lax.platform_dependent(predictions, targets, constants, **ways)
+
+
+def _one_by_one(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
+    def add(index: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        target = jax.lax.dynamic_index_in_dim(targets, index, axis=1, keepdims=False)
+        return jax.tree.map(jnp.add, sums, term(target, predictions, constants))
+
+    losses = jnp.zeros(predictions.shape[:2], predictions.dtype)
+    return jax.lax.fori_loop(0, targets.shape[1], add, (losses, jnp.zeros_like(predictions)))
+
+
+def _all_at_once(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
+    terms = jax.vmap(term, (1, None, None))(targets, predictions, constants)
+    return jax.tree.map(lambda pairs: jnp.sum(pairs, axis=0), terms)
+
+
+def _forward(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Any]:
+    losses, slopes = _sums(term, predictions, targets, constants)
+    return losses, (slopes, targets, constants)
+
+
+def _backward(term: Term, residuals: Any, cotangents: Array) -> tuple[Any, ...]:
+    del term
+    slopes, *constants = residuals
+    spread = jnp.expand_dims(cotangents, range(cotangents.ndim, slopes.ndim))
+    return spread * slopes, *jax.tree.map(jnp.zeros_like, constants)
+
+
+_sum_over_targets.defvjp(_forward, _backward)
