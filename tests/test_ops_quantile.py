@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
+from valuelab.ops import quantile
 from valuelab.ops.quantile import energy_loss, midpoints, quantile_huber_loss
 from valuelab.ops.stock import next_stock
 
@@ -68,3 +70,18 @@ def test_next_stock_keeps_the_return_of_the_episode():
     assert 0.5 * (stocks[0, 0] + 4) == 1 + 2 + 0.5 * 4
     with pytest.raises(AssertionError):
         next_stock(jnp.zeros((2, 1)), jnp.zeros(2), 0.5)
+
+
+@pytest.mark.parametrize("loss", [lambda x, y: quantile_huber_loss(x[..., 0], y[..., 0], 0.5), energy_loss])
+def test_gradients_match_finite_differences(loss):
+    ones, others = np.random.default_rng(0).normal(size=(2, 3, 6, 2)).astype(np.float32)
+    check_grads(lambda predictions: loss(predictions, others), (ones,), order=1, modes=["rev"], eps=1e-2)
+
+
+def test_other_platforms_sum_the_same_pairs():
+    ones, others = np.random.default_rng(0).normal(size=(2, 3, 6, 2)).astype(np.float32)
+    sums = [
+        way(quantile._distance_term, ones, others, ())
+        for way in (quantile._one_by_one, quantile._all_at_once)
+    ]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5), *sums)
