@@ -12,13 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from valuelab import configuration
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
 from valuelab.critics.expectile import expectile_critic
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
+from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.errors import InputError
+from valuelab.policies.best_of_flow import BestOfFlowConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import parametric_policy
+from valuelab.policies.rebrac import ReBRACConfig
+from valuelab.policies.sac import SACConfig
 from valuelab.types import Agent, Augmented, GoalConditioned, MakeAgent, Normalization, Spec, Transitions
 
 CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
@@ -43,6 +52,12 @@ class Row(NamedTuple):
     chain: dict[str, Any] | None = None
 
 
+LEARN_COMPOSED = {
+    "critic.discount": 0.9,
+    "critic.learning_rate": 1e-3,
+    "critic.target_rate": 0.05,
+    "policy.learning_rate": 1e-3,
+}
 LEARN_CHAIN = {"expectile": 0.98, "target_rate": 0.05, "learning_rate": 1e-3, "discount": 0.9}
 AGENTS = {
     "iql": Row(iql, IQLConfig(**SMALL), CONTINUOUS, LEARN_CHAIN),
@@ -61,8 +76,31 @@ AGENTS = {
         DISCRETE,
         {"discount": 0.9, "stock_low": -1.0, "stock_high": 0.0, "learning_rate": 3e-3, "target_period": 50},
     ),
+    "fql": Row(
+        composed,
+        ComposedConfig(TemporalDifferenceConfig(**SMALL), OneStepFlowConfig(**SMALL)),
+        CONTINUOUS,
+        LEARN_COMPOSED | {"policy.bc_weight": 1.0},
+    ),
+    "floq": Row(
+        composed,
+        ComposedConfig(FlowCriticConfig(**SMALL), OneStepFlowConfig(**SMALL)),
+        CONTINUOUS,
+        LEARN_COMPOSED | {"policy.bc_weight": 1.0},
+    ),
+    "quantiles-sac": Row(
+        composed, ComposedConfig(ImplicitQuantileConfig(**SMALL), SACConfig(**SMALL)), CONTINUOUS
+    ),
+    "flow-best_of": Row(
+        composed, ComposedConfig(FlowCriticConfig(**SMALL), BestOfFlowConfig(**SMALL)), CONTINUOUS
+    ),
+    "categorical-rebrac": Row(
+        composed,
+        ComposedConfig(TemporalDifferenceConfig(**SMALL, loss="categorical"), ReBRACConfig(**SMALL)),
+        CONTINUOUS,
+    ),
 }
-VARIANTS = {"iql-deterministic", "eta_network-plain"}
+VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "fql"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
 """One row each: what needs a program of its own is tested with the slow tests for the others."""
@@ -95,6 +133,7 @@ def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
         next_observations=observations(),
         goals=observations() if spec.goal_conditioned else None,
         policy_goals=observations() if spec.goal_conditioned else None,
+        next_actions=np.roll(actions, 1, axis=0),
     )
 
 
@@ -190,7 +229,7 @@ def test_numeric_fields_may_be_traced(name):
 
     @jax.jit
     def metrics_of_two_updates(values):
-        agent = row.make_agent(dataclasses.replace(row.config, **values), row.spec)
+        agent = row.make_agent(configuration.replace(row.config, values), row.spec)
         return jax.lax.scan(lambda state, _: agent.update(state, batch), state, length=2)[1]
 
     alone = jax.jit(lambda: metrics_of_two_updates.__wrapped__(values))()
@@ -241,6 +280,84 @@ FLIPS = {
         "epsilon_end": (0.5, {}),
         "epsilon_updates": (10, {}),
     },
+    TemporalDifferenceConfig: {
+        "hidden_dims": ((16,), {}),
+        "layer_norm": (False, {}),
+        "block_depth": (1, {"hidden_dims": (8, 8)}),
+        "ensemble_size": (3, {}),
+        "target_members": (1, {}),
+        "aggregation": ("min", {}),
+        "loss": ("categorical", {}),
+        "num_bins": (20, {"loss": "categorical"}),
+        "bin_width": (2.0, {"loss": "categorical"}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "target_rate": (0.5, {}),
+    },
+    FlowCriticConfig: {
+        "hidden_dims": ((16,), {}),
+        "layer_norm": (False, {}),
+        "block_depth": (0, {"hidden_dims": (8, 8)}),
+        "ensemble_size": (3, {}),
+        "aggregation": ("min", {}),
+        "num_draws": (2, {}),
+        "num_steps": (2, {}),
+        "solver": ("midpoint", {}),
+        "coverage": (0.5, {}),
+        "target": ("distributional", {}),
+        "supervision": ("value", {}),
+        "times": ("zero", {}),
+        "value_embedding": ("scalar", {}),
+        "num_bins": (20, {}),
+        "bin_width": (2.0, {}),
+        "time_embedding": ("cosine", {}),
+        "time_size": (8, {}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "target_rate": (0.5, {}),
+    },
+    ImplicitQuantileConfig: {
+        "hidden_dims": ((16,), {}),
+        "layer_norm": (False, {}),
+        "ensemble_size": (3, {}),
+        "num_levels": (4, {}),
+        "num_target_levels": (4, {}),
+        "num_read_levels": (4, {}),
+        "num_waves": (16, {}),
+        "huber": (0.1, {}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "target_rate": (0.5, {}),
+    },
+    OneStepFlowConfig: {
+        "hidden_dims": ((16,), {}),
+        "num_steps": (2, {}),
+        "bc_weight": (1.0, {}),
+        "normalize_q": (True, {}),
+        "learning_rate": (1e-2, {}),
+    },
+    BestOfFlowConfig: {
+        "hidden_dims": ((16,), {}),
+        "num_steps": (2, {}),
+        "num_candidates": (4, {}),
+        "learning_rate": (1e-2, {}),
+    },
+    ReBRACConfig: {
+        "hidden_dims": ((16,), {}),
+        "bc_weight": (1.0, {}),
+        "target_weight": (1.0, {}),
+        "target_noise": (0.0, {}),
+        "target_noise_max": (0.01, {}),
+        "target_rate": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+    },
+    SACConfig: {
+        "hidden_dims": ((16,), {}),
+        "target_entropy": (1.0, {}),
+        "initial_alpha": (0.1, {}),
+        "charges_entropy": (False, {}),
+        "learning_rate": (1e-2, {}),
+    },
 }
 
 
@@ -250,12 +367,16 @@ def test_every_field_has_an_entry(config_class):
 
 
 def numbers(config) -> dict[str, float]:
-    """The fields that may be traced."""
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.type in (float, "float")
-    }
+    """The fields that may be traced, by dotted name."""
+    known = configuration.fields(config)
+    return {name: field.value for name, field in known.items() if field.annotation is float}
+
+
+def parts(config) -> dict[type, str]:
+    """The classes whose fields a config has, and what stands before their names."""
+    if isinstance(config, ComposedConfig):
+        return {type(config.critic): "critic.", type(config.policy): "policy."}
+    return {type(config): ""}
 
 
 @functools.cache
@@ -266,7 +387,7 @@ def three_updates(make_agent, spec, config):
 
     @jax.jit
     def learn(values):
-        agent = make_agent(dataclasses.replace(config, **values), spec)
+        agent = make_agent(configuration.replace(config, values), spec)
         state = agent.init(jax.random.key(0), batches[0])
         state, metrics = jax.lax.scan(agent.update, state, stacked)
         given = recall(agent, state, batches[0])
@@ -275,29 +396,31 @@ def three_updates(make_agent, spec, config):
     return learn
 
 
-def outcome(make_agent, spec, config):
+def outcome(row, config):
     """What `three_updates` gives for a config, in a row."""
-    same = dataclasses.replace(config, **numbers(type(config)()))
-    leaves = jax.tree.leaves(three_updates(make_agent, spec, same)(numbers(config)))
+    same = configuration.replace(config, numbers(row.config))
+    leaves = jax.tree.leaves(three_updates(row.make_agent, row.spec, same)(numbers(config)))
     return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in leaves])
 
 
 def knobs():
     """All fields; those that need programs of their own, as numbers alone do not, go to the slow tests."""
     for config_class, flips in FLIPS.items():
+        quick = config_class in (IQLConfig, EtaNetworkConfig)
         for field, (_, setting) in flips.items():
-            shared = field in numbers(config_class()) and not setting
+            shared = quick and field in numbers(config_class()) and not setting
             yield pytest.param(config_class, field, marks=() if shared else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("config_class", "field"), knobs())
+@pytest.mark.parametrize(("config_class", "field"), list(knobs()))
 def test_no_dead_knobs(config_class, field):
-    row = next(row for row in AGENTS.values() if type(row.config) is config_class)
+    row = next(row for row in AGENTS.values() if config_class in parts(row.config))
     value, setting = FLIPS[config_class][field]
-
-    base = config_class(**{"hidden_dims": (8,)} | setting)
-    before = outcome(row.make_agent, row.spec, base)
-    after = outcome(row.make_agent, row.spec, dataclasses.replace(base, **{field: value}))
+    prefix = parts(row.config)[config_class]
+    changes = {prefix + name: changed for name, changed in ({"hidden_dims": (8,)} | setting).items()}
+    base = configuration.replace(row.config, changes)
+    before = outcome(row, base)
+    after = outcome(row, configuration.replace(base, {prefix + field: value}))
     assert before.shape != after.shape or not np.array_equal(before, after)
 
 
@@ -325,7 +448,7 @@ def test_learns_a_five_state_chain(name):
     row = AGENTS[name]
     actions = {"num_actions": 2} if row.spec.discrete else {"action_dim": 1}
     spec = dataclasses.replace(row.spec, observation_shape=(5,), num_updates=3000, **actions)
-    agent = row.make_agent(dataclasses.replace(row.config, **row.chain), spec)
+    agent = row.make_agent(configuration.replace(row.config, row.chain), spec)
     random = np.random.default_rng(0)
     batches = [chain_batch(spec, random) for _ in range(100)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
@@ -423,6 +546,7 @@ def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
         raw(seen.next_observations),
         raw(seen.goals),
         raw(seen.policy_goals),
+        low + (seen.next_actions + 1) / 2 * (high - low),
     )
     inner, inner_metrics = jax.jit(agent.update)(agent.init(jax.random.key(0), seen), seen)
     outer, outer_metrics = jax.jit(wrapped.update)(wrapped.init(jax.random.key(0), given), given)

@@ -37,6 +37,8 @@ class Transitions(NamedTuple):
         goals: [B, ...] of the observations' shape, the goals that rewards and masks refer to; None
             where the task is not goal-conditioned.
         policy_goals: [B, ...], the goals that the policy is trained on; None likewise.
+        next_actions: the data's actions at next_observations, as `actions`, or any where none were taken
+            there; None where batches have goals.
     """
 
     observations: Array
@@ -46,6 +48,7 @@ class Transitions(NamedTuple):
     next_observations: Array
     goals: Array | None = None
     policy_goals: Array | None = None
+    next_actions: Array | None = None
 
 
 class GoalConditioned(NamedTuple):
@@ -219,6 +222,18 @@ class Estimates(NamedTuple):
     advantage: Callable[[Array, Array], Array] = None  # type: ignore[assignment]
 
 
+class NextActions(NamedTuple):
+    """What targets take to follow next observations.
+
+    Attributes:
+        actions: [B, A] or [B].
+        costs: [B], in units of returns, subtracted from their values; such as SAC's α log π.
+    """
+
+    actions: Array
+    costs: Array
+
+
 class Critic(NamedTuple):
     """How a value function is learnt.
 
@@ -226,8 +241,8 @@ class Critic(NamedTuple):
         name: its name in messages.
         offers: which fields of Estimates it fills, and "q_gradient" where q is differentiable in actions.
         init: (key, example: Transitions) -> TrainState.
-        update: (state, batch, next_actions) -> (state, Metrics): every gradient step of the critic, the
-            targets left alone. `next_actions`: (observations [B, ...], key) -> actions, the policy's.
+        update: (state, batch, look_ahead) -> (state, Metrics): every gradient step of the critic, the
+            targets left alone. `look_ahead`: (batch, key) -> NextActions, the policy's.
         average_targets: (state) -> state: moves the target parameters towards the new parameters.
         estimates: (state) -> Estimates.
     """
@@ -235,7 +250,9 @@ class Critic(NamedTuple):
     name: str
     offers: frozenset[str]
     init: Callable[[Key, Transitions], TrainState]
-    update: Callable[[TrainState, Transitions, Callable[[Array, Key], Array]], tuple[TrainState, Metrics]]
+    update: Callable[
+        [TrainState, Transitions, Callable[[Transitions, Key], NextActions]], tuple[TrainState, Metrics]
+    ]
     average_targets: Callable[[TrainState], TrainState]
     estimates: Callable[[TrainState], Estimates]
 
@@ -250,6 +267,8 @@ class Policy(NamedTuple):
         update: (state, batch, estimates) -> (state, Metrics).
         sample: (state, observations [B, ...], key, temperature, estimates) -> actions; temperature 0 is
             the most likely action, 1 the policy as learnt.
+        look_ahead: (state, batch, key, estimates) -> NextActions, for critics' targets; None for samples
+            at temperature 1 without costs.
     """
 
     name: str
@@ -257,6 +276,7 @@ class Policy(NamedTuple):
     init: Callable[[Key, Transitions], TrainState]
     update: Callable[[TrainState, Transitions, Estimates], tuple[TrainState, Metrics]]
     sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
+    look_ahead: Callable[[TrainState, Transitions, Key, Estimates], NextActions] | None = None
 
 
 class Memory(NamedTuple):

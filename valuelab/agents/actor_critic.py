@@ -27,6 +27,7 @@ from valuelab.types import (
     GoalConditioned,
     Key,
     Metrics,
+    NextActions,
     Policy,
     TrainState,
     Transitions,
@@ -95,13 +96,15 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         return policy.sample(state.policy, join(observations), key, temperature, estimates)
 
     def update(state: ActorCriticState, batch: Transitions) -> tuple[ActorCriticState, Metrics]:
-        def next_actions(observations: Array, key: Key) -> Array:
-            return policy.sample(state.policy, observations, key, 1.0, critic.estimates(state.critic))
+        def look_ahead(batch: Transitions, key: Key) -> NextActions:
+            estimates = critic.estimates(state.critic)
+            if policy.look_ahead:
+                return policy.look_ahead(state.policy, batch, key, estimates)
+            actions = policy.sample(state.policy, batch.next_observations, key, 1.0, estimates)
+            return NextActions(actions, jnp.zeros_like(batch.rewards))
 
         # 1. The critic.
-        critic_state, critic_metrics = critic.update(
-            state.critic, with_goals(batch, batch.goals), next_actions
-        )
+        critic_state, critic_metrics = critic.update(state.critic, with_goals(batch, batch.goals), look_ahead)
         # 2. The policy.
         policy_state, policy_metrics = policy.update(
             state.policy, with_goals(batch, batch.policy_goals), critic.estimates(critic_state)

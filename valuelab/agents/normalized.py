@@ -57,6 +57,7 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
             next_observations=observe(batch.next_observations),
             goals=observe(batch.goals),
             policy_goals=observe(batch.policy_goals),
+            next_actions=None if batch.next_actions is None else encode(batch.next_actions),
         )
 
     def init(key: Key, example: Transitions) -> Any:

@@ -68,8 +68,8 @@ def expectile_critic(
     def least_q(q_params, observations: Array, actions: Array) -> Array:
         return jnp.min(q_network.apply(q_params, observations, actions), axis=0)
 
-    def update(state: TrainState, batch: Transitions, next_actions) -> tuple[TrainState, Metrics]:
-        del next_actions  # the value function stands in for them
+    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+        del look_ahead  # the value function stands in for the policy's actions
         target_q = least_q(state.target_params["q"], batch.observations, batch.actions)
 
         def value_loss(params):

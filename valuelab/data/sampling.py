@@ -68,17 +68,21 @@ def transitions(dataset: Dataset, batch_size: int) -> Sampler:
         batch_size: B.
 
     Returns:
-        A sampler of batches without goals.
+        A sampler of batches without goals; the next action of a trajectory's last transition is its own.
 
     Raises:
         InputError: when the batch size is not positive.
     """
     arrays, num_transitions = _arrays(dataset, batch_size)
+    arrays["ends"] = storage.trajectory_ends(dataset)
 
     def sample(arrays: Any, key: Key) -> Transitions:
         numbers = jax.random.randint(key, (batch_size,), 0, num_transitions)
         rows = _rows(arrays, numbers)
-        return _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows])
+        next_rows = _rows(arrays, jnp.minimum(numbers + 1, arrays["ends"][numbers]))
+        return _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows])._replace(
+            next_actions=arrays["actions"][next_rows]
+        )
 
     return Sampler(arrays, sample, batch_size)
 

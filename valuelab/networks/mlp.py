@@ -1,5 +1,6 @@
 """Multi-layer perceptrons and ensembles of networks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -31,27 +32,39 @@ class Dropout(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by relu, then layer norm and dropout where asked for.
+    """Dense layers, each followed by an activation, then layer norm and dropout where asked for.
 
     Attributes:
         hidden_dims: width of each hidden layer.
         layer_norm: whether each hidden layer is normalised after its activation.
         dropout_rate: in [0, 1).
+        activation: of each hidden layer.
+        block_depth: the first layer is followed by residual blocks of so many layers, to whose output their
+            input is added; all widths are equal then. 0 for none.
+        projected: whether inputs are what the first layer's weights give, so that it has none of its own:
+            for inputs of several parts, of which some are projected once and used often.
     """
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     dropout_rate: Any = 0.0
+    activation: Callable[[Array], Array] = nn.relu
+    block_depth: int = 0
+    projected: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps [B, D] to [B, hidden_dims[-1]]."""
-        hidden = inputs
-        for width in self.hidden_dims:
-            hidden = nn.relu(nn.Dense(width, kernel_init=initializer)(hidden))
+        hidden, skipped = inputs, None
+        for index, width in enumerate(self.hidden_dims):
+            if index > 0 or not self.projected:
+                hidden = nn.Dense(width, kernel_init=initializer)(hidden)
+            hidden = self.activation(hidden)
             if self.layer_norm:
                 hidden = nn.LayerNorm()(hidden)
             hidden = Dropout(self.dropout_rate)(hidden)
+            if self.block_depth and index % self.block_depth == 0:
+                hidden = skipped = hidden if skipped is None else hidden + skipped
         return hidden
 
 

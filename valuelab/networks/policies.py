@@ -55,6 +55,45 @@ class Gaussian(NamedTuple):
         return jnp.clip(self.mean + temperature * jnp.exp(self.log_std)[None] * noise, -1, 1)
 
 
+class SquashedGaussian(NamedTuple):
+    """tanh of a diagonal Gaussian: actions in (-1, 1).
+
+    Attributes:
+        mean: [B, A], before tanh.
+        log_std: [B, A].
+    """
+
+    mean: Array
+    log_std: Array
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log N(x; μ, σ²) - Σ log(1 - a²) at x = artanh a, [B]; |a| beyond 1 - 1e-6 is cut."""
+        return self._log_prob_before(jnp.arctanh(jnp.clip(actions, -1 + 1e-6, 1 - 1e-6)))
+
+    def _log_prob_before(self, points: Array) -> Array:
+        gaussian = jax.scipy.stats.norm.logpdf(points, self.mean, jnp.exp(self.log_std))
+        # log(1 - tanh² x) in a form that does not round to log 0.
+        squashing = 2 * (jnp.log(2.0) - points - jax.nn.softplus(-2 * points))
+        return jnp.sum(gaussian - squashing, axis=-1)
+
+    def mode(self) -> Array:
+        """Tanh μ, [B, A]."""
+        return jnp.tanh(self.mean)
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """Tanh(μ + temperature · σ · ε) with standard normal ε, shape [B, A]."""
+        return jnp.tanh(self._draw(key, temperature))
+
+    def sample_with_log_prob(self, key: Key) -> tuple[Array, Array]:
+        """Actions [B, A] and their log-likelihoods [B], exact also near ±1."""
+        points = self._draw(key, 1.0)
+        return jnp.tanh(points), self._log_prob_before(points)
+
+    def _draw(self, key: Key, temperature: Array | float) -> Array:
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + temperature * jnp.exp(self.log_std) * noise
+
+
 class Deterministic(NamedTuple):
     """One action for each observation; its likelihood is that of a Gaussian of unit variance around it.
 
@@ -126,6 +165,26 @@ class GaussianPolicy(nn.Module):
         else:
             log_std = jnp.zeros(self.action_dim)
         return Gaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+
+
+class SquashedGaussianPolicy(nn.Module):
+    """π(a | s) = tanh N(μ(s), σ(s)²), log σ clipped to [-5, 2].
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: Array) -> SquashedGaussian:
+        """Maps observations [B, D] to a distribution over actions [B, A]."""
+        hidden = MLP(self.hidden_dims)(observations)
+        outputs = nn.Dense(2 * self.action_dim, kernel_init=initializer)(hidden)
+        mean, log_std = jnp.split(outputs, 2, axis=-1)
+        return SquashedGaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
 
 
 class DeterministicPolicy(nn.Module):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from valuelab.networks.encoders import Convolutions
@@ -60,3 +61,33 @@ class ReturnAtoms(nn.Module):
         atoms = nn.Dense(self.num_actions * self.num_atoms * self.reward_dim, kernel_init=initializer)(hidden)
         atoms = atoms.reshape(*stocks.shape[:2], self.num_actions, self.num_atoms, self.reward_dim)
         return half_range * atoms - (self.stock_low + half_range)
+
+
+class ImplicitQuantiles(nn.Module):
+    """The quantiles of the law of the return from (s, a) at any levels.
+
+        Z(s, a; τ) = g(ψ(s, a) ⊙ φ(τ)),   φ(τ) = gelu(W [cos(π i τ)]_i),   i = 0 .. num_waves - 1
+
+    Attributes:
+        hidden_dims: width of each hidden layer; φ meets ψ after the first.
+        layer_norm: whether hidden layers are normalised, after their activation.
+        num_waves: components of the embedding of levels.
+        num_actions: number of discrete actions, 0 where actions are continuous.
+    """
+
+    hidden_dims: tuple[int, ...]
+    layer_norm: bool
+    num_waves: int
+    num_actions: int = 0
+
+    @nn.compact
+    def __call__(self, observations: Array, actions: Array, levels: Array) -> Array:
+        """Maps observations [B, D], actions [B, A] or [B] and levels [B, N] to quantiles [B, N]."""
+        if self.num_actions:
+            actions = jax.nn.one_hot(actions, self.num_actions)
+        inputs = jnp.concatenate([observations, actions], axis=-1)
+        features = MLP(self.hidden_dims[:1], self.layer_norm, activation=nn.gelu)(inputs)
+        waves = jnp.cos(jnp.pi * levels[..., None] * jnp.arange(self.num_waves)[None, None])
+        embedded = nn.gelu(nn.Dense(self.hidden_dims[0], kernel_init=initializer)(waves))
+        hidden = MLP(self.hidden_dims[1:], self.layer_norm, activation=nn.gelu)(features[:, None] * embedded)
+        return nn.Dense(1, kernel_init=initializer)(hidden)[..., 0]

@@ -1,4 +1,6 @@
-"""Value functions with one number as output."""
+"""Value functions: one number as output, or the logits of a histogram."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -14,16 +16,25 @@ class StateValue(nn.Module):
     Attributes:
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers are normalised.
+        activation: of each hidden layer.
+        block_depth: of residual blocks, see `MLP`; 0 for none.
+        num_bins: of a histogram of values; 0 for the values themselves.
     """
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
+    activation: Callable[[Array], Array] = nn.relu
+    block_depth: int = 0
+    num_bins: int = 0
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
-        """Maps observations [B, D] to values [B]."""
-        hidden = MLP(self.hidden_dims, self.layer_norm)(observations)
-        return nn.Dense(1, kernel_init=initializer)(hidden)[:, 0]
+        """Maps observations [B, D] to values [B], or to logits [B, num_bins]."""
+        layers = MLP(
+            self.hidden_dims, self.layer_norm, activation=self.activation, block_depth=self.block_depth
+        )
+        outputs = nn.Dense(self.num_bins or 1, kernel_init=initializer)(layers(observations))
+        return outputs if self.num_bins else outputs[:, 0]
 
 
 class StateActionValue(nn.Module):
@@ -33,16 +44,24 @@ class StateActionValue(nn.Module):
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers are normalised.
         num_actions: number of discrete actions, 0 where actions are continuous.
+        activation: as of StateValue.
+        block_depth: likewise.
+        num_bins: likewise.
     """
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     num_actions: int = 0
+    activation: Callable[[Array], Array] = nn.relu
+    block_depth: int = 0
+    num_bins: int = 0
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:
-        """Maps observations [B, D] and actions [B, A] or [B] to values [B]."""
+        """Maps observations [B, D] and actions [B, A] or [B] to values [B], or to logits [B, num_bins]."""
         if self.num_actions:
             actions = jax.nn.one_hot(actions, self.num_actions)
         inputs = jnp.concatenate([observations, actions], axis=-1)
-        return StateValue(self.hidden_dims, self.layer_norm)(inputs)
+        return StateValue(
+            self.hidden_dims, self.layer_norm, self.activation, self.block_depth, self.num_bins
+        )(inputs)

@@ -228,7 +228,7 @@ def blank(spec: Spec, count: int) -> Transitions:
     observations = jnp.zeros((count, *spec.observation_shape), spec.observation_dtype)
     actions = jnp.zeros(count, jnp.int32) if spec.discrete else jnp.zeros((count, spec.action_dim))
     rewards = jnp.zeros((count, spec.reward_dim) if spec.reward_dim > 1 else count)
-    return Transitions(observations, actions, rewards, jnp.zeros(count), observations)
+    return Transitions(observations, actions, rewards, jnp.zeros(count), observations, next_actions=actions)
 
 
 def _follow(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any) -> Lanes:

@@ -103,6 +103,7 @@ def sample(replay: Replay, key: Key, batch_size: int, frames: int) -> Transition
         rewards=stored.rewards[position, lane],
         masks=stored.masks[position, lane],
         next_observations=_stack(stored, row + 1, lane, frames),
+        next_actions=stored.actions[(row + 1) % num_rows, lane],
     )
 
 

@@ -1,0 +1,65 @@
+"""Agents that are a critic's config beside a policy's: any critic here with any policy that it can serve.
+
+The update is `actor_critic`'s. FQL is a plain critic with a one-step flow, floq a flow critic with the same,
+SAC a plain critic with SAC's policy; what each learns stands in the files of its two parts.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from valuelab.agents.actor_critic import actor_critic
+from valuelab.critics.flow import FlowCriticConfig, flow_critic
+from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
+from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
+from valuelab.policies.best_of_flow import BestOfFlowConfig, best_of_flow
+from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
+from valuelab.policies.rebrac import ReBRACConfig, rebrac
+from valuelab.policies.sac import SACConfig, sac
+from valuelab.types import Agent, Critic, Policy, Spec
+
+CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
+    FlowCriticConfig: flow_critic,
+    ImplicitQuantileConfig: implicit_quantile_critic,
+    TemporalDifferenceConfig: temporal_difference_critic,
+}
+"""The critic that each config makes."""
+
+POLICIES: dict[type, Callable[[Any, Spec], Policy]] = {
+    BestOfFlowConfig: best_of_flow,
+    OneStepFlowConfig: one_step_flow,
+    ReBRACConfig: rebrac,
+    SACConfig: sac,
+}
+"""The policy that each config makes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposedConfig:
+    """Hyperparameters of a critic and a policy.
+
+    Attributes:
+        critic: config of a critic, a key of CRITICS.
+        policy: config of a policy, a key of POLICIES.
+    """
+
+    critic: Any = dataclasses.field(default_factory=TemporalDifferenceConfig)
+    policy: Any = dataclasses.field(default_factory=OneStepFlowConfig)
+
+
+def composed(config: ComposedConfig, spec: Spec) -> Agent:
+    """Builds the agent.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
+
+    Returns:
+        The agent.
+
+    Raises:
+        InputError: when the policy needs an estimate that the critic does not offer, or one of them cannot
+            be made for such data.
+    """
+    critic = CRITICS[type(config.critic)](config.critic, spec)
+    return actor_critic(critic, POLICIES[type(config.policy)](config.policy, spec))

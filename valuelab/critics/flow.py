@@ -1,0 +1,254 @@
+"""Flow critics: Q(s, a) as the end of a flow that starts at noise.
+
+A field v(z, t | s, a) carries noise z(0) ~ U[l, u] to z(1) in K steps; Q is the mean of z(1) over m draws.
+A plain critic follows Q, so that gradients in the action need not pass through the integration.
+
+One update:
+
+1. Targets y = r + γ · mask · (mean_j z̄_j(1 | s', a') - cost) with the target field, a' and its cost from
+   the policy, aggregated over the E members. With `target="distributional"` each draw has its own,
+   y_j = r + γ · mask · (z̄_j(1 | s', a') - cost).
+2. Field step: at z(t) = (1 - t) z(0) + t y for m draws of z(0) and t, E_b Σ_j (v(z(t), t) - (y - z(0)))².
+3. Distillation: E (q(s, a) - Q(s, a))², Q of the NEW field.
+
+`average_targets` then moves the target field towards the NEW one.
+
+Targets, interpolants and what is distilled carry no gradient, so memory does not grow with K.
+
+Source: Agrawalla et al. 2025, "floq: Training Critics via Flow-Matching for Scaling Compute in Value-Based
+RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.configuration import check_ranges
+from valuelab.critics.values import Aggregation, aggregate, value_range
+from valuelab.errors import InputError
+from valuelab.networks import learning
+from valuelab.networks.mlp import ensemble
+from valuelab.networks.values import StateActionValue
+from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
+from valuelab.ops.flow import Solver, integrate, interpolate
+from valuelab.ops.returns import bootstrapped_target
+from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowCriticConfig:
+    """Hyperparameters of a flow critic.
+
+    Attributes:
+        hidden_dims: width of each hidden layer, of the field and of the distilled critic.
+        layer_norm: normalise hidden layers, after their activation.
+        block_depth: layers of a residual block of the field; 0 for none.
+        ensemble_size: E, number of fields and of distilled critics.
+        aggregation: of the members' values in targets, "mean" or "min".
+        num_draws: m, noise draws whose ends are averaged, and on which each transition is trained.
+        num_steps: K of the integration.
+        solver: of the integration, "euler", "midpoint" or "heun".
+        coverage: c in (0, 1], share of the range of values from which noise is drawn.
+        target: "expected", all draws learn the mean of the target field's, or "distributional".
+        supervision: the field is trained on "velocity" y - z(0), or to give the "value" y, from which the
+            velocity (y - z) / (1 - t) follows.
+        times: of training, "uniform" in [0, 1], or "zero", for a flow of one step.
+        value_embedding: how the field sees z, "categorical" or "scalar".
+        num_bins: of the categorical embedding.
+        bin_width: σ of the categorical embedding, in bins.
+        time_embedding: how the field sees t, "fourier" or "cosine".
+        time_size: components of the Fourier embedding, even.
+        discount: γ in [0, 1).
+        learning_rate: of Adam.
+        target_rate: share of the new field in its target average, in (0, 1].
+    """
+
+    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    layer_norm: bool = True
+    block_depth: int = 1
+    ensemble_size: int = 2
+    aggregation: Aggregation = "mean"
+    num_draws: int = 8
+    num_steps: int = 8
+    solver: Solver = "euler"
+    coverage: float = 0.1
+    target: Literal["expected", "distributional"] = "expected"
+    supervision: Literal["velocity", "value"] = "velocity"
+    times: Literal["uniform", "zero"] = "uniform"
+    value_embedding: ValueEmbedding = "categorical"
+    num_bins: int = 50
+    bin_width: float = 16.0
+    time_embedding: TimeEmbedding = "fourier"
+    time_size: int = 64
+    discount: float = 0.99
+    learning_rate: float = 3e-4
+    target_rate: float = 0.005
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            block_depth="[0, inf)",
+            ensemble_size="[1, inf)",
+            num_draws="[1, inf)",
+            num_steps="[1, inf)",
+            coverage="(0, 1]",
+            num_bins="[2, inf)",
+            bin_width="(0, inf)",
+            time_size="[2, inf)",
+            discount="[0, 1)",
+            learning_rate="(0, inf)",
+            target_rate="(0, 1]",
+        )
+        if self.time_size % 2:
+            raise InputError(f"time_size is {self.time_size}; it must be even, for sines and cosines")
+        if self.supervision == "value" and self.solver == "heun":
+            raise InputError(
+                "solver heun asks for the velocity at t = 1, which supervision by value does not give: "
+                "choose euler or midpoint"
+            )
+
+
+def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
+    """A critic that integrates a velocity field from noise to Q.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data, whose least and greatest reward bound values.
+
+    Returns:
+        A critic that offers q, of the distilled critic (its gradient too where actions are continuous).
+
+    Raises:
+        InputError: when the range of rewards is empty or infinite.
+    """
+    noise_low, noise_high = value_range(spec, config.discount, config.coverage, padding=0.0)
+    value_low, value_high = value_range(spec, config.discount)
+    field = ValueVelocity(
+        hidden_dims=config.hidden_dims,
+        layer_norm=config.layer_norm,
+        block_depth=config.block_depth,
+        value_low=value_low,
+        value_high=value_high,
+        value_embedding=config.value_embedding,
+        num_bins=config.num_bins,
+        bin_width=config.bin_width,
+        time_embedding=config.time_embedding,
+        time_size=config.time_size,
+        num_actions=spec.num_actions,
+    )
+    distilled = ensemble(StateActionValue, config.ensemble_size)(
+        config.hidden_dims, config.layer_norm, spec.num_actions, nn.gelu
+    )
+    optimizer = optax.adam(config.learning_rate)
+
+    def velocity(outputs: Array, values: Array, times: Array) -> Array:
+        """What the field's outputs mean."""
+        return outputs if config.supervision == "velocity" else (outputs - values) / (1 - times)
+
+    def draw_noise(key: Key, batch_size: int) -> Array:
+        shape = (batch_size, config.num_draws)
+        return jax.random.uniform(key, shape, minval=noise_low, maxval=noise_high)
+
+    def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
+        """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""
+
+        def of_member(member: Params) -> Array:
+            encoded = field.apply(member, observations, actions, method="encode")
+
+            def at(values: Array, time: Array) -> Array:
+                return velocity(field.apply(member, encoded, values, time, method="along"), values, time)
+
+            return integrate(at, noise, config.num_steps, config.solver)
+
+        return jax.vmap(of_member)(params)
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        field_key, distilled_key, update_key = jax.random.split(key, 3)
+        blank = jnp.zeros((len(example.rewards), config.num_draws))
+
+        def init_member(key: Key) -> Params:
+            return field.init(key, example.observations, example.actions, blank, blank)
+
+        params = {
+            "field": jax.vmap(init_member)(jax.random.split(field_key, config.ensemble_size)),
+            "distilled": distilled.init(distilled_key, example.observations, example.actions),
+        }
+        opt_state = {name: optimizer.init(part) for name, part in params.items()}
+        return learning.start(update_key, params, {"field": params["field"]}, opt_state)
+
+    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+        action_key, target_key, noise_key, time_key, distill_key = jax.random.split(
+            jax.random.fold_in(state.key, state.step), 5
+        )
+        size = len(batch.rewards)
+
+        # 1. Targets [B, m].
+        following = look_ahead(batch, action_key)
+        noise = draw_noise(target_key, size)
+        next_values = ends(state.target_params["field"], batch.next_observations, following.actions, noise)
+        if config.target == "expected":
+            next_values = jnp.mean(next_values, axis=2, keepdims=True)
+        next_values = aggregate(config.aggregation, next_values) - following.costs[:, None]
+        next_values = jnp.broadcast_to(next_values, noise.shape)
+        targets = jax.vmap(bootstrapped_target, (None, None, 1, None), 1)(
+            batch.rewards, batch.masks, next_values, config.discount
+        )
+
+        noise = draw_noise(noise_key, size)
+        times = jax.random.uniform(time_key, noise.shape)
+        if config.times == "zero":
+            times = jnp.zeros_like(times)
+        points = interpolate(noise, targets, times)
+        wanted = targets - noise if config.supervision == "velocity" else targets
+
+        def field_loss(params):
+            outputs = jax.vmap(field.apply, (0, None, None, None, None))(
+                params, batch.observations, batch.actions, points, times
+            )
+            losses = jnp.sum(jnp.square(outputs - wanted[None]), axis=2)
+            return jnp.mean(losses), {"target_mean": jnp.mean(targets)}
+
+        # 2. Field step.
+        field_params, field_opt_state, field_metrics = learning.gradient_step(
+            field_loss, optimizer, state.params["field"], state.opt_state["field"]
+        )
+
+        noise = draw_noise(distill_key, size)
+        values = jnp.mean(ends(field_params, batch.observations, batch.actions, noise), axis=(0, 2))
+
+        def distillation_loss(params):
+            q_values = distilled.apply(params, batch.observations, batch.actions)
+            return jnp.mean(jnp.square(q_values - values[None])), {"mean": jnp.mean(q_values)}
+
+        # 3. Distillation.
+        q_params, q_opt_state, q_metrics = learning.gradient_step(
+            distillation_loss, optimizer, state.params["distilled"], state.opt_state["distilled"]
+        )
+
+        metrics = {f"field_{name}": metric for name, metric in field_metrics.items()}
+        metrics |= {f"q_{name}": metric for name, metric in q_metrics.items()}
+        return state._replace(
+            params={"field": field_params, "distilled": q_params},
+            opt_state={"field": field_opt_state, "distilled": q_opt_state},
+            step=state.step + 1,
+        ), metrics
+
+    def average_targets(state: TrainState) -> TrainState:
+        averaged = optax.incremental_update(
+            state.params["field"], state.target_params["field"], config.target_rate
+        )
+        return state._replace(target_params={"field": averaged})
+
+    def estimates(state: TrainState) -> Estimates:
+        def q(observations: Array, actions: Array) -> Array:
+            return jnp.mean(distilled.apply(state.params["distilled"], observations, actions), axis=0)
+
+        return Estimates(q)
+
+    offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
+    return Critic("flow", offers, init, update, average_targets, estimates)

@@ -1,0 +1,111 @@
+"""Velocity fields: networks that say where a flow goes next."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from valuelab.networks.mlp import MLP, initializer
+from valuelab.ops.categorical import bin_edges, hl_gauss
+from valuelab.ops.flow import fourier_embedding
+from valuelab.types import Array
+
+TimeEmbedding = Literal["fourier", "cosine"]
+ValueEmbedding = Literal["categorical", "scalar"]
+
+
+class ValueVelocity(nn.Module):
+    """v(z, t | s, a) of a critic: z is a number on its way from noise to Q(s, a).
+
+    The first layer is a sum of what s and a, z, and t bring to it. The first part stays the same while z is
+    integrated: `encode` gives it, once for all steps and all noise draws, and `along` takes it.
+
+    Attributes:
+        hidden_dims: width of each hidden layer.
+        layer_norm: whether hidden layers are normalised, after their activation.
+        block_depth: of residual blocks, see `MLP`; 0 for none.
+        value_low: least z that its embedding tells apart.
+        value_high: greatest.
+        value_embedding: "categorical", z as a soft histogram (HL-Gauss), or "scalar", z in units of its
+            range.
+        num_bins: of the histogram.
+        bin_width: σ of its Gaussian, in bins.
+        time_embedding: "fourier", or "cosine" for the single number cos(t), as the released floq code has it.
+        time_size: components of the Fourier embedding.
+        num_actions: number of discrete actions, 0 where actions are continuous.
+    """
+
+    hidden_dims: tuple[int, ...]
+    layer_norm: bool
+    block_depth: int
+    value_low: Any
+    value_high: Any
+    value_embedding: ValueEmbedding
+    num_bins: int
+    bin_width: Any
+    time_embedding: TimeEmbedding
+    time_size: int
+    num_actions: int = 0
+
+    def setup(self) -> None:
+        """Names the layers, for they are shared by the methods."""
+        width = self.hidden_dims[0]
+        self.state_layer = nn.Dense(width, kernel_init=initializer)
+        self.value_layer = nn.Dense(width, use_bias=False, kernel_init=initializer)
+        self.time_layer = nn.Dense(width, use_bias=False, kernel_init=initializer)
+        self.hidden_layers = MLP(
+            self.hidden_dims,
+            self.layer_norm,
+            activation=nn.gelu,
+            block_depth=self.block_depth,
+            projected=True,
+        )
+        self.output_layer = nn.Dense(1, kernel_init=initializer)
+
+    def __call__(self, observations: Array, actions: Array, values: Array, times: Array) -> Array:
+        """Maps observations [B, D], actions [B, A] or [B], z [B, m] and t [B, m] or scalar to v, [B, m]."""
+        return self.along(self.encode(observations, actions), values, times)
+
+    def encode(self, observations: Array, actions: Array) -> Array:
+        """What observations [B, D] and actions [B, A] or [B] bring to the first layer, [B, width]."""
+        if self.num_actions:
+            actions = jax.nn.one_hot(actions, self.num_actions)
+        return self.state_layer(jnp.concatenate([observations, actions], axis=-1))
+
+    def along(self, encoded: Array, values: Array, times: Array) -> Array:
+        """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m]."""
+        hidden = encoded[:, None] + self.value_layer(self._embed_values(values))
+        embedded_times = self.time_layer(self._embed_times(times))
+        hidden = hidden + jnp.expand_dims(embedded_times, range(hidden.ndim - embedded_times.ndim))
+        return self.output_layer(self.hidden_layers(hidden))[..., 0]
+
+    def _embed_values(self, values: Array) -> Array:
+        if self.value_embedding == "scalar":
+            return ((values - self.value_low) / (self.value_high - self.value_low))[..., None]
+        return hl_gauss(values, bin_edges(self.value_low, self.value_high, self.num_bins), self.bin_width)
+
+    def _embed_times(self, times: Array) -> Array:
+        times = jnp.asarray(times)
+        if self.time_embedding == "cosine":
+            return jnp.cos(times)[..., None]
+        return fourier_embedding(times, self.time_size)
+
+
+class ActionVelocity(nn.Module):
+    """v(x, t | s) of a policy: x is a vector on its way from noise to an action.
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: Array, points: Array, times: Array) -> Array:
+        """Maps observations [B, D], x [B, A] and t [B, 1] to velocities [B, A]."""
+        inputs = jnp.concatenate([observations, points, times], axis=-1)
+        hidden = MLP(self.hidden_dims, activation=nn.gelu)(inputs)
+        return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)

@@ -1,0 +1,96 @@
+"""IFQL's policy: of several actions that a cloning flow draws, the one that the critic likes best.
+
+    π(s) = argmax_{a_1 .. a_N} Q(s, a_i),   a_i = x(1 | s, e_i),   e_i ~ N(0, 1)
+
+The flow learns from the data's actions alone; the critic enters when acting.
+
+Source: Park, Li, Levine 2025, arXiv:2502.02538, appendix (IFQL), after Hansen-Estruch et al. 2023,
+arXiv:2304.10573 (IDQL).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.configuration import check_ranges
+from valuelab.errors import InputError
+from valuelab.networks import learning
+from valuelab.networks.velocities import ActionVelocity
+from valuelab.policies.one_step_flow import clone_actions, draw_actions
+from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfFlowConfig:
+    """Hyperparameters of IFQL's policy.
+
+    Attributes:
+        hidden_dims: width of each hidden layer of the field.
+        num_steps: K of the field's integration.
+        num_candidates: N, actions that are compared.
+        learning_rate: of Adam.
+    """
+
+    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    num_steps: int = 10
+    num_candidates: int = 32
+    learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            num_steps="[1, inf)",
+            num_candidates="[1, inf)",
+            learning_rate="(0, inf)",
+        )
+
+
+def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
+    """A policy that chooses among cloned actions; needs q, of which it takes no gradient.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
+
+    Returns:
+        The policy; temperature scales the noise that candidates come from.
+
+    Raises:
+        InputError: for discrete actions.
+    """
+    if spec.discrete:
+        raise InputError("policy best_of_flow draws continuous actions; these data have discrete ones")
+    field = ActionVelocity(spec.action_dim, config.hidden_dims)
+    optimizer = optax.adam(config.learning_rate)
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        field_key, update_key = jax.random.split(key)
+        times = jnp.zeros((len(example.actions), 1))
+        params = field.init(field_key, example.observations, example.actions, times)
+        return learning.start(update_key, params, {}, optimizer.init(params))
+
+    def update(state: TrainState, batch: Transitions, estimates: Estimates) -> tuple[TrainState, Metrics]:
+        del estimates
+        key = jax.random.fold_in(state.key, state.step)
+
+        def loss(params):
+            return clone_actions(field, params, batch.observations, batch.actions, key), {}
+
+        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+    def sample(
+        state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
+    ) -> Array:
+        repeated = jnp.repeat(observations, config.num_candidates, axis=0)
+        noise = temperature * jax.random.normal(key, (len(repeated), spec.action_dim))
+        actions = draw_actions(field, state.params, repeated, noise, config.num_steps)
+        q_values = estimates.q(repeated, actions).reshape(len(observations), config.num_candidates)
+        candidates = actions.reshape(len(observations), config.num_candidates, spec.action_dim)
+        best = jnp.argmax(q_values, axis=1)[:, None, None]
+        return jnp.take_along_axis(candidates, best, axis=1)[:, 0]
+
+    return Policy("best_of_flow", frozenset({"q"}), init, update, sample)

@@ -1,0 +1,154 @@
+"""FQL's policy: a flow that clones the data's actions, distilled into one step that also climbs Q.
+
+A field u(x, t | s) carries normal noise e to the data's actions; μ(s, e) is the policy.
+
+    L = E ‖u(x(t), t | s) - (a - e)‖² / A                              clone: x(t) = (1 - t) e + t a
+      + α E ‖μ(s, e) - x(1 | s, e)‖² / A                               distil: x(1) after K Euler steps of u
+      - E Q(s, μ(s, e)) / |Q|                                          improve: |Q| = 1 unless normalised
+
+The critic and the field's integral are constants of their terms; actions given to Q are clipped to [-1, 1].
+
+Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 to 8.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.configuration import check_ranges
+from valuelab.errors import InputError
+from valuelab.networks import learning
+from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.velocities import ActionVelocity
+from valuelab.ops.flow import integrate, interpolate
+from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec, TrainState, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStepFlowConfig:
+    """Hyperparameters of FQL's policy.
+
+    Attributes:
+        hidden_dims: width of each hidden layer, of the field and of the one-step policy.
+        num_steps: K of the field's integration.
+        bc_weight: α, at least 0.
+        normalize_q: divide Q by the mean of its absolute value.
+        learning_rate: of Adam.
+    """
+
+    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    num_steps: int = 10
+    bc_weight: float = 10.0
+    normalize_q: bool = False
+    learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            num_steps="[1, inf)",
+            bc_weight="[0, inf)",
+            learning_rate="(0, inf)",
+        )
+
+
+class OneStepMap(nn.Module):
+    """μ(s, e).
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: Array, noise: Array) -> Array:
+        """Maps observations [B, D] and noise [B, A] to actions [B, A], not clipped."""
+        hidden = MLP(self.hidden_dims, activation=nn.gelu)(jnp.concatenate([observations, noise], axis=-1))
+        return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)
+
+
+def clone_actions(
+    field: ActionVelocity, params: Params, observations: Array, actions: Array, key: Key
+) -> Array:
+    """The flow-matching loss E ‖u(x(t), t | s) - (a - e)‖² / A of a batch, a scalar."""
+    noise_key, time_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, actions.shape)
+    times = jax.random.uniform(time_key, (len(actions), 1))
+    velocities = field.apply(params, observations, interpolate(noise, actions, times), times)
+    return jnp.mean(jnp.square(velocities - (actions - noise)))
+
+
+def draw_actions(
+    field: ActionVelocity, params: Params, observations: Array, noise: Array, num_steps: int
+) -> Array:
+    """The actions [B, A] in [-1, 1] to which a field carries noise [B, A] in K Euler steps."""
+
+    def velocity(points: Array, time: Array) -> Array:
+        return field.apply(params, observations, points, jnp.full((len(points), 1), time))
+
+    return jnp.clip(integrate(velocity, noise, num_steps), -1, 1)
+
+
+def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
+    """A policy that stays near the data's actions, however many modes these have, and climbs Q.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
+
+    Returns:
+        The policy; temperature scales its noise, so that 0 gives one action for each observation.
+
+    Raises:
+        InputError: for discrete actions.
+    """
+    if spec.discrete:
+        raise InputError("policy one_step_flow draws continuous actions; these data have discrete ones")
+    field = ActionVelocity(spec.action_dim, config.hidden_dims)
+    policy = OneStepMap(spec.action_dim, config.hidden_dims)
+    optimizer = optax.adam(config.learning_rate)
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        field_key, policy_key, update_key = jax.random.split(key, 3)
+        times = jnp.zeros((len(example.actions), 1))
+        params = {
+            "field": field.init(field_key, example.observations, example.actions, times),
+            "policy": policy.init(policy_key, example.observations, example.actions),
+        }
+        return learning.start(update_key, params, {}, optimizer.init(params))
+
+    def update(state: TrainState, batch: Transitions, estimates: Estimates) -> tuple[TrainState, Metrics]:
+        clone_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        noise = jax.random.normal(noise_key, batch.actions.shape)
+        cloned = draw_actions(field, state.params["field"], batch.observations, noise, config.num_steps)
+
+        def loss(params):
+            clone_loss = clone_actions(field, params["field"], batch.observations, batch.actions, clone_key)
+            actions = policy.apply(params["policy"], batch.observations, noise)
+            distill_loss = jnp.mean(jnp.square(actions - cloned))
+            q_values = estimates.q(batch.observations, jnp.clip(actions, -1, 1))
+            scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values))) if config.normalize_q else 1.0
+            q_loss = -jnp.mean(q_values) / scale
+            return clone_loss + config.bc_weight * distill_loss + q_loss, {
+                "clone_loss": clone_loss,
+                "distill_loss": distill_loss,
+                "q": jnp.mean(q_values),
+            }
+
+        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+    def sample(
+        state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
+    ) -> Array:
+        del estimates
+        noise = temperature * jax.random.normal(key, (len(observations), spec.action_dim))
+        return jnp.clip(policy.apply(state.params["policy"], observations, noise), -1, 1)
+
+    return Policy("one_step_flow", frozenset({"q", "q_gradient"}), init, update, sample)
