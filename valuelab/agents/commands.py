@@ -79,21 +79,25 @@ def score(asked: Objective, stock: Array, utility: Array) -> Array:
     return asked.start.dual(asked.parameters, stock, utility)
 
 
-def first_stock(asked: Objective, stocks: Array, utilities: Array) -> Array:
+def first_stock(asked: Objective, stocks: Array, atoms: Array) -> Array:
     """The stock that an episode begins with.
+
+    The paper takes the stock with the best dual, such as -c + E f(c + G) / τ. It is the same where laws are
+    exact, and CVaR's dual is a maximum. The dual of the upper CVaR is a minimum, with a kink at its place:
+    policies of equal E f(c + G) meet there, and the objective is worth less after the wrong one. What the
+    law itself is worth tells them apart.
 
     Args:
         asked: the objective.
         stocks: [C, m], to choose from where the objective does not say.
-        utilities: E f(c + G) from each of them, [C].
+        atoms: of the return from each of them, equally likely, [C, N, m].
 
     Returns:
-        c₀, [m]: the given one, such as -target, or the stock that is best by `score`.
+        c₀, [m]: the given one, such as -target, or the stock whose law of the return is worth most.
     """
     if isinstance(asked.start, At):
         return asked.start.stock(asked.parameters)
-    scores = score(asked, stocks, utilities)
-    return stocks[jnp.argmin(scores) if asked.start.mixed else jnp.argmax(scores)]
+    return stocks[jnp.argmax(worth_alone(asked, atoms))]
 
 
 def worth_alone(asked: Objective, atoms: Array) -> Array:

@@ -234,12 +234,11 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
         stocks = jnp.broadcast_to(grid[None], (len(observations), *grid.shape))
         atoms = greedy(network.apply(state.params, observations, stocks), stocks)
-        utilities = expected_utility(atoms[:, :, None], stocks)[..., 0]
 
-        def one(command: Array, utilities: Array) -> Array:
-            return commanding.first_stock(commanding.objective(config.objective, command), grid, utilities)
+        def one(command: Array, atoms: Array) -> Array:
+            return commanding.first_stock(commanding.objective(config.objective, command), grid, atoms)
 
-        return jax.vmap(one)(commands, utilities)
+        return jax.vmap(one)(commands, atoms)
 
     def score(commands: Array, stocks: Array, returns: Array) -> Array:
         utilities = commanding.worth(objective, (stocks + returns.reshape(stocks.shape))[:, None])

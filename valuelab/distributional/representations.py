@@ -60,7 +60,7 @@ def _cumulative(grid: stocks.StockGrid) -> Representation:
         return (flow @ jnp.asarray(widths, first.dtype)) ** (1 / order)
 
     return product._replace(
-        law_of=lambda values: project(values[..., None, :], jnp.ones_like(values[..., :1]))[0],
+        law_of=lambda values: jnp.cumsum(product.law_of(values), axis=-1),
         atoms=atoms,
         known=known,
         project=project,

@@ -24,9 +24,7 @@ def midpoints(num_quantiles: int) -> Array:
     return (jnp.arange(num_quantiles) + 0.5) / num_quantiles
 
 
-def quantile_huber_loss(
-    predictions: Array, targets: Array, kappa: Array | float, levels: Array | None = None
-) -> Array:
+def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float) -> Array:
     """Quantile regression of N quantiles towards N' sampled targets, smoothed around 0.
 
         Σ_i mean_j |τ_i - 1(u_ij < 0)| L_κ(u_ij) / κ,   u_ij = target_j - prediction_i
@@ -37,10 +35,9 @@ def quantile_huber_loss(
     [B, N, N'] array is kept.
 
     Args:
-        predictions: [B, N], the quantiles of the levels.
+        predictions: [B, N], the quantiles of levels `midpoints(N)`.
         targets: [B, N'], taken as constants (their gradient is stopped).
         kappa: κ ≥ 0, a scalar, in units of returns.
-        levels: τ in (0, 1), [B, N], constants; None for `midpoints(N)`.
 
     Returns:
         [B].
@@ -50,9 +47,7 @@ def quantile_huber_loss(
     chex.assert_rank([predictions, targets], 2)
     chex.assert_equal_shape_prefix([predictions, targets], 1)
     chex.assert_type([predictions, targets], float)
-    if levels is None:
-        levels = jnp.broadcast_to(midpoints(predictions.shape[1])[None], predictions.shape)
-    chex.assert_equal_shape([predictions, levels])
+    levels = midpoints(predictions.shape[1])[None]
     losses = _sum_over_targets(_quantile_term, predictions, targets, (jnp.asarray(kappa), levels))
     return jnp.sum(losses, axis=1) / targets.shape[1]
 
@@ -125,9 +120,8 @@ def _sum_over_targets(term: Term, predictions: Array, targets: Array, constants:
 
 def _sums(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
     # Where kernels are launched one by one a loop is slow; on CPUs all pairs at once are, for want of cache.
-    by_platform = {"cpu": _one_by_one, "default": _all_at_once}
-    ways = {platform: functools.partial(way, term) for platform, way in by_platform.items()}
-    return jax.lax.platform_dependent(predictions, targets, constants, **ways)
+    one_by_one, all_at_once = (functools.partial(way, term) for way in (_one_by_one, _all_at_once))
+    return jax.lax.platform_dependent(predictions, targets, constants, cpu=one_by_one, default=all_at_once)
 
 
 def _one_by_one(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
