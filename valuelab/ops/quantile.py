@@ -24,7 +24,9 @@ def midpoints(num_quantiles: int) -> Array:
     return (jnp.arange(num_quantiles) + 0.5) / num_quantiles
 
 
-def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float) -> Array:
+def quantile_huber_loss(
+    predictions: Array, targets: Array, kappa: Array | float, levels: Array | None = None
+) -> Array:
     """Quantile regression of N quantiles towards N' sampled targets, smoothed around 0.
 
         Σ_i mean_j |τ_i - 1(u_ij < 0)| L_κ(u_ij) / κ,   u_ij = target_j - prediction_i
@@ -35,9 +37,10 @@ def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float
     [B, N, N'] array is kept.
 
     Args:
-        predictions: [B, N], the quantiles of levels `midpoints(N)`.
+        predictions: [B, N], the quantiles of the levels.
         targets: [B, N'], taken as constants (their gradient is stopped).
         kappa: κ ≥ 0, a scalar, in units of returns.
+        levels: τ in (0, 1), [B, N], constants; None for `midpoints(N)`.
 
     Returns:
         [B].
@@ -47,7 +50,8 @@ def quantile_huber_loss(predictions: Array, targets: Array, kappa: Array | float
     chex.assert_rank([predictions, targets], 2)
     chex.assert_equal_shape_prefix([predictions, targets], 1)
     chex.assert_type([predictions, targets], float)
-    levels = midpoints(predictions.shape[1])[None]
+    levels = midpoints(predictions.shape[1])[None] if levels is None else levels
+    chex.assert_equal_rank([predictions, levels])
     losses = _sum_over_targets(_quantile_term, predictions, targets, (jnp.asarray(kappa), levels))
     return jnp.sum(losses, axis=1) / targets.shape[1]
 
