@@ -18,17 +18,25 @@ from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
-from valuelab.critics.expectile import expectile_critic
+from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.errors import InputError
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
-from valuelab.policies.parametric import parametric_policy
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
-from valuelab.types import Agent, Augmented, GoalConditioned, MakeAgent, Normalization, Spec, Transitions
+from valuelab.types import (
+    Agent,
+    Augmented,
+    GoalConditioned,
+    MakeAgent,
+    Normalization,
+    Policy,
+    Spec,
+    Transitions,
+)
 
 CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
@@ -483,31 +491,28 @@ def test_an_impossible_pair_is_refused_by_name():
 
 def test_cosine_schedule_needs_the_length_of_the_run():
     with pytest.raises(
-        InputError, match=r"agent.policy_schedule is 'cosine' but the run's length is unknown"
+        InputError, match="the learning rate's schedule is 'cosine' but the run's length is unknown"
     ):
         iql(IQLConfig(), dataclasses.replace(CONTINUOUS, num_updates=0))
 
 
 def test_the_policy_sees_new_parameters_and_old_targets():
     seen = {}
-    critic = expectile_critic(
-        CONTINUOUS,
-        hidden_dims=(8,),
-        layer_norm=False,
-        ensemble_size=2,
-        expectile=0.7,
-        discount=0.9,
-        learning_rate=0.1,
-        target_rate=1.0,
-    )
+    config = ExpectileConfig(hidden_dims=(8,), discount=0.9, learning_rate=0.1, target_rate=1.0)
+    critic = expectile_critic(config, CONTINUOUS)
 
     def noted_estimates(state):
         seen.setdefault("state", state)
         return critic.estimates(state)
 
     noted = critic._replace(estimates=noted_estimates)
-    policy = parametric_policy("none", frozenset(), None, None, None)
-    policy = policy._replace(init=lambda key, example: (), update=lambda state, batch, estimates: (state, {}))
+    policy = Policy(
+        "none",
+        frozenset(),
+        init=lambda key, example: (),
+        update=lambda state, batch, estimates: (state, {}),
+        sample=None,
+    )
     agent = actor_critic(noted, policy)
 
     @jax.jit

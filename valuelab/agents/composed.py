@@ -9,16 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
+from valuelab.policies.awr import AWRConfig, awr
 from valuelab.policies.best_of_flow import BestOfFlowConfig, best_of_flow
+from valuelab.policies.ddpg_bc import DDPGBCConfig, ddpg_bc
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.policies.rebrac import ReBRACConfig, rebrac
 from valuelab.policies.sac import SACConfig, sac
 from valuelab.types import Agent, Critic, Policy, Spec
 
 CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
+    ExpectileConfig: expectile_critic,
     FlowCriticConfig: flow_critic,
     ImplicitQuantileConfig: implicit_quantile_critic,
     TemporalDifferenceConfig: temporal_difference_critic,
@@ -26,7 +30,9 @@ CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
 """The critic that each config makes."""
 
 POLICIES: dict[type, Callable[[Any, Spec], Policy]] = {
+    AWRConfig: awr,
     BestOfFlowConfig: best_of_flow,
+    DDPGBCConfig: ddpg_bc,
     OneStepFlowConfig: one_step_flow,
     ReBRACConfig: rebrac,
     SACConfig: sac,

@@ -143,11 +143,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
             f"{objective.properties.reward_dim}"
         )
     network = return_atoms(config, spec)
-    optimizer = optax.adam(
-        learning.scheduled(
-            config.learning_rate, config.learning_rate_schedule, spec, "learning_rate_schedule"
-        )
-    )
+    optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
     epsilon = optax.linear_schedule(config.epsilon_start, config.epsilon_end, config.epsilon_updates)
 
     points = jnp.linspace(config.stock_low, config.stock_high, config.stock_points)

@@ -15,17 +15,13 @@ arXiv:2110.06169; settings of its section 5 as defaults (D4RL locomotion).
 """
 
 import dataclasses
-from typing import Literal
-
-import optax
+from typing import Any, Literal
 
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.configuration import check_ranges
-from valuelab.critics.expectile import expectile_critic
-from valuelab.networks import learning
-from valuelab.policies.awr import awr
-from valuelab.policies.ddpg_bc import ddpg_bc
-from valuelab.policies.parametric import policy_network
+from valuelab.critics.expectile import ExpectileConfig, expectile_critic
+from valuelab.policies.awr import AWRConfig, awr
+from valuelab.policies.ddpg_bc import DDPGBCConfig, ddpg_bc
 from valuelab.types import Agent, Spec
 
 
@@ -96,8 +92,7 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
     Raises:
         InputError: for ddpg_bc with discrete actions, or a cosine schedule of unknown length.
     """
-    critic = expectile_critic(
-        spec,
+    critic = ExpectileConfig(
         hidden_dims=config.hidden_dims,
         layer_norm=config.layer_norm,
         ensemble_size=config.ensemble_size,
@@ -106,23 +101,19 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
         learning_rate=config.learning_rate,
         target_rate=config.target_rate,
     )
-    network = policy_network(
-        spec,
-        distribution=config.policy,
-        hidden_dims=config.hidden_dims,
-        dropout_rate=config.dropout_rate,
-        learn_std=config.learn_std,
-    )
-    optimizer = optax.adam(
-        learning.scheduled(config.learning_rate, config.policy_schedule, spec, "policy_schedule")
-    )
+    shared: dict[str, Any] = {
+        "hidden_dims": config.hidden_dims,
+        "distribution": config.policy,
+        "learn_std": config.learn_std,
+        "dropout_rate": config.dropout_rate,
+        "learning_rate": config.learning_rate,
+        "learning_rate_schedule": config.policy_schedule,
+    }
     if config.extraction == "awr":
-        policy = awr(
-            network,
-            optimizer,
-            inverse_temperature=config.inverse_temperature,
-            weight_max=config.weight_max,
+        weights = AWRConfig(
+            **shared, inverse_temperature=config.inverse_temperature, weight_max=config.weight_max
         )
+        policy = awr(weights, spec)
     else:
-        policy = ddpg_bc(network, optimizer, bc_weight=config.bc_weight)
-    return actor_critic(critic, policy)
+        policy = ddpg_bc(DDPGBCConfig(**shared, bc_weight=config.bc_weight), spec)
+    return actor_critic(expectile_critic(critic, spec), policy)

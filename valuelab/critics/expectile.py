@@ -13,10 +13,13 @@ Source: Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q
 arXiv:2110.06169, equations 5 and 6 and algorithm 1.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
 
+from valuelab.configuration import check_ranges
 from valuelab.networks import learning
 from valuelab.networks.mlp import ensemble
 from valuelab.networks.values import StateActionValue, StateValue
@@ -25,36 +28,56 @@ from valuelab.ops.returns import bootstrapped_target
 from valuelab.types import Array, Critic, Estimates, Key, Metrics, Spec, TrainState, Transitions
 
 
-def expectile_critic(
-    spec: Spec,
-    *,
-    hidden_dims: tuple[int, ...],
-    layer_norm: bool,
-    ensemble_size: int,
-    expectile: Array | float,
-    discount: Array | float,
-    learning_rate: Array | float,
-    target_rate: Array | float,
-) -> Critic:
+@dataclasses.dataclass(frozen=True)
+class ExpectileConfig:
+    """Hyperparameters of the expectile critic.
+
+    Attributes:
+        hidden_dims: width of each hidden layer of V and Q.
+        layer_norm: normalise hidden layers, after their activation.
+        ensemble_size: number of Q functions whose minimum is taken.
+        expectile: τ in (0, 1); 0.5 is the mean, towards 1 the best action in the data.
+        discount: γ in [0, 1).
+        learning_rate: of Adam.
+        target_rate: share of the new Q in its target average, in (0, 1].
+    """
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    ensemble_size: int = 2
+    expectile: float = 0.7
+    discount: float = 0.99
+    learning_rate: float = 3e-4
+    target_rate: float = 0.005
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            ensemble_size="[1, inf)",
+            expectile="(0, 1)",
+            discount="[0, 1)",
+            learning_rate="(0, inf)",
+            target_rate="(0, 1]",
+        )
+
+
+def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
     """A critic that never asks for the value of an action outside the data.
 
     Args:
+        config: hyperparameters; numeric ones may be traced.
         spec: of the data.
-        hidden_dims: width of each hidden layer of V and Q.
-        layer_norm: whether hidden layers are normalised.
-        ensemble_size: number of Q functions whose minimum is taken.
-        expectile: τ in (0, 1).
-        discount: γ in [0, 1).
-        learning_rate: of Adam, positive.
-        target_rate: share of the new Q in the target average at each update, in (0, 1].
 
     Returns:
         A critic that offers q (the minimum over the ensemble; its gradient too where actions are
         continuous), value, and advantage (with the target critics, as weights of data actions).
     """
-    value_network = StateValue(hidden_dims, layer_norm)
-    q_network = ensemble(StateActionValue, ensemble_size)(hidden_dims, layer_norm, spec.num_actions)
-    optimizer = optax.adam(learning_rate)
+    value_network = StateValue(config.hidden_dims, config.layer_norm)
+    q_network = ensemble(StateActionValue, config.ensemble_size)(
+        config.hidden_dims, config.layer_norm, spec.num_actions
+    )
+    optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:
         value_key, q_key, update_key = jax.random.split(key, 3)
@@ -74,7 +97,7 @@ def expectile_critic(
 
         def value_loss(params):
             values = value_network.apply(params, batch.observations)
-            return jnp.mean(expectile_loss(target_q - values, expectile)), {"mean": jnp.mean(values)}
+            return jnp.mean(expectile_loss(target_q - values, config.expectile)), {"mean": jnp.mean(values)}
 
         # 1. Value step.
         value_params, value_opt_state, value_metrics = learning.gradient_step(
@@ -82,7 +105,7 @@ def expectile_critic(
         )
 
         next_values = value_network.apply(value_params, batch.next_observations)
-        targets = bootstrapped_target(batch.rewards, batch.masks, next_values, discount)
+        targets = bootstrapped_target(batch.rewards, batch.masks, next_values, config.discount)
 
         def q_loss(params):
             q_values = q_network.apply(params, batch.observations, batch.actions)
@@ -103,7 +126,7 @@ def expectile_critic(
         ), metrics
 
     def average_targets(state: TrainState) -> TrainState:
-        averaged = optax.incremental_update(state.params["q"], state.target_params["q"], target_rate)
+        averaged = optax.incremental_update(state.params["q"], state.target_params["q"], config.target_rate)
         return state._replace(target_params={"q": averaged})
 
     def estimates(state: TrainState) -> Estimates:

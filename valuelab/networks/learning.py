@@ -19,16 +19,13 @@ def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> Tr
     return TrainState(params, jax.tree.map(jnp.copy, target_params), opt_state, jnp.zeros((), jnp.int32), key)
 
 
-def scheduled(
-    learning_rate: Array | float, schedule: str, spec: Spec, field: str
-) -> Array | float | optax.Schedule:
+def scheduled(learning_rate: Array | float, schedule: str, spec: Spec) -> Array | float | optax.Schedule:
     """A learning rate as optax takes it.
 
     Args:
         learning_rate: at the first update.
         schedule: "cosine" (to 0 at the end of the run) or "constant".
         spec: knows the length of the run.
-        field: the agent's field that chose the schedule, for the message.
 
     Raises:
         InputError: for a cosine schedule of unknown length.
@@ -37,7 +34,7 @@ def scheduled(
         return learning_rate
     if spec.num_updates < 1:
         raise InputError(
-            f"agent.{field} is 'cosine' but the run's length is unknown: "
+            "the learning rate's schedule is 'cosine' but the run's length is unknown: "
             "give spec.num_updates, or choose 'constant'"
         )
     return optax.cosine_decay_schedule(learning_rate, spec.num_updates)

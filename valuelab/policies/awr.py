@@ -5,31 +5,41 @@
 Advantages are constants to this loss. Source: Kostrikov et al. 2021 (arXiv:2110.06169), equation 7.
 """
 
-import flax.linen as nn
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-import optax
 
+from valuelab.configuration import check_ranges
 from valuelab.networks.policies import Distribution
 from valuelab.ops.advantage import advantage_weights
-from valuelab.policies.parametric import parametric_policy
-from valuelab.types import Array, Estimates, Metrics, Policy, Transitions
+from valuelab.policies.parametric import ParametricConfig, parametric_policy
+from valuelab.types import Array, Estimates, Metrics, Policy, Spec, Transitions
 
 
-def awr(
-    network: nn.Module,
-    optimizer: optax.GradientTransformation,
-    *,
-    inverse_temperature: Array | float,
-    weight_max: Array | float,
-) -> Policy:
+@dataclasses.dataclass(frozen=True)
+class AWRConfig(ParametricConfig):
+    """Hyperparameters of advantage-weighted regression.
+
+    Attributes:
+        inverse_temperature: β, at least 0.
+        weight_max: w_max, positive.
+    """
+
+    inverse_temperature: float = 3.0
+    weight_max: float = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, inverse_temperature="[0, inf)", weight_max="(0, inf)")
+
+
+def awr(config: AWRConfig, spec: Spec) -> Policy:
     """A policy extracted by advantage-weighted regression; needs advantages alone.
 
     Args:
-        network: maps observations to a Distribution.
-        optimizer: of the network's parameters.
-        inverse_temperature: β ≥ 0.
-        weight_max: w_max > 0.
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
 
     Returns:
         The policy.
@@ -37,7 +47,7 @@ def awr(
 
     def loss(distribution: Distribution, batch: Transitions, estimates: Estimates) -> tuple[Array, Metrics]:
         advantages = jax.lax.stop_gradient(estimates.advantage(batch.observations, batch.actions))
-        weights = advantage_weights(advantages, inverse_temperature, weight_max)
+        weights = advantage_weights(advantages, config.inverse_temperature, config.weight_max)
         log_probs = distribution.log_prob(batch.actions)
         return -jnp.mean(weights * log_probs), {
             "advantage": jnp.mean(advantages),
@@ -45,4 +55,4 @@ def awr(
             "log_prob": jnp.mean(log_probs),
         }
 
-    return parametric_policy("awr", frozenset({"advantage"}), network, optimizer, loss)
+    return parametric_policy("awr", frozenset({"advantage"}), config, spec, loss)

@@ -9,25 +9,38 @@ Source: Fujimoto, Gu 2021 (arXiv:2106.06860), equations 3 and 5, with the behavi
 likelihood; Park et al. 2024 (arXiv:2406.09329) for its use on IQL's critics.
 """
 
-import flax.linen as nn
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-import optax
 
+from valuelab.configuration import check_ranges
 from valuelab.networks.policies import Distribution
-from valuelab.policies.parametric import parametric_policy
-from valuelab.types import Array, Estimates, Metrics, Policy, Transitions
+from valuelab.policies.parametric import ParametricConfig, parametric_policy
+from valuelab.types import Array, Estimates, Metrics, Policy, Spec, Transitions
 
 
-def ddpg_bc(
-    network: nn.Module, optimizer: optax.GradientTransformation, *, bc_weight: Array | float
-) -> Policy:
+@dataclasses.dataclass(frozen=True)
+class DDPGBCConfig(ParametricConfig):
+    """Hyperparameters of DDPG+BC.
+
+    Attributes:
+        bc_weight: α, at least 0.
+    """
+
+    bc_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, bc_weight="[0, inf)")
+
+
+def ddpg_bc(config: DDPGBCConfig, spec: Spec) -> Policy:
     """A policy extracted by the gradient of Q in its action, so only for continuous actions.
 
     Args:
-        network: maps observations to a Distribution over continuous actions.
-        optimizer: of the network's parameters.
-        bc_weight: α ≥ 0.
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
 
     Returns:
         The policy.
@@ -38,11 +51,11 @@ def ddpg_bc(
         q_scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values)))
         log_probs = distribution.log_prob(batch.actions)
         q_loss = -jnp.mean(q_values) / (q_scale + 1e-6)
-        bc_loss = -bc_weight * jnp.mean(log_probs)
+        bc_loss = -config.bc_weight * jnp.mean(log_probs)
         return q_loss + bc_loss, {
             "q": jnp.mean(q_values),
             "bc_loss": bc_loss,
             "log_prob": jnp.mean(log_probs),
         }
 
-    return parametric_policy("ddpg_bc", frozenset({"q", "q_gradient"}), network, optimizer, loss)
+    return parametric_policy("ddpg_bc", frozenset({"q", "q_gradient"}), config, spec, loss)

@@ -1,11 +1,14 @@
 """What all policies share whose network gives a distribution over actions: only their losses differ."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import optax
 
+from valuelab.configuration import check_ranges
 from valuelab.networks import learning
 from valuelab.networks.policies import CategoricalPolicy, DeterministicPolicy, Distribution, GaussianPolicy
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
@@ -13,52 +16,51 @@ from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainSt
 PolicyLoss = Callable[[Distribution, Transitions, Estimates], tuple[Array, Metrics]]
 
 
-def policy_network(
-    spec: Spec,
-    *,
-    distribution: str,
-    hidden_dims: tuple[int, ...],
-    dropout_rate: Array | float,
-    learn_std: bool,
-) -> nn.Module:
-    """The policy network for a kind of actions.
+@dataclasses.dataclass(frozen=True)
+class ParametricConfig:
+    """Hyperparameters of a policy whose network gives a distribution.
 
-    Args:
-        spec: of the data; where its actions are discrete the policy is categorical.
-        distribution: "gaussian" or "deterministic", for continuous actions.
+    Attributes:
         hidden_dims: width of each hidden layer.
-        dropout_rate: in [0, 1).
-        learn_std: whether a Gaussian's standard deviation is learnt; else it is 1.
-
-    Returns:
-        A module that maps observations [B, D] to a Distribution.
+        distribution: over continuous actions, "gaussian" or "deterministic"; over discrete ones it is
+            categorical.
+        learn_std: learn the Gaussian's standard deviation; else it is 1.
+        dropout_rate: of the hidden layers, in [0, 1).
+        learning_rate: of Adam.
+        learning_rate_schedule: "cosine" (to 0 at the end of the run) or "constant".
     """
-    if spec.discrete:
-        return CategoricalPolicy(spec.num_actions, hidden_dims, dropout_rate)
-    if distribution == "deterministic":
-        return DeterministicPolicy(spec.action_dim, hidden_dims, dropout_rate)
-    return GaussianPolicy(spec.action_dim, hidden_dims, dropout_rate, learn_std)
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    distribution: Literal["gaussian", "deterministic"] = "gaussian"
+    learn_std: bool = True
+    dropout_rate: float = 0.0
+    learning_rate: float = 3e-4
+    learning_rate_schedule: Literal["cosine", "constant"] = "constant"
+
+    def __post_init__(self) -> None:
+        check_ranges(self, hidden_dims="[1, inf)", dropout_rate="[0, 1)", learning_rate="(0, inf)")
 
 
 def parametric_policy(
-    name: str,
-    needs: frozenset[str],
-    network: nn.Module,
-    optimizer: optax.GradientTransformation,
-    loss: PolicyLoss,
+    name: str, needs: frozenset[str], config: ParametricConfig, spec: Spec, loss: PolicyLoss
 ) -> Policy:
     """A policy that takes one gradient step on a loss of its distribution at each update.
 
     Args:
         name: its name in messages.
         needs: which fields of Estimates the loss uses.
-        network: maps observations to a Distribution; may use a "dropout" key, in training only.
-        optimizer: of the network's parameters.
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data; its num_updates is the length of a cosine schedule.
         loss: (distribution at the batch's observations, batch, estimates) -> (scalar, metrics).
 
     Returns:
         The policy.
+
+    Raises:
+        InputError: for a cosine schedule of unknown length.
     """
+    network = _network(config, spec)
+    optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
 
     def init(key: Key, example: Transitions) -> TrainState:
         network_key, update_key = jax.random.split(key)
@@ -82,3 +84,12 @@ def parametric_policy(
         return network.apply(state.params, observations).sample(key, temperature)
 
     return Policy(name, needs, init, update, sample)
+
+
+def _network(config: ParametricConfig, spec: Spec) -> nn.Module:
+    """A module that maps observations [B, D] to a Distribution; uses a "dropout" key where there is one."""
+    if spec.discrete:
+        return CategoricalPolicy(spec.num_actions, config.hidden_dims, config.dropout_rate)
+    if config.distribution == "deterministic":
+        return DeterministicPolicy(spec.action_dim, config.hidden_dims, config.dropout_rate)
+    return GaussianPolicy(spec.action_dim, config.hidden_dims, config.dropout_rate, config.learn_std)
