@@ -1,0 +1,66 @@
+"""OGBench's ten default tasks, with the settings that flow Q-learning was published with for each.
+
+Source: the commands of github.com/seohongpark/fql (Park, Li, Levine 2025, arXiv:2502.02538); floq keeps them.
+"""
+
+from typing import Any
+
+from valuelab import configuration
+
+_FAR = {"agent.critic.discount": 0.995}
+"""Where goals are far."""
+
+TASKS: dict[str, dict[str, Any]] = {
+    "antmaze_large": {"agent.critic.aggregation": "min", "agent.policy.bc_weight": 10.0},
+    "antmaze_giant": {**_FAR, "agent.critic.aggregation": "min", "agent.policy.bc_weight": 10.0},
+    "humanoidmaze_medium": {**_FAR, "agent.policy.bc_weight": 30.0},
+    "humanoidmaze_large": {**_FAR, "agent.policy.bc_weight": 30.0},
+    "antsoccer_arena": {**_FAR, "agent.policy.bc_weight": 10.0},
+    "cube_single": {"agent.policy.bc_weight": 300.0},
+    "cube_double": {"agent.policy.bc_weight": 300.0},
+    "scene": {"agent.policy.bc_weight": 300.0},
+    "puzzle_3x3": {"agent.policy.bc_weight": 1000.0},
+    "puzzle_4x4": {"agent.policy.bc_weight": 1000.0},
+}
+"""Preset to settings."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "pointmaze": {
+        "agent.critic.hidden_dims": (128, 128),
+        "agent.policy.hidden_dims": (128, 128),
+        "agent.policy.num_steps": 5,
+        "agent.policy.bc_weight": 3.0,
+        "agent.policy.normalize_q": True,
+        "data.normalize_observations": True,
+        "steps": 30_000,
+        "eval_every": 10_000,
+    },
+    "cube_small": {
+        "agent.critic.hidden_dims": (256, 256),
+        "agent.policy.hidden_dims": (256, 256),
+        "agent.policy.num_steps": 5,
+        "agent.policy.bc_weight": 300.0,
+        "steps": 60_000,
+        "eval_every": 20_000,
+    },
+}
+"""Sizes for two CPU cores."""
+
+
+def presets(config: Any, **changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """TASKS and SMALL for an agent.
+
+    Args:
+        config: the agent's; settings that it does not have are left out.
+        **changes: preset to settings that are the agent's own.
+    """
+    known = {f"agent.{name}" for name in configuration.fields(config)}
+
+    def kept(settings: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in settings.items()
+            if name in known or not name.startswith("agent.")
+        }
+
+    return {name: kept(settings) | changes.get(name, {}) for name, settings in (TASKS | SMALL).items()}

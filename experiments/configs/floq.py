@@ -1,0 +1,20 @@
+r"""floq: a flow critic, and FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863).
+
+The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+"""
+
+import functools
+
+from experiments.configs import _ogbench
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, FlowCriticConfig(), OneStepFlowConfig())
+
+_DEEP = {"agent.critic.block_depth": 2}
+
+PRESETS = _ogbench.presets(Config(), cube_single=_DEEP, cube_double=_DEEP)

@@ -1,0 +1,18 @@
+r"""FQL: a plain twin critic, and a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
+
+The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+"""
+
+import functools
+
+from experiments.configs import _ogbench
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.temporal_difference import TemporalDifferenceConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(), OneStepFlowConfig())
+
+PRESETS = _ogbench.presets(Config())
