@@ -208,6 +208,21 @@ def commanded(drift):
     return types.Agent(init=None, update=None, act=act, memory=memory)
 
 
+def test_a_command_may_have_no_numbers():
+    # The expectation has none: what is asked for is known, and only memory is carried.
+    def build(drift):
+        memory = commanded(drift).memory._replace(
+            commands={"expectation": np.zeros(0, np.float32)},
+            choose=lambda state, observations, commands: observations[:, 0] + commands.shape[1],
+            score=lambda commands, first, returns: returns,
+        )
+        return commanded(drift)._replace(memory=memory)
+
+    states, drift = np.array([0.0, 0.3], np.float32), np.array([0.0, 0.5], np.float32)
+    episodes = evaluate(states, walk(), 2, episodes=2, build=build, drift=drift)
+    assert episodes.returns.shape == (2, 1, 2)
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_an_agent_with_a_memory_is_asked_each_command(width):
     """The episodes, played again by hand."""

@@ -294,9 +294,8 @@ class Evaluator:
 
     def _stack(self, leaves: Sequence[Any]) -> Any:
         """What lanes hold, as arrays [M, W, ...]."""
-        return jax.tree.map(
-            lambda *lanes: np.stack(lanes).reshape(len(self._lanes), -1, *np.shape(lanes[0])), *leaves
-        )
+        shape = len(self._lanes), len(self._lanes[0])
+        return jax.tree.map(lambda *lanes: np.stack(lanes).reshape(*shape, *np.shape(lanes[0])), *leaves)
 
     def _recall(self, states: Any, observations: Any, first: np.ndarray) -> Recall:
         """What the lanes know of their episodes; where these begin, memory is chosen."""
