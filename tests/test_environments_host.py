@@ -27,7 +27,8 @@ def rollout(environment, simulation, keys):
         if spec.discrete:
             actions = jax.random.randint(key, shape, 0, spec.num_actions)
         else:
-            actions = jax.random.uniform(key, shape, minval=-2.0, maxval=2.0)
+            low, high = environment.action_low[None], environment.action_high[None]
+            actions = jax.random.uniform(key, shape, minval=low, maxval=high)
         simulation, outcomes = environment.step(simulation, actions)
         return simulation, (actions, outcomes)
 
@@ -189,6 +190,7 @@ def test_continuous_actions():
     spec = pendulum.environment.spec
     assert (spec.action_dim, spec.num_actions, spec.observation_dtype) == (1, 0, "float32")
     assert pendulum.environment.max_episode_steps == 200
+    assert_equal((pendulum.environment.action_low, pendulum.environment.action_high), ([-2], [2]))
     simulation, _ = pendulum.reset(jax.random.key(0))
     after, actions, outcomes = pendulum.run(simulation, keys(0))
     seed = host.lane_seed(np.asarray(simulation.token), 0, 0)
@@ -196,6 +198,21 @@ def test_continuous_actions():
     assert_equal([leaf[:, 0] for leaf in outcomes], [leaf[1:] for leaf in expected])
     assert after.actions.shape == (1, 400, 1)
     np.testing.assert_array_equal(after.actions[:, :STEPS], np.moveaxis(actions, 0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["ogbench/pointmaze-medium-navigate-singletask-v0", "d4rl/antmaze-umaze-v2", "d4rl/hopper-medium-v2"],
+)
+def test_the_environments_of_datasets_can_be_acted_in(name):
+    """Also after episodes that began without a seed, fresh simulators go on to the same bits."""
+    ours, fresh = Play(name, 2), Play(name, 2)
+    start, _ = ours.reset(jax.random.key(0))
+    middle, _, outcomes = ours.run(start, keys(0, ours.environment.max_episode_steps + 9))
+    assert np.all(np.sum(outcomes.terminated | outcomes.truncated, axis=0) > 0)
+    assert np.max(middle.seedings) == 0
+    assert_equal(fresh.run(middle, keys(1, 9)), ours.run(middle, keys(1, 9)))
 
 
 def test_a_simulator_that_failed_is_built_again(cartpole):
@@ -213,12 +230,19 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
         ("gymnasium/Blackjack-v1", 1, "has no max_episode_steps"),
         ("gymnasium/FrozenLake-v1", 1, "observes Discrete"),
         ("gymnasium/CartPole-v1", 0, "num_environments is 0; give a positive number"),
-        ("ogbench/pointmaze-medium-navigate-v0", 1, "agents cannot learn in ogbench/"),
+        (
+            "ogbench/pointmaze-medium-navigate-v0",
+            1,
+            "agents cannot learn in ogbench/.*, whose tasks are goals",
+        ),
+        ("gymnasium/valuelab-unbounded-v0", 1, r"acts in Box\(-inf, inf, .* which is unbounded"),
         ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
         ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
     ],
 )
 def test_what_cannot_be_acted_in_is_refused(name, lanes, message):
+    unbounded = functools.partial(gymnasium.wrappers.ClipAction, gymnasium.make("Pendulum-v1"))
+    gymnasium.register("valuelab-unbounded-v0", lambda render_mode: unbounded(), max_episode_steps=9)
     with pytest.raises(errors.InputError, match=message) as refused:
         environments.vector(name, lanes)
     assert "\n" not in str(refused.value)
