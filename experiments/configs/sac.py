@@ -4,7 +4,8 @@ The defaults are SAC's, but for activations (GELU). What each preset was run on,
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
-    hardware: two CPU cores; not run
+    hardware: two CPU cores, shared with much other work; 9 minutes; one seed of 20 episodes: return -159 (-194
+    to -126), after 5,000 updates -326, after 10,000 -136; while acting in the first 1,000 updates -1338
 rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch from the dataset
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd
