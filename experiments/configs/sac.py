@@ -4,7 +4,7 @@ The defaults are SAC's, but for activations (GELU). What each preset was run on,
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
-    hardware: two CPU cores, shared with much other work; 9 minutes; one seed of 20 episodes: return -159 (-194
+    hardware: two CPU cores, shared with much other work; 9 minutes; one seed, 20 episodes: return -159 (-194
     to -126), after 5,000 updates -326, after 10,000 -136; while acting in the first 1,000 updates -1338
 rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch from the dataset
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
@@ -47,7 +47,7 @@ PRESETS = {
         "interaction.warmup_steps": 1_000,
         "interaction.update_to_data": 1.0,
         "batch_size": 128,
-        "online_steps": 20_000,
+        "steps": 20_000,
         "eval_every": 5_000,
         "eval_episodes": 20,
     },

@@ -140,10 +140,11 @@ def vector(
         token, seedings, ages, *outcomes = advance(simulation._replace(actions=log), actions)
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
-    bounds = {} if spec.discrete else {"action_low": action_space.low, "action_high": action_space.high}
-    return types.VectorEnvironment(
-        name, spec, num_environments, limit, reset=reset, step=step, frames=frames, **bounds
-    )
+    environment = types.VectorEnvironment(name, spec, num_environments, limit, reset, step, frames)
+    if spec.discrete:
+        return environment
+    low, high = (bound.astype(np.float32) for bound in (action_space.low, action_space.high))
+    return environment._replace(action_low=low, action_high=high)
 
 
 def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:

@@ -155,13 +155,11 @@ def online(
             f"{interaction.warmup_steps} leave too few steps for each of {count} environments: "
             f"give more than {environment.frames * count} of both"
         )
+    # Steps of all lanes together that are due for each update.
     due = 1 / fractions.Fraction(interaction.update_to_data).limit_denominator(10_000) / count
 
     def steps_until(updates: Any) -> Any:
-        """Steps of all lanes together taken by the end of so many updates.
-
-        After t updates that learn from them, warmup + floor(t · steps / updates), in whole numbers.
-        """
+        """Those taken by the end of so many updates: warmup + floor(due · updates since the start)."""
         whole, rest = (updates - start) // due.denominator, (updates - start) % due.denominator
         taken = warmup + whole * due.numerator + rest * due.numerator // due.denominator
         return (updates > start) * taken
@@ -252,7 +250,8 @@ def mixed(
         offline_steps: updates on the dataset alone.
 
     Returns:
-        Experience that carries and reports the same as that of `online`.
+        Experience that carries and reports the same as that of `online`; returns and lengths are 0 until
+        episodes have ended.
 
     Raises:
         InputError: when transitions of the two differ in form, as where the data have goals.
