@@ -22,6 +22,7 @@ from helpers import (
     without_speed,
 )
 
+from experiments import flags
 from experiments import train as launcher
 from valuelab import data, environments
 from valuelab.agents.normalized import normalized
@@ -323,3 +324,13 @@ def test_ogbench_rewards_actions_as_its_datasets_do(shared_data):
         _, reward, terminated, _, _ = environment.step(dataset.actions[row])
         assert (reward, terminated) == (dataset.rewards[row], dataset.masks[row] == 0)
     environment.close()
+
+
+@pytest.mark.parametrize("source", ["sac", "sac:pendulum", "sac:rlpd", "iql:pointmaze_online"])
+def test_the_presets_make_agents(source):
+    config, make_agent = flags.load_agent(source)
+    agent = make_agent(config.agent, dataclasses.replace(walkers().spec, num_updates=config.steps))
+    batch = blank(walkers().spec, 8)
+    state = jax.eval_shape(agent.init, jax.random.key(0), batch)
+    updated, _ = jax.eval_shape(agent.update, state, batch)
+    assert jax.tree.structure(updated) == jax.tree.structure(state)
