@@ -1,10 +1,14 @@
-r"""Trains an agent on a dataset or in an environment, evaluates it, and leaves everything in a folder.
+r"""Trains an agent on a dataset, in an environment or both, evaluates it, and leaves all in a folder.
 
     python -m experiments.train --agent=iql:pointmaze \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --num_seeds=4 --workdir=runs/pointmaze
 
     python -m experiments.train --agent=eta_network:cartpole --environment=gymnasium/CartPole-v1 \
       --workdir=runs/cartpole
+
+    python -m experiments.train --agent=iql:pointmaze_online --workdir=runs/online \
+      --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 \
+      --offline_steps=30000 --online_steps=30000
 
 The same command again goes on where it was stopped, or says that it is done. On several hosts, start the
 same command on each with --distributed; jax.distributed finds the others (on TPU slices and SLURM by
@@ -31,8 +35,17 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import sampling
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
-from valuelab.training.experience import Experience, offline, online
-from valuelab.types import Agent, Dataset, Environment, MakeAgent, Normalization, Sampler, Spec
+from valuelab.training.experience import Experience, mixed, offline, online
+from valuelab.types import (
+    Agent,
+    Dataset,
+    Environment,
+    MakeAgent,
+    Normalization,
+    Sampler,
+    Spec,
+    VectorEnvironment,
+)
 
 
 def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
@@ -149,10 +162,12 @@ class Source(NamedTuple):
 
 
 def find_source(config: RunConfig) -> Source:
-    """The dataset of a run, or the environment that its agent acts in where no dataset is given.
+    """The dataset of a run, the environment that its agent acts in, or both where it has online steps.
+
+    With a dataset it says how the agent sees both, and how large rewards are.
 
     Raises:
-        InputError: when it cannot be used, or settings of a dataset are given without one.
+        InputError: when one cannot be used, or settings of a dataset are given without one.
     """
     if config.dataset:
         dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
@@ -160,12 +175,35 @@ def find_source(config: RunConfig) -> Source:
             dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
         )
         spec = normalizations.make_spec(dataset, normalization, config.steps)
-        return Source(offline(make_sampler(config, dataset)), spec, normalization)
+        sampler = make_sampler(config, dataset)
+        if not config.online_steps:
+            return Source(offline(sampler), spec, normalization)
+        return Source(
+            mixed(sampler, make_vector(config), config.interaction, config.offline_steps), spec, normalization
+        )
     if config.data != DataConfig():
         raise InputError("settings data.* are for datasets: leave them out with --environment alone")
-    environment = environments.vector(config.environment, config.interaction.num_environments)
+    if config.offline_steps or config.interaction.dataset_share is not None:
+        raise InputError("offline_steps and interaction.dataset_share are for datasets: give a --dataset")
+    environment = make_vector(config)
     spec = dataclasses.replace(environment.spec, num_updates=config.steps)
-    return Source(online(environment, config.batch_size, config.interaction), spec, normalizations.IDENTITY)
+    normalization = normalizations.of_actions(environment.action_low, environment.action_high)
+    return Source(online(environment, config.batch_size, config.interaction), spec, normalization)
+
+
+def make_vector(config: RunConfig) -> VectorEnvironment:
+    """The environments that the agent acts in: the dataset's own unless another is given.
+
+    Raises:
+        InputError: when they are unknown, or cannot be acted in.
+    """
+    name, count = config.environment or config.dataset, config.interaction.num_environments
+    try:
+        return environments.vector(name, count)
+    except InputError as error:
+        if config.environment:
+            raise
+        raise InputError(f"{error} Or act elsewhere with --environment, or without --online_steps") from error
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:

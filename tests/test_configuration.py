@@ -162,6 +162,19 @@ def test_what_cannot_be_used_is_one_line(name, value, message):
     assert "\n" not in str(caught.value)
 
 
+def test_the_steps_of_a_run_are_the_sum_of_its_phases():
+    phased = configuration.override(RUN, {"offline_steps": "30", "online_steps": 4})
+    assert (phased.steps, RUN.steps) == (34, 1_000_000)
+    assert configuration.override(phased, {"online_steps": 0}).steps == 30
+    assert configuration.override(phased, {"seed": 1}).steps == 34
+    assert configuration.override(phased, {"online_steps": 5, "steps": 35}).steps == 35
+    assert configuration.from_json(RUN, configuration.to_json(phased)) == phased
+    with pytest.raises(
+        InputError, match="steps is 8; it must be the sum 34 of offline_steps 30 and online_st"
+    ):
+        configuration.override(phased, {"steps": 8})
+
+
 def test_ranges_are_open_or_closed_as_written_and_nan_lies_in_none():
     config = Optimizer(0.5)
     for interval in ("[0.5, 1]", "(0, 0.5]", "(0.4, inf)"):

@@ -102,7 +102,8 @@ def at_home(home, monkeypatch):
 def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
     """Parses a command line as the launcher does, and does a tiny run of it."""
     parsed, make_agent = flags.parse_run(["train", *command_arguments], absl_flags.FlagValues())
-    config = configuration.override(parsed, TINY)
+    phases = {"offline_steps": 4, "online_steps": 4} if parsed.online_steps else {}
+    config = configuration.override(parsed, TINY | phases)
     return pathlib.Path(config.workdir), train.run(config, make_agent)
 
 

@@ -27,7 +27,8 @@ def rollout(environment, simulation, keys):
         if spec.discrete:
             actions = jax.random.randint(key, shape, 0, spec.num_actions)
         else:
-            actions = jax.random.uniform(key, shape, minval=-2.0, maxval=2.0)
+            low, high = environment.action_low[None], environment.action_high[None]
+            actions = jax.random.uniform(key, shape, minval=low, maxval=high)
         simulation, outcomes = environment.step(simulation, actions)
         return simulation, (actions, outcomes)
 
@@ -184,11 +185,23 @@ def test_members_take_turns_or_step_together(cartpole):
     assert_equal(together, jax.tree.map(lambda *leaves: np.stack(leaves), *apart))
 
 
+@pytest.fixture(scope="module")
+def odd_pendulums():
+    """Registers one whose episodes have no limit, and one whose actions have no bounds."""
+
+    def unbounded(**settings):
+        return gymnasium.wrappers.ClipAction(gymnasium.make("Pendulum-v1", **settings))
+
+    gymnasium.register("valuelab-endless-v0", gymnasium.spec("Pendulum-v1").entry_point)
+    gymnasium.register("valuelab-unbounded-v0", unbounded, max_episode_steps=9)
+
+
 def test_continuous_actions():
     pendulum = Play("gymnasium/Pendulum-v1", 1)
     spec = pendulum.environment.spec
     assert (spec.action_dim, spec.num_actions, spec.observation_dtype) == (1, 0, "float32")
     assert pendulum.environment.max_episode_steps == 200
+    assert_equal((pendulum.environment.action_low, pendulum.environment.action_high), ([-2], [2]))
     simulation, _ = pendulum.reset(jax.random.key(0))
     after, actions, outcomes = pendulum.run(simulation, keys(0))
     seed = host.lane_seed(np.asarray(simulation.token), 0, 0)
@@ -196,6 +209,34 @@ def test_continuous_actions():
     assert_equal([leaf[:, 0] for leaf in outcomes], [leaf[1:] for leaf in expected])
     assert after.actions.shape == (1, 400, 1)
     np.testing.assert_array_equal(after.actions[:, :STEPS], np.moveaxis(actions, 0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["ogbench/pointmaze-medium-navigate-singletask-v0", "d4rl/antmaze-umaze-v2", "d4rl/hopper-medium-v2"],
+)
+def test_the_environments_of_datasets_can_be_acted_in(name):
+    """Fresh simulators go on to the same bits; the hopper has fallen by then, and begun again unseeded."""
+    ours, fresh = Play(name, 2), Play(name, 2)
+    start, _ = ours.reset(jax.random.key(0))
+    middle, _, outcomes = ours.run(start, keys(0))
+    assert np.any(outcomes.terminated) == ("hopper" in name)
+    assert np.max(middle.seedings) == 0
+    assert_equal(fresh.run(middle, keys(1)), ours.run(middle, keys(1)))
+
+
+@pytest.mark.slow
+def test_episodes_of_d4rls_mazes_follow_from_the_last_seed():
+    maze = environments.make("d4rl/antmaze-medium-play-v2").make()
+
+    def goals(seed):
+        return [maze.reset(seed=given) and tuple(maze.unwrapped.cur_goal_xy) for given in (seed, None, None)]
+
+    once = goals(0)
+    assert goals(0) == once
+    assert len(set(once)) == 3
+    maze.close()
 
 
 def test_a_simulator_that_failed_is_built_again(cartpole):
@@ -210,15 +251,20 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
     ("name", "lanes", "message"),
     [
         ("gymnasium/CartPol-v1", 1, "did you mean 'CartPole-v1'"),
-        ("gymnasium/Blackjack-v1", 1, "has no max_episode_steps"),
+        ("gymnasium/valuelab-endless-v0", 1, "has no max_episode_steps"),
         ("gymnasium/FrozenLake-v1", 1, "observes Discrete"),
         ("gymnasium/CartPole-v1", 0, "num_environments is 0; give a positive number"),
-        ("ogbench/pointmaze-medium-navigate-v0", 1, "agents cannot learn in ogbench/"),
+        (
+            "ogbench/pointmaze-medium-navigate-v0",
+            1,
+            "agents cannot learn in ogbench/.*, whose tasks are goals",
+        ),
+        ("gymnasium/valuelab-unbounded-v0", 1, r"acts in Box\(-inf, inf, .* which is unbounded"),
         ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
         ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
     ],
 )
-def test_what_cannot_be_acted_in_is_refused(name, lanes, message):
+def test_what_cannot_be_acted_in_is_refused(odd_pendulums, name, lanes, message):
     with pytest.raises(errors.InputError, match=message) as refused:
         environments.vector(name, lanes)
     assert "\n" not in str(refused.value)

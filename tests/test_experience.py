@@ -94,20 +94,25 @@ def sum_of_rewards():
 SETTINGS = Interaction(num_environments=2, capacity=40, warmup_steps=12, update_to_data=0.25)
 
 
-def filled(frames=1, capacity=40, warmup=30, memory=None):
-    """A buffer after acting, with the lanes."""
-    settings = Interaction(num_environments=2, capacity=capacity, warmup_steps=warmup, update_to_data=0.25)
+def filled(frames=1, capacity=40, steps=30, memory=None):
+    """A buffer after so many steps, of which those of one update are not warmup, with the lanes."""
+    settings = Interaction(2, capacity, warmup_steps=steps - 4, update_to_data=0.25)
     experience = online(counters(frames), 64, settings)
     agent = summing_agent(memory)
     state = agent.init(jax.random.key(0), blank(counters(frames).spec, 1))
-    return experience, jax.jit(lambda key: experience.init((), agent, state, key))(jax.random.key(1))
+
+    def fill(key):
+        carry = experience.init((), agent, state, key)
+        return experience.collect(carry, agent, state, 0, key)[0]
+
+    return experience, jax.jit(fill)(jax.random.key(1))
 
 
 # What is stored and drawn.
 
 
 def test_rows_are_stored_as_compact_datasets_are():
-    _, (lanes, stored) = filled(capacity=60, warmup=30)
+    _, (lanes, stored) = filled(capacity=60, steps=30)
     assert int(stored.written) == 15
     rows = jax.tree.map(lambda leaf: np.asarray(leaf)[:15], stored.rows)
     # Lane 0: states 0 1 2, the final one, then the next episode: three transitions, then a row that is none.
@@ -126,8 +131,8 @@ def test_rows_are_stored_as_compact_datasets_are():
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("capacity", [24, 200])  # the ring has gone round, or not
 def test_batches_are_transitions(frames, capacity):
-    experience, carry = filled(frames, capacity, warmup=24)
-    carry = jax.jit(lambda carry: experience.collect(carry, summing_agent(), (), 0, jax.random.key(2)))(
+    experience, carry = filled(frames, capacity, steps=24)
+    carry = jax.jit(lambda carry: experience.collect(carry, summing_agent(), (), 1, jax.random.key(2)))(
         carry
     )[0]
     batch = experience.sample((), carry, jax.random.key(3))
@@ -153,7 +158,7 @@ def test_batches_are_transitions(frames, capacity):
 
 def test_draws_are_uniform_over_transitions():
     """Lane 0 has 3 transitions in 4 rows, lane 1 has 5 in 6: each is drawn alike within its lane."""
-    _, (_, stored) = filled(capacity=400, warmup=2 * 121)
+    _, (_, stored) = filled(capacity=400, steps=2 * 121)
     batch = jax.jit(lambda key: replay.sample(stored, key, 40_000, 1))(jax.random.key(0))
     lane, step = np.asarray(batch.observations)[:, [0, 2]].astype(int).T
     counts = np.array([np.sum((lane == 0) & (step == number)) for number in range(3)])
@@ -163,7 +168,7 @@ def test_draws_are_uniform_over_transitions():
 
 
 def test_memory_follows_the_episode():
-    _, (lanes, _) = filled(memory=sum_of_rewards(), warmup=30)
+    _, (lanes, _) = filled(memory=sum_of_rewards(), steps=30)
     step = np.asarray(lanes.observations)[:, 2]
     np.testing.assert_array_equal(lanes.memory, 100 + step * (step + 1) / 2)
 
@@ -175,8 +180,8 @@ def test_steps_per_update(update_to_data, expected):
     """Vector steps of two environments before each update: 1 / (2 · update_to_data) on average."""
     experience = online(counters(), 4, Interaction(2, 40, 12, update_to_data))
     taken = [experience.environment_steps(update) for update in range(9)]
-    assert taken[0] == 12
-    np.testing.assert_array_equal(np.diff(taken) / 2, expected)
+    assert taken[0] == 0  # the warmup comes with the first update
+    np.testing.assert_array_equal(np.diff([12, *taken[1:]]) / 2, expected)
 
 
 # The loop.
@@ -217,7 +222,8 @@ def test_seeds_and_devices_do_not_change_a_member():
     [
         ({"warmup_steps": 3}, "warmup_steps is 3; it must lie between two steps of each of the 2 env"),
         ({"capacity": 10}, "warmup_steps is 12; it must lie between .* and the capacity 10"),
-        ({"update_to_data": 0}, r"update_to_data is 0; it must lie in \(0, inf\)"),
+        ({"update_to_data": 0}, r"update_to_data is 0; it must lie in \[0.0001, 10000\]"),
+        ({"dataset_share": -0.1}, r"dataset_share is -0.1; it must lie in \[0, 1\]"),
         ({"num_environments": 0}, r"num_environments is 0; it must lie in \[1, inf\)"),
     ],
 )

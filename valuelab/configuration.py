@@ -25,6 +25,7 @@ from valuelab import errors
 from valuelab.errors import InputError
 
 Config = TypeVar("Config")
+_PHASES = ("offline_steps", "online_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,13 @@ class RunConfig:
         data: how the data are prepared.
         dataset: name of the dataset, such as ogbench/pointmaze-medium-navigate-v0.
         data_dir: folder that holds the datasets.
-        environment: where the agent is evaluated, and learns if no dataset is given, such as
-            gymnasium/CartPole-v1 or gridworld/NAME; empty for the dataset's own.
+        environment: where the agent is evaluated and, if no dataset or online_steps are given, learns, such
+            as gymnasium/CartPole-v1 or gridworld/NAME; empty for the dataset's own.
         interaction: how much it acts, where it learns in an environment.
         batch_size: transitions in a batch, of each seed.
-        steps: updates in the whole run.
+        steps: updates in the whole run; the sum of the next two where one of them is given.
+        offline_steps: updates on the dataset alone, before the agent begins to act.
+        online_steps: updates while it acts, after those.
         seed: first random seed.
         num_seeds: seeds trained side by side: seed, seed + 1, ...
         sweep: a hyperparameter and its values, such as agent.expectile=0.7,0.9; several are crossed.
@@ -78,6 +81,8 @@ class RunConfig:
     interaction: Any = dataclasses.field(default_factory=NoConfig)
     batch_size: int = 256
     steps: int = 1_000_000
+    offline_steps: int = 0
+    online_steps: int = 0
     seed: int = 0
     num_seeds: int = 1
     sweep: tuple[str, ...] = ()
@@ -98,6 +103,8 @@ class RunConfig:
             self,
             batch_size="[1, inf)",
             steps="[1, inf)",
+            offline_steps="[0, inf)",
+            online_steps="[0, inf)",
             seed="[0, 2147483647]",
             num_seeds="[1, inf)",
             mesh="[1, inf)",
@@ -110,6 +117,12 @@ class RunConfig:
         if len(self.mesh) not in (0, 2):
             raise InputError(
                 f"mesh is {self.mesh}; it must be two numbers of devices, seed axis and data axis"
+            )
+        phases = self.offline_steps + self.online_steps
+        if phases and self.steps != phases:
+            raise InputError(
+                f"steps is {self.steps}; it must be the sum {phases} of offline_steps {self.offline_steps} "
+                f"and online_steps {self.online_steps}: leave it out"
             )
 
 
@@ -292,6 +305,8 @@ def _convert(name: str, field: Field, value: Any) -> Any:
 def override(config: Config, values: Mapping[str, Any]) -> Config:
     """A config with some fields set by dotted name: what a preset and the command line do.
 
+    Where they set the phases of a run and not `steps`, that is set to the phases' sum.
+
     Args:
         config: a config.
         values: dotted name to value, or to the value as text.
@@ -306,7 +321,11 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     for name in values:
         if name not in known:
             raise unknown_field("field", name, known)
-    return replace(config, {name: _convert(name, known[name], value) for name, value in values.items()})
+    typed = {name: _convert(name, known[name], value) for name, value in values.items()}
+    if isinstance(config, RunConfig) and not typed.keys().isdisjoint(_PHASES):
+        phases = [typed.get(name, getattr(config, name)) for name in _PHASES]
+        typed = {"steps": sum(phases) or config.steps} | typed
+    return replace(config, typed)
 
 
 def replace(config: Config, values: Mapping[str, Any], path: str = "") -> Config:

@@ -180,11 +180,13 @@ class Sampler(NamedTuple):
             never draws padding), and passes them to jit as an argument.
         sample: (arrays, key) -> Transitions; pure, called inside jit.
         batch_size: B.
+        num_transitions: M, among which it draws.
     """
 
     arrays: Any
     sample: Callable[[Any, Key], Transitions]
     batch_size: int
+    num_transitions: int
 
 
 # What learns.
@@ -369,6 +371,9 @@ class VectorEnvironment(NamedTuple):
         step: (simulation, actions [N, ...]) -> (simulation, Outcomes).
         frames: how many frames observations stack on their last axis, newest last, zeros before an
             episode's first; 1 where they are no stacks. A replay buffer keeps single frames.
+        action_low: [A] float32 lower bounds of the actions that `step` takes, in the environment's own
+            units; empty where actions are discrete.
+        action_high: [A] float32 upper bounds, likewise.
     """
 
     name: str
@@ -378,6 +383,8 @@ class VectorEnvironment(NamedTuple):
     reset: Callable[[Key], tuple[Any, Array]]
     step: Callable[[Any, Array], tuple[Any, Outcomes]]
     frames: int = 1
+    action_low: np.ndarray = np.zeros(0, np.float32)
+    action_high: np.ndarray = np.zeros(0, np.float32)
 
 
 # What is evaluated in.

@@ -44,7 +44,8 @@ class IQLConfig:
         policy: distribution over continuous actions, "gaussian" or "deterministic".
         learn_std: learn the Gaussian's standard deviation; else it is 1.
         dropout_rate: of the policy's hidden layers, in [0, 1).
-        policy_schedule: of the policy's learning rate, "cosine" (to 0 at the end of the run) or "constant".
+        policy_schedule: of the policy's learning rate, "cosine" (to 0 at the end of the run, online updates
+            included) or "constant", which fine-tuning needs: a rate near 0 learns nothing from what is met.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)

@@ -43,16 +43,25 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     if rewards not in REWARD_RULES:
         raise unknown("reward rule", rewards, REWARD_RULES)
     mean, std = _moments(dataset) if observations else (None, None)
-    unit = np.all(dataset.action_low == -1) and np.all(dataset.action_high == 1)
     scale, shift = REWARD_RULES[rewards](dataset)
-    return Normalization(
-        observation_mean=mean,
-        observation_std=std,
-        action_low=None if unit else dataset.action_low,
-        action_high=None if unit else dataset.action_high,
-        reward_scale=scale,
-        reward_shift=shift,
+    return of_actions(dataset.action_low, dataset.action_high)._replace(
+        observation_mean=mean, observation_std=std, reward_scale=scale, reward_shift=shift
     )
+
+
+def of_actions(low: np.ndarray, high: np.ndarray) -> Normalization:
+    """Maps actions to [-1, 1] and nothing else, as where an agent learns by acting alone.
+
+    Args:
+        low: [A] lower bounds, empty where actions are discrete.
+        high: [A] upper bounds, likewise.
+
+    Returns:
+        The normalisation; the identity where actions lie in [-1, 1] already, or are discrete.
+    """
+    if np.all(low == -1) and np.all(high == 1):
+        return IDENTITY
+    return Normalization(action_low=low, action_high=high)
 
 
 def make_spec(dataset: Dataset, normalization: Normalization = IDENTITY, num_updates: int = 0) -> Spec:

@@ -84,7 +84,7 @@ def transitions(dataset: Dataset, batch_size: int) -> Sampler:
             next_actions=arrays["actions"][next_rows]
         )
 
-    return Sampler(arrays, sample, batch_size)
+    return Sampler(arrays, sample, batch_size, num_transitions)
 
 
 def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling) -> Sampler:
@@ -135,7 +135,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling) -> Sa
             policy_goals=arrays["observations"][_rows(arrays, policy_goals)],
         )
 
-    return Sampler(arrays, sample, batch_size)
+    return Sampler(arrays, sample, batch_size, num_transitions)
 
 
 def example(sampler: Sampler) -> Transitions:

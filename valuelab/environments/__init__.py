@@ -13,7 +13,7 @@ _FAMILIES = {
     "minari": minari,
     "ogbench": ogbench,
 }
-"""Modules with a `make`, and a `vector` where agents can learn in them."""
+"""Modules with a `make`, and a `vector` where many are made otherwise than one by one."""
 
 
 def make(dataset_name: str) -> types.Environment:
@@ -30,7 +30,7 @@ def make(dataset_name: str) -> types.Environment:
     Raises:
         InputError: when the family or the name in it is unknown; the message names the nearest.
     """
-    family, name = _family(dataset_name.removeprefix("rlds/"))
+    family, name = _family(dataset_name)
     return family.make(name)
 
 
@@ -38,7 +38,7 @@ def vector(name: str, num_environments: int) -> types.VectorEnvironment:
     """Environments that step together inside jit, to act in while learning.
 
     Args:
-        name: "gymnasium/ID", "atari/GAME" or "gridworld/NAME".
+        name: as for `make`.
         num_environments: N.
 
     Returns:
@@ -48,17 +48,14 @@ def vector(name: str, num_environments: int) -> types.VectorEnvironment:
         InputError: when the family or the name in it is unknown, or cannot be acted in so.
     """
     family, name_in_family = _family(name)
-    if not hasattr(family, "vector"):
-        raise errors.InputError(
-            f"agents cannot learn in {name}, only be evaluated; learn in gymnasium/ID, atari/GAME or "
-            "gridworld/NAME"
-        )
-    return family.vector(name_in_family, num_environments)
+    if hasattr(family, "vector"):
+        return family.vector(name_in_family, num_environments)
+    return gymnasium.side_by_side(name, family.make(name_in_family), num_environments)
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:
     """The module of an environment's family, and its name there."""
-    family, _, name = environment.partition("/")
+    family, _, name = environment.removeprefix("rlds/").partition("/")
     if family not in _FAMILIES or not name:
         raise errors.unknown("environment", environment, [f"{known}/{name or 'NAME'}" for known in _FAMILIES])
     return _FAMILIES[family], name

@@ -128,21 +128,22 @@ def _create_antmaze(task: str) -> Any:
         """Replaces OGBench's tasks, which are noisy at both ends, by D4RL's."""
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            if seed is not None:  # an episode that follows another goes on with its numbers
+                self._generator = np.random.default_rng(seed)
             # D4RL adds to each coordinate one uniform number below 1 and another below 0.5.
             self.env.unwrapped._noise = 0
-            noise = np.random.default_rng(seed).uniform(0, [[1.0, 1.0], [0.5, 0.5]]).sum(0)
+            noise = self._generator.uniform(0, [[1.0, 1.0], [0.5, 0.5]]).sum(0)
             goal_cell = np.array([row, column]) + noise / self.env.unwrapped._maze_unit
             task_info = {"init_ij": (1, 1), "goal_ij": tuple(goal_cell)}
             return self.env.reset(seed=seed, options={"task_info": task_info})
 
+    base = f"{task}-v0"
     if task == "antmaze-umaze":
-        environment = gymnasium.wrappers.TimeLimit(_umaze(), time_limit)
-    else:
-        environment = plain.create(f"{task}-v0", max_episode_steps=time_limit)
-    return D4RLTask(ogbench.reproducible(environment))
+        base = gymnasium.envs.registration.EnvSpec(base, entry_point=_umaze)
+    return D4RLTask(ogbench.reproducible(plain.create(base, max_episode_steps=time_limit)))
 
 
-def _umaze() -> Any:
+def _umaze(**settings: Any) -> Any:
     """OGBench's ant in the one maze of D4RL that OGBench lacks."""
     make_maze_env = errors.require("ogbench.locomaze.maze", "environments").make_maze_env
     # The class is made inside OGBench's factory and can only be had from one of its instances.
@@ -155,4 +156,4 @@ def _umaze() -> Any:
             self.maze_map = _UMAZE.copy()
             super().update_tree(tree)
 
-    return UMaze(maze_type="arena")
+    return UMaze(maze_type="arena", **settings)

@@ -31,33 +31,33 @@ def make(environment_id: str) -> types.Environment:
     )
 
 
-def vector(environment_id: str, num_environments: int) -> types.VectorEnvironment:
-    """A registered gymnasium environment, several of which step together inside jit.
+def side_by_side(name: str, environment: types.Environment, num_environments: int) -> types.VectorEnvironment:
+    """An environment to evaluate in, several of which step together inside jit to be learnt in.
 
     Args:
-        environment_id: such as "CartPole-v1".
+        name: in messages.
+        environment: any, whose tasks are no goals.
         num_environments: N.
 
     Returns:
         The vector environment, see `host.vector`.
 
     Raises:
-        InputError: when gymnasium does not know the name, or its episodes have no limit.
+        InputError: when its tasks are goals, or `host.vector` refuses it.
     """
     gymnasium = errors.require("gymnasium", "environments")
-    check_registered("gymnasium environment", environment_id)
-    max_episode_steps = gymnasium.registry[environment_id].max_episode_steps
-    if max_episode_steps is None:
+    if environment.goal_conditioned:
         raise errors.InputError(
-            f"gymnasium/{environment_id} has no max_episode_steps, and episodes must end: register it with "
-            "one (Atari games: atari/GAME)"
+            f"agents cannot learn in {name}, whose tasks are goals, only be evaluated; learn in one with "
+            "rewards, such as ogbench/NAME-singletask-v0 or gymnasium/ID"
         )
-    return host.vector(
-        f"gymnasium/{environment_id}",
-        lambda count: gymnasium.vector.SyncVectorEnv([functools.partial(create, environment_id)] * count),
-        num_environments,
-        max_episode_steps,
-    )
+
+    def lanes(count: int) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bounds are cast to float32
+            return gymnasium.vector.SyncVectorEnv([environment.make] * count)
+
+    return host.vector(name, lanes, num_environments)
 
 
 def check_registered(kind: str, environment_id: str, origin: str = "") -> None:
@@ -78,11 +78,11 @@ def check_registered(kind: str, environment_id: str, origin: str = "") -> None:
         raise errors.unknown(kind, environment_id, difflib.get_close_matches(environment_id, known, 8, 0.0))
 
 
-def create(environment_id: str, **settings: Any) -> Any:
+def create(environment_id: Any, **settings: Any) -> Any:
     """A new gymnasium.Env that can be rendered to arrays.
 
     Args:
-        environment_id: its registered name.
+        environment_id: its registered name, or a gymnasium.EnvSpec where it is not registered.
         **settings: keyword arguments of gymnasium.make.
 
     Raises:

@@ -53,7 +53,7 @@ def vector(
     name: str,
     make: Callable[[int], Any],
     num_environments: int,
-    max_episode_steps: int,
+    max_episode_steps: int | None = None,
     frames: int = 1,
 ) -> types.VectorEnvironment:
     """A vector environment of simulators on the host.
@@ -66,7 +66,8 @@ def vector(
         make: (number of lanes) -> a new gymnasium.vector.VectorEnv with next-step autoreset, whose `reset`
             takes one seed a lane and the option "reset_mask".
         num_environments: N, positive.
-        max_episode_steps: T, after which the simulators truncate episodes.
+        max_episode_steps: T, after which the simulators truncate episodes; None for what gymnasium's spec
+            of a single one says.
         frames: how many frames observations stack on their last axis.
 
     Returns:
@@ -74,17 +75,25 @@ def vector(
         units, float32 [N, A]. A simulator does not tell how large rewards can be: the spec says infinite.
 
     Raises:
-        InputError: when N is not positive, or observations or actions are not such arrays.
+        InputError: when N is not positive, observations or actions are not such arrays, actions are
+            unbounded, or episodes have no limit.
     """
     if num_environments < 1:
         raise errors.InputError(f"num_environments is {num_environments}; give a positive number")
     example = make(1)
-    spec = _spec(name, example.single_observation_space, example.single_action_space)
+    action_space = example.single_action_space
+    spec = _spec(name, example.single_observation_space, action_space)
+    limit: Any = max_episode_steps or example.get_attr("spec")[0].max_episode_steps
     example.close()
-    start, outcomes = _shapes(spec, num_environments, max_episode_steps)
+    if limit is None:
+        raise errors.InputError(
+            f"{name} has no max_episode_steps, and episodes must end: register it with one "
+            "(Atari games: atari/GAME)"
+        )
+    start, outcomes = _shapes(spec, num_environments, limit)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
     result = (*start[:3], *outcomes)
-    host = _Host(lambda: _Member(make(num_environments), spec, max_episode_steps), result)
+    host = _Host(lambda: _Member(make(num_environments), spec, limit), result)
 
     @jax.custom_batching.custom_vmap
     def advance(simulation: Simulation, actions: types.Array) -> _Arrays:
@@ -131,9 +140,11 @@ def vector(
         token, seedings, ages, *outcomes = advance(simulation._replace(actions=log), actions)
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
-    return types.VectorEnvironment(
-        name, spec, num_environments, max_episode_steps, reset=reset, step=step, frames=frames
-    )
+    environment = types.VectorEnvironment(name, spec, num_environments, limit, reset, step, frames)
+    if spec.discrete:
+        return environment
+    low, high = (bound.astype(np.float32) for bound in (action_space.low, action_space.high))
+    return environment._replace(action_low=low, action_high=high)
 
 
 def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
@@ -160,6 +171,11 @@ def _spec(name: str, observation_space: Any, action_space: Any) -> types.Spec:
     if not discrete and not (isinstance(action_space, spaces.Box) and len(action_space.shape) == 1):
         raise errors.InputError(
             f"{name} acts in {action_space}; agents choose a number from 0 on (Discrete) or a vector (Box)"
+        )
+    if not discrete and not action_space.is_bounded():
+        raise errors.InputError(
+            f"{name} acts in {action_space}, which is unbounded; agents act between bounds: register it "
+            "with a Box that has them"
         )
     return types.Spec(
         observation_shape=observation_space.shape,

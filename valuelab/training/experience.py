@@ -1,4 +1,4 @@
-"""Where batches come from: a dataset, or an environment that the agent acts in.
+"""Where batches come from: a dataset, an environment that the agent acts in, or both.
 
 The loop knows nothing of either. Before each update it lets the experience collect, then samples a batch.
 All that collecting needs (simulation, replay buffer, the agent's memory) is a pytree that the loop carries,
@@ -7,6 +7,7 @@ checkpoints and restores like the agent's own state.
 
 import dataclasses
 import fractions
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ from valuelab.types import (
     Transitions,
     VectorEnvironment,
 )
+
+_BUFFER_STREAM = 0xB0FFE2
+"""Far from the small numbers by which samplers split the key that they share with the buffer."""
 
 
 class Experience(NamedTuple):
@@ -72,14 +76,17 @@ class Interaction:
     Attributes:
         num_environments: environments that step together.
         capacity: steps that the replay buffer keeps.
-        warmup_steps: steps taken before the first update.
+        warmup_steps: steps taken before the first update that learns from them.
         update_to_data: updates per environment step; 0.0625 is one update every 16 steps.
+        dataset_share: share of each batch that comes from the dataset, where there is one; none for as much
+            as the dataset has of all transitions, as if the buffer had started from it.
     """
 
     num_environments: int = 8
     capacity: int = 100_000
     warmup_steps: int = 1_000
     update_to_data: float = 0.0625
+    dataset_share: float | None = None
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -87,7 +94,8 @@ class Interaction:
             num_environments="[1, inf)",
             capacity="[1, inf)",
             warmup_steps="[1, inf)",
-            update_to_data="(0, inf)",
+            update_to_data="[0.0001, 10000]",
+            dataset_share="[0, 1]",
         )
         if not self.num_environments * 2 <= self.warmup_steps <= self.capacity:
             raise InputError(
@@ -120,13 +128,16 @@ class Lanes(NamedTuple):
     last_lengths: Array
 
 
-def online(environment: VectorEnvironment, batch_size: int, interaction: Interaction) -> Experience:
+def online(
+    environment: VectorEnvironment, batch_size: int, interaction: Interaction, start: int = 0
+) -> Experience:
     """Batches from a replay buffer that the agent fills as it learns.
 
     Args:
         environment: where it acts, with temperature 1.
         batch_size: B.
         interaction: how much it acts.
+        start: the update before which it takes its first steps; the buffer is empty until then.
 
     Returns:
         Experience whose carry is (Lanes, Replay), and whose metrics are the mean return and length of the
@@ -144,12 +155,14 @@ def online(environment: VectorEnvironment, batch_size: int, interaction: Interac
             f"{interaction.warmup_steps} leave too few steps for each of {count} environments: "
             f"give more than {environment.frames * count} of both"
         )
-    # Steps of all lanes together due before update t: floor(t · steps / updates), in whole numbers.
+    # Steps of all lanes together that are due for each update.
     due = 1 / fractions.Fraction(interaction.update_to_data).limit_denominator(10_000) / count
 
-    def steps_until(update: Any) -> Any:
-        whole, rest = update // due.denominator, update % due.denominator
-        return whole * due.numerator + rest * due.numerator // due.denominator
+    def steps_until(updates: Any) -> Any:
+        """Those taken by the end of so many updates: warmup + floor(due · updates since the start)."""
+        whole, rest = (updates - start) // due.denominator, (updates - start) % due.denominator
+        taken = warmup + whole * due.numerator + rest * due.numerator // due.denominator
+        return (updates > start) * taken
 
     def step(carry: tuple[Lanes, replays.Replay], agent: Agent, state: Any, key: Key):
         lanes, replay = carry
@@ -158,6 +171,8 @@ def online(environment: VectorEnvironment, batch_size: int, interaction: Interac
         if agent.memory:
             seen = Augmented(seen, lanes.memory)
         actions = agent.act(state, seen, act_key, 1.0)
+        if not environment.spec.discrete:  # what is stored is what was done
+            actions = jnp.clip(actions, environment.action_low[None], environment.action_high[None])
         simulation, outcomes = environment.step(lanes.simulation, actions)
         row = replays.Row(
             lanes.observations, actions, outcomes.rewards, 1.0 - outcomes.terminated, ~lanes.ended
@@ -176,7 +191,7 @@ def online(environment: VectorEnvironment, batch_size: int, interaction: Interac
 
     def init(arrays: Any, agent: Agent, state: Any, key: Key) -> tuple[Lanes, replays.Replay]:
         del arrays
-        reset_key, draw_key, warmup_key = jax.random.split(key, 3)
+        reset_key, draw_key = jax.random.split(key)
         simulation, observations = environment.reset(reset_key)
         rows = blank(environment.spec, count)
         lanes = Lanes(
@@ -190,16 +205,12 @@ def online(environment: VectorEnvironment, batch_size: int, interaction: Interac
             last_lengths=jnp.zeros(count, jnp.int32),
         )
         row = replays.Row(rows.observations, rows.actions, rows.rewards, rows.masks, lanes.ended)
-        carry = lanes, replays.empty(row, num_rows, environment.frames)
-        return jax.lax.fori_loop(
-            0, warmup, lambda t, carry: step(carry, agent, state, jax.random.fold_in(warmup_key, t)), carry
-        )
+        return lanes, replays.empty(row, num_rows, environment.frames)
 
     def collect(carry: Any, agent: Agent, state: Any, update: Array, key: Key) -> tuple[Any, Metrics]:
-        first = steps_until(update)
         carry = jax.lax.fori_loop(
             0,
-            steps_until(update + 1) - first,
+            steps_until(update + 1) - steps_until(update),
             lambda t, carry: step(carry, agent, state, jax.random.fold_in(key, t)),
             carry,
         )
@@ -219,8 +230,56 @@ def online(environment: VectorEnvironment, batch_size: int, interaction: Interac
         init=init,
         collect=collect,
         sample=lambda arrays, carry, key: replays.sample(carry[1], key, batch_size, environment.frames),
-        environment_steps=lambda updates: (warmup + steps_until(updates)) * count,
+        environment_steps=lambda updates: steps_until(updates) * count,
     )
+
+
+def mixed(
+    sampler: Sampler, environment: VectorEnvironment, interaction: Interaction, offline_steps: int
+) -> Experience:
+    """Batches of a dataset, and after some updates also of what the agent meets.
+
+    The agent takes its first steps before update `offline_steps`, as it is then. Until then batches are those
+    of `offline`; from then on each holds rows of both, drawn as `Interaction.dataset_share` says. All are in
+    the units of the data, so that one normalisation holds for both.
+
+    Args:
+        sampler: draws from the dataset.
+        environment: where the agent acts, such as the one that the data are of.
+        interaction: how much it acts, and how batches are mixed.
+        offline_steps: updates on the dataset alone.
+
+    Returns:
+        Experience that carries and reports the same as that of `online`; returns and lengths are 0 until
+        episodes have ended.
+
+    Raises:
+        InputError: when transitions of the two differ in form, as where the data have goals.
+    """
+    batch_size, share = sampler.batch_size, interaction.dataset_share
+    acting = online(environment, batch_size, interaction, offline_steps)
+    logged = jax.eval_shape(sampler.sample, sampler.arrays, jax.random.key(0))
+    for field, *leaves in zip(Transitions._fields, logged, blank(environment.spec, batch_size), strict=True):
+        ours, theirs = ("none" if leaf is None else f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves)
+        if ours != theirs:
+            raise InputError(
+                f"{field} of the dataset are {ours}, and {theirs} in {environment.name}: "
+                "act in an --environment whose transitions are like the data's, or leave --online_steps out"
+            )
+
+    def sample(arrays: Any, carry: tuple[Lanes, replays.Replay], key: Key) -> Transitions:
+        met_key, choice_key = jax.random.split(jax.random.fold_in(key, _BUFFER_STREAM))
+        met = replays.num_transitions(carry[1])
+        if share is None:
+            known = sampler.num_transitions
+            from_dataset = jax.random.uniform(choice_key, (batch_size,)) < known / (known + met)
+        else:
+            from_dataset = (jnp.arange(batch_size) < round(share * batch_size)) | (met == 0)
+        # What is drawn from an empty buffer is not chosen.
+        batches = sampler.sample(arrays, key), acting.sample((), carry, met_key)
+        return jax.tree.map(functools.partial(_where, from_dataset), *batches)
+
+    return acting._replace(arrays=sampler.arrays, example=sampler.sample, sample=sample)
 
 
 def blank(spec: Spec, count: int) -> Transitions:

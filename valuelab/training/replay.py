@@ -71,6 +71,11 @@ def insert(replay: Replay, row: Row, frames: int) -> Replay:
     return Replay(rows, replay.written + 1)
 
 
+def num_transitions(replay: Replay) -> Array:
+    """The number of transitions in the buffer, an int32 scalar; the newest of each lane among them."""
+    return jnp.sum(replay.rows.valid, dtype=jnp.int32)
+
+
 def sample(replay: Replay, key: Key, batch_size: int, frames: int) -> Transitions:
     """Draws transitions uniformly, with replacement, among those whose successor is written.
 

@@ -82,7 +82,7 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
         indices = jax.random.randint(key, (batch_size,), 0, num_rows)
         return jax.tree.map(lambda column: column[indices], rows)
 
-    return Sampler(rows, sample, batch_size)
+    return Sampler(rows, sample, batch_size, num_rows)
 
 
 def flop_per_update(agent: Agent, example: Transitions) -> float:
@@ -125,11 +125,14 @@ def measure(
     progression = program.init({}, keys, arrays)
     advance = program.advance.lower(progression, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
     compile_seconds = time.perf_counter() - started
+    # Update 0 is not timed: steps that fill a replay buffer come before it.
+    progression = advance(progression, {}, keys, arrays, np.int32(0), np.int32(1))
 
     def updates_per_second(count: int) -> float:
         nonlocal progression
+        jax.block_until_ready(progression)
         started = time.perf_counter()
-        progression = advance(progression, {}, keys, arrays, np.int32(0), np.int32(count))
+        progression = advance(progression, {}, keys, arrays, np.int32(1), np.int32(1 + count))
         jax.block_until_ready(progression)
         return count * num_seeds / (time.perf_counter() - started)
 
@@ -146,7 +149,7 @@ def measure(
     flop = flop_per_update(agent, experience.example(experience.arrays, jax.random.key(0)))
     speed = statistics.median(speeds)
     share = statistics.median(flop * speed / peak for speed, peak in zip(speeds, peaks, strict=True))
-    taken = experience.environment_steps(count) - experience.environment_steps(0)
+    taken = experience.environment_steps(1 + count) - experience.environment_steps(1)
     return Measurement(
         updates_per_second=speed,
         flop_per_update=flop,
