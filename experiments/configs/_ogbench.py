@@ -54,13 +54,20 @@ def presets(config: Any, **changes: dict[str, Any]) -> dict[str, dict[str, Any]]
         config: the agent's; settings that it does not have are left out.
         **changes: preset to settings that are the agent's own.
     """
+    fitting = _fitting(config, TASKS | SMALL)
+    return {name: settings | changes.get(name, {}) for name, settings in fitting.items()}
+
+
+def small(config: Any) -> dict[str, dict[str, Any]]:
+    """SMALL alone, for an agent whose settings for TASKS are others."""
+    return _fitting(config, SMALL)
+
+
+def _fitting(config: Any, presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     known = {f"agent.{name}" for name in configuration.fields(config)}
-
-    def kept(settings: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in settings.items()
-            if name in known or not name.startswith("agent.")
+    return {
+        preset: {
+            name: value for name, value in settings.items() if name in known or not name.startswith("agent.")
         }
-
-    return {name: kept(settings) | changes.get(name, {}) for name, settings in (TASKS | SMALL).items()}
+        for preset, settings in presets.items()
+    }

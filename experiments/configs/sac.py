@@ -12,8 +12,7 @@ rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch fro
     hardware: one GPU; not run. The paper's policy steps once in 20 updates of its critics, ours with each
 """
 
-import dataclasses
-from typing import Any
+import functools
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
@@ -23,17 +22,11 @@ from valuelab.policies.sac import SACConfig
 __all__ = ["PRESETS", "Config", "make_agent"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(ComposedConfig):
-    """The least of two plain critics beside SAC's policy."""
-
-    critic: Any = dataclasses.field(
-        default_factory=lambda: TemporalDifferenceConfig(
-            hidden_dims=(256, 256), layer_norm=False, aggregation="min"
-        )
-    )
-    policy: Any = dataclasses.field(default_factory=lambda: SACConfig(target_entropy=-1.0))
-
+Config = functools.partial(
+    ComposedConfig,
+    TemporalDifferenceConfig(hidden_dims=(256, 256), layer_norm=False, aggregation="min"),
+    SACConfig(target_entropy=-1.0),
+)
 
 PRESETS = {
     "pendulum": {

@@ -1,0 +1,25 @@
+r"""A flow critic whose noise draws each bootstrap from their own end: the law of the return, not its mean.
+
+Source: the ablation of arXiv:2603.04333. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+OGBench's ten default tasks, such as --agent=floq_distributional:antmaze_large
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from experiments.configs import _ogbench
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, FlowCriticConfig(target="distributional"), OneStepFlowConfig())
+
+_DEEP = {"agent.critic.block_depth": 2}
+
+PRESETS = _ogbench.presets(Config(), cube_single=_DEEP, cube_double=_DEEP)

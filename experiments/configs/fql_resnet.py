@@ -1,0 +1,25 @@
+r"""FQL with a critic of residual blocks, the size of floq's: what depth and width alone bring.
+
+Source: floq's paper, arXiv:2509.06863. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+OGBench's ten default tasks, such as --agent=fql_resnet:antmaze_large
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from experiments.configs import _ogbench
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.temporal_difference import TemporalDifferenceConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(block_depth=1), OneStepFlowConfig())
+
+_DEEP = {"agent.critic.block_depth": 2}
+
+PRESETS = _ogbench.presets(Config(), cube_single=_DEEP, cube_double=_DEEP)

@@ -1,0 +1,27 @@
+r"""IFQL: IQL's critic, and the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
+
+The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+OGBench's ten default tasks, such as --agent=ifql:antmaze_large
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from experiments.configs import _ogbench
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.expectile import ExpectileConfig
+from valuelab.policies.best_of_flow import BestOfFlowConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(
+    ComposedConfig,
+    ExpectileConfig(hidden_dims=(512, 512, 512, 512), layer_norm=True, expectile=0.9),
+    BestOfFlowConfig(),
+)
+
+PRESETS = _ogbench.presets(Config())
