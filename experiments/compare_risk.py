@@ -28,12 +28,11 @@ from valuelab.configuration import RunConfig
 from valuelab.data import recording, sampling
 from valuelab.distributional import objectives, problems
 from valuelab.distributional.oracle import Laws
-from valuelab.environments import tabular
 from valuelab.errors import InputError
 from valuelab.evaluation.statistics import mean_interval
 from valuelab.training import Checkpoints, train
 from valuelab.training.experience import Experience
-from valuelab.types import Agent, Array, Augmented, Key, MakeAgent, Sampler
+from valuelab.types import Agent, Array, Key, MakeAgent, Sampler
 
 NUM_RANDOM, RANDOM_TAU = 100, 0.25
 DIAL_TAU, DIAL_WEIGHTS = 0.05, np.linspace(0, 1, 11)
@@ -97,20 +96,11 @@ def reached(
     problem: problems.Problem, agent: Agent, states: Sequence[Any], taus: Sequence[float]
 ) -> list[dict[str, Any]]:
     """CVaR of the learnt policies at each level, in simulated episodes, with intervals over seeds."""
-    environment, memory = tabular.simulate(problem, EPISODES), agent.memory
-    assert memory is not None
-    start = jax.nn.one_hot(jnp.array([problem.start_state]), problem.mdp.num_states)
+    follow = jax.jit(optimality.follow_commands(problem, agent, EPISODES))
     equal = np.full((1, EPISODES), 1 / EPISODES)
 
-    @jax.jit
-    def play(state: Any, command: Array, key: Key) -> Array:
-        def act(observations: Array, held: Array) -> Array:
-            return agent.act(state, Augmented(observations, held), key, 0.0)
-
-        return optimality.play(environment, act, memory, memory.choose(state, start, command), key)
-
     def measure(seed: int, state: Any, tau: float) -> float:
-        returns = play(state, jnp.array([[tau]]), jax.random.key(seed))
+        _, returns = follow(state, jnp.array([tau]), jax.random.key(seed))
         return risk_methods.tail(Laws(np.asarray(returns), equal), tau)
 
     return [

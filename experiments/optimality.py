@@ -226,21 +226,17 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
     """
     problem, agent, family = table.problem, networks.agent, networks.config.objective
     network = return_atoms(networks.config, networks.spec)
-    first_seen = jnp.eye(problem.mdp.num_states)[problem.start_state][None]
-    environment = tabular.simulate(problem, episodes)
+    follow = follow_commands(problem, agent, episodes)
+    first_seen = _first_seen(problem)
     blind = tabular.simulate(problem._replace(mdp=with_random_actions(problem.mdp)), episodes)
 
     @jax.jit
     def of_seed(state: Any, command: Array, key: Key) -> tuple[Array, Array, Array]:
         """The first stock [m], the atoms [N, m] expected from there, and returns [E, m]."""
-
-        def greedy(observations: Array, held: Array) -> Array:
-            return agent.act(state, Augmented(observations, held), key, 0.0)
-
-        held = networks.memory.choose(state, first_seen, command[None])
+        held, returns = follow(state, command, key)
         atoms = network.apply(state.params, first_seen, held[:, None])
-        expected = of_actions(atoms, greedy(first_seen, held)[:, None])
-        return held[0], expected[0, 0], play(environment, greedy, networks.memory, held, key)
+        first_actions = agent.act(state, Augmented(first_seen, held), key, 0.0)
+        return held[0], of_actions(atoms, first_actions[:, None])[0, 0], returns
 
     @jax.jit
     def of_random(key: Key) -> Array:
@@ -282,6 +278,39 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
         *map(np.array, (optimum, errors, random)),
         *(np.stack(column, axis=1) for column in of_seeds),
     )
+
+
+def follow_commands(
+    problem: Problem, agent: Agent, episodes: int
+) -> Callable[[Any, Array, Key], tuple[Array, Array]]:
+    """What greedy episodes of an agent bring that is asked for something.
+
+    Args:
+        problem: a gridworld.
+        agent: with stocks for its memory.
+        episodes: E.
+
+    Returns:
+        (state, command [k], key) -> the first stock that the agent chooses, [1, m], and the discounted
+        returns of the episodes, [E, m]; for use inside jit.
+    """
+    environment, memory = tabular.simulate(problem, episodes), agent.memory
+    assert memory is not None
+    first_seen = _first_seen(problem)
+
+    def follow(state: Any, command: Array, key: Key) -> tuple[Array, Array]:
+        def greedy(observations: Array, held: Array) -> Array:
+            return agent.act(state, Augmented(observations, held), key, 0.0)
+
+        held = memory.choose(state, first_seen, command[None])
+        return held, play(environment, greedy, memory, held, key)
+
+    return follow
+
+
+def _first_seen(problem: Problem) -> Array:
+    """The observation that episodes begin with, [1, S]."""
+    return jnp.eye(problem.mdp.num_states)[problem.start_state][None]
 
 
 def play(
