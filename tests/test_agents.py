@@ -98,7 +98,8 @@ AGENTS = {
         ComposedConfig(FlowCriticConfig(**SMALL, num_draws=4, num_steps=4), OneStepFlowConfig(**SMALL)),
         CONTINUOUS,
         LEARN_COMPOSED | {"policy.bc_weight": 0.02, "policy.learning_rate": 3e-3},
-        tolerance=0.15,  # a field of 16 units makes a slope in the action of the step, and overshoots at its ends
+        # A field of 16 units makes of the step in the action a slope, which overshoots at its ends.
+        tolerance=0.15,
     ),
     "sac": Row(composed, ComposedConfig(TemporalDifferenceConfig(**SMALL), SACConfig(**SMALL)), CONTINUOUS),
     "expectile-best_of": Row(
