@@ -61,9 +61,9 @@ def diagnosed(run, workdir, **settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", CRITICS)
 def test_a_trained_run_is_looked_into(agent, tmp_path, capsys):
-    run = train(tmp_path, agent, num_seeds=2, **{"data__rewards": "none"})
+    run = train(tmp_path, agent, num_seeds=2)
     before = sorted(path for path in run.rglob("*"))
-    result = diagnosed(run, tmp_path / "out")
+    diagnosed(run, tmp_path / "out")
     assert sorted(path for path in run.rglob("*")) == before  # the run is left as it was
     assert "effective_rank" in capsys.readouterr().out
     assert (tmp_path / "out" / "diagnostics.png").read_bytes().startswith(b"\x89PNG")

@@ -365,7 +365,7 @@ def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, An
 
 
 def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
+    """Nested dictionaries as one, with dotted names; `path` is put before each."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         flat |= flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {path + name: value}

@@ -155,8 +155,9 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         InputError: when there is no checkpoint, or one cannot be read.
     """
     folder = pathlib.Path(folder).absolute()
-    if not folder.is_dir():
-        raise InputError(f"there are no checkpoints at {folder}: train first, or give the folder of a run")
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    if not steps:
+        raise InputError(f"there is no checkpoint under {folder}: wait for the run's first, or train first")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     item = {"states": jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
     args = ocp.args.Composite(
@@ -165,15 +166,10 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         ),
         metadata=ocp.args.JsonRestore(),
     )
-    with ocp.CheckpointManager(
-        folder, options=ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    ) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps:
-            raise InputError(f"no checkpoint is under {folder} yet: wait for the run's first")
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         for step in steps:
             try:
-                restored = manager.restore(step, args=args)
+                restored = reader.restore(folder / str(step), args=args)
                 # States come first in what is saved, so their digests do, too.
                 digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
                 _check_digests(restored.state, digests)
