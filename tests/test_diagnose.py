@@ -88,13 +88,18 @@ def test_a_trained_run_is_looked_into(agent, tmp_path, capsys):
     assert again["rows"] == 40
 
 
-def test_what_cannot_be_diagnosed_is_refused(tmp_path, monkeypatch):
+def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run is given; write --checkpoint=WORKDIR"):
         diagnose.run(diagnose.DiagnoseConfig())
     with pytest.raises(InputError, match="nowhere is no workdir of a run"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
         diagnosed(tmp_path, tmp_path / "out", rows=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypatch):
     run = train(tmp_path, CLONING)
     with pytest.raises(InputError, match="agent 'behaviour_cloning' has no critic to diagnose"):
         diagnosed(run, tmp_path / "out")

@@ -240,7 +240,7 @@ class Layer(NamedTuple):
     """What a hidden layer of E networks gives for B pairs of observation and action.
 
     A network that sees more than the pair (the level of a quantile, a point of a flow) is looked at in P
-    places for each pair, those over which its own Q is a mean; others in one.
+    places for each pair, those from which it makes Q; others in one.
 
     Attributes:
         units: [E, B, P, width], after the activation: where units that never fire are told.

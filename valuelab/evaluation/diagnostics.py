@@ -71,8 +71,8 @@ def look(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Sight:
         weight_norms: by layer; gradient_norms: of the mean gradient that Adam keeps, likewise.
         q: mean, and bias, rmse and correlation against known returns, those of the policy in the data.
         layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. Rank and dormancy
-            are of means over a layer's places, so that they compare between critics: of a flow critic Q is
-            linear in just these means.
+            are of means over a layer's places, so that they compare between critics: the Q of a flow critic
+            is linear in just these means (with Euler steps and supervision by velocity).
         refit_error: of known returns from the features.
         flow: of flow critics, see `look_along`.
     """
