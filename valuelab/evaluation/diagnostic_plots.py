@@ -11,7 +11,7 @@ from valuelab.evaluation import figures
 from valuelab.evaluation.diagnostics import READ_OUTS, Rows
 
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY)
-_COLUMNS = 4
+_COLUMNS = 3  # the norms, whose labels are long, come to stand in the first
 _MOST_PARTS = 14
 
 
@@ -38,15 +38,21 @@ def diagnosis(
     """
     last = found[-1]
     draws = [functools.partial(_draw_values, q=q, rows=rows)]
+    draw_norms = functools.partial(_draw_norms, last=last)
     if "layers" in last:
         over_updates = functools.partial(_draw_updates, found=found)
-        for name in ("effective_rank", "dormant_fraction", "feature_norm"):
+
+        def draw_layers(name: str) -> Any:
             lines = {layer: [entry["layers"][layer][name] for entry in found] for layer in last["layers"]}
-            draws.append(functools.partial(over_updates, lines=lines, title=name))
+            return functools.partial(over_updates, lines=lines, title=name)
+
         names = ("feature_drift", "refit_error", "later_refit_error")
-        lines = {name: [entry[name] for entry in found] for name in names}
-        draws.append(functools.partial(over_updates, lines=lines, title="features"))
-    draws.append(functools.partial(_draw_norms, last=last))
+        changes = {name: [entry[name] for entry in found] for name in names}
+        draws += [draw_layers("effective_rank"), draw_layers("dormant_fraction")]
+        draws += [draw_norms, draw_layers("feature_norm")]
+        draws += [functools.partial(over_updates, lines=changes, title="features")]
+    else:
+        draws.append(draw_norms)
     if "flow" in last:
         flow = last["flow"]
         draws += [
@@ -106,6 +112,7 @@ def _draw_recovery(panel: Any, curves: np.ndarray) -> None:
     _draw_shaded(panel, np.arange(curves.shape[1]), curves, figures.BLUE, "")
     panel.axhline(1, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
     panel.set(title="recovery", xlabel="corrupted before step", ylabel="share of the error left")
+    panel.set_ylim(bottom=0)
 
 
 def _draw_read_outs(panel: Any, read_out: dict[str, np.ndarray]) -> None:
