@@ -198,11 +198,14 @@ def report(views: Mapping[int, View]) -> list[dict[str, Any]]:
 
 
 def show(found: list[dict[str, Any]], title: str) -> None:
-    """Prints a table of the scalars, means over seeds: a row each, a column a checkpoint."""
+    """Prints a table of scalars, means over seeds: a row each, a column a checkpoint.
+
+    Norms of weights and gradients, of which there are many, are left to the picture.
+    """
     table = rich.table.Table("mean over seeds", *[f"{entry['step']:,}" for entry in found], title=title)
     flat = [configuration.flatten(entry) for entry in found]
     for name, values in flat[0].items():
-        if name != "step" and np.ndim(values) == 1:
+        if np.ndim(values) == 1 and "_norms." not in name:
             table.add_row(name, *[f"{np.mean(entry[name]):.4g}" for entry in flat])
     rich.print(table)
 
