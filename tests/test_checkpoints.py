@@ -15,7 +15,8 @@ from helpers import assert_same_bits
 
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, make_mesh, mesh
-from valuelab.training.checkpoints import _digests
+from valuelab.training.checkpoints import _digests, read_states
+from valuelab.training.loop import Progression
 
 
 def make_state(fill: float = 0.0):
@@ -74,6 +75,23 @@ def test_none_is_restored_from_an_empty_folder(tmp_path):
 def test_a_step_that_is_there_is_left_alone(checkpoints):
     checkpoints.save(30, make_state(99))
     assert_same_bits(checkpoints.restore(jax.eval_shape(make_state))[1], make_state(30))
+
+
+def test_states_are_read_without_the_rest(tmp_path):
+    opened = Checkpoints(tmp_path, {})
+    like = jax.eval_shape(make_state)
+    with pytest.raises(InputError, match=r"there is no checkpoint under .*: wait for the run's first"):
+        list(read_states(tmp_path, like))
+    for step in (10, 20):
+        opened.save(step, Progression(make_state(step), {"buffer": jnp.ones(3)}, {"updates": jnp.int32(1)}))
+    opened.close()
+    found = dict(read_states(tmp_path, like))
+    assert list(found) == [10, 20]
+    for step, states in found.items():
+        assert_same_bits(states, make_state(step))
+    flip_bytes(tmp_path / "20")
+    with pytest.raises(InputError, match=r"the checkpoint of step 20 under .* cannot be read: remove its"):
+        list(read_states(tmp_path, like))
 
 
 # Damage.

@@ -361,7 +361,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 def from_json(config: Config, saved: Mapping[str, Any]) -> Config:
     """The config that `to_json` saved; `config`, any of the same kind, says what the fields are."""
-    return override(config, _flatten(saved))
+    return override(config, flatten(saved))
 
 
 def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
@@ -374,7 +374,7 @@ def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, An
     Returns:
         (dotted name, saved value, new value) of each compared field that differs; None where one lacks it.
     """
-    old, new = _flatten(saved), _flatten(to_json(config))
+    old, new = flatten(saved), flatten(to_json(config))
     ignored = {name for name, field in fields(config).items() if not field.compared}
     return [
         (name, old.get(name), new.get(name))
@@ -383,11 +383,11 @@ def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, An
     ]
 
 
-def _flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
+def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names; `path` is put before each."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
-        flat |= _flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {path + name: value}
+        flat |= flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {path + name: value}
     return flat
 
 

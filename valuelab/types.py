@@ -9,7 +9,7 @@ them beforehand is a `Spec`. Field names follow D4RL and OGBench.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ Params = Any
 """A pytree of arrays: the parameters of one or several networks."""
 Metrics = dict[str, Array]
 """Names to scalars, all on the device."""
+Solver = Literal["euler", "midpoint", "heun"]
+"""How a step along a flow is made."""
 
 
 # What is learnt from.
@@ -236,6 +238,38 @@ class NextActions(NamedTuple):
     costs: Array
 
 
+class Layer(NamedTuple):
+    """What a hidden layer of E networks gives for B pairs of observation and action.
+
+    A network that sees more than the pair (the level of a quantile, a point of a flow) is looked at in P
+    places for each pair, those from which it makes Q; others in one.
+
+    Attributes:
+        units: [E, B, P, width], after the activation: where units that never fire are told.
+        features: [E, B, P, width], after norm and residual sum too: what the next layer sees.
+    """
+
+    units: Array
+    features: Array
+
+
+class Flow(NamedTuple):
+    """How a flow critic comes from noise to values: what it takes to follow the flow in other ways than it.
+
+    Attributes:
+        start: (key, B) -> z(0) of the m draws for each pair, [E, B, m], the same for all E members.
+        velocity: (state, observations [B, ...], actions) -> the members' fields: (z [E, B, m], time scalar)
+            -> dz/dt [E, B, m]. Every z moves on its own.
+        num_steps: K, steps that the critic makes.
+        solver: how it makes them.
+    """
+
+    start: Callable[[Key, int], Array]
+    velocity: Callable[[TrainState, Array, Array], Callable[[Array, Array], Array]]
+    num_steps: int
+    solver: Solver
+
+
 class Critic(NamedTuple):
     """How a value function is learnt.
 
@@ -247,6 +281,11 @@ class Critic(NamedTuple):
             targets left alone. `look_ahead`: (batch, key) -> NextActions, the policy's.
         average_targets: (state) -> state: moves the target parameters towards the new parameters.
         estimates: (state) -> Estimates.
+        discount: of the returns that its values estimate. This and what follows is for diagnostics; None
+            where it is not shown.
+        layers: (state, observations, actions, key) -> its hidden layers by name, the last of which Q is
+            read from; the key draws noise, where it needs any.
+        flow: of a flow critic.
     """
 
     name: str
@@ -257,6 +296,9 @@ class Critic(NamedTuple):
     ]
     average_targets: Callable[[TrainState], TrainState]
     estimates: Callable[[TrainState], Estimates]
+    discount: Array | float | None = None
+    layers: Callable[[TrainState, Array, Array, Key], dict[str, Layer]] | None = None
+    flow: Flow | None = None
 
 
 class Policy(NamedTuple):
@@ -316,6 +358,8 @@ class Agent(NamedTuple):
         value: (state, observations as for act) -> [B] state values, for looking at; None where the agent
             has none.
         memory: what it carries through an episode; None where it acts on observations alone.
+        critic: how it learns values, with `state.critic` as its state; None where there is none, or where
+            it sees data otherwise than the agent does.
     """
 
     init: Callable[[Key, Transitions], Any]
@@ -323,6 +367,7 @@ class Agent(NamedTuple):
     act: Callable[[Any, Any, Key, Array | float], Array]
     value: Callable[[Any, Any], Array] = None  # type: ignore[assignment]
     memory: Memory | None = None
+    critic: Critic | None = None
 
 
 class MakeAgent(Protocol):

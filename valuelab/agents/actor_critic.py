@@ -73,7 +73,8 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         policy: how actions are drawn from them.
 
     Returns:
-        An agent whose state is an ActorCriticState and whose metrics are prefixed "critic/" and "policy/".
+        An agent that shows its critic; its state is an ActorCriticState and its metrics are prefixed
+        "critic/" and "policy/".
 
     Raises:
         InputError: when the policy needs an estimate that the critic does not offer.
@@ -123,4 +124,4 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         actions = policy.sample(state.policy, join(observations), jax.random.key(0), 0.0, estimates)
         return estimates.q(join(observations), actions)
 
-    return Agent(init, update, act, value)
+    return Agent(init, update, act, value, critic=critic)

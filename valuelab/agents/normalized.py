@@ -27,7 +27,7 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     Raises:
         InputError: for normalised rewards and an agent with a memory, whose commands are in units of r.
     """
-    mean, std, low, high, reward_scale, reward_shift = normalization
+    _, _, low, high, reward_scale, reward_shift = normalization
 
     if agent.memory and (reward_scale, reward_shift) != (1, 0):
         raise InputError(
@@ -36,35 +36,16 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
         )
 
     def observe(observations: Any) -> Any:
-        if mean is None or std is None:
-            return observations
-        if isinstance(observations, Augmented):
-            return observations._replace(observations=observe(observations.observations))
-        return jax.tree.map(lambda array: (array - mean[None]) / std[None], observations)
-
-    def encode(actions: Array) -> Array:
-        return actions if low is None or high is None else 2 * (actions - low[None]) / (high - low)[None] - 1
+        return _observe(normalization, observations)
 
     def decode(actions: Array) -> Array:
         return actions if low is None or high is None else low[None] + (actions + 1) / 2 * (high - low)[None]
 
-    def normalize(batch: Transitions) -> Transitions:
-        return Transitions(
-            observations=observe(batch.observations),
-            actions=encode(batch.actions),
-            rewards=reward_scale * batch.rewards + reward_shift,
-            masks=batch.masks,
-            next_observations=observe(batch.next_observations),
-            goals=observe(batch.goals),
-            policy_goals=observe(batch.policy_goals),
-            next_actions=None if batch.next_actions is None else encode(batch.next_actions),
-        )
-
     def init(key: Key, example: Transitions) -> Any:
-        return agent.init(key, normalize(example))
+        return agent.init(key, normalize(example, normalization))
 
     def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:
-        return agent.update(state, normalize(batch))
+        return agent.update(state, normalize(batch, normalization))
 
     def act(state: Any, observations: Any, key: Key, temperature: Array | float) -> Array:
         return decode(agent.act(state, observe(observations), key, temperature))
@@ -80,3 +61,31 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
             choose=lambda state, observations, commands: choose(state, observe(observations), commands),
         )
     return Agent(init, update, act, agent.value and value, memory)
+
+
+def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
+    """The batch as an agent behind the normalisation sees it: o', a' and r'."""
+    _, _, low, high, reward_scale, reward_shift = normalization
+
+    def encode(actions: Array) -> Array:
+        return actions if low is None or high is None else 2 * (actions - low[None]) / (high - low)[None] - 1
+
+    return Transitions(
+        observations=_observe(normalization, batch.observations),
+        actions=encode(batch.actions),
+        rewards=reward_scale * batch.rewards + reward_shift,
+        masks=batch.masks,
+        next_observations=_observe(normalization, batch.next_observations),
+        goals=_observe(normalization, batch.goals),
+        policy_goals=_observe(normalization, batch.policy_goals),
+        next_actions=None if batch.next_actions is None else encode(batch.next_actions),
+    )
+
+
+def _observe(normalization: Normalization, observations: Any) -> Any:
+    mean, std = normalization.observation_mean, normalization.observation_std
+    if mean is None or std is None:
+        return observations
+    if isinstance(observations, Augmented):
+        return observations._replace(observations=_observe(normalization, observations.observations))
+    return jax.tree.map(lambda array: (array - mean[None]) / std[None], observations)

@@ -21,11 +21,11 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
-from valuelab.networks.mlp import ensemble
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue, StateValue
 from valuelab.ops.expectile import expectile_loss
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.types import Array, Critic, Estimates, Key, Metrics, Spec, TrainState, Transitions
+from valuelab.types import Array, Critic, Estimates, Key, Layer, Metrics, Spec, TrainState, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,5 +141,9 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
 
         return Estimates(q, value, advantage)
 
+    def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
+        del key
+        return hidden_layers(q_network.apply(state.params["q"], observations, actions, mutable=LAYERS)[1])
+
     offers = frozenset({"q", "value", "advantage"} | (set() if spec.discrete else {"q_gradient"}))
-    return Critic("expectile", offers, init, update, average_targets, estimates)
+    return Critic("expectile", offers, init, update, average_targets, estimates, discount, layers)

@@ -20,6 +20,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -31,12 +32,25 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import ensemble
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
-from valuelab.ops.flow import Solver, integrate, interpolate
+from valuelab.ops.flow import integrate, interpolate, trajectory
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
+from valuelab.types import (
+    Array,
+    Critic,
+    Estimates,
+    Flow,
+    Key,
+    Layer,
+    Metrics,
+    Params,
+    Solver,
+    Spec,
+    TrainState,
+    Transitions,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,26 +160,28 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
     )
     optimizer = optax.adam(config.learning_rate)
 
-    def velocity(outputs: Array, values: Array, times: Array) -> Array:
-        """What the field's outputs mean."""
-        return outputs if config.supervision == "velocity" else (outputs - values) / (1 - times)
-
     def draw_noise(key: Key, batch_size: int) -> Array:
         shape = (batch_size, config.num_draws)
         return jax.random.uniform(key, shape, minval=noise_low, maxval=noise_high)
 
+    def by_member(noise: Array) -> Array:
+        """The same noise [B, m] for each member, [E, B, m]."""
+        return jnp.broadcast_to(noise[None], (config.ensemble_size, *noise.shape))
+
+    def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
+        """Each member's field, dz/dt [E, B, m] at z [E, B, m] and a time."""
+        encoded = jax.vmap(lambda member: field.apply(member, observations, actions, method="encode"))(params)
+
+        def of_member(member: Params, encoded: Array, values: Array, time: Array) -> Array:
+            outputs = field.apply(member, encoded, values, time, method="along")
+            return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
+
+        return lambda values, time: jax.vmap(of_member, (0, 0, 0, None))(params, encoded, values, time)
+
     def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
         """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""
-
-        def of_member(member: Params) -> Array:
-            encoded = field.apply(member, observations, actions, method="encode")
-
-            def at(values: Array, time: Array) -> Array:
-                return velocity(field.apply(member, encoded, values, time, method="along"), values, time)
-
-            return integrate(at, noise, config.num_steps, config.solver)
-
-        return jax.vmap(of_member)(params)
+        along = velocity(params, observations, actions)
+        return integrate(along, by_member(noise), config.num_steps, config.solver)
 
     def init(key: Key, example: Transitions) -> TrainState:
         field_key, distilled_key, update_key = jax.random.split(key, 3)
@@ -250,5 +266,27 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
 
         return Estimates(q)
 
+    flow = Flow(
+        start=lambda key, size: by_member(draw_noise(key, size)),
+        velocity=lambda state, observations, actions: velocity(state.params["field"], observations, actions),
+        num_steps=config.num_steps,
+        solver=config.solver,
+    )
+
+    def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
+        """Of the field, in the K m points from which the steps of the m draws are made."""
+        start = flow.start(key, len(observations))
+        along = flow.velocity(state, observations, actions)
+        points = jnp.moveaxis(trajectory(along, start, config.num_steps, config.solver)[:-1], 0, 2)
+        times = jnp.broadcast_to(
+            (jnp.arange(config.num_steps) / config.num_steps)[None, :, None], points.shape[1:]
+        ).reshape(len(observations), -1)
+
+        def seen(member: Params, values: Array) -> Params:
+            values = values.reshape(times.shape)
+            return field.apply(member, observations, actions, values, times, mutable=LAYERS)[1]
+
+        return hidden_layers(jax.vmap(seen)(state.params["field"], points))
+
     offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
-    return Critic("flow", offers, init, update, average_targets, estimates)
+    return Critic("flow", offers, init, update, average_targets, estimates, config.discount, layers, flow)

@@ -19,11 +19,22 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
-from valuelab.networks.mlp import ensemble
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
+from valuelab.types import (
+    Array,
+    Critic,
+    Estimates,
+    Key,
+    Layer,
+    Metrics,
+    Params,
+    Spec,
+    TrainState,
+    Transitions,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +140,23 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         averaged = optax.incremental_update(state.params, state.target_params, config.target_rate)
         return state._replace(target_params=averaged)
 
+    def read_levels(size: int) -> Array:
+        """The levels [B, num_read_levels] whose mean is Q."""
+        return jnp.broadcast_to(midpoints(config.num_read_levels)[None], (size, config.num_read_levels))
+
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            levels = jnp.broadcast_to(
-                midpoints(config.num_read_levels)[None], (len(observations), config.num_read_levels)
-            )
-            return jnp.mean(quantiles(state.params, observations, actions, levels), axis=(0, 2))
+            laws = quantiles(state.params, observations, actions, read_levels(len(observations)))
+            return jnp.mean(laws, axis=(0, 2))
 
         return Estimates(q)
 
+    def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
+        del key
+        levels = read_levels(len(observations))
+        return hidden_layers(network.apply(state.params, observations, actions, levels, mutable=LAYERS)[1])
+
     offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
-    return Critic("implicit_quantile", offers, init, update, average_targets, estimates)
+    return Critic(
+        "implicit_quantile", offers, init, update, average_targets, estimates, config.discount, layers
+    )

@@ -25,11 +25,11 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import ensemble
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.ops.categorical import bin_edges, expected_value, hl_gauss
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.types import Array, Critic, Estimates, Key, Metrics, Spec, TrainState, Transitions
+from valuelab.types import Array, Critic, Estimates, Key, Layer, Metrics, Spec, TrainState, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,5 +154,11 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
 
         return Estimates(q)
 
+    def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
+        del key
+        return hidden_layers(network.apply(state.params, observations, actions, mutable=LAYERS)[1])
+
     offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
-    return Critic("temporal_difference", offers, init, update, average_targets, estimates)
+    return Critic(
+        "temporal_difference", offers, init, update, average_targets, estimates, config.discount, layers
+    )

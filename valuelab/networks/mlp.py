@@ -7,7 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from valuelab.types import Array
+from valuelab.types import Array, Layer
+
+LAYERS = "intermediates"
+"""The collection in which hidden layers are kept where `apply` is told that it is mutable."""
 
 initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
@@ -59,12 +62,13 @@ class MLP(nn.Module):
         for index, width in enumerate(self.hidden_dims):
             if index > 0 or not self.projected:
                 hidden = nn.Dense(width, kernel_init=initializer)(hidden)
-            hidden = self.activation(hidden)
+            units = hidden = self.activation(hidden)
             if self.layer_norm:
                 hidden = nn.LayerNorm()(hidden)
             hidden = Dropout(self.dropout_rate)(hidden)
             if self.block_depth and index % self.block_depth == 0:
                 hidden = skipped = hidden if skipped is None else hidden + skipped
+            self.sow(LAYERS, f"layer_{index:03}", Layer(units, hidden))
         return hidden
 
 
@@ -72,9 +76,27 @@ def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
     """A module of `size` independent members that see the same inputs; outputs are stacked in front."""
     return nn.vmap(
         module,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, LAYERS: 0},
         split_rngs={"params": True},
         in_axes=None,
         out_axes=0,
         axis_size=size,
     )
+
+
+def hidden_layers(variables: Any) -> dict[str, Layer]:
+    """The hidden layers that E networks have gone through, in the order in which they stand in the network.
+
+    Args:
+        variables: what `apply(..., mutable=LAYERS)` gives beside the outputs; leaves [E, B, width], or
+            [E, B, P, width] where each pair is seen in P places.
+
+    Returns:
+        "layer_1", "layer_2", ... to Layer.
+    """
+    found = jax.tree.leaves(variables, is_leaf=lambda node: isinstance(node, Layer))
+
+    def by_place(leaf: Array) -> Array:
+        return leaf if leaf.ndim == 4 else leaf[:, :, None]
+
+    return {f"layer_{number}": jax.tree.map(by_place, layer) for number, layer in enumerate(found, 1)}

@@ -8,15 +8,12 @@ Source: Lipman et al. 2023, arXiv:2210.02747; for critics Agrawalla et al. 2025,
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from valuelab.types import Array
-
-Solver = Literal["euler", "midpoint", "heun"]
+from valuelab.types import Array, Solver
 
 _SLOWEST, _FASTEST = 0.25, 64.0
 """Of the waves of `fourier_embedding`, in periods over the unit interval."""
@@ -41,21 +38,31 @@ def interpolate(noise: Array, data: Array, times: Array) -> Array:
 
 
 def integrate(
-    velocity: Callable[[Array, Array], Array], start: Array, num_steps: int, solver: Solver = "euler"
+    velocity: Callable[[Array, Array], Array],
+    start: Array,
+    num_steps: Array | int,
+    solver: Solver = "euler",
+    first: Array | int = 0,
+    last: Array | int | None = None,
 ) -> Array:
     """Follows a velocity field from time 0 to time 1: the end of `trajectory`, of which nothing else is kept.
 
     Args:
         velocity: (x [...], t scalar) -> dx/dt [...].
-        start: x(0), [...].
+        start: x(first / K), [...].
         num_steps: K, at least 1.
         solver: how a step is made.
+        first: the first of the steps 0 .. K - 1 that are made.
+        last: the step before which to stop; None for K.
 
     Returns:
-        x(1), [...].
+        x(last / K), [...].
     """
     return jax.lax.fori_loop(
-        0, num_steps, lambda k, x: _step(velocity, x, k / num_steps, 1 / num_steps, solver), start
+        first,
+        num_steps if last is None else last,
+        lambda k, x: _step(velocity, x, k / num_steps, 1 / num_steps, solver),
+        start,
     )
 
 
@@ -87,7 +94,7 @@ def trajectory(
 
 
 def _step(
-    velocity: Callable[[Array, Array], Array], x: Array, time: Array, h: float, solver: Solver
+    velocity: Callable[[Array, Array], Array], x: Array, time: Array, h: Array | float, solver: Solver
 ) -> Array:
     slope = velocity(x, time)
     if solver == "midpoint":

@@ -1,6 +1,8 @@
-"""Bootstrapped targets."""
+"""Returns: bootstrapped after one step, or summed over the rest of a trajectory."""
 
 import chex
+import jax
+import jax.numpy as jnp
 
 from valuelab.types import Array
 
@@ -22,3 +24,38 @@ def bootstrapped_target(rewards: Array, masks: Array, next_values: Array, discou
     chex.assert_rank([rewards, masks, next_values], 1)
     chex.assert_equal_shape([rewards, masks, next_values])
     return rewards + discount * masks * next_values
+
+
+def monte_carlo_returns(
+    rewards: Array, masks: Array, ends: Array, discount: Array | float
+) -> tuple[Array, Array]:
+    """Discounted rewards to come of every transition, with nothing bootstrapped.
+
+        G_i = r_i + γ · mask_i · G_{i+1},   w_i = γ · mask_i · w_{i+1}
+
+    Within a trajectory; beyond its end G is 0 and w is 1. Where the trajectory was cut instead of terminated
+    G lacks w_i times the value of its last successor, and is known as far as w_i is small.
+
+    Args:
+        rewards: r, [N], trajectory after trajectory in time order.
+        masks: [N], 0 where the episode truly ended.
+        ends: [N] bool, the last transition of each trajectory.
+        discount: γ in [0, 1], a scalar.
+
+    Returns:
+        G, [N], and w in [0, 1], [N], which is 0 where termination is to come.
+    """
+    chex.assert_rank([rewards, masks, ends], 1)
+    chex.assert_equal_shape([rewards, masks, ends])
+    factors = discount * masks
+    within = jnp.where(ends, 0.0, factors)
+    # Both recursions are x_i = added_i + within_i · x_{i+1}: affine maps, joined in any order.
+    added = jnp.stack([rewards, factors - within])
+
+    def join(later: tuple[Array, Array], earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+        return earlier[0] * later[0], earlier[1] + earlier[0] * later[1]
+
+    returns, missing = jax.lax.associative_scan(
+        join, (jnp.stack([within, within]), added), reverse=True, axis=1
+    )[1]
+    return returns, missing

@@ -2,7 +2,7 @@
 
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -107,8 +107,7 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
                 )
                 restored = self._manager.restore(step, args=args)
-                if np.asarray(_digests(restored.state)).tolist() != restored.metadata["digests"]:
-                    raise ValueError("its contents do not match its digests")
+                _check_digests(restored.state, restored.metadata["digests"])
             except Exception as error:  # a damaged file can fail in any way
                 reason = " ".join(str(error).split())[:200]
                 logging.warning(
@@ -140,3 +139,49 @@ class Checkpoints:
     def close(self) -> None:
         """Frees what the manager holds."""
         self._manager.close()
+
+
+def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, Any]]:
+    """Reads the agents' states in every checkpoint of a run, and touches nothing: the run may be going on.
+
+    Args:
+        folder: where the checkpoints lie.
+        like: a pytree of ShapeDtypeStructs with the shapes and dtypes of the states, members as leading axis.
+
+    Yields:
+        (step, states), on this process's first device, oldest first.
+
+    Raises:
+        InputError: when there is no checkpoint, or one cannot be read.
+    """
+    folder = pathlib.Path(folder).absolute()
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    if not steps:
+        raise InputError(f"there is no checkpoint under {folder}: wait for the run's first, or train first")
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    item = {"states": jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
+    args = ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
+        ),
+        metadata=ocp.args.JsonRestore(),
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        for step in steps:
+            try:
+                restored = reader.restore(folder / str(step), args=args)
+                # States come first in what is saved, so their digests do, too.
+                digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
+                _check_digests(restored.state, digests)
+            except Exception as error:  # a damaged file can fail in any way
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"the checkpoint of step {step} under {folder} cannot be read: remove its folder, or go "
+                    f"on with the run, which sets it aside. Reason: {reason}"
+                ) from error
+            yield step, restored.state["states"]
+
+
+def _check_digests(tree: Any, digests: list[int]) -> None:
+    if np.asarray(_digests(tree)).tolist() != digests:
+        raise ValueError("its contents do not match its digests")

@@ -1,0 +1,268 @@
+r"""Looks into the critics of a trained run: features, weights, values against returns, and how flows recover.
+
+    python -m experiments.diagnose --checkpoint=runs/pointmaze --workdir=runs/pointmaze-diagnosed
+
+CHECKPOINT is the workdir of a run of experiments.train on a dataset with rewards; the run may still be going
+on. Every checkpoint that it keeps is looked at, and every seed, in rows of the dataset that the run learnt
+from. The workdir gets diagnostics.json (each number a list over seeds, in the run's order) and, with
+matplotlib, diagnostics.png. valuelab/evaluation/diagnostics.py says what the names stand for.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich
+import rich.table
+from absl import flags as absl_flags
+
+from experiments import flags, outputs
+from valuelab import configuration, data
+from valuelab.agents.normalized import normalize
+from valuelab.configuration import Population, RunConfig, check_ranges
+from valuelab.data import normalization as normalizations
+from valuelab.data import storage
+from valuelab.errors import InputError
+from valuelab.evaluation import diagnostic_plots, diagnostics
+from valuelab.evaluation.diagnostics import Rows, Sight
+from valuelab.ops.returns import monte_carlo_returns
+from valuelab.training import checkpoints
+from valuelab.types import Agent, Array, Critic, Dataset, Normalization, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnoseConfig:
+    """What is looked at.
+
+    Attributes:
+        checkpoint: workdir of a trained run.
+        data_dir: folder that holds the run's dataset; empty for where the run found it.
+        rows: pairs of observation and action that critics are looked at on, drawn from the dataset.
+        seed: of the rows and of the noise of flow critics.
+        workdir: folder for everything that this leaves.
+    """
+
+    checkpoint: str = ""
+    data_dir: str = dataclasses.field(default="", compare=False)
+    rows: int = 2048
+    seed: int = 0
+    workdir: str = dataclasses.field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, rows="[4, inf)", seed="[0, 2147483647]")
+
+
+class Trained(NamedTuple):
+    """A run as it was saved.
+
+    Attributes:
+        config: its settings.
+        members: what trained side by side.
+        build: swept values of one member -> its agent, which takes normalised data.
+        normalization: of its data.
+        dataset: that it learnt from, in full storage.
+    """
+
+    config: RunConfig
+    members: Population
+    build: Callable[[Mapping[str, Any]], Agent]
+    normalization: Normalization
+    dataset: Dataset
+
+    def critic(self, hyperparameters: Mapping[str, Any]) -> Critic:
+        """The critic of the agent with these swept values.
+
+        Raises:
+            InputError: when the agent has none.
+        """
+        critic = self.build(hyperparameters).critic
+        if critic is None:
+            raise InputError(
+                f"agent {self.config.agent_name!r} has no critic to diagnose: give the run of another"
+            )
+        return critic
+
+
+class View(NamedTuple):
+    """What was seen of all M members after some updates; every array has M as leading axis.
+
+    Attributes:
+        sight: of their critics.
+        rows: where they were looked at.
+    """
+
+    sight: Sight
+    rows: Rows
+
+
+def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
+    """Reads the settings and the data of a run.
+
+    Args:
+        folder: its workdir.
+        data_dir: where its dataset lies; empty for where it found it.
+
+    Raises:
+        InputError: when there is no run, its agent or data are gone, or it has no critic or no rewards of
+            its own.
+    """
+    try:
+        saved = json.loads((folder / "config.json").read_text())
+        settings, normalization = saved["settings"], normalizations.from_json(saved["normalization"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder} is no workdir of a run of experiments.train ({error}): give --checkpoint=WORKDIR"
+        ) from error
+    defaults, make_agent = flags.load_agent(settings["agent_source"])
+    config = configuration.from_json(defaults, settings)
+    if not config.dataset:
+        raise InputError(f"the run in {folder} has no dataset: only runs on datasets can be diagnosed")
+    dataset = data.load(config.dataset, data_dir or config.data_dir)
+    if dataset.goal_conditioned:
+        raise InputError(
+            f"{config.dataset} has no rewards of its own, its goals are drawn in training: "
+            "diagnose a run on one of its single tasks"
+        )
+    spec = normalizations.make_spec(dataset, normalization, config.steps)
+
+    def build(hyperparameters: Mapping[str, Any]) -> Agent:
+        return make_agent(configuration.replace(config, hyperparameters).agent, spec)
+
+    trained = Trained(config, configuration.population(config), build, normalization, dataset)
+    trained.critic({})  # before anything is read or made
+    return trained
+
+
+def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[int, View]:
+    """Looks at the critics of all members in every checkpoint, in the same rows with the same noise.
+
+    Args:
+        run: the run.
+        folder: its workdir.
+        num_rows: rows to draw, at most; all where the dataset has fewer.
+        seed: of rows and noise.
+
+    Returns:
+        Step to view, oldest first.
+
+    Raises:
+        InputError: when a checkpoint cannot be read, or there is none.
+    """
+    dataset, normalization = run.dataset, run.normalization
+    size = len(dataset.rewards)
+    numbers = np.random.default_rng(seed).choice(size, min(num_rows, size), replace=False)
+    columns = (getattr(dataset, name)[numbers] for name in Transitions._fields[:5])
+    batch = normalize(Transitions(*columns), normalization)
+    rewards = normalization.reward_scale * dataset.rewards + normalization.reward_shift
+    ends = storage.trajectory_ends(dataset) == np.arange(size)
+    trajectories = (rewards, dataset.masks, ends)
+
+    def look_at_member(critic: Critic, state: Any, batch: Transitions, trajectories: Any) -> View:
+        if critic.discount is None:
+            returns, missing = jnp.zeros(len(numbers)), jnp.ones(len(numbers))
+        else:
+            rewards, masks, ends = trajectories
+            whole = monte_carlo_returns(rewards, masks, ends, critic.discount)
+            returns, missing = (part[numbers] for part in whole)
+        rows = Rows(batch.observations, batch.actions, returns, missing)
+        return View(diagnostics.look(critic, state.critic, rows, jax.random.key(seed)), rows)
+
+    @jax.jit
+    def look_at_all(states: Any, batch: Transitions, trajectories: Any) -> View:
+        return jax.lax.map(
+            lambda member: look_at_member(run.critic(member[0]), member[1], batch, trajectories),
+            (run.members.hyperparameters, states),
+        )
+
+    def init(hyperparameters: Mapping[str, Array], seed: Array) -> Any:
+        example = jax.tree.map(lambda leaf: leaf[:1], batch)
+        return run.build(hyperparameters).init(jax.random.key(seed), example)
+
+    like = jax.eval_shape(jax.vmap(init), run.members.hyperparameters, run.members.seeds)
+    return {
+        step: jax.tree.map(np.asarray, look_at_all(states, batch, trajectories))
+        for step, states in checkpoints.read_states(folder / "checkpoints", like)
+    }
+
+
+def report(views: Mapping[int, View]) -> list[dict[str, Any]]:
+    """For each checkpoint its step and report, with what became of its features until the last."""
+    last = list(views.values())[-1].sight
+    compare = jax.jit(jax.vmap(diagnostics.compare))
+    return [{"step": step, **view.sight.report, **compare(view.sight, last)} for step, view in views.items()]
+
+
+def show(found: list[dict[str, Any]], title: str) -> None:
+    """Prints a table of scalars, means over seeds: a row each, a column a checkpoint.
+
+    Norms of weights and gradients, of which there are many, are left to the picture.
+    """
+    table = rich.table.Table("mean over seeds", *[f"{entry['step']:,}" for entry in found], title=title)
+    flat = [configuration.flatten(entry) for entry in found]
+    for name, values in flat[0].items():
+        if np.ndim(values) == 1 and "_norms." not in name:
+            table.add_row(name, *[f"{np.mean(entry[name]):.4g}" for entry in flat])
+    rich.print(table)
+
+
+def run(config: DiagnoseConfig) -> dict[str, Any]:
+    """Does a whole diagnosis.
+
+    Args:
+        config: its settings.
+
+    Returns:
+        What diagnostics.json holds.
+
+    Raises:
+        InputError: for a run or a folder that cannot be used.
+    """
+    if not config.checkpoint:
+        raise InputError("no run is given; write --checkpoint=WORKDIR of a run of experiments.train")
+    folder = pathlib.Path(config.checkpoint).expanduser()
+    trained = open_run(folder, config.data_dir)
+    workdir = outputs.prepare_folder(config)
+    views = look(trained, folder, config.rows, config.seed)
+    found = report(views)
+    newest = list(views.values())[-1]
+    facts = {"versions": outputs.versions(), "device": outputs.device()}
+    outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+    members = [trained.members.settings(index) for index in range(trained.members.size)]
+    result = {
+        "agent": trained.config.agent_name,
+        "dataset": trained.config.dataset,
+        "members": members,
+        "rows": newest.sight.q.shape[1],
+        "known_returns": newest.rows.known.sum(1),
+        "checkpoints": found,
+    } | facts
+    outputs.write_json(workdir / "diagnostics.json", result)
+    title = f"{trained.config.agent_name} on {trained.config.dataset}"
+    try:
+        diagnostic_plots.diagnosis(
+            found, np.asarray(newest.sight.q), newest.rows, title=title, path=workdir / "diagnostics.png"
+        )
+    except InputError as error:  # such as a missing matplotlib
+        print(f"no picture was drawn: {error}")
+    show(found, title)
+    print(f"everything is in {workdir}")
+    return result
+
+
+def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> DiagnoseConfig:
+    """The settings of a command line; arguments and errors as of `flags.parse_config`."""
+    return flags.parse_config(DiagnoseConfig(), argv, values)
+
+
+def main(config: DiagnoseConfig) -> None:
+    """Diagnoses what a command line asks for."""
+    run(config)
+
+
+if __name__ == "__main__":
+    flags.run(main, parse)

@@ -1,0 +1,110 @@
+"""python -m experiments.diagnose: a tiny run, trained and looked into; and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from helpers import CLONING, ROOT, command, launch, make_dataset
+
+from experiments import diagnose
+from valuelab import data
+from valuelab.errors import InputError
+from valuelab.evaluation.diagnostics import READ_OUTS
+
+AGENT = """
+import dataclasses
+
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.{module} import {critic}
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ComposedConfig):
+    critic: {critic} = {critic}(hidden_dims=(8, 8))
+    policy: OneStepFlowConfig = OneStepFlowConfig(hidden_dims=(8, 8))
+"""
+CRITICS = {
+    "fql": {"module": "temporal_difference", "critic": "TemporalDifferenceConfig"},
+    "floq": {"module": "flow", "critic": "FlowCriticConfig"},
+}
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch):
+    """A dataset with rewards, whose trajectories may end in the middle."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: make_dataset(compact=True))
+
+
+def train(tmp_path, agent, **settings):
+    """Trains an agent file, or the critic of that name with a one-step flow, for twenty updates."""
+    if agent in CRITICS:
+        path = tmp_path / f"{agent}.py"
+        path.write_text(AGENT.format(**CRITICS[agent]))
+        agent = path
+    workdir = tmp_path / "run"
+    arguments = command(tmp_path, workdir, agent=agent, dataset="made_up/walks", **settings)
+    launch([argument for argument in arguments if agent == CLONING or "agent.hidden_dims" not in argument])
+    return workdir
+
+
+def diagnosed(run, workdir, **settings):
+    given = {"checkpoint": run, "workdir": workdir, "rows": 30} | settings
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    return diagnose.run(diagnose.parse(["diagnose", *arguments], absl_flags.FlagValues()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", CRITICS)
+def test_a_trained_run_is_looked_into(agent, tmp_path, capsys):
+    run = train(tmp_path, agent, num_seeds=2)
+    before = sorted(path for path in run.rglob("*"))
+    diagnosed(run, tmp_path / "out")
+    assert sorted(path for path in run.rglob("*")) == before  # the run is left as it was
+    assert "effective_rank" in capsys.readouterr().out
+    assert (tmp_path / "out" / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
+    saved = json.loads((tmp_path / "out" / "diagnostics.json").read_text())
+    assert saved["members"] == [{"seed": 0}, {"seed": 1}]
+    assert [entry["step"] for entry in saved["checkpoints"]] == [10, 15, 20]  # the three that are kept
+    last = saved["checkpoints"][-1]
+    assert last["feature_drift"] == pytest.approx([0, 0], abs=1e-5)
+    for layer in last["layers"].values():
+        assert all(1 <= rank <= 8 for rank in layer["effective_rank"])
+        assert all(0 <= share <= 1 for share in layer["dormant_fraction"])
+    assert last["layers"].keys() == {"layer_1", "layer_2"}
+    assert last["weight_norms"].keys() == last["gradient_norms"].keys()
+    first_seed, second_seed = last["q"]["mean"]
+    assert first_seed != second_seed
+    assert ("flow" in last) == (agent == "floq")
+    if agent == "floq":
+        assert np.shape(last["flow"]["recovery"]) == (2, 8)
+        assert np.shape(last["flow"]["read_out"]["mean"]) == (2, len(READ_OUTS))
+        assert last["flow"]["read_out"]["change"][0][-1] == 0
+    again = diagnosed(run, tmp_path / "again", rows=1000)  # more than there are
+    assert again["rows"] == 40
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no run is given; write --checkpoint=WORKDIR"):
+        diagnose.run(diagnose.DiagnoseConfig())
+    with pytest.raises(InputError, match="nowhere is no workdir of a run"):
+        diagnosed(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
+        diagnosed(tmp_path, tmp_path / "out", rows=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypatch):
+    run = train(tmp_path, CLONING)
+    with pytest.raises(InputError, match="agent 'behaviour_cloning' has no critic to diagnose"):
+        diagnosed(run, tmp_path / "out")
+    goals = dataclasses.replace(make_dataset(compact=True), goal_conditioned=True)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: goals)
+    with pytest.raises(InputError, match="made_up/walks has no rewards of its own"):
+        diagnosed(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,145 @@
+"""Pictures of what was seen of a critic; see `evaluation.diagnostics`."""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from valuelab.evaluation import figures
+from valuelab.evaluation.diagnostics import READ_OUTS, Rows
+
+_COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY)
+_COLUMNS = 3  # the norms, whose labels are long, come to stand in the first
+_MOST_PARTS = 14
+
+
+def diagnosis(
+    found: Sequence[dict[str, Any]],
+    q: np.ndarray,
+    rows: Rows,
+    *,
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Everything in one figure; a dot or a line is the mean over M seeds, a bar or a shade spans them.
+
+    Args:
+        found: reports of the checkpoints of a run, oldest first, each with "step"; numbers are arrays with
+            M as leading axis.
+        q: [M, B], of the last checkpoint.
+        rows: arrays [M, B, ...], where it was looked at.
+        title: over the picture.
+        path: where to save the picture.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    last = found[-1]
+    draws = [functools.partial(_draw_values, q=q, rows=rows)]
+    draw_norms = functools.partial(_draw_norms, last=last)
+    if "layers" in last:
+        over_updates = functools.partial(_draw_updates, found=found)
+
+        def draw_layers(name: str) -> Any:
+            lines = {layer: [entry["layers"][layer][name] for entry in found] for layer in last["layers"]}
+            return functools.partial(over_updates, lines=lines, title=name)
+
+        names = ("feature_drift", "refit_error", "later_refit_error")
+        changes = {name: [entry[name] for entry in found] for name in names}
+        draws += [draw_layers("effective_rank"), draw_layers("dormant_fraction")]
+        draws += [draw_norms, draw_layers("feature_norm")]
+        draws += [functools.partial(over_updates, lines=changes, title="features")]
+    else:
+        draws.append(draw_norms)
+    if "flow" in last:
+        flow = last["flow"]
+        draws += [
+            functools.partial(_draw_recovery, curves=flow["recovery"]),
+            functools.partial(_draw_read_outs, read_out=flow["read_out"]),
+            functools.partial(_draw_slopes, slope=flow["slope"]),
+        ]
+    height = -(-len(draws) // _COLUMNS)
+    figure = figures.new(4.3 * _COLUMNS, 3.4 * height + 0.4)
+    panels = figure.subplots(height, _COLUMNS, squeeze=False).ravel()
+    for panel, draw in zip(panels, draws, strict=False):
+        draw(panel)
+        figures.plain(panel)
+    for panel in panels[len(draws) :]:
+        panel.remove()
+    figure.suptitle(title, fontsize=11)
+    return figures.saved(figure, path)
+
+
+def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
+    known = np.asarray(rows.known, bool)
+    returns = np.asarray(rows.returns)
+    panel.scatter(returns[known], q[known], s=5, alpha=0.25, linewidths=0, color=figures.BLUE)
+    if known.any():
+        ends = [min(returns[known].min(), q[known].min()), max(returns[known].max(), q[known].max())]
+        panel.plot(ends, ends, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
+    panel.set(title="Q against returns in the data", xlabel="discounted return", ylabel="Q(s, a)")
+
+
+def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, Any], title: str) -> None:
+    """Lines over updates; each value is an array over seeds."""
+    steps = [entry["step"] for entry in found]
+    for colour, (name, values) in zip(_cycle(len(lines)), lines.items(), strict=True):
+        members = np.asarray(values)
+        mean = members.mean(1)
+        spans = np.stack([mean - members.min(1), members.max(1) - mean])
+        panel.errorbar(steps, mean, spans, marker="o", markersize=4, capsize=3, color=colour, label=name)
+    panel.set(title=title.replace("_", " "), xlabel="updates")
+    panel.legend(frameon=False, fontsize=8)
+
+
+def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
+    """Norms of weights, and of gradients where they are known, of the largest parts."""
+    weights = {name: np.mean(norm) for name, norm in last["weight_norms"].items()}
+    names = sorted(weights, key=weights.__getitem__)[-_MOST_PARTS:]
+    panel.barh(names, [weights[name] for name in names], color=figures.SKY, label="weights")
+    gradients = [np.mean(last["gradient_norms"].get(name, np.nan)) for name in names]
+    panel.scatter(gradients, names, s=14, color=figures.VERMILLION, zorder=3, label="mean gradient")
+    panel.set_xscale("log")
+    panel.tick_params("y", labelsize=7)
+    panel.set(title="norms by layer")
+    panel.legend(frameon=False, fontsize=8)
+
+
+def _draw_recovery(panel: Any, curves: np.ndarray) -> None:
+    curves = np.asarray(curves)
+    _draw_shaded(panel, np.arange(curves.shape[1]), curves, figures.BLUE, "")
+    panel.axhline(1, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
+    panel.set(title="recovery", xlabel="corrupted before step", ylabel="share of the error left")
+    panel.set_ylim(bottom=0)
+
+
+def _draw_read_outs(panel: Any, read_out: dict[str, np.ndarray]) -> None:
+    _draw_shaded(
+        panel, READ_OUTS, np.asarray(read_out["change"]), figures.BLUE, f"from {READ_OUTS[-1]} steps"
+    )
+    if np.isfinite(read_out["rmse"]).all():
+        _draw_shaded(panel, READ_OUTS, np.asarray(read_out["rmse"]), figures.VERMILLION, "from returns")
+    panel.set_xscale("log", base=2)
+    panel.set(title="read-out", xlabel="steps of integration", ylabel="root mean square difference of Q")
+    panel.legend(frameon=False, fontsize=8)
+
+
+def _draw_slopes(panel: Any, slope: dict[str, np.ndarray]) -> None:
+    times, rate = np.asarray(slope["times"])[0], np.mean(slope["conic_rate"])
+    _draw_shaded(panel, times, np.asarray(slope["mean"]), figures.BLUE, "dv/dz")
+    cone = {"color": figures.VERMILLION, "linestyle": (0, (4, 2)), "label": f"-c / (1 - t), c = {rate:.2f}"}
+    panel.plot(times, -rate / (1 - times), **cone)
+    panel.set(title="slope of the velocity in z", xlabel="t")
+    panel.legend(frameon=False, fontsize=8)
+
+
+def _draw_shaded(panel: Any, x: Any, members: np.ndarray, colour: str, label: str) -> None:
+    """The mean over seeds, in a shade that spans them."""
+    panel.plot(x, members.mean(0), marker=".", color=colour, label=label)
+    panel.fill_between(x, members.min(0), members.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
