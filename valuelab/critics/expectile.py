@@ -146,4 +146,4 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
         return hidden_layers(q_network.apply(state.params["q"], observations, actions, mutable=LAYERS)[1])
 
     offers = frozenset({"q", "value", "advantage"} | (set() if spec.discrete else {"q_gradient"}))
-    return Critic("expectile", offers, init, update, average_targets, estimates, discount, layers)
+    return Critic("expectile", offers, init, update, average_targets, estimates, config.discount, layers)
