@@ -114,7 +114,7 @@ AGENTS = {
         CONTINUOUS,
     ),
 }
-VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "fql"}
+VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
 """One row each: what needs a program of its own is tested with the slow tests for the others."""

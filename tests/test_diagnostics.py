@@ -204,6 +204,7 @@ def test_a_plain_critic_shows_what_q_is_read_from():
     np.testing.assert_allclose(values.mean(0), q, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_flow_critic_shows_its_flow_and_what_its_ends_are_read_from():
     config = FlowCriticConfig(hidden_dims=(8,), num_draws=3, num_steps=2, discount=0.5)
     critic = flow_critic(config, SPEC)

@@ -41,6 +41,7 @@ def test_flags_take_every_preset_and_an_agent_comes_of_it(name):
         make_agent(config.agent, spec_for(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_defaults_make_an_agent_that_can_begin(name):
     config, make_agent = flags.load_agent(name)
