@@ -79,10 +79,12 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     environment = find_environment(config)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
-        return normalized(
-            make_agent(configuration.replace(config, hyperparameters).agent, source.spec),
-            source.normalization,
-        )
+        try:
+            agent = make_agent(configuration.replace(config, hyperparameters).agent, source.spec)
+        except InputError as error:
+            where = config.dataset or config.environment
+            raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
+        return normalized(agent, source.normalization)
 
     experiment = results.Experiment(config, members, build, environment, workdir)
     facts = {

@@ -24,17 +24,22 @@ from valuelab import configuration
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "BUILD.md"]
 COLLECT = "experiments.collect"
+NARROW = (
+    {"agent.hidden_dims": (8,)},
+    {"agent.critic.hidden_dims": (8,), "agent.critic.num_draws": 1, "agent.policy.hidden_dims": (8,)},
+)
+"""Networks as small as they come, of agents of one part and of two."""
 TINY = {
-    "agent.hidden_dims": (8,),
     "steps": 8,
     "log_every": 4,
     "eval_episodes": 1,
     "distributed": False,  # one host is enough here
 }
 SMALL = {
-    COLLECT: ["--episodes=2", "--val_episodes=1", "--processes=1"],
+    COLLECT: ["--episodes=4", "--val_episodes=1", "--processes=1"],
     "experiments.compare_datasets": [],
     "experiments.convert_to_rlds": [],
+    "experiments.diagnose": ["--rows=16"],
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
     "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
@@ -103,7 +108,8 @@ def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
     """Parses a command line as the launcher does, and does a tiny run of it."""
     parsed, make_agent = flags.parse_run(["train", *command_arguments], absl_flags.FlagValues())
     phases = {"offline_steps": 4, "online_steps": 4} if parsed.online_steps else {}
-    config = configuration.override(parsed, TINY | phases)
+    narrow = NARROW["agent.critic.hidden_dims" in configuration.fields(parsed)]
+    config = configuration.override(parsed, narrow | TINY | phases)
     return pathlib.Path(config.workdir), train.run(config, make_agent)
 
 
@@ -135,8 +141,12 @@ def test_training_commands_run(command, at_home):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", OTHERS)
-def test_other_programs_run(command, home):
-    run_program(command, home)
+def test_other_programs_run(command, at_home):
+    for word in arguments(command)[1]:
+        if word.startswith("--checkpoint="):  # the workdir of another command
+            workdir = f"--workdir={word.partition('=')[2]}"
+            run_training(next(given for _, given in map(arguments, TRAINING) if workdir in given))
+    run_program(command, at_home)
 
 
 @pytest.mark.parametrize("command", commands())

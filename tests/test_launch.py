@@ -207,6 +207,14 @@ def test_what_cannot_be_used_is_told_in_one_line(data_dir, tmp_path, nothing_tra
     assert "\n" not in str(caught.value)
 
 
+def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(data_dir, tmp_path):
+    """No row of the walk is at the goal: rewards have no range, which flow critics need."""
+    arguments = command(data_dir, tmp_path / "run", agent="floq")
+    message = r"^floq cannot be made for ogbench/pointmaze-medium-.*: rewards lie in \[-1, -1\]: this critic"
+    with pytest.raises(InputError, match=message):
+        launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
+
+
 def places(**at):
     """Observations, with some rows replaced."""
     rows = np.zeros((45, 2), np.float32)
