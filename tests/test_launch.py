@@ -1,5 +1,6 @@
 """python -m experiments.train: what it leaves, what it refuses, and what no kill can change."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -20,13 +21,14 @@ from helpers import (
     command,
     launch,
     left_behind,
+    make_dataset,
     saved_state,
     start,
     write_maze_data,
 )
 
 from experiments import train as launcher
-from valuelab import types
+from valuelab import data, types
 from valuelab.errors import InputError
 from valuelab.training import logs
 
@@ -207,10 +209,13 @@ def test_what_cannot_be_used_is_told_in_one_line(data_dir, tmp_path, nothing_tra
     assert "\n" not in str(caught.value)
 
 
-def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(data_dir, tmp_path):
-    """No row of the walk is at the goal: rewards have no range, which flow critics need."""
-    arguments = command(data_dir, tmp_path / "run", agent="floq")
-    message = r"^floq cannot be made for ogbench/pointmaze-medium-.*: rewards lie in \[-1, -1\]: this critic"
+def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(tmp_path, monkeypatch):
+    same = dataclasses.replace(make_dataset(), rewards=np.full(len(make_dataset().rewards), -1, np.float32))
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: same)
+    arguments = command(tmp_path, tmp_path / "run", agent="floq", dataset="made_up/walks")
+    message = (
+        r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic needs their range"
+    )
     with pytest.raises(InputError, match=message):
         launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
 
