@@ -225,6 +225,8 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     if not config.checkpoint:
         raise InputError("no run is given; write --checkpoint=WORKDIR of a run of experiments.train")
     folder = pathlib.Path(config.checkpoint).expanduser()
+    if config.workdir and pathlib.Path(config.workdir).expanduser().resolve() == folder.resolve():
+        raise InputError(f"workdir {config.workdir} is that of the run itself: give another --workdir")
     trained = open_run(folder, config.data_dir)
     workdir = outputs.prepare_folder(config)
     views = look(trained, folder, config.rows, config.seed)

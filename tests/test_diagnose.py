@@ -93,6 +93,8 @@ def test_what_is_no_run_is_refused(tmp_path):
         diagnose.run(diagnose.DiagnoseConfig())
     with pytest.raises(InputError, match="nowhere is no workdir of a run"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):
+        diagnosed(tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
         diagnosed(tmp_path, tmp_path / "out", rows=1)
     assert not (tmp_path / "out").exists()

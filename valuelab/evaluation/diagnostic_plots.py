@@ -104,7 +104,7 @@ def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
     panel.set_xscale("log")
     panel.tick_params("y", labelsize=7)
     panel.set(title="norms by layer")
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
 
 
 def _draw_recovery(panel: Any, curves: np.ndarray) -> None:
