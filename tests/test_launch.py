@@ -214,7 +214,7 @@ def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(tmp_path, mo
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: same)
     arguments = command(tmp_path, tmp_path / "run", agent="floq", dataset="made_up/walks")
     message = (
-        r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic needs their range"
+        r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic"
     )
     with pytest.raises(InputError, match=message):
         launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
