@@ -27,7 +27,7 @@ TASKS: dict[str, dict[str, Any]] = {
 SMALL: dict[str, dict[str, Any]] = {
     "pointmaze": {
         "agent.critic.hidden_dims": (128, 128),
-        "agent.critic.target_rate": 0.02,  # the goal is some 150 steps away, and an average of the target each
+        "agent.critic.target_rate": 0.02,  # the goal is 150 backups away
         "agent.policy.hidden_dims": (128, 128),
         "agent.policy.num_steps": 5,
         "agent.policy.bc_weight": 3.0,
