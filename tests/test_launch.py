@@ -213,9 +213,7 @@ def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(tmp_path, mo
     same = dataclasses.replace(make_dataset(), rewards=np.full(len(make_dataset().rewards), -1, np.float32))
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: same)
     arguments = command(tmp_path, tmp_path / "run", agent="floq", dataset="made_up/walks")
-    message = (
-        r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic"
-    )
+    message = r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic"
     with pytest.raises(InputError, match=message):
         launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
 
