@@ -234,7 +234,7 @@ def test_images_pass_the_convolutions_once_for_all_stocks():
         ({}, {"num_actions": 0, "action_dim": 2}, "eta_network chooses between discrete actions"),
         ({}, {"observation_shape": (3, 3)}, r"observations have shape \(3, 3\)"),
         ({}, {"reward_dim": 2}, "rewards have 2 components; agent.objective cvar takes 1"),
-        ({}, {"num_updates": 0}, "agent.learning_rate_schedule is 'cosine' but the run's length is unknown"),
+        ({}, {"num_updates": 0}, "learning rate's schedule is 'cosine' but the run's length is unknown"),
         ({"commands": ()}, {}, "agent.commands has 0 numbers; cvar takes 1 for each tau"),
         ({"commands": (0.5, 1.5)}, {}, "tau is 1.5; it must be a level"),
         ({"augmented": False}, {}, "agent.commands has 2 commands; without the stock the agent knows one"),
