@@ -480,7 +480,8 @@ def chain_batch(spec: Spec, random: np.random.Generator, size: int = 128) -> Tra
     )
 
 
-@each([name for name, row in AGENTS.items() if row.chain], FAMILIES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, row in AGENTS.items() if row.chain])
 def test_learns_a_five_state_chain(name):
     row = AGENTS[name]
     actions = {"num_actions": 2} if row.spec.discrete else {"action_dim": 1}

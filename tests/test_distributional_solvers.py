@@ -126,7 +126,7 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", ["target", "entropic"])
+@pytest.mark.parametrize("name", [pytest.param("target", marks=pytest.mark.slow), "entropic"])
 def test_integers_without_discount_are_exact(name):
     problem, objective = random_mdp(2, whole=True), OBJECTIVES[name]
     solution = whole_numbers(problem, objective)

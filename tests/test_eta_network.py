@@ -187,6 +187,7 @@ def test_epsilon_falls_linearly(learnt):
     assert not np.any(agent.act(state._replace(step=jnp.int32(0)), many, jax.random.key(3), 0.0) == SAFE)
 
 
+@pytest.mark.slow
 def test_vector_rewards_are_kept_in_balance():
     # Two steps, each feeding one of two needs; with both at -1, the second step feeds what the first did not.
     spec = Spec((2,), "float32", 0, 2, 0.0, 1.0, reward_dim=2, num_updates=600)

@@ -46,6 +46,7 @@ def test_tasks_are_never_resampled():
     assert interval == {"mean": 0.5, "ci_low": 0.5, "ci_high": 0.5, "per_seed": [0.5] * 3}
 
 
+@pytest.mark.slow
 def test_coverage_where_the_assumptions_hold():
     # Many seeds that differ far more than the episodes of one.
     rng = np.random.default_rng(0)

@@ -7,6 +7,9 @@ from typing import Any
 
 from valuelab import configuration
 
+_SAMPLED = {"eval_temperature": 1.0}
+"""Flow policies are evaluated with their noise, as they were published: without it they may stand still."""
+
 _FAR = {"agent.critic.discount": 0.995}
 """Where goals are far."""
 
@@ -30,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "agent.critic.target_rate": 0.02,  # the goal is 150 backups away
         "agent.policy.hidden_dims": (128, 128),
         "agent.policy.num_steps": 5,
-        "agent.policy.bc_weight": 3.0,
+        "agent.policy.bc_weight": 1.0,
         "data.normalize_observations": True,
         "steps": 30_000,
         "eval_every": 10_000,
@@ -55,7 +58,7 @@ def presets(config: Any, **changes: dict[str, Any]) -> dict[str, dict[str, Any]]
         **changes: preset to settings that are the agent's own.
     """
     fitting = _fitting(config, TASKS | SMALL)
-    return {name: settings | changes.get(name, {}) for name, settings in fitting.items()}
+    return {name: _SAMPLED | settings | changes.get(name, {}) for name, settings in fitting.items()}
 
 
 def small(config: Any) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,8 @@ r"""floq: a flow critic, and FQL's policy (Agrawalla et al. 2025, arXiv:2509.068
 
 The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
 
+pointmaze, cube_small
+    hardware: two CPU cores; not run
 OGBench's ten default tasks, such as --agent=floq:antmaze_large
     hardware: one GPU; not run
 """
