@@ -5,9 +5,9 @@ The defaults are the paper's settings for OGBench. What each preset was run on, 
 pointmaze
     python -m experiments.train --agent=fql:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: two CPU cores; not run as it stands. Four seeds with bc_weight 0.3, evaluated without noise: values
-    rise to the goal, and all episodes run straight there but get stuck at a corner or stop beyond it (success
-    0.00). With bc_weight 3 the policy hardly leaves the data's, and gets nowhere (0.00)
+    hardware: two CPU cores; not run as it stands. Four seeds with bc_weight 0.3, evaluated without noise:
+    values rise to the goal, and the first seed's episodes run straight towards it, but get stuck at a corner or
+    stop beyond it (success 0.00). With bc_weight 3 the policy hardly leaves the data's (0.00)
 cube_small
     hardware: two CPU cores; not run
 OGBench's ten default tasks, such as --agent=fql:antmaze_large
