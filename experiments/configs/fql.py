@@ -6,8 +6,8 @@ pointmaze
     python -m experiments.train --agent=fql:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
     hardware: two CPU cores; not run as it stands. Four seeds with bc_weight 0.3, evaluated without noise:
-    values rise to the goal, and the first seed's episodes run straight towards it, but get stuck at a corner or
-    stop beyond it (success 0.00). With bc_weight 3 the policy hardly leaves the data's (0.00)
+    values rise to the goal, and the first seed's episodes run straight towards it, but get stuck at a corner
+    or stop beyond it (success 0.00). With bc_weight 3 the policy hardly leaves the data's (0.00)
 cube_small
     hardware: two CPU cores; not run
 OGBench's ten default tasks, such as --agent=fql:antmaze_large
