@@ -27,6 +27,16 @@ hypothesis.settings.load_profile("shared")
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+    """Compiled programs go with the file that they served: a process that keeps all runs out of memory maps.
+
+    The kernel allows 65,530, a program takes dozens, and beyond them XLA ends with a segmentation fault.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def shared_data() -> pathlib.Path:
     """The folder of real OGBench data beside the checkout; CI has it, users need not."""

@@ -558,9 +558,10 @@ def test_the_policy_sees_new_parameters_and_old_targets():
     jax.tree.map(np.testing.assert_array_equal, end.critic.target_params["q"], end.critic.params["q"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
-    [pytest.param(CONTINUOUS, id="plain"), pytest.param(GOALS, id="goals", marks=pytest.mark.slow)],
+    [pytest.param(CONTINUOUS, id="plain"), pytest.param(GOALS, id="goals")],
 )
 def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
     random = np.random.default_rng(1)

@@ -89,7 +89,10 @@ def on_one_device():
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (2, 4), (8, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param((1, 8), marks=pytest.mark.slow), (2, 4), pytest.param((8, 1), marks=pytest.mark.slow)],
+)
 def test_devices_change_a_run_by_rounding_alone(shape):
     """Forty rows over a data axis of 8 or 4, and random noise in the loss that follows the batch."""
     spread = train(
