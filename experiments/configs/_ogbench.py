@@ -27,6 +27,11 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 """Preset to settings."""
 
+DEEP_CUBES: dict[str, dict[str, Any]] = {
+    name: {"agent.critic.block_depth": 2} for name in ("cube_single", "cube_double")
+}
+"""What critics of residual blocks have otherwise on cubes."""
+
 SMALL: dict[str, dict[str, Any]] = {
     "pointmaze": {
         "agent.critic.hidden_dims": (128, 128),

@@ -20,6 +20,4 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 
 Config = functools.partial(ComposedConfig, FlowCriticConfig(times="zero", num_steps=1), OneStepFlowConfig())
 
-_DEEP = {"agent.critic.block_depth": 2}
-
-PRESETS = _ogbench.presets(Config(), cube_single=_DEEP, cube_double=_DEEP)
+PRESETS = _ogbench.presets(Config(), **_ogbench.DEEP_CUBES)

@@ -151,15 +151,11 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     def draw_stocks(key: Key, shape: tuple[int, ...]) -> Array:
         return points[jax.random.randint(key, (*shape, spec.reward_dim), 0, config.stock_points)]
 
-    def expected_utility(atoms: Array, stocks: Array) -> Array:
-        """E f(c + θ), atoms [B, E, A, N, m] and stocks [B, E, m] to [B, E, A]."""
-        return commanding.worth(objective, stocks[:, :, None, None] + atoms)
-
     def worth(atoms: Array, stocks: Array) -> Array:
         """What is asked for of each action, [B, E, A]."""
-        return (
-            expected_utility(atoms, stocks) if config.augmented else commanding.worth_alone(objective, atoms)
-        )
+        if config.augmented:
+            return commanding.worth(objective, stocks[:, :, None, None] + atoms)
+        return commanding.worth_alone(objective, atoms)
 
     def greedy_actions(atoms: Array, stocks: Array) -> Array:
         """[B, E]."""

@@ -26,17 +26,10 @@ from valuelab.types import Agent, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class IQLConfig:
-    """Hyperparameters of IQL.
+class IQLConfig(ExpectileConfig):
+    """Hyperparameters of IQL: those of its critic, whose widths are the policy's too, and these.
 
     Attributes:
-        hidden_dims: width of each hidden layer, of all networks.
-        layer_norm: normalise the hidden layers of the value functions.
-        ensemble_size: number of Q functions whose minimum is taken.
-        expectile: τ in (0, 1); 0.5 is the mean, towards 1 the best action in the data.
-        discount: γ in [0, 1).
-        learning_rate: of Adam.
-        target_rate: share of the new critic in its target average, in (0, 1].
         extraction: how the policy is extracted, "awr" or "ddpg_bc".
         inverse_temperature: β of awr, at least 0.
         weight_max: bound of awr's weights.
@@ -48,13 +41,6 @@ class IQLConfig:
             included) or "constant", which fine-tuning needs: a rate near 0 learns nothing from what is met.
     """
 
-    hidden_dims: tuple[int, ...] = (256, 256)
-    layer_norm: bool = False
-    ensemble_size: int = 2
-    expectile: float = 0.7
-    discount: float = 0.99
-    learning_rate: float = 3e-4
-    target_rate: float = 0.005
     extraction: Literal["awr", "ddpg_bc"] = "awr"
     inverse_temperature: float = 3.0
     weight_max: float = 100.0
@@ -65,14 +51,9 @@ class IQLConfig:
     policy_schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
-            ensemble_size="[1, inf)",
-            expectile="(0, 1)",
-            discount="[0, 1)",
-            learning_rate="(0, inf)",
-            target_rate="(0, 1]",
             inverse_temperature="[0, inf)",
             weight_max="(0, inf)",
             bc_weight="[0, inf)",
@@ -93,15 +74,6 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
     Raises:
         InputError: for ddpg_bc with discrete actions, or a cosine schedule of unknown length.
     """
-    critic = ExpectileConfig(
-        hidden_dims=config.hidden_dims,
-        layer_norm=config.layer_norm,
-        ensemble_size=config.ensemble_size,
-        expectile=config.expectile,
-        discount=config.discount,
-        learning_rate=config.learning_rate,
-        target_rate=config.target_rate,
-    )
     shared: dict[str, Any] = {
         "hidden_dims": config.hidden_dims,
         "distribution": config.policy,
@@ -117,4 +89,4 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
         policy = awr(weights, spec)
     else:
         policy = ddpg_bc(DDPGBCConfig(**shared, bc_weight=config.bc_weight), spec)
-    return actor_critic(expectile_critic(critic, spec), policy)
+    return actor_critic(expectile_critic(config, spec), policy)

@@ -14,12 +14,14 @@ arXiv:2110.06169, equations 5 and 6 and algorithm 1.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
+from valuelab.critics.values import offered
 from valuelab.networks import learning
 from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue, StateValue
@@ -125,10 +127,6 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
             step=state.step + 1,
         ), metrics
 
-    def average_targets(state: TrainState) -> TrainState:
-        averaged = optax.incremental_update(state.params["q"], state.target_params["q"], config.target_rate)
-        return state._replace(target_params={"q": averaged})
-
     def estimates(state: TrainState) -> Estimates:
         def value(observations: Array) -> Array:
             return value_network.apply(state.params["value"], observations)
@@ -145,5 +143,6 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
         del key
         return hidden_layers(q_network.apply(state.params["q"], observations, actions, mutable=LAYERS)[1])
 
-    offers = frozenset({"q", "value", "advantage"} | (set() if spec.discrete else {"q_gradient"}))
+    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
+    offers = offered(spec, "q", "value", "advantage")
     return Critic("expectile", offers, init, update, average_targets, estimates, config.discount, layers)

@@ -20,6 +20,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -29,14 +30,14 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
-from valuelab.critics.values import Aggregation, aggregate, value_range
+from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
-from valuelab.ops.returns import bootstrapped_target
+from valuelab.ops.returns import bootstrapped_targets
 from valuelab.types import (
     Array,
     Critic,
@@ -211,9 +212,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
             next_values = jnp.mean(next_values, axis=2, keepdims=True)
         next_values = aggregate(config.aggregation, next_values) - following.costs[:, None]
         next_values = jnp.broadcast_to(next_values, noise.shape)
-        targets = jax.vmap(bootstrapped_target, (None, None, 1, None), 1)(
-            batch.rewards, batch.masks, next_values, config.discount
-        )
+        targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
 
         noise = draw_noise(noise_key, size)
         times = jax.random.uniform(time_key, noise.shape)
@@ -254,12 +253,6 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
             step=state.step + 1,
         ), metrics
 
-    def average_targets(state: TrainState) -> TrainState:
-        averaged = optax.incremental_update(
-            state.params["field"], state.target_params["field"], config.target_rate
-        )
-        return state._replace(target_params={"field": averaged})
-
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
             return jnp.mean(distilled.apply(state.params["distilled"], observations, actions), axis=0)
@@ -288,5 +281,6 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
 
         return hidden_layers(jax.vmap(seen)(state.params["field"], points))
 
-    offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
+    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
+    offers = offered(spec, "q")
     return Critic("flow", offers, init, update, average_targets, estimates, config.discount, layers, flow)

@@ -12,17 +12,19 @@ Source: Dabney, Ostrovski, Silver, Munos 2018, arXiv:1806.06923.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
+from valuelab.critics.values import offered
 from valuelab.networks import learning
 from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
-from valuelab.ops.returns import bootstrapped_target
+from valuelab.ops.returns import bootstrapped_targets
 from valuelab.types import (
     Array,
     Critic,
@@ -118,9 +120,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         target_levels = jax.random.uniform(target_key, (size, config.num_target_levels))
         laws = quantiles(state.target_params, batch.next_observations, following.actions, target_levels)
         next_values = jnp.mean(laws, axis=0) - following.costs[:, None]
-        targets = jax.vmap(bootstrapped_target, (None, None, 1, None), 1)(
-            batch.rewards, batch.masks, next_values, config.discount
-        )
+        targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
         levels = jax.random.uniform(level_key, (size, config.num_levels))
 
         def loss(params):
@@ -135,10 +135,6 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
-
-    def average_targets(state: TrainState) -> TrainState:
-        averaged = optax.incremental_update(state.params, state.target_params, config.target_rate)
-        return state._replace(target_params=averaged)
 
     def read_levels(size: int) -> Array:
         """The levels [B, num_read_levels] whose mean is Q."""
@@ -156,7 +152,8 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         levels = read_levels(len(observations))
         return hidden_layers(network.apply(state.params, observations, actions, levels, mutable=LAYERS)[1])
 
-    offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
+    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
+    offers = offered(spec, "q")
     return Critic(
         "implicit_quantile", offers, init, update, average_targets, estimates, config.discount, layers
     )

@@ -14,6 +14,7 @@ Farebrother et al. 2024, arXiv:2403.03950 (classification).
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
-from valuelab.critics.values import Aggregation, aggregate, value_range
+from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
@@ -144,10 +145,6 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
 
-    def average_targets(state: TrainState) -> TrainState:
-        averaged = optax.incremental_update(state.params, state.target_params, config.target_rate)
-        return state._replace(target_params=averaged)
-
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
             return jnp.mean(values(network.apply(state.params, observations, actions)), axis=0)
@@ -158,7 +155,8 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         del key
         return hidden_layers(network.apply(state.params, observations, actions, mutable=LAYERS)[1])
 
-    offers = frozenset({"q"} | (set() if spec.discrete else {"q_gradient"}))
+    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
+    offers = offered(spec, "q")
     return Critic(
         "temporal_difference", offers, init, update, average_targets, estimates, config.discount, layers
     )

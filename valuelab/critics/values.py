@@ -1,4 +1,4 @@
-"""What critics share: the range that values can have, and how members of an ensemble become one value."""
+"""What critics share: what they offer, the range of values, and how members become one value."""
 
 from typing import Literal
 
@@ -12,6 +12,11 @@ Aggregation = Literal["mean", "min"]
 
 _PADDING = 0.01
 """Of rewards, so that values at the end of their range are still told apart."""
+
+
+def offered(spec: Spec, *estimates: str) -> frozenset[str]:
+    """What a critic with q among its estimates offers: its gradient too where actions are continuous."""
+    return frozenset(estimates) | (frozenset() if spec.discrete else {"q_gradient"})
 
 
 def aggregate(aggregation: Aggregation, values: Array) -> Array:

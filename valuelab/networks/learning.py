@@ -19,6 +19,19 @@ def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> Tr
     return TrainState(params, jax.tree.map(jnp.copy, target_params), opt_state, jnp.zeros((), jnp.int32), key)
 
 
+def average_targets(state: TrainState, rate: Array | float) -> TrainState:
+    """Moves what target parameters there are towards the parameters of the same names.
+
+        θ̄ ← (1 - ρ) θ̄ + ρ θ
+
+    Args:
+        state: whose target_params are all of params, or some of its parts.
+        rate: ρ in (0, 1].
+    """
+    followed = {name: state.params[name] for name in state.target_params}
+    return state._replace(target_params=optax.incremental_update(followed, state.target_params, rate))
+
+
 def scheduled(learning_rate: Array | float, schedule: str, spec: Spec) -> Array | float | optax.Schedule:
     """A learning rate as optax takes it.
 

@@ -72,6 +72,13 @@ class MLP(nn.Module):
         return hidden
 
 
+def pairs(observations: Array, actions: Array, num_actions: int) -> Array:
+    """Observations [B, D] beside actions [B, A]; num_actions discrete ones, [B], become one-hot."""
+    if num_actions:
+        actions = jax.nn.one_hot(actions, num_actions)
+    return jnp.concatenate([observations, actions], axis=-1)
+
+
 def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
     """A module of `size` independent members that see the same inputs; outputs are stacked in front."""
     return nn.vmap(

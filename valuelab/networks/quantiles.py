@@ -3,11 +3,10 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from valuelab.networks.encoders import Convolutions
-from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.mlp import MLP, initializer, pairs
 from valuelab.types import Array
 
 
@@ -83,9 +82,7 @@ class ImplicitQuantiles(nn.Module):
     @nn.compact
     def __call__(self, observations: Array, actions: Array, levels: Array) -> Array:
         """Maps observations [B, D], actions [B, A] or [B] and levels [B, N] to quantiles [B, N]."""
-        if self.num_actions:
-            actions = jax.nn.one_hot(actions, self.num_actions)
-        inputs = jnp.concatenate([observations, actions], axis=-1)
+        inputs = pairs(observations, actions, self.num_actions)
         features = MLP(self.hidden_dims[:1], self.layer_norm, activation=nn.gelu)(inputs)
         waves = jnp.cos(jnp.pi * levels[..., None] * jnp.arange(self.num_waves)[None, None])
         embedded = nn.gelu(nn.Dense(self.hidden_dims[0], kernel_init=initializer)(waves))

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
-from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.mlp import MLP, initializer, pairs
 from valuelab.types import Array
 
 
@@ -59,9 +57,7 @@ class StateActionValue(nn.Module):
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:
         """Maps observations [B, D] and actions [B, A] or [B] to values [B], or to logits [B, num_bins]."""
-        if self.num_actions:
-            actions = jax.nn.one_hot(actions, self.num_actions)
-        inputs = jnp.concatenate([observations, actions], axis=-1)
+        inputs = pairs(observations, actions, self.num_actions)
         return StateValue(
             self.hidden_dims, self.layer_norm, self.activation, self.block_depth, self.num_bins
         )(inputs)

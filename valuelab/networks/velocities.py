@@ -3,10 +3,9 @@
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.mlp import MLP, initializer, pairs
 from valuelab.ops.categorical import bin_edges, hl_gauss
 from valuelab.ops.flow import fourier_embedding
 from valuelab.types import Array
@@ -69,9 +68,7 @@ class ValueVelocity(nn.Module):
 
     def encode(self, observations: Array, actions: Array) -> Array:
         """What observations [B, D] and actions [B, A] or [B] bring to the first layer, [B, width]."""
-        if self.num_actions:
-            actions = jax.nn.one_hot(actions, self.num_actions)
-        return self.state_layer(jnp.concatenate([observations, actions], axis=-1))
+        return self.state_layer(pairs(observations, actions, self.num_actions))
 
     def along(self, encoded: Array, values: Array, times: Array) -> Array:
         """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m]."""

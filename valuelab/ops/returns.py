@@ -26,6 +26,12 @@ def bootstrapped_target(rewards: Array, masks: Array, next_values: Array, discou
     return rewards + discount * masks * next_values
 
 
+def bootstrapped_targets(rewards: Array, masks: Array, next_values: Array, discount: Array | float) -> Array:
+    """`bootstrapped_target` of N values of each successor, [B, N] to [B, N]."""
+    chex.assert_rank(next_values, 2)
+    return jax.vmap(bootstrapped_target, (None, None, 1, None), 1)(rewards, masks, next_values, discount)
+
+
 def monte_carlo_returns(
     rewards: Array, masks: Array, ends: Array, discount: Array | float
 ) -> tuple[Array, Array]:

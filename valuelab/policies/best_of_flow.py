@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
-from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.velocities import ActionVelocity
+from valuelab.policies.continuous import check_continuous
 from valuelab.policies.one_step_flow import clone_actions, draw_actions
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
 
@@ -61,8 +61,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
     Raises:
         InputError: for discrete actions.
     """
-    if spec.discrete:
-        raise InputError("policy best_of_flow draws continuous actions; these data have discrete ones")
+    check_continuous("best_of_flow", spec)
     field = ActionVelocity(spec.action_dim, config.hidden_dims)
     optimizer = optax.adam(config.learning_rate)
 

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
-from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.mlp import MLP, initializer
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
+from valuelab.policies.continuous import check_continuous
 from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec, TrainState, Transitions
 
 
@@ -108,8 +108,7 @@ def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
     Raises:
         InputError: for discrete actions.
     """
-    if spec.discrete:
-        raise InputError("policy one_step_flow draws continuous actions; these data have discrete ones")
+    check_continuous("one_step_flow", spec)
     field = ActionVelocity(spec.action_dim, config.hidden_dims)
     policy = OneStepMap(spec.action_dim, config.hidden_dims)
     optimizer = optax.adam(config.learning_rate)

@@ -17,6 +17,7 @@ from valuelab.configuration import check_ranges
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.policies import DeterministicPolicy
+from valuelab.policies.continuous import check_continuous
 from valuelab.types import (
     Array,
     Estimates,
@@ -78,8 +79,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
     Raises:
         InputError: for discrete actions.
     """
-    if spec.discrete:
-        raise InputError("policy rebrac draws continuous actions; these data have discrete ones")
+    check_continuous("rebrac", spec)
     network = DeterministicPolicy(spec.action_dim, config.hidden_dims)
     optimizer = optax.adam(config.learning_rate)
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import check_ranges
-from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.policies import SquashedGaussianPolicy
+from valuelab.policies.continuous import check_continuous
 from valuelab.types import (
     Array,
     Estimates,
@@ -67,8 +67,7 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
     Raises:
         InputError: for discrete actions.
     """
-    if spec.discrete:
-        raise InputError("policy sac draws continuous actions; these data have discrete ones")
+    check_continuous("sac", spec)
     network = SquashedGaussianPolicy(spec.action_dim, config.hidden_dims)
     optimizer = optax.adam(config.learning_rate)
     target_entropy = config.target_entropy * spec.action_dim
