@@ -11,7 +11,7 @@ matplotlib, diagnostics.png. valuelab/evaluation/diagnostics.py says what the na
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -73,6 +73,25 @@ class Trained(NamedTuple):
     build: Callable[[Mapping[str, Any]], Agent]
     normalization: Normalization
     dataset: Dataset
+
+    def batch(self, numbers: np.ndarray) -> Transitions:
+        """Rows of the dataset, as its agents see them."""
+        columns = (getattr(self.dataset, name)[numbers] for name in Transitions._fields[:5])
+        return normalize(Transitions(*columns), self.normalization)
+
+    def saved_states(self, folder: pathlib.Path) -> Iterator[tuple[int, Any]]:
+        """Every checkpoint that the run's workdir keeps, oldest first: step, and states [M, ...].
+
+        Raises:
+            InputError: when a checkpoint cannot be read, or there is none.
+        """
+        example = self.batch(np.arange(1))
+
+        def init(hyperparameters: Mapping[str, Array], seed: Array) -> Any:
+            return self.build(hyperparameters).init(jax.random.key(seed), example)
+
+        like = jax.eval_shape(jax.vmap(init), self.members.hyperparameters, self.members.seeds)
+        return checkpoints.read_states(folder / "checkpoints", like)
 
     def critic(self, hyperparameters: Mapping[str, Any]) -> Critic:
         """The critic of the agent with these swept values.
@@ -156,8 +175,7 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
     dataset, normalization = run.dataset, run.normalization
     size = len(dataset.rewards)
     numbers = np.random.default_rng(seed).choice(size, min(num_rows, size), replace=False)
-    columns = (getattr(dataset, name)[numbers] for name in Transitions._fields[:5])
-    batch = normalize(Transitions(*columns), normalization)
+    batch = run.batch(numbers)
     rewards = normalization.reward_scale * dataset.rewards + normalization.reward_shift
     ends = storage.trajectory_ends(dataset) == np.arange(size)
     trajectories = (rewards, dataset.masks, ends)
@@ -179,14 +197,9 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
             (run.members.hyperparameters, states),
         )
 
-    def init(hyperparameters: Mapping[str, Array], seed: Array) -> Any:
-        example = jax.tree.map(lambda leaf: leaf[:1], batch)
-        return run.build(hyperparameters).init(jax.random.key(seed), example)
-
-    like = jax.eval_shape(jax.vmap(init), run.members.hyperparameters, run.members.seeds)
     return {
         step: jax.tree.map(np.asarray, look_at_all(states, batch, trajectories))
-        for step, states in checkpoints.read_states(folder / "checkpoints", like)
+        for step, states in run.saved_states(folder)
     }
 
 

@@ -48,12 +48,27 @@ from valuelab.types import (
 )
 
 
-def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
+class Source(NamedTuple):
+    """What an agent learns from.
+
+    Attributes:
+        experience: where batches come from.
+        spec: what the agent may know of them.
+        normalization: how it sees them.
+    """
+
+    experience: Experience
+    spec: Spec
+    normalization: Normalization
+
+
+def run(config: RunConfig, make_agent: MakeAgent, source: Source | None = None) -> dict[str, Any]:
     """Does a whole run, or what is left of it.
 
     Args:
         config: its settings.
         make_agent: builds the agent from its hyperparameters and the data's spec.
+        source: what it learns from; by default what the settings name.
 
     Returns:
         What result.json holds; on other hosts than the first, nothing.
@@ -75,7 +90,7 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
         print(f"{workdir} is done already; give another --workdir to train again")
         return json.loads((workdir / "result.json").read_text())
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    source = find_source(config)
+    source = source or find_source(config)
     environment = find_environment(config)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
@@ -94,7 +109,9 @@ def run(config: RunConfig, make_agent: MakeAgent) -> dict[str, Any]:
         "device": outputs.device(),
     }
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", facts)))
+        checkpoints = stack.enter_context(
+            contextlib.closing(Checkpoints(workdir / "checkpoints", facts, config.keep_checkpoints))
+        )
         if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
             learn(experiment, source.experience, mesh, checkpoints, None, None)
             return {}
@@ -147,20 +164,6 @@ def find_environment(config: RunConfig) -> Environment | None:
         return environments.make(config.environment or config.dataset)
     except InputError as error:
         raise InputError(f"{error} Or train without evaluating: --eval_episodes=0") from error
-
-
-class Source(NamedTuple):
-    """What an agent learns from.
-
-    Attributes:
-        experience: where batches come from.
-        spec: what the agent may know of them.
-        normalization: how it sees them.
-    """
-
-    experience: Experience
-    spec: Spec
-    normalization: Normalization
 
 
 def find_source(config: RunConfig) -> Source:

@@ -64,6 +64,7 @@ class RunConfig:
         eval_episodes: episodes of each task in an evaluation; 0 trains without evaluating.
         eval_temperature: of the policy when evaluated; 0 is its most likely action.
         checkpoint_every: updates between two checkpoints; 0 saves at the end only.
+        keep_checkpoints: how many of the newest checkpoints stay.
         workdir: folder for everything that the run leaves.
         tensorboard: also write TensorBoard's event files.
         wandb_project: also log to this project of Weights & Biases; empty for none.
@@ -92,6 +93,7 @@ class RunConfig:
     eval_episodes: int = 50
     eval_temperature: float = 0.0
     checkpoint_every: int = dataclasses.field(default=10_000, compare=False)
+    keep_checkpoints: int = dataclasses.field(default=3, compare=False)
     workdir: str = dataclasses.field(default="", compare=False)
     tensorboard: bool = dataclasses.field(default=False, compare=False)
     wandb_project: str = dataclasses.field(default="", compare=False)
@@ -113,6 +115,7 @@ class RunConfig:
             eval_episodes="[0, inf)",
             eval_temperature="[0, inf)",
             checkpoint_every="[0, inf)",
+            keep_checkpoints="[1, inf)",
         )
         if len(self.mesh) not in (0, 2):
             raise InputError(

@@ -17,8 +17,8 @@ def record(
     """Lets a policy act, and keeps what comes of it.
 
     Args:
-        environment: N environments with scalar rewards and discrete actions.
-        act: (observations [N, ...], key) -> actions [N], the behaviour policy.
+        environment: N environments with scalar rewards.
+        act: (observations [N, ...], key) -> actions [N] or [N, A], within bounds: the behaviour policy.
         num_steps: T of each environment; those that begin an episode are no transitions.
         key: of everything random.
 
@@ -53,11 +53,13 @@ def record(
     dataset = Dataset(
         name=environment.name,
         observations=observations[kept],
-        actions=actions[kept].astype(np.int32),
+        actions=actions[kept].astype(np.int32 if environment.spec.discrete else np.float32),
         rewards=after.rewards[kept].astype(np.float32),
         masks=1 - after.terminated[kept].astype(np.float32),
         terminals=ends[kept],
         next_observations=after.observations[kept],
+        action_low=environment.action_low,
+        action_high=environment.action_high,
         num_actions=environment.spec.num_actions,
     )
     return validate(dataset, f"recorded in {environment.name}")
