@@ -32,7 +32,7 @@ from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Rows, Sight
 from valuelab.ops.returns import monte_carlo_returns
 from valuelab.training import checkpoints
-from valuelab.types import Agent, Array, Critic, Dataset, Normalization, Transitions
+from valuelab.types import Agent, Array, Critic, Dataset, Normalization, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Trained(NamedTuple):
         config: its settings.
         members: what trained side by side.
         build: swept values of one member -> its agent, which takes normalised data.
+        spec: what the agent knows of them.
         normalization: of its data.
         dataset: that it learnt from, in full storage.
     """
@@ -71,6 +72,7 @@ class Trained(NamedTuple):
     config: RunConfig
     members: Population
     build: Callable[[Mapping[str, Any]], Agent]
+    spec: Spec
     normalization: Normalization
     dataset: Dataset
 
@@ -152,7 +154,7 @@ def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         return make_agent(configuration.replace(config, hyperparameters).agent, spec)
 
-    trained = Trained(config, configuration.population(config), build, normalization, dataset)
+    trained = Trained(config, configuration.population(config), build, spec, normalization, dataset)
     trained.critic({})  # before anything is read or made
     return trained
 

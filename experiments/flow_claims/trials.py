@@ -215,7 +215,7 @@ def learn(
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         return make_agent(configuration.replace(run, hyperparameters).agent, spec)
 
-    trained = Trained(run, configuration.population(run), build, task.normalization, task.dataset)
+    trained = Trained(run, configuration.population(run), build, spec, task.normalization, task.dataset)
     return Trial(trained, folder, _scores(folder))
 
 
