@@ -1,4 +1,4 @@
-"""Claim: a flow critic forgets early errors of its integration, and so does without an up-to-date early field.
+"""Claim: a flow critic forgets early errors of its integration, and needs no up-to-date field there.
 
     python -m experiments.flow_claims.recovery --workdir=runs/claims/recovery
 
@@ -47,7 +47,7 @@ class Operated(NamedTuple):
 
 
 def stale_layers(stale: TrainState, fresh: TrainState, count: int) -> TrainState:
-    """The fresh state of a plain critic with the first `count` hidden layers, and their norms, of the stale."""
+    """The fresh state of a plain critic, with the stale one's first hidden layers and their norms."""
     early = {f"{kind}_{index}" for kind in ("Dense", "LayerNorm") for index in range(count)}
 
     def choose(path: Any, old: Array, new: Array) -> Array:
@@ -114,7 +114,7 @@ def operate(trial: Trial, share: float, episodes: int) -> tuple[np.ndarray, np.n
         )
         return jnp.sqrt(jnp.mean(jnp.square(operated - whole))) / jnp.std(whole)
 
-    agent = normalized(trial.run.build({})._replace(act=act, value=None), trial.run.normalization)
+    agent = normalized(trial.run.build({})._replace(act=act), trial.run.normalization)
     played = rollout.evaluate(
         agent, states, environments.make(trials.ENVIRONMENT), episodes=episodes, temperature=1.0
     )
