@@ -65,7 +65,7 @@ def frozen(critic: Critic, after: int) -> Critic:
 
     def learns(path: Any) -> bool:
         names = [part.key for part in path]
-        is_output = "output_layer" in names or ("Dense_0" in names and "MLP_0" not in names)
+        is_output = "output_layer" in names or names[-3:-1] == ["StateValue_0", "Dense_0"]
         return is_output or "distilled" in names
 
     def update(state: TrainState, batch: Transitions, look_ahead: Any) -> tuple[TrainState, Metrics]:
