@@ -76,6 +76,11 @@ class Trained(NamedTuple):
     normalization: Normalization
     dataset: Dataset
 
+    def draw(self, count: int, seed: int) -> np.ndarray:
+        """Numbers of so many rows of the dataset at random, or of all where it has fewer."""
+        size = len(self.dataset.rewards)
+        return np.random.default_rng(seed).choice(size, min(count, size), replace=False)
+
     def batch(self, numbers: np.ndarray) -> Transitions:
         """Rows of the dataset, as its agents see them."""
         columns = (getattr(self.dataset, name)[numbers] for name in Transitions._fields[:5])
@@ -175,11 +180,10 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
         InputError: when a checkpoint cannot be read, or there is none.
     """
     dataset, normalization = run.dataset, run.normalization
-    size = len(dataset.rewards)
-    numbers = np.random.default_rng(seed).choice(size, min(num_rows, size), replace=False)
+    numbers = run.draw(num_rows, seed)
     batch = run.batch(numbers)
     rewards = normalization.reward_scale * dataset.rewards + normalization.reward_shift
-    ends = storage.trajectory_ends(dataset) == np.arange(size)
+    ends = storage.trajectory_ends(dataset) == np.arange(len(dataset.rewards))
     trajectories = (rewards, dataset.masks, ends)
 
     def look_at_member(critic: Critic, state: Any, batch: Transitions, trajectories: Any) -> View:

@@ -100,7 +100,7 @@ def operate(trial: Trial, share: float, episodes: int) -> tuple[np.ndarray, np.n
     )
     kept = list(trial.states().values())
     states = Operated(kept[len(kept) // 2 - 1], kept[-1])
-    batch = trial.run.batch(np.arange(_ROWS))
+    batch = trial.run.batch(trial.run.draw(_ROWS, seed=0))
 
     def act(states: Operated, observations: Array, key: Key, temperature: Array | float) -> Array:
         clone = states.fresh.policy._replace(params=states.fresh.policy.params["field"])
