@@ -34,7 +34,7 @@ def examine(config: ClaimConfig) -> Found:
         pictures.scores(axis, scores)
         return figure
 
-    verdict = trials.verdict(differences["velocity - value"]["average"]["sign"])
+    verdict = trials.verdict(differences["velocity - value"]["final"]["sign"])
     return Found(CLAIM, verdict, {"scores": scores, "differences": differences}, draw)
 
 

@@ -62,7 +62,7 @@ def examine(config: ClaimConfig) -> Found:
         return figure
 
     evidence = {"scores": scores, "expected - distributional": difference, "spread_of_ends": spreads}
-    return Found(CLAIM, trials.verdict(difference["average"]["sign"]), evidence, draw)
+    return Found(CLAIM, trials.verdict(difference["final"]["sign"]), evidence, draw)
 
 
 if __name__ == "__main__":
