@@ -34,7 +34,8 @@ DEEP_CUBES: dict[str, dict[str, Any]] = {
 
 SMALL: dict[str, dict[str, Any]] = {
     "pointmaze": {
-        "agent.critic.hidden_dims": (128, 128),
+        # Two layers of 128 cannot bend enough: Q goes on to rise beyond the goal, and policies run past it.
+        "agent.critic.hidden_dims": (256, 256, 256),
         "agent.critic.target_rate": 0.02,  # the goal is 150 backups away
         "agent.policy.hidden_dims": (128, 128),
         "agent.policy.num_steps": 5,

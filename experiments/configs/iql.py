@@ -15,7 +15,8 @@ pointmaze_goals
 pointmaze_online: offline, then fine-tuned while acting, half of each batch from either
     python -m experiments.train --agent=iql:pointmaze_online --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze_online
-    hardware: two CPU cores; not run
+    hardware: half of one CPU core; 11 minutes with --online_steps=12000 --eval_every=4000; success 0.25 after
+    the 4,000 updates offline, 0.00, 0.81 and 1.00 after 4,000, 8,000 and 12,000 online (four seeds, all 1.00)
 antmaze
     python -m experiments.train --agent=iql:antmaze --num_seeds=8 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/antmaze
