@@ -106,6 +106,12 @@ PRESETS = {
         **_GRIDWORLD,
         "environment": "gridworld/risk_seeking",
         "agent.mean_weight": 0.001,
+        # At the lowest stocks a prize that comes once in 300 times decides.
+        "agent.num_atoms": 200,
+        "agent.num_targets": 50,
+        # Between two points laws are interpolated, once a backup: over many backups that blurs them.
+        "agent.stock_points": 289,
+        "agent.stock_edits": 24,
         # Who plays on until a prize is won looks far ahead, and a copy is one backup.
         "agent.target_period": 50,
         "agent.learning_rate": 2e-3,
@@ -114,7 +120,6 @@ PRESETS = {
         "agent.discount": 0.95,
         "agent.stock_low": -16.0,
         "agent.stock_high": 20.0,
-        "agent.stock_points": 73,
         "agent.commands": (0.1, 0.2, 0.5, 0.6, 1.0),
     },
     "target": {
@@ -144,6 +149,7 @@ PRESETS = {
         **_GRIDWORLD,
         "environment": "gridworld/satisficing",
         "agent.objective": "satisficing",
+        "agent.jump_width": 1.0,
         "agent.mean_weight": 1e-4,
         "agent.learning_rate": 2e-3,
         "steps": 40_000,

@@ -58,9 +58,28 @@ def objective(family: str, command: Array | np.ndarray) -> Objective:
     return objectives.make(family, **{parameter: command if family == "homeostatic" else command[0]})
 
 
-def worth(asked: Objective, points: Array) -> Array:
-    """K of equally likely points c + G, [..., N, m] to [...]."""
-    return asked.functional(asked.parameters, points, jnp.full(points.shape[:-1], 1 / points.shape[-2]))
+def worth(asked: Objective, points: Array, jump_width: Array | float = 0.0) -> Array:
+    """K of equally likely points c + G.
+
+    A ramp may stand for the jump of satisficing's f(x) = 1(x ≥ 0), so that a point that is a little off does
+    not count for everything or nothing:
+
+        f(x) = clip(1/2 + x / width, 0, 1)
+
+    Args:
+        asked: the objective.
+        points: [..., N, m].
+        jump_width: of the ramp, in units of returns; 0 for none, and without effect on other objectives.
+
+    Returns:
+        [...].
+    """
+    exact = asked.functional(asked.parameters, points, jnp.full(points.shape[:-1], 1 / points.shape[-2]))
+    if asked.name != "satisficing":
+        return exact
+    slope = 1 / jnp.maximum(jump_width, jnp.finfo(points.dtype).eps)
+    ramp = jnp.mean(jnp.clip(0.5 + slope * points[..., 0], 0, 1), axis=-1)
+    return jnp.where(jump_width > 0, ramp, exact)
 
 
 def score(asked: Objective, stock: Array, utility: Array) -> Array:

@@ -50,6 +50,10 @@ class EtaNetworkConfig:
             expectation takes none.
         mean_weight: w >= 0; the greedy action maximises E f(c + G) + w E G. A small one breaks ties: where
             stock is to spare, or cannot be saved, f is flat, and to waste it is as good as to go on.
+        jump_width: width of the ramp that stands for the jump of satisficing's f where actions are compared,
+            in units of returns; 0 for none. Where c + G is never on the ramp, as with whole rewards, a width
+            of 1 and stocks half-way between whole numbers, the objective stays as it is, and atoms that are
+            a little off no longer decide.
         augmented: whether the network sees the stock; else the agent is greedy in its one command everywhere.
         stock_low: least stock that the network tells apart, minus the greatest return that matters.
         stock_high: greatest stock that the network tells apart, minus the least return that matters.
@@ -57,6 +61,8 @@ class EtaNetworkConfig:
         stock_points: evenly spaced stocks, in each component, with which transitions are replayed, and which
             are compared when a risk level is asked for; the network sees others between their neighbours.
         num_atoms: atoms of each return distribution.
+        num_targets: of the target's atoms, so many are learnt from in each update, evenly spaced from a
+            random one on; none for all. Divides num_atoms.
         hidden_dims: width of each hidden layer; after the convolutions where observations are images.
         layer_norm: normalise the hidden layers after the first.
         huber: κ of the quantile Huber loss, at least 0, in units of returns.
@@ -72,12 +78,14 @@ class EtaNetworkConfig:
     objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = "cvar"
     commands: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     mean_weight: float = 0.0
+    jump_width: float = 0.0
     augmented: bool = True
     stock_low: float = -10.0
     stock_high: float = 10.0
     stock_edits: int = 4
     stock_points: int = 65
     num_atoms: int = 32
+    num_targets: int | None = None
     hidden_dims: tuple[int, ...] = (64, 64)
     layer_norm: bool = False
     huber: float = 0.0
@@ -93,9 +101,11 @@ class EtaNetworkConfig:
         check_ranges(
             self,
             mean_weight="[0, inf)",
+            jump_width="[0, inf)",
             stock_edits="[1, inf)",
             stock_points="[2, inf)",
             num_atoms="[1, inf)",
+            num_targets="[1, inf)",
             hidden_dims="[1, inf)",
             huber="[0, inf)",
             discount="(0, 1]",
@@ -105,6 +115,8 @@ class EtaNetworkConfig:
             epsilon_end="[0, 1]",
             epsilon_updates="[1, inf)",
         )
+        if self.num_targets and self.num_atoms % self.num_targets:
+            raise InputError(f"num_targets is {self.num_targets}; it must divide num_atoms {self.num_atoms}")
         traced = isinstance(self.stock_low, jax.Array) or isinstance(self.stock_high, jax.Array)
         if not traced and not self.stock_low < self.stock_high:
             raise InputError(f"stock_low is {self.stock_low}; it must lie below stock_high {self.stock_high}")
@@ -154,7 +166,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     def worth(atoms: Array, stocks: Array) -> Array:
         """What is asked for of each action, [B, E, A]."""
         if config.augmented:
-            return commanding.worth(objective, stocks[:, :, None, None] + atoms)
+            return commanding.worth(objective, stocks[:, :, None, None] + atoms, config.jump_width)
         return commanding.worth_alone(objective, atoms)
 
     def greedy_actions(atoms: Array, stocks: Array) -> Array:
@@ -165,6 +177,13 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     def greedy(atoms: Array, stocks: Array) -> Array:
         """The greedy action's atoms, [B, E, N, m]."""
         return of_actions(atoms, greedy_actions(atoms, stocks))
+
+    def learnt_from(atoms: Array, key: Key) -> Array:
+        """The atoms [B, E, N', m] of the N of a law that an update learns from."""
+        count = config.num_targets or config.num_atoms
+        spacing = config.num_atoms // count
+        first = jax.random.randint(key, (), 0, spacing)
+        return jnp.take(atoms.reshape(*atoms.shape[:2], count, spacing, -1), first, axis=3)
 
     def distance(atoms: Array, targets: Array) -> Array:
         """The loss of atoms [B * E, N, m]."""
@@ -181,19 +200,22 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     def update(state: TrainState, batch: Transitions) -> tuple[TrainState, Metrics]:
         # 1. Stock editing.
         size, edits = len(batch.rewards), config.stock_edits
-        stocks = draw_stocks(jax.random.fold_in(state.key, state.step), (size, edits))
+        key = jax.random.fold_in(state.key, state.step)
+        stocks = draw_stocks(key, (size, edits))
         rewards = batch.rewards.reshape(size, 1, spec.reward_dim)
         next_stocks = next_stock(stocks, rewards, config.discount)
 
         # 2. Targets.
         next_atoms = network.apply(state.target_params, batch.next_observations, next_stocks)
         masks = batch.masks[:, None, None, None]
-        targets = rewards[:, None] + config.discount * masks * greedy(next_atoms, next_stocks)
+        targets = rewards[:, None] + config.discount * masks * learnt_from(
+            greedy(next_atoms, next_stocks), jax.random.fold_in(key, 1)
+        )
         actions = jnp.broadcast_to(batch.actions[:, None], (size, edits))
 
         def loss(params):
             atoms = of_actions(network.apply(params, batch.observations, stocks), actions)
-            flat = (size * edits, config.num_atoms, spec.reward_dim)
+            flat = (size * edits, -1, spec.reward_dim)
             losses = distance(atoms.reshape(flat), targets.reshape(flat))
             return jnp.mean(losses), {"mean_return": jnp.mean(atoms)}
 
