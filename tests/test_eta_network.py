@@ -141,8 +141,17 @@ def test_scores_of_targets(objective, expected):
     np.testing.assert_allclose(agent.memory.score(asked, stocks, returns), expected)
 
 
-def test_update_equals_one_written_by_hand():
-    config = dataclasses.replace(SMALL, stock_edits=3, discount=0.9, huber=0.5, num_atoms=4, target_period=2)
+@pytest.mark.parametrize("num_targets", [None, 2])
+def test_update_equals_one_written_by_hand(num_targets):
+    config = dataclasses.replace(
+        SMALL,
+        stock_edits=3,
+        discount=0.9,
+        huber=0.5,
+        num_atoms=4,
+        num_targets=num_targets,
+        target_period=2,
+    )
     agent, batch = eta_network(config, TWO_STATES), all_transitions()
     state = jax.jit(agent.init)(jax.random.key(1), batch)
     state = state._replace(target_params=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
@@ -154,10 +163,15 @@ def test_update_equals_one_written_by_hand():
     atoms = np.asarray(apply(state.params, batch.observations, stocks))[..., 0]
     next_atoms = np.asarray(apply(state.target_params, batch.next_observations, next_stocks))[..., 0]
 
+    # All atoms of the target, or every second one from a random one on.
+    spacing = 4 // (num_targets or 4)
+    first = int(jax.random.randint(jax.random.fold_in(key, 1), (), 0, spacing))
+
     total = 0.0
     for row, edit in np.ndindex(8, 3):
         utilities = np.minimum(next_stocks[row, edit] + next_atoms[row, edit], 0).mean(axis=-1)
         targets = batch.rewards[row] + 0.9 * batch.masks[row] * next_atoms[row, edit, np.argmax(utilities)]
+        targets = targets[first::spacing]
         for level, atom in zip(
             (0.125, 0.375, 0.625, 0.875), atoms[row, edit, batch.actions[row]], strict=True
         ):
@@ -221,6 +235,19 @@ def test_worth_alone():
         np.testing.assert_allclose(commands.worth_alone(asked, atoms), expected, rtol=1e-6)
 
 
+def test_a_ramp_stands_for_the_jump_of_satisficing():
+    # f = 0, 0, 1 by the jump; 1/4, 1/4, 1 by a ramp of width 1.
+    points = jnp.array([[-0.25], [-0.25], [2.0]])
+    asked = commands.objective("satisficing", np.float32([3.0]))
+    np.testing.assert_allclose(commands.worth(asked, points), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(commands.worth(asked, points, 1.0), 1 / 2, rtol=1e-6)
+    # Half-way between whole numbers both are the same.
+    halves = jnp.array([[-1.5], [-0.5], [0.5], [1.5], [3.5]])
+    np.testing.assert_allclose(commands.worth(asked, halves, 1.0), commands.worth(asked, halves), rtol=1e-6)
+    other = commands.objective("target", np.float32([3.0]))
+    np.testing.assert_allclose(commands.worth(other, points, 1.0), commands.worth(other, points))
+
+
 def test_images_pass_the_convolutions_once_for_all_stocks():
     network = ReturnAtoms(6, 200, 1, (512,), False, -21.0, 21.0, 16)
     images, stocks = jnp.zeros((2, 84, 84, 4), jnp.uint8), jnp.zeros((2, 5, 1))
@@ -247,6 +274,8 @@ def test_refusals(changes, facts, message):
 
 
 def test_ranges_are_checked():
+    with pytest.raises(InputError, match="num_targets is 3; it must divide num_atoms 8"):
+        dataclasses.replace(SMALL, num_targets=3)
     with pytest.raises(InputError, match=r"stock_low is 1.0; it must lie below stock_high 1.0"):
         EtaNetworkConfig(stock_low=1.0, stock_high=1.0)
     with pytest.raises(InputError, match=r"discount is 1.5; it must lie in \(0, 1\]"):
