@@ -137,6 +137,9 @@ def examine(config: ClaimConfig) -> Found:
     changes = {name: np.stack([part[1] for part in parts], axis=1) for name, parts in operated.items()}
     lost = {name: values[:, :1] - values for name, values in returns.items()}
     more = [trials.difference(*(lost[name][:, index] for name in ("monolithic", "flow"))) for index in (1, 2)]
+    half = SHARES.index(0.5)
+    kept = {name: values[:, half] / values[:, -1] for name, values in changes.items()}
+    stays = trials.difference(kept["monolithic"], kept["flow"])
     flow = kinds["flow"].look()[-1]["flow"]
     curve, rate = np.asarray(flow["recovery"]), np.asarray(flow["slope"]["conic_rate"])
     steps = np.arange(curve.shape[1])
@@ -161,6 +164,14 @@ def examine(config: ClaimConfig) -> Found:
         "returns": {name: told(values) for name, values in returns.items()},
         "changes_of_q": {name: told(values) for name, values in changes.items()},
         "lost_by_monolithic_beyond_flow": dict(zip(("0.25", "0.5"), more, strict=True)),
+        "share_of_the_old_critic_s_change_at_0.5": {
+            name: statistics.mean_interval(shares[:, None]) for name, shares in kept.items()
+        },
+        "share_for_monolithic_beyond_flow": stays,
+        "verdicts": {
+            "half of it stale, the plain critic loses more return": trials.verdict(more[1]["sign"]),
+            "half of it stale, more of the plain critic's Q is stale": trials.verdict(stays["sign"]),
+        },
         "recovery": told(curve),
         "conic_rate": statistics.mean_interval(rate[:, None]),
     }
