@@ -40,6 +40,12 @@ SMALL = {
     "experiments.compare_datasets": [],
     "experiments.convert_to_rlds": [],
     "experiments.diagnose": ["--rows=16"],
+    "experiments.flow_claims.recovery": [
+        "--log_steps=1000",
+        "--steps=4",
+        "--evaluations=2",
+        "--num_seeds=1",
+    ],
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
     "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
