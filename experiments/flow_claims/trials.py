@@ -286,8 +286,12 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
     if (workdir / "result.json").exists():
         print(f"{workdir} is done already; give another --workdir to examine again")
         return json.loads((workdir / "result.json").read_text())
-    facts = {"versions": outputs.versions(), "device": outputs.device()}
-    outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+    facts = {
+        "settings": configuration.to_json(config),
+        "versions": outputs.versions(),
+        "device": outputs.device(),
+    }
+    outputs.write_json(workdir / "config.json", facts)
     found = examine(config)
     try:
         figures.saved(found.draw(), workdir / "claim.png")
