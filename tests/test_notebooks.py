@@ -62,7 +62,36 @@ def check_distributional(text: str) -> None:
     np.testing.assert_allclose(network[enough], optimum[enough], rtol=0.05)
 
 
-CLAIMS = {"01_iql.ipynb": check_iql, "02_distributional_dp.ipynb": check_distributional}
+def check_flow(text: str) -> None:
+    """Noise comes to values that rise to the goal, pushes are forgotten, old first steps set right."""
+    flow, spread, plain, walk = numbers(
+        r"flow +(\S+), ends (\S+) apart; plain +(\S+); this walk +(\S+)", text
+    ).T
+    for values in (flow, plain):
+        assert np.all(np.diff(values) < -10)
+        np.testing.assert_allclose(values, walk, atol=15)
+    assert spread.max() < 5  # of the noise's 10
+    assert numbers(r"correlation .*: (\S+)", text) > 0.8
+    away = numbers(r"K = +\d+: (\S+) away", text)
+    assert away[0] < 2
+    assert away[3] < 0.5
+    assert 0.5 < numbers(r"\nc = (\S+)", text) < 1.1
+    left = numbers(r"pushed at t = \S+: (\S+) of it left", text)
+    assert np.all(np.diff(left) > 0)
+    assert left[0] < 0.35
+    assert left[3] < 0.9
+    shares = numbers(r"(\d+)% of all", text)
+    assert shares[1] < 40  # half of the steps; 50 where errors are carried along
+    assert shares[3] == 100
+    flow_rank, plain_rank = numbers(r"rank (\d+) of 64", text)
+    assert 5 < flow_rank < plain_rank < 60
+
+
+CLAIMS = {
+    "01_iql.ipynb": check_iql,
+    "02_distributional_dp.ipynb": check_distributional,
+    "03_flow_critics.ipynb": check_flow,
+}
 
 
 @each_notebook
