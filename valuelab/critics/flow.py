@@ -67,6 +67,8 @@ class FlowCriticConfig:
         num_draws: m, noise draws whose ends are averaged, and on which each transition is trained.
         num_steps: K of the integration.
         solver: of the integration, "euler", "midpoint" or "heun".
+        integration_dtype: in which the layers of the field compute where it is integrated, "float32" or
+            "bfloat16"; z, losses and gradients are float32.
         coverage: c in (0, 1], share of the range of values from which noise is drawn.
         target: "expected", all draws learn the mean of the target field's, or "distributional".
         supervision: the field is trained on "velocity" y - z(0), or to give the "value" y, from which the
@@ -90,6 +92,7 @@ class FlowCriticConfig:
     num_draws: int = 8
     num_steps: int = 8
     solver: Solver = "euler"
+    integration_dtype: Literal["float32", "bfloat16"] = "float32"
     coverage: float = 0.1
     target: Literal["expected", "distributional"] = "expected"
     supervision: Literal["velocity", "value"] = "velocity"
@@ -128,12 +131,13 @@ class FlowCriticConfig:
             )
 
 
-def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
+def flow_critic(config: FlowCriticConfig, spec: Spec, network: type[ValueVelocity] = ValueVelocity) -> Critic:
     """A critic that integrates a velocity field from noise to Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, whose least and greatest reward bound values.
+        network: of the field.
 
     Returns:
         A critic that offers q, of the distilled critic (its gradient too where actions are continuous).
@@ -143,7 +147,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
     """
     noise_low, noise_high = value_range(spec, config.discount, config.coverage, padding=0.0)
     value_low, value_high = value_range(spec, config.discount)
-    field = ValueVelocity(
+    field = network(
         hidden_dims=config.hidden_dims,
         layer_norm=config.layer_norm,
         block_depth=config.block_depth,
@@ -170,8 +174,9 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         return jnp.broadcast_to(noise[None], (config.ensemble_size, *noise.shape))
 
     def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
-        """Each member's field, dz/dt [E, B, m] at z [E, B, m] and a time."""
+        """Each member's field as it is integrated, dz/dt [E, B, m] at z [E, B, m] and a time."""
         encoded = jax.vmap(lambda member: field.apply(member, observations, actions, method="encode"))(params)
+        params, encoded = jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
 
         def of_member(member: Params, encoded: Array, values: Array, time: Array) -> Array:
             outputs = field.apply(member, encoded, values, time, method="along")
