@@ -6,8 +6,9 @@ Four forms of the update are timed in turn with a large float32 matrix product, 
 
     shared           as it is: what observation and action bring to the field's first layer is computed once
     bfloat16         the same with critic.integration_dtype=bfloat16
-    reembedded       the whole first layer is applied to every draw at every step
-    straightforward  the same, with flax's layer norm in place of ours
+    reembedded       the same, but the whole first layer is applied to every draw at every step
+    straightforward  reembedded, with all members of the ensemble under vmap and flax's layer norm, as one
+                     would write it with no eye on the clock
 
 Printed, and with --out=FILE written as JSON, are the speed of each with its share of the peak that matrix
 products reach; how far each gets from where `shared` gets in an update of the same state with the same batch;
@@ -18,6 +19,7 @@ arguments and results. Data are random: speed depends on shapes alone.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -80,49 +82,57 @@ class Reembedding(ValueVelocity):
 
     def along(self, encoded: Array, values: Array, times: Array) -> Array:
         """Maps pairs [B, D + A], z [B, m] and t [B, m] or scalar to velocities [B, m]."""
-        parts = {
-            self.state_layer: encoded[:, None],
-            self.value_layer: self._embed_values(values),
-            self.time_layer: self._embed_times(times),
-        }
+        layers = self.state_layer, self.value_layer, self.time_layer
+        parts = encoded[:, None], self._embed_values(values), self._embed_times(times)
         if self.is_initializing():
-            for layer, part in parts.items():
+            for layer, part in zip(layers, parts, strict=True):
                 layer(part)
-        inputs = [jnp.broadcast_to(part, (*values.shape, part.shape[-1])) for part in parts.values()]
-        kernels = [layer.variables["params"]["kernel"] for layer in parts]
+        inputs = [jnp.broadcast_to(part, (*values.shape, part.shape[-1])) for part in parts]
+        kernels = [layer.variables["params"]["kernel"] for layer in layers]
         bias = self.state_layer.variables["params"]["bias"]
         hidden = jnp.concatenate(inputs, axis=-1) @ jnp.concatenate(kernels) + bias[None, None]
         return self.output_layer(self.hidden_layers(hidden))[..., 0]
 
 
-def with_flax_norm(agent: Agent) -> Agent:
-    """The same agent; its updates call flax's layer norm."""
+def with_flax_norm(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of arrays; where it calls our layer norm it calls flax's."""
 
-    def norm(ours, arguments, keywords, context):
+    def norm(ours: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
         if isinstance(context.module, LayerNorm):
             return nn.LayerNorm(parent=None).apply(context.module.variables, *arguments)
         return ours(*arguments, **keywords)
 
-    def update(state: Any, batch: Transitions) -> Any:
+    def changed(*arguments: Any) -> Any:
         with nn.intercept_methods(norm):
-            return agent.update(state, batch)
+            return function(*arguments)
 
-    return agent._replace(update=update)
+    return changed
 
 
 def make_agents(config: FlowThroughputConfig, spec: Spec) -> dict[str, Agent]:
     """The forms that are compared, by name."""
 
-    def floq(network: type[ValueVelocity] = ValueVelocity, **changes: Any) -> Agent:
-        critic = flow_critic(dataclasses.replace(config.critic, **changes), spec, network)
+    def floq(critic: Critic) -> Agent:
         return actor_critic(critic, one_step_flow(config.policy, spec))
 
+    halved = dataclasses.replace(config.critic, integration_dtype="bfloat16")
+    vmapped = floq(flow_critic(config.critic, spec, Reembedding, jax.vmap))
     return {
-        "shared": floq(),
-        "bfloat16": floq(integration_dtype="bfloat16"),
-        "reembedded": floq(Reembedding),
-        "straightforward": with_flax_norm(floq(Reembedding)),
+        "shared": floq(flow_critic(config.critic, spec)),
+        "bfloat16": floq(flow_critic(halved, spec)),
+        "reembedded": floq(flow_critic(config.critic, spec, Reembedding)),
+        "straightforward": vmapped._replace(update=with_flax_norm(vmapped.update)),
     }
+
+
+def compile_update(agent: Agent, state: Any, batch: Transitions) -> jax.stages.Compiled:
+    """The program of an update."""
+    return jax.jit(agent.update).lower(state, batch).compile()
+
+
+def temporary_bytes(program: jax.stages.Compiled) -> int:
+    """Memory that a program takes beside its arguments and results."""
+    return program.memory_analysis().temp_size_in_bytes  # type: ignore[union-attr]
 
 
 def distance(state: Any, other: Any) -> dict[str, float]:
@@ -185,14 +195,14 @@ def measure(config: FlowThroughputConfig) -> dict[str, Any]:
 
     batch = jax.jit(sampler.sample)(sampler.arrays, jax.random.key(0))
     state = jax.jit(agents["shared"].init)(jax.random.key(1), batch)
-    programs = {name: jax.jit(agent.update).lower(state, batch).compile() for name, agent in agents.items()}
+    programs = {name: compile_update(agent, state, batch) for name, agent in agents.items()}
     after = {name: program(state, batch)[0] for name, program in programs.items()}
     forms = {
         name: timing._asdict()
         | {
             "speedup_of_shared": measured["shared"].updates_per_second / timing.updates_per_second,
             "distance_to_shared": distance(after["shared"], after[name]),
-            "temporary_bytes": programs[name].memory_analysis().temp_size_in_bytes,
+            "temporary_bytes": temporary_bytes(programs[name]),
         }
         for name, timing in measured.items()
     }
@@ -210,8 +220,7 @@ def measure(config: FlowThroughputConfig) -> dict[str, Any]:
     for num_steps in config.num_steps:
         critic = dataclasses.replace(config.critic, num_steps=num_steps)
         agent = make_agents(dataclasses.replace(config, critic=critic), spec)["shared"]
-        program = jax.jit(agent.update).lower(state, batch).compile()
-        memory[str(num_steps)] = program.memory_analysis().temp_size_in_bytes
+        memory[str(num_steps)] = temporary_bytes(compile_update(agent, state, batch))
     return {
         "forms": forms,
         "effect_of_bfloat16_on_q_by_updates": effect,

@@ -22,7 +22,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -33,7 +33,7 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers, over_members
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
@@ -131,13 +131,19 @@ class FlowCriticConfig:
             )
 
 
-def flow_critic(config: FlowCriticConfig, spec: Spec, network: type[ValueVelocity] = ValueVelocity) -> Critic:
+def flow_critic(
+    config: FlowCriticConfig,
+    spec: Spec,
+    network: type[ValueVelocity] = ValueVelocity,
+    of_members: Callable[..., Callable[..., Any]] = over_members,
+) -> Critic:
     """A critic that integrates a velocity field from noise to Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, whose least and greatest reward bound values.
-        network: of the field.
+        network: of the field. This and what follows is for comparing ways to compute the same.
+        of_members: one member's function -> that of all, where the field is integrated.
 
     Returns:
         A critic that offers q, of the distilled critic (its gradient too where actions are continuous).
@@ -178,11 +184,14 @@ def flow_critic(config: FlowCriticConfig, spec: Spec, network: type[ValueVelocit
         encoded = jax.vmap(lambda member: field.apply(member, observations, actions, method="encode"))(params)
         params, encoded = jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
 
-        def of_member(member: Params, encoded: Array, values: Array, time: Array) -> Array:
-            outputs = field.apply(member, encoded, values, time, method="along")
-            return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
+        def along(values: Array, time: Array) -> Array:
+            def of_member(member: Params, encoded: Array, values: Array) -> Array:
+                outputs = field.apply(member, encoded, values, time, method="along")
+                return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
 
-        return lambda values, time: jax.vmap(of_member, (0, 0, 0, None))(params, encoded, values, time)
+            return of_members(of_member)(params, encoded, values)
+
+        return along
 
     def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
         """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""

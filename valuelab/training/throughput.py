@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.extend.core import jaxprs_in_params
 
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
@@ -105,14 +105,14 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
     return float(analysis["flops"]) + more  # type: ignore[index]
 
 
-def _product_flop(jaxpr: Jaxpr, all_rounds: bool) -> int:
+def _product_flop(jaxpr: Any, all_rounds: bool) -> int:
     """Floating-point operations of a program's matrix products, in all rounds of its loops or in one."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive is jax.lax.dot_general_p:
             (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+            left, outputs = (variable.aval.shape for variable in (equation.invars[0], equation.outvars[0]))
+            total += 2 * math.prod(outputs) * math.prod(left[axis] for axis in contracted)
         rounds = equation.params.get("length", 1) if all_rounds else 1
         total += rounds * sum(_product_flop(part, all_rounds) for part in jaxprs_in_params(equation.params))
     return total
