@@ -319,6 +319,7 @@ FLIPS = {
         "num_draws": (2, {}),
         "num_steps": (2, {}),
         "solver": ("midpoint", {}),
+        "integration_dtype": ("bfloat16", {}),
         "coverage": (0.5, {}),
         "target": ("distributional", {}),
         "supervision": ("value", {}),

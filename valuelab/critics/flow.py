@@ -22,7 +22,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -33,7 +33,7 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers, over_members
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
@@ -67,6 +67,8 @@ class FlowCriticConfig:
         num_draws: m, noise draws whose ends are averaged, and on which each transition is trained.
         num_steps: K of the integration.
         solver: of the integration, "euler", "midpoint" or "heun".
+        integration_dtype: in which the layers of the field compute where it is integrated, "float32" or
+            "bfloat16"; z, losses and gradients are float32.
         coverage: c in (0, 1], share of the range of values from which noise is drawn.
         target: "expected", all draws learn the mean of the target field's, or "distributional".
         supervision: the field is trained on "velocity" y - z(0), or to give the "value" y, from which the
@@ -90,6 +92,7 @@ class FlowCriticConfig:
     num_draws: int = 8
     num_steps: int = 8
     solver: Solver = "euler"
+    integration_dtype: Literal["float32", "bfloat16"] = "float32"
     coverage: float = 0.1
     target: Literal["expected", "distributional"] = "expected"
     supervision: Literal["velocity", "value"] = "velocity"
@@ -128,12 +131,19 @@ class FlowCriticConfig:
             )
 
 
-def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
+def flow_critic(
+    config: FlowCriticConfig,
+    spec: Spec,
+    network: type[ValueVelocity] = ValueVelocity,
+    of_members: Callable[..., Callable[..., Any]] = over_members,
+) -> Critic:
     """A critic that integrates a velocity field from noise to Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, whose least and greatest reward bound values.
+        network: of the field. This and what follows is for comparing ways to compute the same.
+        of_members: one member's function -> that of all, where the field is integrated.
 
     Returns:
         A critic that offers q, of the distilled critic (its gradient too where actions are continuous).
@@ -143,7 +153,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
     """
     noise_low, noise_high = value_range(spec, config.discount, config.coverage, padding=0.0)
     value_low, value_high = value_range(spec, config.discount)
-    field = ValueVelocity(
+    field = network(
         hidden_dims=config.hidden_dims,
         layer_norm=config.layer_norm,
         block_depth=config.block_depth,
@@ -170,14 +180,18 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         return jnp.broadcast_to(noise[None], (config.ensemble_size, *noise.shape))
 
     def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
-        """Each member's field, dz/dt [E, B, m] at z [E, B, m] and a time."""
+        """Each member's field as it is integrated, dz/dt [E, B, m] at z [E, B, m] and a time."""
         encoded = jax.vmap(lambda member: field.apply(member, observations, actions, method="encode"))(params)
+        params, encoded = jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
 
-        def of_member(member: Params, encoded: Array, values: Array, time: Array) -> Array:
-            outputs = field.apply(member, encoded, values, time, method="along")
-            return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
+        def along(values: Array, time: Array) -> Array:
+            def of_member(member: Params, encoded: Array, values: Array) -> Array:
+                outputs = field.apply(member, encoded, values, time, method="along")
+                return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
 
-        return lambda values, time: jax.vmap(of_member, (0, 0, 0, None))(params, encoded, values, time)
+            return of_members(of_member)(params, encoded, values)
+
+        return along
 
     def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
         """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""

@@ -71,11 +71,14 @@ class ValueVelocity(nn.Module):
         return self.state_layer(pairs(observations, actions, self.num_actions))
 
     def along(self, encoded: Array, values: Array, times: Array) -> Array:
-        """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m]."""
-        hidden = encoded[:, None] + self.value_layer(self._embed_values(values))
-        embedded_times = self.time_layer(self._embed_times(times))
+        """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m].
+
+        Layers compute in the dtype of `encoded`, which is to be the parameters' too; velocities have z's.
+        """
+        hidden = encoded[:, None] + self.value_layer(self._embed_values(values).astype(encoded.dtype))
+        embedded_times = self.time_layer(self._embed_times(times).astype(encoded.dtype))
         hidden = hidden + jnp.expand_dims(embedded_times, range(hidden.ndim - embedded_times.ndim))
-        return self.output_layer(self.hidden_layers(hidden))[..., 0]
+        return self.output_layer(self.hidden_layers(hidden))[..., 0].astype(values.dtype)
 
     def _embed_values(self, values: Array) -> Array:
         if self.value_embedding == "scalar":

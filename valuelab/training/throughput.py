@@ -4,14 +4,17 @@ Shared machines change speed from second to second, so updates and matrix produc
 compared round by round.
 """
 
+import functools
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
@@ -89,33 +92,101 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
     """Floating-point operations of one update, as XLA counts them in the optimised CPU program.
 
     The CPU program is taken whatever the device, because there common subexpressions are merged and no
-    product hides in a vendor's library call.
+    product hides in a vendor's library call. XLA counts one round of each loop; to that, the matrix products
+    of the other rounds are added.
     """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         example = jax.tree.map(jnp.asarray, example)
         state = jax.jit(agent.init)(jax.random.key(0), example)
-        analysis = jax.jit(agent.update).lower(state, example).compile().cost_analysis()
-    return float(analysis["flops"])  # type: ignore[index]
+        traced = jax.jit(agent.update).trace(state, example)
+        analysis = traced.lower().compile().cost_analysis()
+    jaxpr = traced.jaxpr.jaxpr
+    more = _product_flop(jaxpr, all_rounds=True) - _product_flop(jaxpr, all_rounds=False)
+    return float(analysis["flops"]) + more  # type: ignore[index]
+
+
+def _product_flop(jaxpr: Any, all_rounds: bool) -> int:
+    """Floating-point operations of a program's matrix products, in all rounds of its loops or in one."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive is jax.lax.dot_general_p:
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left, outputs = (variable.aval.shape for variable in (equation.invars[0], equation.outvars[0]))
+            total += 2 * math.prod(outputs) * math.prod(left[axis] for axis in contracted)
+        rounds = equation.params.get("length", 1) if all_rounds else 1
+        total += rounds * sum(_product_flop(part, all_rounds) for part in jaxprs_in_params(equation.params))
+    return total
 
 
 def measure(
     agent: Agent, source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7
 ) -> Measurement:
-    """Times the training loop and the matrix product in turn.
+    """Times the training loop and the matrix product in turn: `compare` of one agent."""
+    return compare({"": agent}, source, num_seeds=num_seeds, rounds=rounds)[""]
 
-    In each round both are timed `TIMINGS` times in turn, and the best of either counts.
+
+def compare(
+    agents: Mapping[str, Agent], source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7
+) -> dict[str, Measurement]:
+    """Times the training loops of some agents and the matrix product in turn.
+
+    In each round all are timed `TIMINGS` times in turn, and the best of each counts.
 
     Args:
-        agent: what to train.
+        agents: what to train, by name.
         source: where batches come from.
         num_seeds: members trained together.
-        rounds: how often the two are compared.
+        rounds: how often they are compared.
 
     Returns:
-        A Measurement.
+        A Measurement by name.
     """
     experience = offline(source) if isinstance(source, Sampler) else source
     mesh = meshes.make_mesh(num_seeds, experience.batch_size)
+    loops = {name: _make_loop(agent, experience, mesh, num_seeds) for name, agent in agents.items()}
+    timers = [loop.updates_per_second for loop in loops.values()] + [_matmul_timer(mesh)]
+    *speeds, peaks = zip(*(_best_in_turn(timers) for _ in range(rounds)), strict=True)
+
+    measured = {}
+    example = experience.example(experience.arrays, jax.random.key(0))
+    for (name, loop), by_round in zip(loops.items(), speeds, strict=True):
+        flop = flop_per_update(agents[name], example)
+        speed = statistics.median(by_round)
+        shares = (flop * speed / peak for speed, peak in zip(by_round, peaks, strict=True))
+        taken = experience.environment_steps(1 + loop.updates) - experience.environment_steps(1)
+        measured[name] = Measurement(
+            updates_per_second=speed,
+            flop_per_update=flop,
+            flop_per_second=flop * speed,
+            matmul_peak=statistics.median(peaks),
+            share_of_peak=statistics.median(shares),
+            compile_seconds=loop.compile_seconds,
+            environment_steps_per_second=speed * taken / loop.updates,
+        )
+    return measured
+
+
+def _best_in_turn(timers: Sequence[Callable[[], float]]) -> list[float]:
+    """The best of `TIMINGS` timings of each."""
+    timings = [[timer() for timer in timers] for _ in range(TIMINGS)]
+    return [max(by_timer) for by_timer in zip(*timings, strict=True)]
+
+
+class _Loop(NamedTuple):
+    """An agent's training loop, compiled.
+
+    Attributes:
+        updates: how many one timing takes, of each member.
+        updates_per_second: does them, and says how many a second, of all members together.
+        compile_seconds: tracing and compiling.
+    """
+
+    updates: int
+    updates_per_second: Callable[[], float]
+    compile_seconds: float
+
+
+def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, num_seeds: int) -> _Loop:
     program = make_program(lambda _: agent, experience, mesh)
     arrays = meshes.place_rows(experience.arrays, mesh)
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
@@ -136,29 +207,10 @@ def measure(
         jax.block_until_ready(progression)
         return count * num_seeds / (time.perf_counter() - started)
 
-    updates_per_second(10)
-    count = max(1, int(updates_per_second(50) / num_seeds * SLICE_SECONDS))
-    matmul_flop_per_second = _matmul_timer(mesh)
-    speeds, peaks = [], []
-    for _ in range(rounds):
-        timings = [(updates_per_second(count), matmul_flop_per_second()) for _ in range(TIMINGS)]
-        speed, peak = map(max, zip(*timings, strict=True))
-        speeds.append(speed)
-        peaks.append(peak)
-
-    flop = flop_per_update(agent, experience.example(experience.arrays, jax.random.key(0)))
-    speed = statistics.median(speeds)
-    share = statistics.median(flop * speed / peak for speed, peak in zip(speeds, peaks, strict=True))
-    taken = experience.environment_steps(1 + count) - experience.environment_steps(1)
-    return Measurement(
-        updates_per_second=speed,
-        flop_per_update=flop,
-        flop_per_second=flop * speed,
-        matmul_peak=statistics.median(peaks),
-        share_of_peak=share,
-        compile_seconds=compile_seconds,
-        environment_steps_per_second=speed * taken / count,
-    )
+    count = 1
+    for _ in range(3):
+        count = max(1, int(updates_per_second(count) / num_seeds * SLICE_SECONDS))
+    return _Loop(count, functools.partial(updates_per_second, count), compile_seconds)
 
 
 def _matmul_timer(mesh: jax.sharding.Mesh) -> Callable[[], float]:
