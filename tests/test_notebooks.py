@@ -114,6 +114,8 @@ def test_notebook_runs(name, tmp_path, monkeypatch):
     kept_pictures = pictures(notebook)
     environment = {**os.environ, "VALUELAB_DATA_DIR": str(tmp_path / "data"), "XLA_FLAGS": ""}
     monkeypatch.chdir(tmp_path)
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute(env=environment)
+    # On a busy machine outputs come late, and after the default of four seconds they would be left out.
+    client = nbclient.NotebookClient(notebook, timeout=900, iopub_timeout=60, kernel_name="python3")
+    client.execute(env=environment)
     assert pictures(notebook) == kept_pictures
     CLAIMS[name](printed(notebook))
