@@ -18,6 +18,7 @@ arguments and results. Data are random: speed depends on shapes alone.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -249,8 +250,12 @@ def main(config: FlowThroughputConfig) -> None:
     for num_steps, size in report["temporary_bytes_by_num_steps"].items():
         rich.print(f"{num_steps} steps take {size / 1e6:.1f} MB")
     if config.out:
-        settings = {"settings": configuration.to_json(config)}
-        facts = settings | {"device": outputs.device(), "versions": outputs.versions()}
+        facts = {
+            "settings": configuration.to_json(config),
+            "device": outputs.device(),
+            "versions": outputs.versions(),
+            "load_average": os.getloadavg()[0],
+        }
         outputs.write_json(pathlib.Path(config.out).expanduser(), facts | report)
 
 

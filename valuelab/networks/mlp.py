@@ -41,7 +41,7 @@ class LayerNorm(nn.Module):
         y = w (x - E x) / √(E x² - (E x)² + ε) + b
 
     It is flax's, with moments as products with vectors, in float32 whatever x is. For means XLA's CPU
-    programs write out arrays of constants as large as x: a flow critic's field takes 1.7 times as long.
+    programs write out arrays of constants as large as x: integrating a flow critic takes a quarter longer.
     """
 
     @nn.compact
@@ -118,8 +118,8 @@ def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
 def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function of each of E members, whose arguments and results are stacked in front.
 
-    Accelerators compute all members together, under vmap. On a CPU they take turns: activations of one are
-    nearer to what its caches hold, and products with one matrix are all that XLA is to fuse with the rest.
+    Accelerators compute all members together, under vmap. On a CPU they take turns, for the activations of
+    one are nearer to what its caches hold: together, integrating a flow critic takes 1.2 times as long.
     """
     if jax.default_backend() == "cpu":
         return lambda *members: jax.lax.map(lambda member: function(*member), members)
