@@ -32,7 +32,7 @@ from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Rows, Sight
 from valuelab.ops.returns import monte_carlo_returns
 from valuelab.training import checkpoints
-from valuelab.types import Agent, Array, Critic, Dataset, Normalization, Spec, Transitions
+from valuelab.types import Agent, Array, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +126,17 @@ class View(NamedTuple):
     rows: Rows
 
 
+def as_trained(
+    config: RunConfig, make_agent: MakeAgent, spec: Spec, normalization: Normalization, dataset: Dataset
+) -> Trained:
+    """A run from what it was made of."""
+
+    def build(hyperparameters: Mapping[str, Any]) -> Agent:
+        return make_agent(configuration.replace(config, hyperparameters).agent, spec)
+
+    return Trained(config, configuration.population(config), build, spec, normalization, dataset)
+
+
 def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
     """Reads the settings and the data of a run.
 
@@ -156,10 +167,7 @@ def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
         )
     spec = normalizations.make_spec(dataset, normalization, config.steps)
 
-    def build(hyperparameters: Mapping[str, Any]) -> Agent:
-        return make_agent(configuration.replace(config, hyperparameters).agent, spec)
-
-    trained = Trained(config, configuration.population(config), build, spec, normalization, dataset)
+    trained = as_trained(config, make_agent, spec, normalization, dataset)
     trained.critic({})  # before anything is read or made
     return trained
 

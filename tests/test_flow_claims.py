@@ -13,6 +13,7 @@ from experiments import flags
 from experiments.flow_claims import plasticity, recovery, supervision, targets, trials, update_to_data
 from experiments.flow_claims.trials import ClaimConfig, Trial
 from valuelab import configuration
+from valuelab.agents import composed
 from valuelab.data import recording
 from valuelab.errors import InputError
 from valuelab.types import Outcomes, Spec, Transitions, VectorEnvironment
@@ -47,7 +48,7 @@ def batch(size: int) -> Transitions:
 
 def critic_of(agent: str):
     config = configuration.replace(flags.load_agent(agent)[0].agent, {"critic.hidden_dims": (4, 4)})
-    return plasticity.critic_of(config, SPEC)
+    return composed.critic_of(config, SPEC)
 
 
 def test_differences_have_intervals_and_signs():

@@ -24,8 +24,8 @@ import numpy as np
 from experiments.flow_claims import pictures, trials
 from experiments.flow_claims.trials import FLOW, MONOLITHIC, ClaimConfig, Found, Task, Trial
 from valuelab import environments
-from valuelab.agents import composed
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.agents.composed import critic_of, policy_of
 from valuelab.configuration import RunConfig
 from valuelab.data import sampling, storage
 from valuelab.evaluation import statistics
@@ -50,11 +50,6 @@ from valuelab.types import (
 CLAIM = "Under TD, the norm of a plain critic's features grows more than that of a flow critic's"
 KINDS = {"flow": FLOW, "monolithic": MONOLITHIC}
 REGIMES = ("td", "sarsa", "monte_carlo", "frozen", "successive", "online")
-
-
-def critic_of(config: Any, spec: Spec) -> Critic:
-    """The critic of a composed agent's config."""
-    return composed.CRITICS[type(config.critic)](config.critic, spec)
 
 
 def frozen(critic: Critic, after: int) -> Critic:
@@ -157,8 +152,7 @@ def train(config: ClaimConfig, task: Task, kind: str) -> dict[str, Trial]:
 
     def half_frozen(config_of_agent: Any, spec: Spec) -> Agent:
         critic = frozen(critic_of(config_of_agent, spec), config.steps // 2)
-        policy = composed.POLICIES[type(config_of_agent.policy)](config_of_agent.policy, spec)
-        return actor_critic(critic, policy)
+        return actor_critic(critic, policy_of(config_of_agent, spec))
 
     def evaluated(policy: Policy) -> dict[str, Any]:
         """A critic that learns what a given policy is worth, and acts nowhere."""
@@ -173,7 +167,7 @@ def train(config: ClaimConfig, task: Task, kind: str) -> dict[str, Trial]:
     policies = [jax.tree.map(lambda leaf: leaf[0], state.policy) for state in reference.states().values()]
     snapshots = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
     agent_config = reference.run.config.agent
-    policy = composed.POLICIES[type(agent_config.policy)](agent_config.policy, reference.run.spec)
+    policy = policy_of(agent_config, reference.run.spec)
     returns = with_returns(task.dataset, agent_config.critic.discount)
 
     return {
@@ -229,6 +223,12 @@ def examine(config: ClaimConfig) -> Found:
 
     freezing = trials.difference(cost("monolithic"), cost("flow"))
 
+    scores = {
+        f"{kind}, {way}": trials.score(trial)
+        for kind, ways in found.items()
+        for way, trial in ways.items()
+        if trial.scores
+    }
     without_gap = 1 - 2 * abs(growths["monte_carlo"]["sign"])
 
     def draw() -> Any:
@@ -244,22 +244,15 @@ def examine(config: ClaimConfig) -> Found:
             for way in ("td", "monte_carlo")
         }
         pictures.by_seed(axes[2], updates, ranks, "updates", "effective rank")
-        scores = {
-            f"{kind}, {way}": trials.score(found[kind][way]) for kind in KINDS for way in ("td", "frozen")
-        }
-        pictures.scores(axes[3], scores)
+        shown = [f"{kind}, {way}" for kind in KINDS for way in ("td", "frozen")]
+        pictures.scores(axes[3], {name: scores[name] for name in shown})
         return figure
 
     def told(values: np.ndarray) -> dict[str, Any]:
         return statistics.mean_interval(values[:, None])
 
     evidence = {
-        "scores": {
-            f"{kind}, {way}": trials.score(trial)
-            for kind, ways in found.items()
-            for way, trial in ways.items()
-            if trial.scores
-        },
+        "scores": scores,
         "log_growth_of_feature_norm": {
             kind: {regime: told(growth(kind, regime)) for regime in REGIMES} for kind in KINDS
         },

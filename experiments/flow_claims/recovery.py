@@ -81,11 +81,12 @@ def operated_q(critic: Critic, states: Operated, share: float, depth: int, key: 
     return Estimates(q)
 
 
-def operate(trial: Trial, share: float, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+def operate(trial: Trial, states: Operated, share: float, episodes: int) -> tuple[np.ndarray, np.ndarray]:
     """What a stale share does to the trained critics of all seeds.
 
     Args:
         trial: a flow critic or a plain one, with FQL's policy.
+        states: of all its seeds, leaves [M, ...].
         share: of it that is stale.
         episodes: that each seed plays.
 
@@ -98,8 +99,6 @@ def operate(trial: Trial, share: float, episodes: int) -> tuple[np.ndarray, np.n
     best = best_of_flow(
         BestOfFlowConfig(config.policy.hidden_dims, config.policy.num_steps, _CANDIDATES), trial.run.spec
     )
-    kept = list(trial.states().values())
-    states = Operated(kept[len(kept) // 2 - 1], kept[-1])
     batch = trial.run.batch(trial.run.draw(_ROWS, seed=0))
 
     def act(states: Operated, observations: Array, key: Key, temperature: Array | float) -> Array:
@@ -129,10 +128,11 @@ def examine(config: ClaimConfig) -> Found:
         "flow": trials.learn(config, task, "flow", FLOW),
         "monolithic": trials.learn(config, task, "monolithic", MONOLITHIC),
     }
-    operated = {
-        name: [operate(trial, share, trials.SIZE["eval_episodes"]) for share in SHARES]
-        for name, trial in kinds.items()
-    }
+    operated = {}
+    for name, trial in kinds.items():
+        saved = list(trial.states().values())
+        states = Operated(saved[len(saved) // 2 - 1], saved[-1])
+        operated[name] = [operate(trial, states, share, trials.SIZE["eval_episodes"]) for share in SHARES]
     returns = {name: np.stack([part[0] for part in parts], axis=1) for name, parts in operated.items()}
     changes = {name: np.stack([part[1] for part in parts], axis=1) for name, parts in operated.items()}
     lost = {name: values[:, :1] - values for name, values in returns.items()}

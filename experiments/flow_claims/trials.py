@@ -27,7 +27,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.training import logs
 from valuelab.training.experience import Experience, offline
-from valuelab.types import Agent, Dataset, Key, MakeAgent, Normalization, Spec
+from valuelab.types import Dataset, Key, MakeAgent, Normalization, Spec
 
 ENVIRONMENT = "gymnasium/Pendulum-v1"
 MONOLITHIC, FLOW = "fql_resnet", "floq"
@@ -211,11 +211,7 @@ def learn(
     spec = dataclasses.replace(task.spec, num_updates=run.steps)
     batches = experience(run) if experience else task.experience(run.batch_size)
     train.run(run, make_agent, train.Source(batches, spec, task.normalization))
-
-    def build(hyperparameters: Mapping[str, Any]) -> Agent:
-        return make_agent(configuration.replace(run, hyperparameters).agent, spec)
-
-    trained = Trained(run, configuration.population(run), build, spec, task.normalization, task.dataset)
+    trained = diagnose.as_trained(run, make_agent, spec, task.normalization, task.dataset)
     return Trial(trained, folder, _scores(folder))
 
 

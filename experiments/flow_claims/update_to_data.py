@@ -58,6 +58,8 @@ def examine(config: ClaimConfig) -> Found:
         ratio: trials.compare(kinds["flow"], kinds["monolithic"]) for ratio, kinds in found.items()
     }
 
+    reached = {kind: {ratio: steps_to(found[ratio][kind], ratio) for ratio in RATIOS} for kind in KINDS}
+
     def draw() -> Any:
         figure, axes = pictures.panels(1 + len(RATIOS), "Updates a step, flow critic against plain critic")
         last = {
@@ -76,17 +78,13 @@ def examine(config: ClaimConfig) -> Found:
     evidence = {
         "scores": scores,
         "threshold": THRESHOLD,
-        "steps_to_threshold": {
-            kind: {ratio: steps_to(found[ratio][kind], ratio) for ratio in RATIOS} for kind in KINDS
-        },
+        "steps_to_threshold": reached,
         "share_at_threshold": {
             kind: {
-                ratio: statistics.mean_interval(
-                    np.isfinite(steps_to(found[ratio][kind], ratio))[:, None].astype(float)
-                )
-                for ratio in RATIOS
+                ratio: statistics.mean_interval(np.isfinite(steps)[:, None].astype(float))
+                for ratio, steps in by_ratio.items()
             }
-            for kind in KINDS
+            for kind, by_ratio in reached.items()
         },
         "flow - monolithic": differences,
     }

@@ -67,5 +67,14 @@ def composed(config: ComposedConfig, spec: Spec) -> Agent:
         InputError: when the policy needs an estimate that the critic does not offer, or one of them cannot
             be made for such data.
     """
-    critic = CRITICS[type(config.critic)](config.critic, spec)
-    return actor_critic(critic, POLICIES[type(config.policy)](config.policy, spec))
+    return actor_critic(critic_of(config, spec), policy_of(config, spec))
+
+
+def critic_of(config: ComposedConfig, spec: Spec) -> Critic:
+    """The critic of a config."""
+    return CRITICS[type(config.critic)](config.critic, spec)
+
+
+def policy_of(config: ComposedConfig, spec: Spec) -> Policy:
+    """The policy of a config."""
+    return POLICIES[type(config.policy)](config.policy, spec)
