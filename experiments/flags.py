@@ -52,14 +52,15 @@ class DataConfig:
     goals: GoalRelabelling = dataclasses.field(default_factory=GoalRelabelling)
 
 
-_DEFAULTS = RunConfig(data=DataConfig(), interaction=Interaction())
+DEFAULTS = RunConfig(data=DataConfig(), interaction=Interaction())
 
 
-def load_agent(source: str) -> tuple[RunConfig, MakeAgent]:
+def load_agent(source: str, defaults: RunConfig = DEFAULTS) -> tuple[RunConfig, MakeAgent]:
     """Reads an agent file.
 
     Args:
         source: FILE.py or FILE.py:PRESET; a bare name stands for a file of experiments/configs.
+        defaults: the settings of a run without an agent.
 
     Returns:
         The settings of a run with the defaults, or with the preset; and what makes the agent.
@@ -74,7 +75,7 @@ def load_agent(source: str) -> tuple[RunConfig, MakeAgent]:
             raise InputError(f"agent file {name} does not exist; give a path from {pathlib.Path.cwd()}")
         raise errors.unknown("agent", name, known_agents())
     module, hyperparameters = _load(path)
-    config = dataclasses.replace(_DEFAULTS, agent=hyperparameters, agent_name=path.stem, agent_source=source)
+    config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
     if preset:
         presets = getattr(module, "PRESETS", {})
         if preset not in presets:
@@ -180,12 +181,15 @@ def parse_config(config: Config, argv: list[str], values: flags.FlagValues = fla
     return configuration.override(config, given)
 
 
-def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[RunConfig, MakeAgent]:
+def parse_run(
+    argv: list[str], values: flags.FlagValues = flags.FLAGS, defaults: RunConfig = DEFAULTS
+) -> tuple[RunConfig, MakeAgent]:
     """The settings of the run that a command line describes.
 
     Args:
         argv: the command line, with the program's name.
         values: where flags are defined; those of the run are added.
+        defaults: the settings of a run without an agent; all fields become flags.
 
     Returns:
         The settings and what makes the agent.
@@ -201,9 +205,9 @@ def parse_run(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> tuple[
     scan["agent"] = agent
     scan(argv, known_only=True)
     if agent.value:
-        config, make_agent = load_agent(agent.value)
+        config, make_agent = load_agent(agent.value, defaults)
     else:  # --help works all the same
-        config, make_agent = _DEFAULTS, None
+        config, make_agent = defaults, None
     flags.DEFINE_flag(agent, values, module_name=sys.argv[0])
     config = parse_config(config, argv, values)
     if make_agent is None:

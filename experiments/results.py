@@ -16,10 +16,24 @@ from valuelab.errors import InputError
 from valuelab.evaluation import plots, rollout, statistics, video
 from valuelab.training import Run, progress
 from valuelab.training.logs import Row
-from valuelab.types import Agent, Environment, GoalConditioned
+from valuelab.types import Agent, Augmented, Environment, GoalConditioned
 
 RECORDED = 10
 """Episodes of each member and task whose trajectories are kept for the picture of a maze."""
+
+
+class Question(NamedTuple):
+    """What a zero-shot agent is asked, wherever a run is evaluated.
+
+    Attributes:
+        environment: where.
+        ask: the agent that learns -> the agent that acts.
+        prepare: (agent that learns, its state) -> the state of the agent that acts.
+    """
+
+    environment: Environment
+    ask: Callable[[Agent], Agent]
+    prepare: Callable[[Agent, Any], Any]
 
 
 class Experiment(NamedTuple):
@@ -31,6 +45,7 @@ class Experiment(NamedTuple):
         build: swept values of one member -> its agent.
         environment: where it is evaluated; None where it is not.
         workdir: where everything goes.
+        question: what its agents are asked in evaluations; None where they act as they are.
     """
 
     config: RunConfig
@@ -38,11 +53,26 @@ class Experiment(NamedTuple):
     build: Callable[[Mapping[str, Any]], Agent]
     environment: Environment | None
     workdir: pathlib.Path
+    question: Question | None = None
+
+    def acting(self, hyperparameters: Mapping[str, Any]) -> Agent:
+        """The agent of a member as it is evaluated."""
+        agent = self.build(hyperparameters)
+        return self.question.ask(agent) if self.question else agent
+
+    def prepared(self, states: Any) -> Any:
+        """The states of all members as they are evaluated."""
+        question = self.question
+        if question is None:
+            return states
+        return jax.vmap(lambda hyperparameters, state: question.prepare(self.build(hyperparameters), state))(
+            self.members.hyperparameters, states
+        )
 
     @property
     def agents(self) -> list[Agent]:
         """The agents of the members that have a memory, and so are evaluated on commands; or none."""
-        return list(rollout.member_policy(self.build, self.members.hyperparameters).agents)
+        return list(rollout.member_policy(self.acting, self.members.hyperparameters).agents)
 
     @property
     def tasks(self) -> list[str]:
@@ -51,8 +81,13 @@ class Experiment(NamedTuple):
 
     @property
     def metric(self) -> str:
-        """The score's name: the environment's, or "objective" where agents take commands."""
-        return "objective" if self.agents or not self.environment else self.environment.metric
+        """The score's name: the environment's, or "objective" where agents' commands have scores."""
+        return "objective" if self.scores_commands or not self.environment else self.environment.metric
+
+    @property
+    def scores_commands(self) -> bool:
+        """Whether agents take commands that say themselves what is reached."""
+        return any(agent.memory and agent.memory.score for agent in self.agents)
 
 
 class Evaluation:
@@ -69,7 +104,7 @@ class Evaluation:
         self._tasks, self._metric = experiment.tasks, experiment.metric
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
-            rollout.member_policy(experiment.build, members.hyperparameters, config.eval_temperature),
+            rollout.member_policy(experiment.acting, members.hyperparameters, config.eval_temperature),
             environment,
             num_members=members.size,
             episodes=config.eval_episodes,
@@ -77,13 +112,14 @@ class Evaluation:
             record=RECORDED,
             progress=self._bar,
         )
+        self._prepare = jax.jit(experiment.prepared)
         self.last: rollout.Episodes | None = None
         self.close = self._evaluator.close
 
     def __call__(self, states: Any, step: int) -> dict[str, np.ndarray]:
         """Scores [M] by name: the metric over all tasks, and for each task where there are several."""
         with self._bar:
-            self.last = episodes = self._evaluator(states, step)
+            self.last = episodes = self._evaluator(self._prepare(states), step)
         metric, tasks = self._metric, self._tasks
         rollout.save_episodes(self._path, episodes, step, tasks)
         averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}
@@ -117,12 +153,14 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         metric = experiment.metric
         scores = _final(experiment, "score")
         result["eval"] = {metric: statistics.mean_interval(scores)}
-        if len(tasks) > 1 or experiment.agents:
+        if len(tasks) > 1 or experiment.scores_commands:
             result["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
             result["tasks"] = {
                 task: {metric: statistics.mean_interval(scores[:, index])} for index, task in enumerate(tasks)
             }
-        if experiment.agents:  # their score is of a command; what they collected is of interest beside it
+        if (
+            experiment.scores_commands
+        ):  # their score is of a command; what they collected is of interest beside it
             returns = _final(experiment, "return")
             result["eval"]["return"] = statistics.mean_interval(returns)
             for index, task in enumerate(tasks):
@@ -175,7 +213,8 @@ def draw_maze(
     """Draws maze.png: the first member's value function for the first task, and its episodes there."""
     task = next(iter(environment.tasks))
     hyperparameters = {name: values[0] for name, values in experiment.members.hyperparameters.items()}
-    agent, state = experiment.build(hyperparameters), outcome.member(0)
+    agent = experiment.acting(hyperparameters)
+    state = jax.tree.map(lambda leaf: leaf[0], experiment.prepared(outcome.states))
     goal = None
     if environment.goal_conditioned:
         scene = environment.make()
@@ -184,6 +223,11 @@ def draw_maze(
 
     @jax.jit
     def value(observations: jax.Array) -> jax.Array:
+        if agent.memory:
+            command = next(iter(agent.memory.commands.values()))
+            commands = jnp.repeat(command[None], len(observations), axis=0)
+            memory = agent.memory.choose(state, observations, commands)
+            return agent.value(state, Augmented(observations, memory))
         if goal is None:
             return agent.value(state, observations)
         goals = jnp.broadcast_to(goal, observations.shape)
@@ -206,8 +250,9 @@ def draw_maze(
 def film(experiment: Experiment, environment: Environment, outcome: Run) -> None:
     """Films the first member's first episode of each task as video.mp4."""
     members = experiment.members
-    first = jax.tree.map(lambda leaf: leaf[:1], (members.hyperparameters, outcome.states))
-    act = rollout.member_policy(experiment.build, first[0], experiment.config.eval_temperature)
+    states = experiment.prepared(outcome.states)
+    first = jax.tree.map(lambda leaf: leaf[:1], (members.hyperparameters, states))
+    act = rollout.member_policy(experiment.acting, first[0], experiment.config.eval_temperature)
     path = experiment.workdir / "video.mp4"
     seed, step = experiment.config.seed, experiment.config.steps
     video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step)

@@ -21,7 +21,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,13 +62,19 @@ class Source(NamedTuple):
     normalization: Normalization
 
 
-def run(config: RunConfig, make_agent: MakeAgent, source: Source | None = None) -> dict[str, Any]:
+def run(
+    config: RunConfig,
+    make_agent: MakeAgent,
+    source: Source | None = None,
+    question: results.Question | None = None,
+) -> dict[str, Any]:
     """Does a whole run, or what is left of it.
 
     Args:
         config: its settings.
         make_agent: builds the agent from its hyperparameters and the data's spec.
         source: what it learns from; by default what the settings name.
+        question: what a zero-shot agent is asked when it is evaluated; other agents act as they are.
 
     Returns:
         What result.json holds; on other hosts than the first, nothing.
@@ -91,7 +97,7 @@ def run(config: RunConfig, make_agent: MakeAgent, source: Source | None = None) 
         return json.loads((workdir / "result.json").read_text())
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
     source = source or find_source(config)
-    environment = find_environment(config)
+    environment = question.environment if question else find_environment(config)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         try:
@@ -99,9 +105,14 @@ def run(config: RunConfig, make_agent: MakeAgent, source: Source | None = None) 
         except InputError as error:
             where = config.dataset or config.environment
             raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
+        if agent.features and environment and question is None:
+            raise InputError(
+                f"{config.agent_name} learns without rewards, and must be told what to do: train and "
+                "evaluate it with python -m experiments.zero_shot, or train alone with --eval_episodes=0"
+            )
         return normalized(agent, source.normalization)
 
-    experiment = results.Experiment(config, members, build, environment, workdir)
+    experiment = results.Experiment(config, members, build, environment, workdir, question)
     facts = {
         "settings": configuration.to_json(config),
         "normalization": normalizations.to_json(source.normalization),
@@ -245,8 +256,13 @@ def learn(
     )
 
 
-def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
-    """Does the run of a command line; status 130 when it was stopped from outside."""
+def main(parsed: tuple[Any, MakeAgent], run: Callable[[Any, MakeAgent], Any] = run) -> None:
+    """Does the run of a command line; status 130 when it was stopped from outside.
+
+    Args:
+        parsed: settings and what makes the agent.
+        run: does it.
+    """
     try:
         run(*parsed)
     except Interrupted as stop:

@@ -41,6 +41,8 @@ class Transitions(NamedTuple):
         policy_goals: [B, ...], the goals that the policy is trained on; None likewise.
         next_actions: the data's actions at next_observations, as `actions`, or any where none were taken
             there; None where batches have goals.
+        futures: [B, ...], observations later in the trajectory, as far on as a geometric distribution has
+            it; None unless the sampler was asked for them.
     """
 
     observations: Array
@@ -51,6 +53,7 @@ class Transitions(NamedTuple):
     goals: Array | None = None
     policy_goals: Array | None = None
     next_actions: Array | None = None
+    futures: Array | None = None
 
 
 class GoalConditioned(NamedTuple):
@@ -70,7 +73,8 @@ class Augmented(NamedTuple):
 
     Attributes:
         observations: [B, ...].
-        memory: a pytree with leading axis B; for D-eta-N the stocks [B, m].
+        memory: a pytree with leading axis B; for D-eta-N the stocks [B, m], for zero-shot agents the tasks
+            z [B, d].
     """
 
     observations: Array
@@ -286,6 +290,9 @@ class Critic(NamedTuple):
         layers: (state, observations, actions, key) -> its hidden layers by name, the last of which Q is
             read from; the key draws noise, where it needs any.
         flow: of a flow critic.
+        features: (state, observations [B, ...]) -> [B, d] whose products with a task z are rewards; of
+            critics that learn the values of all tasks z at once.
+        num_features: d; 0 where there are none.
     """
 
     name: str
@@ -299,6 +306,27 @@ class Critic(NamedTuple):
     discount: Array | float | None = None
     layers: Callable[[TrainState, Array, Array, Key], dict[str, Layer]] | None = None
     flow: Flow | None = None
+    features: Callable[[TrainState, Array], Array] | None = None
+    num_features: int = 0
+
+
+class Representation(NamedTuple):
+    """How features of observations are learnt, whatever acts.
+
+    Attributes:
+        name: in messages.
+        dim: d.
+        init: (key, example: Transitions) -> params.
+        loss: (params, target_params, batch, key) -> (scalar, Metrics); target_params are averages of params
+            and constants.
+        encode: (params, observations [B, ...]) -> features [B, d].
+    """
+
+    name: str
+    dim: int
+    init: Callable[[Key, Transitions], Params]
+    loss: Callable[[Params, Params, Transitions, Key], tuple[Array, Metrics]]
+    encode: Callable[[Params, Array], Array]
 
 
 class Policy(NamedTuple):
@@ -336,7 +364,8 @@ class Memory(NamedTuple):
         update: (memory, rewards [B] or [B, m]) -> memory after one more step.
         discount: of the returns that `score` takes.
         score: (commands [B, k], memory at the start, discounted returns [B] or [B, m]) -> [B], whose mean
-            over episodes is the objective that the command asks for.
+            over episodes is the objective that the command asks for; None where the environment's own score
+            stands.
     """
 
     commands: Mapping[str, np.ndarray]
@@ -344,7 +373,7 @@ class Memory(NamedTuple):
     choose: Callable[[Any, Array, Array], Any]
     update: Callable[[Any, Array], Any]
     discount: Array | float
-    score: Callable[[Array, Any, Array], Array]
+    score: Callable[[Array, Any, Array], Array] | None
 
 
 class Agent(NamedTuple):
@@ -360,6 +389,8 @@ class Agent(NamedTuple):
         memory: what it carries through an episode; None where it acts on observations alone.
         critic: how it learns values, with `state.critic` as its state; None where there is none, or where
             it sees data otherwise than the agent does.
+        features: (state, observations [B, ...]) -> [B, d]; of zero-shot agents, which learn without rewards.
+            They act for the reward ψ(s)ᵀz when given `Augmented` with tasks z [B, d] as memory.
     """
 
     init: Callable[[Key, Transitions], Any]
@@ -368,6 +399,7 @@ class Agent(NamedTuple):
     value: Callable[[Any, Any], Array] = None  # type: ignore[assignment]
     memory: Memory | None = None
     critic: Critic | None = None
+    features: Callable[[Any, Array], Array] | None = None
 
 
 class MakeAgent(Protocol):

@@ -75,6 +75,6 @@ def critic_of(config: ComposedConfig, spec: Spec) -> Critic:
     return CRITICS[type(config.critic)](config.critic, spec)
 
 
-def policy_of(config: ComposedConfig, spec: Spec) -> Policy:
-    """The policy of a config."""
+def policy_of(config: Any, spec: Spec) -> Policy:
+    """The policy of a config that has one."""
     return POLICIES[type(config.policy)](config.policy, spec)

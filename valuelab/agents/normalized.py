@@ -60,7 +60,10 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
             draw=lambda state, observations, key: draw(state, observe(observations), key),
             choose=lambda state, observations, commands: choose(state, observe(observations), commands),
         )
-    return Agent(init, update, act, agent.value and value, memory)
+    features = agent.features and (
+        lambda state, observations: agent.features(state, observe(observations))  # type: ignore[misc]
+    )
+    return Agent(init, update, act, agent.value and value, memory, features=features)
 
 
 def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
@@ -79,6 +82,7 @@ def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
         goals=_observe(normalization, batch.goals),
         policy_goals=_observe(normalization, batch.policy_goals),
         next_actions=None if batch.next_actions is None else encode(batch.next_actions),
+        futures=_observe(normalization, batch.futures),
     )
 
 

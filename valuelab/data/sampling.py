@@ -60,29 +60,39 @@ class GoalRelabelling:
             raise InputError(f"discount {self.discount} of the goal relabelling must lie in [0, 1)")
 
 
-def transitions(dataset: Dataset, batch_size: int) -> Sampler:
+def transitions(dataset: Dataset, batch_size: int, future_discount: float | None = None) -> Sampler:
     """Draws transitions uniformly, with replacement.
 
     Args:
         dataset: a dataset in either storage.
         batch_size: B.
+        future_discount: γ in [0, 1), to draw `futures` too: the successor of the transition that is k
+            further on, with probability (1 - γ) γ^k, or of the trajectory's last where that comes first;
+            None for no futures.
 
     Returns:
         A sampler of batches without goals; the next action of a trajectory's last transition is its own.
 
     Raises:
-        InputError: when the batch size is not positive.
+        InputError: when the batch size is not positive, or the discount is not in [0, 1).
     """
+    if future_discount is not None and not 0 <= future_discount < 1:
+        raise InputError(f"future_discount is {future_discount}; it must lie in [0, 1)")
     arrays, num_transitions = _arrays(dataset, batch_size)
     arrays["ends"] = storage.trajectory_ends(dataset)
 
     def sample(arrays: Any, key: Key) -> Transitions:
         numbers = jax.random.randint(key, (batch_size,), 0, num_transitions)
-        rows = _rows(arrays, numbers)
-        next_rows = _rows(arrays, jnp.minimum(numbers + 1, arrays["ends"][numbers]))
-        return _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows])._replace(
-            next_actions=arrays["actions"][next_rows]
-        )
+        rows, ends = _rows(arrays, numbers), arrays["ends"][numbers]
+        next_rows = _rows(arrays, jnp.minimum(numbers + 1, ends))
+        batch = _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows])
+        batch = batch._replace(next_actions=arrays["actions"][next_rows])
+        if future_discount is None:
+            return batch
+        # Of a stream of its own, so that the transitions are the same with futures and without.
+        steps = jax.random.geometric(jax.random.fold_in(key, 1), 1 - future_discount, numbers.shape) - 1
+        later = _rows(arrays, jnp.minimum(numbers + steps, ends))
+        return batch._replace(futures=_successors(arrays, later))
 
     return Sampler(arrays, sample, batch_size, num_transitions)
 
@@ -169,10 +179,13 @@ def _rows(arrays: dict[str, Array], numbers: Array) -> Array:
 
 def _gather(arrays: dict[str, Array], rows: Array, rewards: Array, masks: Array) -> Transitions:
     """The transitions that stand at some rows [B], with these rewards [B] and masks [B]."""
-    if "next_observations" in arrays:
-        next_observations = arrays["next_observations"][rows]
-    else:
-        next_observations = arrays["observations"][rows + 1]
     return Transitions(
-        arrays["observations"][rows], arrays["actions"][rows], rewards, masks, next_observations
+        arrays["observations"][rows], arrays["actions"][rows], rewards, masks, _successors(arrays, rows)
     )
+
+
+def _successors(arrays: dict[str, Array], rows: Array) -> Array:
+    """The next observations of the transitions that stand at some rows [B]."""
+    if "next_observations" in arrays:
+        return arrays["next_observations"][rows]
+    return arrays["observations"][rows + 1]

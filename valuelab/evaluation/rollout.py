@@ -6,7 +6,8 @@ evaluation's seed, the training step, the task and the episode's number, never o
 members meet the same initial states and the same action noise, and W is a matter of speed alone. (The last
 bits of a policy's arithmetic may change with the batch shape, and with them chaotic trajectories.)
 
-An agent with a memory is evaluated on each of its commands, in each of the environment's tasks.
+An agent with a memory is evaluated on each of its commands, in each of the environment's tasks; or, where
+its commands are named as the tasks, in each task on its own.
 
 Lanes are stepped one after another. Whether threads would pay is open: MuJoCo gives Python's lock free for
 56 % (cube) to 93 % (ant) of a step's CPU time, so two free cores might do up to twice as much, but no quiet
@@ -215,6 +216,7 @@ class Evaluator:
         self._options = list(environment.tasks.values())
         agents = list(policy.agents) * (1 if len(policy.agents) > 1 else num_members)
         self._memories = [agent.memory for agent in agents if agent.memory]
+        self._asks_score = bool(self._memories) and self._memories[0].score is not None
         self._score = environment.score
         self._no_reward = np.zeros(
             (environment.reward_dim,) if environment.reward_dim > 1 else (), np.float32
@@ -333,7 +335,7 @@ class Evaluator:
         episodes.successes[index] = lane.success
         episodes.scores[index] = (
             self._objective(member, lane, rewards)
-            if self._memories
+            if self._asks_score
             else self._score(float(rewards.sum()), lane.success)
         )
         if lane.trajectory:
@@ -344,14 +346,17 @@ class Evaluator:
         memory = self._memories[member]
         discounted = np.power(float(memory.discount), np.arange(len(rewards))) @ rewards
         given = self._command(member, lane.task), lane.first_memory, np.float32(discounted)
-        return float(memory.score(*jax.tree.map(lambda leaf: leaf[None], given))[0])
+        return float(memory.score(*jax.tree.map(lambda leaf: leaf[None], given))[0])  # type: ignore[misc]
 
 
 def task_names(environment: types.Environment, agents: Sequence[types.Agent]) -> list[str]:
-    """Names of what is evaluated: the environment's tasks, each with each command of agents with a memory."""
+    """Names of what is evaluated: the environment's tasks, each with each command of agents with a memory.
+
+    Commands named as the tasks are each for their own.
+    """
     tasks = list(environment.tasks)
     commands = list(agents[0].memory.commands) if agents and agents[0].memory else []
-    if len(tasks) == 1 and commands:
+    if commands == tasks or (len(tasks) == 1 and commands):
         return commands
     return [f"{task}/{command}" for task in tasks for command in commands] or tasks
 

@@ -12,6 +12,7 @@ Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -95,12 +96,15 @@ def draw_actions(
     return jnp.clip(integrate(velocity, noise, num_steps), -1, 1)
 
 
-def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
+def one_step_flow(
+    config: OneStepFlowConfig, spec: Spec, cloned: Callable[[Array], Array] | None = None
+) -> Policy:
     """A policy that stays near the data's actions, however many modes these have, and climbs Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data.
+        cloned: observations -> what of them the field sees that clones the data; None for all.
 
     Returns:
         The policy; temperature scales its noise, so that 0 gives one action for each observation.
@@ -109,6 +113,7 @@ def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
         InputError: for discrete actions.
     """
     check_continuous("one_step_flow", spec)
+    seen = cloned or (lambda observations: observations)
     field = ActionVelocity(spec.action_dim, config.hidden_dims)
     policy = OneStepMap(spec.action_dim, config.hidden_dims)
     optimizer = optax.adam(config.learning_rate)
@@ -117,7 +122,7 @@ def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
         field_key, policy_key, update_key = jax.random.split(key, 3)
         times = jnp.zeros((len(example.actions), 1))
         params = {
-            "field": field.init(field_key, example.observations, example.actions, times),
+            "field": field.init(field_key, seen(example.observations), example.actions, times),
             "policy": policy.init(policy_key, example.observations, example.actions),
         }
         return learning.start(update_key, params, {}, optimizer.init(params))
@@ -125,12 +130,13 @@ def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
     def update(state: TrainState, batch: Transitions, estimates: Estimates) -> tuple[TrainState, Metrics]:
         clone_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         noise = jax.random.normal(noise_key, batch.actions.shape)
-        cloned = draw_actions(field, state.params["field"], batch.observations, noise, config.num_steps)
+        behaviour = seen(batch.observations)
+        drawn = draw_actions(field, state.params["field"], behaviour, noise, config.num_steps)
 
         def loss(params):
-            clone_loss = clone_actions(field, params["field"], batch.observations, batch.actions, clone_key)
+            clone_loss = clone_actions(field, params["field"], behaviour, batch.actions, clone_key)
             actions = policy.apply(params["policy"], batch.observations, noise)
-            distill_loss = jnp.mean(jnp.square(actions - cloned))
+            distill_loss = jnp.mean(jnp.square(actions - drawn))
             q_values = estimates.q(batch.observations, jnp.clip(actions, -1, 1))
             scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values))) if config.normalize_q else 1.0
             q_loss = -jnp.mean(q_values) / scale

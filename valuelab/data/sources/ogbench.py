@@ -6,6 +6,7 @@
 
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ _KINDS = {
 """The kinds of data published for each family of environments."""
 
 _COLLECTABLE = ("pointmaze-", "cube-", "scene-", "puzzle-", "powderworld-")
+_NUM_TASKS = 5
 _SINGLETASK = re.compile(r"-singletask(-task\d+)?(?=-v\d+$)")
 
 
@@ -90,6 +92,45 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         goal_conditioned=not singletask,
     )
     return validate(dataset, path)
+
+
+def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
+    """What a file says of the world at each of its rows, in time order.
+
+    Args:
+        name: of a goal-conditioned set that lies in data_dir/ogbench/.
+        data_dir: the folder that holds ogbench/.
+
+    Returns:
+        "observations" [N, D], the simulator's positions "qpos" and, where the file has them, "qvel" and
+        "button_states", each [N, ...].
+
+    Raises:
+        InputError: when the file is missing or at fault, or does not hold the simulator's positions.
+    """
+    path = data_dir / "ogbench" / f"{name}.npz"
+    with reading(path), np.load(path, allow_pickle=False) as arrays:
+        kept = ("observations", "qpos", *(key for key in ("qvel", "button_states") if key in arrays))
+        return {key: read_array(arrays, key, None, path) for key in kept}
+
+
+def task_rewards(name: str, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rewards of states in each of the five tasks of a set's environment, by OGBench's own code.
+
+    Args:
+        name: of a goal-conditioned set, such as "cube-single-play-v0".
+        states: "qpos" [N, ...], and "button_states" where the environment has buttons.
+
+    Returns:
+        "task1" to "task5", each [N]: 1 where the task is done, else 0, less 1 for every further part of it
+        that is not.
+    """
+    stem, _, version = name.rpartition("-")
+    given = {key: states[key] for key in ("qpos", "button_states") if key in states}
+    return {
+        f"task{number}": _relabel(f"{stem}-singletask-task{number}-{version}", dict(given))[0] + 1
+        for number in range(1, _NUM_TASKS + 1)
+    }
 
 
 def known_names() -> list[str]:

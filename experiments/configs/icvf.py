@@ -1,0 +1,23 @@
+r"""ICVF's features (Ghosh, Bhateja, Levine 2023, arXiv:2304.04782) with universal successor features.
+
+The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+antmaze, manipulation: the published size
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from experiments.configs import _zero_shot
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.representations.icvf import ICVFConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ZeroShotConfig, SuccessorFeaturesConfig(representation=ICVFConfig()))
+
+PRESETS = _zero_shot.presets(Config())

@@ -1,0 +1,22 @@
+r"""TD-JEPA (Bagatella et al. 2025, arXiv:2510.00739).
+
+The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+antmaze, manipulation: the published size
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from experiments.configs import _zero_shot
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.critics.td_jepa import TDJEPAConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ZeroShotConfig, TDJEPAConfig())
+
+PRESETS = _zero_shot.presets(Config())

@@ -1,0 +1,152 @@
+r"""Trains an agent without rewards, then asks it for tasks: OGBench's five, or one of your own.
+
+    python -m experiments.zero_shot --agent=td_jepa:pointmaze \
+      --dataset=ogbench/pointmaze-medium-navigate-v0 --num_seeds=5 --workdir=runs/zero_shot
+
+Each task is found by least squares from the rewards of labelled states of the dataset, and played. A reward of
+your own is a function in a Python file, of arrays of all states at once:
+
+    def corner(states):  # "observations" [N, D], "qpos", "qvel"
+        return (states["qpos"][:, :2].min(axis=1) > 18).astype(float)
+
+    python -m experiments.zero_shot --agent=td_jepa:pointmaze --reward=my_rewards.py:corner ...
+
+The folder is that of experiments.train. The same command again goes on where it was stopped.
+"""
+
+import dataclasses
+import pathlib
+import runpy
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import flags, results, train
+from valuelab import data, environments
+from valuelab.agents import zero_shot
+from valuelab.configuration import RunConfig, check_ranges
+from valuelab.data import normalization as normalizations
+from valuelab.data import sampling
+from valuelab.data.sources import ogbench
+from valuelab.environments.rewarded import Reward, rewarded, rewards_of
+from valuelab.errors import InputError, unknown
+from valuelab.training.experience import offline
+from valuelab.types import Agent, Environment, MakeAgent
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroShotRunConfig(RunConfig):
+    """The settings of a run that is evaluated on tasks it has not learnt.
+
+    Attributes:
+        labels: states of the dataset whose rewards tell a task.
+        reward: FILE.py:FUNCTION, a reward of your own; empty for the tasks of the dataset's environment.
+    """
+
+    labels: int = 10_000
+    reward: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, labels="[1, inf)")
+
+
+def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
+    """Does a whole run, or what is left of it.
+
+    Args:
+        config: its settings.
+        make_agent: builds a zero-shot agent.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        InputError: for settings, data or a reward that cannot be used.
+    """
+    if not config.dataset.startswith("ogbench/") or "singletask" in config.dataset:
+        raise InputError(
+            f"dataset is {config.dataset!r}; name one of OGBench's goal-conditioned sets, such as "
+            "ogbench/pointmaze-medium-navigate-v0: its tasks are labelled from the positions it holds"
+        )
+    reward = load_reward(config.reward) if config.reward else None
+    dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
+    dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
+    normalization = normalizations.fit(
+        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
+    )
+    spec = normalizations.make_spec(dataset, normalization, config.steps)
+    sampler = sampling.transitions(dataset, config.batch_size, config.data.goals.discount)
+    source = train.Source(offline(sampler), spec, normalization)
+    return train.run(config, make_agent, source, ask(config, reward) if config.eval_episodes else None)
+
+
+def ask(config: ZeroShotRunConfig, reward: Reward | None) -> results.Question:
+    """What the agent is asked: the tasks, each inferred from labelled states.
+
+    Args:
+        config: the settings of the run.
+        reward: the user's own; None for the tasks of the environment.
+
+    Raises:
+        InputError: when states cannot be labelled, or their rewards are no task.
+    """
+    name = config.dataset.removeprefix("ogbench/")
+    environment: Environment = dataclasses.replace(environments.make(config.dataset), goal_conditioned=False)
+    states = ogbench.read_states(name, pathlib.Path(config.data_dir).expanduser())
+    count = len(states["observations"])
+    rows = np.random.default_rng(config.seed).permutation(count)[: config.labels]
+    states = {key: array[np.sort(rows)] for key, array in states.items()}
+    if reward:
+        task = config.reward.rpartition(":")[2]
+        labelled = {task: rewards_of(reward, states, config.reward)}
+        environment = rewarded(environment, reward, task)
+    else:
+        labelled = ogbench.task_rewards(name, states)
+    tasks = list(labelled)
+    rewards = np.stack([labelled[task] for task in tasks]).astype(np.float32)
+    observations = states["observations"].astype(np.float32)
+
+    def prepare(agent: Agent, state: Any) -> zero_shot.Asked:
+        if agent.features is None:
+            raise InputError(f"{config.agent_name} is no zero-shot agent: train it by experiments.train")
+        latents = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
+        zero_shot.check_labels(rewards, tasks, latents.shape[1])
+        return zero_shot.Asked(state, latents)
+
+    return results.Question(environment, lambda agent: zero_shot.asked(agent, tasks), prepare)
+
+
+def load_reward(source: str) -> Reward:
+    """The function that FILE.py:FUNCTION names.
+
+    Raises:
+        InputError: when there is none.
+    """
+    path, _, name = source.rpartition(":")
+    if not path.endswith(".py") or not pathlib.Path(path).is_file():
+        raise InputError(f"reward is {source!r}; write FILE.py:FUNCTION, and give a path from here")
+    try:
+        found = runpy.run_path(path)
+    except Exception as error:
+        raise InputError(f"reward file {path}: {type(error).__name__}: {error}") from error
+    functions = {key: value for key, value in found.items() if callable(value) and not key.startswith("_")}
+    if name not in functions:
+        raise unknown(f"function in {path}", name, functions)
+    return functions[name]
+
+
+def parse(argv: list[str]) -> tuple[ZeroShotRunConfig, MakeAgent]:
+    """The settings of a command line."""
+    given = {field.name: getattr(flags.DEFAULTS, field.name) for field in dataclasses.fields(RunConfig)}
+    return flags.parse_run(argv, defaults=ZeroShotRunConfig(**given))  # type: ignore[return-value]
+
+
+def main(parsed: tuple[ZeroShotRunConfig, MakeAgent]) -> None:
+    """Does the run of a command line."""
+    train.main(parsed, run)
+
+
+if __name__ == "__main__":
+    flags.run(main, parse)

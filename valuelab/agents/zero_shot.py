@@ -1,0 +1,253 @@
+"""Zero-shot agents: they learn without rewards, and then act for any.
+
+A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s)ᵀz. One update:
+
+1. Tasks: z_i of the batch is with probability p the encoding ψ(s'_j) of another transition's successor,
+   whitened by the running second moment of ψ where asked for, put on the sphere; else uniform on it.
+2. `actor_critic`'s update of transitions whose observations are joined with their tasks.
+
+At test time a task is found without a gradient step: from rewards of labelled states by least squares
+(`infer`), from a goal (`of_goals`), or from an expert's trajectory (`of_expert`).
+
+Source: Touati, Rapin, Ollivier 2023, arXiv:2209.14935; Bagatella et al. 2025, arXiv:2510.00739.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.agents.actor_critic import ActorCriticState, actor_critic
+from valuelab.agents.composed import policy_of
+from valuelab.configuration import check_ranges
+from valuelab.critics.forward_backward import ForwardBackwardConfig, forward_backward_critic
+from valuelab.critics.latents import split
+from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
+from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
+from valuelab.errors import InputError
+from valuelab.ops.latent import infer_latents, mixed_latents, on_sphere, uniform_latents
+from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
+from valuelab.types import (
+    Agent,
+    Array,
+    Augmented,
+    Critic,
+    GoalConditioned,
+    Key,
+    Memory,
+    Metrics,
+    Policy,
+    Spec,
+    Transitions,
+)
+
+CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
+    ForwardBackwardConfig: forward_backward_critic,
+    SuccessorFeaturesConfig: successor_features_critic,
+    TDJEPAConfig: td_jepa_critic,
+}
+"""The critic that each config makes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroShotConfig:
+    """Hyperparameters of a zero-shot agent.
+
+    Attributes:
+        critic: config of a critic, a key of CRITICS.
+        policy: config of a policy that climbs Q, a key of `composed.POLICIES`.
+        goal_share: p, probability in [0, 1] that a task of the batch is a goal's.
+        whiten_goals: whether encodings of goals are multiplied by the inverse of the second moment of ψ.
+        moment_rate: share of each batch in that running moment, in (0, 1].
+    """
+
+    critic: Any = dataclasses.field(default_factory=TDJEPAConfig)
+    policy: Any = dataclasses.field(default_factory=OneStepFlowConfig)
+    goal_share: float = 0.5
+    whiten_goals: bool = False
+    moment_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_ranges(self, goal_share="[0, 1]", moment_rate="(0, 1]")
+
+
+class ZeroShotState(NamedTuple):
+    """What a zero-shot agent carries.
+
+    Attributes:
+        learner: the critic's and the policy's state.
+        moment: [d, d], the running second moment of ψ.
+        key: random.
+    """
+
+    learner: ActorCriticState
+    moment: Array
+    key: Key
+
+
+def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
+    """Builds the agent.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data: vectors and continuous actions.
+
+    Returns:
+        The agent; act and value take `Augmented` with tasks z [B, d] as memory.
+
+    Raises:
+        InputError: for other data.
+    """
+    critic = CRITICS[type(config.critic)](config.critic, spec)
+    learner = actor_critic(critic, _policy(config, spec))
+
+    def features(state: ZeroShotState, observations: Array) -> Array:
+        return critic.features(state.learner.critic, observations)  # type: ignore[misc]
+
+    def init(key: Key, example: Transitions) -> ZeroShotState:
+        learner_key, own_key = jax.random.split(key)
+        example = with_tasks(example, jnp.zeros((len(example.observations), critic.num_features)))
+        return ZeroShotState(learner.init(learner_key, example), jnp.eye(critic.num_features), own_key)
+
+    def update(state: ZeroShotState, batch: Transitions) -> tuple[ZeroShotState, Metrics]:
+        step = state.learner.critic.step
+        order_key, task_key = jax.random.split(jax.random.fold_in(state.key, step))
+
+        # 1. Tasks.
+        encodings = features(state, batch.next_observations)
+        rate = config.moment_rate
+        moment = (1 - rate) * state.moment + rate * encodings.T @ encodings / len(encodings)
+        goals = jax.random.permutation(order_key, encodings)
+        if config.whiten_goals:
+            goals = jnp.linalg.solve(moment + 1e-6 * jnp.eye(len(moment)), goals.T).T
+        tasks = mixed_latents(task_key, goals, config.goal_share)
+
+        # 2. Critic and policy.
+        learnt, metrics = learner.update(state.learner, with_tasks(batch, tasks))
+        spectrum = jnp.linalg.eigvalsh(moment)
+        metrics |= {"moment_least": spectrum[0], "moment_greatest": spectrum[-1]}
+        return ZeroShotState(learnt, moment, state.key), metrics
+
+    def act(state: ZeroShotState, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
+        return learner.act(state.learner, GoalConditioned(*augmented), key, temperature)
+
+    def value(state: ZeroShotState, augmented: Augmented) -> Array:
+        return learner.value(state.learner, GoalConditioned(*augmented))
+
+    return Agent(init, update, act, value, features=features)
+
+
+def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
+    """The batch with tasks [B, d] where goals stand, so that they are joined with observations."""
+    return batch._replace(goals=tasks, policy_goals=tasks)
+
+
+def _policy(config: ZeroShotConfig, spec: Spec) -> Policy:
+    """The policy of a config, on observations joined with tasks; what is cloned is no task's."""
+    if isinstance(config.policy, OneStepFlowConfig):
+        return one_step_flow(
+            config.policy, spec, cloned=lambda joined: split(joined, spec.observation_shape[0])[0]
+        )
+    return policy_of(config, spec)
+
+
+# Asking for a task.
+
+
+def infer(agent: Agent, state: Any, observations: Array, rewards: Array) -> Array:
+    """The tasks that come nearest to the rewards of labelled states.
+
+    Args:
+        agent: a zero-shot agent.
+        state: its state.
+        observations: [N, ...].
+        rewards: [T, N], of T tasks.
+
+    Returns:
+        [T, d].
+    """
+    return infer_latents(agent.features(state, observations), rewards)  # type: ignore[misc]
+
+
+def of_goals(agent: Agent, state: Any, goals: Array) -> Array:
+    """The tasks [B, d] of reaching goals [B, ...]: their encodings, on the sphere."""
+    return on_sphere(agent.features(state, goals))  # type: ignore[misc]
+
+
+def of_expert(agent: Agent, state: Any, observations: Array) -> Array:
+    """The task [d] of doing as an expert does, who met observations [N, ...]: their mean encoding."""
+    return on_sphere(jnp.mean(agent.features(state, observations), axis=0))  # type: ignore[misc]
+
+
+def check_labels(rewards: np.ndarray, names: Sequence[str], dim: int) -> None:
+    """Refuses labelled states from which a task cannot be inferred.
+
+    Args:
+        rewards: [T, N].
+        names: of the T tasks.
+        dim: d.
+
+    Raises:
+        InputError: for rewards that are not finite, that are all the same, or fewer than d.
+    """
+    rewards = np.asarray(rewards)
+    if rewards.shape[1] < dim:
+        raise InputError(
+            f"{rewards.shape[1]} labelled states cannot tell the {dim} numbers of a task: label more"
+        )
+    for name, row in zip(names, rewards, strict=True):
+        if not np.isfinite(row).all():
+            raise InputError(
+                f"rewards of {name} are not finite at labelled state {np.flatnonzero(~np.isfinite(row))[0]}"
+            )
+        if np.ptp(row) == 0:
+            raise InputError(
+                f"rewards of {name} are {row[0]:g} at all of {len(row)} labelled states, which is no task: "
+                "label more states, or others"
+            )
+
+
+class Asked(NamedTuple):
+    """A zero-shot agent's state, and what it is asked for.
+
+    Attributes:
+        state: the agent's.
+        latents: [T, d], its tasks.
+    """
+
+    state: Any
+    latents: Array
+
+
+def asked(agent: Agent, tasks: Sequence[str]) -> Agent:
+    """A zero-shot agent that acts for one of T tasks by name: how it is evaluated.
+
+    Args:
+        agent: a zero-shot agent.
+        tasks: names.
+
+    Returns:
+        An agent whose state is `Asked`; it does not learn.
+    """
+
+    def choose(state: Asked, observations: Array, commands: Array) -> Array:
+        del observations
+        return state.latents[commands[:, 0].astype(jnp.int32)]
+
+    def act(state: Asked, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
+        return agent.act(state.state, augmented, key, temperature)
+
+    memory = Memory(
+        commands={name: np.array([number], np.float32) for number, name in enumerate(tasks)},
+        draw=lambda state, observations, key: uniform_latents(key, len(observations), state.latents.shape[1]),
+        choose=choose,
+        update=lambda latents, rewards: latents,
+        discount=1.0,
+        score=None,
+    )
+    return agent._replace(
+        act=act, value=lambda state, augmented: agent.value(state.state, augmented), memory=memory
+    )

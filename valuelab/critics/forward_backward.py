@@ -1,0 +1,96 @@
+"""Forward-backward representations: the density of the states to come as a product of two networks.
+
+    M(s, a, z; s') = F(s, a, z)ᵀB(s'),   ψ = B
+
+One update, with a' from π_z and bars for target averages, which carry no gradient:
+
+1. M̄_ij = (F̄(s'_i, a'_i, z_i))ᵀB̄(s'_j), for all pairs of a batch.
+2. L = Σ_e temporal difference of M_e against γ · mask · M̄, plus β Ω(B), the orthonormality loss.
+
+Source: Touati, Ollivier 2021, arXiv:2103.07945, algorithm 1; Touati, Rapin, Ollivier 2023, arXiv:2209.14935.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.configuration import check_ranges
+from valuelab.critics.latents import LatentConfig, Losses, latent_critic
+from valuelab.networks.latents import Encoder, Predictor
+from valuelab.networks.mlp import ensemble
+from valuelab.ops.latent import orthonormality_loss, pessimistic, successor_measure_loss
+from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardBackwardConfig(LatentConfig):
+    """Hyperparameters of forward-backward representations.
+
+    Attributes:
+        task_dims: width of each hidden layer of B.
+        task_dim: numbers of an encoding B, and of tasks.
+        orthonormality: β, at least 0.
+    """
+
+    task_dims: tuple[int, ...] = (512, 512, 512, 512)
+    task_dim: int = 50
+    orthonormality: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, task_dims="[1, inf)", task_dim="[1, inf)", orthonormality="[0, inf)")
+
+
+def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic:
+    """Builds the critic.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
+
+    Returns:
+        A critic of all tasks; its features are B.
+
+    Raises:
+        InputError: for data without vectors or continuous actions.
+    """
+    backward = Encoder(config.task_dims, config.task_dim)
+    forward = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.task_dim)
+
+    def init(key: Key, example: Transitions, latents: Array) -> Params:
+        forward_key, backward_key = jax.random.split(key)
+        return {
+            "forward": forward.init(forward_key, example.observations, example.actions, latents),
+            "backward": backward.init(backward_key, example.observations),
+        }
+
+    def loss(
+        params: Params, targets: Params, batch: Transitions, latents: Array, next_actions: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        del key
+        # 1. Densities from the successors on.
+        following = predict(targets, batch.next_observations, next_actions, latents)
+        next_features = encode(targets, batch.next_observations)
+        next_measures = pessimistic(following @ next_features.T, config.target_pessimism)
+        # 2. Densities from here on.
+        features = encode(params, batch.next_observations)
+        measures = predict(params, batch.observations, batch.actions, latents) @ features.T
+        losses = jax.vmap(successor_measure_loss, (0, None, None))(
+            measures, next_measures, config.discount * batch.masks
+        )
+        metrics = {
+            "measure_loss": jnp.sum(losses),
+            "orthonormality_loss": orthonormality_loss(features),
+        }
+        return metrics["measure_loss"] + config.orthonormality * metrics["orthonormality_loss"], metrics
+
+    def predict(params: Params, observations: Array, actions: Array, latents: Array) -> Array:
+        return forward.apply(params["forward"], observations, actions, latents)
+
+    def encode(params: Params, observations: Array) -> Array:
+        return backward.apply(params["backward"], observations)
+
+    return latent_critic(
+        "forward_backward", config, spec, Losses(config.task_dim, init, loss, predict, encode)
+    )

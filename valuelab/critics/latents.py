@@ -1,0 +1,192 @@
+"""What critics share that learn the values of all tasks z at once, as products of predictions with z.
+
+    Q(s, a, z) = F(s, a, z)ᵀz,   F(s, a, z) ≈ E Σ_k γ^k ψ(s_{k+1}) under π_z
+
+They differ in how F and the features ψ are learnt. Observations come joined with their tasks: [B, D + d].
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from valuelab.configuration import check_ranges
+from valuelab.critics.values import offered
+from valuelab.errors import InputError
+from valuelab.networks import learning
+from valuelab.ops.latent import pessimistic
+from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentConfig:
+    """Hyperparameters of every critic of all tasks.
+
+    Attributes:
+        predictor_dims: width of each hidden layer of the predictors.
+        ensemble_size: parallel predictors.
+        pessimism: λ of the values that the policy climbs, mean - λ |difference|.
+        target_pessimism: likewise of targets, component by component.
+        discount: γ in [0, 1).
+        learning_rate: of Adam.
+        target_rate: share of the new parameters in their target averages, in (0, 1].
+    """
+
+    predictor_dims: tuple[int, ...] = (512, 512)
+    ensemble_size: int = 2
+    pessimism: float = 0.0
+    target_pessimism: float = 0.0
+    discount: float = 0.99
+    learning_rate: float = 1e-4
+    target_rate: float = 0.005
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            predictor_dims="[2, inf)",
+            ensemble_size="[1, inf)",
+            pessimism="[0, inf)",
+            target_pessimism="[0, inf)",
+            discount="[0, 1)",
+            learning_rate="(0, inf)",
+            target_rate="(0, 1]",
+        )
+
+
+class Losses(NamedTuple):
+    """How one such critic learns; in its batches observations stand alone.
+
+    Attributes:
+        dim: d.
+        init: (key, batch, latents [B, d]) -> params.
+        loss: (params, target_params, batch, latents, next_actions, key) -> (scalar, Metrics); next_actions
+            are the policy's for the latents.
+        predict: (params, observations, actions, latents) -> F, [E, B, d].
+        encode: (params, observations) -> ψ, [B, d].
+    """
+
+    dim: int
+    init: Callable[[Key, Transitions, Array], Params]
+    loss: Callable[[Params, Params, Transitions, Array, Array, Key], tuple[Array, Metrics]]
+    predict: Callable[[Params, Array, Array, Array], Array]
+    encode: Callable[[Params, Array], Array]
+
+
+def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -> Critic:
+    """A critic of all tasks.
+
+    One update is a gradient step on the losses, whose constants are the target averages of ALL parameters.
+
+    Args:
+        name: in messages.
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data: vectors and continuous actions.
+        losses: how it learns.
+
+    Returns:
+        A critic that offers q and its gradient.
+
+    Raises:
+        InputError: for other data.
+    """
+    if spec.discrete or len(spec.observation_shape) != 1:
+        raise InputError(
+            f"critic {name} takes vectors and continuous actions; here observations have shape "
+            f"{spec.observation_shape}" + (" and actions are discrete" if spec.discrete else "")
+        )
+    optimizer = optax.adam(config.learning_rate)
+    alone = functools.partial(parted, size=spec.observation_shape[0])
+
+    def init(key: Key, example: Transitions) -> TrainState:
+        params_key, update_key = jax.random.split(key)
+        params = losses.init(params_key, *alone(example))
+        return learning.start(update_key, params, params, optimizer.init(params))
+
+    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+        action_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        next_actions = look_ahead(batch, action_key).actions
+        seen, latents = alone(batch)
+
+        def loss(params):
+            return losses.loss(params, state.target_params, seen, latents, next_actions, loss_key)
+
+        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+    def estimates(state: TrainState) -> Estimates:
+        def q(joined: Array, actions: Array) -> Array:
+            observations, latents = split(joined, spec.observation_shape[0])
+            predictions = losses.predict(state.params, observations, actions, latents)
+            return pessimistic(jnp.sum(predictions * latents[None], axis=-1), config.pessimism)
+
+        return Estimates(q)
+
+    return Critic(
+        name,
+        offered(spec, "q"),
+        init,
+        update,
+        functools.partial(learning.average_targets, rate=config.target_rate),
+        estimates,
+        config.discount,
+        features=lambda state, observations: losses.encode(state.params, observations),
+        num_features=losses.dim,
+    )
+
+
+def split(joined: Array, size: int) -> tuple[Array, Array]:
+    """Observations [B, D] and tasks [B, d] of the two joined, [B, D + d]."""
+    return joined[:, :size], joined[:, size:]
+
+
+def parted(batch: Transitions, size: int) -> tuple[Transitions, Array]:
+    """The batch with observations alone, and the tasks [B, d] that they were joined with."""
+    observations, latents = split(batch.observations, size)
+    next_observations, _ = split(batch.next_observations, size)
+    return batch._replace(observations=observations, next_observations=next_observations), latents
+
+
+def successor_target(config: LatentConfig, features: Array, next_predictions: Array, masks: Array) -> Array:
+    """The one-step target of a sum of features to come.
+
+        y = ψ(s') + γ · mask · (mean_e F_e - λ |F_1 - F_2|)(s', a', z)
+
+    Args:
+        config: γ and λ.
+        features: [B, d], at the successors.
+        next_predictions: [E, B, d], from there on.
+        masks: [B].
+
+    Returns:
+        [B, d].
+    """
+    following = pessimistic(next_predictions, config.target_pessimism)
+    return features + config.discount * masks[:, None] * following
+
+
+def together(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[Array]:
+    """What several networks give, each for its own parameters and inputs.
+
+    Accelerators compute those of one shape as one batched product; a CPU does one after the other, for
+    which nothing need be stacked.
+
+    Args:
+        calls: module and what its `apply` takes, for each.
+
+    Returns:
+        Their outputs.
+    """
+    modules, arguments = zip(*calls, strict=True)
+    alike = all(
+        module == modules[0] and jax.tree.map(jnp.shape, given) == jax.tree.map(jnp.shape, arguments[0])
+        for module, given in calls
+    )
+    if jax.default_backend() == "cpu" or not alike:
+        return [module.apply(*given) for module, given in calls]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments)
+    return list(jax.vmap(modules[0].apply)(*stacked))

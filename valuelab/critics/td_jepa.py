@@ -1,0 +1,156 @@
+"""TD-JEPA: two encoders, each predicting the sum of the other's encodings to come.
+
+φ(s) encodes states and ψ(s) tasks; T_φ(φ(s), a, z) predicts in the space of ψ, T_ψ(ψ(s), a, z) in that of φ.
+One update, with a' from π_z and bars for target averages, which carry no gradient:
+
+1. y_φ = ψ̄(s') + γ · mask · T̄_φ(φ̄(s'), a', z),   y_ψ = φ̄(s') + γ · mask · T̄_ψ(ψ̄(s'), a', z)
+2. L = E ‖T_φ(φ(s), a, z) - y_φ‖² + E ‖T_ψ(ψ(s), a, z) - y_ψ‖² + β_φ Ω(φ) + β_ψ Ω(ψ)
+
+with Ω the orthonormality loss over the batch. Gradients reach φ and T_φ, ψ and T_ψ. The symmetric variant has
+one encoder for both roles, and the first predictor alone. What acts is Q(s, a, z) = T_φ(φ(s), a, z)ᵀz.
+
+Source: Bagatella et al. 2025, "TD-JEPA", arXiv:2510.00739.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.configuration import check_ranges
+from valuelab.critics.latents import LatentConfig, Losses, latent_critic, successor_target, together
+from valuelab.networks.latents import Encoder, Predictor
+from valuelab.networks.mlp import ensemble
+from valuelab.ops.latent import orthonormality_loss, squared_distance
+from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class TDJEPAConfig(LatentConfig):
+    """Hyperparameters of TD-JEPA.
+
+    Attributes:
+        state_dims: width of each hidden layer of φ; none for a linear one.
+        task_dims: of ψ.
+        state_dim: numbers of an encoding φ.
+        task_dim: of ψ, and of tasks.
+        state_orthonormality: β_φ, at least 0.
+        task_orthonormality: β_ψ, at least 0.
+        symmetric: one encoder, with the settings of ψ, for both.
+    """
+
+    state_dims: tuple[int, ...] = (512, 512, 512, 512)
+    task_dims: tuple[int, ...] = (512, 512, 512, 512)
+    state_dim: int = 50
+    task_dim: int = 50
+    state_orthonormality: float = 1.0
+    task_orthonormality: float = 1.0
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(
+            self,
+            state_dims="[1, inf)",
+            task_dims="[1, inf)",
+            state_dim="[1, inf)",
+            task_dim="[1, inf)",
+            state_orthonormality="[0, inf)",
+            task_orthonormality="[0, inf)",
+        )
+
+
+def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
+    """Builds the critic.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data.
+
+    Returns:
+        A critic of all tasks; its features are ψ.
+
+    Raises:
+        InputError: for data without vectors or continuous actions.
+    """
+    task_encoder = Encoder(config.task_dims, config.task_dim)
+    task_predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.task_dim)
+    state_encoder = Encoder(config.state_dims, config.state_dim)
+    state_predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.state_dim)
+
+    def init(key: Key, example: Transitions, latents: Array) -> Params:
+        keys = jax.random.split(key, 4)
+        observations, inputs = example.observations, (example.actions, latents)
+        task_params = task_encoder.init(keys[0], observations)
+        tasks = task_encoder.apply(task_params, observations)
+        if config.symmetric:
+            return {
+                "task_encoder": task_params,
+                "task_predictor": task_predictor.init(keys[1], tasks, *inputs),
+            }
+        state_params = state_encoder.init(keys[2], observations)
+        states = state_encoder.apply(state_params, observations)
+        return {
+            "task_encoder": task_params,
+            "task_predictor": task_predictor.init(keys[1], states, *inputs),
+            "state_encoder": state_params,
+            "state_predictor": state_predictor.init(keys[3], tasks, *inputs),
+        }
+
+    def encode_both(params: Params, observations: Array) -> tuple[Array, Array]:
+        """φ and ψ."""
+        if config.symmetric:
+            tasks = task_encoder.apply(params["task_encoder"], observations)
+            return tasks, tasks
+        states, tasks = together(
+            [
+                (state_encoder, (params["state_encoder"], observations)),
+                (task_encoder, (params["task_encoder"], observations)),
+            ]
+        )
+        return states, tasks
+
+    def predict_both(params: Params, states: Array, tasks: Array, *inputs: Array) -> list[Array]:
+        """T_φ and T_ψ, the first alone where there is no other."""
+        calls = [(task_predictor, (params["task_predictor"], states, *inputs))]
+        if not config.symmetric:
+            calls.append((state_predictor, (params["state_predictor"], tasks, *inputs)))
+        return together(calls)
+
+    def loss(
+        params: Params, targets: Params, batch: Transitions, latents: Array, next_actions: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        del key
+        # 1. Targets.
+        next_states, next_tasks = encode_both(targets, batch.next_observations)
+        following = predict_both(targets, next_states, next_tasks, next_actions, latents)
+        # 2. Predictions of the other's encodings; both encoders kept from collapse.
+        states, tasks = encode_both(params, batch.observations)
+        predictions = predict_both(params, states, tasks, batch.actions, latents)
+        metrics = {
+            f"{name}_prediction_loss": squared_distance(
+                predicted, successor_target(config, features, after, batch.masks)
+            )
+            for name, predicted, features, after in zip(
+                ("task", "state"), predictions, (next_tasks, next_states), following, strict=False
+            )
+        }
+        total = jnp.sum(jnp.stack(list(metrics.values())))
+        kept = [("task", config.task_orthonormality, tasks)]
+        if not config.symmetric:
+            kept.append(("state", config.state_orthonormality, states))
+        for name, weight, encodings in kept:
+            metrics[f"{name}_orthonormality_loss"] = orthonormality_loss(encodings)
+            total += weight * metrics[f"{name}_orthonormality_loss"]
+        return total, metrics
+
+    def predict(params: Params, observations: Array, actions: Array, latents: Array) -> Array:
+        encoder = "task" if config.symmetric else "state"
+        network = task_encoder if config.symmetric else state_encoder
+        states = network.apply(params[f"{encoder}_encoder"], observations)
+        return task_predictor.apply(params["task_predictor"], states, actions, latents)
+
+    def encode(params: Params, observations: Array) -> Array:
+        return task_encoder.apply(params["task_encoder"], observations)
+
+    return latent_critic("td_jepa", config, spec, Losses(config.task_dim, init, loss, predict, encode))

@@ -1,0 +1,68 @@
+"""Encoders of observations, and predictors of what is to come in their space."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from valuelab.networks.mlp import LayerNorm
+from valuelab.ops.latent import on_sphere
+from valuelab.types import Array
+
+orthogonal = nn.initializers.orthogonal()
+
+
+def first_layer(inputs: Array, width: int) -> Array:
+    """A dense layer, layer norm and tanh: whatever the scale of the inputs, units start in their middle."""
+    return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
+
+
+class Encoder(nn.Module):
+    """φ(s): a first layer as above, then relu layers, and a linear one; linear alone without hidden layers.
+
+    Attributes:
+        hidden_dims: width of each hidden layer.
+        dim: d.
+        normalize: whether encodings are put on the sphere of radius √d.
+    """
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+    normalize: bool = True
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        """Maps observations [B, D] to encodings [B, d]."""
+        hidden = observations
+        for index, width in enumerate(self.hidden_dims):
+            hidden = (
+                nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))
+                if index
+                else first_layer(hidden, width)
+            )
+        encodings = nn.Dense(self.dim, kernel_init=orthogonal)(hidden)
+        return on_sphere(encodings) if self.normalize else encodings
+
+
+class Predictor(nn.Module):
+    """T(x, a, z): embeddings of (x, z) and of (x, a) side by side, then relu layers and a linear one.
+
+    Attributes:
+        hidden_dims: width of each hidden layer, and of the first layer of both embeddings; their second
+            ones have half of it.
+        dim: of the prediction.
+    """
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+
+    @nn.compact
+    def __call__(self, inputs: Array, actions: Array, latents: Array) -> Array:
+        """Maps x [B, k], actions [B, A] and tasks [B, d] to [B, dim]."""
+        width = self.hidden_dims[0]
+        embeddings = []
+        for others in (latents, actions):
+            hidden = first_layer(jnp.concatenate([inputs, others], axis=-1), width)
+            embeddings.append(nn.relu(nn.Dense(width // 2, kernel_init=orthogonal)(hidden)))
+        hidden = jnp.concatenate(embeddings, axis=-1)
+        for width in self.hidden_dims:
+            hidden = nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))
+        return nn.Dense(self.dim, kernel_init=orthogonal)(hidden)

@@ -1,0 +1,87 @@
+"""BYOL: encodings from which those of a later state are predicted.
+
+    L = E ‖P(φ(s), a) - φ̄(s⁺)‖² + β Ω(φ)
+
+φ̄ is the encoder's target average and carries no gradient; s⁺ is the next state, or in BYOL-γ one of the
+trajectory that follows, as far on as a geometric distribution has it.
+
+Source: Grill et al. 2020, arXiv:2006.07733, for the targets; Lawson, Hugessen et al. 2025, arXiv:2506.10137,
+for BYOL-γ.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from valuelab.configuration import check_ranges
+from valuelab.networks.latents import orthogonal
+from valuelab.networks.mlp import MLP
+from valuelab.ops.latent import orthonormality_loss, squared_distance
+from valuelab.representations.encoders import SpreadConfig
+from valuelab.representations.goals import futures_of
+from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class BYOLConfig(SpreadConfig):
+    """Hyperparameters of latent prediction.
+
+    Attributes:
+        predictor_dims: width of each hidden layer of P.
+        ahead: which state is predicted, the "next", or a later one of the trajectory: "geometric", BYOL-γ.
+    """
+
+    predictor_dims: tuple[int, ...] = (512, 512)
+    ahead: Literal["next", "geometric"] = "next"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, predictor_dims="[1, inf)")
+
+
+class _Predictor(nn.Module):
+    """P(x, a)."""
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+
+    @nn.compact
+    def __call__(self, encodings: Array, actions: Array) -> Array:
+        hidden = MLP(self.hidden_dims)(jnp.concatenate([encodings, actions], axis=-1))
+        return nn.Dense(self.dim, kernel_init=orthogonal)(hidden)
+
+
+def byol(config: BYOLConfig, spec: Spec) -> Representation:
+    """Builds the representation.
+
+    Args:
+        config: hyperparameters; numeric ones may be traced.
+        spec: of the data; not used.
+    """
+    del spec
+    encoder, predictor = config.encoder, _Predictor(config.predictor_dims, config.dim)
+
+    def init(key: Key, example: Transitions) -> Params:
+        encoder_key, predictor_key = jax.random.split(key)
+        params = encoder.init(encoder_key, example.observations)
+        encodings = encoder.apply(params, example.observations)
+        return {"encoder": params, "predictor": predictor.init(predictor_key, encodings, example.actions)}
+
+    def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
+        del key
+        ahead = batch.next_observations if config.ahead == "next" else futures_of(batch, "byol")
+        features = encode(params, batch.observations)
+        predictions = predictor.apply(params["predictor"], features, batch.actions)
+        metrics = {
+            "prediction_loss": squared_distance(predictions[None], encode(targets, ahead)),
+            "orthonormality_loss": orthonormality_loss(features),
+        }
+        return metrics["prediction_loss"] + config.orthonormality * metrics["orthonormality_loss"], metrics
+
+    def encode(params: Params, observations: Array) -> Array:
+        return encoder.apply(params["encoder"], observations)
+
+    return Representation("byol", config.dim, init, loss, encode)

@@ -1,0 +1,46 @@
+"""Goals to learn distances from: states, those to come, and any others."""
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.errors import InputError
+from valuelab.types import Array, Key, Transitions
+
+_P_CURRENT, _P_FUTURE = 0.2, 0.5
+"""Of goals that are the state itself, and a later one of its trajectory; the rest are of other rows."""
+
+
+def futures_of(batch: Transitions, name: str) -> Array:
+    """The later observations of a batch.
+
+    Raises:
+        InputError: when it has none.
+    """
+    if batch.futures is None:
+        raise InputError(
+            f"representation {name} learns from later observations, and these batches have none: give the "
+            "sampler a future_discount"
+        )
+    return batch.futures
+
+
+def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Array, Array]:
+    """Goals for the transitions of a batch: OGBench's shares of current, later and other states.
+
+    Args:
+        key: random.
+        batch: with futures.
+        name: of the representation, for the message.
+
+    Returns:
+        Goals [B, ...]; and whether the state is the goal, [B] bool.
+
+    Raises:
+        InputError: when the batch has no futures.
+    """
+    kind_key, order_key = jax.random.split(key)
+    others = jax.random.permutation(order_key, batch.next_observations)
+    kind = jax.random.uniform(kind_key, (len(others), 1))
+    goals = jnp.where(kind < _P_CURRENT + _P_FUTURE, futures_of(batch, name), others)
+    goals = jnp.where(kind < _P_CURRENT, batch.observations, goals)
+    return goals, jnp.all(goals == batch.observations, axis=-1)

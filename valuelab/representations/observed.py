@@ -1,0 +1,53 @@
+"""Given features: some of the observation's own numbers, of which nothing is learnt."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from valuelab.errors import InputError
+from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservedConfig:
+    """Which numbers are features.
+
+    Attributes:
+        columns: of the observation; none for all of them.
+        constant: whether a feature that is always 1 stands beside them, which rewards that are not centred
+            need.
+    """
+
+    columns: tuple[int, ...] = ()
+    constant: bool = True
+
+
+def observed(config: ObservedConfig, spec: Spec) -> Representation:
+    """Builds the representation.
+
+    Args:
+        config: which numbers are features.
+        spec: of the data: vectors.
+
+    Raises:
+        InputError: for columns that observations do not have.
+    """
+    size = spec.observation_shape[0]
+    columns = jnp.array(config.columns or range(size))
+    if any(not 0 <= column < size for column in config.columns):
+        raise InputError(f"columns are {config.columns}; observations have columns 0 to {size - 1}")
+
+    def init(key: Key, example: Transitions) -> Params:
+        del key, example
+        return {}
+
+    def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
+        del params, targets, batch, key
+        return jnp.zeros(()), {}
+
+    def encode(params: Params, observations: Array) -> Array:
+        del params
+        features = observations[:, columns]
+        return jnp.pad(features, ((0, 0), (0, int(config.constant))), constant_values=1.0)
+
+    return Representation("observed", len(columns) + config.constant, init, loss, encode)
