@@ -3,8 +3,8 @@ r"""Trains an agent without rewards, then asks it for tasks: OGBench's five, or 
     python -m experiments.zero_shot --agent=td_jepa:pointmaze \
       --dataset=ogbench/pointmaze-medium-navigate-v0 --num_seeds=5 --workdir=runs/zero_shot
 
-Each task is found by least squares from the rewards of labelled states of the dataset, and played. A reward of
-your own is a function in a Python file, of arrays of all states at once:
+Each task is found by least squares from the rewards of labelled states of the dataset, and played. A reward
+of your own is a function in a Python file, of arrays of all states at once:
 
     def corner(states):  # "observations" [N, D], "qpos", "qvel"
         return (states["qpos"][:, :2].min(axis=1) > 18).astype(float)
