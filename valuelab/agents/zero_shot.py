@@ -6,6 +6,9 @@ A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s
    whitened by the running second moment of ψ where asked for, put on the sphere; else uniform on it.
 2. `actor_critic`'s update of transitions whose observations are joined with their tasks.
 
+The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M: d where features are orthonormal, 1
+where they have collapsed.
+
 At test time a task is found without a gradient step: from rewards of labelled states by least squares
 (`infer`), from a goal (`of_goals`), or from an expert's trajectory (`of_expert`).
 
@@ -127,8 +130,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
 
         # 2. Critic and policy.
         learnt, metrics = learner.update(state.learner, with_tasks(batch, tasks))
-        spectrum = jnp.linalg.eigvalsh(moment)
-        metrics |= {"moment_least": spectrum[0], "moment_greatest": spectrum[-1]}
+        metrics["features/effective_rank"] = jnp.square(jnp.trace(moment)) / jnp.sum(jnp.square(moment))
         return ZeroShotState(learnt, moment, state.key), metrics
 
     def act(state: ZeroShotState, augmented: Augmented, key: Key, temperature: Array | float) -> Array:

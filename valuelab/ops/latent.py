@@ -21,9 +21,8 @@ def on_sphere(vectors: Array) -> Array:
         [..., d].
     """
     squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-    tiny = jnp.finfo(vectors.dtype).tiny
-    # The root of the larger of the two: at 0 its gradient would be infinite.
-    return vectors * jnp.sqrt(vectors.shape[-1] / jnp.maximum(squares, tiny)) * (squares > tiny)
+    # The larger of the two: at 0 the gradient would be infinite.
+    return vectors * jnp.sqrt(vectors.shape[-1] / jnp.maximum(squares, 1e-12))
 
 
 def uniform_latents(key: Key, count: int, dim: int) -> Array:
