@@ -21,6 +21,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from absl import flags as absl_flags
 
 from experiments import flags, results, train
 from valuelab import data, environments
@@ -137,10 +138,12 @@ def load_reward(source: str) -> Reward:
     return functions[name]
 
 
-def parse(argv: list[str]) -> tuple[ZeroShotRunConfig, MakeAgent]:
-    """The settings of a command line."""
+def parse(
+    argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS
+) -> tuple[ZeroShotRunConfig, MakeAgent]:
+    """The settings of a command line, as `flags.parse_run` reads them."""
     given = {field.name: getattr(flags.DEFAULTS, field.name) for field in dataclasses.fields(RunConfig)}
-    return flags.parse_run(argv, defaults=ZeroShotRunConfig(**given))  # type: ignore[return-value]
+    return flags.parse_run(argv, values, ZeroShotRunConfig(**given))  # type: ignore[return-value]
 
 
 def main(parsed: tuple[ZeroShotRunConfig, MakeAgent]) -> None:

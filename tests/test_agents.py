@@ -18,16 +18,26 @@ from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
+from valuelab.agents.zero_shot import ZeroShotConfig, zero_shot
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig
+from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
+from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.errors import InputError
+from valuelab.ops.latent import on_sphere
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
+from valuelab.representations.byol import BYOLConfig
+from valuelab.representations.hilp import HILPConfig
+from valuelab.representations.icvf import ICVFConfig
+from valuelab.representations.laplacian import LaplacianConfig
+from valuelab.representations.observed import ObservedConfig
 from valuelab.types import (
     Agent,
     Augmented,
@@ -43,6 +53,8 @@ CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
 GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_updates=100)
 SMALL = {"hidden_dims": (16, 16)}
+PREDICTOR = {"predictor_dims": (8,)}
+ENCODER = {"hidden_dims": (8,), "dim": 4}
 
 
 class Row(NamedTuple):
@@ -114,6 +126,23 @@ AGENTS = {
         CONTINUOUS,
     ),
 }
+AGENTS |= {
+    f"zero_shot-{name}": Row(
+        zero_shot, ZeroShotConfig(critic, OneStepFlowConfig(hidden_dims=(8,))), CONTINUOUS
+    )
+    for name, critic in {
+        "td_jepa": TDJEPAConfig(**PREDICTOR, state_dims=(8,), task_dims=(8,), state_dim=3, task_dim=4),
+        "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),
+        "forward_backward": ForwardBackwardConfig(**PREDICTOR, task_dims=(8,), task_dim=4),
+        "hilp": SuccessorFeaturesConfig(**PREDICTOR, representation=HILPConfig(**ENCODER)),
+        "icvf": SuccessorFeaturesConfig(**PREDICTOR, representation=ICVFConfig(**ENCODER)),
+        "laplacian": SuccessorFeaturesConfig(**PREDICTOR, representation=LaplacianConfig(**ENCODER)),
+        "byol": SuccessorFeaturesConfig(
+            **PREDICTOR, representation=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")
+        ),
+        "observed": SuccessorFeaturesConfig(**PREDICTOR, representation=ObservedConfig()),
+    }.items()
+}
 VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
@@ -148,6 +177,7 @@ def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
         goals=observations() if spec.goal_conditioned else None,
         policy_goals=observations() if spec.goal_conditioned else None,
         next_actions=np.roll(actions, 1, axis=0),
+        futures=observations(),
     )
 
 
@@ -159,7 +189,12 @@ def observe(batch: Transitions):
 
 
 def recall(agent: Agent, state: Any, batch: Transitions):
-    """What act and value take for a batch; an agent with a memory has been given its last command."""
+    """What act and value take for a batch; an agent with a memory has been given its last command.
+
+    A zero-shot agent has been given the states as goals.
+    """
+    if agent.features:
+        return Augmented(batch.observations, on_sphere(agent.features(state, batch.observations)))
     if agent.memory is None:
         return observe(batch)
     command = list(agent.memory.commands.values())[-1]
@@ -254,8 +289,51 @@ def test_numeric_fields_may_be_traced(name):
         np.testing.assert_allclose(population[name], jnp.stack([metric, metric]), rtol=2e-3, atol=1e-5)
 
 
+LATENT_FLIPS: dict[str, Any] = {
+    "predictor_dims": ((4,), {}),
+    "ensemble_size": (3, {}),
+    "pessimism": (0.5, {}),
+    "target_pessimism": (0.5, {}),
+    "discount": (0.5, {}),
+    "learning_rate": (1e-2, {}),
+    "target_rate": (0.5, {}),
+}
+ENCODER_FLIPS: dict[str, Any] = {"hidden_dims": ((16,), {}), "dim": (3, {}), "normalize": (False, {})}
+
 # For every field of a config: another value, and what else must be set for the field to matter.
 FLIPS = {
+    ZeroShotConfig: {
+        "goal_share": (1.0, {}),
+        "whiten_goals": (True, {}),
+        "moment_rate": (0.5, {}),
+    },
+    TDJEPAConfig: {
+        **LATENT_FLIPS,
+        "state_dims": ((4,), {}),
+        "task_dims": ((4,), {}),
+        "state_dim": (4, {}),
+        "task_dim": (3, {}),
+        "state_orthonormality": (0.0, {}),
+        "task_orthonormality": (0.0, {}),
+        "symmetric": (True, {}),
+    },
+    ForwardBackwardConfig: {
+        **LATENT_FLIPS,
+        "task_dims": ((4,), {}),
+        "task_dim": (3, {}),
+        "orthonormality": (0.0, {}),
+    },
+    SuccessorFeaturesConfig: LATENT_FLIPS,
+    HILPConfig: {**ENCODER_FLIPS, "normalize": (True, {}), "expectile": (0.6, {}), "discount": (0.5, {})},
+    ICVFConfig: {**ENCODER_FLIPS, "expectile": (0.6, {}), "discount": (0.5, {})},
+    LaplacianConfig: {**ENCODER_FLIPS, "orthonormality": (0.0, {})},
+    BYOLConfig: {
+        **ENCODER_FLIPS,
+        "orthonormality": (0.0, {}),
+        "predictor_dims": ((4,), {}),
+        "ahead": ("next", {}),
+    },
+    ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {
         "hidden_dims": ((16, 16), {}),
         "layer_norm": (True, {}),
@@ -398,7 +476,8 @@ FLIPS = {
 
 @pytest.mark.parametrize("config_class", FLIPS)
 def test_every_field_has_an_entry(config_class):
-    assert set(FLIPS[config_class]) == {field.name for field in dataclasses.fields(config_class)}
+    known = configuration.fields(config_class())
+    assert set(FLIPS[config_class]) == {name for name in known if "." not in name}
 
 
 def numbers(config) -> dict[str, float]:
@@ -411,6 +490,10 @@ def parts(config) -> dict[type, str]:
     """The classes whose fields a config has, and what stands before their names."""
     if isinstance(config, ComposedConfig):
         return {type(config.critic): "critic.", type(config.policy): "policy."}
+    if isinstance(config, ZeroShotConfig):
+        own = {type(config): "", type(config.critic): "critic."}
+        representation = getattr(config.critic, "representation", None)
+        return own | {type(representation): "critic.representation."}
     return {type(config): ""}
 
 
@@ -452,7 +535,8 @@ def test_no_dead_knobs(config_class, field):
     row = next(row for row in AGENTS.values() if config_class in parts(row.config))
     value, setting = FLIPS[config_class][field]
     prefix = parts(row.config)[config_class]
-    changes = {prefix + name: changed for name, changed in ({"hidden_dims": (8,)} | setting).items()}
+    narrow = {"hidden_dims": (8,)} if "hidden_dims" in FLIPS[config_class] else {}
+    changes = {prefix + name: changed for name, changed in (narrow | setting).items()}
     base = configuration.replace(row.config, changes)
     before = outcome(row, base)
     after = outcome(row, configuration.replace(base, {prefix + field: value}))

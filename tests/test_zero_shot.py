@@ -1,0 +1,228 @@
+"""Zero-shot agents: what they learn without rewards, and what they can be asked for."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from helpers import EPISODES, LENGTH, write_maze_data
+
+from experiments import train
+from experiments import zero_shot as launcher
+from valuelab import configuration, data
+from valuelab.agents import zero_shot
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.critics.forward_backward import ForwardBackwardConfig
+from valuelab.critics.td_jepa import TDJEPAConfig
+from valuelab.data import sampling
+from valuelab.data.sources import ogbench
+from valuelab.environments.rewarded import rewards_of
+from valuelab.errors import InputError
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.types import Augmented, Spec, Transitions
+
+CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
+
+
+def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
+    """Moves to either side among five states, of which the ends are walls."""
+    states = random.integers(0, 5, size)
+    actions = random.uniform(-1, 1, (size, 1)).astype(np.float32)
+    successors = np.clip(states + np.where(actions[:, 0] > 0, 1, -1), 0, 4)
+    one_hot, zeros = np.eye(5, dtype=np.float32), np.zeros(size, np.float32)
+    return Transitions(one_hot[states], actions, zeros, zeros + 1, one_hot[successors])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "critic",
+    [
+        TDJEPAConfig(state_dims=(32,), task_dims=(32,), state_dim=5, task_dim=5),
+        ForwardBackwardConfig(task_dims=(32,), task_dim=5),
+    ],
+    ids=["td_jepa", "forward_backward"],
+)
+def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
+    fast = {
+        "critic.predictor_dims": (32,),
+        "critic.discount": 0.8,
+        "critic.learning_rate": 1e-3,
+        "critic.target_rate": 0.05,
+    }
+    policy = OneStepFlowConfig((32, 32), bc_weight=0.02, normalize_q=True, learning_rate=1e-3)
+    agent = zero_shot.zero_shot(configuration.replace(ZeroShotConfig(critic, policy), fast), CHAIN)
+    random = np.random.default_rng(0)
+    batches = [chain_batch(random) for _ in range(100)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+    @jax.jit
+    def learn(key):
+        def body(step, state):
+            return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 100], stacked))[0]
+
+        state = jax.lax.fori_loop(0, 4000, body, agent.init(key, batches[0]))
+        states = jnp.eye(5)
+        by_reward = zero_shot.infer(agent, state, states, jnp.eye(5))
+        by_goal = zero_shot.of_goals(agent, state, states)
+
+        def act(task):
+            given = Augmented(states, jnp.repeat(task[None], 5, axis=0))
+            return agent.act(state, given, jax.random.key(0), 0.0)[:, 0]
+
+        return jax.vmap(act)(by_reward), jax.vmap(act)(by_goal)
+
+    for actions in learn(jax.random.key(0)):
+        for goal in range(5):
+            assert (actions[goal, :goal] > 0).all(), (goal, actions[goal])
+            assert (actions[goal, goal + 1 :] < 0).all(), (goal, actions[goal])
+
+
+def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
+    dataset = data.load("ogbench/pointmaze-medium-navigate-v0", data_dir)
+    plain, ahead = sampling.transitions(dataset, 512), sampling.transitions(dataset, 512, 0.5)
+    batch = ahead.sample(ahead.arrays, jax.random.key(0))
+    for one, other in zip(plain.sample(plain.arrays, jax.random.key(0)), batch[:-1], strict=False):
+        if one is not None:
+            np.testing.assert_array_equal(one, other)
+    rows = {tuple(row): number for number, row in enumerate(dataset.next_observations.tolist())}
+    own, later = (
+        [rows[tuple(row)] for row in np.asarray(seen).tolist()] for seen in (batch[4], batch.futures)
+    )
+    steps = np.subtract(later, own)
+    assert (steps >= 0).all()
+    assert (np.array(own) // (LENGTH - 1) == np.array(later) // (LENGTH - 1)).all()
+    assert 0.4 < (steps == 0).mean() < 0.6  # 1 - γ, but for ends of trajectories
+    with pytest.raises(InputError, match=r"future_discount is 1.0; it must lie in \[0, 1\)"):
+        sampling.transitions(dataset, 4, 1.0)
+
+
+def test_tasks_are_labelled_as_ogbench_labels_its_single_tasks(shared_data):
+    states = ogbench.read_states("pointmaze-medium-navigate-v0", shared_data)
+    some = {key: array[::500] for key, array in states.items()}
+    found = ogbench.task_rewards("pointmaze-medium-navigate-v0", some)
+    single = data.load("ogbench/pointmaze-medium-navigate-singletask-task3-v0", shared_data, compact=True)
+    np.testing.assert_array_equal(found["task3"], single.rewards[::500] + 1)
+    assert set(found) == {f"task{number}" for number in range(1, 6)}
+    assert set(np.unique(found["task1"])) == {0, 1}
+
+
+def test_labels_that_are_no_task_are_refused():
+    rewards = np.random.default_rng(0).normal(size=(2, 9))
+    zero_shot.check_labels(rewards, ["a", "b"], 9)
+    with pytest.raises(InputError, match="9 labelled states cannot tell the 10 numbers of a task"):
+        zero_shot.check_labels(rewards, ["a", "b"], 10)
+    with pytest.raises(InputError, match="rewards of b are 1 at all of 9 labelled states"):
+        zero_shot.check_labels(np.stack([rewards[0], np.ones(9)]), ["a", "b"], 3)
+    rewards[1, 4] = np.nan
+    with pytest.raises(InputError, match="rewards of b are not finite at labelled state 4"):
+        zero_shot.check_labels(rewards, ["a", "b"], 3)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda states: 1.0, r"reward mine returns shape \(\) for 3 states"),
+        (lambda states: [0, np.inf, 0], "reward mine is inf at state 1"),
+        (lambda states: states["height"], "reward mine failed: KeyError: 'height'"),
+    ],
+)
+def test_rewards_that_cannot_be_used_are_refused(reward, message):
+    with pytest.raises(InputError, match=message):
+        rewards_of(reward, {"observations": np.zeros((3, 2))}, "mine")
+
+
+def test_an_expert_is_followed_by_the_mean_of_its_encodings():
+    agent = zero_shot.zero_shot(small(), CHAIN)
+    states = jnp.eye(5)[:3]
+    state = agent.init(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
+    expected = agent.features(state, states).mean(0)
+    found = zero_shot.of_expert(agent, state, states)
+    np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+def small() -> ZeroShotConfig:
+    critic = TDJEPAConfig((8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
+    return ZeroShotConfig(critic, OneStepFlowConfig((8,), 2))
+
+
+# The launcher.
+
+NARROW = {
+    "agent.critic.predictor_dims": 8,
+    "agent.critic.state_dims": 8,
+    "agent.critic.task_dims": 8,
+    "agent.critic.state_dim": 3,
+    "agent.critic.task_dim": 3,
+    "agent.policy.hidden_dims": 8,
+    "dataset": "ogbench/pointmaze-medium-navigate-v0",
+    "batch_size": 8,
+    "steps": 4,
+    "mesh": "1,1",
+}
+
+
+def launch(data_dir: pathlib.Path, workdir: pathlib.Path, **settings) -> dict:
+    given = NARROW | {"agent": "td_jepa", "data_dir": data_dir, "workdir": workdir} | settings
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    config, make_agent = launcher.parse(["zero_shot", *arguments], absl_flags.FlagValues())
+    return launcher.run(config, make_agent)
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory):
+    """Small data whose positions are such that every goal is met."""
+    folder = tmp_path_factory.mktemp("visited")
+    random = np.random.default_rng(0)
+    places = random.uniform(-1, 21, (EPISODES * LENGTH, 2)).astype(np.float32)
+    goals = np.float32([[20, 20], [20, 0], [0, 20], [0, 0], [4, 12], [12, 4], [8, 8], [12, 12], [16, 16]])
+    places[: len(goals) * 2] = np.repeat(goals, 2, axis=0)
+    write_maze_data(folder, qpos=places, observations=places)
+    return folder
+
+
+@pytest.mark.slow
+def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
+    monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
+    result = launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1)
+    assert set(result["tasks"]) == {f"task{number}" for number in range(1, 6)}
+    assert len(result["eval"]["success"]["per_seed"]) == 2
+    assert (tmp_path / "run" / "maze.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+
+
+def some_tasks(name, states):
+    return {f"task{number}": (states["qpos"][:, 0] > 4 * number - 3) * 1.0 for number in range(1, 6)}
+
+
+@pytest.mark.slow
+def test_a_reward_of_the_users_own_is_collected(visited, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def right(states):\n    return states['observations'][:, 0] + 0 * states['qvel'][:, 0]\n"
+    )
+    result = launch(visited, tmp_path / "run", reward=f"{tmp_path}/mine.py:right", eval_episodes=1)
+    assert list(result["tasks"] if "tasks" in result else ["right"]) == ["right"]
+    # Each of 1000 steps at x of some -1 to 1, where episodes start.
+    assert -2000 < result["eval"]["return"]["mean"] < 25_000
+    assert result["eval"]["return"]["mean"] != 0
+
+
+def test_what_cannot_be_asked_is_refused(data_dir, tmp_path):
+    with pytest.raises(InputError, match="name one of OGBench's goal-conditioned sets"):
+        launch(data_dir, tmp_path / "a", dataset="d4rl/hopper-medium-v2")
+    with pytest.raises(InputError, match=r"write FILE.py:FUNCTION"):
+        launch(data_dir, tmp_path / "b", reward="mine")
+    (tmp_path / "mine.py").write_text("def right(states):\n    return 0\n")
+    with pytest.raises(InputError, match="function in .* 'rihgt'.*right"):
+        launch(data_dir, tmp_path / "c", reward=f"{tmp_path}/mine.py:rihgt")
+
+
+def test_experiments_train_says_that_it_must_be_asked(data_dir, tmp_path):
+    given = {"agent": "td_jepa", "data_dir": data_dir, "workdir": tmp_path / "run"} | NARROW
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    config, make_agent = launcher.flags.parse_run(["train", *arguments], absl_flags.FlagValues())
+    with pytest.raises(InputError, match=r"python -m experiments.zero_shot"):
+        train.run(config, make_agent)
