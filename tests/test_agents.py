@@ -127,9 +127,7 @@ AGENTS = {
     ),
 }
 AGENTS |= {
-    f"zero_shot-{name}": Row(
-        zero_shot, ZeroShotConfig(critic, OneStepFlowConfig(hidden_dims=(8,))), CONTINUOUS
-    )
+    f"zero_shot-{name}": Row(zero_shot, ZeroShotConfig(critic, OneStepFlowConfig((8,))), CONTINUOUS)
     for name, critic in {
         "td_jepa": TDJEPAConfig(**PREDICTOR, state_dims=(8,), task_dims=(8,), state_dim=3, task_dim=4),
         "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),

@@ -26,7 +26,7 @@ def test_orthonormality_loss():
 
 
 def test_successor_measure_loss():
-    # Differences off the diagonal: 2 - 0.5 * 4 = 0 and 3 - 0 = 3 (its episode ended); 0.5 * 9 / 2 - (1 + 5) / 2.
+    # Differences off the diagonal: 2 - 0.5 * 4 = 0, and 3 - 0 = 3, for that episode ended; on it 1 and 5.
     measures, after = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[9.0, 4.0], [6.0, 9.0]])
     discounts = jnp.array([0.5, 0.0])
     assert latent.successor_measure_loss(measures, after, discounts) == 0.5 * 9 / 2 - 3

@@ -137,7 +137,7 @@ def test_rewards_that_cannot_be_used_are_refused(reward, message):
 def test_an_expert_is_followed_by_the_mean_of_its_encodings():
     agent = zero_shot.zero_shot(small(), CHAIN)
     states = jnp.eye(5)[:3]
-    state = agent.init(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
+    state = jax.jit(agent.init)(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
     expected = agent.features(state, states).mean(0)
     found = zero_shot.of_expert(agent, state, states)
     np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
@@ -204,7 +204,6 @@ def test_a_reward_of_the_users_own_is_collected(visited, tmp_path):
         "def right(states):\n    return states['observations'][:, 0] + 0 * states['qvel'][:, 0]\n"
     )
     result = launch(visited, tmp_path / "run", reward=f"{tmp_path}/mine.py:right", eval_episodes=1)
-    assert list(result["tasks"] if "tasks" in result else ["right"]) == ["right"]
     # Each of 1000 steps at x of some -1 to 1, where episodes start.
     assert -2000 < result["eval"]["return"]["mean"] < 25_000
     assert result["eval"]["return"]["mean"] != 0
@@ -216,7 +215,7 @@ def test_what_cannot_be_asked_is_refused(data_dir, tmp_path):
     with pytest.raises(InputError, match=r"write FILE.py:FUNCTION"):
         launch(data_dir, tmp_path / "b", reward="mine")
     (tmp_path / "mine.py").write_text("def right(states):\n    return 0\n")
-    with pytest.raises(InputError, match="function in .* 'rihgt'.*right"):
+    with pytest.raises(InputError, match=r"function in .* 'rihgt'.*right"):
         launch(data_dir, tmp_path / "c", reward=f"{tmp_path}/mine.py:rihgt")
 
 
