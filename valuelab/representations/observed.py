@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 
 from valuelab.errors import InputError
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
@@ -33,7 +34,7 @@ def observed(config: ObservedConfig, spec: Spec) -> Representation:
         InputError: for columns that observations do not have.
     """
     size = spec.observation_shape[0]
-    columns = jnp.array(config.columns or range(size))
+    columns = np.array(config.columns or range(size))
     if any(not 0 <= column < size for column in config.columns):
         raise InputError(f"columns are {config.columns}; observations have columns 0 to {size - 1}")
 
