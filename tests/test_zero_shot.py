@@ -16,11 +16,13 @@ from valuelab import configuration, data
 from valuelab.agents import zero_shot
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
+from valuelab.critics.latents import together
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.data import sampling
 from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import rewards_of
 from valuelab.errors import InputError
+from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.types import Augmented, Spec, Transitions
 
@@ -141,6 +143,25 @@ def test_an_expert_is_followed_by_the_mean_of_its_encodings():
     expected = agent.features(state, states).mean(0)
     found = zero_shot.of_expert(agent, state, states)
     np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+def test_goals_outside_the_observation_space_are_refused():
+    agent = zero_shot.zero_shot(small(), CHAIN)
+    with pytest.raises(InputError, match=r"states have shape \(4,\); the agent has learnt from .* \(5,\)"):
+        zero_shot.of_goals(agent, None, jnp.zeros((1, 4)))
+
+
+def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
+    """What accelerators compute at once, against one after the other."""
+    network, keys = Encoder((4,), 3), jax.random.split(jax.random.key(0), 2)
+    inputs = jax.random.normal(keys[0], (6, 5))
+    calls = [(network, (network.init(key, inputs), inputs)) for key in keys]
+    apart = together(calls)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(together(calls), apart, rtol=1e-5)
+    other = Encoder((4,), 2)
+    mixed = together([*calls, (other, (other.init(keys[0], inputs), inputs))])
+    assert [encodings.shape for encodings in mixed] == [(6, 3), (6, 3), (6, 2)]
 
 
 def small() -> ZeroShotConfig:
