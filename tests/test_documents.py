@@ -49,6 +49,15 @@ SMALL = {
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
     "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
+    "experiments.zero_shot": [
+        "--steps=4",
+        "--log_every=2",
+        "--eval_episodes=0",  # four walks do not meet all five goals
+        "--agent.critic.predictor_dims=8",
+        "--agent.critic.state_dims=8",
+        "--agent.critic.task_dims=8",
+        "--agent.policy.hidden_dims=8",
+    ],
     "experiments.compare_risk": ["--num_seeds=1", "--steps=2", "--agent.hidden_dims=4", "--agent.commands=1"],
 }
 

@@ -110,7 +110,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     def features(state: ZeroShotState, observations: Array) -> Array:
         if observations.shape[1:] != spec.observation_shape:
             raise InputError(
-                f"states have shape {observations.shape[1:]}; the agent has learnt from observations of shape "
+                f"states have shape {observations.shape[1:]}; the agent has learnt from those of shape "
                 f"{spec.observation_shape}"
             )
         return critic.features(state.learner.critic, observations)  # type: ignore[misc]
