@@ -147,7 +147,7 @@ def test_an_expert_is_followed_by_the_mean_of_its_encodings():
 
 def test_goals_outside_the_observation_space_are_refused():
     agent = zero_shot.zero_shot(small(), CHAIN)
-    with pytest.raises(InputError, match=r"states have shape \(4,\); the agent has learnt from those of shape \(5,\)"):
+    with pytest.raises(InputError, match=r"states have shape \(4,\); .* those of shape \(5,\)"):
         zero_shot.of_goals(agent, None, jnp.zeros((1, 4)))
 
 
