@@ -314,6 +314,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "state_orthonormality": (0.0, {}),
         "task_orthonormality": (0.0, {}),
         "symmetric": (True, {}),
+        "target": ("monte_carlo", {}),
     },
     ForwardBackwardConfig: {
         "task_dims": ((4,), {}),

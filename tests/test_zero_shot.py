@@ -145,6 +145,19 @@ def test_an_expert_is_followed_by_the_mean_of_its_encodings():
     np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
 
 
+def test_both_targets_of_td_jepa_are_the_next_encoding_where_nothing_later_counts():
+    batch = chain_batch(np.random.default_rng(0))
+    batch = batch._replace(futures=batch.next_observations)
+    losses = {}
+    for target in ("temporal_difference", "monte_carlo"):
+        config = configuration.replace(small(), {"critic.discount": 0.0, "critic.target": target})
+        agent = zero_shot.zero_shot(config, CHAIN)
+        losses[target] = jax.jit(agent.update)(agent.init(jax.random.key(0), batch), batch)[1]["critic/loss"]
+    np.testing.assert_allclose(*losses.values(), rtol=1e-5)
+    with pytest.raises(InputError, match="td_jepa learns from later observations"):
+        agent.update(agent.init(jax.random.key(0), batch), batch._replace(futures=None))
+
+
 def test_goals_outside_the_observation_space_are_refused():
     agent = zero_shot.zero_shot(small(), CHAIN)
     with pytest.raises(InputError, match=r"states have shape \(4,\); .* those of shape \(5,\)"):

@@ -9,10 +9,14 @@ One update, with a' from π_z and bars for target averages, which carry no gradi
 with Ω the orthonormality loss over the batch. Gradients reach φ and T_φ, ψ and T_ψ. The symmetric variant has
 one encoder for both roles, and the first predictor alone. What acts is Q(s, a, z) = T_φ(φ(s), a, z)ᵀz.
 
+Two ablations beside it: one encoder, and targets without bootstrap, y_φ = ψ̄(s⁺) / (1 - γ), where s⁺ is drawn
+from the trajectory's own future: in expectation the same sum, of the data's policy instead of π_z.
+
 Source: Bagatella et al. 2025, "TD-JEPA", arXiv:2510.00739.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +26,7 @@ from valuelab.critics.latents import LatentConfig, Losses, latent_critic, succes
 from valuelab.networks.latents import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
 from valuelab.ops.latent import orthonormality_loss, squared_distance
+from valuelab.representations.goals import futures_of
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
@@ -37,6 +42,8 @@ class TDJEPAConfig(LatentConfig):
         state_orthonormality: β_φ, at least 0.
         task_orthonormality: β_ψ, at least 0.
         symmetric: one encoder, with the settings of ψ, for both.
+        target: "temporal_difference", or "monte_carlo", for which the batch's `futures` are to be drawn with
+            this γ (data.goals.discount).
     """
 
     state_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -46,6 +53,7 @@ class TDJEPAConfig(LatentConfig):
     state_orthonormality: float = 1.0
     task_orthonormality: float = 1.0
     symmetric: bool = False
+    target: Literal["temporal_difference", "monte_carlo"] = "temporal_difference"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,18 +130,22 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
     ) -> tuple[Array, Metrics]:
         del key
         # 1. Targets.
-        next_states, next_tasks = encode_both(targets, batch.next_observations)
-        following = predict_both(targets, next_states, next_tasks, next_actions, latents)
+        if config.target == "monte_carlo":
+            ahead = encode_both(targets, futures_of(batch, "td_jepa"))
+            aims = [features / (1 - config.discount) for features in reversed(ahead)]
+        else:
+            next_states, next_tasks = encode_both(targets, batch.next_observations)
+            following = predict_both(targets, next_states, next_tasks, next_actions, latents)
+            aims = [
+                successor_target(config, features, after, batch.masks)
+                for features, after in zip((next_tasks, next_states), following, strict=False)
+            ]
         # 2. Predictions of the other's encodings; both encoders kept from collapse.
         states, tasks = encode_both(params, batch.observations)
         predictions = predict_both(params, states, tasks, batch.actions, latents)
         metrics = {
-            f"{name}_prediction_loss": squared_distance(
-                predicted, successor_target(config, features, after, batch.masks)
-            )
-            for name, predicted, features, after in zip(
-                ("task", "state"), predictions, (next_tasks, next_states), following, strict=False
-            )
+            f"{name}_prediction_loss": squared_distance(predicted, aim)
+            for name, predicted, aim in zip(("task", "state"), predictions, aims, strict=False)
         }
         total = jnp.sum(jnp.stack(list(metrics.values())))
         kept = [("task", config.task_orthonormality, tasks)]

@@ -13,12 +13,16 @@ _P_CURRENT, _P_FUTURE = 0.2, 0.5
 def futures_of(batch: Transitions, name: str) -> Array:
     """The later observations of a batch.
 
+    Args:
+        batch: of a sampler with a future_discount.
+        name: of what learns from them, for the message.
+
     Raises:
         InputError: when it has none.
     """
     if batch.futures is None:
         raise InputError(
-            f"representation {name} learns from later observations, and these batches have none: give the "
+            f"{name} learns from later observations, and these batches have none: give the "
             "sampler a future_discount"
         )
     return batch.futures
