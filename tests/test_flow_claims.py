@@ -203,8 +203,14 @@ def test_plasticity_in_small(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_updates_a_step_in_small(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
-    monkeypatch.setattr(update_to_data, "RATIOS", (1, 2))
-    config = ClaimConfig(log_steps=1000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path / "out"))
+    config = update_to_data.UpdateToDataConfig(
+        log_steps=1000,
+        steps=4,
+        num_seeds=2,
+        evaluations=2,
+        ratios=(1, 2),
+        workdir=str(tmp_path / "out"),
+    )
     result = trials.run(update_to_data.examine, config)
     assert result["scores"]["flow, 2"]["curve"]["updates"] == [4, 8]
     assert set(result["steps_to_threshold"]["flow"]) == {1, 2}

@@ -40,6 +40,19 @@ def test_pessimism():
     np.testing.assert_array_equal(latent.pessimistic(members[:1], 9.0), [1, 5])
 
 
+def test_pessimism_along_a_task_is_that_of_its_value():
+    members = jax.random.normal(jax.random.key(0), (3, 5, 4))
+    tasks = jax.random.normal(jax.random.key(1), (5, 4))
+    found = latent.pessimistic_along(members, tasks, 0.7)
+    values = jnp.sum(members * tasks[None], axis=-1)
+    np.testing.assert_allclose(
+        jnp.sum(found * tasks, -1), latent.pessimistic(values, 0.7), rtol=1e-4, atol=1e-5
+    )
+    # Across the task nothing is changed.
+    across = tasks[:, ::-1] * jnp.array([1.0, 1, -1, -1])[None]
+    np.testing.assert_allclose(jnp.sum(found * across, -1), jnp.sum(members.mean(0) * across, -1), atol=1e-5)
+
+
 def test_squared_distance_sums_over_the_latent_axis():
     predictions = jnp.array([[[1.0, 2.0]], [[0.0, 0.0]]])
     assert latent.squared_distance(predictions, jnp.zeros((1, 2))) == (5 + 0) / 2

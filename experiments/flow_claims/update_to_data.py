@@ -3,13 +3,14 @@
     python -m experiments.flow_claims.update_to_data --workdir=runs/claims/update_to_data
 
 lets floq and a plain critic of the same size act from the first, half of each batch from a small log and half
-of what is met (RLPD's setting), with 1, 4, 16 and 64 updates a step, and compares the last return and the
-steps to a return. --steps counts environment steps. With --workdir=OUT, OUT gets result.json and claim.png,
-and a folder of each kind of critic. The same command again goes on where it was stopped.
+of what is met (RLPD's setting), with 1, 4, 16 and 64 updates a step (--ratios), and compares the last return
+and the steps to a return. --steps counts environment steps. With --workdir=OUT, OUT gets result.json and
+claim.png, and a folder of each kind of critic. The same command again goes on where it was stopped.
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333; Ball et al. 2023, arXiv:2302.02948.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,26 @@ import numpy as np
 from experiments.flow_claims import pictures, trials
 from experiments.flow_claims.plasticity import KINDS, online
 from experiments.flow_claims.trials import ClaimConfig, Found, Trial
+from valuelab.configuration import check_ranges
 from valuelab.evaluation import statistics
 
-CLAIM = "With 64 updates a step, a flow critic's returns are above those of a plain critic"
-RATIOS = (1, 4, 16, 64)
 THRESHOLD = -250.0
 """A return at which the pendulum is swung up and held from most starts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateToDataConfig(ClaimConfig):
+    """How the claim is examined.
+
+    Attributes:
+        ratios: updates a step; the last is the one that the claim is about.
+    """
+
+    ratios: tuple[int, ...] = (1, 4, 16, 64)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, ratios="[1, inf)")
 
 
 def steps_to(trial: Trial, ratio: int) -> np.ndarray:
@@ -32,8 +47,9 @@ def steps_to(trial: Trial, ratio: int) -> np.ndarray:
     return np.where(reached.any(0), steps[reached.argmax(0)], np.inf)
 
 
-def examine(config: ClaimConfig) -> Found:
-    """Trains both with each ratio and compares them at the greatest; `trials.Found`."""
+def examine(config: UpdateToDataConfig) -> Found:
+    """Trains both with each ratio and compares them at the last; `trials.Found`."""
+    ratios = config.ratios
     task = trials.task(config)
     found = {
         ratio: {
@@ -47,7 +63,7 @@ def examine(config: ClaimConfig) -> Found:
             )
             for kind, agent in KINDS.items()
         }
-        for ratio in RATIOS
+        for ratio in ratios
     }
     scores = {
         f"{kind}, {ratio}": trials.score(trial)
@@ -58,15 +74,15 @@ def examine(config: ClaimConfig) -> Found:
         ratio: trials.compare(kinds["flow"], kinds["monolithic"]) for ratio, kinds in found.items()
     }
 
-    reached = {kind: {ratio: steps_to(found[ratio][kind], ratio) for ratio in RATIOS} for kind in KINDS}
+    reached = {kind: {ratio: steps_to(found[ratio][kind], ratio) for ratio in ratios} for kind in KINDS}
 
     def draw() -> Any:
-        figure, axes = pictures.panels(1 + len(RATIOS), "Updates a step, flow critic against plain critic")
+        figure, axes = pictures.panels(1 + len(ratios), "Updates a step, flow critic against plain critic")
         last = {
-            kind: np.stack([list(found[ratio][kind].scores.values())[-1] for ratio in RATIOS], axis=1)
+            kind: np.stack([list(found[ratio][kind].scores.values())[-1] for ratio in ratios], axis=1)
             for kind in KINDS
         }
-        pictures.by_seed(axes[0], RATIOS, last, "updates a step", "last return")
+        pictures.by_seed(axes[0], ratios, last, "updates a step", "last return")
         axes[0].set_xscale("log")
         for axis, (ratio, kinds) in zip(axes[1:], found.items(), strict=True):
             curves = {kind: np.stack(list(trial.scores.values()), axis=1) for kind, trial in kinds.items()}
@@ -88,8 +104,9 @@ def examine(config: ClaimConfig) -> Found:
         },
         "flow - monolithic": differences,
     }
-    return Found(CLAIM, trials.verdict(differences[RATIOS[-1]]["final"]["sign"]), evidence, draw)
+    claim = f"With {ratios[-1]} updates a step, a flow critic's returns are above those of a plain critic"
+    return Found(claim, trials.verdict(differences[ratios[-1]]["final"]["sign"]), evidence, draw)
 
 
 if __name__ == "__main__":
-    trials.launch(examine, ClaimConfig(log_steps=4_000, steps=1_500))
+    trials.launch(examine, UpdateToDataConfig(log_steps=4_000, steps=1_500))

@@ -19,7 +19,7 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import offered
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.ops.latent import pessimistic
+from valuelab.ops.latent import pessimistic, pessimistic_along
 from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
 
 
@@ -31,7 +31,7 @@ class LatentConfig:
         predictor_dims: width of each hidden layer of the predictors.
         ensemble_size: parallel predictors.
         pessimism: λ of the values that the policy climbs, mean - λ |difference|.
-        target_pessimism: likewise of targets, component by component.
+        target_pessimism: likewise of the values that targets give.
         discount: γ in [0, 1).
         learning_rate: of Adam.
         target_rate: share of the new parameters in their target averages, in (0, 1].
@@ -151,21 +151,27 @@ def parted(batch: Transitions, size: int) -> tuple[Transitions, Array]:
     return batch._replace(observations=observations, next_observations=next_observations), latents
 
 
-def successor_target(config: LatentConfig, features: Array, next_predictions: Array, masks: Array) -> Array:
+def successor_target(
+    config: LatentConfig, features: Array, next_predictions: Array, masks: Array, latents: Array | None = None
+) -> Array:
     """The one-step target of a sum of features to come.
 
-        y = ψ(s') + γ · mask · (mean_e F_e - λ |F_1 - F_2|)(s', a', z)
+        y = ψ(s') + γ · mask · F̄(s', a', z)
 
     Args:
-        config: γ and λ.
+        config: γ, and λ of the targets' pessimism.
         features: [B, d], at the successors.
-        next_predictions: [E, B, d], from there on.
+        next_predictions: [E, B, d], from there on; F̄ is their mean.
         masks: [B].
+        latents: z [B, d], along which it is pessimistic; None where predictions have no product with z.
 
     Returns:
         [B, d].
     """
-    following = pessimistic(next_predictions, config.target_pessimism)
+    if latents is None:
+        following = jnp.mean(next_predictions, axis=0)
+    else:
+        following = pessimistic_along(next_predictions, latents, config.target_pessimism)
     return features + config.discount * masks[:, None] * following
 
 

@@ -76,7 +76,7 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         # 1. Targets.
         following = predict(targets, batch.next_observations, next_actions, latents)
         features = encode(targets, batch.next_observations)
-        target = successor_target(config, features, following, batch.masks)
+        target = successor_target(config, features, following, batch.masks, latents)
         # 2. Both losses.
         predictions = predict(params, batch.observations, batch.actions, latents)
         prediction_loss = squared_distance(predictions, target)

@@ -136,9 +136,11 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         else:
             next_states, next_tasks = encode_both(targets, batch.next_observations)
             following = predict_both(targets, next_states, next_tasks, next_actions, latents)
+            # Only what is in the space of tasks has a value, along which to be pessimistic.
+            parts = zip((next_tasks, next_states), following, (latents, None), strict=False)
             aims = [
-                successor_target(config, features, after, batch.masks)
-                for features, after in zip((next_tasks, next_states), following, strict=False)
+                successor_target(config, features, after, batch.masks, along)
+                for features, after, along in parts
             ]
         # 2. Predictions of the other's encodings; both encoders kept from collapse.
         states, tasks = encode_both(params, batch.observations)

@@ -133,6 +133,28 @@ def pessimistic(members: Array, pessimism: Array | float) -> Array:
     return mean - pessimism * gaps
 
 
+def pessimistic_along(members: Array, latents: Array, pessimism: Array | float) -> Array:
+    """Members' mean, moved against z until its product with z is as pessimistic as theirs.
+
+        y = F̄ - λ mean_{e<e'} |(F_e - F_e')ᵀz| z / ‖z‖²,   so that yᵀz = pessimistic(F_eᵀz)
+
+    Component by component, members that differ would push every component down, whatever z makes of it.
+
+    Args:
+        members: F_e, [E, B, d].
+        latents: z, [B, d], not 0.
+        pessimism: λ.
+
+    Returns:
+        [B, d].
+    """
+    chex.assert_rank([members, latents], [3, 2])
+    mean = jnp.mean(members, axis=0)
+    values = jnp.sum(members * latents[None], axis=-1)
+    shortfall = jnp.sum(mean * latents, axis=-1) - pessimistic(values, pessimism)
+    return mean - shortfall[:, None] * latents / jnp.sum(jnp.square(latents), axis=-1, keepdims=True)
+
+
 def infer_latents(features: Array, rewards: Array) -> Array:
     """The tasks whose rewards are nearest to those of labelled states.
 
