@@ -16,11 +16,16 @@ OGBENCH: dict[str, dict[str, Any]] = {
 """OGBench at the published size: mazes; cubes, scene and puzzle."""
 
 _NETWORKS = {
-    "agent.critic.predictor_dims": (256, 256),
-    "agent.critic.state_dims": (256, 256),
-    "agent.critic.task_dims": (256, 256),
-    "agent.critic.representation.hidden_dims": (256, 256),
-    "agent.critic.learning_rate": 3e-4,
+    "agent.critic.predictor_dims": (128, 128),
+    "agent.critic.state_dims": (128, 128),
+    "agent.critic.task_dims": (128, 128),
+    "agent.critic.representation.hidden_dims": (128, 128),
+    "agent.critic.learning_rate": 5e-4,
+    "agent.critic.target_rate": 0.05,  # values of goals far off are 150 backups away
+    # Sums over a hundred steps to come outweigh what keeps features apart, until they are few.
+    "agent.critic.state_orthonormality": 100.0,
+    "agent.critic.task_orthonormality": 100.0,
+    "agent.critic.orthonormality": 100.0,
     "agent.policy.hidden_dims": (128, 128),
     "agent.policy.num_steps": 5,
     "data.normalize_observations": True,
@@ -30,8 +35,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "pointmaze": {
         **OGBENCH["antmaze"],
         **_NETWORKS,
-        "steps": 30_000,
-        "eval_every": 10_000,
+        "agent.policy.bc_weight": 0.01,  # a step changes Q by a hundredth of what it is
+        "steps": 10_000,
+        "eval_every": 5_000,
         "eval_episodes": 10,
     },
     "cube_small": {
