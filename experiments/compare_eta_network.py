@@ -10,7 +10,6 @@ on where it was stopped, or says that it is done. How gaps are defined: see expe
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -77,9 +76,8 @@ def run(config: CompareConfig) -> dict[str, Any]:
     if config.problem:
         problems.make(config.problem)  # refuses what is unknown
     workdir = outputs.prepare_folder(config)
-    if (workdir / "result.json").exists():
-        print(f"{workdir} is done already; give another --workdir to compare again")
-        return json.loads((workdir / "result.json").read_text())
+    if done := outputs.finished(workdir, "compare"):
+        return done
     facts = {"versions": outputs.versions(), "device": outputs.device()}
     outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
     if config.problem:
@@ -260,9 +258,8 @@ def show(found: Mapping[str, Mapping[str, Any]]) -> None:
     table = rich.table.Table("problem", "setting", "optimum", "D-eta-N (95 % interval)", "gap in %")
     for name, part in found.items():
         for setting, told in part["settings"].items():
-            network, gap = told["network"], told["gap"]
-            interval = f"{network['mean']:.4g} ({network['ci_low']:.4g} to {network['ci_high']:.4g})"
-            table.add_row(name, setting, f"{told['optimum']:.4g}", interval, f"{gap['mean']:.2f}")
+            reached = statistics.in_words(told["network"], ".4g")
+            table.add_row(name, setting, f"{told['optimum']:.4g}", reached, f"{told['gap']['mean']:.2f}")
         worst = part["worst_stock"]
         stock = ", ".join(f"{number:g}" for number in worst["stock"])
         table.add_row(name, f"worst stock, {stock}", "", "", f"{worst['gap']['mean']:.2f}", end_section=True)

@@ -191,7 +191,7 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
     numbers = run.draw(num_rows, seed)
     batch = run.batch(numbers)
     rewards = normalization.reward_scale * dataset.rewards + normalization.reward_shift
-    ends = storage.trajectory_ends(dataset) == np.arange(len(dataset.rewards))
+    ends = storage.are_last(dataset)
     trajectories = (rewards, dataset.masks, ends)
 
     def look_at_member(critic: Critic, state: Any, batch: Transitions, trajectories: Any) -> View:

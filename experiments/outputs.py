@@ -52,6 +52,20 @@ def prepare_folder(config: Any) -> pathlib.Path:
     return workdir
 
 
+def finished(workdir: pathlib.Path, verb: str) -> dict[str, Any] | None:
+    """What result.json of a folder holds, if it is there, after saying so.
+
+    Args:
+        workdir: the folder of a run.
+        verb: what another folder is for, such as "train".
+    """
+    path = workdir / "result.json"
+    if not path.exists():
+        return None
+    print(f"{workdir} is done already; give another --workdir to {verb} again")
+    return json.loads(path.read_text())
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}

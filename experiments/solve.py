@@ -10,7 +10,6 @@ objectives with a level or a target, tradeoff.png. The same command again says t
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import time
 from typing import Any, Literal
@@ -176,9 +175,8 @@ def run(config: SolveConfig) -> dict[str, Any]:
     """
     config, task = resolve(config)
     workdir = outputs.prepare_folder(config)
-    if (workdir / "result.json").exists():
-        print(f"{workdir} is done already; give another --workdir to solve again")
-        return json.loads((workdir / "result.json").read_text())
+    if done := outputs.finished(workdir, "solve"):
+        return done
     print(f"solving {solutions.describe(task)}: {task.mdp.num_states} states, {task.mdp.num_actions} actions")
     started = time.perf_counter()
     with rich.console.Console(stderr=True).status("solving"):

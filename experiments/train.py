@@ -92,9 +92,8 @@ def run(
             "or --environment=gymnasium/ID to learn by acting"
         )
     workdir = outputs.prepare_folder(config)
-    if (workdir / "result.json").exists():
-        print(f"{workdir} is done already; give another --workdir to train again")
-        return json.loads((workdir / "result.json").read_text())
+    if done := outputs.finished(workdir, "train"):
+        return done
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
     source = source or find_source(config)
     environment = question.environment if question else find_environment(config)

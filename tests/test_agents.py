@@ -36,6 +36,7 @@ from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
 from valuelab.representations.byol import BYOLConfig
 from valuelab.representations.encoders import EncoderConfig, SpreadConfig
+from valuelab.representations.goals import GoalValueConfig
 from valuelab.representations.hilp import HILPConfig
 from valuelab.representations.icvf import ICVFConfig
 from valuelab.representations.laplacian import LaplacianConfig
@@ -324,8 +325,9 @@ FLIPS: dict[type, dict[str, Any]] = {
     SuccessorFeaturesConfig: {},
     EncoderConfig: {"hidden_dims": ((16,), {}), "dim": (3, {}), "normalize": (False, {})},
     SpreadConfig: {"orthonormality": (0.0, {})},
-    HILPConfig: {"normalize": (True, {}), "expectile": (0.6, {}), "discount": (0.5, {})},
-    ICVFConfig: {"expectile": (0.6, {}), "discount": (0.5, {})},
+    GoalValueConfig: {"expectile": (0.6, {}), "discount": (0.5, {})},
+    HILPConfig: {"normalize": (True, {})},
+    ICVFConfig: {},
     LaplacianConfig: {},
     BYOLConfig: {"predictor_dims": ((4,), {}), "ahead": ("next", {})},
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},

@@ -14,7 +14,6 @@ Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,16 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.flow_claims import pictures, trials
-from experiments.flow_claims.trials import FLOW, MONOLITHIC, ClaimConfig, Found, Task, Trial
-from valuelab import environments
+from experiments.flow_claims.trials import KINDS, MONOLITHIC, ClaimConfig, Found, Task, Trial, online
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.agents.composed import critic_of, policy_of
-from valuelab.configuration import RunConfig
 from valuelab.data import sampling, storage
 from valuelab.evaluation import statistics
 from valuelab.evaluation.diagnostics import MISSING
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.training.experience import Experience, Interaction, mixed, offline
+from valuelab.training.experience import offline
 from valuelab.types import (
     Agent,
     Array,
@@ -48,7 +45,6 @@ from valuelab.types import (
 )
 
 CLAIM = "Under TD, the norm of a plain critic's features grows more than that of a flow critic's"
-KINDS = {"flow": FLOW, "monolithic": MONOLITHIC}
 REGIMES = ("td", "sarsa", "monte_carlo", "frozen", "successive", "online")
 
 
@@ -110,8 +106,7 @@ def successive(policy: Policy, snapshots: Any, updates_each: int) -> Policy:
 
 def with_returns(dataset: Dataset, discount: float) -> Dataset:
     """The log with Monte Carlo returns as rewards and nothing after them, where these are known."""
-    ends = storage.trajectory_ends(dataset) == np.arange(len(dataset.rewards))
-    rewards, masks, ends = map(jnp.asarray, (dataset.rewards, dataset.masks, ends))
+    rewards, masks, ends = map(jnp.asarray, (dataset.rewards, dataset.masks, storage.are_last(dataset)))
     returns, missing = map(np.asarray, monte_carlo_returns(rewards, masks, ends, discount))
     known = missing < MISSING
     last = np.append(known[:-1] & ~known[1:], known[-1]) | (known & dataset.terminals)
@@ -124,24 +119,6 @@ def with_returns(dataset: Dataset, discount: float) -> Dataset:
         "next_observations": dataset.next_observations[known],  # type: ignore[index] # full storage
     }
     return dataclasses.replace(dataset, **columns)
-
-
-def online(task: Task, update_to_data: float, steps: int) -> Callable[[RunConfig], Experience]:
-    """Batches of which half are met while acting; `steps` is how many steps that comes to."""
-    interaction = Interaction(
-        num_environments=1,
-        capacity=steps + 200,
-        warmup_steps=200,
-        update_to_data=update_to_data,
-        dataset_share=0.5,
-    )
-    environment = environments.vector(trials.ENVIRONMENT, interaction.num_environments)
-
-    def experience(run: RunConfig) -> Experience:
-        sampler = sampling.transitions(task.dataset, run.batch_size)
-        return mixed(sampler, environment, interaction, offline_steps=0)
-
-    return experience
 
 
 def train(config: ClaimConfig, task: Task, kind: str) -> dict[str, Trial]:
@@ -218,7 +195,7 @@ def examine(config: ClaimConfig) -> Found:
 
     def cost(kind: str) -> np.ndarray:
         """What freezing takes off the last return, [M]."""
-        whole, frozen = (list(found[kind][way].scores.values())[-1] for way in ("td", "frozen"))
+        whole, frozen = (found[kind][way].last for way in ("td", "frozen"))
         return whole - frozen
 
     freezing = trials.difference(cost("monolithic"), cost("flow"))

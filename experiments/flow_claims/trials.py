@@ -26,12 +26,13 @@ from valuelab.data import recording, sampling
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.training import logs
-from valuelab.training.experience import Experience, offline
+from valuelab.training.experience import Experience, Interaction, mixed, offline
 from valuelab.types import Dataset, Key, MakeAgent, Normalization, Spec
 
 ENVIRONMENT = "gymnasium/Pendulum-v1"
 MONOLITHIC, FLOW = "fql_resnet", "floq"
 """Agent files: a plain critic of residual blocks and a flow critic of the same size, with the same policy."""
+KINDS = {"flow": FLOW, "monolithic": MONOLITHIC}
 _LANES = 20
 _REWARD_SCALE = 0.1
 SIZE: dict[str, Any] = {
@@ -138,6 +139,11 @@ class Trial(NamedTuple):
     folder: pathlib.Path
     scores: dict[int, np.ndarray]
 
+    @property
+    def last(self) -> np.ndarray:
+        """The last of the scores, [M]."""
+        return list(self.scores.values())[-1]
+
     def states(self) -> dict[int, Any]:
         """Update to the members' states [M, ...], at each evaluation."""
         return dict(self.run.saved_states(self.folder))
@@ -164,6 +170,24 @@ def task(config: ClaimConfig) -> Task:
     fitted = normalizations.fit(log, observations=True, rewards="none")
     normalization = fitted._replace(reward_scale=_REWARD_SCALE)
     return Task(log, normalization, normalizations.make_spec(log, normalization, config.steps))
+
+
+def online(task: Task, update_to_data: float, steps: int) -> Callable[[RunConfig], Experience]:
+    """Batches of which half are met while acting; `steps` is how many steps that comes to."""
+    interaction = Interaction(
+        num_environments=1,
+        capacity=steps + 200,
+        warmup_steps=200,
+        update_to_data=update_to_data,
+        dataset_share=0.5,
+    )
+    environment = environments.vector(ENVIRONMENT, interaction.num_environments)
+
+    def experience(run: RunConfig) -> Experience:
+        sampler = sampling.transitions(task.dataset, run.batch_size)
+        return mixed(sampler, environment, interaction, offline_steps=0)
+
+    return experience
 
 
 def learn(
@@ -237,7 +261,7 @@ def score(trial: Trial) -> dict[str, Any]:
 def compare(first: Trial, second: Trial) -> dict[str, Any]:
     """By how much the returns of the first are above those of the second, in the end and on average."""
     return {
-        "final": difference(list(first.scores.values())[-1], list(second.scores.values())[-1]),
+        "final": difference(first.last, second.last),
         "average": difference(_average(first), _average(second)),
     }
 
@@ -279,9 +303,8 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
         InputError: for settings or a folder that cannot be used.
     """
     workdir = outputs.prepare_folder(config)
-    if (workdir / "result.json").exists():
-        print(f"{workdir} is done already; give another --workdir to examine again")
-        return json.loads((workdir / "result.json").read_text())
+    if done := outputs.finished(workdir, "examine"):
+        return done
     facts = {
         "settings": configuration.to_json(config),
         "versions": outputs.versions(),
@@ -306,7 +329,7 @@ def show(result: Mapping[str, Any]) -> None:
     if "scores" in result:
         table = rich.table.Table("critic", "final return (95 % interval)", "average over training")
         for name, told in result["scores"].items():
-            table.add_row(name, *[_in_words(told[part]) for part in ("final", "average")])
+            table.add_row(name, *[statistics.in_words(told[part], ".0f") for part in ("final", "average")])
         rich.print(table)
 
 
@@ -325,10 +348,6 @@ def launch(examine: Examine, config: ClaimConfig | None = None) -> None:
         run(examine, config)
 
     flags.run(main, parse)
-
-
-def _in_words(interval: Mapping[str, float]) -> str:
-    return f"{interval['mean']:.0f} ({interval['ci_low']:.0f} to {interval['ci_high']:.0f})"
 
 
 def _average(trial: Trial) -> np.ndarray:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.flow_claims import pictures, trials
-from experiments.flow_claims.plasticity import KINDS, online
-from experiments.flow_claims.trials import ClaimConfig, Found, Trial
+from experiments.flow_claims.trials import KINDS, ClaimConfig, Found, Trial, online
 from valuelab.configuration import check_ranges
 from valuelab.evaluation import statistics
 
@@ -78,10 +77,7 @@ def examine(config: UpdateToDataConfig) -> Found:
 
     def draw() -> Any:
         figure, axes = pictures.panels(1 + len(ratios), "Updates a step, flow critic against plain critic")
-        last = {
-            kind: np.stack([list(found[ratio][kind].scores.values())[-1] for ratio in ratios], axis=1)
-            for kind in KINDS
-        }
+        last = {kind: np.stack([found[ratio][kind].last for ratio in ratios], axis=1) for kind in KINDS}
         pictures.by_seed(axes[0], ratios, last, "updates a step", "last return")
         axes[0].set_xscale("log")
         for axis, (ratio, kinds) in zip(axes[1:], found.items(), strict=True):

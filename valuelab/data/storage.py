@@ -45,6 +45,12 @@ def trajectory_ends(dataset: Dataset) -> np.ndarray:
     return (np.searchsorted(episode, episode, side="right") - 1).astype(np.int32)
 
 
+def are_last(dataset: Dataset) -> np.ndarray:
+    """Whether each transition is the last of its trajectory, [M] bool."""
+    ends = trajectory_ends(dataset)
+    return ends == np.arange(len(ends))
+
+
 def full(dataset: Dataset) -> Dataset:
     """The same transitions in full storage.
 
@@ -63,7 +69,7 @@ def full(dataset: Dataset) -> Dataset:
         actions=dataset.actions[rows],
         rewards=dataset.rewards[rows],
         masks=dataset.masks[rows],
-        terminals=trajectory_ends(dataset) == np.arange(len(rows)),
+        terminals=are_last(dataset),
         next_observations=dataset.observations[rows + 1],
         valid=None,
     )

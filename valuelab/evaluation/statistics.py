@@ -103,15 +103,19 @@ def table(
     ranked = sorted(members, key=lambda member: -member[1]["mean"]) if len(swept) > 1 else members
     shown = rich.table.Table(*names, f"{metric} (95 % interval)", show_footer=True)
     for settings, interval in ranked:
-        shown.add_row(*[f"{settings[name]}" for name in names], _in_words(interval))
-    for column, footer in zip(
-        shown.columns, ["all", *[""] * (len(names) - 1), _in_words(total)], strict=True
-    ):
+        shown.add_row(*[f"{settings[name]}" for name in names], in_words(interval))
+    for column, footer in zip(shown.columns, ["all", *[""] * (len(names) - 1), in_words(total)], strict=True):
         column.footer = footer
         column.justify = "right"
     return shown
 
 
-def _in_words(interval: Mapping[str, float]) -> str:
-    """An interval as 0.960 (0.930 to 0.985)."""
-    return f"{interval['mean']:.3f} ({interval['ci_low']:.3f} to {interval['ci_high']:.3f})"
+def in_words(interval: Mapping[str, float], form: str = ".3f") -> str:
+    """An interval as 0.960 (0.930 to 0.985).
+
+    Args:
+        interval: a mean and its ends, as `mean_interval` gives them.
+        form: of each number, as format() takes it.
+    """
+    mean, low, high = (format(interval[name], form) for name in ("mean", "ci_low", "ci_high"))
+    return f"{mean} ({low} to {high})"

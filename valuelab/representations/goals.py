@@ -1,13 +1,34 @@
 """Goals to learn distances from: states, those to come, and any others."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
+from valuelab.configuration import check_ranges
 from valuelab.errors import InputError
+from valuelab.representations.encoders import EncoderConfig
 from valuelab.types import Array, Key, Transitions
 
 _P_CURRENT, _P_FUTURE = 0.2, 0.5
 """Of goals that are the state itself, and a later one of its trajectory; the rest are of other rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalValueConfig(EncoderConfig):
+    """Hyperparameters of representations that are values of goals.
+
+    Attributes:
+        expectile: τ in (0, 1).
+        discount: γ in [0, 1) of the steps to goals.
+    """
+
+    expectile: float = 0.9
+    discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, expectile="(0, 1)", discount="[0, 1)")
 
 
 def futures_of(batch: Transitions, name: str) -> Array:

@@ -13,31 +13,22 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
 from valuelab.ops.expectile import expectile_loss
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.representations.encoders import EncoderConfig
-from valuelab.representations.goals import draw_goals
+from valuelab.representations.goals import GoalValueConfig, draw_goals
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
-class HILPConfig(EncoderConfig):
+class HILPConfig(GoalValueConfig):
     """Hyperparameters of HILP's features, which are not put on a sphere.
 
     Attributes:
         normalize: false: distances are of any size.
-        expectile: τ in (0, 1).
-        discount: γ in [0, 1) of the steps to goals.
     """
 
     normalize: bool = False
     expectile: float = 0.95
-    discount: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, expectile="(0, 1)", discount="[0, 1)")
 
 
 def hilp(config: HILPConfig, spec: Spec) -> Representation:

@@ -15,28 +15,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.representations.encoders import EncoderConfig
-from valuelab.representations.goals import draw_goals
+from valuelab.representations.goals import GoalValueConfig, draw_goals
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
-class ICVFConfig(EncoderConfig):
-    """Hyperparameters of ICVF's features.
-
-    Attributes:
-        expectile: τ in (0, 1).
-        discount: γ in [0, 1) of the steps to goals.
-    """
-
-    expectile: float = 0.9
-    discount: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, expectile="(0, 1)", discount="[0, 1)")
+class ICVFConfig(GoalValueConfig):
+    """Hyperparameters of ICVF's features: those of the encoder, and of the value."""
 
 
 def icvf(config: ICVFConfig, spec: Spec) -> Representation:
