@@ -19,6 +19,8 @@ from absl import flags as absl_flags
 
 import valuelab.training
 from experiments import flags, train
+from experiments.flow_claims.update_to_data import UpdateToDataConfig
+from experiments.zero_shot import ZeroShotRunConfig
 from valuelab import configuration
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -212,6 +214,8 @@ def assert_has_form(actual, example):
 def test_flags_exist(document):
     config, _ = flags.load_agent("iql")
     known = {"agent", "help", *configuration.fields(config)}
+    for others in (ZeroShotRunConfig(), UpdateToDataConfig()):
+        known |= configuration.fields(others).keys()
     named = re.findall(r"`--([a-z_.]+)", read(document))
     assert set(named) <= known
 
