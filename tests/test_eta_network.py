@@ -1,6 +1,7 @@
 """D-eta-N: stock editing, targets, first stocks and scores, against numbers worked out by hand."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -96,13 +97,16 @@ def test_the_mean_breaks_ties():
 
 
 def test_first_stocks_of_risk_levels(learnt):
-    # CVaR of the worst quarter: -c + 4 E min(c + G, 0) is greatest, -2, at c = 2 (always safe, G = ±2).
+    # CVaR of the worst quarter is greatest, -2, where the agent is always safe, G = ±2: at c = 2, and above
+    # it too, where nothing is ever short and the first of equal actions is the safe one.
     # The mean, 1, is that of the gamble always: any c from -5 downwards names it.
     agent, state = learnt
     observations = np.eye(2, dtype=np.float32)[[0, 0]]
     stocks = agent.memory.choose(state, observations, np.float32([[0.25], [1.0]]))
     assert stocks.shape == (2, 1)
-    assert abs(stocks[0, 0] - 2) < 0.5
+    assert stocks[0, 0] > 1.5
+    spared = rows(1, [stocks[0, 0] - 2, stocks[0, 0] + 2])
+    assert agent.act(state, spared, jax.random.key(0), 0.0).tolist() == [SAFE, SAFE]
     assert stocks[1, 0] < -3
 
 
@@ -246,6 +250,37 @@ def test_a_ramp_stands_for_the_jump_of_satisficing():
     np.testing.assert_allclose(commands.worth(asked, halves, 1.0), commands.worth(asked, halves), rtol=1e-6)
     other = commands.objective("target", np.float32([3.0]))
     np.testing.assert_allclose(commands.worth(other, points, 1.0), commands.worth(other, points))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_atoms_between_points_are_those_of_the_points_in_proportion(dim):
+    """As exact solvers have them: whatever the network, it is linear in each component between its points."""
+    network = ReturnAtoms(2, 3, dim, (8, 8), True, -2.0, 2.0, 5)
+    observations = jax.random.normal(jax.random.key(1), (1, 4))
+    places = jnp.array([[-0.75, 1.25], [-2.0, 0.5], [9.0, -9.0]])[:, :dim]
+    params = jax.jit(network.init)(jax.random.key(0), observations, places[None])
+
+    def atoms(stocks):
+        return np.asarray(network.apply(params, observations, jnp.asarray(stocks, jnp.float32)[None])[0])
+
+    def between(stock):
+        """The law at one stock from those at the points around it."""
+        stock = np.clip(stock, -2, 2)
+        total = 0
+        for corner in itertools.product((np.floor, np.ceil), repeat=dim):
+            point = np.array([side(number) for side, number in zip(corner, stock, strict=True)])
+            total += (
+                np.prod(1 - np.abs(stock - point))
+                * atoms([point])[0]
+                * (
+                    0.5
+                    ** np.sum(np.floor(stock) == np.ceil(stock))  # both sides of a component are one point
+                )
+            )
+        return total
+
+    np.testing.assert_allclose(atoms(places), [between(stock) for stock in np.asarray(places)], atol=1e-5)
+    assert np.ptp(atoms(places)[:, 0, 0, 0]) > 0.01
 
 
 def test_images_pass_the_convolutions_once_for_all_stocks():

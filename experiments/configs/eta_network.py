@@ -113,11 +113,13 @@ PRESETS = {
         "agent.num_targets": 50,
         # Between two points laws are interpolated, once a backup: over many backups that blurs them.
         "agent.stock_points": 289,
-        "agent.stock_edits": 24,
+        # Many states with few stocks each teach more than few states with many.
+        "batch_size": 128,
+        "agent.stock_edits": 3,
         # Who plays on until a prize is won looks far ahead, and a copy is one backup.
         "agent.target_period": 50,
         "agent.learning_rate": 2e-3,
-        "steps": 36_000,
+        "steps": 12_000,
         "agent.objective": "upper_cvar",
         "agent.discount": 0.95,
         "agent.stock_low": -16.0,

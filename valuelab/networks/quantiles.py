@@ -1,5 +1,7 @@
 """Return distributions as a network's output."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -18,8 +20,12 @@ class ReturnAtoms(nn.Module):
 
     Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
     linear on each side of it, and the greedy action no longer depends on the stock. They are seen as exact
-    solvers see them, split linearly between neighbouring points of a uniform grid: actions, and with them
-    laws, may change from one point to the next. Atoms are predicted in units of the range of -stocks.
+    solvers see them: at the points of a uniform grid, from one of which to the next actions, and with them
+    laws, may change. Between points atoms are interpolated linearly, as the last hidden features are of which
+    they are linear functions. To split the stock at the input instead would not do: training sees the points
+    alone, and what a network makes of sums of two inputs is not the mean of what it makes of each.
+
+    Atoms are predicted in units of the range of -stocks.
 
     Attributes:
         num_actions: number of actions.
@@ -46,20 +52,32 @@ class ReturnAtoms(nn.Module):
         """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
         features = Convolutions()(observations) if observations.ndim == 4 else observations
         first_width, *widths = self.hidden_dims
-        hidden = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
+        seen = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
+        layers = MLP(tuple(widths), self.layer_norm)
         half_range = (self.stock_high - self.stock_low) / 2
         if self.stock_points:
-            places = (jnp.clip(stocks, self.stock_low, self.stock_high) - self.stock_low) / (2 * half_range)
-            points = jnp.arange(self.stock_points)
-            distances = places[..., None] * (self.stock_points - 1) - points[None, None, None]
-            shares = nn.relu(1 - jnp.abs(distances)).reshape(*stocks.shape[:2], -1)
-            hidden = hidden + nn.Dense(first_width, kernel_init=initializer, use_bias=False)(shares)
+            table = self.param("stocks", initializer, (self.reward_dim * self.stock_points, first_width))
+            hidden = jnp.zeros(())
+            for rows, shares in self._corners(stocks):
+                held = jnp.sum(jnp.take(table, rows, axis=0), axis=-2)
+                hidden += shares[..., None] * layers(nn.relu(seen + held))
         else:
-            hidden = jnp.broadcast_to(hidden, (*stocks.shape[:2], first_width))
-        hidden = MLP(tuple(widths), self.layer_norm)(nn.relu(hidden))
+            hidden = layers(nn.relu(jnp.broadcast_to(seen, (*stocks.shape[:2], first_width))))
         atoms = nn.Dense(self.num_actions * self.num_atoms * self.reward_dim, kernel_init=initializer)(hidden)
         atoms = atoms.reshape(*stocks.shape[:2], self.num_actions, self.num_atoms, self.reward_dim)
         return half_range * atoms - (self.stock_low + half_range)
+
+    def _corners(self, stocks: Array) -> Iterator[tuple[Array, Array]]:
+        """The 2^m points of the grid around stocks [B, E, m]: rows of the table [B, E, m], shares [B, E]."""
+        last = self.stock_points - 1
+        reach = jnp.clip(stocks, self.stock_low, self.stock_high) - self.stock_low
+        places = reach / (self.stock_high - self.stock_low) * last
+        below = jnp.clip(jnp.floor(places), 0, last - 1)
+        beyond = places - below
+        first_rows = below.astype(jnp.int32) + self.stock_points * jnp.arange(self.reward_dim)[None, None]
+        for corner in itertools.product((0, 1), repeat=self.reward_dim):
+            above = jnp.array(corner)[None, None]
+            yield first_rows + above, jnp.prod(jnp.where(above == 1, beyond, 1 - beyond), axis=-1)
 
 
 class ImplicitQuantiles(nn.Module):
