@@ -1,13 +1,13 @@
 r"""D-eta-N, the deep eta network (Pires et al. 2025, arXiv:2501.13028): one network for every risk or target.
 
-The defaults are for small worlds. What each preset was run on, and its score (where γ < 1, all but
-risk_seeking before laws were interpolated between stocks: see CHANGELOG):
+The defaults are for small worlds. What each preset was run on, and its score (all but
+the gridworlds before laws were interpolated between stocks: see CHANGELOG):
 
 risk_averse, risk_seeking, target, homeostasis, satisficing: the gridworlds of valuelab/distributional
     python -m experiments.compare_eta_network --problem=target --num_seeds=5 --workdir=runs/target
     hardware: two CPU cores, shared with much other work; five seeds. Of what can be gained over random
     actions there lack, at the worst setting and at the worst of the first stocks:
-    risk_averse: 2.1 % (-0.3 to 6.5) at level 0.1, and 0.3 %
+    risk_averse: 0.6 % (0.0 to 2.0) at level 0.05, and 0.3 %
     risk_seeking: 3.5 % (0.9 to 5.5) at level 0.5, and 3.7 % (1.0 to 6.5) at -3.4, no other stock above
     0.5 %; with --episodes=2000, a standard error of some 2 % a seed; 24 minutes of half a core to learn.
     While the network split stocks at its input, three times the updates left 12 to 18 % at -4.3 and -5.3
