@@ -2,7 +2,15 @@ r"""TD-JEPA (Bagatella et al. 2025, arXiv:2510.00739).
 
 The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
 
-pointmaze, cube_small
+pointmaze
+    python -m experiments.zero_shot --agent=td_jepa:pointmaze \
+      --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/zero_shot
+    hardware: half a CPU core; 3 minutes; ONE seed: success 0.06 over the five tasks (0.3 in the second, 0 in
+    the others). Inferred rewards peak within a metre of all five goals, and ways lead from the start to the
+    goal's cell, but values rise beyond what rewards allow where data are few, near walls, and there the
+    policy stays. Weights of orthonormality of 1, a discount of 0.98, 100 numbers, more cloning, tasks that
+    are goals alone, pessimism of 0.5: 0.00 to 0.08, one seed each
+cube_small
     hardware: two CPU cores; not run
 antmaze, manipulation: the published size
     hardware: one GPU; not run
