@@ -36,9 +36,9 @@ cartpole_target: to hold the pole for so many steps, then to drop it
     35, 85 and 109
 lunarlander
     python -m experiments.train --agent=eta_network:lunarlander --num_seeds=3 --workdir=runs/lunarlander
-    hardware: one CPU core; 8 minutes; three seeds of 20 episodes each. Undiscounted returns at levels 0.25 and
-    1: 93 (-29 to 232) and 96 (-32 to 230), some seeds land (before, -47 and -16: none did); result.json's
-    objective is the dual at stocks that do not fit, -286 and -133: see cartpole
+    hardware: one CPU core; 8 minutes; three seeds of 20 episodes each. Undiscounted returns at levels 0.25
+    and 1: 93 (-29 to 232) and 96 (-32 to 230), where it had -47 and -16 before; result.json's objective is
+    the dual at stocks that do not fit, -286 and -133: see cartpole
 pong: the paper's number of atoms, DQN's other settings
     python -m experiments.train --agent=eta_network:pong --workdir=runs/pong
     hardware: one GPU, 7 GB of its memory for the replay buffer; not run
