@@ -186,15 +186,11 @@ def find_source(config: RunConfig) -> Source:
     """
     if config.dataset:
         dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
-        normalization = normalizations.fit(
-            dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
-        )
-        spec = normalizations.make_spec(dataset, normalization, config.steps)
         sampler = make_sampler(config, dataset)
         if not config.online_steps:
-            return Source(offline(sampler), spec, normalization)
-        return Source(
-            mixed(sampler, make_vector(config), config.interaction, config.offline_steps), spec, normalization
+            return as_seen(config, dataset, offline(sampler))
+        return as_seen(
+            config, dataset, mixed(sampler, make_vector(config), config.interaction, config.offline_steps)
         )
     if config.data != DataConfig():
         raise InputError("settings data.* are for datasets: leave them out with --environment alone")
@@ -204,6 +200,14 @@ def find_source(config: RunConfig) -> Source:
     spec = dataclasses.replace(environment.spec, num_updates=config.steps)
     normalization = normalizations.of_actions(environment.action_low, environment.action_high)
     return Source(online(environment, config.batch_size, config.interaction), spec, normalization)
+
+
+def as_seen(config: RunConfig, dataset: Dataset, experience: Experience) -> Source:
+    """Batches as the settings have an agent see a dataset."""
+    normalization = normalizations.fit(
+        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
+    )
+    return Source(experience, normalizations.make_spec(dataset, normalization, config.steps), normalization)
 
 
 def make_vector(config: RunConfig) -> VectorEnvironment:

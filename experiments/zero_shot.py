@@ -19,6 +19,7 @@ import pathlib
 import runpy
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
@@ -27,7 +28,6 @@ from experiments import flags, results, train
 from valuelab import data, environments
 from valuelab.agents import zero_shot
 from valuelab.configuration import RunConfig, check_ranges
-from valuelab.data import normalization as normalizations
 from valuelab.data import sampling
 from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
@@ -74,21 +74,25 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     reward = load_reward(config.reward) if config.reward else None
     dataset = data.load(config.dataset, config.data_dir, compact=config.data.compact)
     dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
-    normalization = normalizations.fit(
-        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
-    )
-    spec = normalizations.make_spec(dataset, normalization, config.steps)
     sampler = sampling.transitions(dataset, config.batch_size, config.data.goals.discount)
-    source = train.Source(offline(sampler), spec, normalization)
-    return train.run(config, make_agent, source, ask(config, reward) if config.eval_episodes else None)
+    source = train.as_seen(config, dataset, offline(sampler))
+    agent = make_agent(config.agent, source.spec)
+    if agent.features is None:
+        raise InputError(f"{config.agent_name} is no zero-shot agent: train it by experiments.train")
+    example = sampling.example(sampler)
+    state = jax.eval_shape(agent.init, jax.random.key(0), example)
+    dim = jax.eval_shape(agent.features, state, example.observations).shape[1]
+    question = ask(config, reward, dim) if config.eval_episodes else None
+    return train.run(config, make_agent, source, question)
 
 
-def ask(config: ZeroShotRunConfig, reward: Reward | None) -> results.Question:
+def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Question:
     """What the agent is asked: the tasks, each inferred from labelled states.
 
     Args:
         config: the settings of the run.
         reward: the user's own; None for the tasks of the environment.
+        dim: d, numbers of a task.
 
     Raises:
         InputError: when states cannot be labelled, or their rewards are no task.
@@ -107,13 +111,11 @@ def ask(config: ZeroShotRunConfig, reward: Reward | None) -> results.Question:
         labelled = ogbench.task_rewards(name, states)
     tasks = list(labelled)
     rewards = np.stack([labelled[task] for task in tasks]).astype(np.float32)
+    zero_shot.check_labels(rewards, tasks, dim)  # before any time is lost on training
     observations = states["observations"].astype(np.float32)
 
     def prepare(agent: Agent, state: Any) -> zero_shot.Asked:
-        if agent.features is None:
-            raise InputError(f"{config.agent_name} is no zero-shot agent: train it by experiments.train")
         latents = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
-        zero_shot.check_labels(rewards, tasks, latents.shape[1])
         return zero_shot.Asked(state, latents)
 
     return results.Question(environment, lambda agent: zero_shot.asked(agent, tasks), prepare)
