@@ -76,11 +76,13 @@ PIXELS: dict[str, dict[str, Any]] = {
 
 _NETWORKS = {
     "agent.critic.predictor_dims": (128, 128),
-    "agent.critic.state_dims": (128, 128),
-    "agent.critic.task_dims": (128, 128),
-    "agent.critic.representation.hidden_dims": (128, 128),
-    "agent.critic.learning_rate": 5e-4,
-    "agent.critic.target_rate": 0.05,  # values of goals far off are 150 backups away
+    # What lies behind a wall is far off: encodings, not predictors, are to learn it.
+    "agent.critic.state_dims": (256, 256, 256),
+    "agent.critic.state_dim": 50,
+    "agent.critic.task_dims": (256, 256),
+    "agent.critic.representation.hidden_dims": (256, 256),
+    "agent.critic.learning_rate": 1e-3,
+    "agent.critic.target_rate": 0.1,  # values of goals far off are 150 backups away
     # Sums over a hundred steps to come outweigh what keeps features apart, until they are few.
     "agent.critic.state_orthonormality": 100.0,
     "agent.critic.task_orthonormality": 100.0,
@@ -95,8 +97,8 @@ SMALL: dict[str, dict[str, Any]] = {
         **OGBENCH["antmaze"],
         **_NETWORKS,
         "agent.policy.bc_weight": 0.01,  # a step changes Q by a hundredth of what it is
-        "steps": 10_000,
-        "eval_every": 5_000,
+        "steps": 20_000,
+        "eval_every": 10_000,
         "eval_episodes": 10,
     },
     "cube_small": {
@@ -140,15 +142,18 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 _OF_STATES = {"agent.critic.state_dims", "agent.critic.state_dim", "agent.critic.policy_sees"}
-"""What is for critics that encode states: by their nature, or because these are images."""
+"""What is for critics that encode states."""
+
+_ENCODED = {*PIXELS, "pixels_small", "pointmaze", "cube_small"}
+"""Presets in which all critics do, TD-JEPA or not."""
 
 
 def presets(config: Any) -> dict[str, dict[str, Any]]:
     """OGBENCH, EXORL, PIXELS and SMALL for an agent; settings that it does not have are left out."""
     known = {f"agent.{name}" for name in configuration.fields(config)}
 
-    def fitting(settings: dict[str, Any]) -> dict[str, Any]:
-        left_out = set() if config.critic.state_dim or settings.keys() >= _IMAGES.keys() else _OF_STATES
+    def fitting(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
+        left_out = set() if config.critic.state_dim or preset in _ENCODED else _OF_STATES
         return {
             name: value
             for name, value in settings.items()
@@ -157,4 +162,4 @@ def presets(config: Any) -> dict[str, dict[str, Any]]:
         }
 
     every = OGBENCH | EXORL | PIXELS | SMALL
-    return {preset: _SAMPLED | fitting(settings) for preset, settings in every.items()}
+    return {preset: _SAMPLED | fitting(preset, settings) for preset, settings in every.items()}
