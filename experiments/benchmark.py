@@ -121,7 +121,8 @@ def run(config: BenchmarkConfig) -> int:
             console.print(f"{len(waiting)} of {len(chosen)} members to run; looking at flags and data first")
             commands = {name: jobs[name].arguments for name in waiting}
             for name, message in _checked(commands, with_data=not submit).items():
-                board.set(name, members.FAILED, f"error: {message}")
+                members.refuse(jobs[name], message)
+                board.set(name, members.FAILED)
         lanes = [Slot()] * (config.jobs or max(1, len(waiting)))  # for a cluster, which divides itself
         slots = lanes if submit else share_machine(config.jobs)
         work(board, jobs, slots, submit or members.run, stop)

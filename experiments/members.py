@@ -83,7 +83,7 @@ def run(job: Job, stop: Stop) -> str:
         if stop:
             return STOPPED
         started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        log.write(f"$ python {' '.join(job.arguments)}\n".encode())
+        log.write(_command(job).encode())
         process = subprocess.Popen(
             [sys.executable, *job.arguments],
             stdin=subprocess.DEVNULL,
@@ -97,16 +97,40 @@ def run(job: Job, stop: Stop) -> str:
     exit_code = process.returncode
     if status != STOPPED:
         status = DONE if exit_code == 0 and is_done(folder) else FAILED
+    _enter(job, started, time.monotonic() - clock, status, exit_code)
+    return status
+
+
+def refuse(job: Job, message: str) -> None:
+    """Leaves what a start that failed leaves, of a member that cannot be started.
+
+    Args:
+        job: what would start it.
+        message: what is wrong with it, for its log.
+    """
+    folder = pathlib.Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        log.write(f"{_command(job)}error: {message}\n")
+    _enter(job, datetime.datetime.now(datetime.UTC), 0.0, FAILED, 2)
+
+
+def _command(job: Job) -> str:
+    """What heads each start in a log."""
+    return f"$ python {' '.join(job.arguments)}\n"
+
+
+def _enter(job: Job, started: datetime.datetime, seconds: float, status: str, exit_code: int) -> None:
+    """Adds a start to the timings."""
     line = {
         "name": job.name,
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(seconds, 1),
         "status": status,
         "exit": exit_code,
     }
     with pathlib.Path(job.timings).open("a") as file:
         file.write(json.dumps(line) + "\n")
-    return status
 
 
 def run_on_worker(job: Job) -> str:

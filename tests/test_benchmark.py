@@ -271,6 +271,13 @@ def test_a_process_gets_its_cores_and_variables_and_must_leave_a_result(tmp_path
     }
 
 
+def test_a_member_that_cannot_be_started_is_told_of_as_one_that_failed(tmp_path):
+    members.refuse(job(tmp_path, "print()"), "no such preset")
+    assert members.last_words(tmp_path / "folder") == "error: no such preset"
+    line = json.loads((tmp_path / "timings.jsonl").read_text())
+    assert (line["name"], line["status"], line["seconds"]) == ("mine", members.FAILED, 0)
+
+
 def test_asked_once_a_process_may_save_and_asked_twice_it_is_killed(tmp_path):
     stubborn = "import signal, time; signal.signal(signal.SIGINT, lambda *_: print('saving')); print('up')"
     stop = members.Stop()

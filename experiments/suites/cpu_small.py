@@ -1,4 +1,4 @@
-"""A maze and a cube with small networks: nine offline methods with four seeds, three zero-shot ones with five.
+"""A maze and a cube with small networks: nine offline methods with four seeds, three zero-shot with five.
 
     python -m experiments.benchmark --suite=cpu_small --jobs=2 --workdir=runs/cpu_small
 
@@ -75,7 +75,7 @@ SUITE = Suite(
         *offline(CUBE, steps=20_000, quantile_steps=12_000, flow_steps=10_000),
         *(
             zero_shot(agent, domain, steps)
-            for domain, steps in ((MAZE, 15_000), (CUBE, 12_000))
+            for domain, steps in ((MAZE, 15_000), (CUBE, 8_000))
             for agent in ("td_jepa", "forward_backward", "hilp")
         ),
     )
