@@ -31,6 +31,7 @@ from valuelab.critics.latents import split
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
+from valuelab.ops.factorizations import symmetric_pseudoinverse
 from valuelab.ops.images import random_shift
 from valuelab.ops.latent import infer_latents, mixed_latents, on_sphere, uniform_latents
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
@@ -138,7 +139,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         moment = (1 - rate) * state.moment + rate * encodings.T @ encodings / len(encodings)
         goals = jax.random.permutation(order_key, encodings)
         if config.whiten_goals:
-            goals = jnp.linalg.solve(moment + 1e-6 * jnp.eye(len(moment)), goals.T).T
+            goals = goals @ symmetric_pseudoinverse(moment)
         tasks = mixed_latents(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.
