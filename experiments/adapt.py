@@ -94,7 +94,7 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
     curves: dict[str, dict[int, np.ndarray]] = {}
     for name, make in ways.items():
         print(f"learning from {name}:")
-        learnt = train.run(dataclasses.replace(config, workdir=str(workdir / name)), make, source)
+        learnt = train.run(dataclasses.replace(config, workdir=str(workdir / name)), make, lambda _: source)
         curves[name] = results.read_scores(workdir / name, next(iter(learnt["eval"])))
     result = {"encoder": config.encoder} | compare(curves) | facts
     try:

@@ -56,26 +56,27 @@ class Source(NamedTuple):
         experience: where batches come from.
         spec: what the agent may know of them.
         normalization: how it sees them.
+        question: what a zero-shot agent is asked when it is evaluated; other agents act as they are.
     """
 
     experience: Experience
     spec: Spec
     normalization: Normalization
+    question: results.Question | None = None
 
 
 def run(
     config: RunConfig,
     make_agent: MakeAgent,
-    source: Source | None = None,
-    question: results.Question | None = None,
+    find: Callable[[RunConfig], Source] | None = None,
 ) -> dict[str, Any]:
     """Does a whole run, or what is left of it.
 
     Args:
         config: its settings.
         make_agent: builds the agent from its hyperparameters and the data's spec.
-        source: what it learns from; by default what the settings name.
-        question: what a zero-shot agent is asked when it is evaluated; other agents act as they are.
+        find: what the agent learns from, called where the run is not done yet and all hosts have met;
+            `find_source` by default.
 
     Returns:
         What result.json holds; on other hosts than the first, nothing.
@@ -96,7 +97,8 @@ def run(
     if done := outputs.finished(workdir, "train"):
         return done
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    source = source or find_source(config)
+    source = (find or find_source)(config)
+    question = source.question
     environment = question.environment if question else find_environment(config)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:

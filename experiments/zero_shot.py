@@ -87,6 +87,20 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
             "exorl/walker-rnd: tasks are labelled from the positions it holds"
         )
     reward = load_reward(config.reward) if config.reward else None
+    return train.run(config, make_agent, lambda _: find_source(config, make_agent, reward))
+
+
+def find_source(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward | None) -> train.Source:
+    """The dataset of a run, and what the agent is asked.
+
+    Args:
+        config: the settings of the run.
+        make_agent: builds a zero-shot agent.
+        reward: the user's own; None for the tasks of the dataset's world.
+
+    Raises:
+        InputError: for another agent, or data or a reward that cannot be used.
+    """
     dataset = train.read_dataset(config)
     dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
     # What an agent does not look at of futures and segments is never drawn.
@@ -97,11 +111,12 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     agent = make_agent(config.agent, source.spec)
     if agent.features is None:
         raise InputError(f"{config.agent_name} is no zero-shot agent: train it by experiments.train")
+    if not config.eval_episodes:
+        return source
     example = sampling.example(sampler)
     state = jax.eval_shape(agent.init, jax.random.key(0), example)
     dim = jax.eval_shape(agent.features, state, example.observations).shape[1]
-    question = ask(config, reward, dim) if config.eval_episodes else None
-    return train.run(config, make_agent, source, question)
+    return source._replace(question=ask(config, reward, dim))
 
 
 def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Question:

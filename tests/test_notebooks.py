@@ -87,10 +87,26 @@ def check_flow(text: str) -> None:
     assert 5 < flow_rank < plain_rank < 60
 
 
+def check_td_jepa(text: str) -> None:
+    """Drawn rewards are understood, and three of four gathered from most starts; spots are found."""
+    assert numbers(r"rank of ψ: (\d+) of 50", text) > 40
+    understood = numbers(r"correlation (\S+) with", text)
+    assert len(understood) == 4
+    assert understood.min() > 0.7
+    gathered = numbers(r": (\S+) (\S+) (\S+) (\S+) (\S+) a step", text)
+    by_chance, most = numbers(r"in the data (\S+), at most (\S+)", text).T
+    corner, crossing, _, above = gathered.mean(1) - by_chance
+    assert min(corner, crossing) > 0.15
+    assert above > 0.3
+    assert np.all(gathered <= most[:, None])
+    assert numbers(r"likes most is (\S+) m", text) < 1
+
+
 CLAIMS = {
     "01_iql.ipynb": check_iql,
     "02_distributional_dp.ipynb": check_distributional,
     "03_flow_critics.ipynb": check_flow,
+    "04_td_jepa.ipynb": check_td_jepa,
 }
 
 

@@ -243,6 +243,9 @@ def visited(tmp_path_factory):
 def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
     result = launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1)
+    with monkeypatch.context() as unread:  # what is done is said to be so before anything is read
+        unread.setattr(train, "read_dataset", None)
+        assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
     assert set(result["tasks"]) == {f"task{number}" for number in range(1, 6)}
     assert len(result["eval"]["success"]["per_seed"]) == 2
     for name in ("maze", "features", "tasks"):

@@ -232,7 +232,8 @@ def learn(
     make_agent = make_agent or default_make_agent
     spec = dataclasses.replace(task.spec, num_updates=run.steps)
     batches = experience(run) if experience else task.experience(run.batch_size)
-    train.run(run, make_agent, train.Source(batches, spec, task.normalization))
+    source = train.Source(batches, spec, task.normalization)
+    train.run(run, make_agent, lambda _: source)
     trained = diagnose.as_trained(run, make_agent, spec, task.normalization, task.dataset)
     return Trial(trained, folder, results.read_scores(folder, "return"))
 
