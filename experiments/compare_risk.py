@@ -93,7 +93,7 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
         log = recording.record(environment, anything, LOG_STEPS, jax.random.key(config.seed))
         experience: Sampler | Experience = sampling.transitions(log, config.batch_size)
     else:
-        experience, spec, _ = find_source(config)
+        experience, spec, *_ = find_source(config)
     agent = make_agent(config.agent, spec)
     facts = {"settings": configuration.to_json(config)}
     with contextlib.closing(Checkpoints(folder, facts)) as checkpoints:

@@ -37,12 +37,12 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     if config.sweep:
         raise InputError("throughput measures one setting: leave --sweep out, or use --num_seeds")
     if config.environment:
-        source, spec, _ = train.find_source(config)
+        experience, spec, *_ = train.find_source(config)
     else:
         spec = _spec(config)
-        source = offline(throughput.synthetic_sampler(spec, config.batch_size))
+        experience = offline(throughput.synthetic_sampler(spec, config.batch_size))
     agent = make_agent(config.agent, spec)
-    measured = throughput.measure(agent, source, num_seeds=config.num_seeds, rounds=_ROUNDS.value)
+    measured = throughput.measure(agent, experience, num_seeds=config.num_seeds, rounds=_ROUNDS.value)
 
     table = rich.table.Table("measure", "value", title=f"{config.agent_source}, {config.num_seeds} seed(s)")
     table.add_row("updates/s, all seeds", f"{measured.updates_per_second:,.1f}")
