@@ -45,6 +45,25 @@ def test_ogbench_goal_conditioned_has_five_goals():
     assert len(np.unique(np.round(goals), axis=0)) == 5
 
 
+@pytest.mark.parametrize("stem", ["pointmaze-medium-navigate", "cube-single-play"])
+def test_ogbench_single_tasks_are_played_in_one_environment(stem):
+    """As in the environment of each, where goals do not move: rewards are of the very goal."""
+    together = environments.with_rewards(f"ogbench/{stem}-v0")
+    assert list(together.tasks) == [f"task{number}" for number in range(1, 6)]
+    assert (together.metric, together.goal_conditioned) == ("success", False)
+    shared = together.make()
+    for number in (4, 1):
+        alone = environments.make(f"ogbench/{stem}-singletask-task{number}-v0").make()
+        options = together.tasks[f"task{number}"]
+        np.testing.assert_array_equal(shared.reset(seed=3, options=options)[0], alone.reset(seed=3)[0])
+        for _ in range(3):
+            action = np.full(alone.action_space.shape, 0.5, np.float32)
+            for ours, theirs in zip(shared.step(action)[:4], alone.step(action)[:4], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    if "maze" in stem:
+        np.testing.assert_array_equal(shared.unwrapped.cur_goal_xy, shared.unwrapped.ij_to_xy((6, 6)))
+
+
 @pytest.mark.parametrize(
     "name",
     [

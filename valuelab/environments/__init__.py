@@ -16,7 +16,8 @@ _FAMILIES = {
     "minari": minari,
     "ogbench": ogbench,
 }
-"""Modules with a `make`, and a `vector` where many are made otherwise than one by one."""
+"""Modules with a `make`; a `vector` where many are made otherwise than one by one, and `with_rewards` where
+the dataset's own environment asks for goals."""
 
 
 def make(dataset_name: str) -> types.Environment:
@@ -35,6 +36,22 @@ def make(dataset_name: str) -> types.Environment:
     """
     family, name = _family(dataset_name)
     return family.make(name)
+
+
+def with_rewards(dataset_name: str) -> types.Environment:
+    """The environment of a dataset without goals, with all the tasks that its rewards can tell.
+
+    Args:
+        dataset_name: as for `make`, without a task in it.
+
+    Returns:
+        The environment.
+
+    Raises:
+        InputError: when the family or the name in it is unknown.
+    """
+    family, name = _family(dataset_name)
+    return getattr(family, "with_rewards", family.make)(name)
 
 
 def vector(name: str, num_environments: int) -> types.VectorEnvironment:
@@ -66,4 +83,4 @@ def _family(environment: str) -> tuple[ModuleType, str]:
     return _FAMILIES[family], name
 
 
-__all__ = ["make", "vector"]
+__all__ = ["make", "vector", "with_rewards"]

@@ -5,6 +5,7 @@ end at success, which `info["success"]` says at that step.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from valuelab import errors, types
 from valuelab.environments import gymnasium as plain
 
-_NUM_GOALS = 5
+_GOALS = {f"task{number}": {"task_id": number} for number in range(1, 6)}
+"""Names of the tasks that each environment has, and how `reset` is told of them."""
 
 
 def make(name: str) -> types.Environment:
@@ -33,15 +35,51 @@ def make(name: str) -> types.Environment:
     environment_id = _environment_id(name)
     plain.check_registered("OGBench environment", environment_id, origin="ogbench.")
     goal_conditioned = "singletask" not in name
-    goals = {f"task{number}": {"task_id": number} for number in range(1, _NUM_GOALS + 1)}
     return types.Environment(
         name=environment_id,
         make=functools.partial(create, environment_id),
-        tasks=goals if goal_conditioned else {"default": None},
+        tasks=dict(_GOALS) if goal_conditioned else {"default": None},
         metric="success",
         score=lambda episode_return, success: float(success),
         goal_conditioned=goal_conditioned,
     )
+
+
+def with_rewards(name: str) -> types.Environment:
+    """All single tasks of a goal-conditioned dataset, in one environment.
+
+    The dataset's own environment would not do for agents that know a task by its rewards: it tells goals,
+    moves them by up to a metre in mazes, and has blocks change places.
+
+    Args:
+        name: of the dataset, such as "cube-single-play-v0".
+
+    Returns:
+        The environment, with rewards and success as in single tasks.
+
+    Raises:
+        InputError: when OGBench has no such environment.
+    """
+    stem, _, version = name.rpartition("-")
+    single = make(f"{stem}-singletask-{version}")
+    return dataclasses.replace(
+        single, make=functools.partial(_create_choosing, single.name), tasks=dict(_GOALS)
+    )
+
+
+def _create_choosing(environment_id: str) -> Any:
+    """A single-task environment that takes the number of its task when it is reset."""
+    gymnasium = errors.require("gymnasium", "environments")
+
+    class Choosing(gymnasium.Wrapper):  # type: ignore[name-defined]
+        """Sets the task before each episode."""
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            if options:
+                self.unwrapped._reward_task_id = options["task_id"]
+            return self.env.reset(seed=seed, options=options)
+
+    return Choosing(create(environment_id))
 
 
 def create(environment_id: str) -> Any:
