@@ -25,7 +25,7 @@ def inspection(
     """Coverage, lengths of episodes, returns and rewards where there are any, actions and observations.
 
     Args:
-        report: what `data.inspection.inspect` returned; with "maze", what `data.coverage.of_maze` did, for a maze.
+        report: of `data.inspection.inspect`; for a maze, with "maze", which `data.coverage.of_maze` gives.
         maze: the maze that the dataset is of, in which its coverage is drawn; None for a plane.
         path: where to save the picture; its suffix decides the format.
 
