@@ -29,7 +29,7 @@ def copies(dataset: Dataset, rows: np.ndarray, lengths: np.ndarray) -> dict[str,
     first[np.unique(whole, return_index=True)[1]] = True
     others = hashes[np.repeat(first, lengths)]
     return {
-        "episodes": len(lengths) - np.count_nonzero(first),
+        "episodes": len(lengths) - int(first.sum()),
         "transitions": len(others) - len(np.unique(others)),
     }
 

@@ -39,14 +39,15 @@ def inspection(
         "actions": functools.partial(_draw_actions, actions=report["actions"]),
         "observations": functools.partial(_draw_observations, observations=report["observations"]),
     }
-    rows = [["length", "observations"], ["actions", "actions"]]
+    rows = [["length", "observations"], ["actions"] * 2]
     if report["rewards"]:
         draws["returns"] = functools.partial(
             _draw_distribution, found=report["returns"], title="returns of episodes", label="sum of rewards"
         )
         draws["rewards"] = functools.partial(_draw_rewards, rewards=report["rewards"])
-        rows = [["length", "returns", "rewards"], ["actions", "actions", "observations"]]
-    ratios = [1.0] * len(rows[0])
+        above = [name for name in ("length", "returns", "rewards") for _ in range(2)]
+        rows = [above, ["actions"] * 3 + ["observations"] * 3]
+    ratios = [3 / len(rows[0])] * len(rows[0])
     if maze is not None or report["coverage"]["plane"]:
         draws["coverage"] = functools.partial(_draw_coverage, report=report, maze=maze)
         rows = [["coverage", *row] for row in rows]
@@ -63,6 +64,7 @@ def inspection(
 def _titled(panel: Any, title: str, **labels: Any) -> None:
     panel.set_title(title, fontsize=10)
     panel.set(**labels)
+    panel.tick_params(labelsize=8)
 
 
 def _draw_distribution(panel: Any, found: Mapping[str, Any], title: str, label: str) -> None:
@@ -73,17 +75,15 @@ def _draw_distribution(panel: Any, found: Mapping[str, Any], title: str, label: 
         panel.set_xlim(-1, 1)
     else:
         panel.stairs(histogram["counts"], histogram["edges"], fill=True, color=figures.BLUE, alpha=0.75)
-        median = f"median {found['median']:,.4g}"
-        panel.axvline(found["median"], color=figures.VERMILLION, linewidth=1.4, label=median)
-        panel.margins(y=0.2)
-        panel.legend(frameon=False, fontsize=8)
+        panel.axvline(found["median"], color=figures.VERMILLION, linewidth=1.4)
         panel.locator_params(axis="x", nbins=5)
+        title = f"{title}, median {found['median']:,.4g}"
     _titled(panel, title, xlabel=label, ylabel="episodes")
     figures.plain(panel)
 
 
 def _draw_rewards(panel: Any, rewards: Mapping[str, Any]) -> None:
-    """Shares of the rewards that there are, or a histogram where they are many; both as logarithms."""
+    """Shares of the rewards that there are, or a histogram where they are many, whose tails count."""
     if rewards["values"]:
         names = [f"{entry['value']:.4g}" for entry in rewards["values"]]
         _draw_bars(panel, names, [entry["share"] for entry in rewards["values"]])
@@ -94,7 +94,7 @@ def _draw_rewards(panel: Any, rewards: Mapping[str, Any]) -> None:
             shares, histogram["edges"], baseline=shares[shares > 0].min() / 2, fill=True, color=figures.BLUE
         )
         panel.locator_params(axis="x", nbins=5)
-    panel.set_yscale("log")
+        panel.set_yscale("log")
     _titled(panel, "rewards", xlabel="reward", ylabel="share of transitions")
     figures.plain(panel)
 
@@ -104,29 +104,33 @@ def _draw_bars(panel: Any, names: list[str], shares: Any) -> None:
     bars = panel.bar(names, shares, color=figures.BLUE, alpha=0.75)
     if len(names) <= _MOST_TICKS:
         panel.bar_label(bars, [f"{share:.3g} %" for share in 100 * np.asarray(shares)], fontsize=8, padding=2)
-    panel.margins(y=0.2)
+    panel.margins(y=0.15)
 
 
 def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
     """Frequencies of discrete actions; of continuous ones where each dimension lies between its bounds."""
     if actions["number"]:
         _draw_bars(panel, [str(number) for number in range(actions["number"])], actions["shares"])
-        _sparse_ticks(panel, panel.set_xticks, [str(number) for number in range(actions["number"])])
+        _sparse_ticks(panel.set_xticks, [str(number) for number in range(actions["number"])])
         _titled(panel, "actions", xlabel="action", ylabel="share of transitions")
         figures.plain(panel)
         return
     low, high, counts = actions["low"], actions["high"], actions["histogram"]
     alike = bool(np.all(low == low[0]) and np.all(high == high[0]))
     ends = (float(low[0]), float(high[0])) if alike else (0.0, 1.0)
-    shares = 100 * counts / counts.sum(1, keepdims=True)
+    shares = np.ma.masked_equal(100 * counts / counts.sum(1, keepdims=True), 0)
     image = panel.imshow(
-        shares, aspect="auto", cmap="viridis", extent=(*ends, len(low) - 0.5, -0.5), interpolation="nearest"
+        shares,
+        aspect="auto",
+        cmap="viridis",
+        norm=errors.require("matplotlib.colors", "plots").LogNorm(),
+        extent=(*ends, len(low) - 0.5, -0.5),
+        interpolation="nearest",
     )
+    panel.set_facecolor(figures.FREE)
     panel.figure.colorbar(image, ax=panel, label="% of transitions", pad=0.02)
     saturated = 100 * (actions["at_low"] + actions["at_high"])
-    _sparse_ticks(
-        panel, panel.set_yticks, [f"{number} ({share:.0f} %)" for number, share in enumerate(saturated)]
-    )
+    _sparse_ticks(panel.set_yticks, [f"{number} ({share:.0f} %)" for number, share in enumerate(saturated)])
     label = "action" if alike else "action, from lower to upper bound"
     _titled(panel, "actions", xlabel=label, ylabel="dimension (at a bound)")
 
@@ -150,7 +154,7 @@ def _draw_observations(panel: Any, observations: Mapping[str, Any]) -> None:
     if len(scales) and scales.max() > _WIDE_SCALES * scales.min():
         panel.set_xscale("symlog", linthresh=1.0)
     panel.set_ylim(len(mean) - 0.4, -0.6)
-    _sparse_ticks(panel, panel.set_yticks, [str(number) for number in numbers])
+    _sparse_ticks(panel.set_yticks, [str(number) for number in numbers])
     _titled(panel, "observations", xlabel="range, and mean ± std", ylabel="dimension")
     figures.plain(panel)
 
@@ -190,8 +194,7 @@ def _looked_up(counts: np.ndarray, extent: tuple[float, ...]) -> Callable[[np.nd
     return look_up
 
 
-def _sparse_ticks(panel: Any, set_ticks: Callable[..., Any], labels: list[str]) -> None:
+def _sparse_ticks(set_ticks: Callable[..., Any], labels: list[str]) -> None:
     """Ticks at 0, 1, 2, ... with labels, no more than can be read."""
     step = -(-len(labels) // _MOST_TICKS)
     set_ticks(range(0, len(labels), step), labels[::step])
-    panel.tick_params(labelsize=8)
