@@ -50,7 +50,7 @@ def of_plane(sample: np.ndarray, standardized: bool) -> dict[str, Any]:
         places = vectors[:, first] * np.sqrt(eigenvalues[first]) if wide else centred @ vectors[:, first]
         shares = eigenvalues[first] / eigenvalues.sum()
         axes = [f"component {place} ({share:.0%})" for place, share in enumerate(shares, 1)]
-    counts, *edges = np.histogram2d(*places.T, BINS)
+    counts, *edges = np.histogram2d(places[:, 0], places[:, 1], BINS)
     return found | {"plane": {"axes": axes, "edges": edges, "counts": counts.astype(np.int64)}}
 
 

@@ -140,8 +140,8 @@ def rewards(values: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
 
 def masks(values: np.ndarray, ends: np.ndarray) -> dict[str, int]:
     """How many of the masks [M] are 0, and how many of these stand inside episodes, not at `ends` [E]."""
-    zeros = np.count_nonzero(values == 0)
-    return {"zeros": zeros, "zeros_inside": zeros - np.count_nonzero(values[ends] == 0)}
+    zeros, zeros_at_ends = int(np.sum(values == 0)), int(np.sum(values[ends] == 0))
+    return {"zeros": zeros, "zeros_inside": zeros - zeros_at_ends}
 
 
 def actions(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def memory(dataset: Dataset, num_transitions: int) -> dict[str, int]:
     scalars = dataset.rewards.itemsize + dataset.masks.itemsize + dataset.terminals.itemsize
     num_rows = len(dataset.terminals)
     if dataset.valid is None:  # one row more an episode, for its final observation
-        num_rows += np.count_nonzero(dataset.terminals)
+        num_rows += int(dataset.terminals.sum())
     return {
         "full": num_transitions * (2 * observation + action + scalars),
         "compact": num_rows * (observation + action + scalars + 1),
