@@ -326,7 +326,7 @@ def test_mazes_are_found_by_name():
         (("a/b", "c/d"), "argument 'c/d' belongs to no flag"),
         (("a/b", "--dataset=c/d"), "dataset is given twice: 'c/d' and 'a/b'"),
         (("a/b", "--data.reward=none"), "unknown flag 'data.reward': did you mean 'data.rewards'"),
-        (("a/b", "--data.rewards=best"), "data.rewards is 'best'"),
+        (("a/b", "--data.rewards=best"), "unknown value of data.rewards 'best'"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(words, message):
