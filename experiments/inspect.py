@@ -153,7 +153,9 @@ def summary(found: Mapping[str, Any]) -> dict[str, str]:
     )
     if maze := found.get("maze"):
         share = maze["visited_cells"] / maze["free_cells"]
-        lines["maze"] = f"{maze['visited_cells']} of {maze['free_cells']} free cells visited ({share:.0%})"
+        lines["maze"] = (
+            f"{maze['visited_cells']} of {maze['free_cells']} free cells visited ({_percent(share)})"
+        )
     lines["copies"] = (
         f"{copies['episodes']:,} episodes, {copies['transitions']:,} transitions in other episodes"
     )

@@ -18,7 +18,9 @@ MOST_ONE_STEP, MOST_COPIES = 0.01, 0.01
 WIDEST_SCALES = 100.0
 """How many times the least standard deviation of the observations may go into the greatest."""
 FARTHEST_RETURN = 20.0
-"""How far returns may lie from the middle half of them, in units of its width."""
+"""How far a return may lie from the middle half of them, in units of its width, ..."""
+MOST_VARIANCE = 0.5
+"""... if that episode alone makes so much of their variance."""
 
 _MOST_LISTED = 8
 
@@ -81,18 +83,20 @@ def _rewards(report: Report) -> Iterator[str]:
 
 
 def _returns(report: Report) -> Iterator[str]:
-    """Returns far from all others, which decide the scale of values."""
-    if not report["returns"]:
+    """A return far from all others, which decides the scale of values; not where a few are successes."""
+    if not report["returns"] or report["rewards"]["values"]:
         return
-    least, low, high, most = (report["returns"][name] for name in ("min", "q25", "q75", "max"))
-    width = high - low
-    if width <= 1e-6 * max(abs(low), abs(high)):
-        return  # most are the same, as where success is rare
+    least, low, high, most, mean, std = (
+        report["returns"][name] for name in ("min", "q25", "q75", "max", "mean", "std")
+    )
+    squares = report["episodes"]["count"] * std**2
     for name, value, distance in (("least", least, low - least), ("greatest", most, most - high)):
-        if distance > FARTHEST_RETURN * width:
+        alone = (value - mean) ** 2 > MOST_VARIANCE * squares
+        if alone and distance > FARTHEST_RETURN * (high - low):
             yield (
-                f"returns: the {name}, {value:.4g}, lies {distance / width:,.0f} times the width of the "
-                f"middle half, {low:.4g} to {high:.4g}, away from it; look at the rewards of that episode"
+                f"returns: the {name}, {value:.4g}, makes {(value - mean) ** 2 / squares:.0%} of their "
+                f"variance alone; half of them lie between {low:.4g} and {high:.4g}, so look at the rewards "
+                "of that episode"
             )
 
 
@@ -162,7 +166,7 @@ def _observations(report: Report) -> Iterator[str]:
     if std[most] > WIDEST_SCALES * std[least]:
         yield (
             f"observations: standard deviations lie between {std[least]:.2g} (dimension {least}) and "
-            f"{std[most]:.2g} (dimension {most}), {std[most] / std[least]:,.0f} times as much; train with "
+            f"{std[most]:.2g} (dimension {most}), {std[most] / std[least]:,.0f} times as much; try "
             "--data.normalize_observations"
         )
 
