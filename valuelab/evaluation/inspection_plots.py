@@ -13,7 +13,7 @@ from valuelab.evaluation.plots import Maze
 
 _MOST_TICKS = 12
 _WIDE_SCALES = 100.0
-"""Where standard deviations are further apart, observations are drawn on a logarithmic axis."""
+"""Where a standard deviation is so many times the median, observations are drawn on a logarithmic axis."""
 
 
 def inspection(
@@ -32,30 +32,27 @@ def inspection(
     Returns:
         The matplotlib Figure.
     """
-    draws: dict[str, Callable[[Any], None]] = {
-        "length": functools.partial(
-            _draw_distribution, found=report["episodes"]["length"], title="episode lengths", label="steps"
-        ),
-        "actions": functools.partial(_draw_actions, actions=report["actions"]),
-        "observations": functools.partial(_draw_observations, observations=report["observations"]),
-    }
-    rows = [["length", "observations"], ["actions"] * 2]
+    length = functools.partial(
+        _draw_distribution, found=report["episodes"]["length"], title="episode lengths", label="steps"
+    )
+    actions = functools.partial(_draw_actions, actions=report["actions"])
+    observations = functools.partial(_draw_observations, observations=report["observations"])
+    rows: list[list[Callable[[Any], None]]] = [[length, observations], [actions]]
     if report["rewards"]:
-        draws["returns"] = functools.partial(
+        returns = functools.partial(
             _draw_distribution, found=report["returns"], title="returns of episodes", label="sum of rewards"
         )
-        draws["rewards"] = functools.partial(_draw_rewards, rewards=report["rewards"])
-        above = [name for name in ("length", "returns", "rewards") for _ in range(2)]
-        rows = [above, ["actions"] * 3 + ["observations"] * 3]
-    ratios = [3 / len(rows[0])] * len(rows[0])
-    if maze is not None or report["coverage"]["plane"]:
-        draws["coverage"] = functools.partial(_draw_coverage, report=report, maze=maze)
-        rows = [["coverage", *row] for row in rows]
-        ratios = [1.8, *ratios]
-    figure = figures.new(3.1 * sum(ratios), 5.8)
-    panels = figure.subplot_mosaic(rows, width_ratios=ratios)
-    for name, panel in panels.items():
-        draws[name](panel)
+        rewards = functools.partial(_draw_rewards, rewards=report["rewards"])
+        rows = [[length, returns, rewards], [actions, observations]]
+    if maze is None and not report["coverage"]["plane"]:
+        figure = rest = figures.new(8.5, 5.6)
+    else:
+        figure = figures.new(13.5, 5.6)
+        place, rest = figure.subfigures(1, 2, width_ratios=(0.6, 1))
+        _draw_coverage(place.subplots(), report, maze)
+    for band, draws in zip(rest.subfigures(2, 1), rows, strict=True):
+        for panel, draw in zip(np.ravel(band.subplots(1, len(draws))), draws, strict=True):
+            draw(panel)
     episodes, transitions = report["episodes"]["count"], report["transitions"]
     figure.suptitle(f"{report['name']}: {transitions:,} transitions in {episodes:,} episodes", fontsize=11)
     return figures.saved(figure, path)
@@ -118,16 +115,15 @@ def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
     low, high, counts = actions["low"], actions["high"], actions["histogram"]
     alike = bool(np.all(low == low[0]) and np.all(high == high[0]))
     ends = (float(low[0]), float(high[0])) if alike else (0.0, 1.0)
-    shares = np.ma.masked_equal(100 * counts / counts.sum(1, keepdims=True), 0)
+    shares = 100 * counts / counts.sum(1, keepdims=True)
     image = panel.imshow(
         shares,
         aspect="auto",
         cmap="viridis",
-        norm=errors.require("matplotlib.colors", "plots").LogNorm(),
+        norm=errors.require("matplotlib.colors", "plots").PowerNorm(0.5, vmin=0),  # bounds stand out by far
         extent=(*ends, len(low) - 0.5, -0.5),
         interpolation="nearest",
     )
-    panel.set_facecolor(figures.FREE)
     panel.figure.colorbar(image, ax=panel, label="% of transitions", pad=0.02)
     saturated = 100 * (actions["at_low"] + actions["at_high"])
     _sparse_ticks(panel.set_yticks, [f"{number} ({share:.0f} %)" for number, share in enumerate(saturated)])
@@ -151,7 +147,7 @@ def _draw_observations(panel: Any, observations: Mapping[str, Any]) -> None:
     panel.hlines(numbers, mean - std, mean + std, color=figures.BLUE, linewidth=width)
     panel.plot(mean[constant], constant, "x", color=figures.VERMILLION, markersize=4)
     scales = std[std > 0]
-    if len(scales) and scales.max() > _WIDE_SCALES * scales.min():
+    if len(scales) and scales.max() > _WIDE_SCALES * np.median(scales):
         panel.set_xscale("symlog", linthresh=1.0)
     panel.set_ylim(len(mean) - 0.4, -0.6)
     _sparse_ticks(panel.set_yticks, [str(number) for number in numbers])
@@ -171,12 +167,9 @@ def _draw_coverage(panel: Any, report: Mapping[str, Any], maze: Maze | None) -> 
     counts = np.ma.masked_equal(plane["counts"].T, 0)
     norm = errors.require("matplotlib.colors", "plots").LogNorm()
     image = panel.pcolormesh(*plane["edges"], counts, cmap="viridis", norm=norm)
-    panel.figure.colorbar(image, ax=panel, label="observations", pad=0.02)
+    panel.figure.colorbar(image, ax=panel, label=f"of {coverage['sampled']:,} observations", pad=0.02)
     panel.set_facecolor(figures.FREE)
-    title = (
-        f"coverage, from {coverage['sampled']:,} observations, effective dimension "
-        f"{coverage['effective_dimension']:.1f}"
-    )
+    title = f"coverage, effective dimension {coverage['effective_dimension']:.1f}"
     _titled(panel, title, xlabel=plane["axes"][0], ylabel=plane["axes"][1])
 
 
