@@ -125,6 +125,7 @@ def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
         interpolation="nearest",
     )
     panel.figure.colorbar(image, ax=panel, label="% of transitions", pad=0.02)
+    panel.locator_params(axis="x", nbins=5)
     saturated = 100 * (actions["at_low"] + actions["at_high"])
     _sparse_ticks(panel.set_yticks, [f"{number} ({share:.0f} %)" for number, share in enumerate(saturated)])
     label = "action" if alike else "action, from lower to upper bound"
