@@ -56,25 +56,38 @@ def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list
         InputError: for an unknown flag, with the nearest valid name, or an argument that is no flag.
         flags.Error: for a value that its flag refuses.
     """
+    program, *words = _parse(argv, values)
+    _refuse(words)
+    return [program]
+
+
+def _parse(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """Parses flags that are already defined: the program's name, and the arguments that are no flags."""
     try:
-        rest = values(argv)
+        return values(argv)
     except flags.UnrecognizedFlagError as error:
         modules = values.flags_by_module_dict()
         ours = [name for name in modules if not name.startswith("absl.")]
         names = [flag.name for module in ours for flag in modules[module]]
         raise configuration.unknown_field("flag", error.flagname, names) from error
-    if rest[1:]:
-        raise InputError(f"argument {rest[1]!r} belongs to no flag; write --name=value")
-    return rest
 
 
-def parse_config(config: Config, argv: list[str], values: flags.FlagValues = flags.FLAGS) -> Config:
+def _refuse(words: list[str]) -> None:
+    """Raises where there is an argument that is no flag."""
+    if words:
+        raise InputError(f"argument {words[0]!r} belongs to no flag; write --name=value")
+
+
+def parse_config(
+    config: Config, argv: list[str], values: flags.FlagValues = flags.FLAGS, positional: str = ""
+) -> Config:
     """Some settings as a command line changes them: each field becomes a flag.
 
     Args:
         config: the settings without a flag.
         argv: the command line, with the program's name.
         values: where the flags of the fields are defined.
+        positional: the field whose value may be given without its name; empty for none.
 
     Returns:
         The settings.
@@ -84,9 +97,15 @@ def parse_config(config: Config, argv: list[str], values: flags.FlagValues = fla
         flags.Error: for a flag without its value.
     """
     _define(config, values)
-    parse_flags(argv, values)
+    values.set_gnu_getopt(bool(positional))  # flags may follow the argument that has no name
+    _, *words = _parse(argv, values)
     known = configuration.fields(config)
     given = {name: values[name].value for name in known if name in values and values[name].present}
+    if words and positional:
+        if positional in given:
+            raise InputError(f"{positional} is given twice: {given[positional]!r} and {words[0]!r}")
+        given[positional] = words.pop(0)
+    _refuse(words)
     return configuration.override(config, given)
 
 

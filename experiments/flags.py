@@ -17,7 +17,7 @@ import pathlib
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from absl import flags
@@ -26,6 +26,7 @@ from experiments import command_line
 from experiments.command_line import Parsed, parse_config, parse_flags
 from valuelab import configuration, errors
 from valuelab.configuration import RunConfig, check_ranges
+from valuelab.data.normalization import NormalizationConfig
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
 from valuelab.training.experience import Interaction
@@ -53,19 +54,15 @@ COMPILED_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(NormalizationConfig):
     """How the data are prepared.
 
     Attributes:
-        normalize_observations: shift and scale observations to mean 0 and standard deviation 1.
-        rewards: rule by which rewards are normalised.
         compact: keep each observation once, which halves the memory of the dataset.
         goals: how goal-conditioned data are relabelled.
         num_frames: observations that an agent sees side by side, the latest and those before it.
     """
 
-    normalize_observations: bool = False
-    rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
     compact: bool = False
     goals: GoalRelabelling = dataclasses.field(default_factory=GoalRelabelling)
     num_frames: int = 1

@@ -42,11 +42,27 @@ def prepare_folder(config: Any) -> pathlib.Path:
         if changes := configuration.difference(saved, config):
             listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
             raise InputError(f"{path} is of another run ({listed}): give another --workdir")
+    return make_folder(workdir)
+
+
+def make_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Makes a folder where there is none.
+
+    Args:
+        workdir: its path, which may begin with ~.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: when it cannot be made.
+    """
+    folder = pathlib.Path(workdir).expanduser()
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"no folder {workdir} can be made ({error}): give another --workdir") from error
-    return workdir
+        raise InputError(f"no folder {folder} can be made ({error}): give another --workdir") from error
+    return folder
 
 
 def finished(workdir: pathlib.Path, verb: str) -> dict[str, Any] | None:

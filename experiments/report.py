@@ -61,11 +61,7 @@ def run(config: ReportConfig) -> dict[str, Any]:
         report_pages.renew_table(document, report, source)
         print(f"{document} shows {report['suite']} as {source} has it")
         return report
-    folder = pathlib.Path(config.workdir).expanduser() if config.workdir else source
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"no folder {folder} can be made ({error}): give another --workdir") from error
+    folder = outputs.make_folder(config.workdir or source)
     outputs.write_json(folder / "report.json", report)
     report_pages.write(report, folder)
     print(f"the report is {folder / 'report.html'}")
@@ -74,9 +70,7 @@ def run(config: ReportConfig) -> dict[str, Any]:
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> ReportConfig:
     """The settings of a command line; arguments and errors as of `command_line.parse_config`."""
-    program, *given = argv
-    named = [word if word.startswith("-") else f"--source={word}" for word in given]
-    return command_line.parse_config(ReportConfig(), [program, *named], values)
+    return command_line.parse_config(ReportConfig(), argv, values, positional="source")
 
 
 def main(config: ReportConfig) -> None:

@@ -23,6 +23,7 @@ from experiments import flags, train
 from experiments.adapt import AdaptConfig
 from experiments.benchmark import BenchmarkConfig
 from experiments.flow_claims.update_to_data import UpdateToDataConfig
+from experiments.inspect import InspectConfig
 from experiments.report import ReportConfig
 from experiments.zero_shot import ZeroShotRunConfig
 from valuelab import configuration
@@ -53,6 +54,7 @@ SMALL = {
         "--evaluations=2",
         "--num_seeds=1",
     ],
+    "experiments.inspect": [],
     "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
     "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
@@ -231,7 +233,10 @@ def assert_has_form(actual, example):
 def test_flags_exist(document):
     config, _ = flags.load_agent("iql")
     known = {"agent", "help", *configuration.fields(config)}
-    others = (ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig())
+    others = (
+        *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
+        InspectConfig(),
+    )
     for other in others:
         known |= configuration.fields(other).keys()
     known |= configuration.fields(flags.load_agent("td_jepa")[0]).keys()

@@ -1,7 +1,8 @@
 """How an agent sees its data, fitted to a dataset; recorded in config.json, so that it can be undone."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,19 @@ IDENTITY = Normalization()
 """Data as they are."""
 
 _CHUNK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalizationConfig:
+    """How an agent sees the numbers in the data.
+
+    Attributes:
+        normalize_observations: shift and scale observations to mean 0 and standard deviation 1.
+        rewards: rule by which rewards are normalised.
+    """
+
+    normalize_observations: bool = False
+    rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
 
 
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:

@@ -7,7 +7,7 @@ transitions of either, so that what is written in terms of transition numbers ho
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from valuelab.errors import InputError
 from valuelab.types import Dataset
+
+_PIECE_BYTES = 1 << 24
 
 
 def transition_rows(dataset: Dataset) -> np.ndarray:
@@ -83,6 +85,24 @@ def full(dataset: Dataset) -> Dataset:
         next_observations=dataset.observations[rows + 1],
         valid=None,
     )
+
+
+def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> Iterator[np.ndarray]:
+    """An array of a dataset, some megabytes at a time.
+
+    Args:
+        dataset: a dataset in either storage.
+        rows: [M] which of its rows.
+        name: the field of `Dataset`.
+
+    Yields:
+        The rows in order, [P, D] each, all axes but the first made one; P is the same for all fields.
+    """
+    size = max(1, _PIECE_BYTES // (dataset.observations.nbytes // len(dataset.observations)))
+    array = getattr(dataset, name)
+    for start in range(0, len(rows), size):
+        piece = array[rows[start : start + size]]
+        yield piece.reshape(len(piece), -1)
 
 
 def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path) -> Dataset:

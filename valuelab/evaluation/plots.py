@@ -73,7 +73,7 @@ def maze(
     Args:
         environment: an OGBench maze.
         task: one of its tasks, whose start and goal are marked; the first if None.
-        value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells.
+        value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells, left out where NaN.
         policy: (observations [N, D]) -> [N, 2], velocities; drawn as arrows.
         trajectories: observations [length, D] each, drawn as lines.
         successes: whether each trajectory reached the goal.
@@ -165,7 +165,7 @@ def draw_maze(
     if value is not None:
         heat = _over_maze(walls, extent, _POINTS_PER_CELL, scene.initial, value)
         free = heat[~walls.repeat(_POINTS_PER_CELL, 0).repeat(_POINTS_PER_CELL, 1)]
-        image = axes.imshow(heat, cmap="viridis", vmin=free.min(), vmax=free.max(), **placed)
+        image = axes.imshow(heat, cmap="viridis", vmin=np.nanmin(free), vmax=np.nanmax(free), **placed)
         axes.figure.colorbar(image, ax=axes, label=value_label, shrink=0.85, pad=0.02)
     axes.imshow(
         np.ma.masked_where(~walls, walls), cmap=colors.ListedColormap([figures.WALL]), zorder=2, **placed
