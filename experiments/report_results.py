@@ -10,7 +10,6 @@ aggregated; returns and objectives are not.
 import json
 import math
 import pathlib
-import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -176,7 +175,8 @@ def read_member(
         "seconds": sum(start["seconds"] for start in starts),
     }
     try:
-        settings = json.loads((workdir / "config.json").read_text())["settings"]
+        facts = json.loads((workdir / "config.json").read_text())
+        settings = facts["settings"]
         member["settings"] = configuration.flatten(settings)
         result = members.read_result(workdir)
         if result is None:
@@ -195,7 +195,7 @@ def read_member(
     member |= {
         "metric": metric,
         "steps": result["steps"],
-        "episodes": _episodes(member["settings"]),
+        "episodes": facts.get("data", {}).get("episodes"),
         "scores": dict(zip(evaluations.tasks, scores[-1].T.tolist(), strict=True)),
         "throughput": result["throughput"],
         "device": result["device"],
@@ -241,17 +241,6 @@ def _placeless(member: Json) -> Json:
     """A member without the settings that only say where files lie."""
     settings = {name: value for name, value in member["settings"].items() if name not in _PLACES}
     return member | {"settings": settings}
-
-
-def _episodes(settings: Mapping[str, Any]) -> int | None:
-    """How many episodes the dataset has, where it is one of OGBench's and lies here still."""
-    name = settings["dataset"].replace("-singletask", "")
-    try:
-        path = pathlib.Path(settings["data_dir"]).expanduser() / f"{name}.npz"
-        with np.load(path, allow_pickle=False) as file:
-            return int(np.count_nonzero(file["terminals"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
 
 
 # Methods side by side.

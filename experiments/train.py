@@ -21,10 +21,12 @@ import errno
 import json
 import os
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments import flags, outputs, results
 from experiments.flags import DataConfig
@@ -32,7 +34,7 @@ from valuelab import configuration, data, environments, files
 from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
-from valuelab.data import sampling
+from valuelab.data import sampling, storage
 from valuelab.environments import frames
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
@@ -57,12 +59,14 @@ class Source(NamedTuple):
         spec: what the agent may know of them.
         normalization: how it sees them.
         question: what a zero-shot agent is asked when it is evaluated; other agents act as they are.
+        amounts: "episodes" and "transitions" of the dataset; none without one.
     """
 
     experience: Experience
     spec: Spec
     normalization: Normalization
     question: results.Question | None = None
+    amounts: Mapping[str, int] = types.MappingProxyType({})
 
 
 def run(
@@ -117,6 +121,7 @@ def run(
     experiment = results.Experiment(config, members, build, environment, workdir, question)
     facts = {
         "settings": configuration.to_json(config),
+        "data": dict(source.amounts),
         "normalization": normalizations.to_json(source.normalization),
         "versions": outputs.versions(),
         "device": outputs.device(),
@@ -224,7 +229,9 @@ def as_seen(config: RunConfig, dataset: Dataset, experience: Experience) -> Sour
         num_frames,
     )
     spec = normalizations.make_spec(dataset, normalization, config.steps, num_frames)
-    return Source(experience, spec, normalization)
+    episodes, transitions = np.count_nonzero(dataset.terminals), len(storage.transition_rows(dataset))
+    amounts = {"episodes": int(episodes), "transitions": transitions}
+    return Source(experience, spec, normalization, amounts=amounts)
 
 
 def make_vector(config: RunConfig) -> VectorEnvironment:

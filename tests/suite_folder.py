@@ -51,7 +51,8 @@ def finish(
     workdir.mkdir(parents=True, exist_ok=True)
     agent = entry["agent"].partition(":")[0]
     facts = {"versions": VERSIONS, "device": DEVICE}
-    (workdir / "config.json").write_text(json.dumps({"settings": settings(agent, entry["dataset"])} | facts))
+    config = {"settings": settings(agent, entry["dataset"]), "data": {"episodes": 300}} | facts
+    (workdir / "config.json").write_text(json.dumps(config))
     tasks = [f"task{number}" for number in range(1, 6)] if entry["dataset"] == GOALS else ["default"]
     steps = np.arange(EVERY, STEPS + 1, EVERY)
     random = np.random.default_rng(len(entry["name"]))

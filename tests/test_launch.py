@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from helpers import (
     CLONING,
+    EPISODES,
+    LENGTH,
     MAZE,
     MAZE_GOALS,
     ROOT,
@@ -87,6 +89,7 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     config = json.loads((workdir / "config.json").read_text())
     assert config["settings"]["agent"] == {"hidden_dims": [8], "learning_rate": 3e-4}
     assert config["normalization"]["observation_mean"] is None
+    assert config["data"] == {"episodes": EPISODES, "transitions": EPISODES * (LENGTH - 1)}
     assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
     for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")

@@ -193,6 +193,7 @@ def test_published_scores_stand_beside_ours_with_what_differs(suite):
     assert rows["iql"]["differences"] == [
         "steps 4,000, published 1,000,000",
         "agent.hidden_dims 256,256, published 512,512,512,512",
+        "a dataset of 300 episodes made again, published 1,000",
         "the mean of five tasks, here the default one alone",
     ]
 
