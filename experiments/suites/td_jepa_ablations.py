@@ -1,0 +1,31 @@
+"""TD-JEPA in the point maze with one encoder for states and tasks, and with Monte Carlo targets.
+
+    python -m experiments.benchmark --suite=td_jepa_ablations --jobs=2 --workdir=runs/td_jepa_ablations
+
+hardware: two CPU cores, 6 GB of memory
+expected: 1.2 hours with --jobs=2
+run: not run
+
+What frozen encodings are worth to an agent that learns a task with rewards, experiments.adapt measures.
+"""
+
+from experiments.suite import Member, Suite
+
+ABLATIONS = {
+    "td_jepa": {},
+    "symmetric": {"agent.critic.symmetric": True},
+    "monte_carlo": {"agent.critic.target": "monte_carlo"},
+}
+
+SUITE = Suite(
+    tuple(
+        Member(
+            label,
+            "td_jepa:pointmaze",
+            "ogbench/pointmaze-medium-navigate-v0",
+            "zero_shot",
+            {"num_seeds": 5, "steps": 10_000, "eval_every": 5_000, "eval_episodes": 10, **settings},
+        )
+        for label, settings in ABLATIONS.items()
+    )
+)

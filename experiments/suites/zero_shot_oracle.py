@@ -1,0 +1,25 @@
+"""IQL trained for each of the tasks that the zero-shot agents of cpu_small are asked for, small networks too.
+
+    python -m experiments.benchmark --suite=zero_shot_oracle --jobs=2 --workdir=runs/zero_shot_oracle
+
+hardware: two CPU cores, 6 GB of memory
+expected: half an hour with --jobs=2
+run: not run
+"""
+
+from experiments.suite import Member, Suite
+
+DOMAINS = {"ogbench/pointmaze-medium-navigate": "pointmaze", "ogbench/cube-single-play": "cube_small"}
+
+SUITE = Suite(
+    tuple(
+        Member(
+            "iql",
+            f"iql:{preset}",
+            f"{domain}-singletask-task{task}-v0",
+            settings={"num_seeds": 4, "steps": 12_000, "eval_every": 12_000, "eval_episodes": 20},
+        )
+        for domain, preset in DOMAINS.items()
+        for task in range(1, 6)
+    )
+)
