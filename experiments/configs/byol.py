@@ -1,19 +1,7 @@
 r"""BYOL's latent prediction (Grill et al. 2020, arXiv:2006.07733) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
-
-pointmaze, cube_small
-    hardware: two CPU cores; not run
-antmaze, manipulation: the published size
-    hardware: one GPU; not run
-walker, cheetah, quadruped, point_mass_maze: the published size, for exorl/DOMAIN-EXPLORER
-    hardware: one GPU; not run. F and the policy see observations, without an encoder of states
-walker_small
-    hardware: two CPU cores; not run
-domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets
-    hardware: one GPU; not run
-pixels_small: images, for exorl/point_mass_maze-noise@32
-    hardware: two CPU cores; not run
+The defaults are the settings of TD-JEPA's study for OGBench.
+`_zero_shot.py` describes the presets; none was run.
 """
 
 import functools

@@ -1,6 +1,7 @@
 r"""Forward-backward representations (Touati, Ollivier 2021, arXiv:2103.07945).
 
-The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
+The defaults are the settings of TD-JEPA's study for OGBench.
+`_zero_shot.py` describes the presets; what was run:
 
 pointmaze
     python -m experiments.zero_shot --agent=forward_backward:pointmaze --num_seeds=5 --steps=15000 \
@@ -8,18 +9,6 @@ pointmaze
     hardware: most of a CPU core; 65 minutes; five seeds, success over the five tasks 0.32 (0.16 to 0.48;
     tasks 0.40, 0.72, 0.00, 0.12, 0.34), where an agent trained for the first task has 1.00. What fails
     stands in corners of walls
-cube_small
-    hardware: two CPU cores; not run
-antmaze, manipulation: the published size
-    hardware: one GPU; not run
-walker, cheetah, quadruped, point_mass_maze: the published size, for exorl/DOMAIN-EXPLORER
-    hardware: one GPU; not run. F and the policy see observations, without an encoder of states
-walker_small
-    hardware: two CPU cores; not run
-domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets
-    hardware: one GPU; not run
-pixels_small: images, for exorl/point_mass_maze-noise@32
-    hardware: two CPU cores; not run
 """
 
 import functools

@@ -1,6 +1,7 @@
 r"""TD-JEPA (Bagatella et al. 2025, arXiv:2510.00739).
 
-The defaults are the settings of TD-JEPA's study for OGBench. What each preset was run on, and its score:
+The defaults are the settings of TD-JEPA's study for OGBench.
+`_zero_shot.py` describes the presets; what was run:
 
 pointmaze
     python -m experiments.zero_shot --agent=td_jepa:pointmaze --num_seeds=5 --steps=15000 \
@@ -12,21 +13,11 @@ pointmaze
     blocks that touch). The data never come within a metre of walls, as python -m experiments.inspect shows.
     Less cloning helps (bc_weight 0.01; with 0.03 and 0.1, and 128 units a layer, 0.04 and 0.00 after 8,000
     updates of one seed), and so do deep encodings and fast targets (0.06 without)
-cube_small
-    hardware: two CPU cores; not run
-antmaze, manipulation: the published size
-    hardware: one GPU; not run
-walker, cheetah, quadruped, point_mass_maze: the published size, for exorl/DOMAIN-EXPLORER
-    hardware: one GPU; not run
 walker_small
     python -m experiments.zero_shot --agent=td_jepa:walker_small --dataset=exorl/walker-noise --steps=3000 \
       --agent.critic.policy_sees=observations --eval_episodes=2 --workdir=runs/walker
     hardware: a CPU core shared with much other work; 8 minutes; 50 episodes of noise and a seventh of the
     preset's updates; ONE seed, 2 episodes: return 78 (stand 221, walk 35, run 34, flip 23)
-domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets
-    hardware: one GPU; not run
-pixels_small: images, for exorl/point_mass_maze-noise@32
-    hardware: two CPU cores; not run
 """
 
 import functools
