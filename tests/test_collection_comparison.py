@@ -114,7 +114,7 @@ def test_small_set_agrees_with_the_reference(navigated, shared_data):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "episodes", "plane"),
-    [("pointmaze-medium-navigate-v0", 300, (0, 1)), ("cube-single-play-v0", 20, (19, 20))],
+    [("pointmaze-medium-navigate-v0", 100, (0, 1)), ("cube-single-play-v0", 10, (19, 20))],
 )
 def test_larger_set_agrees_with_the_reference(shared_data, name, episodes, plane):
     reference = compare_datasets.read(str(shared_data / "ogbench" / f"{name}.npz"))
