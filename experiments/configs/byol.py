@@ -14,6 +14,8 @@ from valuelab.representations.byol import BYOLConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, SuccessorFeaturesConfig(representation=BYOLConfig()))
+Config = functools.partial(
+    ZeroShotConfig, SuccessorFeaturesConfig(representation=BYOLConfig()), whiten_goals=True
+)
 
 PRESETS = _zero_shot.presets(Config())

@@ -15,7 +15,9 @@ from valuelab.representations.byol import BYOLConfig
 __all__ = ["PRESETS", "Config", "make_agent"]
 
 Config = functools.partial(
-    ZeroShotConfig, SuccessorFeaturesConfig(representation=BYOLConfig(ahead="geometric"))
+    ZeroShotConfig,
+    SuccessorFeaturesConfig(representation=BYOLConfig(ahead="geometric")),
+    whiten_goals=True,
 )
 
 PRESETS = _zero_shot.presets(Config())

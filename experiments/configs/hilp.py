@@ -14,6 +14,8 @@ from valuelab.representations.hilp import HILPConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, SuccessorFeaturesConfig(representation=HILPConfig()))
+Config = functools.partial(
+    ZeroShotConfig, SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5)), whiten_goals=True
+)
 
 PRESETS = _zero_shot.presets(Config())

@@ -14,6 +14,8 @@ from valuelab.representations.icvf import ICVFConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, SuccessorFeaturesConfig(representation=ICVFConfig()))
+Config = functools.partial(
+    ZeroShotConfig, SuccessorFeaturesConfig(representation=ICVFConfig()), whiten_goals=True
+)
 
 PRESETS = _zero_shot.presets(Config())

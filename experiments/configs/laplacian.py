@@ -14,6 +14,8 @@ from valuelab.representations.laplacian import LaplacianConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, SuccessorFeaturesConfig(representation=LaplacianConfig()))
+Config = functools.partial(
+    ZeroShotConfig, SuccessorFeaturesConfig(representation=LaplacianConfig()), whiten_goals=True
+)
 
 PRESETS = _zero_shot.presets(Config())
