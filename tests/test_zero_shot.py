@@ -18,6 +18,7 @@ from valuelab.agents import zero_shot
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.latents import together
+from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.data import sampling
 from valuelab.data.collection import exploration
@@ -27,6 +28,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import latent_plots
 from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.representations.observed import ObservedConfig
 from valuelab.types import Augmented, Spec, Transitions
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
@@ -83,6 +85,25 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
         for goal in range(5):
             assert (actions[goal, :goal] > 0).all(), (goal, actions[goal])
             assert (actions[goal, goal + 1 :] < 0).all(), (goal, actions[goal])
+
+
+def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
+    # Tasks are 1 or -1 there, and (zF - zy)² = (F - y)².
+    spec = Spec((1,), "float32", 1, 0, 0.0, 0.0)
+    observations, actions, successors = np.random.default_rng(0).uniform(-1, 1, (3, 32, 1)).astype(np.float32)
+    zeros = np.zeros(32, np.float32)
+    batch = Transitions(observations, actions, zeros, zeros + 1, successors, next_actions=actions)
+
+    observed = ObservedConfig(constant=False)
+
+    def metrics(loss):
+        critic = SuccessorFeaturesConfig(predictor_dims=(8,), representation=observed, loss=loss)
+        agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((8,))), spec)
+        return jax.jit(agent.update)(agent.init(jax.random.key(0), batch), batch)[1]
+
+    of_features, of_values = metrics("features"), metrics("values")
+    for name in ("critic/successor_loss", "critic/gradient_norm"):
+        np.testing.assert_allclose(of_features[name], of_values[name], rtol=1e-5)
 
 
 def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):

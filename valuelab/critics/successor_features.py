@@ -3,18 +3,21 @@
 One update, with a' from π_z and bars for target averages, which carry no gradient:
 
 1. y = ψ̄(s') + γ · mask · F̄(φ̄(s'), a', z)
-2. L = E ‖F(φ(s), a, z) - y‖² + the loss of the representation ψ alone.
+2. L = E ‖F(φ(s), a, z) - y‖² + the loss of the representation ψ alone; or E (zᵀF(φ(s), a, z) - zᵀy)² in place
+   of the first term.
 
-φ(s) = s where there is no encoder of states.
+φ(s) = s where there is no encoder of states. Where features vary far more in some directions than in others,
+tasks of least squares lie in the others, which the first loss hardly sees; the second weighs all as tasks do.
 
 Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from valuelab.critics.latents import LatentConfig, Losses, latent_critic, successor_target, tasks_of
 from valuelab.networks.latents import Predictor
@@ -45,9 +48,11 @@ class SuccessorFeaturesConfig(LatentConfig):
 
     Attributes:
         representation: config of a representation, a key of REPRESENTATIONS.
+        loss: of "features" F, or of "values" zᵀF.
     """
 
     representation: Any = dataclasses.field(default_factory=LaplacianConfig)
+    loss: Literal["features", "values"] = "features"
 
 
 def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Critic:
@@ -89,6 +94,9 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         # 2. Both losses.
         states = encode_states(params, batch.observations)
         predictions = predict(params, states, batch.actions, latents)
+        if config.loss == "values":
+            predictions = jnp.sum(predictions * latents[None], axis=-1, keepdims=True)
+            target = jnp.sum(target * latents, axis=-1, keepdims=True)
         prediction_loss = squared_distance(predictions, target)
         own_loss, metrics = representation.loss(params["features"], targets["features"], batch, key)
         return prediction_loss + own_loss, {"successor_loss": prediction_loss} | metrics
