@@ -9,9 +9,11 @@ run: not run
 What frozen encodings are worth to an agent that learns a task with rewards, experiments.adapt measures.
 """
 
+from typing import Any
+
 from experiments.suite import Member, Suite
 
-ABLATIONS = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "td_jepa": {},
     "symmetric": {"agent.critic.symmetric": True},
     "monte_carlo": {"agent.critic.target": "monte_carlo"},
