@@ -4,8 +4,8 @@
 
 hardware: two CPU cores, 6 GB of memory
 expected: half an hour with --jobs=2
-run: the five tasks of the point maze, on a core shared with other work: success 0.75 (0.25 to 1.00), 0.70 (0.54
-    to 0.84), 0.00, 0.00, 0.00
+run: the tasks of the point maze, on a core shared with other work: success 0.75 (0.25 to 1.00), 0.70 (0.54 to
+    0.84), 0.00, 0.00, 0.00
 """
 
 from experiments.suite import Member, Suite
