@@ -106,6 +106,26 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
         np.testing.assert_allclose(of_features[name], of_values[name], rtol=1e-5)
 
 
+def test_centred_features_are_less_a_running_mean():
+    # The mean is constant here, m, and after n updates of rate τ (1 - τ)^n of it are left.
+    spec = Spec((2,), "float32", 1, 0, 0.0, 0.0)
+    successors = np.random.default_rng(0).uniform(1, 2, (32, 2)).astype(np.float32)
+    zeros = np.zeros(32, np.float32)
+    batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors)
+    features = {}
+    for center in (False, True):
+        critic = SuccessorFeaturesConfig(
+            predictor_dims=(8,), representation=ObservedConfig(constant=False), center=center, target_rate=0.2
+        )
+        agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((8,))), spec)
+        state = agent.init(jax.random.key(0), batch)
+        for _ in range(3):
+            state, _ = jax.jit(agent.update)(state, batch)
+        features[center] = np.asarray(agent.features(state, successors))
+    mean = features[False].mean(axis=0)
+    np.testing.assert_allclose(features[True], features[False] - (1 - 0.8**3) * mean, rtol=1e-5)
+
+
 def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
     dataset = data.load("ogbench/pointmaze-medium-navigate-v0", data_dir)
     plain, ahead = sampling.transitions(dataset, 512), sampling.transitions(dataset, 512, 0.5)

@@ -25,7 +25,9 @@ from valuelab.representations.hilp import HILPConfig
 __all__ = ["PRESETS", "Config", "make_agent"]
 
 Config = functools.partial(
-    ZeroShotConfig, SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5)), whiten_goals=True
+    ZeroShotConfig,
+    SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5), loss="values", center=True),
+    whiten_goals=True,
 )
 
 PRESETS = _zero_shot.presets(Config())

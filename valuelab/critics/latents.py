@@ -95,6 +95,7 @@ class Losses(NamedTuple):
         encode_states: (params, observations) -> what F sees of them, [B, k].
         predict: (params, what it sees, actions, latents) -> F, [E, B, d].
         encode: (params, observations) -> ψ, [B, d].
+        follow: (params, batch) -> params, with those renewed that follow the data, not a gradient.
     """
 
     dim: int
@@ -103,6 +104,7 @@ class Losses(NamedTuple):
     encode_states: Callable[[Params, Array], Array]
     predict: Callable[[Params, Array, Array, Array], Array]
     encode: Callable[[Params, Array], Array]
+    follow: Callable[[Params, Transitions], Params] = lambda params, batch: params
 
 
 def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -> Critic:
@@ -149,6 +151,7 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
             return losses.loss(params, state.target_params, batch, next_actions, loss_key)
 
         params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
+        params = losses.follow(params, batch)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
     def estimates(state: TrainState) -> Estimates:

@@ -9,7 +9,12 @@ One update, with a' from π_z and bars for target averages, which carry no gradi
 φ(s) = s where there is no encoder of states. Where features vary far more in some directions than in others,
 tasks of least squares lie in the others, which the first loss hardly sees; the second weighs all as tasks do.
 
-Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935.
+Features of which only differences are learnt, as HILP's, have a mean that says nothing, and the sum of it
+over all steps to come would be most of F. So with `center` ψ is the representation less its running mean,
+which follows the batches at the targets' rate.
+
+Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935;
+centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15567.
 """
 
 import dataclasses
@@ -18,6 +23,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from valuelab.critics.latents import LatentConfig, Losses, latent_critic, successor_target, tasks_of
 from valuelab.networks.latents import Predictor
@@ -49,10 +55,12 @@ class SuccessorFeaturesConfig(LatentConfig):
     Attributes:
         representation: config of a representation, a key of REPRESENTATIONS.
         loss: of "features" F, or of "values" zᵀF.
+        center: whether ψ is the representation less its running mean.
     """
 
     representation: Any = dataclasses.field(default_factory=LaplacianConfig)
     loss: Literal["features", "values"] = "features"
+    center: bool = False
 
 
 def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Critic:
@@ -76,11 +84,12 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         features_key, predictor_key, state_key = jax.random.split(key, 3)
         state_params = state_encoder.init(state_key, example.observations)
         states = state_encoder.apply(state_params, example.observations)
-        return {
+        params = {
             "features": representation.init(features_key, example),
             "state_encoder": state_params,
             "predictor": predictor.init(predictor_key, states, example.actions, tasks_of(example)),
         }
+        return params | {"mean": jnp.zeros(representation.dim)} if config.center else params
 
     def loss(
         params: Params, targets: Params, batch: Transitions, next_actions: Array, key: Key
@@ -108,7 +117,14 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         return predictor.apply(params["predictor"], states, actions, latents)
 
     def encode(params: Params, observations: Array) -> Array:
-        return representation.encode(params["features"], observations)
+        features = representation.encode(params["features"], observations)
+        return features - params["mean"][None] if config.center else features
 
-    losses = Losses(representation.dim, init, loss, encode_states, predict, encode)
+    def follow(params: Params, batch: Transitions) -> Params:
+        if not config.center:
+            return params
+        mean = jnp.mean(representation.encode(params["features"], batch.next_observations), axis=0)
+        return params | {"mean": optax.incremental_update(mean, params["mean"], config.target_rate)}
+
+    losses = Losses(representation.dim, init, loss, encode_states, predict, encode, follow)
     return latent_critic(f"successor_features on {representation.name}", config, spec, losses)
