@@ -18,7 +18,7 @@ from valuelab.agents import zero_shot
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.latents import together
-from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.data import sampling
 from valuelab.data.collection import exploration
@@ -29,7 +29,7 @@ from valuelab.evaluation import latent_plots
 from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.representations.observed import ObservedConfig
-from valuelab.types import Augmented, Spec, Transitions
+from valuelab.types import Augmented, NextActions, Spec, Transitions
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
 
@@ -87,43 +87,48 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
             assert (actions[goal, goal + 1 :] < 0).all(), (goal, actions[goal])
 
 
+def learn_features(config: SuccessorFeaturesConfig, batch: Transitions, updates: int):
+    """The critic, its state after updates on one batch under a policy that does nothing, and metrics."""
+    spec = Spec(batch.observations.shape[1:], "float32", 1, 0, 0.0, 0.0)
+    critic = successor_features_critic(config, spec)
+    state = critic.init(jax.random.key(0), batch)
+    still = NextActions(jnp.zeros_like(batch.actions), jnp.zeros_like(batch.rewards))
+
+    @jax.jit
+    def update(state):
+        state, metrics = critic.update(state, batch, lambda batch, key: still)
+        return critic.average_targets(state), metrics
+
+    for _ in range(updates):
+        state, metrics = update(state)
+    return critic, state, metrics
+
+
 def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     # Tasks are 1 or -1 there, and (zF - zy)² = (F - y)².
-    spec = Spec((1,), "float32", 1, 0, 0.0, 0.0)
     observations, actions, successors = np.random.default_rng(0).uniform(-1, 1, (3, 32, 1)).astype(np.float32)
     zeros = np.zeros(32, np.float32)
-    batch = Transitions(observations, actions, zeros, zeros + 1, successors, next_actions=actions)
-
-    observed = ObservedConfig(constant=False)
-
-    def metrics(loss):
-        critic = SuccessorFeaturesConfig(predictor_dims=(8,), representation=observed, loss=loss)
-        agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((8,))), spec)
-        return jax.jit(agent.update)(agent.init(jax.random.key(0), batch), batch)[1]
-
-    of_features, of_values = metrics("features"), metrics("values")
-    for name in ("critic/successor_loss", "critic/gradient_norm"):
-        np.testing.assert_allclose(of_features[name], of_values[name], rtol=1e-5)
+    tasks = np.sign(observations)
+    batch = Transitions(observations, actions, zeros, zeros + 1, successors, goals=tasks, policy_goals=tasks)
+    metrics = {}
+    for loss in ("features", "values"):
+        config = SuccessorFeaturesConfig((8,), representation=ObservedConfig(constant=False), loss=loss)
+        *_, metrics[loss] = learn_features(config, batch, updates=2)
+    for name in ("successor_loss", "gradient_norm"):
+        np.testing.assert_allclose(metrics["features"][name], metrics["values"][name], rtol=1e-5)
 
 
 def test_centred_features_are_less_a_running_mean():
     # The mean is constant here, m, and after n updates of rate τ (1 - τ)^n of it are left.
-    spec = Spec((2,), "float32", 1, 0, 0.0, 0.0)
     successors = np.random.default_rng(0).uniform(1, 2, (32, 2)).astype(np.float32)
     zeros = np.zeros(32, np.float32)
-    batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors)
-    features = {}
-    for center in (False, True):
-        critic = SuccessorFeaturesConfig(
-            predictor_dims=(8,), representation=ObservedConfig(constant=False), center=center, target_rate=0.2
-        )
-        agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((8,))), spec)
-        state = agent.init(jax.random.key(0), batch)
-        for _ in range(3):
-            state, _ = jax.jit(agent.update)(state, batch)
-        features[center] = np.asarray(agent.features(state, successors))
-    mean = features[False].mean(axis=0)
-    np.testing.assert_allclose(features[True], features[False] - (1 - 0.8**3) * mean, rtol=1e-5)
+    batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
+    config = SuccessorFeaturesConfig(
+        (8,), target_rate=0.2, representation=ObservedConfig(constant=False), center=True
+    )
+    critic, state, _ = learn_features(config, batch, updates=3)
+    expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
+    np.testing.assert_allclose(critic.features(state, successors), expected, rtol=1e-5)
 
 
 def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
