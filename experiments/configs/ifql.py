@@ -3,7 +3,10 @@ r"""IFQL: IQL's critic, and the best of 32 actions of a flow (Park, Li, Levine 2
 The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
 
 pointmaze, cube_small
-    hardware: two CPU cores; not run
+    python -m experiments.benchmark --suite=cpu_small --only=ifql --workdir=runs/cpu_small
+    hardware: a CPU core each; 34 and 24 minutes for 20,000 updates, two thirds and a third of the presets';
+    four seeds, success 1.00 (all 1.00; 0.73 after 10,000) and 0.10 (0.02 to 0.20), where IQL with its own
+    policy has 0.60
 OGBench's ten default tasks, such as --agent=ifql:antmaze_large
     hardware: one GPU; not run
 """

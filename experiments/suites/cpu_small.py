@@ -5,8 +5,7 @@
 hardware: two CPU cores, 6 GB of memory
 expected: with --jobs=2, a core for each member, 2.5 hours on cores that reach 110 GFLOP/s in float32 and 4 on
     such of 70, estimated from runs of some members
-run: zero-shot members, but for HILP with the cube, on two cores shared with other work; what they left is in
-    benchmarks/cpu_small. The offline members are not run to their ends
+run: half of the members, on two cores shared with other work; what they left is in benchmarks/cpu_small
 
 Members get 5 to 25 core-minutes, so that methods whose updates cost more (quantiles, flow critics) get fewer
 of them: what is compared is what can be learnt in about the same time. Presets would take up to three times
