@@ -3,8 +3,8 @@
     python -m experiments.benchmark --suite=cpu_small --jobs=2 --workdir=runs/cpu_small
 
 hardware: two CPU cores, 6 GB of memory
-expected: with --jobs=2, a core for each member, 2.5 hours on cores that reach 110 GFLOP/s in float32 and 4 on
-    such of 70, estimated from runs of some members
+expected: five hours with --jobs=2, a core for each member, on cores that reach 80 GFLOP/s in float32; three,
+    estimated, on such of 130. Fourteen members took 6.2 hours of a core, beside other work
 run: half of the members, on two cores shared with other work; what they left is in benchmarks/cpu_small
 
 Members get 5 to 25 core-minutes, so that methods whose updates cost more (quantiles, flow critics) get fewer
