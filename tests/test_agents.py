@@ -145,7 +145,9 @@ AGENTS |= {
         "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),
         "forward_backward": ForwardBackwardConfig(**PREDICTOR, task_dims=(8,), task_dim=4),
         "icvf": SuccessorFeaturesConfig(**PREDICTOR, representation=ICVFConfig(**ENCODER)),
-        "hilp": SuccessorFeaturesConfig(**PREDICTOR, representation=HILPConfig(**ENCODER)),
+        "hilp": SuccessorFeaturesConfig(
+            **PREDICTOR, representation=HILPConfig(**ENCODER), loss="values", center=True
+        ),
         "laplacian": SuccessorFeaturesConfig(**PREDICTOR, representation=LaplacianConfig(**ENCODER)),
         "byol": SuccessorFeaturesConfig(
             **PREDICTOR, representation=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")

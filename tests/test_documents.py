@@ -145,6 +145,12 @@ def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
     return pathlib.Path(config.workdir), train.run(config, make_agent)
 
 
+def test_committed_results_name_no_folder_of_a_machine():
+    texts = {path: path.read_text() for path in (ROOT / "benchmarks").rglob("*.json*")}
+    assert texts
+    assert not [path for path, text in texts.items() if re.search(r"[\"= ]/(tmp|work|home|root)/", text)]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_python_blocks_run(document, at_home, monkeypatch):
     whole = valuelab.training.train

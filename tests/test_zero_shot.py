@@ -109,7 +109,7 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     observations, actions, successors = np.random.default_rng(0).uniform(-1, 1, (3, 32, 1)).astype(np.float32)
     zeros = np.zeros(32, np.float32)
     tasks = np.sign(observations)
-    batch = Transitions(observations, actions, zeros, zeros + 1, successors, goals=tasks, policy_goals=tasks)
+    batch = Transitions(observations, actions, zeros, zeros + 1, successors, goals=tasks)
     metrics = {}
     for loss in ("features", "values"):
         config = SuccessorFeaturesConfig((8,), representation=ObservedConfig(constant=False), loss=loss)

@@ -5,11 +5,11 @@
 hardware: two CPU cores, 6 GB of memory
 expected: five hours with --jobs=2, a core for each member, on cores that reach 80 GFLOP/s in float32; three,
     estimated, on such of 130. Fourteen members took 6.2 hours of a core, beside other work
-run: half of the members, on two cores shared with other work; what they left is in benchmarks/cpu_small
+run: fourteen of the 24 members, on two shared cores; what they left is in benchmarks/cpu_small
 
-Members get 5 to 25 core-minutes, so that methods whose updates cost more (quantiles, flow critics) get fewer
-of them: what is compared is what can be learnt in about the same time. Presets would take up to three times
-as many updates.
+Methods whose updates cost more (quantiles, flow critics) get fewer of them: what is compared is what can be
+learnt in about the same time, for most 20 to 40 core-minutes. Presets would take up to three times as many
+updates.
 """
 
 from experiments.suite import Member, Suite
