@@ -183,7 +183,11 @@ def _seen(group: Json) -> Json:
         "unit": f"{_unit(group).capitalize()}.",
         "complete": complete,
         "incomplete": [method["label"] for method in methods if method["label"] not in improvement],
-        "best": [_best(cells) for cells in zip(*(method["cells"] for method in methods), strict=True)],
+        "best": _best_cells(methods),
+        "by_task": {
+            dataset: table | {"best": _best_cells(table["methods"])}
+            for dataset, table in group["by_task"].items()
+        },
         "best_aggregates": {name: _best([m["aggregates"][name] for m in complete]) for name in STATISTICS},
         "pairs": pairs,
         "added_first": [pair for pair in pairs if pair[0] in added and pair[1] not in added],
@@ -198,6 +202,11 @@ def _title(group: Json) -> str:
 
 def _unit(group: Json) -> str:
     return " and ".join(_UNITS.get(metric, metric) for metric in group["metrics"]) or "score"
+
+
+def _best_cells(methods: Sequence[Json]) -> list[float | None]:
+    """The greatest value of each column."""
+    return [_best(cells) for cells in zip(*(method["cells"] for method in methods), strict=True)]
 
 
 def _best(intervals: Sequence[Mapping[str, float] | None]) -> float | None:

@@ -21,7 +21,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 from valuelab.training import logs
 
-FORMAT = 1
+FORMAT = 2
 """Of report.json."""
 SCALES = {"success": 1.0, "normalized_score": 100.0}
 """Metrics whose scores are shares after division by this."""
@@ -301,6 +301,7 @@ def compare(methods: Sequence[Method]) -> Json:
             }
             for method in methods
         ],
+        "by_task": _by_task(methods, tested) if len(datasets) > 1 else {},
         "improvement": improvement(scores),
         "curves": {
             dataset: {
@@ -354,6 +355,22 @@ def _cell(method: Method, tasks: list[tuple[str, str]]) -> Json | None:
         return None
     bounds = _bounds({method.members[tasks[0][0]]["metric"]})
     return statistics.aggregates(method.scores(tasks), bounds=bounds)["mean"]
+
+
+def _by_task(methods: Sequence[Method], tested: Mapping[str, Any]) -> dict[str, Json]:
+    """Of datasets with several tasks, which share a column of the group's table, a table of their own."""
+    return {
+        dataset: {
+            "columns": found[1],
+            "methods": [
+                {"label": method.label, "cells": [_cell(method, [(dataset, task)]) for task in found[1]]}
+                for method in methods
+                if dataset in method.evaluations
+            ],
+        }
+        for dataset, found in tested.items()
+        if found and len(found[1]) > 1
+    }
 
 
 def improvement(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Json]]:

@@ -53,7 +53,7 @@ def finish(
     facts = {"versions": VERSIONS, "device": DEVICE}
     config = {"settings": settings(agent, entry["dataset"]), "data": {"episodes": 300}} | facts
     (workdir / "config.json").write_text(json.dumps(config))
-    tasks = [f"task{number}" for number in range(1, 6)] if entry["dataset"] == GOALS else ["default"]
+    tasks = [f"task{number}" for number in range(1, 6)] if "singletask" not in entry["dataset"] else ["default"]
     steps = np.arange(EVERY, STEPS + 1, EVERY)
     random = np.random.default_rng(len(entry["name"]))
     shape = (len(steps), seeds, len(tasks), EPISODES)

@@ -81,6 +81,24 @@ def test_what_is_not_done_is_said_and_not_aggregated(suite):
     assert "not aggregated: bc." in page
 
 
+def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
+    datasets = (GOALS, "ogbench/cube-single-play-v0")
+    entries = [member("td_jepa", "td_jepa", dataset, program="zero_shot") for dataset in datasets]
+    write_suite(tmp_path, entries)
+    for entry, mean in zip(entries, (0.8, 0.2), strict=True):
+        finish(tmp_path, entry, mean)
+    found = report_results.make(tmp_path)
+    (group,) = found["groups"]
+    assert list(group["by_task"]) == list(datasets)
+    for dataset, cell in zip(datasets, group["methods"][0]["cells"], strict=True):
+        table = group["by_task"][dataset]
+        assert table["columns"] == [f"task{number}" for number in range(1, 6)]
+        tasks = [each["value"] for each in table["methods"][0]["cells"]]
+        assert np.mean(tasks) == pytest.approx(cell["value"], abs=1e-4)
+    page = report_pages.readme_table(found, "made_up.json")
+    assert all(f"| {dataset} | task1 | task2 | task3 | task4 | task5 |" in page for dataset in datasets)
+
+
 def test_scores_are_those_of_the_last_evaluation(suite):
     folder, found = suite
     for group in found["groups"]:
