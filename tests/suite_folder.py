@@ -53,7 +53,8 @@ def finish(
     facts = {"versions": VERSIONS, "device": DEVICE}
     config = {"settings": settings(agent, entry["dataset"]), "data": {"episodes": 300}} | facts
     (workdir / "config.json").write_text(json.dumps(config))
-    tasks = [f"task{number}" for number in range(1, 6)] if "singletask" not in entry["dataset"] else ["default"]
+    five = [f"task{number}" for number in range(1, 6)]
+    tasks = ["default"] if "singletask" in entry["dataset"] else five
     steps = np.arange(EVERY, STEPS + 1, EVERY)
     random = np.random.default_rng(len(entry["name"]))
     shape = (len(steps), seeds, len(tasks), EPISODES)
