@@ -9,7 +9,7 @@ pointmaze
     hardware: most of a CPU core; 41 minutes; success 0.52 (0.02 to 1.00; seeds 0.06, 1.00, 1.00, 0.00), after
     10,000 updates 0.00, 1.00, 0.00, 1.00. Values are right but for the corner where episodes start, which no
     data come near: a policy leaves it or stays. With bc_weight 0.1 (and a target_rate of the policy of 0.005)
-    success is 0.00 with each of four seeds: a step changes Q by a hundredth of what it is, so the policy clones
+    success is 0.00 with all four seeds: a step changes Q by a hundredth of what it is, so the policy clones
 cube_small
     python -m experiments.train --agent=rebrac:cube_small --num_seeds=4 --steps=20000 --eval_episodes=25 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/rebrac_cube
