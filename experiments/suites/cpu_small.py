@@ -73,7 +73,7 @@ def offline(domain: str, steps: int, quantile_steps: int, flow_steps: int) -> tu
 SUITE = Suite(
     (
         *offline(MAZE, steps=20_000, quantile_steps=8_000, flow_steps=6_000),
-        *offline(CUBE, steps=20_000, quantile_steps=10_000, flow_steps=8_000),
+        *offline(CUBE, steps=20_000, quantile_steps=4_000, flow_steps=8_000),
         *(
             zero_shot(agent, domain, steps)
             for domain, steps in ((MAZE, 10_000), (CUBE, 6_000))

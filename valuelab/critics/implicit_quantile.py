@@ -136,21 +136,21 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
 
-    def read_levels(size: int) -> Array:
-        """The levels [B, num_read_levels] whose mean is Q."""
-        return jnp.broadcast_to(midpoints(config.num_read_levels)[None], (size, config.num_read_levels))
+    # Those whose mean is Q: embedded once for all rows.
+    read_levels = midpoints(config.num_read_levels)[None]
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            laws = quantiles(state.params, observations, actions, read_levels(len(observations)))
+            laws = quantiles(state.params, observations, actions, read_levels)
             return jnp.mean(laws, axis=(0, 2))
 
         return Estimates(q)
 
     def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
         del key
-        levels = read_levels(len(observations))
-        return hidden_layers(network.apply(state.params, observations, actions, levels, mutable=LAYERS)[1])
+        return hidden_layers(
+            network.apply(state.params, observations, actions, read_levels, mutable=LAYERS)[1]
+        )
 
     average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
     offers = offered(spec, "q")

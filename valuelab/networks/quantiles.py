@@ -99,7 +99,10 @@ class ImplicitQuantiles(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array, levels: Array) -> Array:
-        """Maps observations [B, D], actions [B, A] or [B] and levels [B, N] to quantiles [B, N]."""
+        """Maps observations [B, D], actions [B, A] or [B] and levels to quantiles [B, N].
+
+        Levels are [B, N], or [1, N] for all pairs.
+        """
         inputs = pairs(observations, actions, self.num_actions)
         features = MLP(self.hidden_dims[:1], self.layer_norm, activation=nn.gelu)(inputs)
         waves = jnp.cos(jnp.pi * levels[..., None] * jnp.arange(self.num_waves)[None, None])
