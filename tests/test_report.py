@@ -126,6 +126,17 @@ def test_seconds_of_training_add_up_over_changing_speeds():
     assert results.training_seconds(rows, 2) == {10: 4.0, 40: 6.0}
 
 
+def test_what_a_killed_start_trained_counts_as_time(tmp_path):
+    entry = member("iql", "iql", SINGLE[0])
+    write_suite(tmp_path, [entry])
+    finish(tmp_path, entry, 0.5)
+    # 8 s of compiling, 80 of training, 9 of evaluation; the start that ended is said to have taken 12 s.
+    (tmp_path / "timings.jsonl").unlink()
+    started(tmp_path, entry, "done", 0, 12.0)
+    found = report_results.make(tmp_path)
+    assert found["members"][0]["seconds"] == found["seconds"] == 97.0
+
+
 def test_probabilities_of_improvement_sum_to_one(suite):
     for group in suite[1]["groups"]:
         for first, row in group["improvement"].items():

@@ -28,7 +28,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import latent_plots
 from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
-from valuelab.representations.observed import ObservedConfig
+from valuelab.representations.observed import ObservedConfig, observed
 from valuelab.types import Augmented, NextActions, Spec, Transitions
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
@@ -49,8 +49,9 @@ def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
     [
         TDJEPAConfig(state_dims=(32,), task_dims=(32,), state_dim=5, task_dim=5),
         ForwardBackwardConfig(task_dims=(32,), task_dim=5),
+        SuccessorFeaturesConfig(representation=ObservedConfig(constant=False)),
     ],
-    ids=["td_jepa", "forward_backward"],
+    ids=["td_jepa", "forward_backward", "successor_features"],
 )
 def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
     fast = {
@@ -116,6 +117,15 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
         *_, metrics[loss] = learn_features(config, batch, updates=2)
     for name in ("successor_loss", "gradient_norm"):
         np.testing.assert_allclose(metrics["features"][name], metrics["values"][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "message"),
+    [((8, 8, 3), (), "only of vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],
+)
+def test_features_that_are_not_there_are_refused(shape, columns, message):
+    with pytest.raises(InputError, match=message):
+        observed(ObservedConfig(columns), Spec(shape, "float32", 1, 0, 0.0, 0.0))
 
 
 def test_centred_features_are_less_a_running_mean():

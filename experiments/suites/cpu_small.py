@@ -3,9 +3,11 @@
     python -m experiments.benchmark --suite=cpu_small --jobs=2 --workdir=runs/cpu_small
 
 hardware: two CPU cores, 6 GB of memory
-expected: five hours with --jobs=2, a core for each member, on cores that reach 80 GFLOP/s in float32; three,
-    estimated, on such of 130. Fourteen members took 6.2 hours of a core, beside other work
-run: fourteen of the 24 members, on two shared cores; what they left is in benchmarks/cpu_small
+expected: six hours with --jobs=2 on cores that reach 80 GFLOP/s each in float32; three, estimated, on such of
+    165: learning is matrix products, so time goes with their speed
+run: whole, with jobs=2, on two cores of an AMD EPYC on days when they reached 80 GFLOP/s each, partly beside
+    other work: 12.4 hours of a core. On a better day, 165 to 205 GFLOP/s, fql:cube_small made 124 updates a
+    second there, and here 39. What the members left is in benchmarks/cpu_small, what it says in the README
 
 Methods whose updates cost more (quantiles, flow critics) get fewer of them: what is compared is what can be
 learnt in about the same time, for most 20 to 40 core-minutes. Presets would take up to three times as many
@@ -19,7 +21,8 @@ CUBE = "ogbench/cube-single-play"
 # The cube's simulator takes 600 steps a second, the maze's 6,000.
 EPISODES = {MAZE: 50, CUBE: 25}
 PRESETS = {MAZE: "pointmaze", CUBE: "cube_small"}
-# Weights of cloning in OGBench's goal-conditioned IQL, with the fixed standard deviation that they are for.
+# Weights of cloning for goal-conditioned IQL in OGBench's list of hyperparameters, with the fixed standard
+# deviation that they are for.
 DDPG_BC = {
     domain: {"agent.extraction": "ddpg_bc", "agent.learn_std": False, "agent.bc_weight": weight}
     for domain, weight in ((MAZE, 0.003), (CUBE, 1.0))

@@ -31,8 +31,10 @@ def observed(config: ObservedConfig, spec: Spec) -> Representation:
         spec: of the data: vectors.
 
     Raises:
-        InputError: for columns that observations do not have.
+        InputError: for images, and columns that observations do not have.
     """
+    if len(spec.observation_shape) != 1:
+        raise InputError(f"observations are {spec.observation_shape}: only of vectors are features given")
     size = spec.observation_shape[0]
     columns = np.array(config.columns or range(size))
     if any(not 0 <= column < size for column in config.columns):
