@@ -10,6 +10,7 @@ aggregated; returns and objectives are not.
 import json
 import math
 import pathlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ FORMAT = 2
 """Of report.json."""
 SCALES = {"success": 1.0, "normalized_score": 100.0}
 """Metrics whose scores are shares after division by this."""
+_SINGLE_TASK = re.compile(r"-singletask-(task\d+)(?=-v\d+$)")
+"""What OGBench's name of a dataset that holds one of five tasks adds to that of the domain."""
 _THRESHOLDS = 41
 _LOG_LINES = 12
 _PLACES = ("workdir", "data_dir")
@@ -290,7 +293,8 @@ def compare(methods: Sequence[Method]) -> Json:
     complete = [method for method in methods if method.complete]
     columns = [(dataset, task) for dataset, found in tested.items() if found for task in found[1]]
     scores = {method.label: method.scores(columns) for method in complete}
-    shown = _columns(tested)
+    domains = _domains(tested)
+    shown = _columns(domains)
     group: Json = {
         "datasets": datasets,
         "metrics": sorted(metrics),
@@ -308,7 +312,7 @@ def compare(methods: Sequence[Method]) -> Json:
             }
             for method in methods
         ],
-        "by_task": _by_task(methods, tested) if len(datasets) > 1 else {},
+        "by_task": _by_task(methods, domains) if len(domains) > 1 else {},
         "improvement": improvement(scores),
         "curves": {
             dataset: {
@@ -335,16 +339,27 @@ def _bounds(metrics: set[str]) -> tuple[float, float]:
     return (0.0, 1.0) if metrics == {"success"} else (-math.inf, math.inf)
 
 
-def _columns(tested: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Heads of a table and the (dataset, task) of each: tasks of a single dataset, else datasets."""
-    if len(tested) == 1:
-        ((dataset, found),) = tested.items()
-        if found and len(found[1]) > 1:
-            return {task: [(dataset, task)] for task in found[1]}
-    return {
-        name: [(dataset, task) for task in found[1]] if found else []
-        for name, (dataset, found) in zip(_shortened(list(tested)), tested.items(), strict=True)
-    }
+def _domains(tested: Mapping[str, Any]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Name of a task to its (dataset, task), by domain: a dataset, or all that hold one task of the same."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for dataset, known in tested.items():
+        tasks = known[1] if known else []
+        single, domain = _SINGLE_TASK.search(dataset), _SINGLE_TASK.sub("", dataset)
+        if single and domain not in tested:
+            found.setdefault(domain, {})[single[1]] = (dataset, tasks[0] if tasks else "")
+        else:
+            found[dataset] = {task: (dataset, task) for task in tasks}
+    return found
+
+
+def _columns(domains: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, list[tuple[str, str]]]:
+    """Heads of a table and the (dataset, task) of each: tasks of a single domain, else domains."""
+    if len(domains) == 1:
+        (tasks,) = domains.values()
+        if len(tasks) > 1:
+            return {task: [column] for task, column in tasks.items()}
+    names = _shortened(list(domains))
+    return {name: list(tasks.values()) for name, tasks in zip(names, domains.values(), strict=True)}
 
 
 def _shortened(datasets: Sequence[str]) -> list[str]:
@@ -358,26 +373,25 @@ def _shortened(datasets: Sequence[str]) -> list[str]:
 
 def _cell(method: Method, tasks: list[tuple[str, str]]) -> Json | None:
     """A method's mean with its interval; None where it is not done there."""
-    if not tasks or tasks[0][0] not in method.evaluations:
+    if not tasks or not {dataset for dataset, _ in tasks} <= method.evaluations.keys():
         return None
     bounds = _bounds({method.members[tasks[0][0]]["metric"]})
     return statistics.aggregates(method.scores(tasks), bounds=bounds)["mean"]
 
 
-def _by_task(methods: Sequence[Method], tested: Mapping[str, Any]) -> dict[str, Json]:
-    """Of datasets with several tasks, which share a column of the group's table, a table of their own."""
-    return {
-        dataset: {
-            "columns": found[1],
-            "methods": [
-                {"label": method.label, "cells": [_cell(method, [(dataset, task)]) for task in found[1]]}
+def _by_task(
+    methods: Sequence[Method], domains: Mapping[str, Mapping[str, tuple[str, str]]]
+) -> dict[str, Json]:
+    """Of domains with several tasks, which share a column of the group's table, a table of their own."""
+    found: dict[str, Json] = {}
+    for domain, tasks in domains.items():
+        if len(tasks) > 1:
+            rows = [
+                {"label": method.label, "cells": [_cell(method, [column]) for column in tasks.values()]}
                 for method in methods
-                if dataset in method.evaluations
-            ],
-        }
-        for dataset, found in tested.items()
-        if found and len(found[1]) > 1
-    }
+            ]
+            found[domain] = {"columns": list(tasks), "methods": [row for row in rows if any(row["cells"])]}
+    return found
 
 
 def improvement(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Json]]:

@@ -99,6 +99,24 @@ def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
     assert all(f"| {dataset} | task1 | task2 | task3 | task4 | task5 |" in page for dataset in datasets)
 
 
+def test_datasets_of_one_task_each_share_their_domains_column(tmp_path):
+    names = [f"ogbench/cube-single-play-singletask-task{number}-v0" for number in range(1, 6)]
+    entries = [member("iql", "iql", dataset) for dataset in (SINGLE[0], *names)]
+    write_suite(tmp_path, entries)
+    for entry in entries[:-1]:
+        finish(tmp_path, entry, 0.5)
+    (group,) = report_results.make(tmp_path)["groups"]
+    assert group["columns"] == ["pointmaze-medium-navigate-singletask", "cube-single-play"]
+    assert group["methods"][0]["cells"][1] is None  # one of its tasks is not done
+    table = group["by_task"]["ogbench/cube-single-play-v0"]
+    assert [cell is None for cell in table["methods"][0]["cells"]] == 4 * [False] + [True]
+    report_pages.readme_table(report_results.make(tmp_path), "made_up.json")
+    finish(tmp_path, entries[-1], 0.5)
+    (group,) = report_results.make(tmp_path)["groups"]
+    tasks = [cell["value"] for cell in group["by_task"]["ogbench/cube-single-play-v0"]["methods"][0]["cells"]]
+    assert group["methods"][0]["cells"][1]["value"] == pytest.approx(np.mean(tasks), abs=1e-4)
+
+
 def test_scores_are_those_of_the_last_evaluation(suite):
     folder, found = suite
     for group in found["groups"]:
