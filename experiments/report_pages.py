@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.report_results import SINGLE_TASK
 from valuelab import files
 from valuelab.errors import InputError, require
 from valuelab.evaluation import benchmark_plots
@@ -180,6 +181,7 @@ def _seen(group: Json) -> Json:
     added = {method["label"] for method in methods if method["added"]}
     return group | {
         "title": _title(group),
+        "named": list(dict.fromkeys(SINGLE_TASK.sub("-singletask-task*", name) for name in group["datasets"])),
         "unit": f"{_unit(group).capitalize()}.",
         "complete": complete,
         "incomplete": [method["label"] for method in methods if method["label"] not in improvement],

@@ -26,7 +26,7 @@ FORMAT = 2
 """Of report.json."""
 SCALES = {"success": 1.0, "normalized_score": 100.0}
 """Metrics whose scores are shares after division by this."""
-_SINGLE_TASK = re.compile(r"-singletask-(task\d+)(?=-v\d+$)")
+SINGLE_TASK = re.compile(r"-singletask-(task\d+)(?=-v\d+$)")
 """What OGBench's name of a dataset that holds one of five tasks adds to that of the domain."""
 _THRESHOLDS = 41
 _LOG_LINES = 12
@@ -344,7 +344,7 @@ def _domains(tested: Mapping[str, Any]) -> dict[str, dict[str, tuple[str, str]]]
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for dataset, known in tested.items():
         tasks = known[1] if known else []
-        single, domain = _SINGLE_TASK.search(dataset), _SINGLE_TASK.sub("", dataset)
+        single, domain = SINGLE_TASK.search(dataset), SINGLE_TASK.sub("", dataset)
         if single and domain not in tested:
             found.setdefault(domain, {})[single[1]] = (dataset, tasks[0] if tasks else "")
         else:

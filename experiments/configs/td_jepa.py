@@ -18,7 +18,7 @@ cube_small
     python -m experiments.zero_shot --agent=td_jepa:cube_small --num_seeds=5 --steps=6000 \
       --dataset=ogbench/cube-single-play-v0 --workdir=runs/zero_shot_cube
     hardware: most of a CPU core; 34 minutes, a tenth of the preset's updates; five seeds, success 0.00 (0.00
-    to 0.02). FQL, which learns one task, has 0.05 after 15,000 updates and 0.54 after 60,000
+    to 0.02). IQL trained for each task alone has 0.39 after 12,000 updates (suite zero_shot_oracle)
 walker_small
     python -m experiments.zero_shot --agent=td_jepa:walker_small --dataset=exorl/walker-noise --steps=3000 \
       --agent.critic.policy_sees=observations --eval_episodes=2 --workdir=runs/walker
