@@ -181,7 +181,7 @@ def _seen(group: Json) -> Json:
     added = {method["label"] for method in methods if method["added"]}
     return group | {
         "title": _title(group),
-        "named": list(dict.fromkeys(SINGLE_TASK.sub("-singletask-task*", name) for name in group["datasets"])),
+        "named": _named(group["datasets"]),
         "unit": f"{_unit(group).capitalize()}.",
         "complete": complete,
         "incomplete": [method["label"] for method in methods if method["label"] not in improvement],
@@ -200,6 +200,11 @@ def _title(group: Json) -> str:
     datasets = [name.partition("/")[2] or name for name in group["datasets"]]
     tasks = f", {len(group['columns'])} tasks" if len(datasets) == 1 and len(group["columns"]) > 1 else ""
     return f"{len(datasets)} datasets" if len(datasets) > 3 else ", ".join(datasets) + tasks
+
+
+def _named(datasets: Sequence[str]) -> list[str]:
+    """Datasets, the single tasks of a domain as one."""
+    return list(dict.fromkeys(SINGLE_TASK.sub("-singletask-task*", name) for name in datasets))
 
 
 def _unit(group: Json) -> str:

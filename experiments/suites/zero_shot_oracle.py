@@ -4,8 +4,8 @@
 
 hardware: two CPU cores, 6 GB of memory
 expected: an hour with --jobs=2 on cores that reach 80 GFLOP/s each in float32
-run: whole, on a core shared with other work; success in the five tasks 0.75, 0.70, 0.00, 0.00, 0.00 in the maze
-    and 0.51, 0.42, 0.31, 0.30, 0.41 with the cube, with intervals in benchmarks/zero_shot_oracle.json
+run: whole, on a core shared with other work; success in the five tasks 0.75, 0.70, 0.00, 0.00, 0.00 in the
+    maze and 0.51, 0.42, 0.31, 0.30, 0.41 with the cube; with intervals in benchmarks/zero_shot_oracle.json
 """
 
 from experiments.suite import Member, Suite
