@@ -129,8 +129,8 @@ def open_encoder(folder: pathlib.Path, source: train.Source) -> Encoder:
     for name in ("observation_mean", "observation_std"):
         if theirs[name] != ours[name]:
             raise InputError(
-                f"the run in {folder} saw observations with {name} {theirs[name]}, and here it is "
-                f"{ours[name]}: give the same data and --data.normalize_observations"
+                f"the run in {folder} saw observations with {name} {_briefly(theirs[name])}, and here it is "
+                f"{_briefly(ours[name])}: give the same data and --data.normalize_observations"
             )
     spec = source.spec
     agent = make_agent(config.agent, spec)
@@ -145,6 +145,11 @@ def open_encoder(folder: pathlib.Path, source: train.Source) -> Encoder:
     state = jax.tree.map(lambda leaf: leaf[0], states)
     encode = state_encoder(config.agent, spec)
     return Encoder(encode, state, jax.eval_shape(encode, state, blank).shape[1])
+
+
+def _briefly(values: Any) -> str:
+    """None, or numbers that may be those of an image, in words."""
+    return "None" if values is None else f"{np.mean(values):g} on average"
 
 
 def compare(curves: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from valuelab.errors import InputError
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 
+_ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
+"""In indented JSON, whose strings have no line breaks: a list of nothing but numbers, and its breaks."""
 
 NO_WORKDIR = "no workdir is given; write --workdir=FOLDER for everything that the run leaves"
 
@@ -94,8 +97,10 @@ def device() -> str:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes nested values as JSON: arrays as lists, and null for what is not finite."""
-    files.replace_file(path, json.dumps(_json_safe(value), indent=2, allow_nan=False) + "\n")
+    """Writes nested values as JSON: arrays as lists, a row of numbers a line, null for what is not finite."""
+    text = json.dumps(_json_safe(value), indent=2, allow_nan=False)
+    rows = _ROW.sub(lambda row: f"[{_BREAK.sub(' ', row[1])}]", text)
+    files.replace_file(path, rows + "\n")
 
 
 def _json_safe(value: Any) -> Any:

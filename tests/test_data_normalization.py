@@ -4,9 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from valuelab.agents.normalized import normalize
 from valuelab.data import normalization, storage
 from valuelab.errors import InputError
-from valuelab.types import Dataset, Normalization
+from valuelab.types import Dataset, Normalization, Transitions
 
 
 def compact_dataset(**changes) -> Dataset:
@@ -55,6 +56,23 @@ def test_many_pieces_give_the_moments_of_the_whole():
         fitted.observation_mean, observations[~terminals].mean(0, np.float64), rtol=1e-6
     )
     np.testing.assert_allclose(fitted.observation_std, observations[~terminals].std(0, np.float64), rtol=1e-6)
+
+
+def test_images_lose_what_stands_still():
+    # Grey levels of two pixels and one channel, of the transitions 0, 1 and 3: (7, 0), (7, 30), (7, 60). The
+    # mean image is (7, 30); the variance over both pixels is (0 + (900 + 0 + 900) / 3) / 2 = 300.
+    images = np.array([[7, 0], [7, 30], [200, 200], [7, 60], [200, 200]], np.uint8).reshape(5, 1, 2, 1)
+    fitted = normalization.fit(compact_dataset(observations=images), observations=True, rewards="none")
+    np.testing.assert_allclose(fitted.observation_mean, [[[7], [30]]])
+    np.testing.assert_allclose(fitted.observation_std, [[[np.sqrt(300)]]], rtol=1e-6)
+    stacked = normalization.of_frames(fitted, 3)
+    assert stacked.observation_mean.shape == (1, 2, 3)
+    assert stacked.observation_std.shape == (1, 1, 3)
+    frames, zeros = np.concatenate([images[:2]] * 3, axis=-1), np.zeros(2, np.float32)
+    batch = Transitions(frames, np.zeros((2, 1), np.float32), zeros, zeros, frames)
+    seen = normalize(batch, stacked).observations
+    np.testing.assert_allclose(seen[:, 0, 0], np.zeros((2, 3)))
+    np.testing.assert_allclose(seen[:, 0, 1], [[-np.sqrt(3)] * 3, [0] * 3], rtol=1e-6)  # (0 - 30) / √300
 
 
 def test_reward_rules(dataset):
@@ -110,8 +128,4 @@ def test_what_cannot_be_fitted():
     with pytest.raises(InputError, match=r"all returns of made up are 0.0; use 'none'"):
         normalization.fit(
             compact_dataset(rewards=np.zeros(5, np.float32)), observations=False, rewards="d4rl_locomotion"
-        )
-    with pytest.raises(InputError, match="observations of made up are pixels"):
-        normalization.fit(
-            compact_dataset(observations=np.zeros((5, 2, 2, 3), np.uint8)), observations=True, rewards="none"
         )

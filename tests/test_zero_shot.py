@@ -15,6 +15,7 @@ from experiments import train
 from experiments import zero_shot as launcher
 from valuelab import configuration, data
 from valuelab.agents import zero_shot
+from valuelab.agents.normalized import normalized
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.latents import together
@@ -29,7 +30,7 @@ from valuelab.evaluation import latent_plots
 from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.representations.observed import ObservedConfig, observed
-from valuelab.types import Augmented, NextActions, Spec, Transitions
+from valuelab.types import Augmented, NextActions, Normalization, Spec, Transitions
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
 
@@ -414,3 +415,65 @@ def test_images_are_encoded_in_parts():
     state = jax.jit(agent.init)(jax.random.key(0), Transitions(seen, zeros[:, None], zeros, zeros, seen))
     whole = agent.features(state, seen)
     np.testing.assert_allclose(zero_shot.encode(agent, state, jnp.asarray(seen)), whole, rtol=1e-5, atol=1e-6)
+
+
+def dots(
+    random: np.random.Generator, background: np.ndarray, size: int = 32
+) -> tuple[Transitions, np.ndarray]:
+    """A bright pixel that moves by a step before a background, and where it is, [B, 2]."""
+    places = random.integers(2, 13, (size, 2))
+    actions = random.uniform(-1, 1, (size, 2)).astype(np.float32)
+
+    def images(places: np.ndarray) -> np.ndarray:
+        drawn = np.repeat(background[None], size, axis=0)
+        drawn[np.arange(size), places[:, 0], places[:, 1]] = 255
+        return drawn
+
+    zeros = np.zeros(size, np.float32)
+    successors = np.clip(places + np.sign(actions).astype(int), 2, 12)
+    return Transitions(images(places), actions, zeros, zeros + 1, images(successors)), places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "critic",
+    [
+        TDJEPAConfig(state_dims=(), task_dims=(64,), state_dim=16, task_dim=16),
+        ForwardBackwardConfig(state_dims=(), task_dims=(64,), state_dim=16, task_dim=16),
+    ],
+    ids=["td_jepa", "forward_backward"],
+)
+def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
+    """Orthonormal features of randomly shifted images are of the shift, which differs most; see BUILD.md."""
+    random = np.random.default_rng(0)
+    background = random.integers(0, 256, (15, 15, 1)).astype(np.uint8)
+    batches, places = zip(*[dots(random, background) for _ in range(50)], strict=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    images, places = np.concatenate([batch.observations for batch in batches]), np.concatenate(places)
+    wanted = (places[:, 1] < 7).astype(np.float32)
+    fast = {"critic.predictor_dims": (32,), "critic.learning_rate": 5e-4, "critic.policy_sees": "encodings"}
+    config = ZeroShotConfig(critic, OneStepFlowConfig((32,)), image_shift=2)
+    plain = zero_shot.zero_shot(
+        configuration.replace(config, fast), Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
+    )
+    seen = Normalization(images.mean(0, np.float32), images.std(0).mean((0, 1), keepdims=True))
+
+    def explained(agent):
+        """Share of the variance of the reward for being on the left that features explain."""
+
+        @jax.jit
+        def encodings(key):
+            def body(step, state):
+                return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 50], stacked))[0]
+
+            state = jax.lax.fori_loop(0, 200, body, agent.init(key, batches[0]))
+            return zero_shot.encode(agent, state, images[:1000])
+
+        features = np.asarray(encodings(jax.random.key(0)))
+        weights, *_ = np.linalg.lstsq(features, wanted[:1000], rcond=None)
+        return 1 - np.var(wanted[:1000] - features @ weights) / np.var(wanted[:1000])
+
+    as_they_are, without_background = explained(plain), explained(normalized(plain, seen))
+    print(as_they_are, without_background)
+    assert as_they_are < 0.2
+    assert without_background > 0.4

@@ -140,7 +140,7 @@ class Normalization(NamedTuple):
 
     Attributes:
         observation_mean: of the observations' shape, or None.
-        observation_std: of the observations' shape, positive, or None.
+        observation_std: of the observations' shape, [1, 1, C] for images, positive, or None.
         action_low: [A], or None.
         action_high: [A], or None.
         reward_scale: positive number.

@@ -6,7 +6,7 @@ walker, cheetah, quadruped, point_mass_maze: exorl/DOMAIN-EXPLORER at the publis
     other than TD-JEPA see observations there, without an encoder of states
 walker_small: exorl/walker-EXPLORER, two CPU cores
 domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets, one GPU
-pixels_small: images, for exorl/point_mass_maze-noise@32, two CPU cores
+pixels_small: images, for exorl/point_mass_maze-rnd@32, two CPU cores
 
 What was run of them, and its score, says each agent's file.
 """
@@ -75,6 +75,9 @@ EXORL: dict[str, dict[str, Any]] = {
 
 _IMAGES = {
     "agent.critic.policy_sees": "encodings",
+    # Features of a batch are kept apart by whatever tells its images apart. What stands still in all of them,
+    # moved by random shifts, does so at once: features were of the shift then, and of nothing else.
+    "data.normalize_observations": True,
     "data.num_frames": 3,
     "data.compact": True,
 }
@@ -133,9 +136,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "eval_every": 10_000,
     },
     "pixels_small": {
-        **_EXPLORED,
+        **EXORL["point_mass_maze"],
         **_IMAGES,
-        "agent.policy": dataclasses.replace(_CLIMBING, hidden_dims=(128, 128), learning_rate=5e-4),
+        # Without cloning, actions are at a corner of their range after 500 updates, wherever the mass is, and
+        # stay there: pushed along both axes it sticks to a wall.
+        "agent.policy": dataclasses.replace(
+            _CLIMBING, hidden_dims=(128, 128), learning_rate=5e-4, bc_weight=0.1
+        ),
         "agent.critic.predictor_dims": (128,),
         "agent.critic.task_dims": (128,),
         "agent.critic.state_dim": 32,
@@ -149,7 +156,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "eval_episodes": 2,
     },
 }
-"""Sizes for two CPU cores; pixels_small for exorl/point_mass_maze-noise@32."""
+"""Sizes for two CPU cores; pixels_small for exorl/point_mass_maze-rnd@32."""
 
 
 _OF_STATES = {"agent.critic.state_dims", "agent.critic.state_dim", "agent.critic.policy_sees"}

@@ -57,12 +57,12 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
 
 
 def as_seen(dataset: Dataset, seen: Normalization) -> Dataset:
-    """A dataset with observations and rewards as an agent sees them; actions stay in their own units."""
+    """A dataset as an agent sees vectors and rewards; actions and images stay in their own units."""
     changes: dict[str, Any] = {"rewards": seen.reward_scale * dataset.rewards + seen.reward_shift}
     if seen.observation_mean is not None:
         for name in ("observations", "next_observations"):
             array = getattr(dataset, name)
-            if array is not None:
+            if array is not None and array.dtype != np.uint8:
                 changes[name] = (array - seen.observation_mean) / seen.observation_std
     return dataclasses.replace(dataset, **changes)
 

@@ -1,6 +1,7 @@
 """How an agent sees its data, fitted to a dataset; recorded in config.json, so that it can be undone."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ STD_FLOOR = 1e-3
 IDENTITY = Normalization()
 """Data as they are."""
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 24
+"""Numbers whose moments are taken at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,8 @@ class NormalizationConfig:
     """How an agent sees the numbers in the data.
 
     Attributes:
-        normalize_observations: shift and scale observations to mean 0 and standard deviation 1.
+        normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images by
+            their mean image, and all pixels of a channel by one standard deviation.
         rewards: rule by which rewards are normalised.
     """
 
@@ -35,7 +38,9 @@ class NormalizationConfig:
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     """Fits a normalisation to a dataset.
 
-    Observations: mean and standard deviation over all transitions, the latter at least `STD_FLOOR`.
+    Observations: mean and standard deviation over all transitions, the latter at least `STD_FLOOR`. Of images
+    [H, W, C], the mean image, which takes away what stands still, and for each channel the standard deviation
+    from it over all pixels: pixels that hardly ever change would have one near 0.
     Actions: from the dataset's bounds to [-1, 1], None where they are that already. Rewards, by rule:
 
     - "none": as they are.
@@ -152,19 +157,17 @@ def returns(dataset: Dataset) -> np.ndarray:
 
 def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean and floored standard deviation of the observations, piece by piece in double precision."""
-    if dataset.observations.dtype != np.float32:
-        raise InputError(
-            f"observations of {dataset.name} are pixels, which their encoders scale: leave normalization off"
-        )
     rows = storage.transition_rows(dataset)
-    pieces = range(0, len(rows), _CHUNK)
     shape = dataset.observations.shape[1:]
+    size = max(1, _CHUNK // math.prod(shape))
+    pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
     mean, variance = np.zeros(shape), np.zeros(shape)
-    for start in pieces:
-        mean += dataset.observations[rows[start : start + _CHUNK]].sum(axis=0, dtype=np.float64) / len(rows)
-    for start in pieces:
-        deviation = dataset.observations[rows[start : start + _CHUNK]] - mean
-        variance += np.square(deviation).sum(axis=0) / len(rows)
+    for piece in pieces:
+        mean += dataset.observations[piece].sum(axis=0, dtype=np.float64) / len(rows)
+    for piece in pieces:
+        variance += np.square(dataset.observations[piece] - mean).sum(axis=0) / len(rows)
+    if len(shape) == 3:
+        variance = variance.mean(axis=(0, 1), keepdims=True)
     return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)
 
 
