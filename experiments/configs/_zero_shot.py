@@ -151,8 +151,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "agent.critic.target_rate": 0.01,
         "agent.image_shift": 2,
         "batch_size": 64,
-        "steps": 4_000,
-        "eval_every": 2_000,
+        "steps": 2_000,
+        "eval_every": 1_000,
         "eval_episodes": 2,
     },
 }

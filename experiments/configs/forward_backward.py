@@ -14,6 +14,12 @@ cube_small
     python -m experiments.zero_shot --agent=forward_backward:cube_small --num_seeds=5 --steps=6000 \
       --dataset=ogbench/cube-single-play-v0 --workdir=runs/zero_shot_cube
     hardware: most of a CPU core; 30 minutes, a tenth of the preset's updates; five seeds, success 0.00
+pixels_small
+    python -m experiments.zero_shot --agent=forward_backward:pixels_small --num_seeds=2 --steps=4000 \
+      --eval_every=2000 --dataset=exorl/point_mass_maze-rnd@32:16 --reward=lower_left.py:lower_left \
+      --workdir=runs/pixels
+    data and reward as in td_jepa.py. Hardware: a CPU core; 42 minutes; TWO seeds, 2 episodes each: return 296
+    (162 and 429) of 1,000 after 2,000 updates, 92 (184 and 0.08) after 4,000
 """
 
 import functools
