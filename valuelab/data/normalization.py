@@ -17,7 +17,7 @@ STD_FLOOR = 1e-3
 IDENTITY = Normalization()
 """Data as they are."""
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 18
 """Numbers whose moments are taken at once."""
 
 
