@@ -35,8 +35,9 @@ from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
-from valuelab.environments import frames
+from valuelab.environments import frames, interface
 from valuelab.errors import InputError
+from valuelab.evaluation import video
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience, mixed, offline, online
 from valuelab.types import (
@@ -104,6 +105,8 @@ def run(
     source = (find or find_source)(config)
     question = source.question
     environment = question.environment if question else find_environment(config)
+    if environment:
+        environment = checked(config, source, environment)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         try:
@@ -179,10 +182,35 @@ def find_environment(config: RunConfig) -> Environment | None:
     if not config.eval_episodes:
         return None
     try:
-        environment = environments.make(config.environment or config.dataset)
+        environment = environments.make(config.environment or config.dataset, config.data_dir)
     except InputError as error:
-        raise InputError(f"{error} Or train without evaluating: --eval_episodes=0") from error
+        raise InputError(
+            f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
+        ) from error
     return frames.joined(environment, config.data.num_frames)
+
+
+def checked(config: RunConfig, source: Source, environment: Environment) -> Environment:
+    """The environment of a run, if the agent can be evaluated there; one instance of it is made by then.
+
+    Raises:
+        InputError: when it cannot be made or filmed, or is not like what the agent learns from.
+    """
+    learnt = interface.of_data(config.dataset or config.environment, source.spec, source.normalization)
+    joined = f"--data.num_frames (now {config.data.num_frames}) or " if config.data.num_frames > 1 else ""
+    try:
+        instance = environment.make()
+        interface.check_alike(
+            learnt, interface.of_environment(environment, instance), f"give another {joined}--environment"
+        )
+    except InputError as error:
+        raise InputError(
+            f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
+        ) from error
+    if config.video:
+        video.check(environment.name, instance)
+    made = [instance]  # which the evaluation takes, before it makes more
+    return dataclasses.replace(environment, make=lambda: made.pop() if made else environment.make())
 
 
 def find_source(config: RunConfig) -> Source:
@@ -196,13 +224,19 @@ def find_source(config: RunConfig) -> Source:
     if config.dataset:
         dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)
-        if not config.online_steps:
-            return as_seen(config, dataset, offline(sampler))
-        if config.data.num_frames > 1:
+        if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames is for datasets alone: leave it out with online_steps")
-        return as_seen(
-            config, dataset, mixed(sampler, make_vector(config), config.interaction, config.offline_steps)
+        source = as_seen(config, dataset, offline(sampler))
+        if not config.online_steps:
+            return source
+        environment = make_vector(config)
+        interface.check_alike(
+            interface.of_data(config.dataset, source.spec, source.normalization),
+            environment,
+            "act in an --environment like the data's, or leave --online_steps out",
         )
+        experience = mixed(sampler, environment, config.interaction, config.offline_steps)
+        return source._replace(experience=experience)
     if config.data != DataConfig():
         raise InputError("settings data.* are for datasets: leave them out with --environment alone")
     if config.offline_steps or config.interaction.dataset_share is not None:
@@ -242,11 +276,13 @@ def make_vector(config: RunConfig) -> VectorEnvironment:
     """
     name, count = config.environment or config.dataset, config.interaction.num_environments
     try:
-        return environments.vector(name, count)
+        return environments.vector(name, count, config.data_dir)
     except InputError as error:
         if config.environment:
             raise
-        raise InputError(f"{error} Or act elsewhere with --environment, or without --online_steps") from error
+        raise InputError(
+            f"{str(error).rstrip('.')}; or act elsewhere with --environment, or leave --online_steps out"
+        ) from error
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:

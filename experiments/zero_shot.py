@@ -132,7 +132,7 @@ def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Q
     """
     source_name, _, name = config.dataset.partition("/")
     source = SOURCES[source_name]
-    environment = environments.with_rewards(config.dataset)
+    environment = environments.with_rewards(config.dataset, config.data_dir)
     states = source.read_states(name, pathlib.Path(config.data_dir).expanduser())
     count = len(states["observations"])
     rows = np.sort(np.random.default_rng(config.seed).permutation(count)[: config.labels])

@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "types": set(),
     "errors": set(),
     "files": set(),
+    "spaces": {"errors"},
     "configuration": {"errors"},
     "ops": {"types", "errors"},
     "networks": BASE | {"ops"},
@@ -23,9 +24,9 @@ MAY_IMPORT = {
     "training": BASE | {"files", "ops", "networks", "critics", "policies", "agents"},
     "evaluation": BASE | {"ops", "networks", "critics", "policies", "agents"},
     "domains": {"errors"},
-    "data": BASE | {"domains"},
+    "data": BASE | {"domains", "spaces"},
     "distributional": {"types", "errors"},
-    "environments": BASE | {"distributional", "domains"},
+    "environments": BASE | {"distributional", "domains", "spaces"},
 }
 """Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
 

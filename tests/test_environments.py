@@ -163,25 +163,6 @@ def test_d4rl_scores_put_random_at_0_and_expert_at_100():
     assert environments.make("d4rl/antmaze-large-play-v2").score(1.0, True) == 100
 
 
-def test_minari_environment_and_reference_scores(tmp_path, monkeypatch):
-    import gymnasium
-    import minari
-
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    collector = minari.DataCollector(gymnasium.make("CartPole-v1"))
-    collector.reset(seed=0)
-    for _ in range(3):
-        collector.step(0)
-    references = {"ref_min_score": 10.0, "ref_max_score": 210.0}
-    collector.create_dataset("test/cartpole-v0", eval_env="CartPole-v1", **references)
-    environment = environments.make("minari/test/cartpole-v0")
-    assert environment.metric == "normalized_score"
-    assert environment.score(60.0, False) == 25
-    assert environment.make().reset(seed=0)[0].shape == (4,)
-    with pytest.raises(errors.InputError, match="minari download test/absent-v0"):
-        environments.make("minari/test/absent-v0")
-
-
 def test_plain_gymnasium_scores_returns():
     environment = environments.make("gymnasium/CartPole-v1")
     assert (environment.metric, environment.score(12.0, False)) == ("return", 12.0)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -45,8 +46,8 @@ def at_root(monkeypatch):
 class Field:
     """A plane with the interface of gymnasium: five steps, each rewarded by its first coordinate."""
 
-    class action_space:
-        shape, low, high = (2,), -1.0, 1.0
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
 
     def reset(self, *, seed, options):
         self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
@@ -66,7 +67,7 @@ def field(monkeypatch):
     environment = types.Environment(
         name="field", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
     )
-    monkeypatch.setattr(launcher.environments, "make", lambda name: environment)
+    monkeypatch.setattr(launcher.environments, "make", lambda name, data_dir: environment)
 
 
 # What a run leaves.

@@ -255,7 +255,7 @@ def test_seeds_and_devices_do_not_change_a_member():
         ),
         (
             {"online_steps": 20, "environment": "gridworld/target"},
-            r"^observations of the dataset are float32\[2\], and float32\[.*\] in gridworld/target: act in",
+            r"^observations of ogbench/.* are float32\[2\], and float32\[.*\] in gridworld/target: act in",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_goals_are_refused():
 
 
 def test_a_dataset_without_an_environment_needs_one():
-    with pytest.raises(InputError, match=r"^unknown environment 'my.hdf5'.* Or act elsewhere with --envi"):
+    with pytest.raises(InputError, match=r"^unknown environment 'my.hdf5'.*; or act elsewhere with --envi"):
         launcher.make_vector(RunConfig(dataset="my.hdf5", interaction=Interaction()))
 
 

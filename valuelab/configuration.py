@@ -24,6 +24,8 @@ from valuelab import errors
 from valuelab.errors import InputError
 
 Config = TypeVar("Config")
+DEFAULT_DATA_DIR = "~/.cache/valuelab"
+"""Where data lies unless told otherwise."""
 _PHASES = ("offline_steps", "online_steps")
 
 
@@ -76,7 +78,7 @@ class RunConfig:
     agent_source: str = dataclasses.field(default="", compare=False)
     data: Any = dataclasses.field(default_factory=NoConfig)
     dataset: str = ""
-    data_dir: str = dataclasses.field(default="~/.cache/valuelab", compare=False)
+    data_dir: str = dataclasses.field(default=DEFAULT_DATA_DIR, compare=False)
     environment: str = ""
     interaction: Any = dataclasses.field(default_factory=NoConfig)
     batch_size: int = 256

@@ -42,6 +42,11 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
     return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
 
 
+def told(error: BaseException) -> str:
+    """What went wrong in the code of others, as one line: the kind of the exception and its words."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Imports an optional module, or says which extra installs it.
 

@@ -14,15 +14,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
 from valuelab.errors import unknown
 from valuelab.types import Dataset
 
 __all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
-
-DEFAULT_DATA_DIR = Path("~/.cache/valuelab")
-"""Where data lies unless told otherwise."""
 
 SOURCES: dict[str, Callable[[str, Path, str], Dataset]] = {
     "ogbench": ogbench.read,

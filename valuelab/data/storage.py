@@ -135,7 +135,7 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
 
 
 def flatten(tree: np.ndarray | Mapping[str, Any]) -> np.ndarray:
-    """Joins nested observations into one vector a row, as gymnasium's FlattenObservation does.
+    """Joins nested arrays into one vector a row, for sources that do not say what space they are of.
 
     Args:
         tree: an array [T, ...], returned as it is, or (nested) dictionaries of them, whose entries follow

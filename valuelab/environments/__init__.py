@@ -1,9 +1,12 @@
 """Environments by name: to evaluate in, and to act in while learning."""
 
 import difflib
+import os
+from pathlib import Path
 from types import ModuleType
 
 from valuelab import errors, types
+from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.environments import atari, d4rl, dmc, exorl, gymnasium, minari, ogbench, tabular
 
 _FAMILIES = {
@@ -19,14 +22,18 @@ _FAMILIES = {
 """Modules with a `make`; a `vector` where many are made otherwise than one by one, and `with_rewards` where
 the dataset's own environment asks for goals."""
 
+DataDir = str | os.PathLike[str] | None
+"""The folder of datasets; None for ~/.cache/valuelab."""
 
-def make(dataset_name: str) -> types.Environment:
+
+def make(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
     """The environment that belongs to a dataset, with the tasks and the score of its benchmark.
 
     Args:
         dataset_name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", "rlds/" and one of these for a
             set that was converted; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
             "atari/GAME" or "gridworld/NAME".
+        data_dir: as for `data.load`; Minari's datasets say themselves what their environment is.
 
     Returns:
         The environment; nothing is created before its `make` is called.
@@ -35,14 +42,15 @@ def make(dataset_name: str) -> types.Environment:
         InputError: when the family or the name in it is unknown; the message names the nearest.
     """
     family, name = _family(dataset_name)
-    return family.make(name)
+    return _make(family, name, data_dir)
 
 
-def with_rewards(dataset_name: str) -> types.Environment:
+def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
     """The environment of a dataset without goals, with all the tasks that its rewards can tell.
 
     Args:
         dataset_name: as for `make`, without a task in it.
+        data_dir: as for `make`.
 
     Returns:
         The environment.
@@ -51,15 +59,16 @@ def with_rewards(dataset_name: str) -> types.Environment:
         InputError: when the family or the name in it is unknown.
     """
     family, name = _family(dataset_name)
-    return getattr(family, "with_rewards", family.make)(name)
+    return family.with_rewards(name) if hasattr(family, "with_rewards") else _make(family, name, data_dir)
 
 
-def vector(name: str, num_environments: int) -> types.VectorEnvironment:
+def vector(name: str, num_environments: int, data_dir: DataDir = None) -> types.VectorEnvironment:
     """Environments that step together inside jit, to act in while learning.
 
     Args:
         name: as for `make`.
         num_environments: N.
+        data_dir: as for `make`.
 
     Returns:
         The vector environment; where the environments live on the host, see `host.vector`.
@@ -70,7 +79,14 @@ def vector(name: str, num_environments: int) -> types.VectorEnvironment:
     family, name_in_family = _family(name)
     if hasattr(family, "vector"):
         return family.vector(name_in_family, num_environments)
-    return gymnasium.side_by_side(name, family.make(name_in_family), num_environments)
+    return gymnasium.side_by_side(name, _make(family, name_in_family, data_dir), num_environments)
+
+
+def _make(family: ModuleType, name: str, data_dir: DataDir) -> types.Environment:
+    """An environment of a family; of these, Minari alone reads what lies with the data."""
+    if family is not minari:
+        return family.make(name)
+    return minari.make(name, Path(data_dir or DEFAULT_DATA_DIR).expanduser())
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:
@@ -83,4 +99,4 @@ def _family(environment: str) -> tuple[ModuleType, str]:
     return _FAMILIES[family], name
 
 
-__all__ = ["make", "vector", "with_rewards"]
+__all__ = ["DataDir", "make", "vector", "with_rewards"]

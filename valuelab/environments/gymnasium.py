@@ -3,9 +3,10 @@
 import difflib
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from valuelab import errors, types
+from valuelab import errors, spaces, types
 from valuelab.environments import host
 
 
@@ -79,26 +80,58 @@ def check_registered(kind: str, environment_id: str, origin: str = "") -> None:
 
 
 def create(environment_id: Any, **settings: Any) -> Any:
-    """A new gymnasium.Env that can be rendered to arrays.
+    """A new gymnasium.Env, as of `created`.
 
     Args:
         environment_id: its registered name, or a gymnasium.EnvSpec where it is not registered.
         **settings: keyword arguments of gymnasium.make.
 
     Raises:
-        MissingExtraError: when the environment needs a package that is not installed.
+        InputError: when it cannot be made, as where it needs a package that is not installed.
     """
     gymnasium = errors.require("gymnasium", "environments")
+    name = getattr(environment_id, "id", environment_id)
+    return created(name, functools.partial(gymnasium.make, environment_id, **settings))
+
+
+def created(name: str, make: Callable[..., Any]) -> Any:
+    """A new gymnasium.Env, rendered to arrays where it can be, and observed as agents see it.
+
+    Args:
+        name: in messages.
+        make: (keyword arguments of gymnasium.make) -> a gymnasium.Env.
+
+    Raises:
+        InputError: when it cannot be made, or observes what `spaces.flat` does not take.
+        MissingExtraError: when it says that it needs a package that is not installed.
+    """
+    gymnasium = errors.require("gymnasium", "environments")
+    settings = {"disable_env_checker": True}
     with warnings.catch_warnings():
         # Of no use to who evaluates: versions that D4RL's data were made in are out of date, bounds are cast
         # to float32, there is no screen.
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(
-                environment_id, render_mode="rgb_array", disable_env_checker=True, **settings
+            try:
+                environment = make(render_mode="rgb_array", **settings)
+            except Exception:  # such as a constructor without render_mode, or one that checks it
+                environment = make(**settings)  # fails again where that was not the reason
+            space = environment.observation_space
+            seen = spaces.flat(space, name)
+            if seen is space:
+                return environment
+            return gymnasium.wrappers.TransformObservation(
+                environment, functools.partial(spaces.flatten, space, name=name), seen
             )
+        except errors.InputError:
+            raise
         except gymnasium.error.DependencyNotInstalled as error:
             raise errors.MissingExtraError(
-                f"{environment_id} needs a package that is not installed: pip install "
+                f"{name} needs a package that is not installed: pip install "
                 f"'valuelab[environments]' ({error})"
+            ) from error
+        except Exception as error:  # each simulator fails in its own way
+            raise errors.InputError(
+                f"{name} cannot be made ({errors.told(error)}): install what it needs, or correct its id and "
+                "arguments"
             ) from error

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab import errors, types
+from valuelab.environments import interface
 
 _WORDS = 4
 """Of 32 bits, in each half of a token."""
@@ -82,7 +83,13 @@ def vector(
         raise errors.InputError(f"num_environments is {num_environments}; give a positive number")
     example = make(1)
     action_space = example.single_action_space
-    spec = _spec(name, example.single_observation_space, action_space)
+    facts = interface.of_spaces(name, example.single_observation_space, action_space)
+    spec = facts.spec
+    if not spec.discrete and not action_space.is_bounded():
+        raise errors.InputError(
+            f"{name} acts in {action_space}, which is unbounded; agents act between bounds: register it "
+            "with a Box that has them"
+        )
     limit: Any = max_episode_steps or example.get_attr("spec")[0].max_episode_steps
     example.close()
     if limit is None:
@@ -140,11 +147,9 @@ def vector(
         token, seedings, ages, *outcomes = advance(simulation._replace(actions=log), actions)
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
-    environment = types.VectorEnvironment(name, spec, num_environments, limit, reset, step, frames)
-    if spec.discrete:
-        return environment
-    low, high = (bound.astype(np.float32) for bound in (action_space.low, action_space.high))
-    return environment._replace(action_low=low, action_high=high)
+    return types.VectorEnvironment(
+        name, spec, num_environments, limit, reset, step, frames, facts.action_low, facts.action_high
+    )
 
 
 def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
@@ -160,31 +165,6 @@ def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
     """
     sequence = np.random.SeedSequence(token[:_WORDS].tolist(), spawn_key=(lane, seeding))
     return int(sequence.generate_state(1)[0] >> 1)
-
-
-def _spec(name: str, observation_space: Any, action_space: Any) -> types.Spec:
-    """What an agent may know of a simulator, from its gymnasium spaces."""
-    spaces = errors.require("gymnasium.spaces", "environments")
-    if not isinstance(observation_space, spaces.Box):
-        raise errors.InputError(f"{name} observes {observation_space}; agents need an array, a Box")
-    discrete = isinstance(action_space, spaces.Discrete) and action_space.start == 0
-    if not discrete and not (isinstance(action_space, spaces.Box) and len(action_space.shape) == 1):
-        raise errors.InputError(
-            f"{name} acts in {action_space}; agents choose a number from 0 on (Discrete) or a vector (Box)"
-        )
-    if not discrete and not action_space.is_bounded():
-        raise errors.InputError(
-            f"{name} acts in {action_space}, which is unbounded; agents act between bounds: register it "
-            "with a Box that has them"
-        )
-    return types.Spec(
-        observation_shape=observation_space.shape,
-        observation_dtype="uint8" if observation_space.dtype == np.uint8 else "float32",
-        action_dim=0 if discrete else action_space.shape[0],
-        num_actions=int(action_space.n) if discrete else 0,
-        reward_min=-np.inf,
-        reward_max=np.inf,
-    )
 
 
 def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> tuple[Simulation, Any]:

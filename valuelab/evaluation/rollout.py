@@ -291,6 +291,11 @@ class Evaluator:
         self._keep(memory)
         actions = np.asarray(actions)
         space = lanes[0].environment.action_space
+        if actions.shape[2:] != space.shape:  # numpy would repeat one number for all
+            raise errors.InputError(
+                f"the agent's actions have shape {actions.shape[2:]}, and the environment's {space.shape}: "
+                "evaluate in an environment like that of its data"
+            )
         # Policies keep to the bounds up to rounding; noise added at a temperature may not.
         return actions if space.shape == () else np.clip(actions, space.low, space.high)
 

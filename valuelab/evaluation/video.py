@@ -9,6 +9,22 @@ from valuelab import errors, types
 from valuelab.evaluation import rollout
 
 
+def check(name: str, environment: Any) -> None:
+    """Refuses environments that have no images to film.
+
+    Args:
+        name: in the message.
+        environment: a gymnasium.Env.
+
+    Raises:
+        InputError: when its render mode is none of images.
+    """
+    if environment.render_mode != "rgb_array":
+        raise errors.InputError(
+            f"{name} cannot be filmed: it cannot be made with render_mode 'rgb_array'; leave --video out"
+        )
+
+
 def film(
     path: str | os.PathLike[str],
     policy: rollout.MemberPolicy,
@@ -38,7 +54,9 @@ def film(
     suffix = pathlib.Path(path).suffix
     if suffix not in (".mp4", ".gif"):
         raise errors.InputError(f"film {os.fspath(path)!r} must end in .mp4 or .gif")
-    camera = wrappers.RenderCollection(environment.make(), reset_clean=False)
+    scene = environment.make()
+    check(environment.name, scene)
+    camera = wrappers.RenderCollection(scene, reset_clean=False)
     filmed = dataclasses.replace(environment, make=lambda: camera)
     evaluator = rollout.Evaluator(policy, filmed, num_members=1, episodes=episodes, seed=seed, width=1)
     try:

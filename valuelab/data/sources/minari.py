@@ -1,10 +1,11 @@
 """Minari: folders of episodes, with terminations told from truncations.
 
-Observations that are dictionaries, as in goal environments, become one vector: their entries follow each
-other in the order of the observation space, as gymnasium's FlattenObservation puts them when evaluating.
+Observations become vectors, unless they are images, as `spaces.flatten` has it for environments too.
 """
 
+import collections
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from unittest import mock
 
 import numpy as np
 
+from valuelab import spaces
 from valuelab.data import storage
 from valuelab.data.validation import reading, validate
-from valuelab.errors import InputError, require, unknown
+from valuelab.errors import InputError, require, told, unknown
 from valuelab.types import Dataset
 
 
@@ -43,18 +45,38 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
     if not path.is_dir():
         _download(name, root)
     with reading(path):
-        source = minari.MinariDataset(path)
+        try:
+            source = minari.MinariDataset(path)
+            stated = json.loads((path / "metadata.json").read_text()).get("observation_space", "null")
+            space = _as_stated(source.observation_space, json.loads(stated))
+        except Exception as error:  # what is missing in metadata fails in many ways
+            raise InputError(
+                f"{path} cannot be opened ({told(error)}): correct metadata.json, or "
+                "delete the folder and load again to fetch it anew"
+            ) from error
         facts = _action_facts(source.action_space, path)
-        dataset = storage.from_episodes(f"minari/{name}", _episodes(source), path)
+        spaces.flat(space, str(path))  # before a long time is spent on reading
+        dataset = storage.from_episodes(f"minari/{name}", _episodes(source, space, path), path)
     return validate(dataclasses.replace(dataset, **facts), path)
+
+
+def _as_stated(space: Any, stated: Any) -> Any:
+    """The same space with the entries of each Dict in the order of metadata.json; Minari sorts them."""
+    gym_spaces = require("gymnasium.spaces", "data")
+    if stated and isinstance(space, gym_spaces.Dict):
+        parts = {key: _as_stated(space[key], part) for key, part in stated["subspaces"].items()}
+        return gym_spaces.Dict(collections.OrderedDict(parts))  # in any other mapping they are sorted
+    if stated and isinstance(space, gym_spaces.Tuple):
+        return gym_spaces.Tuple(map(_as_stated, space.spaces, stated["subspaces"]))
+    return space
 
 
 def _action_facts(space: Any, path: Path) -> dict[str, Any]:
     """What an action space says about actions, as fields of Dataset."""
-    spaces = require("gymnasium", "data").spaces
-    if isinstance(space, spaces.Discrete) and space.start == 0:
+    gym_spaces = require("gymnasium.spaces", "data")
+    if isinstance(space, gym_spaces.Discrete) and space.start == 0:
         return {"num_actions": int(space.n)}
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+    if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
         if not space.is_bounded():
             raise InputError(
                 f"{path}: the action space {space} is unbounded; give it bounds in metadata.json"
@@ -65,10 +87,19 @@ def _action_facts(space: Any, path: Path) -> dict[str, Any]:
     )
 
 
-def _episodes(source: Any) -> Iterator[dict[str, np.ndarray]]:
+def _episodes(source: Any, space: Any, path: Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
-    for episode in source.iterate_episodes():
-        observations = storage.flatten(_in_order(source.observation_space, episode.observations))
+    stored = iter(source.iterate_episodes())
+    for number in range(source.total_episodes):
+        try:
+            episode = next(stored)
+        except (KeyError, StopIteration) as error:
+            raise InputError(
+                f"{path}: metadata.json states {source.total_episodes} episodes, and the data have no whole "
+                f"episode {number} ({' '.join(str(error).split())}); delete the folder and load again to "
+                "fetch it anew"
+            ) from error
+        observations = spaces.flatten(space, episode.observations, f"{path}: episode {number}")
         discrete = np.issubdtype(episode.actions.dtype, np.integer)
         columns = {
             "actions": episode.actions.astype(np.int32 if discrete else np.float32, copy=False),
@@ -79,13 +110,6 @@ def _episodes(source: Any) -> Iterator[dict[str, np.ndarray]]:
         columns = {key: np.concatenate([array, array[-1:]]) for key, array in columns.items()}
         pixels = observations.dtype == np.uint8
         yield {"observations": observations.astype(np.uint8 if pixels else np.float32, copy=False), **columns}
-
-
-def _in_order(space: Any, observations: Any) -> Any:
-    """The same (nested) observations with the entries in the order of their space."""
-    if not isinstance(observations, dict):
-        return observations
-    return {key: _in_order(space[key], observations[key]) for key in space}
 
 
 def _download(name: str, root: Path) -> None:

@@ -1,0 +1,197 @@
+"""What is read of a Minari dataset, and what its environment shows: the same numbers, for every space."""
+
+import collections
+import copy
+import json
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers import ROOT, command, launch
+
+from valuelab import data, environments
+from valuelab.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Minari asks for authors and descriptions
+
+NAME = "minari/test/sampled-v0"
+STEPS = 3
+NESTED = spaces.Dict(
+    collections.OrderedDict(  # not in the order of the alphabet
+        scene=spaces.Dict(
+            {"photo": spaces.Box(0, 255, (2, 2, 3), np.uint8), "door": spaces.Discrete(3, start=5)}
+        ),
+        arm=spaces.Tuple((spaces.MultiBinary(2), spaces.Box(-1, 1, (2, 2), np.float64))),
+    )
+)
+SPACES = {
+    "vector": spaces.Box(-1, 1, (3,), np.float64),
+    "number": spaces.Box(-1, 1, ()),
+    "matrix": spaces.Box(-1, 1, (2, 3)),
+    "bytes": spaces.Box(0, 255, (2, 3), np.uint8),
+    "image": spaces.Box(0, 255, (4, 5, 3), np.uint8),
+    "one of four": spaces.Discrete(4),
+    "from minus two": spaces.Discrete(3, start=-2),
+    "several choices": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-3, 0]]),
+    "switches": spaces.MultiBinary([2, 2]),
+    "pair": spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,)))),
+    "nested": NESTED,
+    "words": spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "told": spaces.Tuple((spaces.Text(5),))}),
+    "graph": spaces.Dict({"joints": spaces.Graph(spaces.Box(-1, 1, (2,)), None)}),
+    "list": spaces.Sequence(spaces.Discrete(2)),
+}
+
+
+class Sampled(gymnasium.Env):
+    """Shows samples of a space; it cannot be rendered, and its constructor does not know the word."""
+
+    action_space = spaces.Box(-1, 1, (2,))
+
+    def __init__(self, kind):
+        self.observation_space = copy.deepcopy(SPACES[kind])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(action[0]), False, False, {}
+
+
+def spec_of(kind):
+    entry_point = f"{__name__}:Sampled"
+    return gymnasium.envs.registration.EnvSpec(
+        "Sampled-v0", entry_point, kwargs={"kind": kind}, max_episode_steps=STEPS
+    )
+
+
+def change(folder, **changes):
+    """Writes other metadata into the dataset."""
+    path = folder / NAME / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def record(folder, monkeypatch, kind="vector"):
+    """One episode of seed 0, as Minari keeps it."""
+    with monkeypatch.context() as context:
+        context.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        collector = minari.DataCollector(gymnasium.make(spec_of(kind)))
+        collector.reset(seed=0)
+        for number in range(STEPS):
+            collector.step(np.full(2, number / STEPS, np.float32))
+        collector.create_dataset(NAME.removeprefix("minari/"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPACES if kind not in ("words", "graph", "list")])
+def test_data_and_environment_show_what_gymnasium_flattens(kind, tmp_path, monkeypatch):
+    record(tmp_path, monkeypatch, kind)
+    dataset = data.load(NAME, tmp_path, compact=True)
+    environment = environments.make(NAME, tmp_path).make()
+    played = [environment.reset(seed=0)[0], *(environment.step(action)[0] for action in dataset.actions[:-1])]
+    raw = gymnasium.make(spec_of(kind))
+    shown = [raw.reset(seed=0)[0], *(raw.step(action)[0] for action in dataset.actions[:-1])]
+    if kind != "image":
+        shown = [spaces.flatten(SPACES[kind], one) for one in shown]
+    assert all(one in environment.observation_space for one in played)
+    dtype = np.uint8 if kind in ("image", "bytes") else np.float32
+    for ours in (dataset.observations, played):
+        np.testing.assert_array_equal(np.asarray(ours, dtype), np.asarray(shown, dtype))
+    assert (dataset.observations.dtype, len(shown)) == (dtype, STEPS + 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("words", "entries 'told/0' of observations are of kind Text, which has no fixed number"),
+        ("graph", "entries 'joints' of observations are of kind Graph"),
+        ("list", "Refused-v0: observations are of kind Sequence"),
+    ],
+)
+def test_what_is_no_vector_is_refused_by_name(kind, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Refused-v0", spec_of(kind))
+    with pytest.raises(InputError, match=message) as refused:
+        environments.make("gymnasium/Refused-v0").make()
+    assert "\n" not in str(refused.value)
+    if kind == "words":  # Minari stores no others
+        record(tmp_path, monkeypatch, kind)
+        with pytest.raises(InputError, match=f"^{tmp_path}/{NAME}/data: {message}"):
+            data.load(NAME, tmp_path)
+
+
+def test_a_choice_outside_its_space_is_told(tmp_path, monkeypatch):
+    record(tmp_path, monkeypatch, "from minus two")
+    stated = {"type": "Discrete", "dtype": "int64", "start": 7, "n": 2}
+    change(tmp_path, observation_space=json.dumps(stated))
+    with pytest.raises(
+        InputError, match=r"/data: episode 0: observations are -?\d .* not in Discrete\(2, start=7\)"
+    ):
+        data.load(NAME, tmp_path)
+
+
+def test_reference_scores(tmp_path, monkeypatch):
+    record(tmp_path, monkeypatch)
+    assert environments.make(NAME, tmp_path).metric == "return"
+    change(tmp_path, ref_min_score=10.0, ref_max_score=210.0)
+    environment = environments.make(NAME, tmp_path)
+    assert (environment.metric, environment.score(60.0, False)) == ("normalized_score", 25)
+
+
+def described(**changes):
+    """The environment of the dataset, otherwise told."""
+    return {"env_spec": json.dumps(json.loads(spec_of("vector").to_json()) | changes)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"env_spec": None},
+            "the environment of .*/data cannot be made .*ValueError: Environment cannot be recovered",
+        ),
+        (
+            described(entry_point="absent_maze:Maze"),
+            "cannot be made .*ModuleNotFoundError: No module named 'absent_maze'",
+        ),
+        (
+            described(entry_point=f"{__name__}:Renamed") | {"requirements": ["absent-maze>=2"]},
+            r"\(which needs absent-maze>=2\) cannot be made .*AttributeError",
+        ),
+        (
+            described(kwargs={"colour": 1}),
+            "cannot be made .*TypeError: .* unexpected keyword argument 'colour'",
+        ),
+        (
+            {"ref_min_score": 5.0, "ref_max_score": 5.0},
+            "metadata.json: ref_min_score is 5.0 and ref_max_score 5.0",
+        ),
+        ({"minari_version": "9"}, "/data cannot be opened .*does not support"),
+        (
+            {"total_episodes": 4},
+            "/data: metadata.json states 4 episodes, and the data have no whole episode 1",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    record(tmp_path, monkeypatch)
+    change(tmp_path, **changes)
+    with pytest.raises(InputError, match=message) as refused:
+        launch(command(tmp_path, tmp_path / "run", dataset=NAME, eval_episodes=1))
+    assert "\n" not in str(refused.value)
+    of_data = "total_episodes" in changes or "minari_version" in changes
+    assert of_data or str(refused.value).endswith("; or train without evaluating: --eval_episodes=0")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_run_is_evaluated_where_its_data_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    record(tmp_path, monkeypatch, "nested")
+    given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
+    with pytest.raises(InputError, match=r"^test/sampled-v0 cannot be filmed: .*; leave --video out"):
+        launch(command(tmp_path, tmp_path / "filmed", **given, video=True))
+    launch(command(tmp_path, tmp_path / "run", **given))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert list(result["eval"]) == ["return"]
