@@ -252,7 +252,6 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
     [
         ("gymnasium/CartPol-v1", 1, "did you mean 'CartPole-v1'"),
         ("gymnasium/valuelab-endless-v0", 1, "has no max_episode_steps"),
-        ("gymnasium/FrozenLake-v1", 1, "observes Discrete"),
         ("gymnasium/CartPole-v1", 0, "num_environments is 0; give a positive number"),
         (
             "ogbench/pointmaze-medium-navigate-v0",
@@ -268,6 +267,12 @@ def test_what_cannot_be_acted_in_is_refused(odd_pendulums, name, lanes, message)
     with pytest.raises(errors.InputError, match=message) as refused:
         environments.vector(name, lanes)
     assert "\n" not in str(refused.value)
+
+
+def test_a_place_on_the_ice_is_one_of_sixteen():
+    lake = environments.vector("gymnasium/FrozenLake-v1", 2)
+    assert (lake.spec.observation_shape, lake.spec.observation_dtype) == ((16,), "float32")
+    np.testing.assert_array_equal(lake.reset(jax.random.key(0))[1], np.eye(2, 16)[[0, 0]])
 
 
 def test_a_missing_simulator_is_one_clear_sentence(monkeypatch):

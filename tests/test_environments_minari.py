@@ -121,6 +121,11 @@ def test_what_is_no_vector_is_refused_by_name(kind, message, tmp_path, monkeypat
             data.load(NAME, tmp_path)
 
 
+def test_a_constructor_need_not_know_render_modes(monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Blind-v0", spec_of("vector"))
+    assert environments.make("gymnasium/Blind-v0").make().render_mode is None
+
+
 def test_a_choice_outside_its_space_is_told(tmp_path, monkeypatch):
     record(tmp_path, monkeypatch, "from minus two")
     stated = {"type": "Discrete", "dtype": "int64", "start": 7, "n": 2}
@@ -189,6 +194,7 @@ def test_what_cannot_be_used_is_one_line(changes, message, tmp_path, monkeypatch
 def test_a_run_is_evaluated_where_its_data_say(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     record(tmp_path, monkeypatch, "nested")
+    assert environments.vector(NAME, 1, tmp_path).spec.observation_shape == (21,)  # 4 + 2 + 12 + 3
     given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
     with pytest.raises(InputError, match=r"^test/sampled-v0 cannot be filmed: .*; leave --video out"):
         launch(command(tmp_path, tmp_path / "filmed", **given, video=True))

@@ -156,6 +156,15 @@ def test_new_parameters_do_not_recompile():
     assert len(traces) == 1
 
 
+def test_one_number_does_not_stand_for_two():
+    class Plane(Walk):
+        class action_space:
+            shape, low, high = (2,), -1.0, 1.0
+
+    with pytest.raises(errors.InputError, match=r"actions have shape \(1,\), and the environment's \(2,\)"):
+        evaluate(jnp.zeros(1), walk(make=Plane), 1)
+
+
 def test_discrete_actions():
     def act(states, observations, keys, recall):
         return (observations[..., 2] > 0).astype(jnp.int32), recall  # push towards where the pole falls

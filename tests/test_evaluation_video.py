@@ -35,6 +35,10 @@ class Blind(Countdown):
         raise RuntimeError("no display")
 
 
+class Unseen(Countdown):
+    render_mode = None
+
+
 def film(path, make=Countdown):
     environment = types.Environment("countdown", make, {"only": None}, "return", lambda total, _: total)
     act = rollout.member_policy(lambda _: types.Agent(None, None, lambda state, o, key, t: o * state))
@@ -52,6 +56,8 @@ def test_frames_of_all_episodes(tmp_path, suffix):
 def test_what_cannot_be_filmed(tmp_path):
     with pytest.raises(errors.InputError, match=r"film '.*film.avi' must end in .mp4 or .gif"):
         film(tmp_path / "film.avi")
+    with pytest.raises(errors.InputError, match=r"countdown cannot be filmed: .*; leave --video out"):
+        film(tmp_path / "film.gif", Unseen)
     with pytest.raises(
         errors.InputError, match=r"countdown cannot be rendered here \(no display\): set MUJOCO_GL"
     ):

@@ -97,14 +97,14 @@ def _vector(space: Any, value: Any, name: str, entry: str = "") -> np.ndarray:
     return array.reshape(*array.shape[: array.ndim - len(space.shape)], -1)
 
 
-def _one_hot(space: Any, choices: np.ndarray, where: str) -> np.ndarray:
-    """Choices [...] or [T, ...], each as so many numbers as it has alternatives."""
+def _one_hot(space: Any, values: np.ndarray, where: str) -> np.ndarray:
+    """Values [...] or [T, ...] of choices, each as so many numbers as its choice has alternatives."""
     counts = np.ravel(space.n if space.shape == () else space.nvec)
-    choices = choices - space.start
-    flat_choices = choices.reshape(*choices.shape[: choices.ndim - len(space.shape)], -1)
-    outside = (flat_choices < 0) | (flat_choices >= counts)
+    chosen = values - space.start
+    chosen = chosen.reshape(*chosen.shape[: chosen.ndim - len(space.shape)], -1)
+    outside = (chosen < 0) | (chosen >= counts)
     if outside.any():
-        wrong = (flat_choices + np.ravel(space.start))[outside][0]
+        wrong = (chosen + np.ravel(space.start))[outside][0]
         raise InputError(f"{where} are {wrong} in one place, which is not in {space}: repair it")
-    columns = [flat_choices[..., [index]] == np.arange(count) for index, count in enumerate(counts)]
+    columns = [chosen[..., [index]] == np.arange(count) for index, count in enumerate(counts)]
     return np.concatenate(columns, axis=-1).astype(space.dtype)
