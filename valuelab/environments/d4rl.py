@@ -1,9 +1,26 @@
-"""D4RL: locomotion, AntMaze and Adroit, scored by 100 (return - random) / (expert - random).
+"""D4RL: locomotion, AntMaze, Adroit, maze2d and kitchen, scored by 100 (return - random) / (expert - random).
 
-D4RL itself needs mujoco-py. The same tasks live on elsewhere: locomotion in gymnasium (v4 keeps the physics
-and rewards of v2), Adroit in gymnasium_robotics. AntMaze runs on OGBench's ant, which has D4RL's actuators
-(torque 30), time step (0.02 s, five a step), coordinates and 29 observations; the ant of gymnasium_robotics
-has five times the torque at twice the frequency, and policies learnt from D4RL's data mean nothing to it.
+D4RL itself needs mujoco-py. The same tasks live on elsewhere:
+
+- Locomotion lives in gymnasium: v4 keeps the physics and rewards of v2.
+- Adroit lives in gymnasium_robotics, whose v1 has two faults that are mended here. It rewards the palm's
+  distance from what it should reach, where D4RL has a cost. It goes on when the pen has fallen, where D4RL
+  ends the episode (v2 does so too).
+- maze2d and kitchen are built on models of gymnasium_robotics, see `d4rl_maze2d` and `d4rl_kitchen`.
+- AntMaze runs on OGBench's ant, which has D4RL's actuators (torque 30), time step (0.02 s, five a step),
+  coordinates and 29 observations. The ant of gymnasium_robotics has five times the torque at twice the
+  frequency: policies learnt from D4RL's data mean nothing to it.
+
+The references are D4RL's, so that scores compare with published ones. D4RL took the random ones from 100
+episodes of uniformly random actions, which score 0 here too. Some of them are of something else:
+
+- ant: uniform actions score 7. The reference, -325.6, is their return in 1000 steps if the episode goes on
+  after the ant has fallen. Here, as in D4RL's environment, the episode ends there.
+- hopper: uniform actions score 1. They return 18, here and in D4RL's own hopper-random data. How D4RL came to
+  a reference of -20.3 is not known.
+- maze2d-open: uniform actions score 45, and 180 in the dense task, where they vary much. The references are
+  of an earlier version, whose episodes took 50 steps, not 150, and did not start in the goal's cell.
+- kitchen: the reference 0 was not measured. Uniform actions do one of the four things in few episodes.
 """
 
 import functools
@@ -12,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from valuelab import errors, types
+from valuelab.environments import d4rl_kitchen, d4rl_maze2d, ogbench
 from valuelab.environments import gymnasium as plain
-from valuelab.environments import ogbench
 
 
 class _Reference(NamedTuple):
@@ -36,6 +53,17 @@ REFERENCE_RETURNS = {
     "hammer": _Reference(-274.856578, 12794.134825156867),
     "door": _Reference(-56.512833, 2880.5693087298737),
     "relocate": _Reference(-6.425911, 4233.877797728884),
+    "maze2d-open": _Reference(0.01, 20.66),
+    "maze2d-umaze": _Reference(23.85, 161.86),
+    "maze2d-medium": _Reference(13.13, 277.39),
+    "maze2d-large": _Reference(6.7, 273.99),
+    "maze2d-open-dense": _Reference(11.17817, 27.166538620695782),
+    "maze2d-umaze-dense": _Reference(68.537689, 193.66285642381482),
+    "maze2d-medium-dense": _Reference(44.264742, 297.4552547777125),
+    "maze2d-large-dense": _Reference(30.569041, 303.4857382709002),
+    "kitchen-complete": _Reference(0.0, 4.0),
+    "kitchen-partial": _Reference(0.0, 4.0),
+    "kitchen-mixed": _Reference(0.0, 4.0),
 }
 
 _LOCOMOTION = {
@@ -44,12 +72,9 @@ _LOCOMOTION = {
     "walker2d": "Walker2d-v4",
     "ant": "Ant-v4",
 }
-_ADROIT = {
-    "pen": ("AdroitHandPen-v1", 100),
-    "hammer": ("AdroitHandHammer-v1", 200),
-    "door": ("AdroitHandDoor-v1", 200),
-    "relocate": ("AdroitHandRelocate-v1", 200),
-}
+_ADROIT_STEPS = {"pen": 100, "hammer": 200, "door": 200, "relocate": 200}
+_PEN_DROPPED = 0.075
+"""Height in metres below which the pen has fallen from the hand."""
 # Time limit and goal cell (row, column) of each maze; the ant starts in cell (1, 1).
 _ANTMAZE = {
     "antmaze-umaze": (700, (3, 1)),
@@ -79,16 +104,14 @@ def make(name: str) -> types.Environment:
     Raises:
         InputError: when there is no environment for the name.
     """
-    task = next((task for task in REFERENCE_RETURNS if name.startswith(f"{task}-")), None)
-    if task is None:
+    tasks = [task for task in REFERENCE_RETURNS if name.startswith(f"{task}-")]
+    if not tasks:
         raise errors.unknown("D4RL task", name.partition("-")[0], REFERENCE_RETURNS)
+    task = max(tasks, key=len)
     reference = REFERENCE_RETURNS[task]
-    create = (
-        _create_antmaze if task in _ANTMAZE else _create_adroit if task in _ADROIT else _create_locomotion
-    )
     return types.Environment(
         name=task,
-        make=functools.partial(create, task),
+        make=functools.partial(_FAMILIES[task.partition("-")[0]], task),
         tasks={"default": None},
         metric="normalized_score",
         score=lambda episode_return, success: (
@@ -111,11 +134,27 @@ def _create_locomotion(task: str) -> Any:
 
 
 def _create_adroit(task: str) -> Any:
-    """A new Adroit hand; gymnasium_robotics keeps D4RL's observations and dense rewards."""
-    robotics = errors.require("gymnasium_robotics", "environments")
-    errors.require("gymnasium", "environments").register_envs(robotics)
-    environment_id, time_limit = _ADROIT[task]
-    return plain.create(environment_id, max_episode_steps=time_limit)
+    """A new Adroit hand with D4RL's rewards and episode ends."""
+    gymnasium = errors.require("gymnasium", "environments")
+    gymnasium.register_envs(errors.require("gymnasium_robotics", "environments"))
+    corrected = f"AdroitHand{task.title()}-v2"  # a cost on the palm's distance, like D4RL
+    rewards_distance = corrected not in gymnasium.registry and task != "pen"
+
+    class D4RLHand(gymnasium.Wrapper):  # type: ignore[name-defined]
+        """Corrects rewards by what the palm should reach, and ends the episode when the pen has fallen."""
+
+        def step(self, action: Any) -> Any:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            data = self.unwrapped.data
+            if task == "pen":
+                terminated = bool(data.body("Object").xpos[2] < _PEN_DROPPED)
+            if rewards_distance:
+                reached = data.site("S_handle") if task == "door" else data.body("Object")
+                reward -= 2 * 0.1 * np.linalg.norm(data.site("S_grasp").xpos - reached.xpos)
+            return observation, reward, terminated, truncated, info
+
+    name = corrected if corrected in gymnasium.registry else f"AdroitHand{task.title()}-v1"
+    return D4RLHand(plain.create(name, max_episode_steps=_ADROIT_STEPS[task]))
 
 
 def _create_antmaze(task: str) -> Any:
@@ -157,3 +196,13 @@ def _umaze(**settings: Any) -> Any:
             super().update_tree(tree)
 
     return UMaze(maze_type="arena", **settings)
+
+
+_FAMILIES = {
+    **dict.fromkeys(_LOCOMOTION, _create_locomotion),
+    **dict.fromkeys(_ADROIT_STEPS, _create_adroit),
+    "antmaze": _create_antmaze,
+    "maze2d": d4rl_maze2d.create,
+    "kitchen": d4rl_kitchen.create,
+}
+"""How the tasks are made whose names begin so."""

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,18 +15,26 @@ def make(environment_id: str) -> types.Environment:
     """A registered gymnasium environment.
 
     Args:
-        environment_id: such as "Pendulum-v1".
+        environment_id: such as "Pendulum-v1", or "ale_py:ALE/Pong-v5" for one that a package registers when
+            it is imported.
 
     Returns:
-        The environment with its one task and metric "return".
+        The environment with its one task and metric "return"; observations are those of `spaces.flatten`.
 
     Raises:
-        InputError: when gymnasium does not know the name.
+        InputError: when gymnasium does not know the name, or the package cannot be imported.
     """
-    check_registered("gymnasium environment", environment_id)
+    package, _, name = environment_id.rpartition(":")
+    if package:
+        _import(package, environment_id)
+    try:
+        check_registered("gymnasium environment", name)
+    except errors.InputError as error:
+        hint = "" if package else " Name the package of others, as in gymnasium/ale_py:ALE/Pong-v5."
+        raise errors.InputError(f"{error}{hint}") from error
     return types.Environment(
         name=environment_id,
-        make=functools.partial(create, environment_id),
+        make=functools.partial(create, name),
         tasks={"default": None},
         metric="return",
         score=lambda episode_return, success: episode_return,
@@ -135,3 +144,14 @@ def created(name: str, make: Callable[..., Any]) -> Any:
                 f"{name} cannot be made ({errors.told(error)}): install what it needs, or correct its id and "
                 "arguments"
             ) from error
+
+
+def _import(package: str, environment_id: str) -> None:
+    """Imports the package that registers an environment."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise errors.InputError(
+            f"gymnasium environment {environment_id!r}: its package {package} cannot be imported ({error}); "
+            "install it, or mend its name"
+        ) from error

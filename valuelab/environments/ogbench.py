@@ -1,7 +1,8 @@
 """OGBench: one task with rewards for singletask names, the five-goal protocol for the others.
 
-In singletask environments rewards are -1 until the task is solved, and 0 at the last step; all episodes
-end at success, which `info["success"]` says at that step.
+In singletask environments a reward is minus the number of the task's parts that are not done: -1 in mazes and
+cube-single, down to -n with n cubes, buttons or other things. It is 0 at the last step: all episodes end at
+success, which `info["success"]` says at that step.
 """
 
 import contextlib
@@ -143,7 +144,7 @@ def _lent(generator: Any) -> Iterator[None]:
 
 
 def _environment_id(dataset_name: str) -> str:
-    """The dataset's name without the word for how it was collected: a-navigate-singletask-v0 to a-..."""
-    words = dataset_name.split("-")
+    """The dataset's name without the words for how and how much was collected: a-play-100m-v0 to a-v0."""
+    words = [word for word in dataset_name.split("-") if word != "100m"]
     end = words.index("singletask") if "singletask" in words else len(words) - 1
     return "-".join(words[: end - 1] + words[end:])

@@ -1,0 +1,116 @@
+"""D4RL's maze2d: a ball is pushed through a maze, to the one goal that the maze has, and stays there.
+
+Each step rewards 1 within 0.5 of the goal and 0 elsewhere, or exp(-distance) in the dense tasks. Episodes end
+by time alone. An episode starts in any free cell, 0.1 around its centre, with a random velocity.
+
+The ball is that of gymnasium_robotics, in D4RL's mazes and coordinates: the first coordinate counts rows, the
+second columns. Cells are one apart, and the walls lie 0.2 nearer to the origin than the cells' coordinates
+say. Mazes of gymnasium_robotics itself lie elsewhere, have moving goals and reward 0.45 around them.
+"""
+
+import os
+import tempfile
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from valuelab import errors
+from valuelab.environments import gymnasium as plain
+
+# Time limit and cells: "#" is a wall, "G" the goal.
+_MAZES = {
+    "open": (150, ["#######", "#     #", "#  G  #", "#     #", "#######"]),
+    "umaze": (300, ["#####", "#G  #", "### #", "#   #", "#####"]),
+    "medium": (
+        600,
+        [
+            "########",
+            "#  ##  #",
+            "#  #   #",
+            "##   ###",
+            "#  #   #",
+            "# #  # #",
+            "#   # G#",
+            "########",
+        ],
+    ),
+    "large": (
+        800,
+        [
+            "############",
+            "#    #     #",
+            "# ## # # # #",
+            "#      #   #",
+            "# #### ### #",
+            "#  # #     #",
+            "## # # # ###",
+            "#  #   # G #",
+            "############",
+        ],
+    ),
+}
+_BALL_ORIGIN = 1.2
+"""Where the ball's coordinates begin, in the coordinates in which the wall of cell (0, 0) lies at 1."""
+_GOAL_RADIUS = 0.5
+
+
+def create(task: str) -> Any:
+    """A new maze.
+
+    Args:
+        task: "maze2d-" and one of "open", "umaze", "medium" and "large", with "-dense" behind it or not.
+    """
+    gymnasium = errors.require("gymnasium", "environments")
+    point = errors.require("gymnasium_robotics.envs.maze.point", "environments")
+    time_limit, rows = _MAZES[task.split("-")[1]]
+    cells = np.array([list(row) for row in rows])
+    walls = cells == "#"
+    goal = np.argwhere(cells == "G")[0].astype(float)
+    free = np.argwhere(~walls)
+
+    class Maze2d(point.PointEnv):  # type: ignore[misc,name-defined]
+        """The ball among D4RL's walls. A picture has rows upwards: they are the second coordinate there."""
+
+        maze_map = walls.T.astype(int)
+        cur_goal_xy = goal
+        _maze_unit = 1.0
+
+        def __init__(self, **settings: Any):
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "maze.xml")
+                _model(os.path.dirname(point.__file__), walls).write(path)
+                super().__init__(xml_file=path, **settings)
+
+        def ij_to_xy(self, cell: tuple[int, int]) -> tuple[float, float]:
+            """The ball's coordinates in the middle between the walls of a cell of `maze_map`."""
+            return cell[1] + 1 - _BALL_ORIGIN, cell[0] + 1 - _BALL_ORIGIN
+
+        def reset_model(self) -> np.ndarray:
+            cell = free[self.np_random.choice(len(free))]
+            velocity = 0.1 * self.np_random.standard_normal(2)
+            self.set_state(cell + self.np_random.uniform(-0.1, 0.1, 2), velocity)
+            return self._get_obs()[0]
+
+        def step(self, action: Any) -> Any:
+            observation, _, terminated, truncated, info = super().step(action)
+            distance = np.linalg.norm(observation[:2] - goal)
+            success = bool(distance <= _GOAL_RADIUS)
+            reward = np.exp(-distance) if task.endswith("-dense") else float(success)
+            return observation, reward, terminated, truncated, {**info, "success": success}
+
+    spec = gymnasium.envs.registration.EnvSpec(
+        f"{task}-v1", entry_point=Maze2d, max_episode_steps=time_limit
+    )
+    return plain.create(spec)
+
+
+def _model(folder: str, walls: np.ndarray) -> ElementTree.ElementTree:
+    """MuJoCo's model of the ball with the walls of a maze, where D4RL has both."""
+    tree = ElementTree.parse(os.path.join(folder, "../assets/point/point.xml"))
+    world = tree.find("worldbody")
+    world.find("body[@name='particle']").set("pos", f"{_BALL_ORIGIN} {_BALL_ORIGIN} 0")
+    for row, column in np.argwhere(walls):
+        position = f"{row + 1} {column + 1} 0"
+        ElementTree.SubElement(world, "geom", type="box", pos=position, size="0.5 0.5 0.2")
+    return tree
