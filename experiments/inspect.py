@@ -115,7 +115,7 @@ def find_score(name: str) -> Any:
         return None
     try:
         environment = environments.make(name)
-    except InputError:  # D4RL's kitchen and maze2d have no environment here
+    except InputError:  # a file of the user's own
         return None
     return lambda returns: environment.score(returns, False)
 

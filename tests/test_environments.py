@@ -22,7 +22,7 @@ def test_ogbench_singletask_has_one_task_scored_by_success():
     assert (environment.score(-200.0, True), environment.score(-1000.0, False)) == (1.0, 0.0)
 
 
-def test_ogbench_rewards_are_minus_one_until_the_last_step():
+def test_ogbench_rewards_of_a_maze_are_minus_one_until_the_last_step():
     maze = environments.make("ogbench/pointmaze-medium-navigate-singletask-v0").make()
     maze.reset(seed=0)
     goal = maze.unwrapped.cur_goal_xy
@@ -33,6 +33,24 @@ def test_ogbench_rewards_are_minus_one_until_the_last_step():
         rewards.append((reward, info["success"]))
     # Success is checked before the action: the step that enters the goal still costs 1, the next ends.
     assert rewards == [(-1.0, 0.0)] * (len(rewards) - 1) + [(0.0, 1.0)]
+
+
+def test_ogbench_rewards_count_the_parts_that_are_not_done():
+    cubes = environments.make("ogbench/cube-double-play-singletask-v0").make()
+    cubes.reset(seed=0)
+    assert cubes.step(np.zeros(5, np.float32))[1] == -2
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("cube-quadruple-play-100m-v0", "cube-quadruple-v0"),
+        ("humanoidmaze-giant-navigate-100m-v0", "humanoidmaze-giant-v0"),
+        ("puzzle-4x5-play-100m-singletask-task2-v0", "puzzle-4x5-singletask-task2-v0"),
+    ],
+)
+def test_large_sets_of_ogbench_have_the_environment_of_the_small(name, environment):
+    assert environments.make(f"ogbench/{name}").name == environment
 
 
 def test_ogbench_goal_conditioned_has_five_goals():
@@ -73,6 +91,9 @@ def test_ogbench_single_tasks_are_played_in_one_environment(stem):
         "ogbench/powderworld-easy-play-v0",
         "d4rl/antmaze-umaze-v2",
         "d4rl/hopper-medium-v2",
+        "d4rl/pen-human-v1",
+        "d4rl/maze2d-umaze-v1",
+        "d4rl/kitchen-mixed-v0",
     ],
 )
 def test_an_episode_depends_on_its_seed_alone(name):
@@ -99,74 +120,17 @@ def test_numpys_global_generator_is_left_alone():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "actions", "steps"),
-    [
-        ("halfcheetah-medium-v2", 17, 6, 1000),
-        ("hopper-medium-replay-v2", 11, 3, 1000),
-        ("walker2d-expert-v0", 17, 6, 1000),
-        ("ant-random-v2", 111, 8, 1000),
-        ("antmaze-umaze-diverse-v2", 29, 8, 700),
-        ("antmaze-large-play-v2", 29, 8, 1000),
-        ("pen-human-v1", 45, 24, 100),
-        ("hammer-cloned-v1", 46, 26, 200),
-        ("door-expert-v0", 39, 28, 200),
-        ("relocate-human-v0", 39, 30, 200),
-    ],
-)
-def test_d4rl_sizes(name, size, actions, steps):
-    environment = environments.make(f"d4rl/{name}").make()
-    observation, _ = environment.reset(seed=0)
-    assert observation.shape == environment.observation_space.shape == (size,)
-    assert environment.action_space.shape == (actions,)
-    limit = environment
-    while not hasattr(limit, "_max_episode_steps"):
-        limit = limit.env
-    assert limit._max_episode_steps == steps
-
-
-@pytest.mark.parametrize(
-    ("maze", "corner", "shape"),
-    [("umaze", (0, 8), (5, 5)), ("medium-play", (20, 20), (8, 8)), ("large-diverse", (32, 24), (9, 12))],
-)
-def test_antmaze_start_and_goal_are_d4rls(maze, corner, shape):
-    # Cells are 4 apart and cell (1, 1) is the origin, so cell (row, column) lies at 4 (column - 1, row - 1).
-    environment = environments.make(f"d4rl/antmaze-{maze}-v2").make()
-    starts, goals = [], []
-    for seed in range(20):
-        observation, _ = environment.reset(seed=seed)
-        starts.append(observation[:2])
-        goals.append(environment.unwrapped.cur_goal_xy)
-    assert environment.unwrapped.maze_map.shape == shape
-    assert np.max(np.abs(starts)) <= 0.1  # the reset noise of the ant alone
-    offsets = np.array(goals) - corner
-    assert offsets.min() >= 0
-    assert offsets.max() <= 1.5
-    assert offsets.std() > 0.1
-
-
-def test_antmaze_ends_at_the_goal_with_reward_one():
-    environment = environments.make("d4rl/antmaze-medium-diverse-v2").make()
-    environment.reset(seed=0)
-    environment.unwrapped.set_xy(environment.unwrapped.cur_goal_xy)
-    _, reward, terminated, _, info = environment.step(np.zeros(8, np.float32))
-    assert (reward, terminated, info["success"]) == (1.0, True, 1.0)
-
-
-def test_d4rl_scores_put_random_at_0_and_expert_at_100():
-    hopper = environments.make("d4rl/hopper-medium-v2")
-    assert hopper.metric == "normalized_score"
-    assert hopper.score(-20.272305, False) == 0
-    assert hopper.score(3234.3, False) == 100
-    # 100 (1500 + 20.272305) / (3234.3 + 20.272305) = 152027.2305 / 3254.572305
-    assert hopper.score(1500.0, False) == pytest.approx(46.71189, abs=1e-5)
-    assert environments.make("d4rl/antmaze-large-play-v2").score(1.0, True) == 100
-
-
 def test_plain_gymnasium_scores_returns():
     environment = environments.make("gymnasium/CartPole-v1")
     assert (environment.metric, environment.score(12.0, False)) == ("return", 12.0)
     assert environment.make().reset(seed=0)[0].shape == (4,)
+
+
+def test_gymnasium_environments_of_other_packages():
+    environment = environments.make("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3")
+    # Two coordinates of where it is and two of where it should be, then its place and velocity.
+    assert environment.make().reset(seed=0)[0].shape == (8,)
+    assert environments.vector("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3", 1).spec.action_dim == 2
 
 
 @pytest.mark.parametrize(
@@ -177,7 +141,11 @@ def test_plain_gymnasium_scores_returns():
         ("ogbench/pointmaze-medum-navigate-v0", "did you mean 'pointmaze-medium-v0'"),
         ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
         ("d4rl/hoper-medium-v2", "unknown D4RL task 'hoper': did you mean 'hopper'"),
+        ("d4rl/maze2d-huge-v1", "unknown D4RL task 'maze2d': did you mean 'maze2d-"),
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
+        ("gymnasium/Plug/In-v1", "Name the package of others, as in gymnasium/ale_py:ALE/Pong-v5"),
+        ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*; install it"),
+        ("gymnasium/gymnasium_robotics:PointMaze_UMaz-v3", "did you mean 'PointMaze_UMaze-v3'"),
     ],
 )
 def test_unknown_names_name_the_nearest(name, message):

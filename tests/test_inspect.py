@@ -306,7 +306,7 @@ def test_settings_of_a_run_show_what_its_agent_sees(tmp_path):
 def test_scores_are_those_of_d4rl():
     score = inspect.find_score("d4rl/hopper-medium-v2")
     np.testing.assert_allclose(score(np.array([-20.272305, 3234.3])), [0, 100])
-    assert inspect.find_score("d4rl/kitchen-partial-v0") is None
+    assert inspect.find_score("d4rl/kitchen-partial-v0")(1.0) == 25
     assert inspect.find_score("ogbench/cube-single-play-v0") is None
 
 
@@ -317,7 +317,10 @@ def test_mazes_are_found_by_name():
     assert maze.walls.shape == (8, 8)
     assert maze.goal is None
     assert inspect.find_maze("ogbench/cube-single-play-v0", places) is None
-    assert inspect.find_maze("d4rl/maze2d-umaze-v1", places) is None  # which has no environment here
+    # Rows of D4RL's mazes are the first coordinate; walls lie 0.2 nearer to the origin than their cells.
+    maze = inspect.find_maze("d4rl/maze2d-large-v1", places)
+    assert maze.walls.shape == (12, 9)
+    np.testing.assert_allclose(maze.extent, (-0.7, 8.3, -0.7, 11.3))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """D4RL's kitchen: a Franka arm opens, switches on and moves four things, and each gives reward 1 once.
 
-An episode ends after 280 steps, or when all four are done. Observed are the positions of the nine joints, then
-those of the 21 degrees of freedom of the kitchen, both with noise, and then 30 numbers of the goal. An action
-in [-1, 1] is a joint's velocity, of up to 2 a second from where the joint was last seen.
+An episode ends after 280 steps, or when all four are done. Observed are the positions of the nine joints,
+then the 21 of the things in the kitchen, both with noise, and then 30 numbers of the goal. An
+action in [-1, 1] is the velocity of a joint, of up to 2 a second, from where the joint was last seen.
 
 The model comes with gymnasium_robotics and is D4RL's but for one body: the robot's column, which D4RL only
 draws, is solid there. FrankaKitchen of gymnasium_robotics itself observes velocities and no goal, has less

@@ -99,9 +99,7 @@ def create(task: str) -> Any:
             reward = np.exp(-distance) if task.endswith("-dense") else float(success)
             return observation, reward, terminated, truncated, {**info, "success": success}
 
-    spec = gymnasium.envs.registration.EnvSpec(
-        f"{task}-v1", entry_point=Maze2d, max_episode_steps=time_limit
-    )
+    spec = gymnasium.envs.registration.EnvSpec(f"{task}-v1", entry_point=Maze2d, max_episode_steps=time_limit)
     return plain.create(spec)
 
 
