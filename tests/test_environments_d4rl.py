@@ -60,7 +60,7 @@ def test_random_actions_score_0(task):
 
 def test_the_reference_of_ant_is_of_1000_steps_whatever_ends():
     reference = d4rl.REFERENCE_RETURNS["ant"].random
-    assert_same_mean(random_returns("ant", 10, steps=1000), reference)
+    assert_same_mean(random_returns("ant", 6, steps=1000), reference)
     # An episode that ends where the ant has fallen costs less.
     assert np.mean(random_returns("ant", 10)) > reference + 200
 

@@ -3,9 +3,9 @@
 D4RL itself needs mujoco-py. The same tasks live on elsewhere:
 
 - Locomotion lives in gymnasium: v4 keeps the physics and rewards of v2.
-- Adroit lives in gymnasium_robotics, whose v1 has two faults that are mended here. It rewards the palm's
-  distance from what it should reach, where D4RL has a cost. It goes on when the pen has fallen, where D4RL
-  ends the episode (v2 does so too).
+- Adroit lives in gymnasium_robotics with D4RL's models and two differences, which are mended here. Its v1
+  rewards the palm's distance from what it should reach, where D4RL and v2 have a cost. In both versions the
+  episode goes on when the pen has fallen, where D4RL ends it.
 - maze2d and kitchen are built on models of gymnasium_robotics, see `d4rl_maze2d` and `d4rl_kitchen`.
 - AntMaze runs on OGBench's ant, which has D4RL's actuators (torque 30), time step (0.02 s, five a step),
   coordinates and 29 observations. The ant of gymnasium_robotics has five times the torque at twice the

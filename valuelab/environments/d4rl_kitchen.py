@@ -9,7 +9,7 @@ draws, is solid there. FrankaKitchen of gymnasium_robotics itself observes veloc
 noise, and rewards positions without noise.
 """
 
-import os
+import importlib.resources
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _AIMS = {
 """Where each part is observed, and where it should be."""
 _DONE_WITHIN = 0.3
 
+_MODEL = "envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml"
 _TIME_LIMIT = 280
 _FRAME_SKIP = 40
 _JOINTS = 9
@@ -59,9 +60,8 @@ def create(task: str) -> Any:
     """
     gymnasium = errors.require("gymnasium", "environments")
     mujoco_env = errors.require("gymnasium.envs.mujoco", "environments").MujocoEnv
-    robotics = errors.require("gymnasium_robotics", "environments")
-    model = "envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml"
-    path = os.path.join(os.path.dirname(robotics.__file__), model)
+    errors.require("gymnasium_robotics", "environments")
+    path = str(importlib.resources.files("gymnasium_robotics") / _MODEL)
     goal = np.zeros(len(_START))
     for part in _PARTS[task]:
         where, aim = _AIMS[part]

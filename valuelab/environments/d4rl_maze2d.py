@@ -8,6 +8,7 @@ second columns. Cells are one apart, and the walls lie 0.2 nearer to the origin 
 say. Mazes of gymnasium_robotics itself lie elsewhere, have moving goals and reward 0.45 around them.
 """
 
+import importlib.resources
 import os
 import tempfile
 from typing import Any
@@ -79,7 +80,7 @@ def create(task: str) -> Any:
         def __init__(self, **settings: Any):
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "maze.xml")
-                _model(os.path.dirname(point.__file__), walls).write(path)
+                _model(walls).write(path)
                 super().__init__(xml_file=path, **settings)
 
         def ij_to_xy(self, cell: tuple[int, int]) -> tuple[float, float]:
@@ -103,12 +104,13 @@ def create(task: str) -> Any:
     return plain.create(spec)
 
 
-def _model(folder: str, walls: np.ndarray) -> ElementTree.ElementTree:
+def _model(walls: np.ndarray) -> ElementTree.ElementTree:
     """MuJoCo's model of the ball with the walls of a maze, where D4RL has both."""
-    tree = ElementTree.parse(os.path.join(folder, "../assets/point/point.xml"))
-    world = tree.find("worldbody")
+    ball = importlib.resources.files("gymnasium_robotics") / "envs/assets/point/point.xml"
+    root = ElementTree.fromstring(ball.read_text())
+    world: Any = root.find("worldbody")
     world.find("body[@name='particle']").set("pos", f"{_BALL_ORIGIN} {_BALL_ORIGIN} 0")
     for row, column in np.argwhere(walls):
         position = f"{row + 1} {column + 1} 0"
         ElementTree.SubElement(world, "geom", type="box", pos=position, size="0.5 0.5 0.2")
-    return tree
+    return ElementTree.ElementTree(root)
