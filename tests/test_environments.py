@@ -141,6 +141,7 @@ def test_gymnasium_environments_of_other_packages():
         ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
         ("d4rl/hoper-medium-v2", "unknown D4RL task 'hoper': did you mean 'hopper'"),
         ("d4rl/maze2d-huge-v1", "unknown D4RL task 'maze2d': did you mean 'maze2d-"),
+        ("d4rl/maze2d-umaze-dense-v0", "other time limits than v1; use maze2d-umaze-dense-v1"),
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
         ("gymnasium/Plug/In-v1", "Name the package of others, as in gymnasium/ale_py:ALE/Pong-v5"),
         ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*; install it"),

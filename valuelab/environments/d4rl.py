@@ -40,7 +40,8 @@ class _Reference(NamedTuple):
     expert: float
 
 
-# From d4rl/infos.py of Farama-Foundation/D4RL (REF_MIN_SCORE and REF_MAX_SCORE), the same in all versions.
+# From d4rl/infos.py of Farama-Foundation/D4RL (REF_MIN_SCORE and REF_MAX_SCORE), the same in all versions but
+# of maze2d: these are of v1, and v0 of the open maze, which has no other.
 REFERENCE_RETURNS = {
     "halfcheetah": _Reference(-280.178953, 12135.0),
     "hopper": _Reference(-20.272305, 3234.3),
@@ -108,6 +109,8 @@ def make(name: str) -> types.Environment:
     if not tasks:
         raise errors.unknown("D4RL task", name.partition("-")[0], REFERENCE_RETURNS)
     task = max(tasks, key=len)
+    if task.startswith("maze2d-") and "open" not in task and name.endswith("-v0"):
+        raise errors.InputError(f"D4RL's {name} has other time limits than v1; use {task}-v1")
     reference = REFERENCE_RETURNS[task]
     return types.Environment(
         name=task,
