@@ -1,6 +1,7 @@
 """Plain gymnasium environments, scored by their return: to evaluate in, and to act in while learning."""
 
 import difflib
+import functools
 import importlib
 import warnings
 from collections.abc import Callable
