@@ -78,6 +78,8 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         raise InputError(
             "give --encoder, the workdir of a zero-shot run, and --eval_every, to compare curves"
         )
+    if config.sweep:
+        raise InputError("adapt compares two ways of one setting: leave --sweep out, or use --num_seeds")
     workdir = outputs.prepare_folder(config)
     if done := outputs.finished(workdir, "adapt"):
         return done
@@ -97,11 +99,8 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         learnt = train.run(dataclasses.replace(config, workdir=str(workdir / name)), make, lambda _: source)
         curves[name] = results.read_scores(workdir / name, next(iter(learnt["eval"])))
     result = {"encoder": config.encoder} | compare(curves) | facts
-    try:
-        figures.saved(draw(result), workdir / "adaptation.png")
-    except InputError as error:  # such as a missing matplotlib
-        print(f"no picture was drawn: {error}")
-    outputs.write_json(workdir / "result.json", result)
+    name = "adaptation.png"
+    outputs.finish(workdir, result, {name: lambda: figures.saved(draw(result), workdir / name)})
     print(f"everything is in {workdir}")
     return result
 

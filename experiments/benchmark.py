@@ -100,7 +100,7 @@ def run(config: BenchmarkConfig) -> int:
     chosen = suite.choose(wanted, _split(config.only))
     submit = _submitter(config) if config.cluster else None
     workdir, same = prepare(config, wanted)
-    console = Console()
+    console = Console(markup=False)  # brackets in what members say are no markup
     board = Board(chosen, workdir, console)
     jobs = {member.name: make_job(member, config, workdir) for member in chosen}
     for member in chosen:
@@ -111,7 +111,7 @@ def run(config: BenchmarkConfig) -> int:
             (folder / "result.json").replace(folder / "result.json.damaged")
             console.print(f"{error}: {member.name} goes on from its last checkpoint", highlight=False)
             result = None
-        if result and member.name in same:
+        if result and member.name in same and "without_score" not in result:
             board.set(member.name, members.DONE)
     waiting = board.having("waiting")
     stop = Stop()
@@ -155,7 +155,7 @@ def prepare(config: BenchmarkConfig, wanted: Suite) -> tuple[pathlib.Path, set[s
     """
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)
-    workdir = pathlib.Path(config.workdir).expanduser()
+    workdir = outputs.make_folder(config.workdir)
     path = workdir / "suite.json"
     facts = {
         "format": FORMAT,
@@ -186,11 +186,7 @@ def prepare(config: BenchmarkConfig, wanted: Suite) -> tuple[pathlib.Path, set[s
             same.add(name)
         elif (workdir / entry["folder"] / "result.json").exists():
             entry["command"] = before  # which made what lies there
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        outputs.write_json(path, facts | {"members": [*entries.values(), *kept.values()]})
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): give another --workdir") from error
+    outputs.write_json(path, facts | {"members": [*entries.values(), *kept.values()]})
     return workdir, same
 
 
@@ -251,7 +247,7 @@ def share_machine(jobs: int = 0) -> list[Slot]:
     Returns:
         The shares.
     """
-    cores, devices = sorted(os.sched_getaffinity(0)), accelerators()
+    cores, devices = available_cores(), accelerators()
     fitting = len(devices) or len(cores) // CORES
     jobs = jobs or max(1, min(fitting, available_memory() // MEMBER_BYTES))
     slots = []
@@ -265,6 +261,13 @@ def share_machine(jobs: int = 0) -> list[Slot]:
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{share:.3f}"
         slots.append(Slot(tuple(own or [cores[index % len(cores)]]) if jobs > 1 else (), environment))
     return slots
+
+
+def available_cores() -> list[int]:
+    """The cores that may be used; all where processes have no cores of their own, as on macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def accelerators() -> list[str]:
@@ -296,7 +299,7 @@ def describe_machine() -> str:
         lines = []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
     gpus = f"{len(accelerators())} x GPU, " if accelerators() else ""
-    return f"{gpus}{len(os.sched_getaffinity(0))} cores of {model}"
+    return f"{gpus}{len(available_cores())} cores of {model}"
 
 
 # The work.
@@ -353,6 +356,8 @@ def _submitter(config: BenchmarkConfig) -> Start:
         executor = submitit.AutoExecutor(folder, cluster=config.cluster)
         for text in config.slurm:
             key, _, value = text.partition("=")
+            if sum(other.partition("=")[0] == key for other in config.slurm) > 1:
+                raise ValueError(f"{key} is given twice")
             shared = key in executor._valid_parameters()
             settings[key if shared else f"slurm_{key}"] = int(value) if value.isdigit() else value
         executor.update_parameters(**settings)
@@ -396,7 +401,8 @@ class Line:
         total: updates in all; 0 while unknown.
         speed: updates per second, of all seeds together.
         left: seconds that the other updates take.
-        score: mean over seeds, of the latest evaluation; None before the first.
+        score: mean over seeds, of the latest evaluation; None before the first, and where there is no single
+            one: in sweeps, and where a seed has none.
     """
 
     state: str = "waiting"
@@ -510,7 +516,8 @@ def look(folder: pathlib.Path, line: Line) -> None:
     if scored:
         metric = next(metric for metric in METRICS if f"eval/{metric}" in scored[-1])
         values = [row[f"eval/{metric}"] for row in scored if row["step"] == scored[-1]["step"]]
-        line.score = sum(values) / len(values)
+        pooled = settings.get("sweep") or None in values  # over different settings, or some have no score
+        line.score = None if pooled else sum(values) / len(values)
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> BenchmarkConfig:

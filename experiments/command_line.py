@@ -53,7 +53,8 @@ def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list
         The program's name alone.
 
     Raises:
-        InputError: for an unknown flag, with the nearest valid name, or an argument that is no flag.
+        InputError: for an unknown flag, with the nearest valid name, one that is given twice, or an argument
+            that is no flag.
         flags.Error: for a value that its flag refuses.
     """
     program, *words = _parse(argv, values)
@@ -64,12 +65,17 @@ def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list
 def _parse(argv: list[str], values: flags.FlagValues) -> list[str]:
     """Parses flags that are already defined: the program's name, and the arguments that are no flags."""
     try:
-        return values(argv)
+        words = values(argv)
     except flags.UnrecognizedFlagError as error:
         modules = values.flags_by_module_dict()
         ours = [name for name in modules if not name.startswith("absl.")]
         names = [flag.name for module in ours for flag in modules[module]]
         raise configuration.unknown_field("flag", error.flagname, names) from error
+    for name in values:
+        flag = values[name]
+        if flag.present > 1 and not isinstance(flag, flags.MultiFlag):
+            raise InputError(f"--{name} is given {flag.present} times: give it once")
+    return words
 
 
 def _refuse(words: list[str]) -> None:

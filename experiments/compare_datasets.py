@@ -12,18 +12,18 @@ find more differences.
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 from absl import app, flags
 
+from experiments import outputs
 from valuelab.errors import InputError, require
 
 REFERENCE = flags.DEFINE_string("reference", None, "The .npz to compare with.", required=True)
@@ -256,7 +256,7 @@ def print_table(results: dict[str, Result]) -> None:
         ]
         numbers = f"{result.distance:.4f}", f"{result.expected:.4f}", f"{result.p:.3f}"
         table.add_row(name, *means, *numbers)
-    rich.console.Console().print(table)
+    outputs.show(table)
 
 
 def plot(
@@ -339,8 +339,8 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
     sets = read(reference), read(candidate)
     layouts = [layout(arrays) for arrays in sets]
     maze = pathlib.Path(reference).name.startswith("pointmaze")
-    folder = pathlib.Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = outputs.make_folder(out, "out")
+    pictures: dict[str, Callable[[], None]] = {}
     report: dict[str, Any] = {
         "reference": {
             "file": pathlib.Path(reference).name,
@@ -367,9 +367,11 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
             f"{'agree' if agree else 'DIFFER'} (all features together: p = {p:.3f}, {DIVISIONS} divisions)"
         )
         report |= {"p": p, "features": {name: dataclasses.asdict(result) for name, result in results.items()}}
-        plot(folder / "comparison.png", *sets, plane, maze)
+        path = folder / "comparison.png"
+        pictures[path.name] = lambda: plot(path, *sets, plane, maze)
     report["agree"] = agree
-    (folder / "comparison.json").write_text(json.dumps(report, indent=1) + "\n")
+    outputs.write_json(folder / "comparison.json", report)
+    outputs.draw(pictures)
     return agree
 
 

@@ -11,11 +11,10 @@ on where it was stopped, or says that it is done. How gaps are defined: see expe
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import rich
 import rich.table
 
 from experiments import flags, optimality, outputs, train
@@ -80,8 +79,9 @@ def run(config: CompareConfig) -> dict[str, Any]:
         return done
     facts = {"versions": outputs.versions(), "device": outputs.device()}
     outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+    pictures: dict[str, Callable[[], None]] = {}
     if config.problem:
-        result = compare(config, workdir)
+        result, pictures["calibration.png"] = compare(config, workdir)
     else:
         parts = [
             run(dataclasses.replace(config, problem=name, workdir=str(workdir / name)))
@@ -89,24 +89,22 @@ def run(config: CompareConfig) -> dict[str, Any]:
         ]
         result = {"problems": {part["problem"]: part for part in parts}}
     found = result.get("problems", {config.problem: result})
-    if config.plots:
-        draw_comparison(found, workdir / "comparison.png")
+    pictures["comparison.png"] = lambda: draw_comparison(found, workdir / "comparison.png")
     result = {"within": WITHIN, "reached": all(part["reached"] for part in found.values())} | result | facts
-    outputs.write_json(workdir / "result.json", result)
+    outputs.finish(workdir, result, pictures if config.plots else {})
     show(found)
     return result
 
 
-def compare(config: CompareConfig, workdir: pathlib.Path) -> dict[str, Any]:
-    """What result.json says of one problem, which is learnt, solved and played."""
+def compare(config: CompareConfig, workdir: pathlib.Path) -> tuple[dict[str, Any], Callable[[], None]]:
+    """What result.json says of one problem, learnt, solved and played; and what draws its picture."""
     problem = problems.make(config.problem)
     networks, training_facts = learn(config, workdir / "checkpoints")
     table = optimality.solve(problem, networks.config.stock_low, networks.config.stock_high)
     settings = optimality.at_settings(table, networks, config.episodes)
     stocks = optimality.at_stocks(table, networks)
-    if config.plots:
-        draw_calibration(problem, settings, workdir / "calibration.png")
-    return summarize(problem, settings, stocks) | training_facts
+    result = summarize(problem, settings, stocks) | training_facts
+    return result, lambda: draw_calibration(problem, settings, workdir / "calibration.png")
 
 
 def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[Networks, dict[str, Any]]:
@@ -200,7 +198,7 @@ def _of_value(optimum: float, reached: float) -> float | None:
 
 
 def draw_comparison(found: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
-    """Draws what is reached in each problem, or says why it cannot be drawn."""
+    """Draws what is reached in each problem."""
     rows = {}
     for name, part in found.items():
         told, held = part["settings"], {key: np.array(rows) for key, rows in part["stocks"].items()}
@@ -228,29 +226,23 @@ def draw_comparison(found: Mapping[str, Mapping[str, Any]], path: pathlib.Path) 
         )
         rows[f"{name} ({part['objective']})"] = (at_settings, at_stocks)
     title = f"D-eta-N, one network for all settings and stocks, {part['num_seeds']} seeds"
-    try:
-        comparison_plots.comparison(rows, tolerated=WITHIN, title=title, path=path)
-    except InputError as error:  # such as a missing matplotlib
-        print(f"{path.name} was not drawn: {error}")
+    comparison_plots.comparison(rows, tolerated=WITHIN, title=title, path=path)
 
 
 def draw_calibration(problem: problems.Problem, settings: AtSettings, path: pathlib.Path) -> None:
-    """Draws predicted returns against those of the episodes, or says why it cannot be drawn."""
+    """Draws predicted returns against those of the episodes."""
     dim = problem.mdp.reward_dim
     shown = {
         name: Foretold(settings.predicted[:, index], settings.returns[:, index])
         for index, name in enumerate(settings.names)
     }
-    try:
-        comparison_plots.calibration(
-            shown,
-            tolerance=_TOLERANCE * float(np.ptp(settings.returns)),
-            components=[f"component {index}" for index in range(dim)] if dim > 1 else [""],
-            title=f"{problem.name}: returns from the start, as predicted and as they came",
-            path=path,
-        )
-    except InputError as error:
-        print(f"{path.name} was not drawn: {error}")
+    comparison_plots.calibration(
+        shown,
+        tolerance=_TOLERANCE * float(np.ptp(settings.returns)),
+        components=[f"component {index}" for index in range(dim)] if dim > 1 else [""],
+        title=f"{problem.name}: returns from the start, as predicted and as they came",
+        path=path,
+    )
 
 
 def show(found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -263,7 +255,7 @@ def show(found: Mapping[str, Mapping[str, Any]]) -> None:
         worst = part["worst_stock"]
         stock = ", ".join(f"{number:g}" for number in worst["stock"])
         table.add_row(name, f"worst stock, {stock}", "", "", f"{worst['gap']['mean']:.2f}", end_section=True)
-    rich.print(table)
+    outputs.show(table)
 
 
 def parse(argv: list[str]) -> CompareConfig:

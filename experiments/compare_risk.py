@@ -155,6 +155,8 @@ def main(parsed: tuple[CompareRiskConfig, MakeAgent]) -> None:
             "methods are compared with the agent eta_network on CVaR in a gridworld: "
             "write --agent=eta_network:risk_averse"
         )
+    if config.sweep:
+        raise InputError("methods are compared in one setting: leave --sweep out, or use --num_seeds")
     workdir = outputs.prepare_folder(config)
     facts = {
         "command": " ".join(["python -m experiments.compare_risk", *sys.argv[1:]]),
@@ -167,7 +169,8 @@ def main(parsed: tuple[CompareRiskConfig, MakeAgent]) -> None:
     result = facts | compare_exactly(config, problem)
     result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
     outputs.write_json(workdir / "compare_risk.json", result)
-    risk_plots.draw(result, workdir / "compare_risk.png")
+    path = workdir / "compare_risk.png"
+    outputs.draw({path.name: lambda: risk_plots.draw(result, path)})
 
 
 def compare_exactly(config: CompareRiskConfig, problem: problems.Problem) -> dict[str, Any]:

@@ -5,10 +5,11 @@ r"""Looks into the critics of a trained run: features, weights, values against r
 CHECKPOINT is the workdir of a run of experiments.train on a dataset with rewards; the run may still be going
 on. Every checkpoint that it keeps is looked at, and every seed, in rows of the dataset that the run learnt
 from. The workdir gets diagnostics.json (each number a list over seeds, in the run's order) and, with
-matplotlib, diagnostics.png. valuelab/evaluation/diagnostics.py says what the names stand for.
+matplotlib, diagnostics.png; of a sweep diagnostics_0.png and so on, one a setting. valuelab/evaluation/diagnostics.py says what the names stand for.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich
 import rich.table
 from absl import flags as absl_flags
 
@@ -222,6 +222,11 @@ def report(views: Mapping[int, View]) -> list[dict[str, Any]]:
     return [{"step": step, **view.sight.report, **compare(view.sight, last)} for step, view in views.items()]
 
 
+def of_members(found: Any, members: list[int]) -> Any:
+    """What was found of some members alone; numbers that are of no member stay as they are."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[members] if np.ndim(leaf) else leaf, found)
+
+
 def show(found: list[dict[str, Any]], title: str) -> None:
     """Prints a table of scalars, means over seeds: a row each, a column a checkpoint.
 
@@ -232,7 +237,7 @@ def show(found: list[dict[str, Any]], title: str) -> None:
     for name, values in flat[0].items():
         if np.ndim(values) == 1 and "_norms." not in name:
             table.add_row(name, *[f"{np.mean(entry[name]):.4g}" for entry in flat])
-    rich.print(table)
+    outputs.show(table)
 
 
 def run(config: DiagnoseConfig) -> dict[str, Any]:
@@ -270,13 +275,13 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     } | facts
     outputs.write_json(workdir / "diagnostics.json", result)
     title = f"{trained.config.agent_name} on {trained.config.dataset}"
-    try:
-        diagnostic_plots.diagnosis(
-            found, np.asarray(newest.sight.q), newest.rows, title=title, path=workdir / "diagnostics.png"
-        )
-    except InputError as error:  # such as a missing matplotlib
-        print(f"no picture was drawn: {error}")
-    show(found, title)
+    for number, (swept, chosen) in enumerate(trained.members.by_setting()):
+        told, q, rows = of_members((found, newest.sight.q, newest.rows), chosen)
+        about = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
+        path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
+        draw = functools.partial(diagnostic_plots.diagnosis, told, q, rows, title=about, path=path)
+        outputs.draw({path.name: draw})
+        show(told, about)
     print(f"everything is in {workdir}")
     return result
 

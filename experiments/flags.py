@@ -47,6 +47,8 @@ __all__ = [
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+GOAL_DISCOUNT = 0.99
+"""Of goals, where the agent has no discount."""
 COMPILED = pathlib.Path("~/.cache/valuelab/compilation")
 """Where compiled programs are kept, unless $JAX_COMPILATION_CACHE_DIR says otherwise."""
 COMPILED_BYTES = 1 << 30
@@ -64,7 +66,7 @@ class DataConfig(NormalizationConfig):
     """
 
     compact: bool = False
-    goals: GoalRelabelling = dataclasses.field(default_factory=GoalRelabelling)
+    goals: GoalRelabelling = GoalRelabelling(discount=None)
     num_frames: int = 1
 
     def __post_init__(self) -> None:
@@ -109,6 +111,28 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS) -> tuple[RunConfig, 
         except InputError as error:
             raise InputError(f"preset {preset!r} of {name}: {error}") from error
     return config, module.make_agent
+
+
+def discount_field(config: RunConfig) -> str:
+    """The name of the agent's discount; empty where it has none."""
+    known = configuration.fields(config)
+    return next((name for name in ("agent.discount", "agent.critic.discount") if name in known), "")
+
+
+def with_goal_discount(config: configuration.Config) -> configuration.Config:
+    """The settings with the agent's discount for goals in the data, where none of their own is given.
+
+    Agents without one get OGBench's default. Where a sweep gives members different ones, or there is none
+    below 1, it stays open.
+    """
+    settings: Any = config
+    if not settings.dataset or settings.data.goals.discount is not None:
+        return config
+    name = discount_field(settings)
+    value = configuration.fields(settings)[name].value if name else GOAL_DISCOUNT
+    if value >= 1 or any(text.partition("=")[0] == name for text in settings.sweep):
+        return config
+    return configuration.replace(config, {"data.goals.discount": value})
 
 
 def known_agents() -> list[str]:
@@ -157,11 +181,12 @@ def parse_run(
         config, make_agent = load_agent(agent.value, defaults)
     else:  # --help works all the same
         config, make_agent = defaults, None
+    agent.unparse()  # it is parsed again with all others
     flags.DEFINE_flag(agent, values, module_name=sys.argv[0])
     config = parse_config(config, argv, values)
     if make_agent is None:
         raise InputError("no agent is given; write --agent=iql or --agent=FILE.py")
-    return config, make_agent
+    return with_goal_discount(config), make_agent
 
 
 def _give_memory_back() -> None:

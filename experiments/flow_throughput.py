@@ -19,7 +19,6 @@ arguments and results. Data are random: speed depends on shapes alone.
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-import rich
 import rich.table
 
 from experiments import flags, outputs
@@ -231,6 +229,7 @@ def measure(config: FlowThroughputConfig) -> dict[str, Any]:
 
 def main(config: FlowThroughputConfig) -> None:
     """Measures what a command line asks for."""
+    out = outputs.prepare_file("out", config.out)
     report = measure(config)
     table = rich.table.Table(
         "form", "updates/s", "GFLOP", "share of peak", "shared is faster", "gradients differ"
@@ -244,19 +243,19 @@ def main(config: FlowThroughputConfig) -> None:
             f"x {form['speedup_of_shared']:.2f}",
             f"{form['distance_to_shared']['gradients']:.1e}",
         )
-    rich.print(table)
+    outputs.show(table)
     for updates, effect in report["effect_of_bfloat16_on_q_by_updates"].items():
-        rich.print(f"bfloat16 moves Q by {effect:.2%} of its spread after {updates} updates")
+        print(f"bfloat16 moves Q by {effect:.2%} of its spread after {updates} updates")
     for num_steps, size in report["temporary_bytes_by_num_steps"].items():
-        rich.print(f"{num_steps} steps take {size / 1e6:.1f} MB")
-    if config.out:
+        print(f"{num_steps} steps take {size / 1e6:.1f} MB")
+    if out:
         facts = {
             "settings": configuration.to_json(config),
             "device": outputs.device(),
             "versions": outputs.versions(),
             "load_average": os.getloadavg()[0],
         }
-        outputs.write_json(pathlib.Path(config.out).expanduser(), facts | report)
+        outputs.write_json(out, facts | report)
 
 
 if __name__ == "__main__":

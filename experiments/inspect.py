@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 from absl import flags as absl_flags
 
@@ -83,10 +82,8 @@ def run(config: InspectConfig) -> dict[str, Any]:
     show(found)
     if folder:
         outputs.write_json(folder / "dataset.json", {"settings": configuration.to_json(config)} | found)
-        try:
-            inspection_plots.inspection(found, maze, path=folder / "dataset.png")
-        except InputError as error:  # such as a missing matplotlib
-            print(f"no picture was drawn: {error}")
+        path = folder / "dataset.png"
+        outputs.draw({path.name: lambda: inspection_plots.inspection(found, maze, path=path)})
         print(f"all numbers are in {folder / 'dataset.json'}")
     else:
         print("--workdir=FOLDER keeps all numbers, and a picture")
@@ -122,15 +119,14 @@ def find_score(name: str) -> Any:
 
 def show(found: Mapping[str, Any]) -> None:
     """Prints a report as tables, and its problems a line each."""
-    console = rich.console.Console()
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=found["name"])
     table.add_column(no_wrap=True)
     table.add_column()
     for name, text in summary(found).items():
         table.add_row(name, text)
-    console.print(table)
+    outputs.show(table)
     if not found["actions"]["number"]:
-        console.print(_action_table(found["actions"]))
+        outputs.show(_action_table(found["actions"]))
     print("\n".join(["problems found:", *found["problems"]]) if found["problems"] else "problems found: none")
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
+from valuelab import files
 from valuelab.errors import InputError
 
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
@@ -22,7 +23,8 @@ INTERVAL = 0.5
 """Seconds between two looks at a process."""
 STOPPED_BY_SIGNAL = (130, -signal.SIGINT, -signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
-_libc = ctypes.CDLL(None)
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+"""Linux's; None on macOS, where a member outlives a runner that is killed."""
 
 
 class Job(NamedTuple):
@@ -130,7 +132,7 @@ def _enter(job: Job, started: datetime.datetime, seconds: float, status: str, ex
         "exit": exit_code,
     }
     with pathlib.Path(job.timings).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(files.to_json(line) + "\n")
 
 
 def run_on_worker(job: Job) -> str:
@@ -157,8 +159,9 @@ def _locked(log: IO[bytes]) -> bool:
 
 def _settle(cores: Sequence[int]) -> None:
     """In the new process: it stays on its cores, and saves and stops when the one that started it dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if cores:
+    if _prctl:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if cores and hasattr(os, "sched_setaffinity"):  # Linux; macOS places processes by itself
         os.sched_setaffinity(0, cores)
 
 

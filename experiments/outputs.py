@@ -2,15 +2,17 @@
 
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from valuelab import configuration, files
+import rich.console
+
+from valuelab import configuration, errors, files
 from valuelab.errors import InputError
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
@@ -19,6 +21,8 @@ _ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
 """In indented JSON, whose strings have no line breaks: a list of nothing but numbers, and its breaks."""
 
 NO_WORKDIR = "no workdir is given; write --workdir=FOLDER for everything that the run leaves"
+UNDRAWN = "undrawn.txt"
+"""In a workdir: which pictures of a result are still to be drawn; gone once they are."""
 
 
 def prepare_folder(config: Any) -> pathlib.Path:
@@ -31,11 +35,12 @@ def prepare_folder(config: Any) -> pathlib.Path:
         The folder.
 
     Raises:
-        InputError: when no folder is named, or it cannot be made or holds a run with other settings.
+        InputError: when no folder is named, or it cannot be made or written, or holds a run with other
+            settings.
     """
     if not config.workdir:
         raise InputError(NO_WORKDIR)
-    workdir = pathlib.Path(config.workdir).expanduser()
+    workdir = local_path("workdir", config.workdir)
     path = workdir / "config.json"
     if path.exists():
         try:
@@ -48,38 +53,140 @@ def prepare_folder(config: Any) -> pathlib.Path:
     return make_folder(workdir)
 
 
-def make_folder(workdir: str | pathlib.Path) -> pathlib.Path:
-    """Makes a folder where there is none.
+def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.Path:
+    """Makes a folder where there is none, and tries whether it takes files.
 
     Args:
         workdir: its path, which may begin with ~.
+        flag: that names it.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: when it cannot be made.
+        InputError: when it cannot be made or written.
     """
-    folder = pathlib.Path(workdir).expanduser()
+    folder = local_path(flag, workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"no folder {folder} can be made ({error}): give another --workdir") from error
+        raise InputError(f"no folder {folder} can be made ({error}): give another --{flag}") from error
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error}): give another --{flag}") from error
     return folder
 
 
-def finished(workdir: pathlib.Path, verb: str) -> dict[str, Any] | None:
-    """What result.json of a folder holds, if it is there, after saying so.
+def local_path(flag: str, path: str | pathlib.Path) -> pathlib.Path:
+    """A path that a flag gives, which may begin with ~.
+
+    Raises:
+        InputError: for a URL, which a path would take for a folder of that name.
+    """
+    if "://" in str(path):
+        raise InputError(
+            f"{flag} is {path}; it must lie on this machine: give a path, and copy it afterwards"
+        )
+    return pathlib.Path(path).expanduser()
+
+
+def prepare_file(flag: str, path: str) -> pathlib.Path | None:
+    """The file that a flag names, whose folder is made and tried, before what goes into it takes time.
+
+    Args:
+        flag: that names it.
+        path: of the file; empty for none.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    if not path:
+        return None
+    file = local_path(flag, path)
+    if file.is_dir():
+        raise InputError(f"{flag} is {path}, which is a folder: give a file")
+    return make_folder(file.parent, flag) / file.name
+
+
+def finished(workdir: pathlib.Path, verb: str, pictures: Collection[str] = ()) -> dict[str, Any] | None:
+    """What result.json of a folder holds, if all is done, after saying so.
+
+    It is not where pictures are missing that can be drawn: then it says that they are, and the program goes
+    on to `finish`.
 
     Args:
         workdir: the folder of a run.
         verb: what another folder is for, such as "train".
+        pictures: names of files that are asked for.
     """
-    path = workdir / "result.json"
+    path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if not path.exists():
+        return None
+    missing = [name for name in pictures if not (workdir / name).exists()]
+    if missing or (undrawn.exists() and not lacking_plots()):
+        print(f"{workdir} is done but for {', '.join(missing) or 'pictures'}, which follow now")
         return None
     print(f"{workdir} is done already; give another --workdir to {verb} again")
     return json.loads(path.read_text())
+
+
+def lacking_plots() -> str:
+    """Why nothing can be drawn here; empty where it can."""
+    try:
+        errors.require("matplotlib.figure", "plots")
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def finish(
+    workdir: pathlib.Path, result: Mapping[str, Any], pictures: Mapping[str, Callable[[], Any]]
+) -> None:
+    """Writes result.json, and only then draws, so that no picture costs a result.
+
+    A result that is there already stays as it is. What cannot be drawn the same command tries again.
+
+    Args:
+        workdir: the folder of a run.
+        result: what was found.
+        pictures: names of files, to what draws them.
+    """
+    path, undrawn = workdir / "result.json", workdir / UNDRAWN
+    if pictures:  # at first, so that a program that dies while it draws leaves word of it
+        undrawn.write_text("\n".join(pictures) + "\n")
+    if not path.exists():
+        write_json(path, result)
+    if draw(pictures):
+        print("mend that, and the same command draws what is missing")
+    else:
+        undrawn.unlink(missing_ok=True)
+
+
+def draw(pictures: Mapping[str, Callable[[], Any]]) -> list[str]:
+    """Draws pictures; of one that cannot be drawn a line says why, and the others are drawn all the same.
+
+    Args:
+        pictures: names of files, to what draws them.
+
+    Returns:
+        The names of those that were not drawn.
+    """
+    failed = []
+    for name, make in pictures.items():
+        try:
+            make()
+        except Exception as error:  # whatever it is, it concerns the picture alone
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            print(f"warning: {name} was not drawn: {kind}{' '.join(str(error).split())}")
+            failed.append(name)
+    return failed
+
+
+def show(table: Any) -> None:
+    """Prints a table of rich's, whose words stand as they are: brackets in them are no markup."""
+    rich.console.Console(markup=False).print(table)
 
 
 def versions() -> dict[str, str]:
@@ -98,16 +205,6 @@ def device() -> str:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes nested values as JSON: arrays as lists, a row of numbers a line, null for what is not finite."""
-    text = json.dumps(_json_safe(value), indent=2, allow_nan=False)
+    text = files.to_json(value, indent=2)
     rows = _ROW.sub(lambda row: f"[{_BREAK.sub(' ', row[1])}]", text)
     files.replace_file(path, rows + "\n")
-
-
-def _json_safe(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _json_safe(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_safe(part) for part in value]
-    if hasattr(value, "tolist"):
-        return _json_safe(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich
 import rich.progress
 
 from experiments import outputs
@@ -21,6 +20,7 @@ from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
 from valuelab.types import Agent, Augmented, Environment, GoalConditioned, Normalization
 
+FILM = "video.mp4"
 RECORDED = 10
 """Episodes of each member and task whose trajectories are kept for the picture of a maze."""
 
@@ -144,7 +144,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         rows: metrics.jsonl, of all its sessions.
 
     Returns:
-        A JSON-safe dict; see README, "What a run leaves".
+        A dict of what `outputs.write_json` takes; see README, "What a run leaves".
     """
     config, members = experiment.config, experiment.members
     result: dict[str, Any] = {
@@ -154,26 +154,20 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "steps": config.steps,
         "num_seeds": config.num_seeds,
     }
-    if tasks := experiment.tasks:
-        metric = experiment.metric
-        scores = _final(experiment, "score")
-        result["eval"] = {metric: statistics.mean_interval(scores)}
-        if len(tasks) > 1 or experiment.scores_commands:
-            result["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
-            result["tasks"] = {
-                task: {metric: statistics.mean_interval(scores[:, index])} for index, task in enumerate(tasks)
-            }
-        if (
-            experiment.scores_commands
-        ):  # their score is of a command; what they collected is of interest beside it
-            returns = _final(experiment, "return")
-            result["eval"]["return"] = statistics.mean_interval(returns)
-            for index, task in enumerate(tasks):
-                result["tasks"][task]["return"] = statistics.mean_interval(returns[:, index])
+    if experiment.tasks:
+        scores, returns = _final(experiment, "score"), _final(experiment, "return")
         if config.sweep:
-            result["members"] = [
-                members.settings(index) | {"eval": {metric: statistics.mean_interval(scores[index, None])}}
-                for index in range(members.size)
+            result["settings"] = [
+                swept | _evaluated(experiment, scores[chosen], returns[chosen])
+                for swept, chosen in members.by_setting()
+            ]
+        else:
+            result |= _evaluated(experiment, scores, returns)
+        places = np.argwhere(~(np.isfinite(scores) & np.isfinite(returns))).tolist()
+        if places:
+            result["without_score"] = [
+                members.settings(member) | {"task": experiment.tasks[task], "episode": episode}
+                for member, task, episode in places
             ]
     last, train_seconds = list(training_seconds(rows, members.size).items())[-1]
     result["throughput"] = outcome.throughput._asdict() | {
@@ -181,6 +175,22 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "train_seconds": train_seconds,
     }
     return result | {"device": outputs.device(), "versions": outputs.versions()}
+
+
+def _evaluated(experiment: Experiment, scores: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
+    """What result.json says of the seeds of one setting: scores and returns [M, T, E]."""
+    tasks, metric = experiment.tasks, experiment.metric
+    found: dict[str, Any] = {"eval": {metric: statistics.mean_interval(scores)}}
+    if len(tasks) > 1 or experiment.scores_commands:
+        found["interquartile_mean"] = statistics.interquartile_mean_interval(scores)
+        found["tasks"] = {
+            task: {metric: statistics.mean_interval(scores[:, index])} for index, task in enumerate(tasks)
+        }
+    if experiment.scores_commands:  # their score is of a command; what they collected is told beside it
+        found["eval"]["return"] = statistics.mean_interval(returns)
+        for index, task in enumerate(tasks):
+            found["tasks"][task]["return"] = statistics.mean_interval(returns[:, index])
+    return found
 
 
 def training_seconds(rows: list[Row], members: int) -> dict[int, float]:
@@ -256,16 +266,18 @@ def read_evaluations(folder: pathlib.Path) -> Evaluations:
 
 
 def read_scores(folder: pathlib.Path, metric: str) -> dict[int, np.ndarray]:
-    """Update to the scores [M] of all members, at each evaluation of the run in a workdir."""
+    """Update to the scores [M] of all members, at each evaluation of the run in a workdir; NaN for none."""
     scores: dict[int, list[float]] = {}
     for row in logs.read_rows(folder / "metrics.jsonl"):
         if f"eval/{metric}" in row:
             scores.setdefault(int(row["step"]), []).append(row[f"eval/{metric}"])
-    return {step: np.array(members) for step, members in scores.items()}
+    return {step: np.array(members, float) for step, members in scores.items()}
 
 
-def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None) -> None:
-    """Draws curves.png, for mazes maze.png, and what a question adds; says so where one cannot be drawn.
+def pictures(
+    experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None
+) -> dict[str, Callable[[], Any]]:
+    """What draws the pictures of a run, by name: its curves, a maze, what a question adds, a film.
 
     Args:
         experiment: the run.
@@ -273,17 +285,18 @@ def draw(experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollou
         rows: metrics.jsonl.
         episodes: of the last evaluation, if it was in this session.
     """
-    environment = experiment.environment
-    try:
-        fields = tuple(experiment.members.settings(0))
-        plots.curves(rows, member_fields=fields, path=experiment.workdir / "curves.png")
-        placed = experiment.config.data.num_frames == 1  # an observation is one place
-        if environment and "maze" in environment.name and placed:
-            draw_maze(experiment, environment, outcome, episodes)
-        if experiment.question:
-            experiment.question.draw(experiment, outcome.states)
-    except InputError as error:  # such as a missing matplotlib, or a maze seen as pixels
-        print(f"not all pictures were drawn: {error}")
+    config, environment, question = experiment.config, experiment.environment, experiment.question
+    fields, path = tuple(experiment.members.settings(0)), experiment.workdir / "curves.png"
+    found: dict[str, Callable[[], Any]] = {
+        "curves.png": lambda: plots.curves(rows, member_fields=fields, path=path)
+    }
+    if environment and config.data.num_frames == 1 and plots.is_maze(environment):
+        found["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
+    if question:
+        found["pictures of what is asked"] = lambda: question.draw(experiment, outcome.states)
+    if environment and config.video:
+        found[FILM] = lambda: film(experiment, environment, outcome)
+    return found
 
 
 def draw_maze(
@@ -332,7 +345,7 @@ def film(experiment: Experiment, environment: Environment, outcome: Run) -> None
     states = experiment.prepared(outcome.states)
     first = jax.tree.map(lambda leaf: leaf[:1], (members.hyperparameters, states))
     act = rollout.member_policy(experiment.acting, first[0], experiment.config.eval_temperature)
-    path = experiment.workdir / "video.mp4"
+    path = experiment.workdir / FILM
     seed, step = experiment.config.seed, experiment.config.steps
     video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step)
 
@@ -341,10 +354,17 @@ def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
     """Prints the table at the end of a run, and where everything lies."""
     members = experiment.members
     if experiment.tasks:
-        scores = _final(experiment, "score")
-        intervals = [statistics.mean_interval(scores[index, None]) for index in range(members.size)]
-        rows = list(zip(map(members.settings, range(members.size)), intervals, strict=True))
         metric = experiment.metric
-        rich.print(statistics.table(metric, rows, result["eval"][metric]))
+        if "settings" in result:
+            swept = [setting for setting, _ in members.by_setting()]
+            found = [setting["eval"][metric] for setting in result["settings"]]
+            outputs.show(statistics.table(metric, list(zip(swept, found, strict=True))))
+        else:
+            scores = _final(experiment, "score")
+            rows = [
+                (members.settings(index), statistics.mean_interval(scores[index, None]))
+                for index in range(members.size)
+            ]
+            outputs.show(statistics.table(metric, rows, result["eval"][metric]))
     speed = result["throughput"]["updates_per_second"]
     print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")

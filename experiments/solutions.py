@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
-import rich
 import rich.table
 
+from experiments import outputs
 from valuelab.distributional import mdp as mdps
 from valuelab.distributional import objectives, representations, solvers, starts, stocks
 from valuelab.distributional.defaults import Solved
@@ -147,7 +147,7 @@ def show(task: Task, result: Mapping[str, Any]) -> None:
         table.add_row(str(state), _number(values[state]), _number(first[state]))
     if not task.problem and len(values) > SHOWN_STATES:
         table.add_row("...", "...", "...")
-    rich.print(table)
+    outputs.show(table)
     if result["off_grid_mass"] > REPORTED_MASS:
         print(
             f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, and the "

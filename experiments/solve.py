@@ -197,14 +197,10 @@ def run(config: SolveConfig) -> dict[str, Any]:
     settings = {"settings": configuration.to_json(config)}
     outputs.write_json(workdir / "config.json", settings | facts)
     solutions.save(workdir / "arrays.npz", solved)
-    if config.plots:
-        try:
-            solutions.draw(task, solved, workdir)
-        except InputError as error:  # such as a missing matplotlib
-            print(f"not all pictures were drawn: {error}")
     asked = {"problem": config.problem or None, "mdp": config.mdp or None}
     result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
-    outputs.write_json(workdir / "result.json", result)
+    pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
+    outputs.finish(workdir, result, pictures)
     solutions.show(task, result)
     print(f"solved in {seconds:.1f} s; everything is in {workdir}")
     return result

@@ -20,9 +20,7 @@ depends on shapes alone.
 
 import dataclasses
 import functools
-import json
 import os
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,12 +28,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich
 import rich.table
 from absl import flags as absl_flags
 
 from experiments import flags, outputs
-from valuelab import files
 from valuelab.distributional import bellman, objectives, representations, solvers, stocks
 from valuelab.distributional.bellman import Setting
 from valuelab.distributional.mdp import MDP
@@ -228,6 +224,7 @@ def converge(shape: Shape, discount: float) -> dict[str, Any]:
 
 def main(_: list[str]) -> None:
     """Measures what a command line asks for."""
+    out = outputs.prepare_file("out", _OUT.value)
     shape = Shape(_STATES.value, _ACTIONS.value, _OUTCOMES.value, _STOCKS.value, _ATOMS.value)
     report = measure(shape, _DISCOUNT.value, _ROUNDS.value)
     report["convergence"] = converge(shape, _DISCOUNT.value)
@@ -252,16 +249,15 @@ def main(_: list[str]) -> None:
         )
     reached = report["convergence"]
     table.add_row("to convergence", f"{reached['seconds']:.1f} s, {reached['sweeps']} sweeps", "")
-    rich.print(table)
-    if _OUT.value:
+    outputs.show(table)
+    if out:
         facts = {"shape": shape._asdict(), "discount": _DISCOUNT.value}
         facts |= {
             "device": outputs.device(),
             "versions": outputs.versions(),
             "load_average": os.getloadavg()[0],
         }
-        text = json.dumps(facts | report, indent=2) + "\n"
-        files.replace_file(pathlib.Path(_OUT.value).expanduser(), text)
+        outputs.write_json(out, facts | report)
 
 
 if __name__ == "__main__":

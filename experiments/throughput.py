@@ -9,15 +9,12 @@ experiments.train, and environment steps per second are measured too.
 """
 
 import dataclasses
-import json
-import pathlib
 
-import rich
 import rich.table
 from absl import flags as absl_flags
 
 from experiments import flags, outputs, train
-from valuelab import configuration, files
+from valuelab import configuration
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
 from valuelab.training import throughput
@@ -36,6 +33,7 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     config, make_agent = parsed
     if config.sweep:
         raise InputError("throughput measures one setting: leave --sweep out, or use --num_seeds")
+    out = outputs.prepare_file("out", _OUT.value)
     if config.environment:
         experience, spec, *_ = train.find_source(config)
     else:
@@ -53,8 +51,8 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
     table.add_row("float32 matmul peak, GFLOP/s", f"{measured.matmul_peak / 1e9:,.1f}")
     table.add_row("share of the peak", f"{measured.share_of_peak:.1%}")
     table.add_row("compile seconds", f"{measured.compile_seconds:.1f}")
-    rich.print(table)
-    if _OUT.value:
+    outputs.show(table)
+    if out:
         facts = {
             "agent": config.agent_source,
             "settings": configuration.to_json(config.agent),
@@ -66,8 +64,7 @@ def main(parsed: tuple[RunConfig, MakeAgent]) -> None:
             "device": outputs.device(),
             "versions": outputs.versions(),
         }
-        text = json.dumps(facts | measured._asdict(), indent=2) + "\n"
-        files.replace_file(pathlib.Path(_OUT.value).expanduser(), text)
+        outputs.write_json(out, facts | measured._asdict())
 
 
 def _spec(config: RunConfig) -> Spec:

@@ -18,7 +18,6 @@ itself, else through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import sys
 import types
@@ -30,7 +29,7 @@ import numpy as np
 
 from experiments import flags, outputs, results
 from experiments.flags import DataConfig
-from valuelab import configuration, data, environments, files
+from valuelab import configuration, data, environments, errors
 from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
@@ -50,6 +49,9 @@ from valuelab.types import (
     Spec,
     VectorEnvironment,
 )
+
+MOST_LISTED = 10
+"""Of episodes without a score, so many are named."""
 
 
 class Source(NamedTuple):
@@ -90,6 +92,7 @@ def run(
         InputError: for settings, data or a folder that cannot be used.
         Interrupted: when stopped by Ctrl-C or SIGTERM; the same call goes on.
     """
+    config = flags.with_goal_discount(config)
     if config.distributed:
         join_hosts()
     members = configuration.population(config)
@@ -99,14 +102,17 @@ def run(
             "or --environment=gymnasium/ID to learn by acting"
         )
     workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "train"):
+    if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
         return done
+    rehearse(config)
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
     source = (find or find_source)(config)
     question = source.question
     environment = question.environment if question else find_environment(config)
     if environment:
         environment = checked(config, source, environment)
+    if config.video and environment:
+        video.rehearse(workdir / results.FILM, environment)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         try:
@@ -136,7 +142,7 @@ def run(
         if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
             learn(experiment, source.experience, mesh, checkpoints, None, None)
             return {}
-        files.replace_file(workdir / "config.json", json.dumps(facts, indent=2) + "\n")
+        outputs.write_json(workdir / "config.json", facts)
         fields = tuple(members.settings(0))
         log = logs.Logs(workdir, facts, fields, config.tensorboard, config.wandb_project)
         stack.callback(log.close)
@@ -144,14 +150,27 @@ def run(
         if evaluation:
             stack.callback(evaluation.close)
         outcome = learn(experiment, source.experience, mesh, checkpoints, log, evaluation)
-    rows = logs.read_rows(workdir / "metrics.jsonl")
-    result = results.summarize(experiment, outcome, rows)
-    results.draw(experiment, outcome, rows, evaluation.last if evaluation else None)
-    if config.video and environment:
-        results.film(experiment, environment, outcome)
-    files.replace_file(workdir / "result.json", json.dumps(result, indent=2) + "\n")
+        rows = logs.read_rows(workdir / "metrics.jsonl")
+        pictures = results.pictures(experiment, outcome, rows, evaluation.last if evaluation else None)
+        result = results.summarize(experiment, outcome, rows)
+        outputs.finish(workdir, result, pictures)
     results.show(experiment, result)
     return result
+
+
+def rehearse(config: RunConfig) -> None:
+    """Tries what is needed beside and after training, before any time is lost; says what will be missing.
+
+    Raises:
+        InputError: when a tracker or what films is asked for and not installed, or there is nothing to film.
+    """
+    if reason := outputs.lacking_plots():
+        print(f"warning: there will be no pictures: {reason}")
+    if config.video:
+        if not config.eval_episodes:
+            raise InputError("video is of evaluation episodes, and eval_episodes is 0: leave one of them out")
+        errors.require("imageio", "video")
+    logs.require(config.tensorboard, config.wandb_project)
 
 
 def join_hosts() -> None:
@@ -207,8 +226,6 @@ def checked(config: RunConfig, source: Source, environment: Environment) -> Envi
         raise InputError(
             f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
         ) from error
-    if config.video:
-        video.check(environment.name, instance)
     made = [instance]  # which the evaluation takes, before it makes more
     return dataclasses.replace(environment, make=lambda: made.pop() if made else environment.make())
 
@@ -262,7 +279,8 @@ def as_seen(config: RunConfig, dataset: Dataset, experience: Experience) -> Sour
         ),
         num_frames,
     )
-    spec = normalizations.make_spec(dataset, normalization, config.steps, num_frames)
+    negative = config.data.goals.negative_rewards
+    spec = normalizations.make_spec(dataset, normalization, config.steps, num_frames, negative)
     episodes, transitions = np.count_nonzero(dataset.terminals), len(storage.transition_rows(dataset))
     amounts = {"episodes": int(episodes), "transitions": transitions}
     return Source(experience, spec, normalization, amounts=amounts)
@@ -288,8 +306,23 @@ def make_vector(config: RunConfig) -> VectorEnvironment:
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
     """How batches are drawn: uniformly, with goals where the dataset asks for them."""
     if dataset.goal_conditioned:
+        goal_discount(config)
         return sampling.goals(dataset, config.batch_size, config.data.goals, config.data.num_frames)
     return sampling.transitions(dataset, config.batch_size, num_frames=config.data.num_frames)
+
+
+def goal_discount(config: RunConfig) -> float:
+    """Of the steps to later states, which all members share.
+
+    Raises:
+        InputError: when members have different ones, or it is 1.
+    """
+    if (discount := config.data.goals.discount) is None:
+        raise InputError(
+            f"{flags.discount_field(config)} is swept or 1, and steps to goals in the data follow one discount "
+            "in [0, 1): choose it with --data.goals.discount, or train each value in a run of its own"
+        )
+    return discount
 
 
 def learn(
@@ -320,14 +353,14 @@ def learn(
 
 
 def main(parsed: tuple[Any, MakeAgent], run: Callable[[Any, MakeAgent], Any] = run) -> None:
-    """Does the run of a command line; status 130 when it was stopped from outside.
+    """Does the run of a command line; status 130 when it was stopped from outside, 1 without a score.
 
     Args:
         parsed: settings and what makes the agent.
         run: does it.
     """
     try:
-        run(*parsed)
+        result = run(*parsed)
     except Interrupted as stop:
         print(f"{stop}; all is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -341,6 +374,18 @@ def main(parsed: tuple[Any, MakeAgent], run: Callable[[Any, MakeAgent], Any] = r
             f"{parsed[0].workdir} takes no more ({error}): free some disk; "
             "the same command goes on from the last checkpoint"
         ) from error
+    if unknown := result.get("without_score"):
+        listed = "; ".join(
+            ", ".join(f"{name} {value}" for name, value in episode.items())
+            for episode in unknown[:MOST_LISTED]
+        )
+        more = f"; and {len(unknown) - MOST_LISTED} more" if len(unknown) > MOST_LISTED else ""
+        print(
+            f"warning: {len(unknown)} episodes have a return or score that is not finite ({listed}{more}), "
+            "so result.json has null for what they are part of: look at the environment's rewards",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

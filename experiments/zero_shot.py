@@ -87,7 +87,11 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
             "exorl/walker-rnd: tasks are labelled from the positions it holds"
         )
     reward = load_reward(config.reward) if config.reward else None
-    return train.run(config, make_agent, lambda _: find_source(config, make_agent, reward))
+
+    def source(resolved: Any) -> train.Source:
+        return find_source(resolved, make_agent, reward)
+
+    return train.run(config, make_agent, source)
 
 
 def find_source(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward | None) -> train.Source:
@@ -105,7 +109,7 @@ def find_source(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
     dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
     # What an agent does not look at of futures and segments is never drawn.
     sampler = sampling.transitions(
-        dataset, config.batch_size, config.data.goals.discount, HORIZON, config.data.num_frames
+        dataset, config.batch_size, train.goal_discount(config), HORIZON, config.data.num_frames
     )
     source = train.as_seen(config, dataset, offline(sampler))
     agent = make_agent(config.agent, source.spec)

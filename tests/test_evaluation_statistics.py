@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -263,8 +264,15 @@ def test_seeds_keep_their_order():
     ]
 
 
-def test_a_sweep_is_ranked():
-    scores = {0.7: 0.5, 0.8: 0.25, 0.9: 0.75}
-    members = [({"agent.expectile": value, "seed": 0}, interval(mean)) for value, mean in scores.items()]
-    shown = rows(statistics.table("success", members, interval(0.5)))
-    assert [row[0] for row in shown] == ["agent.expectile", "0.9", "0.7", "0.8", "all"]
+def test_a_sweep_is_ranked_by_settings_and_pools_none_of_them():
+    scores = {0.7: 0.5, 0.75: math.nan, 0.8: 0.25, 0.9: 0.75}
+    settings = [
+        ({"agent.expectile": value}, interval(mean) | {"per_seed": [mean] * 3})
+        for value, mean in scores.items()
+    ]
+    shown = rows(statistics.table("success", settings))
+    assert shown[:2] == [
+        ["agent.expectile", "success (95 % interval over 3 seeds)"],
+        ["0.9", "0.750 (0.650 to 0.850)"],
+    ]
+    assert [row[0] for row in shown[2:]] == ["0.7", "0.8", "0.75"]

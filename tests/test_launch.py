@@ -97,19 +97,28 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     assert "success" in capsys.readouterr().out
 
 
-def test_a_sweep_has_an_entry_a_member_and_a_table_that_ranks_them(data_dir, tmp_path, field, capsys):
-    sweep = "agent.learning_rate=0.001,0.1"
-    launch(command(data_dir, tmp_path, sweep=sweep, num_seeds=2, eval_episodes=3, batch_size=2))
-    result = json.loads((tmp_path / "result.json").read_text())
-    found = [(member["agent.learning_rate"], member["seed"]) for member in result["members"]]
-    assert found == [(rate, seed) for rate in (0.001, 0.1) for seed in (0, 1)]
-    means = [member["eval"]["return"]["mean"] for member in result["members"]]
-    assert len(set(means)) == 4
-    assert result["eval"]["return"]["mean"] == pytest.approx(np.mean(means))
-    assert result["eval"]["return"]["per_seed"] == pytest.approx(means)
-    shown = re.findall(r"^│\s+(0\.\d+) │\s+(\d) │\s+(-?\d+\.\d+) \(", capsys.readouterr().out, re.MULTILINE)
-    assert [float(mean) for *_, mean in shown] == pytest.approx(sorted(means, reverse=True), abs=1e-3)
-    assert {(float(rate), int(seed)) for rate, seed, _ in shown} == set(found)
+def test_a_sweep_has_an_entry_a_setting_over_its_seeds_and_a_table_that_ranks_them(
+    data_dir, tmp_path, field, capsys
+):
+    settings = {"num_seeds": 2, "eval_episodes": 3, "batch_size": 2, "eval_every": 10}
+    launch(command(data_dir, tmp_path / "swept", sweep="agent.learning_rate=0.001,0.1", **settings))
+    out, err = capsys.readouterr()
+    result = json.loads((tmp_path / "swept" / "result.json").read_text())
+    assert not {"eval", "interquartile_mean", "tasks"} & result.keys()  # nothing is of several settings
+    found = {setting["agent.learning_rate"]: setting["eval"]["return"] for setting in result["settings"]}
+    assert list(found) == [0.001, 0.1]
+    for rate, interval in found.items():  # what a run with this setting alone finds
+        alone = tmp_path / f"alone-{rate}"
+        launch(command(data_dir, alone, agent__learning_rate=rate, **settings))
+        expected = json.loads((alone / "result.json").read_text())["eval"]["return"]
+        assert interval["per_seed"] == pytest.approx(expected["per_seed"], abs=1e-3)
+        assert interval["ci_low"] == pytest.approx(expected["ci_low"], abs=1e-3)
+    shown = re.findall(r"^│\s+(0\.\d+) │\s+(-?\d+\.\d+) \(", out, re.MULTILINE)
+    ranked = sorted(found, key=lambda rate: -found[rate]["mean"])
+    assert [float(rate) for rate, _ in shown] == ranked
+    assert "over 2 seeds" in out
+    for rate, interval in found.items():
+        assert f"agent.learning_rate={rate}  length 5  return {interval['mean']:.3g}" in err
 
 
 @pytest.mark.slow

@@ -42,11 +42,21 @@ def test_one_member_has_one_line():
     np.testing.assert_array_equal(line.get_ydata(), [0.5, 1.0])
 
 
-def test_members_of_a_sweep_are_told_apart():
-    swept = [{**row, "agent.expectile": value} for value in (0.7, 0.9) for row in rows(2)]
-    figure = plots.curves(swept, member_fields=("seed", "agent.expectile"))
+def test_settings_of_a_sweep_have_a_mean_and_a_band_each():
+    swept = [
+        {**row, "agent.expectile": value, "loss": 1000 * value + row["seed"]}
+        for value in (0.7, 0.9)
+        for row in rows(2)
+    ]
+    figure = plots.curves(swept, member_fields=("agent.expectile", "seed"))
     assert titles(figure) == ["eval/success", "loss"]
-    assert len(figure.axes[1].lines) == 5
+    success, loss = figure.axes
+    assert len(success.collections) == 2
+    bold = [line for line in loss.lines if line.get_linewidth() > 2]
+    assert [line.get_ydata()[0] for line in bold] == [700.5, 900.5]
+    assert len({line.get_color() for line in loss.lines}) == 2
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["agent.expectile=0.7", "agent.expectile=0.9"]
 
 
 def test_scores_come_first_and_panels_are_bounded():

@@ -427,6 +427,15 @@ class Population:
         swept = {name: float(str(values[member])) for name, values in self.hyperparameters.items()}
         return swept | {"seed": int(self.seeds[member])}
 
+    def by_setting(self) -> list[tuple[dict[str, float], list[int]]]:
+        """What a sweep compares: swept fields as they were written, and the members that have them."""
+        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+        for member in range(self.size):
+            settings = self.settings(member)
+            del settings["seed"]
+            groups.setdefault(tuple(settings.items()), []).append(member)
+        return [(dict(swept), members) for swept, members in groups.items()]
+
     def label(self, member: int) -> str:
         """The same as text, such as "agent.expectile=0.7 seed=3"."""
         return " ".join(f"{name}={value}" for name, value in self.settings(member).items())
@@ -443,7 +452,8 @@ def population(config: RunConfig) -> Population:
         The population.
 
     Raises:
-        InputError: for a sweep of something else, one that cannot be read, or a value out of range.
+        InputError: for a sweep of something else, one that cannot be read, or a value out of range or given
+            twice.
     """
     known = fields(config)
     numeric = [name for name in known if name.startswith("agent.") and known[name].annotation is float]
@@ -462,6 +472,11 @@ def population(config: RunConfig) -> Population:
         if name in axes:
             raise InputError(f"sweep of {name} is given twice; list all its values in one --sweep={name}=...")
         axes[name] = [_convert(name, known[name], value) for value in values.split(",")]
+        held = np.asarray(axes[name], np.float32).tolist()
+        for place, value in enumerate(axes[name]):
+            if (first := held.index(held[place])) != place:
+                same = "" if value == axes[name][first] else f" (as float32 it is {axes[name][first]})"
+                raise InputError(f"sweep of {name} has {value} twice{same}: give each value once")
     combinations = list(itertools.product(*axes.values()))
     for combination in combinations:
         replace(config, dict(zip(axes, combination, strict=True)))  # refuses what is out of range

@@ -47,7 +47,6 @@ _EXPLORED = {
     "agent.critic.task_dims": (256, 256),
     "agent.critic.representation.hidden_dims": (256, 256),
     "agent.critic.discount": 0.98,
-    "data.goals.discount": 0.98,
     "agent.critic.policy_sees": "encodings",
     "agent.critic.target_rate": 0.001,
     "agent.critic.state_orthonormality": 0.1,
@@ -68,7 +67,6 @@ EXORL: dict[str, dict[str, Any]] = {
         **_EXPLORED,
         "agent.policy": dataclasses.replace(_CLIMBING, learning_rate=1e-6),
         "agent.critic.discount": 0.99,
-        "data.goals.discount": 0.99,
     },
 }
 """ExoRL at the published size; the policy's widths are our choice."""

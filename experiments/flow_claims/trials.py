@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import rich
 import rich.table
 
 from experiments import diagnose, flags, outputs, results, train
@@ -293,12 +292,9 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
     }
     outputs.write_json(workdir / "config.json", facts)
     found = examine(config)
-    try:
-        figures.saved(found.draw(), workdir / "claim.png")
-    except InputError as error:  # such as a missing matplotlib
-        print(f"no picture was drawn: {error}")
     result = {"claim": found.claim, "verdict": found.verdict} | found.evidence | facts
-    outputs.write_json(workdir / "result.json", result)
+    name = "claim.png"
+    outputs.finish(workdir, result, {name: lambda: figures.saved(found.draw(), workdir / name)})
     show(result)
     print(f"everything is in {workdir}")
     return result
@@ -306,12 +302,12 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints what was claimed and seen, and the scores where there are any."""
-    rich.print(f"{result['claim']}: [bold]{result['verdict']}[/bold]")
+    print(f"{result['claim']}: {result['verdict']}")
     if "scores" in result:
         table = rich.table.Table("critic", "final return (95 % interval)", "average over training")
         for name, told in result["scores"].items():
             table.add_row(name, *[statistics.in_words(told[part], ".0f") for part in ("final", "average")])
-        rich.print(table)
+        outputs.show(table)
 
 
 def launch(examine: Examine, config: ClaimConfig | None = None) -> None:

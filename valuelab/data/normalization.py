@@ -93,22 +93,26 @@ def of_frames(normalization: Normalization, num_frames: int) -> Normalization:
 
 
 def make_spec(
-    dataset: Dataset, normalization: Normalization = IDENTITY, num_updates: int = 0, num_frames: int = 1
+    dataset: Dataset,
+    normalization: Normalization = IDENTITY,
+    num_updates: int = 0,
+    num_frames: int = 1,
+    negative_rewards: bool = True,
 ) -> Spec:
     """The facts of a dataset that an agent may know.
 
     Args:
-        dataset: a dataset in either storage. Rewards of a goal-conditioned one are made when it is sampled:
-            -1, and 0 at the goal.
+        dataset: a dataset in either storage. Rewards of a goal-conditioned one are made when it is sampled.
         normalization: how the agent sees it.
         num_updates: length of the run in updates; 0 where unknown.
         num_frames: observations that it sees joined along the last axis.
+        negative_rewards: whether rewards that are made are -1, and 0 at the goal, instead of 0 and 1.
 
     Returns:
         The spec, with rewards as the agent sees them.
     """
     if dataset.goal_conditioned:
-        low, high = -1.0, 0.0
+        low, high = (-1.0, 0.0) if negative_rewards else (0.0, 1.0)
     else:
         rewards = dataset.rewards if dataset.valid is None else dataset.rewards[dataset.valid]
         low, high = float(rewards.min()), float(rewards.max())

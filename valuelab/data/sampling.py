@@ -46,17 +46,18 @@ class GoalRelabelling:
     Attributes:
         value: the goals that rewards and masks refer to.
         policy: the goals that the policy is trained on.
-        discount: parameter of the geometric distributions, in [0, 1).
+        discount: parameter of the geometric distributions, in [0, 1); of runs by default none, which is the
+            agent's own.
         negative_rewards: whether rewards are -1, and 0 at the goal, instead of 0 and 1.
     """
 
     value: GoalDistribution = GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True)
     policy: GoalDistribution = GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False)
-    discount: float = 0.99
+    discount: float | None = 0.99
     negative_rewards: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.discount < 1:
+        if self.discount is not None and not 0 <= self.discount < 1:
             raise InputError(f"discount {self.discount} of the goal relabelling must lie in [0, 1)")
 
 
@@ -127,16 +128,19 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
     Args:
         dataset: a dataset in either storage; its rewards and masks are not used.
         batch_size: B.
-        relabelling: where goals come from.
+        relabelling: where goals come from; with a discount, if any of them are geometric.
         num_frames: as of `transitions`; a goal is one observation, so many times.
 
     Returns:
         A sampler of batches with `goals` and `policy_goals`.
 
     Raises:
-        InputError: when the batch size is not positive, or frames of a dataset in full storage are to be
-            joined.
+        InputError: when the batch size is not positive, the discount is missing, or frames of a dataset in
+            full storage are to be joined.
     """
+    discount = relabelling.discount
+    if discount is None and (relabelling.value.geometric or relabelling.policy.geometric):
+        raise InputError("discount of the goal relabelling is missing: give that of the agent")
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
     del arrays["rewards"], arrays["masks"]  # what is made anew need not lie on the device
     arrays["ends"] = storage.trajectory_ends(dataset)
@@ -145,7 +149,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
         """Transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
         kind_key, later_key, random_key = jax.random.split(key, 3)
         if distribution.geometric:
-            steps = jax.random.geometric(later_key, 1 - relabelling.discount, numbers.shape)
+            steps = jax.random.geometric(later_key, 1 - discount, numbers.shape)
             later = jnp.minimum(numbers + steps, ends)
         else:
             later = jax.random.randint(later_key, numbers.shape, jnp.minimum(numbers + 1, ends), ends + 1)

@@ -9,8 +9,9 @@ import numpy as np
 from valuelab import errors, types
 from valuelab.evaluation import figures, statistics
 
-_LIGHT = {"color": figures.BLUE, "alpha": 0.35, "linewidth": 1.0}
-_BOLD = {"color": figures.BLUE, "linewidth": 2.2}
+_LIGHT = {"alpha": 0.35, "linewidth": 1.0}
+_BOLD = {"linewidth": 2.2}
+_COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY)
 _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
 
@@ -23,13 +24,13 @@ def curves(
 ) -> Any:
     """The curves of a run: evaluation scores first, then losses, then what else was measured.
 
-    Each member is a light line, their mean a bold one; around the mean of an evaluation score stands its
-    95 % bootstrap interval over members.
+    Each member is a light line, the mean over the seeds of a setting a bold one in the setting's colour;
+    around the mean of an evaluation score stands its 95 % bootstrap interval over these seeds.
 
     Args:
         rows: lines of metrics.jsonl: {"step": int, "seed": int where there are several, name: number, ...};
             names of scores start with "eval/". Of two rows of one step and member the later counts.
-        member_fields: which fields tell members apart.
+        member_fields: which fields tell members apart; those other than "seed" tell settings apart.
         path: where to save the picture; its suffix decides the format.
 
     Returns:
@@ -46,10 +47,19 @@ def curves(
     height = -(-len(names) // columns)
     figure = figures.new(4.2 * columns, 2.9 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
+    settings = list(dict.fromkeys(setting for name in names for setting in series[name]))
+    styles = {
+        setting: {"color": colour} for setting, colour in zip(settings, _colours(len(settings)), strict=True)
+    }
     for panel, name in zip(panels, names, strict=False):
-        _draw_curve(panel, name, series[name])
+        for setting, members in series[name].items():
+            _draw_curve(panel, name, members, styles[setting])
     for panel in panels[len(names) :]:
         panel.remove()
+    if len(settings) > 1:
+        lines = errors.require("matplotlib.lines", "plots")
+        handles = [lines.Line2D([], [], label=setting, **_BOLD, **styles[setting]) for setting in settings]
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return figures.saved(figure, path)
 
 
@@ -114,6 +124,17 @@ class Maze(NamedTuple):
     unit: float
     initial: np.ndarray
     goal: np.ndarray | None
+
+
+def is_maze(environment: types.Environment) -> bool:
+    """Whether an environment is a maze of OGBench, seen as numbers: only such can be drawn."""
+    if "maze" not in environment.name:  # others take seconds to make
+        return False
+    gym = environment.make()
+    try:
+        return hasattr(gym.unwrapped, "maze_map") and len(gym.observation_space.shape) == 1
+    finally:
+        gym.close()
 
 
 def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
@@ -181,19 +202,29 @@ def draw_maze(
     axes.set(xlim=np.add(extent[:2], edge), ylim=np.add(extent[2:], edge))
 
 
-def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]]) -> None:
-    """One metric of all members against updates."""
+def _colours(count: int) -> list[Any]:
+    """Colours that can be told apart; of many settings, whose order then matters, from dark to light."""
+    if count <= len(_COLOURS):
+        return list(_COLOURS[:count])
+    return list(errors.require("matplotlib", "plots").colormaps["viridis"](np.linspace(0.0, 0.95, count)))
+
+
+def _draw_curve(
+    panel: Any, name: str, members: Sequence[Mapping[float, float]], style: Mapping[str, Any]
+) -> None:
+    """One metric of all members of a setting against updates."""
     for points in members:
-        panel.plot(*zip(*sorted(points.items()), strict=True), **(_LIGHT if len(members) > 1 else _BOLD))
+        weight = _LIGHT if len(members) > 1 else _BOLD
+        panel.plot(*zip(*sorted(points.items()), strict=True), **weight, **style)
     if len(members) > 1:
         # Where a member lacks a step (a run that is still going on), the mean waits for it.
         steps = sorted(set.intersection(*(set(points) for points in members)))
         scores = np.array([[points[step] for step in steps] for points in members])
-        panel.plot(steps, scores.mean(0), **_BOLD)
+        panel.plot(steps, scores.mean(0), **_BOLD, **style)
         if name.startswith("eval/"):
             intervals = [statistics.mean_interval(column[:, None]) for column in scores.T]
             ends = [[interval[end] for interval in intervals] for end in ("ci_low", "ci_high")]
-            panel.fill_between(steps, *ends, color=figures.BLUE, alpha=0.18, linewidth=0)
+            panel.fill_between(steps, *ends, alpha=0.18, linewidth=0, **style)
     panel.set_title(name, fontsize=10)
     panel.set_xlabel("updates")
     figures.plain(panel)
@@ -265,15 +296,19 @@ def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
 
 def _series(
     rows: Sequence[Mapping[str, float]], member_fields: Sequence[str]
-) -> dict[str, list[dict[float, float]]]:
-    """Numbers by metric, member and step."""
-    series: dict[str, dict[Any, dict[float, float]]] = {}
+) -> dict[str, dict[str, list[dict[float, float]]]]:
+    """Numbers by metric, setting in words, member and step."""
+    series: dict[str, dict[str, dict[Any, dict[float, float]]]] = {}
     for row in rows:
-        member = tuple(row.get(field) for field in member_fields)
-        for name in row.keys() - {"step", *member_fields}:
+        setting = ", ".join(f"{field}={row.get(field)}" for field in member_fields if field != "seed")
+        for name in row.keys() - {"step", "seed", *member_fields}:
             if isinstance(row[name], int | float):
-                series.setdefault(name, {}).setdefault(member, {})[row["step"]] = row[name]
-    return {name: list(members.values()) for name, members in series.items()}
+                members = series.setdefault(name, {}).setdefault(setting, {})
+                members.setdefault(row.get("seed"), {})[row["step"]] = row[name]
+    return {
+        name: {setting: list(members.values()) for setting, members in settings.items()}
+        for name, settings in series.items()
+    }
 
 
 def _importance(name: str) -> tuple[bool, bool, bool, bool, str]:

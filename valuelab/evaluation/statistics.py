@@ -355,29 +355,39 @@ def _interval(
 
 
 def table(
-    metric: str, members: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], total: Mapping[str, Any]
+    metric: str,
+    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    total: Mapping[str, Any] | None = None,
 ) -> rich.table.Table:
-    """What is shown at the end of a run: a row a member, and one for all of them.
+    """What is shown at the end of a run: a row a seed, and one for all; or of a sweep a row a setting.
 
     Args:
         metric: the score's name.
-        members: for each, what it was trained with (such as {"seed": 0, "agent.expectile": 0.9}; the same
-            names for all), and its `mean_interval`. Where anything but the seed differs, the best come first.
-        total: the `mean_interval` of all.
+        rows: what each was trained with (such as {"seed": 0} or {"agent.expectile": 0.9}; the same names for
+            all), and its `mean_interval`.
+        total: the `mean_interval` of all seeds. None where rows are settings: these are not pooled, and the
+            best come first.
 
     Returns:
         The table, for rich to print.
     """
-    names = list(members[0][0])
-    swept = {tuple(value for name, value in settings.items() if name != "seed") for settings, _ in members}
-    ranked = sorted(members, key=lambda member: -member[1]["mean"]) if len(swept) > 1 else members
-    shown = rich.table.Table(*names, f"{metric} (95 % interval)", show_footer=True)
-    for settings, interval in ranked:
+    names, seeds = list(rows[0][0]), len(rows[0][1]["per_seed"])
+    of = "" if total else f" over {seeds} seeds" if seeds > 1 else " over episodes of one seed"
+    shown = rich.table.Table(*names, f"{metric} (95 % interval{of})", show_footer=total is not None)
+    for settings, interval in rows if total else sorted(rows, key=_rank):
         shown.add_row(*[f"{settings[name]}" for name in names], in_words(interval))
-    for column, footer in zip(shown.columns, ["all", *[""] * (len(names) - 1), in_words(total)], strict=True):
-        column.footer = footer
+    for column in shown.columns:
         column.justify = "right"
+    if total:
+        shown.columns[0].footer, shown.columns[-1].footer = "all", in_words(total)
     return shown
+
+
+def _rank(row: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, float]:
+    """Sorts settings: the best first, and last those without a finite score."""
+    mean = row[1]["mean"]
+    known = mean is not None and math.isfinite(mean)
+    return not known, -mean if known else 0.0
 
 
 def in_words(interval: Mapping[str, float], form: str = ".3f") -> str:
@@ -385,10 +395,11 @@ def in_words(interval: Mapping[str, float], form: str = ".3f") -> str:
 
     Args:
         interval: a mean and its ends, as `mean_interval` gives them, or a value and its ends, as
-            `aggregates` does; where there are no ends, the estimate stands alone.
+            `aggregates` does; where there are no ends, the estimate stands alone. JSON has None for NaN.
         form: of each number, as format() takes it.
     """
     low, high = interval["ci_low"], interval["ci_high"]
-    estimate = format(interval["value" if "value" in interval else "mean"], form)
+    value = interval["value" if "value" in interval else "mean"]
+    estimate = format(math.nan if value is None else value, form)
     known = low is not None and math.isfinite(low)
     return f"{estimate} ({low:{form}} to {high:{form}})" if known else estimate

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from valuelab import files
-from valuelab.errors import require
+from valuelab import errors, files
 
 Row = dict[str, Any]
 """What is logged of one member at one event: "step", what tells the member apart, and numbers by name."""
@@ -22,7 +21,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
 
 
 class MetricsFile:
-    """metrics.jsonl: a JSON object a line, one for each event and member."""
+    """metrics.jsonl: a JSON object a line, one for each event and member; null for what is not finite."""
 
     def __init__(self, path: pathlib.Path):
         """Appends to the file at `path`."""
@@ -31,15 +30,12 @@ class MetricsFile:
     def rewind(self, step: int) -> None:
         """Drops rows after a step: a run that goes on from a checkpoint writes them again."""
         kept = [row for row in read_rows(self.path) if row["step"] <= step]
-        files.replace_file(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        files.replace_file(self.path, "".join(files.to_json(row) + "\n" for row in kept))
 
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
         with self.path.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
-
-    def close(self) -> None:
-        """Nothing to free: the file is open only while it is written."""
+            file.write("".join(files.to_json(row) + "\n" for row in rows))
 
 
 def _member_name(row: Row, fields: tuple[str, ...]) -> str:
@@ -53,7 +49,7 @@ class TensorBoard:
         """Writes under `folder`; `member_fields` are the row fields that tell members apart."""
         self._folder = folder
         self._fields = member_fields
-        self._summary_writer = require("tensorboardX", "logging").SummaryWriter
+        self._summary_writer = errors.require("tensorboardX", "logging").SummaryWriter
         self._writers: dict[str, Any] = {}
         self._first_step = 0
 
@@ -84,12 +80,23 @@ class WeightsAndBiases:
     def __init__(
         self, project: str, folder: pathlib.Path, config: Mapping[str, Any], member_fields: tuple[str, ...]
     ):
-        """Starts, or goes on with, the run that this folder has named."""
+        """Starts, or goes on with, the run that this folder has named.
+
+        Raises:
+            InputError: when it is not let in.
+        """
         self._fields = member_fields
         run_id = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
-        self._run = require("wandb", "logging").init(
-            project=project, dir=str(folder), config=dict(config), id=run_id, resume="allow"
-        )
+        wandb = errors.require("wandb", "logging")
+        try:
+            self._run = wandb.init(
+                project=project, dir=str(folder), config=dict(config), id=run_id, resume="allow"
+            )
+        except Exception as error:  # without a login, without a network
+            raise errors.InputError(
+                f"wandb_project is {project}, and Weights & Biases cannot be used ({_told(error)}): "
+                "log in by `wandb login`, or keep all here by WANDB_MODE=offline"
+            ) from error
 
     def rewind(self, step: int) -> None:
         """Nothing to drop: rows written again have the same step and say the same."""
@@ -109,8 +116,31 @@ class WeightsAndBiases:
         self._run.finish()
 
 
+def require(tensorboard: bool, wandb_project: str) -> None:
+    """Looks whether what is asked for is installed.
+
+    Args:
+        tensorboard: as of `Logs`.
+        wandb_project: likewise.
+
+    Raises:
+        MissingExtraError: when it is not.
+    """
+    for module, wanted in (("tensorboardX", tensorboard), ("wandb", bool(wandb_project))):
+        if wanted:
+            errors.require(module, "logging")
+
+
+def _told(error: Exception) -> str:
+    """An exception in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class Logs:
-    """All places where the rows of a run go, as one."""
+    """All places where the rows of a run go, as one.
+
+    metrics.jsonl holds everything, so a tracker that fails is left out from then on, and ends no run.
+    """
 
     def __init__(
         self,
@@ -129,23 +159,33 @@ class Logs:
             tensorboard: whether to write TensorBoard's event files too.
             wandb_project: project of Weights & Biases; empty for none.
         """
-        self._sinks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
+        self._file = MetricsFile(folder / "metrics.jsonl")
+        self._trackers: list[Any] = []
         if tensorboard:
-            self._sinks.append(TensorBoard(folder / "tensorboard", member_fields))
+            self._trackers.append(TensorBoard(folder / "tensorboard", member_fields))
         if wandb_project:
-            self._sinks.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
+            self._trackers.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
 
     def rewind(self, step: int) -> None:
         """Drops rows after a step."""
-        for sink in self._sinks:
-            sink.rewind(step)
+        self._file.rewind(step)
+        self._track(lambda tracker: tracker.rewind(step))
 
     def write(self, rows: list[Row]) -> None:
         """Adds the rows of one event."""
-        for sink in self._sinks:
-            sink.write(rows)
+        self._file.write(rows)
+        self._track(lambda tracker: tracker.write(rows))
 
     def close(self) -> None:
         """Writes out what is buffered."""
-        for sink in self._sinks:
-            sink.close()
+        self._track(lambda tracker: tracker.close())
+
+    def _track(self, do: Callable[[Any], None]) -> None:
+        """Does something with every tracker."""
+        for tracker in list(self._trackers):
+            try:
+                do(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                print(f"warning: {name} failed and gets no more ({_told(error)}); metrics.jsonl has it all")

@@ -354,7 +354,7 @@ def train(
                 rows += event_rows
                 if write:
                     write(event_rows)
-                progress.report(step, metrics)
+                progress.report(step, metrics, population)
                 progression = progression._replace(tally=program.clear(progression.tally))
 
             # After the evaluation, so that a run killed in between evaluates again.

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-console = Console(stderr=True)
+from valuelab.configuration import Population
+
+console = Console(stderr=True, markup=False)
 """Where everything that moves is shown: rich redraws bars together only on one console."""
 
 
@@ -50,12 +52,13 @@ class Progress:
         """Moves the bar."""
         self._bar.update(self._task, completed=step, rate=f"{updates_per_second:,.0f} updates/s")
 
-    def report(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Prints the means over members of any evaluation among the metrics."""
+    def report(self, step: int, metrics: Mapping[str, np.ndarray], members: Population) -> None:
+        """Prints the means over seeds of any evaluation among the metrics, a line for each setting."""
         scores = {name: values for name, values in metrics.items() if name.startswith("eval/")}
-        if scores:
-            means = [f"{name.removeprefix('eval/')} {np.mean(v):.3g}" for name, v in scores.items()]
-            self._say(f"update {step:,}: {'  '.join(means)}")
+        for swept, chosen in members.by_setting() if scores else ():
+            setting = [f"{name}={value}" for name, value in swept.items()]
+            means = [f"{name.removeprefix('eval/')} {np.mean(v[chosen]):.3g}" for name, v in scores.items()]
+            self._say(f"update {step:,}: {'  '.join(setting + means)}")
 
     def _say(self, text: str) -> None:
         if not self._bar.disable:
