@@ -66,7 +66,7 @@ class DataConfig(NormalizationConfig):
     """
 
     compact: bool = False
-    goals: GoalRelabelling = GoalRelabelling(discount=None)
+    goals: GoalRelabelling = dataclasses.field(default_factory=lambda: GoalRelabelling(discount=None))
     num_frames: int = 1
 
     def __post_init__(self) -> None:

@@ -319,8 +319,8 @@ def goal_discount(config: RunConfig) -> float:
     """
     if (discount := config.data.goals.discount) is None:
         raise InputError(
-            f"{flags.discount_field(config)} is swept or 1, and steps to goals in the data follow one discount "
-            "in [0, 1): choose it with --data.goals.discount, or train each value in a run of its own"
+            f"{flags.discount_field(config)} is swept or 1, and goals in the data follow one discount in "
+            "[0, 1): choose it with --data.goals.discount, or train each value in a run of its own"
         )
     return discount
 
