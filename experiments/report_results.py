@@ -189,6 +189,8 @@ def read_member(
         if "eval" not in result:
             raise InputError("it was not evaluated: give it eval_episodes")
         evaluations = results.read_evaluations(workdir)
+        if not np.isfinite(evaluations.scores).all():
+            raise InputError("some of its episodes have no finite score: look at the environment's rewards")
         seconds = _seconds(workdir / "metrics.jsonl", evaluations)
     except (OSError, ValueError, KeyError, TypeError) as error:
         member |= {"status": _status(workdir, starts), "note": _reason(error), "log": _last_lines(workdir)}

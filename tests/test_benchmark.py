@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import time
 import pytest
 from absl import flags as absl_flags
 from helpers import MAZE_GOALS, ROOT, launch, left_behind
+from rich.console import Console
 
 from experiments import benchmark, flags, members, outputs, suite, zero_shot
 from experiments.suite import Member, Suite
@@ -222,6 +224,28 @@ def test_cores_and_accelerators_are_shared_without_overlap(monkeypatch):
     assert all(slot.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450" for slot in shared)
 
 
+def test_where_processes_have_no_cores_of_their_own_all_are_shared(monkeypatch, tmp_path):
+    """As on macOS, which has neither prctl nor affinities."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(members, "_prctl", None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(benchmark, "available_memory", lambda: 100 << 30)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert [slot.cores for slot in benchmark.share_machine()] == [(0, 1), (2, 3)]
+    assert " 4 cores of " in f" {benchmark.describe_machine()}"
+    members.run(job(tmp_path, "print('up')", cores=[0]), members.Stop())
+    assert members.last_words(tmp_path / "folder") == "up"
+
+
+def test_brackets_in_what_a_member_says_are_no_markup(tmp_path):
+    console = Console(file=io.StringIO(), markup=False)
+    member = tiny("plain")
+    board = benchmark.Board([member], tmp_path, console)
+    board.set(member.name, members.FAILED, "no file [/data/x]")
+    assert "no file [/data/x]" in console.file.getvalue()
+
+
 def test_memory_is_what_the_system_says(tmp_path):
     path = tmp_path / "meminfo"
     path.write_text("MemTotal:  9 kB\nMemAvailable:    2048 kB\n")
@@ -243,6 +267,13 @@ def test_a_look_at_a_member_finds_its_latest_score(tmp_path):
     benchmark.look(tmp_path, line)
     # 40 updates of each of two seeds are left, at 4 updates of either a second.
     assert line == benchmark.Line(state="running", steps=60, total=100, speed=4.0, left=20.0, score=0.5)
+    (tmp_path / "config.json").write_text('{"settings": {"steps": 100, "sweep": ["agent.tau=1,2"]}}')
+    benchmark.look(tmp_path, line)
+    assert line.score is None  # settings are not pooled
+    (tmp_path / "config.json").write_text('{"settings": {"steps": 100}}')
+    (tmp_path / "metrics.jsonl").write_text(text.replace("0.25", "null"))
+    benchmark.look(tmp_path, line)
+    assert line.score is None
 
 
 def test_the_runner_does_not_import_jax():

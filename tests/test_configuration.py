@@ -234,6 +234,7 @@ def test_without_a_sweep_a_population_is_its_seeds():
     population = configuration.population(dataclasses.replace(RUN, seed=3, num_seeds=2))
     assert population.size == 2
     assert population.hyperparameters == {}
+    assert population.by_setting() == [({}, [0, 1])]
     assert population.seeds.dtype == np.uint32
     assert [population.label(member) for member in range(2)] == ["seed=3", "seed=4"]
 
@@ -255,6 +256,10 @@ def test_sweeps_are_crossed_with_each_other_and_with_seeds_in_a_fixed_order():
         "agent.optimizer.learning_rate": 0.01,
         "seed": 0,
     }
+    assert population.by_setting()[4] == (
+        {"agent.expectile": 0.9, "agent.optimizer.learning_rate": 0.01},
+        [8, 9],
+    )
     assert population.label(11) == "agent.expectile=0.9 agent.optimizer.learning_rate=1.0 seed=1"
 
 
@@ -272,6 +277,11 @@ def test_sweeps_are_crossed_with_each_other_and_with_seeds_in_a_fixed_order():
         (["agent.expectle=0.7"], r"unknown swept field 'agent.expectle': did you mean 'agent.expectile'\?"),
         (["expectile=0.7"], r"unknown swept field 'expectile': did you mean 'agent.expectile'\?"),
         (["agent.expectile=0.7", "agent.expectile=0.8"], "sweep of agent.expectile is given twice"),
+        (["agent.expectile=0.7,0.9,0.7"], "sweep of agent.expectile has 0.7 twice: give each value once"),
+        (
+            ["agent.expectile=0.7,0.70000000001"],
+            r"agent.expectile has 0.70000000001 twice \(as float32 it is 0.7\)",
+        ),
         (["agent.hidden_dims=8,16"], "sweep of agent.hidden_dims: .* can be swept: .*agent.expectile"),
         (["agent.layers=2,3"], "sweep of agent.layers"),
         (["agent.layer_norm=true,false"], "sweep of agent.layer_norm"),

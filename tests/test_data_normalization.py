@@ -97,6 +97,8 @@ def test_spec(dataset):
     goals = dataclasses.replace(dataset, goal_conditioned=True)
     spec = normalization.make_spec(goals, Normalization())
     assert (spec.reward_min, spec.reward_max, spec.goal_conditioned) == (-1, 0, True)
+    spec = normalization.make_spec(goals, Normalization(), negative_rewards=False)
+    assert (spec.reward_min, spec.reward_max) == (0, 1)
 
     discrete = dataclasses.replace(dataset, actions=dataset.actions[:, 0].astype(np.int32), num_actions=3)
     spec = normalization.make_spec(discrete, Normalization())

@@ -198,6 +198,8 @@ def test_numbers_out_of_range():
         GoalDistribution(p_current=0.6, p_trajectory=0.5, geometric=True)
     with pytest.raises(InputError, match=r"discount 1.0 of the goal relabelling must lie in"):
         GoalRelabelling(discount=1.0)
+    with pytest.raises(InputError, match=r"discount of the goal relabelling is missing: give that of the a"):
+        sampling.goals(FULL, 1, GoalRelabelling(discount=None))
     with pytest.raises(InputError, match="num_frames is 0: give a positive number"):
         sampling.transitions(FULL, 1, num_frames=0)
     with pytest.raises(InputError, match=r"frames are joined in compact storage alone: set data\.compact"):

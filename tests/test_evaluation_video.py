@@ -53,6 +53,25 @@ def test_frames_of_all_episodes(tmp_path, suffix):
     np.testing.assert_allclose(brightness, 2 * [0, 50, 100, 150, 200], atol=4)
 
 
+def test_a_rehearsal_fails_as_the_film_would_and_leaves_nothing(tmp_path, monkeypatch):
+    def rehearse(make):
+        environment = types.Environment("countdown", make, {"only": None}, "return", lambda total, _: total)
+        video.rehearse(tmp_path / "film.mp4", environment)
+
+    rehearse(Countdown)
+    with pytest.raises(errors.InputError, match=r"countdown cannot be rendered here \(no display\)"):
+        rehearse(Blind)
+
+    def mimsave(*_, **__):
+        raise ValueError("Could not find\na backend")
+
+    monkeypatch.setattr(imageio, "mimsave", mimsave)
+    message = r"film.mp4 cannot be encoded here \(Could not find a backend\): pip install 'valuelab\[video\]'"
+    with pytest.raises(errors.InputError, match=message):
+        rehearse(Countdown)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_filmed(tmp_path):
     with pytest.raises(errors.InputError, match=r"film '.*film.avi' must end in .mp4 or .gif"):
         film(tmp_path / "film.avi")

@@ -6,8 +6,9 @@ import typing
 
 import pytest
 from absl import flags as absl_flags
+from helpers import make_dataset
 
-from experiments import flags
+from experiments import flags, train
 from valuelab import configuration
 from valuelab.data.normalization import REWARD_RULES
 from valuelab.errors import InputError
@@ -98,6 +99,36 @@ def test_every_way_to_write_a_flag(folder):
     assert config.sweep == ("agent.expectile=0.1,0.2", "x=1")
 
 
+@pytest.mark.parametrize("flag", ["--agent=iql", "--steps=3", "--agent.expectile=0.5", "--nodata.compact"])
+def test_a_flag_that_is_given_twice_is_refused(flag):
+    name = flag.partition("=")[0].replace("--no", "--")
+    with pytest.raises(InputError, match=f"^{name} is given 2 times: give it once"):
+        parse("--agent=iql", *([flag] if flag == "--agent=iql" else [flag, flag]))
+
+
+def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_own():
+    def discount(*arguments):
+        return parse(*arguments, "--dataset=ogbench/x")[0].data.goals.discount
+
+    assert discount("--agent=iql", "--agent.discount=0.9") == 0.9
+    assert (
+        discount("--agent=td_jepa:walker") == discount("--agent=fql", "--agent.critic.discount=0.98") == 0.98
+    )
+    assert discount("--agent=td_jepa:point_mass_maze") == 0.99
+    assert discount("--agent=iql", "--agent.discount=0.9", "--data.goals.discount=0.8") == 0.8
+    assert discount("--agent=bc") == 0.99  # has none
+    # Members of a sweep share their batches.
+    swept, _ = parse("--agent=iql", "--dataset=ogbench/x", "--sweep=agent.discount=0.9,0.99")
+    assert swept.data.goals.discount is None
+    with pytest.raises(
+        InputError, match=r"^agent.discount is swept or 1, .*choose it with --data.goals.disc"
+    ):
+        train.make_sampler(swept, make_dataset(goal_conditioned=True))
+    train.make_sampler(swept, make_dataset())
+    # Without a dataset there are no goals, and no setting of data counts.
+    assert parse("--agent=iql", "--environment=gymnasium/x")[0].data == flags.DataConfig()
+
+
 def test_every_field_of_the_data_is_documented():
     known = configuration.fields(flags.DataConfig())
     assert [name for name, field in known.items() if not field.help] == []
@@ -170,7 +201,7 @@ def test_an_agent_file_that_cannot_be_used_is_one_line(folder, text, message):
 PROGRAM = '''
 """Prints the expectile."""
 
-from experiments import flags
+from experiments import flags, train
 from valuelab.errors import InputError
 
 def main(parsed):

@@ -31,6 +31,7 @@ from helpers import (
     write_maze_data,
 )
 
+from experiments import results
 from experiments import train as launcher
 from valuelab import data, types
 from valuelab.errors import InputError
@@ -168,6 +169,75 @@ def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monk
     assert "'valuelab[plots]'" in capsys.readouterr().out
 
 
+def test_a_picture_that_fails_costs_no_result_and_is_drawn_by_the_same_command(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    def curves(*_, **__):
+        raise RuntimeError("out of\nink")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(results.plots, "curves", curves)
+        launch(command(data_dir, tmp_path))
+    assert "warning: curves.png was not drawn: RuntimeError: out of ink\n" in capsys.readouterr().out
+    result = (tmp_path / "result.json").read_bytes()
+    launch(command(data_dir, tmp_path))
+    assert capsys.readouterr().out.startswith(f"{tmp_path} is done but for pictures, which follow now\n")
+    assert (tmp_path / "curves.png").exists()
+    assert (tmp_path / "result.json").read_bytes() == result
+    launch(command(data_dir, tmp_path))
+    assert "is done already" in capsys.readouterr().out
+
+
+def test_a_film_is_tried_before_training_starts(data_dir, tmp_path, field, nothing_trains):
+    with pytest.raises(InputError, match=r"^field cannot be rendered here \(.*\): set MUJOCO_GL to egl"):
+        launch(command(data_dir, tmp_path, video=True, eval_episodes=1))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training_starts(
+    data_dir, tmp_path, nothing_trains, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # the tests' own user may write everywhere
+    with pytest.raises(
+        InputError, match=r"^.* cannot be written \(.*Permission denied\): give another --workd"
+    ):
+        launch(command(data_dir, tmp_path))
+
+
+class Broken(Field):
+    """A Field that at some starts has no reward."""
+
+    def step(self, action):
+        seen, reward, *rest = super().step(action)
+        return seen, reward if reward < 0 else np.nan, *rest
+
+
+def test_episodes_without_a_score_are_listed_and_the_files_stay_valid(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    environment = types.Environment(
+        name="field", make=Broken, tasks={"only": None}, metric="return", score=lambda total, success: total
+    )
+    monkeypatch.setattr(launcher.environments, "make", lambda name: environment)
+    told = r"^warning: (\d+) episodes have a return or score .* \(seed 0, task only, episode \d+"
+    for _ in range(2):  # the second time it is done already
+        with pytest.raises(SystemExit) as stopped:
+            launch(command(data_dir, tmp_path, eval_episodes=8))
+        assert stopped.value.code == 1
+        assert re.search(told, capsys.readouterr().err, re.MULTILINE)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    result = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert result["eval"]["return"]["mean"] is None
+    assert 0 < len(result["without_score"]) < 8
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
 # What it refuses: arguments beside those of a run that would do, and the line that is told.
 
 BAD = [
@@ -202,6 +272,9 @@ BAD = [
         "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
     ),
     ({"workdir": ""}, "^no workdir is given; write --workdir="),
+    ({"workdir": "gs://bucket/run"}, "^workdir is gs://bucket/run; it must lie on this machine: give a path"),
+    ({"video": True}, "^video is of evaluation episodes, and eval_episodes is 0: leave one of them out"),
+    ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
     ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),
     (
         {"distributed": True},

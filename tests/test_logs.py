@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
 from valuelab import files
-from valuelab.errors import MissingExtraError
+from valuelab.errors import InputError, MissingExtraError
 from valuelab.training import logs
 
 
@@ -101,6 +102,45 @@ def test_weights_and_biases_writes_offline(tmp_path, monkeypatch):
     content = written.read_bytes()
     for text in (b"valuelab-test", b"seed=0/loss", b"seed=1/loss"):
         assert text in content
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    write(tmp_path, [1], scale=float("nan"))
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert [row["loss"] for row in logs.read_rows(tmp_path / "metrics.jsonl")] == [None, None]
+
+
+class Broken(types.ModuleType):
+    """In the place of a tracker's package: it starts where `starts` says so, and fails at all else."""
+
+    def __init__(self, starts):
+        super().__init__("broken")
+        self._starts = starts
+
+    def init(self, **_):
+        if not self._starts:
+            raise RuntimeError("api_key not configured\n(no-tty)")
+        return self
+
+    def log(self, values, step):
+        raise OSError("no network")
+
+    finish = log
+
+
+def test_a_tracker_that_fails_ends_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", Broken(starts=True))
+    write(tmp_path, [1, 2], wandb_project="x")
+    assert logs.read_rows(tmp_path / "metrics.jsonl") == [*rows(1), *rows(2)]
+    told = "warning: WeightsAndBiases failed and gets no more (no network); metrics.jsonl has it all\n"
+    assert capsys.readouterr().out == told
+
+
+def test_a_tracker_that_lets_nobody_in_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", Broken(starts=False))
+    message = r"wandb_project is x, and .* \(api_key not configured \(no-tty\)\): log in by `wandb login`"
+    with pytest.raises(InputError, match=message):
+        write(tmp_path, [1], wandb_project="x")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
     Args:
         dataset: a dataset in either storage; its rewards and masks are not used.
         batch_size: B.
-        relabelling: where goals come from; with a discount, if any of them are geometric.
+        relabelling: where goals come from, with a discount.
         num_frames: as of `transitions`; a goal is one observation, so many times.
 
     Returns:
@@ -138,8 +138,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
         InputError: when the batch size is not positive, the discount is missing, or frames of a dataset in
             full storage are to be joined.
     """
-    discount = relabelling.discount
-    if discount is None and (relabelling.value.geometric or relabelling.policy.geometric):
+    if (discount := relabelling.discount) is None:
         raise InputError("discount of the goal relabelling is missing: give that of the agent")
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
     del arrays["rewards"], arrays["masks"]  # what is made anew need not lie on the device
