@@ -94,11 +94,15 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
 
     ways: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
     curves: dict[str, dict[int, np.ndarray]] = {}
+    unknown: list[dict[str, Any]] = []
     for name, make in ways.items():
         print(f"learning from {name}:")
         learnt = train.run(dataclasses.replace(config, workdir=str(workdir / name)), make, lambda _: source)
         curves[name] = results.read_scores(workdir / name, next(iter(learnt["eval"])))
+        unknown += [{"from": name, **episode} for episode in learnt.get("without_score", [])]
     result = {"encoder": config.encoder} | compare(curves) | facts
+    if unknown:
+        result["without_score"] = unknown
     name = "adaptation.png"
     outputs.finish(workdir, result, {name: lambda: figures.saved(draw(result), workdir / name)})
     print(f"everything is in {workdir}")
@@ -194,7 +198,7 @@ def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> 
 
 def main(parsed: tuple[AdaptConfig, MakeAgent]) -> None:
     """Does what a command line asks."""
-    run(*parsed)
+    train.main(parsed, run)
 
 
 if __name__ == "__main__":

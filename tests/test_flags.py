@@ -120,9 +120,7 @@ def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_ow
     # Members of a sweep share their batches.
     swept, _ = parse("--agent=iql", "--dataset=ogbench/x", "--sweep=agent.discount=0.9,0.99")
     assert swept.data.goals.discount is None
-    with pytest.raises(
-        InputError, match=r"^agent.discount is swept or 1, .*choose it with --data.goals.disc"
-    ):
+    with pytest.raises(InputError, match=r"^agent.discount is swept or 1, .*choose it with --data.goals.d"):
         train.make_sampler(swept, make_dataset(goal_conditioned=True))
     train.make_sampler(swept, make_dataset())
     # Without a dataset there are no goals, and no setting of data counts.

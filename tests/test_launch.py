@@ -200,9 +200,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training_starts(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # the tests' own user may write everywhere
-    with pytest.raises(
-        InputError, match=r"^.* cannot be written \(.*Permission denied\): give another --workd"
-    ):
+    with pytest.raises(InputError, match=r"^.* cannot be written \(.*Permission denied\): give another --"):
         launch(command(data_dir, tmp_path))
 
 
