@@ -208,7 +208,7 @@ def _entry(member: Member) -> dict[str, Any]:
 def make_job(member: Member, config: BenchmarkConfig, workdir: pathlib.Path) -> Job:
     """What starts a member, with places that hold wherever it is started."""
     folder = (workdir / member.folder).absolute()
-    data_dir = pathlib.Path(config.data_dir).expanduser().absolute()
+    data_dir = outputs.local_path("data_dir", config.data_dir).absolute()
     places = [f"--data_dir={data_dir}", f"--workdir={folder}"]
     return Job(
         member.name, [*member.arguments, *places], str(folder), str(workdir.absolute() / "timings.jsonl")

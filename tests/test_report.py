@@ -194,22 +194,29 @@ def test_a_single_seed_has_no_interval(tmp_path):
 
 
 def test_members_that_are_cut_off_are_reported(tmp_path):
-    members = [member(label, "iql", SINGLE[0]) for label in ("whole", "cut", "going", "waiting", "logless")]
+    labels = ("whole", "cut", "going", "waiting", "logless", "scoreless")
+    members = [member(label, "iql", SINGLE[0]) for label in labels]
     write_suite(tmp_path, members)
-    for entry in (members[0], members[1], members[4]):
+    for entry in (members[0], members[1], members[4], members[5]):
         finish(tmp_path, entry, 0.5)
+    path = tmp_path / members[5]["folder"] / "episodes.npz"
+    with np.load(path, allow_pickle=False) as table:
+        columns = dict(table)
+    columns["score"][-1] = np.nan
+    np.savez(path, **columns)
     result = tmp_path / members[1]["folder"] / "result.json"
     result.write_text(result.read_text()[:40])
     going = tmp_path / members[2]["folder"]
     shutil.copytree(tmp_path / members[0]["folder"], going, ignore=shutil.ignore_patterns("result.json"))
     (tmp_path / members[4]["folder"] / "metrics.jsonl").unlink()
     found = report_results.make(tmp_path)
-    statuses = ["done", "unusable", "unfinished", "not started", "unusable"]
+    statuses = ["done", "unusable", "unfinished", "not started", "unusable", "unusable"]
     assert entries(found["members"], "status") == statuses
     assert "result.json is no whole result" in found["members"][1]["note"]
     assert "metrics.jsonl has no row of update 1000" in found["members"][4]["note"]
+    assert "some of its episodes have no finite score" in found["members"][5]["note"]
     (group,) = found["groups"]
-    assert [method["aggregates"] is not None for method in group["methods"]] == [True] + 4 * [False]
+    assert [method["aggregates"] is not None for method in group["methods"]] == [True] + 5 * [False]
 
 
 def test_what_cannot_be_reported_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
-from valuelab.errors import unknown
+from valuelab.errors import InputError, unknown
 from valuelab.types import Dataset
 
 __all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
@@ -59,5 +59,9 @@ def load(
     source, _, rest = ("d4rl", "", name) if name.endswith(".hdf5") else name.partition("/")
     if source not in SOURCES:
         raise unknown("data source", source, SOURCES)
+    if "://" in str(data_dir):
+        raise InputError(
+            f"data_dir is {data_dir}; it must lie on this machine: copy the data, and give a path"
+        )
     dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split)
     return dataset if compact else storage.full(dataset)
