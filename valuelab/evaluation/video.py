@@ -78,7 +78,7 @@ def _camera(environment: types.Environment) -> Any:
     """An environment that keeps its frames; raises InputError where it has none."""
     wrappers = errors.require("gymnasium.wrappers", "environments")
     scene = environment.make()
-    if scene.render_mode != "rgb_array":
+    if getattr(scene, "render_mode", None) != "rgb_array":
         raise errors.InputError(
             f"{environment.name} cannot be filmed: it cannot be made with render_mode 'rgb_array'; "
             "leave --video out"

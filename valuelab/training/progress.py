@@ -57,7 +57,10 @@ class Progress:
         scores = {name: values for name, values in metrics.items() if name.startswith("eval/")}
         for swept, chosen in members.by_setting() if scores else ():
             setting = [f"{name}={value}" for name, value in swept.items()]
-            means = [f"{name.removeprefix('eval/')} {np.mean(v[chosen]):.3g}" for name, v in scores.items()]
+            means = [
+                f"{name.removeprefix('eval/')} {np.mean(np.asarray(v)[chosen]):.3g}"
+                for name, v in scores.items()
+            ]
             self._say(f"update {step:,}: {'  '.join(setting + means)}")
 
     def _say(self, text: str) -> None:
