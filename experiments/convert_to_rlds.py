@@ -12,20 +12,22 @@ from absl import flags
 
 from experiments.flags import parse_flags, run
 from valuelab import data
-from valuelab.data.sources import rlds
+from valuelab.data.sources import d4rl, rlds
 
 DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
+CLIP_ACTIONS = flags.DEFINE_bool("data.clip_actions", False, "Clip actions out of bounds.")
 SPLITS = flags.DEFINE_list("splits", ["train"], "Splits to convert, such as train,val.")
 
 
-def convert(dataset: str, data_dir: Path, splits: list[str]) -> Path:
+def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool = False) -> Path:
     """Writes splits of a dataset under data_dir/rlds.
 
     Args:
         dataset: the dataset's name, or a path to D4RL HDF5 (then named after its file).
         data_dir: the folder of datasets.
         splits: the splits to write.
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         The folder written.
@@ -33,16 +35,20 @@ def convert(dataset: str, data_dir: Path, splits: list[str]) -> Path:
     Raises:
         InputError: when the dataset cannot be read, or the folder is already there.
     """
-    name = Path(dataset).stem if dataset.endswith(".hdf5") else dataset
+    name = Path(dataset).stem if dataset.endswith(d4rl.SUFFIXES) else dataset
     folder = data_dir.expanduser() / "rlds" / name
-    rlds.write({split: data.load(dataset, data_dir, split=split, compact=True) for split in splits}, folder)
+    datasets = {
+        split: data.load(dataset, data_dir, split=split, compact=True, clip_actions=clip_actions)
+        for split in splits
+    }
+    rlds.write(datasets, folder)
     return folder
 
 
 def main(arguments: list[str]) -> None:
     """Converts, and says where to."""
     del arguments
-    print(f"wrote {convert(DATASET.value, Path(DATA_DIR.value), SPLITS.value)}")
+    print(f"wrote {convert(DATASET.value, Path(DATA_DIR.value), SPLITS.value, CLIP_ACTIONS.value)}")
 
 
 if __name__ == "__main__":

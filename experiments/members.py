@@ -251,7 +251,9 @@ def check(names: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]
         if dataset and with_data and dataset not in looked_at:
             looked_at[dataset] = ""
             try:
-                data.load(dataset, config.data_dir, compact=True)
+                data.load(
+                    dataset, config.data_dir, compact=True, clip_actions=config.data.clip_actions
+                )
             except InputError as error:
                 looked_at[dataset] = str(error)
         if looked_at.get(dataset):

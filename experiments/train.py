@@ -267,7 +267,7 @@ def find_source(config: RunConfig) -> Source:
 def read_dataset(config: RunConfig) -> Dataset:
     """The dataset of a run, in the storage that its settings ask for: compact where frames are joined."""
     compact = config.data.compact or config.data.num_frames > 1
-    return data.load(config.dataset, config.data_dir, compact=compact)
+    return data.load(config.dataset, config.data_dir, compact=compact, clip_actions=config.data.clip_actions)
 
 
 def as_seen(config: RunConfig, dataset: Dataset, experience: Experience) -> Source:

@@ -22,14 +22,14 @@ from valuelab.types import Dataset
 
 __all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
 
-SOURCES: dict[str, Callable[[str, Path, str], Dataset]] = {
+SOURCES: dict[str, Callable[[str, Path, str, bool], Dataset]] = {
     "ogbench": ogbench.read,
     "d4rl": d4rl.read,
     "exorl": exorl.read,
     "minari": minari.read,
     "rlds": rlds.read,
 }
-"""Prefix of a dataset's name -> (rest of the name, data_dir, split) -> a dataset in compact storage."""
+"""Prefix of a dataset's name -> (rest of the name, data_dir, split, clip_actions) -> a dataset in compact storage."""
 
 
 def load(
@@ -38,17 +38,19 @@ def load(
     *,
     split: str = "train",
     compact: bool = False,
+    clip_actions: bool = False,
 ) -> Dataset:
     """Reads a dataset, downloading it first where its source publishes it.
 
     Args:
-        name: "ogbench/NAME", "d4rl/NAME" or a path that ends in .hdf5, "exorl/NAME", "minari/ID" or
+        name: "ogbench/NAME", "d4rl/NAME" or a path that ends in .hdf5 or .h5, "exorl/NAME", "minari/ID" or
             "rlds/NAME".
         data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, exorl/..., minari/... and rlds/...; by
             default ~/.cache/valuelab.
         split: "train", or "val" where the source has one.
         compact: whether each observation is stored once (half the memory) instead of together with its
             successor; both storages hold the same transitions in the same order.
+        clip_actions: whether continuous actions out of bounds are clipped, with a warning, instead of refused.
 
     Returns:
         A validated dataset.
@@ -56,12 +58,12 @@ def load(
     Raises:
         InputError: when the name is unknown, or the data cannot be had or is at fault.
     """
-    source, _, rest = ("d4rl", "", name) if name.endswith(".hdf5") else name.partition("/")
+    source, _, rest = ("d4rl", "", name) if name.endswith(d4rl.SUFFIXES) else name.partition("/")
     if source not in SOURCES:
         raise unknown("data source", source, SOURCES)
     if "://" in str(data_dir):
         raise InputError(
             f"data_dir is {data_dir}; it must lie on this machine: copy the data, and give a path"
         )
-    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split)
+    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split, clip_actions)
     return dataset if compact else storage.full(dataset)

@@ -29,10 +29,12 @@ class NormalizationConfig:
         normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images by
             their mean image, and all pixels of a channel by one standard deviation.
         rewards: rule by which rewards are normalised.
+        clip_actions: clip actions out of bounds, which are refused without.
     """
 
     normalize_observations: bool = False
     rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
+    clip_actions: bool = False
 
 
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:

@@ -5,6 +5,7 @@ Readers take arrays out of files through `read_array`, inside `reading`, and han
 """
 
 import contextlib
+import dataclasses
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from valuelab.errors import InputError
 from valuelab.types import Dataset
@@ -117,15 +119,17 @@ def check_finite(key: str, array: np.ndarray, path: Path | str, first_row: int =
         )
 
 
-def validate(dataset: Dataset, path: Path | str) -> Dataset:
+def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> Dataset:
     """Checks all that training relies on, in one pass over each array.
 
     Args:
         dataset: what a reader made, in either storage.
         path: the file it came from, for messages.
+        clip_actions: whether continuous actions out of bounds are clipped, with a warning that says how many
+            and by how much, instead of refused.
 
     Returns:
-        The same dataset.
+        The same dataset, with actions within their bounds.
 
     Raises:
         InputError: for an empty dataset, ragged lengths, a wrong dtype or layout, NaN or infinite values,
@@ -144,7 +148,7 @@ def validate(dataset: Dataset, path: Path | str) -> Dataset:
     _check_layout(dataset, present, path)
     for key, array in present.items():
         check_finite(key, array, path)
-    _check_actions(dataset, path)
+    dataset = _within_bounds(dataset, path, clip_actions)
     if not dataset.terminals[-1]:
         ends = np.flatnonzero(dataset.terminals)
         last = f"the last one is row {ends[-1]}" if len(ends) else "there is none"
@@ -175,12 +179,13 @@ def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path
         )
 
 
-def _check_actions(dataset: Dataset, path: Path | str) -> None:
-    """Raises with the first action outside its bounds."""
+def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
+    """Raises with the first action outside its bounds, or clips them all."""
     actions = dataset.actions
     if dataset.num_actions:
         low, high = np.array(0), np.array(dataset.num_actions - 1)
         inside = (actions >= low) & (actions <= high)
+        advice = "check the number of actions"
     else:
         low, high = dataset.action_low, dataset.action_high
         if low.shape != actions.shape[1:]:
@@ -188,9 +193,18 @@ def _check_actions(dataset: Dataset, path: Path | str) -> None:
                 f"{path}: actions has {actions.shape[1]} dimensions where its bounds have {len(low)}"
             )
         inside = (actions >= low - BOUND_TOLERANCE) & (actions <= high + BOUND_TOLERANCE)
-    if not inside.all():
-        row, *place = np.unravel_index(np.argmin(inside), actions.shape)
-        raise InputError(
-            f"{path}: actions is {actions[row, *place]} at row {row}, outside the bounds {low[*place]} to "
-            f"{high[*place]}; rescale or clip the actions of the file"
+        advice = "clip them with --data.clip_actions, or rescale the actions of the file"
+    if inside.all():
+        return dataset
+    if clip and not dataset.num_actions:
+        clipped = np.clip(actions, low, high)
+        logging.warning(
+            "%s: clipped %d of %d action values to their bounds, by %.3g at most",
+            *(path, np.count_nonzero(~inside), actions.size, np.abs(clipped - actions).max()),
         )
+        return dataclasses.replace(dataset, actions=clipped)
+    row, *place = np.unravel_index(np.argmin(inside), actions.shape)
+    raise InputError(
+        f"{path}: actions is {actions[row, *place]} at row {row}, outside the bounds {low[*place]} to "
+        f"{high[*place]}; {advice}"
+    )

@@ -1,18 +1,23 @@
 """D4RL: HDF5 files of flat arrays, in the conventions of its versions v0 to v2.
 
 Read are observations, actions, rewards, terminals and, where a file has them, timeouts and
-next_observations; infos/... and metadata/... are left alone. An episode ends
+next_observations; infos/... and metadata/... are left alone. Masks are zero at terminals. An episode ends
 
-- at a terminal, where masks are zero;
-- at a timeout, where they are not. Files of v0 without timeouts count them as D4RL does: an episode is cut
-  when it reaches the step limit of its environment (D4RL's own counter starts at one instead of zero
-  after a terminal; here every episode counts alike);
+- at a terminal, unless trajectories go on after terminals, as those of AntMaze do, whose terminals mark the rows
+  near the goal. A trajectory goes on where the stored next observation is the observation of the next row. In
+  a file without stored ones, or whose stored ones are all that of the next row, trajectories go on after
+  terminals if the steps from most of them are no longer than ordinary steps (`steps.goes_on`);
+- at a timeout. Files of v0 without timeouts count them as D4RL does: an episode is cut when it reaches the step
+  limit of its environment (D4RL's own counter starts at one instead of zero after a terminal; here every
+  episode counts alike);
 - where a stored next observation is not the observation of the next row;
-- at the end of the file.
+- at the end of the file. A file that marks no end at all is one episode.
 
 The final observation of an episode is its last stored next observation. A file without those lacks it: a
-transition into a terminal state is kept, with its own observation standing in for the successor that its
-mask hides; a transition into a timeout is dropped, as D4RL does, since its value would need the successor.
+transition that a terminal ends is kept, with its own observation standing in for the successor that its mask
+hides; any other last transition is dropped, as D4RL does, since its value would need the successor.
+
+Observations of uint8 are images and stay so; all others become float32.
 """
 
 import dataclasses
@@ -20,11 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from valuelab.data import download
+from valuelab.data import download, steps
 from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
+
+SUFFIXES = (".hdf5", ".h5")
+"""How the names of HDF5 files end."""
 
 URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
@@ -42,15 +51,16 @@ _SAME_OBSERVATION = 1e-6
 """How far two observations may lie apart and be one; IQL's code splits episodes by the same number."""
 
 
-def read(name: str, data_dir: Path, split: str) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads data_dir/d4rl/NAME.hdf5, after downloading it where it is missing, or any HDF5 file.
 
     D4RL files state no bounds: their actions lie in [-1, 1].
 
     Args:
-        name: the name as D4RL has it, such as "hopper-medium-v2", or a path that ends in .hdf5.
+        name: the name as D4RL has it, such as "hopper-medium-v2", or a path that ends in .hdf5 or .h5.
         data_dir: the folder that holds d4rl/.
         split: "train", the only one there is.
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         A dataset in compact storage.
@@ -60,7 +70,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
     """
     if split != "train":
         raise unknown("split", split, ("train",))
-    own_file = name.endswith(".hdf5")
+    own_file = name.endswith(SUFFIXES)
     path = Path(name).expanduser() if own_file else data_dir / "d4rl" / f"{name}.hdf5"
     h5py = require("h5py", "data")
     if own_file and not path.exists():
@@ -69,25 +79,33 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         _download(name, path)
 
     with reading(path), h5py.File(path, "r") as file:
-        arrays = {"observations": read_array(file, "observations", "float32", path)}
+        pixels = getattr(file.get("observations"), "dtype", None) == np.uint8
+        arrays = {"observations": read_array(file, "observations", "uint8" if pixels else "float32", path)}
         for key, dtype in (("actions", "float32"), ("rewards", "float32"), ("terminals", "bool")):
             arrays[key] = read_array(file, key, dtype, path)
         if "timeouts" in file:
             arrays["timeouts"] = read_array(file, "timeouts", "bool", path)
         check_lengths(arrays, path)
+        observations = arrays["observations"]
+        check_finite("observations", observations, path)
         terminated = arrays["terminals"].reshape(-1)  # early files have columns
-        ends = _episode_ends(terminated, arrays.get("timeouts"), path)
+        timeouts = arrays["timeouts"].reshape(-1) if "timeouts" in arrays else None
         if "next_observations" in file:
             following = file["next_observations"]
-            check_lengths({"observations": arrays["observations"], "next_observations": following}, path)
-            finals = _final_observations(following, arrays["observations"], ends, path)
-            has_final = ends
+            check_lengths({"observations": observations, "next_observations": following}, path)
+            jumps, stored = _jumps(following, observations, path)
+            ends = _episode_ends(observations, terminated, timeouts, jumps, path)
+            has_final, finals = ends, observations.take(np.flatnonzero(ends) + 1, axis=0, mode="clip")
+            finals[jumps[ends]] = stored
         else:
-            finals, has_final = arrays["observations"][terminated], terminated
+            jumps = np.arange(len(observations)) == len(observations) - 1
+            ends = _episode_ends(observations, terminated, timeouts, jumps, path)
+            has_final = ends & terminated
+            finals = observations[has_final]
     bound = np.ones(arrays["actions"].shape[-1], np.float32)
     dataset = Dataset(
         name=name if own_file else f"d4rl/{name}",
-        observations=arrays["observations"],
+        observations=observations,
         actions=arrays["actions"],
         rewards=arrays["rewards"].reshape(-1),
         masks=1 - terminated.astype(np.float32),
@@ -95,7 +113,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         action_low=-bound,
         action_high=bound,
     )
-    return _with_final_rows(validate(dataset, path), has_final, finals)
+    return _with_final_rows(validate(dataset, path, clip_actions), has_final, finals)
 
 
 def published() -> dict[str, str]:
@@ -148,47 +166,59 @@ def _download(name: str, path: Path) -> None:
     )
 
 
-def _episode_ends(terminated: np.ndarray, timeouts: np.ndarray | None, path: Path) -> np.ndarray:
-    """[N] bool, True at the last row of each episode, from terminals and timeouts or the step limit."""
+def _episode_ends(
+    observations: np.ndarray,
+    terminated: np.ndarray,
+    timeouts: np.ndarray | None,
+    jumps: np.ndarray,
+    path: Path,
+) -> np.ndarray:
+    """[N] bool, True at the last row of each episode, by the rule of this module.
+
+    `jumps` are the rows whose successor is known not to be the next row, the last row at least.
+    """
+    ends = jumps if timeouts is None else jumps | timeouts
+    if not jumps[:-1].any():  # where a stored next observation ever tells, it tells at terminals too
+        marked, others = np.flatnonzero(terminated & ~ends), np.flatnonzero(~terminated & ~ends)
+        if not steps.goes_on(observations, marked, others):
+            ends = ends | terminated
     if timeouts is None:
-        ends = terminated | _steps_out(terminated, path)
-    else:
-        ends = terminated | timeouts.reshape(-1)
-    if not ends.any():
-        raise InputError(
-            f"{path}: neither terminals nor timeouts has an episode end; store timeouts in the file"
+        ends = ends | _steps_out(ends, path)
+    if ends.sum() == 1 and not terminated[-1] and not (timeouts is not None and timeouts[-1]):
+        logging.warning(
+            "%s: neither terminals nor timeouts has an episode end, so its %d rows are read as one episode; "
+            "if there are several, mark the last row of each in timeouts",
+            *(path, len(ends)),
         )
-    ends[-1] = True
     return ends
 
 
-def _steps_out(terminated: np.ndarray, path: Path) -> np.ndarray:
+def _steps_out(ends: np.ndarray, path: Path) -> np.ndarray:
     """[N] bool, True where an episode reaches the step limit of the environment the file is named for."""
-    steps_out = np.zeros_like(terminated)
+    steps_out = np.zeros_like(ends)
     limits = [limit for task, limit in _STEP_LIMITS.items() if path.stem.startswith(f"{task}-")]
     if limits:
-        ends = np.flatnonzero(terminated)
-        starts = np.concatenate([[0], ends + 1])
-        for start, stop in zip(starts, [*ends, len(terminated)], strict=True):
+        stops = np.flatnonzero(ends) + 1
+        for start, stop in zip(np.concatenate([[0], stops[:-1]]), stops, strict=True):
             steps_out[start + limits[0] - 1 : stop : limits[0]] = True
     return steps_out
 
 
-def _final_observations(following: Any, observations: np.ndarray, ends: np.ndarray, path: Path) -> np.ndarray:
-    """Final observations [E, ...] out of the stored next observations, read piece by piece.
+def _jumps(following: Any, observations: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Where the stored next observation is not that of a next row, [N] bool, and these [J, ...].
 
-    Marks in `ends` the rows whose next observation is not the observation of the next row.
+    Reads piece by piece.
     """
-    finals = []
+    jumps, kept = np.ones(len(observations), bool), []
     for start in range(0, len(observations), _CHUNK):
-        stored = following[start : start + _CHUNK].astype(np.float32)
+        stored = following[start : start + _CHUNK].astype(observations.dtype)
         check_finite("next_observations", stored, path, first_row=start)
         rows = slice(start, start + len(stored))
         seen = observations[start + 1 : start + 1 + len(stored)]
-        jumps = np.linalg.norm(stored[: len(seen)] - seen, axis=-1) > _SAME_OBSERVATION
-        ends[start : start + len(seen)] |= jumps
-        finals.append(stored[ends[rows]])
-    return np.concatenate(finals)
+        moves = (stored[: len(seen)].astype(np.float32) - seen).reshape(len(seen), -1)
+        jumps[rows][: len(seen)] = np.linalg.norm(moves, axis=-1) > _SAME_OBSERVATION
+        kept.append(stored[jumps[rows]])
+    return jumps, np.concatenate(kept)
 
 
 def _with_final_rows(dataset: Dataset, has_final: np.ndarray, finals: np.ndarray) -> Dataset:

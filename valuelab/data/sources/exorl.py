@@ -34,7 +34,7 @@ _LABELLED_EPISODES = 500
 _Episode = dict[str, np.ndarray]
 
 
-def read(name: str, data_dir: Path, split: str) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads the first episodes of data_dir/exorl/DOMAIN/EXPLORER/buffer/.
 
     Nothing is downloaded: the archives are large. A thousand episodes take 0.1 GB (walker) to 0.4 GB
@@ -44,6 +44,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         name: as above, such as "walker-rnd-run"; "walker-rnd-run:1000" for that many episodes.
         data_dir: the folder that holds exorl/.
         split: "train", the only one there is.
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         A dataset in compact storage. No state is terminal: masks are ExoRL's discounts, which are 1.
@@ -55,8 +56,11 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         raise unknown("split", split, ("train",))
     domain, _, task, pixels, _ = domains.parse(name)
     files = find_files(name, data_dir)
-    episodes = (_transitions(read_episode(file, domain, pixels), domain, task) for file in files)
-    return _joined(f"exorl/{name}", episodes, files[0].parent)
+    episodes = (
+        _transitions(read_episode(file, domain, pixels, clip_actions), domain, task) for file in files
+    )
+    dataset = _joined(f"exorl/{name}", episodes, files[0].parent)
+    return validate(dataset, files[0].parent, clip_actions) if clip_actions else dataset
 
 
 def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
@@ -142,13 +146,14 @@ def find_files(name: str, data_dir: Path) -> list[Path]:
     return files[: wanted or DEFAULT_EPISODES]
 
 
-def read_episode(path: Path, domain: str, pixels: int = 0) -> _Episode:
+def read_episode(path: Path, domain: str, pixels: int = 0, any_actions: bool = False) -> _Episode:
     """Reads and checks one file.
 
     Args:
         path: the file.
         domain: what it is of.
         pixels: height and width of images, which stand for observations; 0 where states do.
+        any_actions: whether actions out of bounds are let through, for all to be clipped together.
 
     Returns:
         Of an episode of T steps, by row: "observations" [T + 1, D] in float32 or
@@ -183,7 +188,8 @@ def read_episode(path: Path, domain: str, pixels: int = 0) -> _Episode:
         "rewards": arrays["reward"][:, 0],
         "masks": arrays["discount"][:, 0],
     }
-    validate(_joined(path.name, [columns], path), path)
+    if not any_actions:
+        validate(_joined(path.name, [columns], path), path)
     positions, velocities, _ = np.split(arrays["physics"], np.cumsum(facts.sizes)[:2], axis=1)
     if pixels:
         columns["observations"] = _images(path, domain, pixels, positions, velocities)

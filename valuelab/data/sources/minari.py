@@ -21,7 +21,7 @@ from valuelab.errors import InputError, require, told, unknown
 from valuelab.types import Dataset
 
 
-def read(name: str, data_dir: Path, split: str) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads data_dir/minari/ID, after downloading it where it is missing.
 
     Bounds are those of the action space; actions are discrete where it is.
@@ -30,6 +30,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         name: the id as Minari has it, such as "D4RL/pointmaze/umaze-v2".
         data_dir: the folder that holds minari/, what Minari calls MINARI_DATASETS_PATH.
         split: "train", the only one there is.
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         A dataset in compact storage.
@@ -57,7 +58,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         facts = _action_facts(source.action_space, path)
         spaces.flat(space, str(path))  # before a long time is spent on reading
         dataset = storage.from_episodes(f"minari/{name}", _episodes(source, space, path), path)
-    return validate(dataclasses.replace(dataset, **facts), path)
+    return validate(dataclasses.replace(dataset, **facts), path, clip_actions)
 
 
 def _as_stated(space: Any, stated: Any) -> Any:

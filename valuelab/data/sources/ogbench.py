@@ -2,12 +2,16 @@
 
 `TASK-KIND-v0`, such as pointmaze-medium-navigate-v0, is goal-conditioned. `TASK-KIND-singletask-v0` and
 `TASK-KIND-singletask-task3-v0` read the same file and take the rewards of the default or third task.
+
+`TASK-KIND-100m-v0`, such as cube-double-play-100m-v0, is a folder of files of a million rows, as OGBench
+publishes them: TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. Those that are there are read.
 """
 
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +33,25 @@ _KINDS = {
 """The kinds of data published for each family of environments."""
 
 _COLLECTABLE = ("pointmaze-", "cube-", "scene-", "puzzle-", "powderworld-")
+_LARGE = {
+    "humanoidmaze-giant": ("navigate",),
+    "cube-double": ("play",),
+    "cube-triple": ("play",),
+    "cube-quadruple": ("play", "noisy"),
+    "cube-octuple": ("play",),
+    "scene": ("play",),
+    **{f"puzzle-{size}": ("play",) for size in ("3x3", "4x4", "4x5", "4x6")},
+}
+"""The environments, and the kinds of data, of which 100 million transitions are published."""
+
 _NUM_TASKS = 5
+_POWDERWORLD_ACTIONS = 8
+"""A discrete action is an element, one of 2, 5 or 8, or one of 8 columns or rows: OGBench's max of both."""
+_TAIL = re.compile(r"(-singletask(-task\d+)?)?-v\d+$")
 _SINGLETASK = re.compile(r"-singletask(-task\d+)?(?=-v\d+$)")
 
 
-def read(name: str, data_dir: Path, split: str) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads data_dir/ogbench/NAME.npz, or NAME-val.npz, after downloading it where it is missing.
 
     Rewards are zero and masks one where the name is goal-conditioned: both are relabelled when sampled.
@@ -43,6 +61,7 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         name: the name as OGBench has it, such as "cube-single-play-singletask-task2-v0".
         data_dir: the folder that holds ogbench/.
         split: "train" or "val".
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         A dataset in compact storage.
@@ -53,18 +72,25 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
     if split not in ("train", "val"):
         raise unknown("split", split, ("train", "val"))
     file_name = _SINGLETASK.sub("", name)
-    path = data_dir / "ogbench" / f"{file_name}{'-val' if split == 'val' else ''}.npz"
-    singletask = file_name != name
-    if singletask or not path.exists():
+    large = "-100m-" in name
+    path = data_dir / "ogbench" / (file_name if large else f"{file_name}{'-val' if split == 'val' else ''}.npz")
+    if file_name != name or not path.exists():
         names = known_names()
         if name not in names:
             raise unknown("OGBench dataset", name, names)
+    if large:
+        return _joined([_read_file(name, file, clip_actions) for file in _find_files(path, split)])
     if not path.exists():
         _download(file_name, path, data_dir)
+    return _read_file(name, path, clip_actions)
 
+
+def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
+    """Reads one file; arguments and errors are those of `read`."""
     # The names say of which dtype a set is: OGBench reads them so, whatever the file has.
     discrete = name.startswith("powderworld")
     pixels = discrete or name.startswith("visual")
+    singletask = has_task(name)
     with reading(path), np.load(path, allow_pickle=False) as arrays:
         terminals = read_array(arrays, "terminals", "bool", path)
         rewards = np.zeros(len(terminals), np.float32)
@@ -88,10 +114,33 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
         valid=~terminals,
         action_low=-bound,
         action_high=bound,
-        num_actions=int(actions.max(initial=0)) + 1 if discrete else 0,
+        num_actions=_POWDERWORLD_ACTIONS if discrete else 0,
         goal_conditioned=not singletask,
     )
-    return validate(dataset, path)
+    return validate(dataset, path, clip_actions)
+
+
+def _find_files(folder: Path, split: str) -> list[Path]:
+    """The files of a large set that are there, in their order."""
+    stem = folder.name.replace("-100m-", "-")
+    files = sorted(folder.glob(f"{stem}-[0-9][0-9][0-9]{'-val' if split == 'val' else ''}.npz"))
+    if not files:
+        url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{folder.name}"
+        raise InputError(
+            f"no {stem}-000.npz, or another of split {split!r}, in {folder}: fetch as many of the files in {url} "
+            "by hand as you need, a million rows each, and put them there"
+        )
+    return files
+
+
+def _joined(parts: list[Dataset]) -> Dataset:
+    """One dataset of several files, which are taken out of their list."""
+    columns: list[dict[str, Any]] = [dict(vars(part)) for part in parts]
+    parts.clear()
+    # Key by key, so that no more than one array stands beside its pieces.
+    keys = ("observations", "actions", "rewards", "masks", "terminals", "valid")
+    arrays = {key: np.concatenate([column.pop(key) for column in columns]) for key in keys}
+    return Dataset(**(columns[0] | arrays))
 
 
 def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
@@ -153,13 +202,18 @@ def known_names() -> list[str]:
             continue
         family = environment.removeprefix("visual-").split("-")[0]
         for kind in _KINDS.get(family, ()):
-            names.append(re.sub(r"(?=(-singletask(-task\d+)?)?-v\d+$)", f"-{kind}", environment, count=1))
+            large = kind in _LARGE.get(_TAIL.sub("", environment), ())
+            names += [_TAIL.sub(rf"-{word}\g<0>", environment) for word in (kind, f"{kind}-100m")[: 1 + large]]
     return names
 
 
 def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards [N] and masks [N] of a single task, from the simulator's states, by OGBench's own code."""
+    """Rewards [N] and masks [N] of a single task, from the simulator's states, by OGBench's own code.
+
+    Tasks are the same in states and in images, whose environments need a renderer.
+    """
     relabel_dataset = require("ogbench.relabel_utils", "environments").relabel_dataset
+    name = name.removeprefix("visual-").replace("-100m-", "-")
     environment = require("ogbench", "environments").make_env_and_datasets(name, env_only=True)
     relabel_dataset(name, environment, states)
     environment.close()

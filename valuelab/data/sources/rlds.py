@@ -2,7 +2,11 @@
 
 A step holds an observation, the action taken there and the reward and discount that followed; the last
 step of an episode (is_last) holds the final observation, and is_terminal where it is a terminal state.
-Observations that are dictionaries become one vector, their entries in alphabetical order.
+Observations that are dictionaries become one vector, their entries in alphabetical order. Texts are left out.
+
+TensorFlow Datasets prepares D4RL's files with stored next observations so that every episode ends with the last
+one of the whole file. Such an episode has lost its final observation, and is read as D4RL's files without
+them: see `valuelab.data.sources.d4rl`.
 """
 
 import dataclasses
@@ -14,6 +18,7 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+from absl import logging
 
 from valuelab.data import storage
 from valuelab.data.validation import reading, validate
@@ -25,17 +30,19 @@ _METADATA = "valuelab"
 """The entry of a set's metadata that holds fields of Dataset."""
 
 
-def read(name: str, data_dir: Path, split: str) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads the RLDS set under data_dir/rlds/NAME.
 
-    Actions are discrete where they are whole numbers. A set written by `write` remembers the bounds of its
-    actions; any other has actions in [-1, 1].
+    Actions are discrete where they are whole numbers. A set written by `write` remembers their number or
+    bounds; others may state them as features. Where one does not, the greatest action of the data is taken
+    for the last one, and bounds for [-1, 1].
 
     Args:
         name: a folder in data_dir/rlds, such as "ogbench/pointmaze-medium-navigate-v0", written by
             `experiments.convert_to_rlds`, or "d4rl_mujoco_hopper/v2-medium", prepared by `tfds build`.
         data_dir: the folder that holds rlds/.
         split: a split of the set.
+        clip_actions: whether actions out of bounds are clipped instead of refused.
 
     Returns:
         A dataset in compact storage.
@@ -47,11 +54,11 @@ def read(name: str, data_dir: Path, split: str) -> Dataset:
     with reading(episodes.folder):
         columns = (episodes[number] for number in range(len(episodes)))
         dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
-    facts = episodes.facts or _conventional_facts(dataset.actions)
+    facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
     facts = {
         key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact for key, fact in facts.items()
     }
-    return validate(dataclasses.replace(dataset, **facts), episodes.folder)
+    return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +68,24 @@ class Episodes:
     Attributes:
         folder: where they lie.
         source: the undecoded episodes, a TFDS data source.
-        features: the features of their steps.
+        features: the features of their steps, dictionaries where they are nested.
         facts: fields of Dataset that the set remembers; empty unless `write` wrote it.
+        finals_lost: whether their final observations are those of other episodes.
     """
 
     folder: Path
     source: Any
     features: Mapping[str, Any]
     facts: Mapping[str, Any]
+    finals_lost: bool = False
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
         """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
-        return _columns(self.features, self.source[number]["steps"])
+        columns = _columns(self.features, self.source[number]["steps"])
+        return _without_final(columns) if self.finals_lost else columns
 
 
 def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
@@ -91,15 +101,25 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
                 f"{folder} is stored as {builder.info.file_format.value}, which only TensorFlow reads; "
                 "prepare it again with: tfds build --file_format=array_record"
             )
-        features = builder.info.features["steps"].feature
+        features = dict(builder.info.features["steps"].feature.items())
         missing = {"observation", "action", "reward"} - set(features)
         if missing:
             raise InputError(
                 f"{folder}: no {min(missing)!r} in its steps, only {', '.join(sorted(features))}"
             )
+        for key in ("observation", "action"):
+            features[key] = _without_texts(features[key], key, folder)
         # Undecoded, the steps of an episode are whole arrays instead of one dictionary a step.
         source = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
-    return Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
+        episodes = Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
+        if not episodes.facts and (dropped := _lost_finals(episodes)):
+            logging.warning(
+                "%s: all %d episodes end with one and the same observation, as where TensorFlow Datasets prepares "
+                "D4RL; the last transition of %d, whose successor is lost, is dropped",
+                *(folder, len(episodes), dropped),
+            )
+            episodes = dataclasses.replace(episodes, finals_lost=True)
+    return episodes
 
 
 def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
@@ -153,39 +173,107 @@ def _find(name: str, root: Path) -> Path:
     return found[0]
 
 
+def _without_texts(feature: Any, name: str, folder: Path) -> Any:
+    """The feature as nested dictionaries without texts, which no agent can take."""
+    if hasattr(feature, "items"):
+        entries = {key: _without_texts(entry, f"{name}/{key}", folder) for key, entry in feature.items()}
+        feature = {key: entry for key, entry in entries.items() if entry is not None}
+        text = not feature
+    else:
+        text = np.dtype(feature.np_dtype).kind in "OSU"
+    if not text:
+        return feature
+    if "/" not in name:
+        raise InputError(f"{folder}: {name} is text, and agents take numbers: store it as numbers")
+    logging.warning("%s: %s is text, and is left out", folder, name)
+    return None
+
+
+def _lost_finals(episodes: Episodes) -> int:
+    """How many episodes bootstrap from the one final observation that all share; 0 where they do not share it.
+
+    Terminal states may be shared, as where all reach one goal, and nothing bootstraps from them.
+    """
+    shared, bootstraps = None, 0
+    for number in range(len(episodes)):
+        columns = episodes[number]
+        final = columns["observations"][-1:]
+        if shared is not None and not np.array_equal(final, shared):
+            return 0
+        shared = final
+        bootstraps += len(columns["masks"]) > 1 and columns["masks"][-2] != 0
+    return bootstraps if len(episodes) > 1 else 0
+
+
+def _without_final(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """An episode whose final observation is lost: its last transition goes, unless its mask hides the loss."""
+    if len(columns["masks"]) < 2 or columns["masks"][-2] != 0:
+        return {key: array[:-1] for key, array in columns.items()}
+    observations = columns["observations"]
+    return columns | {"observations": np.concatenate([observations[:-1], observations[-2:-1]])}
+
+
 def _columns(features: Mapping[str, Any], steps: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of one episode out of its undecoded steps."""
-    rewards = steps["reward"].astype(np.float32, copy=False)
-    masks = (steps["discount"] != 0).astype(np.float32) if "discount" in steps else np.ones_like(rewards)
+    rewards = _scalars(steps["reward"]).astype(np.float32, copy=False)
+    masks = np.ones_like(rewards)
+    if "discount" in steps:
+        masks = (_scalars(steps["discount"]) != 0).astype(np.float32)
     if "is_terminal" in steps:
-        masks[:-1] *= 1 - steps["is_terminal"][1:]  # what led to a terminal state is not followed by value
+        # What led to a terminal state is not followed by value.
+        masks[:-1] *= 1 - _scalars(steps["is_terminal"])[1:]
+    observations = _decode(features["observation"], steps["observation"])
+    actions = _decode(features["action"], steps["action"])
+    discrete = actions.dtype.kind in "iu"
     return {
-        "observations": _decode(features["observation"], steps["observation"], {"u": np.uint8}),
-        "actions": _decode(features["action"], steps["action"], {"u": np.int32, "i": np.int32}),
+        "observations": observations.astype(
+            np.uint8 if observations.dtype == np.uint8 else np.float32, copy=False
+        ),
+        "actions": _scalars(actions).astype(np.int32) if discrete else actions.astype(np.float32, copy=False),
         "rewards": rewards,
         "masks": masks,
     }
 
 
-def _decode(feature: Any, stored: Any, dtypes: Mapping[str, type]) -> np.ndarray:
-    """Rows of one (nested) feature; of float32 unless `dtypes` names another for their numpy kind."""
+def _scalars(rows: np.ndarray) -> np.ndarray:
+    """Rows [T] of numbers that may be stored as [T, 1]."""
+    return rows[:, 0] if rows.shape[1:] == (1,) else rows
+
+
+def _decode(feature: Any, stored: Any) -> np.ndarray:
+    """Rows of one (nested) feature."""
 
     def decode(feature: Any, stored: Any) -> Any:
-        if isinstance(stored, Mapping):
-            return {key: decode(feature[key], stored[key]) for key in sorted(stored)}
+        if isinstance(feature, Mapping):
+            return {key: decode(feature[key], stored[key]) for key in sorted(feature)}
         if stored.dtype == object:  # bytes: images and compressed arrays
             return np.stack(feature.decode_batch_example_np(stored))
         return stored
 
-    array = storage.flatten(decode(feature, stored))
-    return array.astype(dtypes.get(array.dtype.kind, np.float32), copy=False)
+    return storage.flatten(decode(feature, stored))
 
 
-def _conventional_facts(actions: np.ndarray) -> dict[str, Any]:
-    """What sets that state nothing about their actions are taken to mean, as fields of Dataset."""
+def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, Any]:
+    """What a set that remembers nothing says of its actions by their feature, as fields of Dataset."""
+    low, high = None, None
+    if not isinstance(feature, Mapping):
+        info = feature.get_tensor_info()
+        low, high = info.minimum, info.maximum
     if actions.dtype == np.int32:
-        return {"num_actions": int(actions.max()) + 1}
-    return {"action_low": [-1.0] * actions.shape[-1], "action_high": [1.0] * actions.shape[-1]}
+        number = getattr(feature, "num_classes", None) or (None if high is None else int(high) + 1)
+        if number is None:
+            number = int(actions.max()) + 1
+            logging.warning(
+                "%s: nothing says how many actions there are; the greatest of the data is %d, so %d are assumed",
+                *(folder, number - 1, number),
+            )
+        return {"num_actions": number}
+    low, high = (-1.0, 1.0) if low is None or high is None else (low, high)
+    size = actions.shape[-1:]
+    return {
+        "action_low": np.broadcast_to(np.float32(low), size),
+        "action_high": np.broadcast_to(np.float32(high), size),
+    }
 
 
 def _features(dataset: Dataset) -> Any:

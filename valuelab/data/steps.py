@@ -1,0 +1,97 @@
+"""How far observations move in a step, coordinate by coordinate: what does not belong together stands out."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from valuelab.data import storage
+from valuelab.types import Dataset
+
+MARGIN = 2.0
+"""How many times as far as can be expected a coordinate moves in a jump."""
+
+_SAMPLE_ROWS, _SAMPLE_NUMBERS = 100_000, 6_000_000
+"""Quantiles are those of a sample that has at most so many rows, and about so many numbers."""
+
+
+def jumps(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The transitions that lead far away, as where the end of an episode was not marked.
+
+    In N steps whose tail falls by a power law, the longest move of coordinate d is to be expected near
+
+    m[d] = q99[d] · (q99[d] / q90[d])^log10(N / 100)
+
+    with the quantiles q90 and q99 of its moves |s'[d] - s[d]|, which are what they are even if one step in two
+    hundred is a jump. A transition is a jump where a coordinate moves farther than MARGIN times m[d], and than
+    MARGIN times its moves in the steps before and after: what falls moves far in these too. Coordinates that
+    mostly rest say nothing.
+
+    Args:
+        dataset: N rows in either storage.
+        rows: [M] where its transitions stand.
+
+    Returns:
+        [J] ascending transition numbers; none for images, whose pixels may all change at once.
+    """
+    if dataset.observations.dtype == np.uint8:
+        return np.zeros(0, np.int64)
+    some = _sample(rows, dataset.observations)
+    q90, q99 = np.quantile(np.concatenate(list(_moves(dataset, some))), (0.9, 0.99), axis=0)
+    growth = np.divide(q99, q90, out=np.full_like(q90, np.inf), where=q90 > 0)
+    expected = np.where(q90 > 0, q99 * growth ** max(0.0, math.log10(len(rows) / 100)), np.inf)
+    far = [(moves > MARGIN * expected).any(axis=1) for moves in _moves(dataset, rows)]
+    numbers = np.flatnonzero(np.concatenate(far))
+    if not len(numbers):
+        return numbers
+    here, before, after = (
+        np.concatenate(list(_moves(dataset, rows[np.clip(numbers + shift, 0, len(rows) - 1)])))
+        * ((numbers + shift >= 0) & (numbers + shift < len(rows)))[:, None]
+        for shift in (0, -1, 1)
+    )
+    return numbers[(here > MARGIN * np.maximum(expected, np.maximum(before, after))).any(axis=1)]
+
+
+def goes_on(observations: np.ndarray, marked: np.ndarray, others: np.ndarray) -> bool:
+    """Whether trajectories go on after marked rows, as after those near a goal, instead of starting anew.
+
+    The size of a step is its longest move, each coordinate's in units of the 0.99-quantile of its moves in
+    the other steps. Trajectories go on where most marked steps are no longer than nine in ten of the other
+    steps. Where steps between unrelated rows are no longer either, nothing can be told, and they do not.
+
+    Args:
+        observations: [N, ...], in time order.
+        marked: [K] rows, none of them the last.
+        others: [M] rows whose trajectories are known to go on, none of them the last.
+    """
+    if not len(marked) or not len(others):
+        return False
+    marked, others = _sample(marked, observations), _sample(others, observations)
+
+    def moves(rows: np.ndarray, successors: np.ndarray) -> np.ndarray:
+        before, after = (observations[each].reshape(len(rows), -1) for each in (rows, successors))
+        return np.abs(after.astype(np.float32) - before)
+
+    ordinary = moves(others, others + 1)
+    units = np.quantile(ordinary, 0.99, axis=0)
+    units[units == 0] = np.inf
+    longest = np.quantile((ordinary / units).max(axis=1), 0.9)
+    unrelated = moves(others, np.roll(others, len(others) // 2))
+    typical = [np.median((each / units).max(axis=1)) for each in (moves(marked, marked + 1), unrelated)]
+    return bool(typical[0] <= longest < typical[1])
+
+
+def _sample(rows: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Some of the rows [M], evenly spread."""
+    size = max(2, min(_SAMPLE_ROWS, _SAMPLE_NUMBERS // observations[0].size))
+    return rows[:: -(-len(rows) // size)]
+
+
+def _moves(dataset: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """|s' - s| of transitions at rows [M], in pieces [P, D]."""
+    if dataset.valid is None:
+        successors = storage.pieces(dataset, rows, "next_observations")
+    else:
+        successors = storage.pieces(dataset, rows + 1)
+    for before, after in zip(storage.pieces(dataset, rows), successors, strict=True):
+        yield np.abs(after - before)
