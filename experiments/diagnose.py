@@ -158,9 +158,7 @@ def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
             f"the run in {folder} sees {config.data.num_frames} observations at once, and rows hold one: "
             "diagnose a run with data.num_frames 1"
         )
-    dataset = data.load(
-        config.dataset, data_dir or config.data_dir, clip_actions=config.data.clip_actions
-    )
+    dataset = data.load(config.dataset, data_dir or config.data_dir, clip_actions=config.data.clip_actions)
     if dataset.goal_conditioned:
         raise InputError(
             f"{config.dataset} has no rewards of its own, its goals are drawn in training: "

@@ -238,7 +238,7 @@ def check(names: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]
     from valuelab import data
 
     wrong: dict[str, str] = {}
-    looked_at: dict[str, str] = {}
+    looked_at: dict[tuple[str, bool], str] = {}
     for name, (_, module, *arguments) in names.items():
         program = importlib.import_module(module)
         parse = getattr(program, "parse", flags.parse_run)
@@ -247,15 +247,16 @@ def check(names: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]
         except (InputError, absl_flags.Error) as error:
             wrong[name] = str(error)
             continue
-        dataset = config.dataset
-        if dataset and with_data and dataset not in looked_at:
-            looked_at[dataset] = ""
+        if not config.dataset or not with_data:
+            continue
+        clip_actions = config.data.clip_actions
+        looked = config.dataset, clip_actions
+        if looked not in looked_at:
+            looked_at[looked] = ""
             try:
-                data.load(
-                    dataset, config.data_dir, compact=True, clip_actions=config.data.clip_actions
-                )
+                data.load(config.dataset, config.data_dir, compact=True, clip_actions=clip_actions)
             except InputError as error:
-                looked_at[dataset] = str(error)
-        if looked_at.get(dataset):
-            wrong[name] = looked_at[dataset]
+                looked_at[looked] = str(error)
+        if looked_at[looked]:
+            wrong[name] = looked_at[looked]
     return wrong

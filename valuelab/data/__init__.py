@@ -29,7 +29,7 @@ SOURCES: dict[str, Callable[[str, Path, str, bool], Dataset]] = {
     "minari": minari.read,
     "rlds": rlds.read,
 }
-"""Prefix of a dataset's name -> (rest of the name, data_dir, split, clip_actions) -> a dataset in compact storage."""
+"""Prefix of a dataset's name -> (rest of it, data_dir, split, clip_actions) -> a dataset in compact storage."""
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
         split: "train", or "val" where the source has one.
         compact: whether each observation is stored once (half the memory) instead of together with its
             successor; both storages hold the same transitions in the same order.
-        clip_actions: whether continuous actions out of bounds are clipped, with a warning, instead of refused.
+        clip_actions: whether actions out of bounds are clipped, with a warning, instead of refused.
 
     Returns:
         A validated dataset.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from valuelab.data import coverage, duplicates, normalization, storage
+from valuelab.data import coverage, duplicates, normalization, steps, storage
 from valuelab.data.coverage import BINS
 from valuelab.data.validation import BOUND_TOLERANCE
 from valuelab.types import Dataset, Normalization
@@ -31,8 +31,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         name, rows N, transitions M, goal_conditioned, and what the functions below return: episodes, returns,
-        rewards, masks, actions, observations, copies, coverage, memory. returns and rewards are None where
-        rewards are made in training, for goals.
+        rewards, masks, actions, observations, jumps, copies, coverage, memory. returns and rewards are None
+        where rewards are made in training, for goals.
     """
     rows = storage.transition_rows(dataset)
     lengths = np.diff(np.unique(storage.trajectory_ends(dataset)), prepend=-1)
@@ -50,6 +50,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
         "masks": masks(dataset.masks[rows], ends),
         "actions": actions(dataset, rows),
         "observations": observations(dataset, rows, sample),
+        "jumps": jumps(dataset, rows),
         "copies": duplicates.copies(dataset, rows, lengths),
         "coverage": coverage.of_plane(sample, standardized=dataset.observations.dtype != np.uint8),
         "memory": memory(dataset, len(rows)),
@@ -220,6 +221,24 @@ def observations(dataset: Dataset, rows: np.ndarray, sample: np.ndarray) -> dict
         "mean": mean,
         "std": std,
     }
+
+
+def jumps(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Which steps are far longer than the rest.
+
+    Args:
+        dataset: the dataset.
+        rows: [M] where its transitions stand.
+
+    Returns:
+        Each [J]: rows, where they start, numbered as in compact storage; dimensions, the one that moves
+        farthest; moves, how far.
+    """
+    numbers, dimensions, moves = steps.jumps(dataset, rows)
+    earlier = (
+        np.cumsum(dataset.terminals) - dataset.terminals if dataset.valid is None else np.zeros_like(rows)
+    )
+    return {"rows": rows[numbers] + earlier[numbers], "dimensions": dimensions, "moves": moves}
 
 
 def memory(dataset: Dataset, num_transitions: int) -> dict[str, int]:

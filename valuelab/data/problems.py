@@ -36,7 +36,7 @@ def find(report: Report) -> list[str]:
     Returns:
         A line each; empty where there are none.
     """
-    checks = (_episodes, _copies, _rewards, _returns, _masks, _actions, _observations)
+    checks = (_episodes, _copies, _rewards, _returns, _masks, _actions, _observations, _jumps)
     return [line for check in checks for line in check(report)]
 
 
@@ -168,6 +168,18 @@ def _observations(report: Report) -> Iterator[str]:
             f"observations: standard deviations lie between {std[least]:.2g} (dimension {least}) and "
             f"{std[most]:.2g} (dimension {most}), {std[most] / std[least]:,.0f} times as much; try "
             "--data.normalize_observations"
+        )
+
+
+def _jumps(report: Report) -> Iterator[str]:
+    """Steps that are none, but lead from one episode into another."""
+    jumps = report["jumps"]
+    if len(jumps["rows"]):
+        longest = jumps["moves"].argmax()
+        yield (
+            f"observations: {len(jumps['rows'])} steps are far longer than the rest, from rows "
+            f"{listed(jumps['rows'])}; in one, dimension {jumps['dimensions'][longest]} moves by "
+            f"{jumps['moves'][longest]:.3g}; mark these rows as ends of episodes, unless the world jumps so"
         )
 
 

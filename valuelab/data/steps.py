@@ -15,41 +15,45 @@ _SAMPLE_ROWS, _SAMPLE_NUMBERS = 100_000, 6_000_000
 """Quantiles are those of a sample that has at most so many rows, and about so many numbers."""
 
 
-def jumps(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+def jumps(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The transitions that lead far away, as where the end of an episode was not marked.
 
     In N steps whose tail falls by a power law, the longest move of coordinate d is to be expected near
 
     m[d] = q99[d] · (q99[d] / q90[d])^log10(N / 100)
 
-    with the quantiles q90 and q99 of its moves |s'[d] - s[d]|, which are what they are even if one step in two
-    hundred is a jump. A transition is a jump where a coordinate moves farther than MARGIN times m[d], and than
-    MARGIN times its moves in the steps before and after: what falls moves far in these too. Coordinates that
-    mostly rest say nothing.
+    with the quantiles q90 and q99 of its moves |s'[d] - s[d]|, which a jump in two hundred steps hardly
+    changes. A transition is a jump where a coordinate moves farther than MARGIN times m[d], and than MARGIN
+    times its moves in the steps before and after: what falls moves far in these too. Coordinates that mostly
+    rest say nothing.
 
     Args:
         dataset: N rows in either storage.
         rows: [M] where its transitions stand.
 
     Returns:
-        [J] ascending transition numbers; none for images, whose pixels may all change at once.
+        Of each jump, [J]: its transition number, ascending; the coordinate that jumps farthest; how far.
+        There are none in images, whose pixels may all change at once.
     """
-    if dataset.observations.dtype == np.uint8:
-        return np.zeros(0, np.int64)
-    some = _sample(rows, dataset.observations)
-    q90, q99 = np.quantile(np.concatenate(list(_moves(dataset, some))), (0.9, 0.99), axis=0)
-    growth = np.divide(q99, q90, out=np.full_like(q90, np.inf), where=q90 > 0)
+    none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if dataset.observations.dtype == np.uint8 or len(rows) < 3:
+        return none
+    q90, q99 = np.quantile(_moves(dataset, _sample(rows, dataset.observations)), (0.9, 0.99), axis=0)
+    growth = np.divide(q99, q90, out=np.ones_like(q90), where=q90 > 0)
     expected = np.where(q90 > 0, q99 * growth ** max(0.0, math.log10(len(rows) / 100)), np.inf)
-    far = [(moves > MARGIN * expected).any(axis=1) for moves in _moves(dataset, rows)]
-    numbers = np.flatnonzero(np.concatenate(far))
+    far = [(moves > MARGIN * expected).any(axis=1) for moves in _pieces(dataset, rows)]
+    numbers, last = np.flatnonzero(np.concatenate(far)), len(rows) - 1
     if not len(numbers):
-        return numbers
-    here, before, after = (
-        np.concatenate(list(_moves(dataset, rows[np.clip(numbers + shift, 0, len(rows) - 1)])))
-        * ((numbers + shift >= 0) & (numbers + shift < len(rows)))[:, None]
-        for shift in (0, -1, 1)
-    )
-    return numbers[(here > MARGIN * np.maximum(expected, np.maximum(before, after))).any(axis=1)]
+        return none
+    beside = (
+        np.abs(numbers - 1),
+        last - np.abs(last - numbers - 1),
+    )  # at either end, the one step beside it twice
+    moves, before, after = (_moves(dataset, rows[each]) for each in (numbers, *beside))
+    excess = moves / np.maximum(expected, np.maximum(before, after))
+    jump = excess.max(axis=1) > MARGIN
+    farthest = excess[jump].argmax(axis=1)
+    return numbers[jump], farthest, moves[jump, farthest]
 
 
 def goes_on(observations: np.ndarray, marked: np.ndarray, others: np.ndarray) -> bool:
@@ -87,8 +91,13 @@ def _sample(rows: np.ndarray, observations: np.ndarray) -> np.ndarray:
     return rows[:: -(-len(rows) // size)]
 
 
-def _moves(dataset: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """|s' - s| of transitions at rows [M], in pieces [P, D]."""
+def _moves(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """|s' - s| of transitions at rows [M], [M, D]."""
+    return np.concatenate(list(_pieces(dataset, rows)))
+
+
+def _pieces(dataset: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The same, some megabytes at a time, [P, D] each."""
     if dataset.valid is None:
         successors = storage.pieces(dataset, rows, "next_observations")
     else:

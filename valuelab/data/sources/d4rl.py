@@ -3,12 +3,12 @@
 Read are observations, actions, rewards, terminals and, where a file has them, timeouts and
 next_observations; infos/... and metadata/... are left alone. Masks are zero at terminals. An episode ends
 
-- at a terminal, unless trajectories go on after terminals, as those of AntMaze do, whose terminals mark the rows
-  near the goal. A trajectory goes on where the stored next observation is the observation of the next row. In
-  a file without stored ones, or whose stored ones are all that of the next row, trajectories go on after
-  terminals if the steps from most of them are no longer than ordinary steps (`steps.goes_on`);
-- at a timeout. Files of v0 without timeouts count them as D4RL does: an episode is cut when it reaches the step
-  limit of its environment (D4RL's own counter starts at one instead of zero after a terminal; here every
+- at a terminal, unless trajectories go on after terminals. In AntMaze they do: its terminals mark the rows near
+  the goal. A trajectory goes on where the stored next observation is the observation of the next row. Where
+  none are stored, or all rows have that of the next, trajectories go on after terminals if
+  the steps from most of them are no longer than ordinary steps (`steps.goes_on`);
+- at a timeout. Files of v0 without timeouts count them as D4RL does: an episode is cut when it reaches the
+  step limit of its environment (D4RL's own counter starts at one instead of zero after a terminal; here every
   episode counts alike);
 - where a stored next observation is not the observation of the next row;
 - at the end of the file. A file that marks no end at all is one episode.

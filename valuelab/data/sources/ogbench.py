@@ -3,8 +3,8 @@
 `TASK-KIND-v0`, such as pointmaze-medium-navigate-v0, is goal-conditioned. `TASK-KIND-singletask-v0` and
 `TASK-KIND-singletask-task3-v0` read the same file and take the rewards of the default or third task.
 
-`TASK-KIND-100m-v0`, such as cube-double-play-100m-v0, is a folder of files of a million rows, as OGBench
-publishes them: TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. Those that are there are read.
+`TASK-KIND-100m-v0`, such as cube-double-play-100m-v0, is a folder of many files, as OGBench publishes them:
+TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. Those that are there are read; none is downloaded.
 """
 
 import re
@@ -73,7 +73,9 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         raise unknown("split", split, ("train", "val"))
     file_name = _SINGLETASK.sub("", name)
     large = "-100m-" in name
-    path = data_dir / "ogbench" / (file_name if large else f"{file_name}{'-val' if split == 'val' else ''}.npz")
+    path = (
+        data_dir / "ogbench" / (file_name if large else f"{file_name}{'-val' if split == 'val' else ''}.npz")
+    )
     if file_name != name or not path.exists():
         names = known_names()
         if name not in names:
@@ -127,8 +129,8 @@ def _find_files(folder: Path, split: str) -> list[Path]:
     if not files:
         url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{folder.name}"
         raise InputError(
-            f"no {stem}-000.npz, or another of split {split!r}, in {folder}: fetch as many of the files in {url} "
-            "by hand as you need, a million rows each, and put them there"
+            f"no {stem}-000.npz, or another of split {split!r}, in {folder}: fetch as many of the files in "
+            f"{url} by hand as you need, and put them there"
         )
     return files
 
@@ -203,7 +205,9 @@ def known_names() -> list[str]:
         family = environment.removeprefix("visual-").split("-")[0]
         for kind in _KINDS.get(family, ()):
             large = kind in _LARGE.get(_TAIL.sub("", environment), ())
-            names += [_TAIL.sub(rf"-{word}\g<0>", environment) for word in (kind, f"{kind}-100m")[: 1 + large]]
+            names += [
+                _TAIL.sub(rf"-{word}\g<0>", environment) for word in (kind, f"{kind}-100m")[: 1 + large]
+            ]
     return names
 
 

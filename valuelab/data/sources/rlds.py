@@ -4,9 +4,9 @@ A step holds an observation, the action taken there and the reward and discount 
 step of an episode (is_last) holds the final observation, and is_terminal where it is a terminal state.
 Observations that are dictionaries become one vector, their entries in alphabetical order. Texts are left out.
 
-TensorFlow Datasets prepares D4RL's files with stored next observations so that every episode ends with the last
-one of the whole file. Such an episode has lost its final observation, and is read as D4RL's files without
-them: see `valuelab.data.sources.d4rl`.
+TensorFlow Datasets prepares D4RL's files with stored next observations so that every episode ends with the
+last one of the whole file. Its own is lost, and it is read as D4RL's files without them: see
+`valuelab.data.sources.d4rl`.
 """
 
 import dataclasses
@@ -114,8 +114,8 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
         episodes = Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
         if not episodes.facts and (dropped := _lost_finals(episodes)):
             logging.warning(
-                "%s: all %d episodes end with one and the same observation, as where TensorFlow Datasets prepares "
-                "D4RL; the last transition of %d, whose successor is lost, is dropped",
+                "%s: all %d episodes end with the same observation, as TensorFlow Datasets prepares D4RL; the last "
+                "transition of %d, whose successor is lost, is dropped",
                 *(folder, len(episodes), dropped),
             )
             episodes = dataclasses.replace(episodes, finals_lost=True)
@@ -190,7 +190,7 @@ def _without_texts(feature: Any, name: str, folder: Path) -> Any:
 
 
 def _lost_finals(episodes: Episodes) -> int:
-    """How many episodes bootstrap from the one final observation that all share; 0 where they do not share it.
+    """How many episodes bootstrap from one final observation that all share; 0 where they share none.
 
     Terminal states may be shared, as where all reach one goal, and nothing bootstraps from them.
     """
@@ -206,7 +206,7 @@ def _lost_finals(episodes: Episodes) -> int:
 
 
 def _without_final(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An episode whose final observation is lost: its last transition goes, unless its mask hides the loss."""
+    """An episode whose final observation is lost: the last transition goes, unless a mask hides it."""
     if len(columns["masks"]) < 2 or columns["masks"][-2] != 0:
         return {key: array[:-1] for key, array in columns.items()}
     observations = columns["observations"]
@@ -264,7 +264,7 @@ def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, 
         if number is None:
             number = int(actions.max()) + 1
             logging.warning(
-                "%s: nothing says how many actions there are; the greatest of the data is %d, so %d are assumed",
+                "%s: nothing says how many actions there are; the greatest in the data is %d, so %d it is",
                 *(folder, number - 1, number),
             )
         return {"num_actions": number}
