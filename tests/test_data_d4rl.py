@@ -9,10 +9,14 @@ from valuelab.errors import InputError
 
 
 def write_file(path, rows, terminated=(), timed_out=None, next_observations=None, **changes):
-    """A file whose observation, action and reward at row i are (i, -i), i / 100 and i."""
+    """A file whose observation, action and reward at row i are (i, -i), i / 100 and i.
+
+    Without stored successors, each terminal row is followed by a start 100 away.
+    """
     numbers = np.arange(rows)
+    starts = 100 * np.searchsorted(terminated, numbers) * (next_observations is None)
     arrays = {
-        "observations": np.stack([numbers, -numbers], axis=1).astype(np.float64),
+        "observations": np.stack([numbers + starts, -numbers], axis=1).astype(np.float64),
         "actions": (numbers / 100).astype(np.float32)[:, None],
         "rewards": numbers.astype(np.float32),
         "terminals": np.isin(numbers, terminated),
@@ -54,9 +58,9 @@ def test_timeouts_without_stored_successors(tmp_path):
         (0, 1, 1, False),
         (1, 1, 2, False),
         (2, 0, 2, True),
-        (3, 1, 4, False),
-        (4, 1, 5, True),
-        (6, 1, 7, True),
+        (3, 1, 104, False),
+        (4, 1, 105, True),
+        (6, 1, 107, True),
     ]
     assert dataset.name == str(path)
     assert dataset.observations.dtype == np.float32
@@ -103,9 +107,107 @@ def test_episodes_without_timeouts_are_cut_at_the_step_limit(tmp_path):
     write_file(tmp_path / "d4rl" / "pen-human-v0.hdf5", 260, terminated=[149], actions=np.zeros((260, 1)))
     compact = data.load("d4rl/pen-human-v0", tmp_path, compact=True)
     starts = np.concatenate([[0], np.flatnonzero(compact.terminals)[:-1] + 1])
-    np.testing.assert_array_equal(compact.observations[starts, 0], [0, 100, 150, 250])
+    np.testing.assert_array_equal(compact.observations[starts, 0], [0, 100, 250, 350])
     full = data.load("d4rl/pen-human-v0", tmp_path)
     assert len(full.rewards) == 99 + 50 + 99 + 9
+
+
+def walks(random, starts, length=50):
+    """Smooth paths [E, length + 1, 2] from each start, 0.1 a step, straight on or round a bend."""
+    turns = np.cumsum(random.normal(0, 0.3, (len(starts), length)), axis=1)
+    steps = 0.1 * np.stack([np.cos(turns), np.sin(turns)], axis=-1)
+    return np.concatenate([starts[:, None], starts[:, None] + np.cumsum(steps, axis=1)], axis=1)
+
+
+@pytest.mark.parametrize("stored", ["none", "true", "next row's"])
+def test_trajectories_go_on_after_the_terminals_of_antmaze(stored, tmp_path):
+    # Rows 20 to 24 and 40 of each path lie near its goal. The last row of each times out.
+    random = np.random.default_rng(0)
+    paths = walks(random, random.uniform(0, 20, (6, 2)))
+    observations, following = (rows.reshape(-1, 2) for rows in (paths[:, :-1], paths[:, 1:]))
+    place = np.arange(300) % 50
+    near = np.isin(place, [20, 21, 22, 23, 24, 40])
+    given = {
+        "none": None,
+        "true": following,
+        "next row's": np.roll(observations, -1, axis=0),
+    }[stored]
+    path = write_file(
+        tmp_path / "own.hdf5",
+        300,
+        next_observations=given,
+        observations=observations,
+        terminals=near,
+        timeouts=place == 49,
+        actions=np.zeros((300, 1)),
+    )
+    dataset = data.load(str(path))
+    assert dataset.terminals.sum() == 6
+    kept = np.ones(300, bool) if stored != "none" else place < 49
+    np.testing.assert_array_equal(dataset.masks, 1 - near[kept])
+    inside = place[kept] < 49
+    np.testing.assert_allclose(dataset.next_observations[inside], following[kept][inside], rtol=1e-6)
+
+
+@pytest.mark.parametrize("timed_out", [None, ()])
+def test_episodes_end_at_the_terminals_of_locomotion(timed_out, tmp_path):
+    # All start near one place, to which the next episode returns, as walkers do that have fallen.
+    random = np.random.default_rng(0)
+    paths = walks(random, random.uniform(0, 0.1, (6, 2)))
+    last = np.arange(300) % 50 == 49
+    path = write_file(
+        tmp_path / "own.hdf5",
+        300,
+        timed_out=timed_out,
+        observations=paths[:, :-1].reshape(-1, 2),
+        actions=np.zeros((300, 1)),
+        terminals=last,
+    )
+    dataset = data.load(str(path))
+    np.testing.assert_array_equal(dataset.terminals, last)
+    np.testing.assert_array_equal(dataset.masks, 1 - last)
+    np.testing.assert_array_equal(dataset.next_observations[last], dataset.observations[last])
+
+
+def test_a_file_without_ends_is_one_episode(tmp_path, caplog):
+    path = write_file(tmp_path / "own.h5", 8, timed_out=())  # a name that ends in .h5 will do
+    dataset = data.load(str(path))
+    np.testing.assert_array_equal(dataset.terminals, np.arange(7) == 6)
+    assert (
+        f"{path}: neither terminals nor timeouts has an episode end, so its 8 rows are read as one"
+        in caplog.text
+    )
+    caplog.clear()
+    data.load(str(write_file(path, 8, timed_out=[7])))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["maze2d-umaze-v1", "kitchen-partial-v0"])
+def test_layouts_of_maze2d_and_kitchen(name, tmp_path):
+    # Maze2D times out where a goal was reached, and never terminates. Kitchen terminates after each
+    # demonstration, and infos holds the number of each.
+    maze = name.startswith("maze2d")
+    ends = {"timed_out": [3, 9]} if maze else {"terminated": [3, 9]}
+    infos = {} if maze else {"infos/qpos": None, "infos/goal": None, "infos": np.repeat([0, 1], [4, 6])}
+    write_file(tmp_path / "d4rl" / f"{name}.hdf5", 10, **ends, **infos)
+    dataset = data.load(f"d4rl/{name}", tmp_path)
+    np.testing.assert_array_equal(dataset.rewards[dataset.terminals], [2, 8] if maze else [3, 9])
+    assert (dataset.masks == 0).sum() == (0 if maze else 2)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_images_stay_images(stored, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), np.uint8)
+    path = write_file(
+        tmp_path / "own.hdf5", 8, timed_out=[3, 7], observations=images[:8], terminals=np.zeros(8, bool)
+    )
+    if stored:
+        with h5py.File(path, "a") as file:
+            file["next_observations"] = images[1:]
+    dataset = data.load(str(path))
+    assert dataset.observations.dtype == dataset.next_observations.dtype == np.uint8
+    np.testing.assert_array_equal(dataset.next_observations[:3], images[1:4])
+    np.testing.assert_array_equal(dataset.next_observations[-1], images[8 if stored else 7])
 
 
 def test_compact_storage_holds_the_same_transitions(tmp_path):
@@ -154,9 +256,8 @@ def test_locomotion_rewards_span_1000(tmp_path):
         ({"rewards": np.array([0, np.inf, 0, 0])}, "rewards is inf at row 1, not finite"),
         (
             {"actions": np.array([[0.0], [0.5], [1.5], [0.0]])},
-            "actions is 1.5 at row 2, outside the bounds -1.0 to 1.0",
+            "actions is 1.5 at row 2, outside the bounds -1.0 to 1.0; clip them with --data.clip_actions",
         ),
-        ({"timeouts": np.zeros(4)}, "neither terminals nor timeouts has an episode end"),
         (
             {"observations": None, "observations/state": np.zeros((4, 2))},
             "observations is a Group where rows of",

@@ -50,6 +50,14 @@ def test_rows_become_transitions(tmp_path):
     assert not full.goal_conditioned
 
 
+def test_actions_of_all_episodes_are_clipped_together(tmp_path, caplog):
+    for number in range(2):
+        write_episode(tmp_path, number, action=np.full((T + 1, 6), 1.5))
+    dataset = data.load("exorl/walker-rnd", tmp_path, clip_actions=True)
+    assert dataset.actions.max() == 1
+    assert caplog.text.count("clipped") == 1
+
+
 def test_how_many_episodes_are_read(tmp_path, monkeypatch, caplog):
     for number in range(3):
         write_episode(tmp_path, number)

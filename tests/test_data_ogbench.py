@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from valuelab import data
+from valuelab import data, environments
 from valuelab.data import download
 from valuelab.data.sources import ogbench
 from valuelab.errors import InputError
@@ -88,22 +88,69 @@ def test_goal_conditioned_names_need_no_simulator(tmp_path, monkeypatch):
     np.testing.assert_array_equal(dataset.action_high, [1, 1])
 
 
-def test_discrete_actions_and_pixels(tmp_path):
+@pytest.mark.parametrize("level", ["easy", "medium", "hard"])
+def test_discrete_actions_and_pixels(level, tmp_path):
     rng = np.random.default_rng(0)
     write_file(
         tmp_path,
-        "powderworld-easy-play-v0",
+        f"powderworld-{level}-play-v0",
         observations=rng.integers(0, 256, (6, 4, 4, 6), np.uint8),
-        actions=np.array([0, 7, 1, 2, 3, 4], np.int64),
+        actions=np.array([0, 5, 1, 2, 3, 4], np.int64),  # not all that there are
         qpos=None,
         qvel=None,
     )
-    dataset = data.load("ogbench/powderworld-easy-play-v0", tmp_path)
+    dataset = data.load(f"ogbench/powderworld-{level}-play-v0", tmp_path)
     assert dataset.observations.dtype == np.uint8
     assert dataset.actions.dtype == np.int32
     assert dataset.actions.shape == (4,)
-    assert dataset.num_actions == 8
+    import ogbench
+
+    environment = ogbench.make_env_and_datasets(f"powderworld-{level}-play-v0", env_only=True)
+    assert dataset.num_actions == environment.action_space.n
     assert dataset.action_low.shape == (0,)
+
+
+def test_files_of_a_large_set_are_joined(tmp_path):
+    name = "cube-double-play-100m-v0"
+    folder = tmp_path / "ogbench" / name
+    with pytest.raises(
+        InputError, match=f"no cube-double-play-v0-000.npz, or another of split 'train', in {folder}: fetch"
+    ):
+        data.load(f"ogbench/{name}", tmp_path)
+    for number, row in (("002", 2), ("000", 0), ("000-val", 7)):
+        observations = np.full((6, 2), row, np.float32)
+        written = write_file(tmp_path, f"cube-double-play-v0-{number}", observations=observations)
+        folder.mkdir(exist_ok=True)
+        written.rename(folder / written.name)
+    dataset = data.load(f"ogbench/{name}", tmp_path, compact=True)
+    np.testing.assert_array_equal(dataset.observations[:, 0], np.repeat([0, 2], 6))
+    np.testing.assert_array_equal(dataset.terminals, [0, 0, 1, 0, 0, 1] * 2)
+    np.testing.assert_array_equal(dataset.valid, ~dataset.terminals)
+    assert dataset.name == f"ogbench/{name}"
+    assert data.load(f"ogbench/{name}", tmp_path, split="val").observations[0, 0] == 7
+
+
+def test_tasks_of_images_and_of_large_sets_are_those_of_states(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    images, places = random.integers(0, 256, (6, 4, 4, 3), np.uint8), random.normal(size=(6, 28))
+    places[:, :3] *= 0.1
+    states = {"qpos": places, "actions": np.zeros((6, 5), np.float32)}
+    write_file(tmp_path, "visual-cube-double-play-v0", observations=images, **states)
+    written = write_file(tmp_path, "cube-double-play-v0-000", **states)
+    write_file(tmp_path, "cube-double-play-v0", **states)
+    (tmp_path / "ogbench" / "cube-double-play-100m-v0").mkdir()
+    written.rename(tmp_path / "ogbench" / "cube-double-play-100m-v0" / written.name)
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("nothing is to be rendered")
+
+    monkeypatch.setattr("mujoco.Renderer", refuse)
+    rewards = [
+        data.load(f"ogbench/{stem}-singletask-task2-v0", tmp_path).rewards
+        for stem in ("cube-double-play", "visual-cube-double-play", "cube-double-play-100m")
+    ]
+    np.testing.assert_array_equal(rewards[1], rewards[0])
+    np.testing.assert_array_equal(rewards[2], rewards[0])
 
 
 def test_known_names_are_those_of_the_package():
@@ -114,8 +161,12 @@ def test_known_names_are_those_of_the_package():
         "antmaze-large-explore-v0",
         "visual-puzzle-4x5-noisy-v0",
         "powderworld-hard-play-v0",
+        "cube-double-play-100m-v0",
+        "humanoidmaze-giant-navigate-100m-singletask-task3-v0",
     ):
         assert name in names
+    assert "cube-single-play-100m-v0" not in names
+    assert environments.make("ogbench/cube-double-play-100m-v0").name == "cube-double-v0"
     assert "pointmaze-medium-v0" not in names
 
 

@@ -134,6 +134,84 @@ def test_set_of_another_program(tmp_path):
     np.testing.assert_array_equal(dataset.action_high, [1])
 
 
+def prepared(rows, ended, final):
+    """The steps of an episode of D4RL as TensorFlow Datasets prepares them: `final` is another episode's."""
+    size = len(rows) + 1
+    last = np.arange(size) == size - 1
+    discount = np.where(last | (np.roll(last, -1) & ended), 0.0, 1.0).astype(np.float32)
+    return {
+        "observation": np.append(rows, final)[:, None].astype(np.float32),
+        "action": np.zeros((size, 1), np.float32),
+        "reward": np.append(rows, 0)[:, None].astype(np.float32),
+        "discount": discount[:, None],
+        "is_terminal": last & ended,
+    }
+
+
+def test_final_observations_of_another_episode_are_dropped(tmp_path, caplog):
+    # Of rows 1 to 3 the last one's successor is lost; of 4 and 5 a mask hides it. Scalars have shape [1].
+    features = {
+        "observation": tfds.features.Tensor(shape=(1,), dtype=np.float32),
+        "action": tfds.features.Tensor(shape=(1,), dtype=np.float32, minimum=-2, maximum=2),
+        "reward": tfds.features.Tensor(shape=(1,), dtype=np.float32),
+        "discount": tfds.features.Tensor(shape=(1,), dtype=np.float32),
+        "is_terminal": np.bool_,
+    }
+    write_foreign(
+        tmp_path / "rlds" / "lost", [prepared([1, 2, 3], False, 9), prepared([4, 5], True, 9)], features
+    )
+    dataset = data.load("rlds/lost", tmp_path)
+    np.testing.assert_array_equal(dataset.rewards, [1, 2, 4, 5])
+    np.testing.assert_array_equal(dataset.next_observations[:, 0], [2, 3, 5, 5])
+    np.testing.assert_array_equal(dataset.masks, [1, 1, 1, 0])
+    np.testing.assert_array_equal(dataset.terminals, [0, 1, 0, 1])
+    np.testing.assert_array_equal(dataset.action_high, [2])
+    assert "all 2 episodes end with the same observation" in caplog.text
+    assert "the last transition of 1, whose successor is lost, is dropped" in caplog.text
+
+    caplog.clear()
+    for name, other in (("kept", prepared([4, 5], True, 8)), ("reached", prepared([4, 5], True, 9))):
+        first = prepared([1, 2, 3], name == "reached", 9)  # or all have reached one terminal state
+        write_foreign(tmp_path / "rlds" / name, [first, other], features)
+        assert len(data.load(f"rlds/{name}", tmp_path).rewards) == 5
+    assert not caplog.text
+
+
+def test_texts_are_left_out_and_numbers_of_actions_are_asked_for(tmp_path, caplog):
+    actions = {"stated": tfds.features.Tensor(shape=(), dtype=np.int64, maximum=6), "unstated": np.int64}
+    text = tfds.features.Text()
+    for name, action in actions.items():
+        state = tfds.features.Tensor(shape=(2,), dtype=np.float32)
+        features = {
+            "observation": {"instruction": text, "state": state},
+            "action": action,
+            "reward": np.float32,
+            "language": text,
+        }
+        steps = {
+            "observation": {
+                "instruction": ["go"] * 3,
+                "state": np.arange(6.0, dtype=np.float32).reshape(3, 2),
+            },
+            "action": np.array([0, 3, 0]),
+            "reward": np.zeros(3, np.float32),
+            "language": ["go"] * 3,
+        }
+        write_foreign(tmp_path / "rlds" / name, [steps], features)
+    dataset = data.load("rlds/stated", tmp_path)
+    np.testing.assert_array_equal(dataset.next_observations, [[2, 3], [4, 5]])
+    assert dataset.num_actions == 7
+    assert "observation/instruction is text, and is left out" in caplog.text
+    assert "how many actions" not in caplog.text
+    assert data.load("rlds/unstated", tmp_path).num_actions == 4
+    assert "nothing says how many actions there are; the greatest in the data is 3, so 4 it is" in caplog.text
+
+    features["observation"], steps["observation"] = text, ["here"] * 3
+    write_foreign(tmp_path / "rlds" / "text", [steps], features)
+    with pytest.raises(InputError, match="rlds/text: observation is text, and agents take numbers"):
+        data.load("rlds/text", tmp_path)
+
+
 def test_unclear_or_missing_sets(tmp_path):
     with pytest.raises(
         InputError, match=r"no RLDS set in .*/rlds/nothing: write one with: python -m experiments"

@@ -80,6 +80,17 @@ def test_names_file_key_and_first_row(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_actions_out_of_bounds_are_clipped_on_demand(caplog):
+    actions = with_value((5, 3), 2, [1.25, -1.5, 0.5])
+    clipped = validate(dataset(actions=actions), "file", clip_actions=True)
+    np.testing.assert_array_equal(clipped.actions, with_value((5, 3), 2, [1, -1, 0.5]))
+    assert "file: clipped 2 of 15 action values to their bounds, by 0.5 at most" in caplog.text
+    with pytest.raises(InputError, match=r"actions is 3 at row 3, .*; check the number of actions"):
+        validate(
+            dataset(num_actions=3, actions=np.array([0, 1, 2, 3, 0], np.int32)), "file", clip_actions=True
+        )
+
+
 def test_rounding_to_float32_is_no_fault():
     actions = np.full((5, 3), 0.1, np.float64).astype(np.float32)
     validate(dataset(actions=actions, action_high=np.full(3, 0.1, np.float32) - np.float32(1e-6)), "file")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import inspect, report
+from experiments import flags, inspect, report, train
 from valuelab.data import coverage, inspection, normalization, problems, storage
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots
@@ -179,9 +179,18 @@ def repeat_steps(array):
     array[5::ROWS] = array[4::ROWS]
 
 
+def jump_away(array):
+    array[:] = np.cumsum(0.01 * array, axis=0)  # a walk, in which no episode starts anew
+    array[90:] += 5
+    array[150:] -= 3
+
+
 RANDOM = np.random.default_rng(1)
 SIZE = EPISODES * ROWS
 PROBLEMS = {
+    "observations: 2 steps are far longer than the rest, from rows 89, 149; in one, dimension": (
+        changed("observations", jump_away)
+    ),
     "episodes: all 219 transitions are one": sound(terminals=np.arange(SIZE) == SIZE - 1),
     "episodes: 110 of 110 have a single step": sound(terminals=np.arange(SIZE) % 2 == 1),
     "episodes: 1 of 20 repeat an earlier one": sound(
@@ -360,3 +369,13 @@ def test_a_dataset_at_fault_ends_the_program_with_status_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {path}: actions is 3.0 at row 0, outside the bounds")
     assert done.stderr.count("\n") == 1
+
+
+def test_actions_are_clipped_where_the_settings_say_so(tmp_path):
+    path = write_hdf5(tmp_path / "mine.hdf5", actions=np.full((20, 2), 3, np.float32))
+    np.testing.assert_array_equal(command(path, "--data.clip_actions")["actions"]["max"], [1, 1])
+    config = flags.RunConfig(dataset=str(path), data=flags.DataConfig())
+    with pytest.raises(InputError, match=r"clip them with --data\.clip_actions"):
+        train.read_dataset(config)
+    clipped = dataclasses.replace(config, data=flags.DataConfig(clip_actions=True))
+    assert train.read_dataset(clipped).actions.max() == 1

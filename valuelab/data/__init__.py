@@ -29,7 +29,7 @@ SOURCES: dict[str, Callable[[str, Path, str, bool], Dataset]] = {
     "minari": minari.read,
     "rlds": rlds.read,
 }
-"""Prefix of a dataset's name -> (rest of it, data_dir, split, clip_actions) -> a dataset in compact storage."""
+"""Prefix of a dataset's name -> (rest of it, data_dir, split, clip_actions) -> dataset in compact storage."""
 
 
 def load(

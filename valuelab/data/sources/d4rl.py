@@ -3,10 +3,10 @@
 Read are observations, actions, rewards, terminals and, where a file has them, timeouts and
 next_observations; infos/... and metadata/... are left alone. Masks are zero at terminals. An episode ends
 
-- at a terminal, unless trajectories go on after terminals. In AntMaze they do: its terminals mark the rows near
-  the goal. A trajectory goes on where the stored next observation is the observation of the next row. Where
-  none are stored, or all rows have that of the next, trajectories go on after terminals if
-  the steps from most of them are no longer than ordinary steps (`steps.goes_on`);
+- at a terminal, unless trajectories go on after terminals. In AntMaze they do: its terminals mark the rows
+  near the goal. A trajectory goes on where the stored next observation is the observation of the next row.
+  Where none are stored, or all rows have that of the next, trajectories go on after terminals if the steps
+  from most of them are no longer than ordinary steps (`steps.goes_on`);
 - at a timeout. Files of v0 without timeouts count them as D4RL does: an episode is cut when it reaches the
   step limit of its environment (D4RL's own counter starts at one instead of zero after a terminal; here every
   episode counts alike);

@@ -114,8 +114,8 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
         episodes = Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
         if not episodes.facts and (dropped := _lost_finals(episodes)):
             logging.warning(
-                "%s: all %d episodes end with the same observation, as TensorFlow Datasets prepares D4RL; the last "
-                "transition of %d, whose successor is lost, is dropped",
+                "%s: all %d episodes end with the same observation, as TensorFlow Datasets prepares D4RL; "
+                "the last transition of %d, whose successor is lost, is dropped",
                 *(folder, len(episodes), dropped),
             )
             episodes = dataclasses.replace(episodes, finals_lost=True)
