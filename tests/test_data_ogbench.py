@@ -127,6 +127,7 @@ def test_files_of_a_large_set_are_joined(tmp_path):
     np.testing.assert_array_equal(dataset.terminals, [0, 0, 1, 0, 0, 1] * 2)
     np.testing.assert_array_equal(dataset.valid, ~dataset.terminals)
     assert dataset.name == f"ogbench/{name}"
+    np.testing.assert_array_equal(ogbench.read_states(name, tmp_path)["observations"], dataset.observations)
     assert data.load(f"ogbench/{name}", tmp_path, split="val").observations[0, 0] == 7
 
 

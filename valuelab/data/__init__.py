@@ -22,14 +22,17 @@ from valuelab.types import Dataset
 
 __all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
 
-SOURCES: dict[str, Callable[[str, Path, str, bool], Dataset]] = {
+SOURCES: dict[str, Callable[..., Dataset]] = {
     "ogbench": ogbench.read,
     "d4rl": d4rl.read,
     "exorl": exorl.read,
     "minari": minari.read,
     "rlds": rlds.read,
 }
-"""Prefix of a dataset's name -> (rest of it, data_dir, split, clip_actions) -> dataset in compact storage."""
+"""Prefix of a dataset's name -> (rest of it, data_dir, split) -> a dataset in compact storage.
+
+Those here also take `clip_actions=True`, as `load` does.
+"""
 
 
 def load(
@@ -65,5 +68,6 @@ def load(
         raise InputError(
             f"data_dir is {data_dir}; it must lie on this machine: copy the data, and give a path"
         )
-    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split, clip_actions)
+    settings = {"clip_actions": True} if clip_actions else {}
+    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split, **settings)
     return dataset if compact else storage.full(dataset)

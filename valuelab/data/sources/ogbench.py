@@ -159,15 +159,21 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: when the file is missing or at fault, or does not hold the simulator's positions.
     """
-    path = data_dir / "ogbench" / f"{name}.npz"
-    with reading(path), np.load(path, allow_pickle=False) as arrays:
-        kept = (
-            "observations",
-            "terminals",
-            "qpos",
-            *(key for key in ("qvel", "button_states") if key in arrays),
-        )
-        return {key: read_array(arrays, key, None, path) for key in kept}
+    folder = data_dir / "ogbench"
+    files = _find_files(folder / name, "train") if "-100m-" in name else [folder / f"{name}.npz"]
+    parts = []
+    for path in files:
+        with reading(path), np.load(path, allow_pickle=False) as arrays:
+            kept = (
+                "observations",
+                "terminals",
+                "qpos",
+                *(key for key in ("qvel", "button_states") if key in arrays),
+            )
+            parts.append({key: read_array(arrays, key, None, path) for key in kept})
+    if len(parts) == 1:
+        return parts[0]
+    return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
 
 
 def task_rewards(name: str, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
