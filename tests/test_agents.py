@@ -380,6 +380,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {
         "hidden_dims": ((16, 16), {}),
+        "activation": ("gelu", {}),
         "layer_norm": (True, {}),
         "ensemble_size": (3, {}),
         "expectile": (0.9, {}),
@@ -391,6 +392,8 @@ FLIPS: dict[type, dict[str, Any]] = {
         "weight_max": (0.5, {}),
         "bc_weight": (3.0, {"extraction": "ddpg_bc"}),
         "policy": ("deterministic", {}),
+        "mean": ("clip", {}),
+        "final_scale": (0.01, {}),
         "learn_std": (False, {}),
         "dropout_rate": (0.5, {}),
         "policy_schedule": ("constant", {}),
@@ -420,6 +423,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     TemporalDifferenceConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
         "layer_norm": (False, {}),
         "block_depth": (1, {"hidden_dims": (8, 8)}),
         "ensemble_size": (3, {}),
@@ -434,6 +438,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     FlowCriticConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
         "layer_norm": (False, {}),
         "block_depth": (0, {"hidden_dims": (8, 8)}),
         "ensemble_size": (3, {}),
@@ -457,6 +462,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     ImplicitQuantileConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
         "layer_norm": (False, {}),
         "ensemble_size": (3, {}),
         "num_levels": (4, {}),
@@ -470,6 +476,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     ExpectileConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("gelu", {}),
         "layer_norm": (True, {}),
         "ensemble_size": (3, {}),
         "expectile": (0.9, {}),
@@ -479,6 +486,9 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     ParametricConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("gelu", {}),
+        "final_scale": (0.01, {}),
+        "mean": ("clip", {}),
         "distribution": ("deterministic", {}),
         "learn_std": (False, {}),
         "dropout_rate": (0.5, {}),
@@ -488,6 +498,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     DDPGBCConfig: {"bc_weight": (3.0, {})},
     OneStepFlowConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
         "num_steps": (2, {}),
         "bc_weight": (1.0, {}),
         "normalize_q": (True, {}),
@@ -495,12 +506,15 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     BestOfFlowConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
         "num_steps": (2, {}),
         "num_candidates": (4, {}),
         "learning_rate": (1e-2, {}),
     },
     ReBRACConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("gelu", {}),
+        "final_scale": (0.01, {}),
         "bc_weight": (1.0, {}),
         "target_weight": (1.0, {}),
         "target_noise": (0.0, {}),
@@ -510,6 +524,8 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     SACConfig: {
         "hidden_dims": ((16,), {}),
+        "activation": ("gelu", {}),
+        "final_scale": (0.01, {}),
         "target_entropy": (1.0, {}),
         "initial_alpha": (0.1, {}),
         "charges_entropy": (False, {}),

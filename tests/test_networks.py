@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from valuelab.networks.encoders import patches
-from valuelab.networks.policies import Categorical, Deterministic, Gaussian
+from valuelab.networks.policies import (
+    Categorical,
+    ClippedDeterministic,
+    ClippedGaussian,
+    Deterministic,
+    Gaussian,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +20,8 @@ from valuelab.networks.policies import Categorical, Deterministic, Gaussian
     [
         Gaussian(jnp.array([[0.5, -0.9]]), jnp.array([0.1, -2.0])),
         Deterministic(jnp.array([[0.5, -0.9]])),
+        ClippedGaussian(jnp.array([[1.5, -0.9]]), jnp.array([0.1, -2.0])),
+        ClippedDeterministic(jnp.array([[0.5, -3.0]])),
         Categorical(jnp.array([[0.1, 3.0, -1.0], [2.0, 0.0, 1.0]])),
     ],
     ids=lambda distribution: type(distribution).__name__,

@@ -1,11 +1,20 @@
-"""OGBench's ten default tasks, with the settings that flow Q-learning was published with for each.
+"""What presets for OGBench share: networks of two studies, and the settings of one for ten default tasks.
 
-Source: the commands of github.com/seohongpark/fql (Park, Li, Levine 2025, arXiv:2502.02538); floq keeps them.
+Source: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092) and its commands and networks as
+github.com/seohongpark/fql has them (Park, Li, Levine 2025, arXiv:2502.02538); floq keeps them.
 """
 
 from typing import Any
 
 from valuelab import configuration
+
+GAUSSIAN_POLICY: dict[str, Any] = {
+    "agent.activation": "gelu",
+    "agent.mean": "clip",
+    "agent.final_scale": 0.01,
+    "agent.learn_std": False,
+}
+"""Networks of cloning's and IQL's policies in both studies; IQL's critics have the activation too."""
 
 _SAMPLED = {"eval_temperature": 1.0}
 """Flow policies are evaluated with their noise, as they were published: without it they may stand still."""
@@ -25,7 +34,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "puzzle_3x3": {"agent.policy.bc_weight": 1000.0},
     "puzzle_4x4": {"agent.policy.bc_weight": 1000.0},
 }
-"""Preset to settings."""
+"""Preset to what flow Q-learning was published with."""
 
 DEEP_CUBES: dict[str, dict[str, Any]] = {
     name: {"agent.critic.block_depth": 2} for name in ("cube_single", "cube_double")

@@ -14,6 +14,7 @@ d4rl_locomotion, d4rl_antmaze
     hardware: one GPU; not run
 """
 
+from experiments.configs import _ogbench
 from valuelab.agents.behaviour_cloning import behaviour_cloning as make_agent
 from valuelab.policies.parametric import ParametricConfig as Config
 
@@ -21,14 +22,14 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 
 PRESETS = {
     "pointmaze": {
+        **_ogbench.GAUSSIAN_POLICY,
         "agent.hidden_dims": (128, 128),
         "data.normalize_observations": True,
         "steps": 30_000,
         "eval_every": 10_000,
     },
-    "cube_small": {"steps": 60_000, "eval_every": 20_000},
-    # The networks and the fixed σ of OGBench's own agents.
-    "ogbench": {"agent.hidden_dims": (512, 512, 512), "agent.learn_std": False},
+    "cube_small": {**_ogbench.GAUSSIAN_POLICY, "steps": 60_000, "eval_every": 20_000},
+    "ogbench": {**_ogbench.GAUSSIAN_POLICY, "agent.hidden_dims": (512, 512, 512)},
     "d4rl_locomotion": {"eval_episodes": 10},
     "d4rl_antmaze": {"eval_episodes": 100},
 }

@@ -23,7 +23,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 
 Config = functools.partial(
     ComposedConfig,
-    ExpectileConfig(hidden_dims=(512, 512, 512, 512), layer_norm=True, expectile=0.9),
+    ExpectileConfig(hidden_dims=(512, 512, 512, 512), activation="gelu", layer_norm=True, expectile=0.9),
     BestOfFlowConfig(),
 )
 

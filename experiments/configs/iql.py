@@ -45,26 +45,26 @@ d4rl_adroit (Kitchen and Adroit)
     hardware: one GPU; not run
 """
 
+from experiments.configs import _ogbench
 from valuelab.agents.iql import IQLConfig as Config
 from valuelab.agents.iql import iql as make_agent
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-# OGBench's single-task convention, as FQL's study uses it: wide networks, normalised critics, fixed σ.
+# As FQL's study has it for single tasks.
 _OGBENCH = {
+    **_ogbench.GAUSSIAN_POLICY,
     "agent.hidden_dims": (512, 512, 512, 512),
     "agent.layer_norm": True,
     "agent.expectile": 0.9,
-    "agent.learn_std": False,
     "agent.policy_schedule": "constant",
 }
 
 _POINTMAZE = {
+    **_OGBENCH,
     "agent.hidden_dims": (128, 128),
-    "agent.expectile": 0.9,
     "agent.inverse_temperature": 10.0,
     "agent.target_rate": 0.02,
-    "agent.policy_schedule": "constant",
     "data.normalize_observations": True,
 }
 
@@ -83,23 +83,17 @@ PRESETS = {
         "eval_every": 2_000,
     },
     "pointmaze_goals": {
+        **_POINTMAZE,
         "agent.hidden_dims": (256, 256),
-        "agent.expectile": 0.9,
-        "agent.inverse_temperature": 10.0,
-        "agent.target_rate": 0.02,
-        "agent.policy_schedule": "constant",
-        "data.normalize_observations": True,
         "steps": 50_000,
         "eval_every": 25_000,
         "eval_episodes": 10,
     },
     "antmaze": {**_OGBENCH, "agent.inverse_temperature": 10.0},
     "cube_small": {
+        **_OGBENCH,
         "agent.hidden_dims": (256, 256),
-        "agent.layer_norm": True,
-        "agent.expectile": 0.9,
         "agent.inverse_temperature": 1.0,
-        "agent.policy_schedule": "constant",
         "steps": 60_000,
         "eval_every": 20_000,
     },

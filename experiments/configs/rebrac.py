@@ -1,7 +1,7 @@
 r"""ReBRAC: two plain critics, and a policy held near the data twice (Tarasov et al. 2023, arXiv:2305.09836).
 
 The weights must be tuned for each dataset; those of humanoidmaze_medium and cube_small (there from images)
-are of FQL's study. What each preset was run on, and its score:
+are of FQL's study, as networks are. What each preset was run on, and its score:
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \
@@ -29,7 +29,11 @@ from valuelab.policies.rebrac import ReBRACConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(aggregation="min"), ReBRACConfig())
+Config = functools.partial(
+    ComposedConfig,
+    TemporalDifferenceConfig(aggregation="min"),
+    ReBRACConfig(activation="gelu", final_scale=0.01),
+)
 
 _SMALL = {
     "pointmaze": {

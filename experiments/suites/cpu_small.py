@@ -21,10 +21,9 @@ CUBE = "ogbench/cube-single-play"
 # The cube's simulator takes 600 steps a second, the maze's 6,000.
 EPISODES = {MAZE: 50, CUBE: 25}
 PRESETS = {MAZE: "pointmaze", CUBE: "cube_small"}
-# Weights of cloning for goal-conditioned IQL in OGBench's list of hyperparameters, with the fixed standard
-# deviation that they are for.
+# Weights of cloning for goal-conditioned IQL in OGBench's list of hyperparameters.
 DDPG_BC = {
-    domain: {"agent.extraction": "ddpg_bc", "agent.learn_std": False, "agent.bc_weight": weight}
+    domain: {"agent.extraction": "ddpg_bc", "agent.bc_weight": weight}
     for domain, weight in ((MAZE, 0.003), (CUBE, 1.0))
 }
 # An update with eight levels costs six of FQL's.

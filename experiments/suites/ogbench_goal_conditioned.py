@@ -7,9 +7,10 @@ expected: 1 to 2 hours a member, 25 GPU hours in all; estimated, not measured
 run: not run
 
 Networks, batches and relabelling are the study's; IQL extracts by DDPG+BC, whose weight depends on the
-dataset.
+dataset (impls/hyperparameters.sh of github.com/seohongpark/ogbench).
 """
 
+from experiments.configs import _ogbench
 from experiments.suite import Member, Suite
 
 BC_WEIGHTS = {
@@ -31,10 +32,10 @@ def on(name: str, bc_weight: float) -> tuple[Member, ...]:
     """Both methods on a dataset."""
     dataset = f"ogbench/{name}-v0"
     iql = {
+        **_ogbench.GAUSSIAN_POLICY,
         "agent.hidden_dims": (512, 512, 512),
         "agent.layer_norm": True,
         "agent.expectile": 0.9,
-        "agent.learn_std": False,
         "agent.policy_schedule": "constant",
         "agent.extraction": "ddpg_bc",
         "agent.bc_weight": bc_weight,

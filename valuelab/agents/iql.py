@@ -20,6 +20,7 @@ from typing import Any, Literal
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.configuration import check_ranges
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
+from valuelab.networks.policies import Mean
 from valuelab.policies.awr import AWRConfig, awr
 from valuelab.policies.ddpg_bc import DDPGBCConfig, ddpg_bc
 from valuelab.types import Agent, Spec
@@ -27,7 +28,7 @@ from valuelab.types import Agent, Spec
 
 @dataclasses.dataclass(frozen=True)
 class IQLConfig(ExpectileConfig):
-    """Hyperparameters of IQL: those of its critic, whose widths are the policy's too, and these.
+    """Hyperparameters of IQL: those of its critic, whose widths and activation are the policy's too.
 
     Attributes:
         extraction: how the policy is extracted, "awr" or "ddpg_bc".
@@ -35,6 +36,10 @@ class IQLConfig(ExpectileConfig):
         weight_max: bound of awr's weights.
         bc_weight: α of ddpg_bc, at least 0.
         policy: distribution over continuous actions, "gaussian" or "deterministic".
+        mean: of continuous actions, "tanh" of the policy's output, or "clip": the output itself, which is
+            clipped to [-1, 1] when it acts, not in likelihoods.
+        final_scale: variance of the first weights of the policy's last layer, times the mean of its two
+            widths.
         learn_std: learn the Gaussian's standard deviation; else it is 1.
         dropout_rate: of the policy's hidden layers, in [0, 1).
         policy_schedule: of the policy's learning rate, "cosine" (to 0 at the end of the run, online updates
@@ -46,6 +51,8 @@ class IQLConfig(ExpectileConfig):
     weight_max: float = 100.0
     bc_weight: float = 1.0
     policy: Literal["gaussian", "deterministic"] = "gaussian"
+    mean: Mean = "tanh"
+    final_scale: float = 1.0
     learn_std: bool = True
     dropout_rate: float = 0.0
     policy_schedule: Literal["cosine", "constant"] = "cosine"
@@ -57,6 +64,7 @@ class IQLConfig(ExpectileConfig):
             inverse_temperature="[0, inf)",
             weight_max="(0, inf)",
             bc_weight="[0, inf)",
+            final_scale="(0, inf)",
             dropout_rate="[0, 1)",
         )
 
@@ -76,6 +84,9 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
     """
     shared: dict[str, Any] = {
         "hidden_dims": config.hidden_dims,
+        "activation": config.activation,
+        "final_scale": config.final_scale,
+        "mean": config.mean,
         "distribution": config.policy,
         "learn_std": config.learn_std,
         "dropout_rate": config.dropout_rate,

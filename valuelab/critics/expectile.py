@@ -23,7 +23,7 @@ import optax
 from valuelab.configuration import check_ranges
 from valuelab.critics.values import offered
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
+from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue, StateValue
 from valuelab.ops.expectile import expectile_loss
 from valuelab.ops.returns import bootstrapped_target
@@ -36,6 +36,7 @@ class ExpectileConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer of V and Q.
+        activation: of each hidden layer, "relu" or "gelu".
         layer_norm: normalise hidden layers, after their activation.
         ensemble_size: number of Q functions whose minimum is taken.
         expectile: τ in (0, 1); 0.5 is the mean, towards 1 the best action in the data.
@@ -45,6 +46,7 @@ class ExpectileConfig:
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
     layer_norm: bool = False
     ensemble_size: int = 2
     expectile: float = 0.7
@@ -75,9 +77,9 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
         A critic that offers q (the minimum over the ensemble; its gradient too where actions are
         continuous), value, and advantage (with the target critics, as weights of data actions).
     """
-    value_network = StateValue(config.hidden_dims, config.layer_norm)
+    value_network = StateValue(config.hidden_dims, config.layer_norm, config.activation)
     q_network = ensemble(StateActionValue, config.ensemble_size)(
-        config.hidden_dims, config.layer_norm, spec.num_actions
+        config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
     )
     optimizer = optax.adam(config.learning_rate)
 

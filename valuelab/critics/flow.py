@@ -24,7 +24,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -33,7 +32,7 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers, over_members
+from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers, over_members
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
@@ -60,6 +59,7 @@ class FlowCriticConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer, of the field and of the distilled critic.
+        activation: of each hidden layer, "relu" or "gelu".
         layer_norm: normalise hidden layers, after their activation.
         block_depth: layers of a residual block of the field; 0 for none.
         ensemble_size: E, number of fields and of distilled critics.
@@ -85,6 +85,7 @@ class FlowCriticConfig:
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "gelu"
     layer_norm: bool = True
     block_depth: int = 1
     ensemble_size: int = 2
@@ -165,9 +166,10 @@ def flow_critic(
         time_embedding=config.time_embedding,
         time_size=config.time_size,
         num_actions=spec.num_actions,
+        activation=config.activation,
     )
     distilled = ensemble(StateActionValue, config.ensemble_size)(
-        config.hidden_dims, config.layer_norm, spec.num_actions, nn.gelu
+        config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
     )
     optimizer = optax.adam(config.learning_rate)
 

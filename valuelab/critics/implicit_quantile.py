@@ -21,7 +21,7 @@ import optax
 from valuelab.configuration import check_ranges
 from valuelab.critics.values import offered
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
+from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
 from valuelab.ops.returns import bootstrapped_targets
@@ -45,6 +45,7 @@ class ImplicitQuantileConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer, "relu" or "gelu".
         layer_norm: normalise hidden layers, after their activation.
         ensemble_size: number of members.
         num_levels: N, levels at which each transition is trained.
@@ -58,6 +59,7 @@ class ImplicitQuantileConfig:
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "gelu"
     layer_norm: bool = True
     ensemble_size: int = 2
     num_levels: int = 8
@@ -97,7 +99,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         continuous).
     """
     network = ensemble(ImplicitQuantiles, config.ensemble_size)(
-        config.hidden_dims, config.layer_norm, config.num_waves, spec.num_actions
+        config.hidden_dims, config.layer_norm, config.num_waves, spec.num_actions, config.activation
     )
     optimizer = optax.adam(config.learning_rate)
 

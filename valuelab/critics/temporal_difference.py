@@ -26,7 +26,7 @@ from valuelab.configuration import check_ranges
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
+from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.ops.categorical import bin_edges, expected_value, hl_gauss
 from valuelab.ops.returns import bootstrapped_target
@@ -39,6 +39,7 @@ class TemporalDifferenceConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer, "relu" or "gelu".
         layer_norm: normalise hidden layers, after their activation.
         block_depth: layers of a residual block; 0 for none.
         ensemble_size: number of members.
@@ -53,6 +54,7 @@ class TemporalDifferenceConfig:
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "gelu"
     layer_norm: bool = True
     block_depth: int = 0
     ensemble_size: int = 2
@@ -103,7 +105,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         config.hidden_dims,
         config.layer_norm,
         spec.num_actions,
-        nn.gelu,
+        config.activation,
         config.block_depth,
         config.num_bins if categorical else 0,
     )

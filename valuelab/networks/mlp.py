@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,17 @@ from valuelab.types import Array, Layer
 LAYERS = "intermediates"
 """The collection in which hidden layers are kept where `apply` is told that it is mutable."""
 
-initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+Activation = Literal["relu", "gelu"]
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu}
+
+
+def scaled(scale: Any) -> nn.initializers.Initializer:
+    """Draws a layer's weights uniformly; their variance is `scale` over the mean of its two widths."""
+    return nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
+
+
+initializer = scaled(1.0)
 
 
 class Dropout(nn.Module):
@@ -75,7 +85,7 @@ class MLP(nn.Module):
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     dropout_rate: Any = 0.0
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = "relu"
     block_depth: int = 0
     projected: bool = False
 
@@ -86,7 +96,7 @@ class MLP(nn.Module):
         for index, width in enumerate(self.hidden_dims):
             if index > 0 or not self.projected:
                 hidden = nn.Dense(width, kernel_init=initializer)(hidden)
-            units = hidden = self.activation(hidden)
+            units = hidden = ACTIVATIONS[self.activation](hidden)
             if self.layer_norm:
                 hidden = LayerNorm()(hidden)
             hidden = Dropout(self.dropout_rate)(hidden)

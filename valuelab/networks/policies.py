@@ -3,16 +3,19 @@
 Continuous actions lie in [-1, 1] (`Normalization` maps an environment's bounds there and back).
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.mlp import MLP, Activation, scaled
 from valuelab.types import Array, Key
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+Mean = Literal["tanh", "clip"]
+"""How the mean of actions is kept in [-1, 1]: by tanh, also in likelihoods, or by clipping when it acts."""
 
 
 class Distribution(Protocol):
@@ -53,6 +56,14 @@ class Gaussian(NamedTuple):
         """clip(μ + temperature · σ · ε, -1, 1) with standard normal ε, shape [B, A]."""
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return jnp.clip(self.mean + temperature * jnp.exp(self.log_std)[None] * noise, -1, 1)
+
+
+class ClippedGaussian(Gaussian):
+    """A Gaussian whose mean may lie outside [-1, 1]: it is clipped when it acts, not in likelihoods."""
+
+    def mode(self) -> Array:
+        """clip(μ, -1, 1), [B, A]."""
+        return jnp.clip(self.mean, -1, 1)
 
 
 class SquashedGaussian(NamedTuple):
@@ -98,23 +109,31 @@ class Deterministic(NamedTuple):
     """One action for each observation; its likelihood is that of a Gaussian of unit variance around it.
 
     Attributes:
-        actions: [B, A], in (-1, 1).
+        mean: the action μ, [B, A], in (-1, 1).
     """
 
-    actions: Array
+    mean: Array
 
     def log_prob(self, actions: Array) -> Array:
         """-½ ||a - μ||², shape [B]: weighted regression when maximised."""
-        return -0.5 * jnp.sum(jnp.square(actions - self.actions), axis=-1)
+        return -0.5 * jnp.sum(jnp.square(actions - self.mean), axis=-1)
 
     def mode(self) -> Array:
         """The action itself, [B, A]."""
-        return self.actions
+        return self.mean
 
     def sample(self, key: Key, temperature: Array | float) -> Array:
-        """The action itself, [B, A], at every temperature."""
+        """The mode, [B, A], at every temperature."""
         del key, temperature
-        return self.actions
+        return self.mode()
+
+
+class ClippedDeterministic(Deterministic):
+    """One action, whose μ may lie outside [-1, 1]: it is clipped when it acts, not in likelihoods."""
+
+    def mode(self) -> Array:
+        """clip(μ, -1, 1), [B, A]."""
+        return jnp.clip(self.mean, -1, 1)
 
 
 class Categorical(NamedTuple):
@@ -141,30 +160,41 @@ class Categorical(NamedTuple):
 
 
 class GaussianPolicy(nn.Module):
-    """π(a | s) = N(tanh μ(s), σ²) with σ independent of the state.
+    """π(a | s) = N(tanh μ(s), σ²), or N(μ(s), σ²), with σ independent of the state.
 
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
+        activation: of each hidden layer.
+        final_scale: variance of the last layer's first weights, times the mean of its two widths.
+        mean: "tanh" for the first form, "clip" for the second.
         learn_std: whether σ is learnt, its logarithm clipped to [-5, 2]; else σ = 1.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
     dropout_rate: Any = 0.0
+    activation: Activation = "relu"
+    final_scale: Any = 1.0
+    mean: Mean = "tanh"
     learn_std: bool = True
 
     @nn.compact
     def __call__(self, observations: Array) -> Gaussian:
         """Maps observations [B, D] to a distribution over actions [B, A]."""
-        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
-        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=initializer)(hidden))
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate, activation=self.activation)(
+            observations
+        )
+        mean = nn.Dense(self.action_dim, kernel_init=scaled(self.final_scale))(hidden)
         if self.learn_std:
             log_std = self.param("log_std", nn.initializers.zeros_init(), (self.action_dim,))
         else:
             log_std = jnp.zeros(self.action_dim)
-        return Gaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+        log_std = jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+        if self.mean == "clip":
+            return ClippedGaussian(mean, log_std)
+        return Gaussian(jnp.tanh(mean), log_std)
 
 
 class SquashedGaussianPolicy(nn.Module):
@@ -173,38 +203,51 @@ class SquashedGaussianPolicy(nn.Module):
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer.
+        final_scale: as of GaussianPolicy.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
+    activation: Activation = "relu"
+    final_scale: Any = 1.0
 
     @nn.compact
     def __call__(self, observations: Array) -> SquashedGaussian:
         """Maps observations [B, D] to a distribution over actions [B, A]."""
-        hidden = MLP(self.hidden_dims)(observations)
-        outputs = nn.Dense(2 * self.action_dim, kernel_init=initializer)(hidden)
+        hidden = MLP(self.hidden_dims, activation=self.activation)(observations)
+        outputs = nn.Dense(2 * self.action_dim, kernel_init=scaled(self.final_scale))(hidden)
         mean, log_std = jnp.split(outputs, 2, axis=-1)
         return SquashedGaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
 
 
 class DeterministicPolicy(nn.Module):
-    """a = tanh μ(s).
+    """a = tanh μ(s), or clip(μ(s), -1, 1).
 
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
+        activation: of each hidden layer.
+        final_scale: as of GaussianPolicy.
+        mean: likewise.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
     dropout_rate: Any = 0.0
+    activation: Activation = "relu"
+    final_scale: Any = 1.0
+    mean: Mean = "tanh"
 
     @nn.compact
     def __call__(self, observations: Array) -> Deterministic:
         """Maps observations [B, D] to actions [B, A]."""
-        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
-        return Deterministic(jnp.tanh(nn.Dense(self.action_dim, kernel_init=initializer)(hidden)))
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate, activation=self.activation)(
+            observations
+        )
+        mean = nn.Dense(self.action_dim, kernel_init=scaled(self.final_scale))(hidden)
+        return ClippedDeterministic(mean) if self.mean == "clip" else Deterministic(jnp.tanh(mean))
 
 
 class CategoricalPolicy(nn.Module):
@@ -214,14 +257,20 @@ class CategoricalPolicy(nn.Module):
         num_actions: number of actions.
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
+        activation: of each hidden layer.
+        final_scale: as of GaussianPolicy.
     """
 
     num_actions: int
     hidden_dims: tuple[int, ...]
     dropout_rate: Any = 0.0
+    activation: Activation = "relu"
+    final_scale: Any = 1.0
 
     @nn.compact
     def __call__(self, observations: Array) -> Categorical:
         """Maps observations [B, D] to a distribution over actions [B]."""
-        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations)
-        return Categorical(nn.Dense(self.num_actions, kernel_init=initializer)(hidden))
+        hidden = MLP(self.hidden_dims, dropout_rate=self.dropout_rate, activation=self.activation)(
+            observations
+        )
+        return Categorical(nn.Dense(self.num_actions, kernel_init=scaled(self.final_scale))(hidden))

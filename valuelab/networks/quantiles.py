@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from valuelab.networks.encoders import Convolutions
-from valuelab.networks.mlp import MLP, initializer, pairs
+from valuelab.networks.mlp import ACTIVATIONS, MLP, Activation, initializer, pairs
 from valuelab.types import Array
 
 
@@ -83,19 +83,21 @@ class ReturnAtoms(nn.Module):
 class ImplicitQuantiles(nn.Module):
     """The quantiles of the law of the return from (s, a) at any levels.
 
-        Z(s, a; τ) = g(ψ(s, a) ⊙ φ(τ)),   φ(τ) = gelu(W [cos(π i τ)]_i),   i = 0 .. num_waves - 1
+        Z(s, a; τ) = g(ψ(s, a) ⊙ φ(τ)),   φ(τ) = σ(W [cos(π i τ)]_i),   i = 0 .. num_waves - 1
 
     Attributes:
         hidden_dims: width of each hidden layer; φ meets ψ after the first.
         layer_norm: whether hidden layers are normalised, after their activation.
         num_waves: components of the embedding of levels.
         num_actions: number of discrete actions, 0 where actions are continuous.
+        activation: σ of each hidden layer, and of φ.
     """
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool
     num_waves: int
     num_actions: int = 0
+    activation: Activation = "gelu"
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array, levels: Array) -> Array:
@@ -104,8 +106,9 @@ class ImplicitQuantiles(nn.Module):
         Levels are [B, N], or [1, N] for all pairs.
         """
         inputs = pairs(observations, actions, self.num_actions)
-        features = MLP(self.hidden_dims[:1], self.layer_norm, activation=nn.gelu)(inputs)
+        features = MLP(self.hidden_dims[:1], self.layer_norm, activation=self.activation)(inputs)
         waves = jnp.cos(jnp.pi * levels[..., None] * jnp.arange(self.num_waves)[None, None])
-        embedded = nn.gelu(nn.Dense(self.hidden_dims[0], kernel_init=initializer)(waves))
-        hidden = MLP(self.hidden_dims[1:], self.layer_norm, activation=nn.gelu)(features[:, None] * embedded)
+        embedded = nn.Dense(self.hidden_dims[0], kernel_init=initializer)(waves)
+        joined = features[:, None] * ACTIVATIONS[self.activation](embedded)
+        hidden = MLP(self.hidden_dims[1:], self.layer_norm, activation=self.activation)(joined)
         return nn.Dense(1, kernel_init=initializer)(hidden)[..., 0]

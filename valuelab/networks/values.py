@@ -1,10 +1,8 @@
 """Value functions: one number as output, or the logits of a histogram."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 
-from valuelab.networks.mlp import MLP, initializer, pairs
+from valuelab.networks.mlp import MLP, Activation, initializer, pairs
 from valuelab.types import Array
 
 
@@ -21,7 +19,7 @@ class StateValue(nn.Module):
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = "relu"
     block_depth: int = 0
     num_bins: int = 0
 
@@ -50,7 +48,7 @@ class StateActionValue(nn.Module):
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     num_actions: int = 0
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = "relu"
     block_depth: int = 0
     num_bins: int = 0
 

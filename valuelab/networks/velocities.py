@@ -5,7 +5,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from valuelab.networks.mlp import MLP, initializer, pairs
+from valuelab.networks.mlp import MLP, Activation, initializer, pairs
 from valuelab.ops.categorical import bin_edges, hl_gauss
 from valuelab.ops.flow import fourier_embedding
 from valuelab.types import Array
@@ -33,6 +33,7 @@ class ValueVelocity(nn.Module):
         time_embedding: "fourier", or "cosine" for the single number cos(t), as the released floq code has it.
         time_size: components of the Fourier embedding.
         num_actions: number of discrete actions, 0 where actions are continuous.
+        activation: of each hidden layer.
     """
 
     hidden_dims: tuple[int, ...]
@@ -46,6 +47,7 @@ class ValueVelocity(nn.Module):
     time_embedding: TimeEmbedding
     time_size: int
     num_actions: int = 0
+    activation: Activation = "gelu"
 
     def setup(self) -> None:
         """Names the layers, for they are shared by the methods."""
@@ -56,7 +58,7 @@ class ValueVelocity(nn.Module):
         self.hidden_layers = MLP(
             self.hidden_dims,
             self.layer_norm,
-            activation=nn.gelu,
+            activation=self.activation,
             block_depth=self.block_depth,
             projected=True,
         )
@@ -98,14 +100,16 @@ class ActionVelocity(nn.Module):
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
+    activation: Activation = "gelu"
 
     @nn.compact
     def __call__(self, observations: Array, points: Array, times: Array) -> Array:
         """Maps observations [B, D], x [B, A] and t [B, 1] to velocities [B, A]."""
         inputs = jnp.concatenate([observations, points, times], axis=-1)
-        hidden = MLP(self.hidden_dims, activation=nn.gelu)(inputs)
+        hidden = MLP(self.hidden_dims, activation=self.activation)(inputs)
         return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)

@@ -16,6 +16,7 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
+from valuelab.networks.mlp import Activation
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.policies.continuous import check_continuous
 from valuelab.policies.one_step_flow import clone_actions, draw_actions
@@ -28,12 +29,14 @@ class BestOfFlowConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer of the field.
+        activation: of each hidden layer, "relu" or "gelu".
         num_steps: K of the field's integration.
         num_candidates: N, actions that are compared.
         learning_rate: of Adam.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "gelu"
     num_steps: int = 10
     num_candidates: int = 32
     learning_rate: float = 3e-4
@@ -62,7 +65,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
         InputError: for discrete actions.
     """
     check_continuous("best_of_flow", spec)
-    field = ActionVelocity(spec.action_dim, config.hidden_dims)
+    field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

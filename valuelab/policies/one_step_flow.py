@@ -21,7 +21,7 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
-from valuelab.networks.mlp import MLP, initializer
+from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
 from valuelab.policies.continuous import check_continuous
@@ -34,6 +34,7 @@ class OneStepFlowConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer, of the field and of the one-step policy.
+        activation: of each hidden layer, "relu" or "gelu".
         num_steps: K of the field's integration.
         bc_weight: α, at least 0.
         normalize_q: divide Q by the mean of its absolute value.
@@ -41,6 +42,7 @@ class OneStepFlowConfig:
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "gelu"
     num_steps: int = 10
     bc_weight: float = 10.0
     normalize_q: bool = False
@@ -62,15 +64,18 @@ class OneStepMap(nn.Module):
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
+    activation: Activation = "gelu"
 
     @nn.compact
     def __call__(self, observations: Array, noise: Array) -> Array:
         """Maps observations [B, D] and noise [B, A] to actions [B, A], not clipped."""
-        hidden = MLP(self.hidden_dims, activation=nn.gelu)(jnp.concatenate([observations, noise], axis=-1))
+        inputs = jnp.concatenate([observations, noise], axis=-1)
+        hidden = MLP(self.hidden_dims, activation=self.activation)(inputs)
         return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)
 
 
@@ -114,8 +119,8 @@ def one_step_flow(
     """
     check_continuous("one_step_flow", spec)
     seen = cloned or (lambda observations: observations)
-    field = ActionVelocity(spec.action_dim, config.hidden_dims)
-    policy = OneStepMap(spec.action_dim, config.hidden_dims)
+    field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
+    policy = OneStepMap(spec.action_dim, config.hidden_dims, config.activation)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -10,7 +10,14 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
-from valuelab.networks.policies import CategoricalPolicy, DeterministicPolicy, Distribution, GaussianPolicy
+from valuelab.networks.mlp import Activation
+from valuelab.networks.policies import (
+    CategoricalPolicy,
+    DeterministicPolicy,
+    Distribution,
+    GaussianPolicy,
+    Mean,
+)
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
 
 PolicyLoss = Callable[[Distribution, Transitions, Estimates], tuple[Array, Metrics]]
@@ -22,6 +29,10 @@ class ParametricConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer, "relu" or "gelu".
+        final_scale: variance of the last layer's first weights, times the mean of its two widths.
+        mean: of continuous actions, "tanh" of the network's output, or "clip": the output itself, which is
+            clipped to [-1, 1] when it acts, not in likelihoods.
         distribution: over continuous actions, "gaussian" or "deterministic"; over discrete ones it is
             categorical.
         learn_std: learn the Gaussian's standard deviation; else it is 1.
@@ -31,6 +42,9 @@ class ParametricConfig:
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    final_scale: float = 1.0
+    mean: Mean = "tanh"
     distribution: Literal["gaussian", "deterministic"] = "gaussian"
     learn_std: bool = True
     dropout_rate: float = 0.0
@@ -38,7 +52,13 @@ class ParametricConfig:
     learning_rate_schedule: Literal["cosine", "constant"] = "constant"
 
     def __post_init__(self) -> None:
-        check_ranges(self, hidden_dims="[1, inf)", dropout_rate="[0, 1)", learning_rate="(0, inf)")
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            final_scale="(0, inf)",
+            dropout_rate="[0, 1)",
+            learning_rate="(0, inf)",
+        )
 
 
 def parametric_policy(
@@ -88,8 +108,9 @@ def parametric_policy(
 
 def _network(config: ParametricConfig, spec: Spec) -> nn.Module:
     """A module that maps observations [B, D] to a Distribution; uses a "dropout" key where there is one."""
+    layers = (config.hidden_dims, config.dropout_rate, config.activation, config.final_scale)
     if spec.discrete:
-        return CategoricalPolicy(spec.num_actions, config.hidden_dims, config.dropout_rate)
+        return CategoricalPolicy(spec.num_actions, *layers)
     if config.distribution == "deterministic":
-        return DeterministicPolicy(spec.action_dim, config.hidden_dims, config.dropout_rate)
-    return GaussianPolicy(spec.action_dim, config.hidden_dims, config.dropout_rate, config.learn_std)
+        return DeterministicPolicy(spec.action_dim, *layers, config.mean)
+    return GaussianPolicy(spec.action_dim, *layers, config.mean, config.learn_std)

@@ -16,6 +16,7 @@ import optax
 from valuelab.configuration import check_ranges
 from valuelab.errors import InputError
 from valuelab.networks import learning
+from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import DeterministicPolicy
 from valuelab.policies.continuous import check_continuous
 from valuelab.types import (
@@ -37,6 +38,8 @@ class ReBRACConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer, "relu" or "gelu".
+        final_scale: variance of the last layer's first weights, times the mean of its two widths.
         bc_weight: β₁, at least 0, of the policy's distance from the data's actions.
         target_weight: β₂, at least 0, that targets are charged for theirs.
         target_noise: σ of the noise in targets, at least 0.
@@ -46,6 +49,8 @@ class ReBRACConfig:
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
+    activation: Activation = "relu"
+    final_scale: float = 1.0
     bc_weight: float = 0.1
     target_weight: float = 0.01
     target_noise: float = 0.2
@@ -57,6 +62,7 @@ class ReBRACConfig:
         check_ranges(
             self,
             hidden_dims="[1, inf)",
+            final_scale="(0, inf)",
             bc_weight="[0, inf)",
             target_weight="[0, inf)",
             target_noise="[0, inf)",
@@ -80,7 +86,9 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         InputError: for discrete actions.
     """
     check_continuous("rebrac", spec)
-    network = DeterministicPolicy(spec.action_dim, config.hidden_dims)
+    network = DeterministicPolicy(
+        spec.action_dim, config.hidden_dims, activation=config.activation, final_scale=config.final_scale
+    )
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

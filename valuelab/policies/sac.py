@@ -17,6 +17,7 @@ import optax
 
 from valuelab.configuration import check_ranges
 from valuelab.networks import learning
+from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import SquashedGaussianPolicy
 from valuelab.policies.continuous import check_continuous
 from valuelab.types import (
@@ -38,6 +39,8 @@ class SACConfig:
 
     Attributes:
         hidden_dims: width of each hidden layer.
+        activation: of each hidden layer, "relu" or "gelu".
+        final_scale: variance of the last layer's first weights, times the mean of its two widths.
         target_entropy: H in nats for each action dimension.
         initial_alpha: α at the first update, positive.
         charges_entropy: whether critics' targets are charged α log π.
@@ -45,13 +48,21 @@ class SACConfig:
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    final_scale: float = 1.0
     target_entropy: float = -0.5
     initial_alpha: float = 1.0
     charges_entropy: bool = True
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
-        check_ranges(self, hidden_dims="[1, inf)", initial_alpha="(0, inf)", learning_rate="(0, inf)")
+        check_ranges(
+            self,
+            hidden_dims="[1, inf)",
+            final_scale="(0, inf)",
+            initial_alpha="(0, inf)",
+            learning_rate="(0, inf)",
+        )
 
 
 def sac(config: SACConfig, spec: Spec) -> Policy:
@@ -68,7 +79,9 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
         InputError: for discrete actions.
     """
     check_continuous("sac", spec)
-    network = SquashedGaussianPolicy(spec.action_dim, config.hidden_dims)
+    network = SquashedGaussianPolicy(
+        spec.action_dim, config.hidden_dims, config.activation, config.final_scale
+    )
     optimizer = optax.adam(config.learning_rate)
     target_entropy = config.target_entropy * spec.action_dim
 
