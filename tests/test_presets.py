@@ -6,7 +6,8 @@ import jax
 import pytest
 from absl import flags as absl_flags
 
-from experiments import flags
+from experiments import flags, suite
+from valuelab import configuration
 from valuelab.configuration import RunConfig
 from valuelab.training.experience import blank
 from valuelab.types import Spec
@@ -39,6 +40,80 @@ def test_flags_take_every_preset_and_an_agent_comes_of_it(name):
         config, make_agent = flags.parse_run(["train", f"--agent={name}:{preset}"], absl_flags.FlagValues())
         assert config.environment or name != "eta_network"
         make_agent(config.agent, spec_for(config))
+
+
+# Settings of github.com/seohongpark/ogbench at 1d41409 (in impls/) and github.com/seohongpark/fql at 719d044, by
+# file and line. In both GELU follows hidden layers (utils/networks.py:47, :45), and in critics layer norm follows
+# GELU (:59, :57).
+NETWORKS = {"activation": "gelu", "learning_rate": 3e-4}
+CRITIC = {**NETWORKS, "layer_norm": True, "ensemble_size": 2, "discount": 0.99, "target_rate": 0.005}
+# No tanh, σ = 1, and a last layer at 0.01 (ogbench utils/networks.py:162-165, fql utils/networks.py:102-105);
+# means are clipped when they act (gciql.py:181, gcbc.py:79, iql.py:168), and by DDPG+BC (gciql.py:98).
+GAUSSIAN = {**NETWORKS, "mean": "clip", "final_scale": 0.01, "learn_std": False}
+SMALL_IQL = {**CRITIC, **GAUSSIAN, "expectile": 0.9, "policy_schedule": "constant"}
+del SMALL_IQL["target_rate"]  # their widths and target averages are ours
+IQL = {
+    **SMALL_IQL,
+    "target_rate": 0.005,
+    "extraction": "awr",
+    "hidden_dims": (512,) * 4,
+}  # fql iql.py:246-257
+
+
+def composed(critic: dict, policy: dict) -> dict:
+    parts = {"critic": critic, "policy": policy}
+    return {f"{part}.{name}": value for part, settings in parts.items() for name, value in settings.items()}
+
+
+WIDE = {"hidden_dims": (512,) * 4}
+PUBLISHED = {
+    "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
+    "bc:pointmaze": GAUSSIAN,
+    "bc:cube_small": GAUSSIAN,
+    "iql:antmaze": {**IQL, "inverse_temperature": 10.0},  # fql iql.py:256
+    "iql:cube": {**IQL, "inverse_temperature": 1.0},  # of visual-cube-single in fql README.md
+    "iql:pointmaze": SMALL_IQL,
+    "iql:pointmaze_goals": SMALL_IQL,
+    "iql:cube_small": SMALL_IQL,
+    # fql ifql.py:236-246
+    "ifql:antmaze_large": composed(
+        {**CRITIC, **WIDE, "expectile": 0.9}, {**NETWORKS, **WIDE, "num_candidates": 32, "num_steps": 10}
+    ),
+    # fql rebrac.py:226-240, and README.md's command
+    "rebrac:humanoidmaze_medium": composed(
+        {**CRITIC, **WIDE, "discount": 0.995, "aggregation": "min"},
+        {**NETWORKS, **WIDE, "final_scale": 0.01, "target_noise": 0.2, "target_noise_max": 0.5}
+        | {"bc_weight": 0.01, "target_weight": 0.01, "target_rate": 0.005},
+    ),
+    # fql fql.py:255-266, and README.md's command
+    "fql:antmaze_large": composed(
+        {**CRITIC, **WIDE, "aggregation": "min"},
+        {**NETWORKS, **WIDE, "bc_weight": 10.0, "num_steps": 10, "normalize_q": False},
+    ),
+}
+
+
+def agent_settings(*arguments: str) -> dict:
+    config, _ = flags.parse_run(["train", *arguments], absl_flags.FlagValues())
+    return {name: field.value for name, field in configuration.fields(config.agent).items()}
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_presets_for_ogbench_have_the_settings_of_its_studies(source):
+    settings = agent_settings(f"--agent={source}")
+    assert {name: settings[name] for name in PUBLISHED[source]} == PUBLISHED[source]
+
+
+def test_goal_conditioned_members_have_the_settings_of_their_study():
+    # ogbench gciql.py:281-291 and hyperparameters.sh:6, gcbc.py:148-152
+    gciql = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "bc_weight": 0.003}
+    published = {"gciql": gciql, "gcbc": PUBLISHED["bc:ogbench"]}
+    members = suite.read("ogbench_goal_conditioned").members
+    first = {member.label: member for member in reversed(members)}
+    for label, expected in published.items():
+        settings = agent_settings(*first[label].arguments[2:])
+        assert {name: settings[name] for name in expected} == expected
+        assert first[label].settings["batch_size"] == 1024
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 r"""IFQL: IQL's critic, and the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
 
-The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+The defaults are the paper's settings for OGBench. What each preset was run on, and its score
+(with --agent.critic.activation=relu):
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=ifql --workdir=runs/cpu_small

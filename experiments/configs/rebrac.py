@@ -1,7 +1,8 @@
 r"""ReBRAC: two plain critics, and a policy held near the data twice (Tarasov et al. 2023, arXiv:2305.09836).
 
 The weights must be tuned for each dataset; those of humanoidmaze_medium and cube_small (there from images)
-are of FQL's study, as networks are. What each preset was run on, and its score:
+are of FQL's study, as networks are. What each preset was run on, and its score
+(with --agent.policy.activation=relu --agent.policy.final_scale=1):
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \

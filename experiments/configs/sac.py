@@ -1,6 +1,6 @@
 r"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
 
-The defaults are SAC's, but for activations (GELU). What each preset was run on, and its score:
+The defaults are SAC's. What each preset was run on, and its score:
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
@@ -24,7 +24,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 
 Config = functools.partial(
     ComposedConfig,
-    TemporalDifferenceConfig(hidden_dims=(256, 256), layer_norm=False, aggregation="min"),
+    TemporalDifferenceConfig(hidden_dims=(256, 256), activation="relu", layer_norm=False, aggregation="min"),
     SACConfig(target_entropy=-1.0),
 )
 

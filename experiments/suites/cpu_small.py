@@ -7,7 +7,8 @@ expected: six hours with --jobs=2 on cores that reach 80 GFLOP/s each in float32
     165: learning is matrix products, so time goes with their speed
 run: whole, with jobs=2, on two cores of an AMD EPYC on days when they reached 80 GFLOP/s each, partly beside
     other work: 12.4 hours of a core. On a better day, 165 to 205 GFLOP/s, fql:cube_small made 124 updates a
-    second there, and here 39. What the members left is in benchmarks/cpu_small, what it says in the README
+    second there, and here 39. What the members left is in benchmarks/cpu_small, what it says in the README;
+    bc, iql, ifql and rebrac had the networks that the heads of their files name
 
 Methods whose updates cost more (quantiles, flow critics) get fewer of them: what is compared is what can be
 learnt in about the same time, for most 20 to 40 core-minutes. Presets would take up to three times as many
