@@ -26,7 +26,7 @@ from experiments import command_line
 from experiments.command_line import Parsed, parse_config, parse_flags
 from valuelab import configuration, errors
 from valuelab.configuration import RunConfig, check_ranges
-from valuelab.data.normalization import NormalizationConfig
+from valuelab.data.normalization import NormalizationConfig, d4rl_family
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
 from valuelab.training.experience import Interaction
@@ -81,12 +81,14 @@ def default_fields() -> dict[str, Any]:
     return {field.name: getattr(DEFAULTS, field.name) for field in dataclasses.fields(RunConfig)}
 
 
-def load_agent(source: str, defaults: RunConfig = DEFAULTS) -> tuple[RunConfig, MakeAgent]:
+def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -> tuple[RunConfig, MakeAgent]:
     """Reads an agent file.
 
     Args:
         source: FILE.py or FILE.py:PRESET; a bare name stands for a file of experiments/configs.
         defaults: the settings of a run without an agent.
+        dataset: of the run. Where no preset is given, rewards are normalised as the preset d4rl_locomotion
+            or d4rl_antmaze says, if there is one and the dataset is of that family.
 
     Returns:
         The settings of a run with the defaults, or with the preset; and what makes the agent.
@@ -102,8 +104,11 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS) -> tuple[RunConfig, 
         raise errors.unknown("agent", name, known_agents())
     module, hyperparameters = _load(path)
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
+    presets = getattr(module, "PRESETS", {})
+    family = presets.get(d4rl_family(dataset), {})
+    if not preset and "data.rewards" in family:
+        config = configuration.override(config, {"data.rewards": family["data.rewards"]})
     if preset:
-        presets = getattr(module, "PRESETS", {})
         if preset not in presets:
             raise errors.unknown(f"preset of {name}", preset, presets)
         try:
@@ -175,10 +180,11 @@ def parse_run(
     agent: flags.Flag[str] = flags.Flag(flags.ArgumentParser(), None, "agent", None, usage)
     scan = flags.FlagValues()
     scan.set_gnu_getopt()  # reads on after the value in "--steps 3"
-    scan["agent"] = agent
+    dataset: flags.Flag[str] = flags.Flag(flags.ArgumentParser(), None, "dataset", "", "")
+    scan["agent"], scan["dataset"] = agent, dataset
     scan(argv, known_only=True)
     if agent.value:
-        config, make_agent = load_agent(agent.value, defaults)
+        config, make_agent = load_agent(agent.value, defaults, dataset.value)
     else:  # --help works all the same
         config, make_agent = defaults, None
     agent.unparse()  # it is parsed again with all others

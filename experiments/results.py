@@ -150,6 +150,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
     result: dict[str, Any] = {
         "agent": config.agent_name,
         "dataset": config.dataset,
+        "rewards": config.data.rewards,
         "environment": experiment.environment.name if experiment.environment else config.environment,
         "steps": config.steps,
         "num_seeds": config.num_seeds,

@@ -80,7 +80,7 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     workdir = tmp_path / "run"
     launch(command(data_dir, workdir, agent=mine, eval_episodes=1))
     result = json.loads((workdir / "result.json").read_text())
-    assert (result["agent"], result["dataset"]) == ("my_agent", MAZE)
+    assert (result["agent"], result["dataset"], result["rewards"]) == ("my_agent", MAZE, "none")
     assert (result["steps"], result["num_seeds"]) == (20, 1)
     assert result["eval"]["success"].keys() == {"mean", "ci_low", "ci_high", "per_seed"}
     speeds = {"updates_per_second", "compile_seconds", "train_seconds", "eval_seconds"}

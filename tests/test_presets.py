@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 from experiments import flags, suite
 from valuelab import configuration
 from valuelab.configuration import RunConfig
+from valuelab.errors import InputError
 from valuelab.training.experience import blank
 from valuelab.types import Spec
 
@@ -42,9 +43,9 @@ def test_flags_take_every_preset_and_an_agent_comes_of_it(name):
         make_agent(config.agent, spec_for(config))
 
 
-# Settings of github.com/seohongpark/ogbench at 1d41409 (in impls/) and github.com/seohongpark/fql at 719d044, by
-# file and line. In both GELU follows hidden layers (utils/networks.py:47, :45), and in critics layer norm follows
-# GELU (:59, :57).
+# Settings of github.com/seohongpark/ogbench at 1d41409 (in impls/) and github.com/seohongpark/fql at 719d044,
+# by file and line. In both GELU follows hidden layers (utils/networks.py:47, :45), and in critics layer norm
+# follows GELU (:59, :57).
 NETWORKS = {"activation": "gelu", "learning_rate": 3e-4}
 CRITIC = {**NETWORKS, "layer_norm": True, "ensemble_size": 2, "discount": 0.99, "target_rate": 0.005}
 # No tanh, σ = 1, and a last layer at 0.01 (ogbench utils/networks.py:162-165, fql utils/networks.py:102-105);
@@ -114,6 +115,59 @@ def test_goal_conditioned_members_have_the_settings_of_their_study():
         settings = agent_settings(*first[label].arguments[2:])
         assert {name: settings[name] for name in expected} == expected
         assert first[label].settings["batch_size"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ("--agent=iql --dataset=d4rl/hopper-medium-v2", "d4rl_locomotion"),
+        ("--dataset d4rl/antmaze-umaze-v2 --agent iql", "d4rl_antmaze"),
+        ("--agent=iql --dataset=rlds/d4rl_mujoco_ant/v2-expert", "d4rl_locomotion"),
+        ("--agent=iql --dataset=d4rl/ant-expert-v2 --data.rewards=none", "none"),
+        ("--agent=iql:antmaze --dataset=d4rl/antmaze-umaze-v2", "none"),
+        ("--agent=iql --dataset=ogbench/antmaze-large-navigate-singletask-v0", "none"),
+        ("--agent=iql --dataset=d4rl/pen-human-v1", "none"),
+        ("--agent=bc --dataset=d4rl/hopper-medium-v2", "none"),
+        ("--agent=iql", "none"),
+    ],
+)
+def test_rewards_of_d4rl_are_normalised_without_a_preset_too(arguments, rule):
+    config, _ = flags.parse_run(["train", *arguments.split()], absl_flags.FlagValues())
+    assert config.data.rewards == rule
+
+
+def parsed_or_told(*arguments: str) -> RunConfig | str:
+    """The settings of a command line, or what its user is told."""
+    try:
+        return flags.parse_run(["train", *arguments], absl_flags.FlagValues())[0]
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_widths_are_refused_in_one_line_or_make_an_agent(name):
+    config, make_agent = flags.load_agent(name)
+    known = configuration.fields(config)
+    fields = [field for field in known if field.endswith("_dims")]
+    assert fields
+
+    def told(field: str, text: str, *others: str) -> RunConfig | str:
+        outcome = parsed_or_told(f"--agent={name}", f"--{field}={text}", *others)
+        assert not isinstance(outcome, str) or (outcome.startswith(f"{field} is ") and "\n" not in outcome)
+        return outcome
+
+    for field in fields:
+        assert all(isinstance(told(field, text), str) for text in ("0", "-3", "8,0"))
+        if (blocks := field.rpartition(".")[0] + ".block_depth") in known:
+            assert isinstance(told(field, "8,4", f"--{blocks}=1"), str)
+    flat = [f"--{name}=0" for name in known if name.endswith(".block_depth")]
+    linear = [f"--{field}=" for field in fields if not isinstance(told(field, ""), str)]
+    for accepted in ([f"--{field}=8,4" for field in fields], linear):
+        changed = parsed_or_told(f"--agent={name}", *accepted, *flat)
+        spec = spec_for(config)
+        assert jax.tree.leaves(
+            jax.eval_shape(make_agent(changed.agent, spec).init, jax.random.key(0), blank(spec, 1))
+        )
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ Settings are frozen dataclasses, nested where one part holds another, and a fiel
 (flags, presets, config.json, messages) by its dotted name: `steps`, `data.rewards`, `agent.expectile`. A
 field is an int, a float, a bool, a str, a `Literal`, a `tuple` of any length, or one of these or None; its
 help is its line under Attributes in the docstring of its class. A class refuses values out of range in its
-`__post_init__`, with `check_ranges`, so that settings that exist are settings that hold.
+`__post_init__`, with `check_ranges` and `check_widths`, so that settings that exist are settings that hold.
 """
 
 import dataclasses
@@ -152,6 +152,31 @@ def check_ranges(config: Any, **ranges: str) -> None:
         below = np.less_equal if interval[-1] == "]" else np.less
         if not np.all(above(value, low) & below(value, high)):
             raise InputError(f"{name} is {value}; it must lie in {interval}")
+
+
+def check_widths(config: Any, name: str, least: int = 1, block_depth: int = 0) -> None:
+    """Refuses widths of hidden layers that make no network; to be called where `check_ranges` is.
+
+    Encoders, which are linear without hidden layers, need only the latter.
+
+    Args:
+        config: a config.
+        name: of the field that has them.
+        least: width.
+        block_depth: of residual blocks; 0 for none.
+
+    Raises:
+        InputError: when there are none, one is too small, or they differ where blocks add input to output.
+    """
+    widths = getattr(config, name)
+    if not widths:
+        raise InputError(f"{name} is empty; give the width of each hidden layer, such as 256,256")
+    check_ranges(config, **{name: f"[{least}, inf)"})
+    if block_depth and len(set(widths)) > 1:
+        raise InputError(
+            f"{name} is {widths}; layers of residual blocks must be equally wide: choose one width for all, "
+            "or block_depth=0"
+        )
 
 
 # What the fields are.

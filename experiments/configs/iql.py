@@ -1,6 +1,7 @@
 r"""Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
 
-The defaults are the paper's settings for D4RL locomotion; OGBench's presets have the networks of its studies.
+The defaults are the paper's settings for D4RL locomotion. Rewards of D4RL's locomotion and AntMaze are
+normalised as the paper has them, without a preset too. OGBench's presets have the networks of its studies.
 
 What each preset was run on, and its score (those for OGBench with --agent.activation=relu --agent.mean=tanh
 --agent.final_scale=1 --agent.learn_std=true and, but for cube_small, --agent.layer_norm=false):

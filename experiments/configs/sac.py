@@ -4,8 +4,8 @@ The defaults are SAC's. What each preset was run on, and its score:
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
-    hardware: two CPU cores, shared with much other work; 9 minutes; one seed, 20 episodes: return -159 (-194
-    to -126), after 5,000 updates -326, after 10,000 -136; while acting in the first 1,000 updates -1338
+    hardware: two CPU cores, shared with much other work; a minute; one seed, 20 episodes: return -159 (-194
+    to -126), after 5,000 updates -169, after 10,000 -144; while acting in the first 1,000 updates -1341
 rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch from the dataset
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
 from valuelab.networks.policies import CategoricalPolicy, GaussianPolicy
 from valuelab.types import Agent, Array, Key, Metrics, Spec, TrainState, Transitions
@@ -33,7 +33,8 @@ class Config:
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
-        check_ranges(self, hidden_dims="[1, inf)", learning_rate="(0, inf)")
+        check_widths(self, "hidden_dims")
+        check_ranges(self, learning_rate="(0, inf)")
 
 
 PRESETS = {"pointmaze": {"agent.hidden_dims": (128, 128), "steps": 20_000, "eval_every": 10_000}}

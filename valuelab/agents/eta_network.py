@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.agents import commands as commanding
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.quantiles import ReturnAtoms
@@ -98,6 +98,7 @@ class EtaNetworkConfig:
     epsilon_updates: int = 10_000
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
             mean_weight="[0, inf)",
@@ -106,7 +107,6 @@ class EtaNetworkConfig:
             stock_points="[2, inf)",
             num_atoms="[1, inf)",
             num_targets="[1, inf)",
-            hidden_dims="[1, inf)",
             huber="[0, inf)",
             discount="(0, 1]",
             learning_rate="(0, inf)",

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
@@ -108,9 +108,9 @@ class FlowCriticConfig:
     target_rate: float = 0.005
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims", block_depth=self.block_depth)
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             block_depth="[0, inf)",
             ensemble_size="[1, inf)",
             num_draws="[1, inf)",

@@ -28,7 +28,7 @@ class ForwardBackwardConfig(LatentConfig):
     """Hyperparameters of forward-backward representations.
 
     Attributes:
-        task_dims: width of each hidden layer of B.
+        task_dims: width of each hidden layer of B; none for a linear one.
         task_dim: numbers of an encoding B, and of tasks.
         orthonormality: β, at least 0.
     """

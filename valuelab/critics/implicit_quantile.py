@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.networks import learning
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
@@ -72,9 +72,9 @@ class ImplicitQuantileConfig:
     target_rate: float = 0.005
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             ensemble_size="[1, inf)",
             num_levels="[1, inf)",
             num_target_levels="[1, inf)",

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.errors import InputError
 from valuelab.networks import learning
@@ -55,11 +55,11 @@ class LatentConfig:
     target_rate: float = 0.005
 
     def __post_init__(self) -> None:
+        check_widths(self, "predictor_dims", least=2)
         check_ranges(
             self,
             state_dims="[1, inf)",
             state_dim="[0, inf)",
-            predictor_dims="[2, inf)",
             ensemble_size="[1, inf)",
             pessimism="[0, inf)",
             target_pessimism="[0, inf)",

@@ -44,7 +44,7 @@ class TDJEPAConfig(LatentConfig):
     Attributes:
         state_dims: width of each hidden layer of φ; none for a linear one.
         state_dim: numbers of an encoding φ, at least 1.
-        task_dims: width of each hidden layer of ψ.
+        task_dims: likewise of ψ.
         task_dim: of ψ, and of tasks.
         state_orthonormality: β_φ, at least 0.
         task_orthonormality: β_ψ, at least 0.

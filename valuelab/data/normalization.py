@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -28,13 +29,32 @@ class NormalizationConfig:
     Attributes:
         normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images by
             their mean image, and all pixels of a channel by one standard deviation.
-        rewards: rule by which rewards are normalised.
+        rewards: rule by which rewards are normalised; on D4RL's locomotion and AntMaze an agent without a
+            preset has that of its preset for them.
         clip_actions: clip actions out of bounds, which are refused without.
     """
 
     normalize_observations: bool = False
     rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
     clip_actions: bool = False
+
+
+_FAMILIES = {
+    "d4rl_locomotion": r"d4rl/(halfcheetah|hopper|walker2d|ant)-|rlds/d4rl_mujoco_",
+    "d4rl_antmaze": r"d4rl/antmaze-|rlds/d4rl_antmaze|minari/D4RL/antmaze/",
+}
+
+
+def d4rl_family(name: str) -> str:
+    """The family of D4RL's datasets that rewards of one are normalised as.
+
+    Args:
+        name: of the dataset, such as "d4rl/hopper-medium-v2".
+
+    Returns:
+        The name of its reward rule; empty for all other datasets.
+    """
+    return next((family for family, names in _FAMILIES.items() if re.match(names, name)), "")
 
 
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:

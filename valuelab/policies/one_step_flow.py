@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
 from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.networks.velocities import ActionVelocity
@@ -49,9 +49,9 @@ class OneStepFlowConfig:
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             num_steps="[1, inf)",
             bc_weight="[0, inf)",
             learning_rate="(0, inf)",

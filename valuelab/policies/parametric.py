@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import (
@@ -52,9 +52,9 @@ class ParametricConfig:
     learning_rate_schedule: Literal["cosine", "constant"] = "constant"
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             final_scale="(0, inf)",
             dropout_rate="[0, 1)",
             learning_rate="(0, inf)",

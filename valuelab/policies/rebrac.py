@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.networks.mlp import Activation
@@ -59,9 +59,9 @@ class ReBRACConfig:
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             final_scale="(0, inf)",
             bc_weight="[0, inf)",
             target_weight="[0, inf)",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import SquashedGaussianPolicy
@@ -56,9 +56,9 @@ class SACConfig:
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
+        check_widths(self, "hidden_dims")
         check_ranges(
             self,
-            hidden_dims="[1, inf)",
             final_scale="(0, inf)",
             initial_alpha="(0, inf)",
             learning_rate="(0, inf)",

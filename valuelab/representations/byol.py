@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_widths
 from valuelab.networks.latents import StepPredictor
 from valuelab.ops.latent import squared_distance
 from valuelab.representations.encoders import SpreadConfig, spread_loss
@@ -36,7 +36,7 @@ class BYOLConfig(SpreadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, predictor_dims="[1, inf)")
+        check_widths(self, "predictor_dims")
 
 
 def byol(config: BYOLConfig, spec: Spec) -> Representation:

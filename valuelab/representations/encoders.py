@@ -13,7 +13,7 @@ class EncoderConfig:
     """Hyperparameters of every representation.
 
     Attributes:
-        hidden_dims: width of each hidden layer of the encoder.
+        hidden_dims: width of each hidden layer of the encoder; none for a linear one.
         dim: d, numbers of an encoding, and of tasks.
         normalize: whether encodings are put on the sphere of radius √d.
     """

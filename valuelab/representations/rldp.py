@@ -16,7 +16,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
 from valuelab.networks.latents import StepPredictor
 from valuelab.ops.latent import on_sphere
@@ -38,7 +38,8 @@ class RLDPConfig(SpreadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, dynamics_dims="[1, inf)", horizon="[1, inf)")
+        check_widths(self, "dynamics_dims")
+        check_ranges(self, horizon="[1, inf)")
 
 
 def rldp(config: RLDPConfig, spec: Spec) -> Representation:
