@@ -184,7 +184,7 @@ def parse_run(
     scan["agent"], scan["dataset"] = agent, dataset
     scan(argv, known_only=True)
     if agent.value:
-        config, make_agent = load_agent(agent.value, defaults, dataset.value)
+        config, make_agent = load_agent(agent.value, defaults, dataset.value or "")
     else:  # --help works all the same
         config, make_agent = defaults, None
     agent.unparse()  # it is parsed again with all others

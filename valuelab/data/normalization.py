@@ -29,8 +29,7 @@ class NormalizationConfig:
     Attributes:
         normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images by
             their mean image, and all pixels of a channel by one standard deviation.
-        rewards: rule by which rewards are normalised; on D4RL's locomotion and AntMaze an agent without a
-            preset has that of its preset for them.
+        rewards: rule by which rewards are normalised.
         clip_actions: clip actions out of bounds, which are refused without.
     """
 
