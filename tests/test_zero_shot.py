@@ -258,7 +258,7 @@ def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
 
 def small() -> ZeroShotConfig:
     critic = TDJEPAConfig((8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
-    return ZeroShotConfig(critic, OneStepFlowConfig((8,), 2))
+    return ZeroShotConfig(critic, OneStepFlowConfig((8,), num_steps=2))
 
 
 # The launcher.

@@ -96,9 +96,13 @@ def operate(trial: Trial, states: Operated, share: float, episodes: int) -> tupl
     """
     config = trial.run.config.agent
     critic, depth = trial.run.critic({}), len(config.critic.hidden_dims)
-    best = best_of_flow(
-        BestOfFlowConfig(config.policy.hidden_dims, config.policy.num_steps, _CANDIDATES), trial.run.spec
+    cloning = BestOfFlowConfig(
+        hidden_dims=config.policy.hidden_dims,
+        activation=config.policy.activation,
+        num_steps=config.policy.num_steps,
+        num_candidates=_CANDIDATES,
     )
+    best = best_of_flow(cloning, trial.run.spec)
     batch = trial.run.batch(trial.run.draw(_ROWS, seed=0))
 
     def act(states: Operated, observations: Array, key: Key, temperature: Array | float) -> Array:
