@@ -25,6 +25,7 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import Parsed, parse_config, parse_flags
 from valuelab import configuration, errors
+from valuelab.agents.shifted import ImageShift
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.data.normalization import NormalizationConfig, d4rl_family
 from valuelab.data.sampling import GoalRelabelling
@@ -63,11 +64,13 @@ class DataConfig(NormalizationConfig):
         compact: keep each observation once, which halves the memory of the dataset.
         goals: how goal-conditioned data are relabelled.
         num_frames: observations that an agent sees side by side, the latest and those before it.
+        image_shift: how images that an agent learns from are moved at random.
     """
 
     compact: bool = False
     goals: GoalRelabelling = dataclasses.field(default_factory=lambda: GoalRelabelling(discount=None))
     num_frames: int = 1
+    image_shift: ImageShift = ImageShift()
 
     def __post_init__(self) -> None:
         check_ranges(self, num_frames="[1, inf)")

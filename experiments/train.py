@@ -31,6 +31,7 @@ from experiments import flags, outputs, results
 from experiments.flags import DataConfig
 from valuelab import configuration, data, environments, errors
 from valuelab.agents.normalized import normalized
+from valuelab.agents.shifted import shifted
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
@@ -125,7 +126,7 @@ def run(
                 f"{config.agent_name} learns without rewards, and must be told what to do: train and "
                 "evaluate it with python -m experiments.zero_shot, or train alone with --eval_episodes=0"
             )
-        return normalized(agent, source.normalization)
+        return normalized(shifted(agent, config.data.image_shift, source.spec), source.normalization)
 
     experiment = results.Experiment(config, members, build, environment, workdir, question)
     facts = {
@@ -254,8 +255,10 @@ def find_source(config: RunConfig) -> Source:
         )
         experience = mixed(sampler, environment, config.interaction, config.offline_steps)
         return source._replace(experience=experience)
-    if config.data != DataConfig():
-        raise InputError("settings data.* are for datasets: leave them out with --environment alone")
+    if config.data != DataConfig(image_shift=config.data.image_shift):
+        raise InputError(
+            "settings data.* but data.image_shift.* are for datasets: leave them out with --environment alone"
+        )
     if config.offline_steps or config.interaction.dataset_share is not None:
         raise InputError("offline_steps and interaction.dataset_share are for datasets: give a --dataset")
     environment = make_vector(config)

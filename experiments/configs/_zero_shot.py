@@ -76,6 +76,8 @@ _IMAGES = {
     # Features of a batch are kept apart by whatever tells its images apart. What stands still in all of them,
     # moved by random shifts, does so at once: features were of the shift then, and of nothing else.
     "data.normalize_observations": True,
+    "data.image_shift.pixels": 4,
+    "data.image_shift.together": False,
     "data.num_frames": 3,
     "data.compact": True,
 }
@@ -147,7 +149,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "agent.critic.task_dim": 32,
         "agent.critic.learning_rate": 5e-4,
         "agent.critic.target_rate": 0.01,
-        "agent.image_shift": 2,
+        "data.image_shift.pixels": 2,
         "batch_size": 64,
         "steps": 2_000,
         "eval_every": 1_000,

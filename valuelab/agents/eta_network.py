@@ -32,7 +32,8 @@ import optax
 from valuelab.agents import commands as commanding
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
-from valuelab.networks import learning
+from valuelab.networks import encoders, learning
+from valuelab.networks.encoders import EncoderName
 from valuelab.networks.quantiles import ReturnAtoms
 from valuelab.ops.quantile import energy_loss, quantile_huber_loss
 from valuelab.ops.stock import next_stock
@@ -63,7 +64,8 @@ class EtaNetworkConfig:
         num_atoms: atoms of each return distribution.
         num_targets: of the target's atoms, so many are learnt from in each update, evenly spaced from a
             random one on; none for all. Divides num_atoms.
-        hidden_dims: width of each hidden layer; after the convolutions where observations are images.
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for dqn.
+        hidden_dims: width of each hidden layer; after the encoder where observations are images.
         layer_norm: normalise the hidden layers after the first.
         huber: κ of the quantile Huber loss, at least 0, in units of returns.
         discount: γ in (0, 1].
@@ -86,6 +88,7 @@ class EtaNetworkConfig:
     stock_points: int = 65
     num_atoms: int = 32
     num_targets: int | None = None
+    encoder: EncoderName | None = None
     hidden_dims: tuple[int, ...] = (64, 64)
     layer_norm: bool = False
     huber: float = 0.0
@@ -139,10 +142,6 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     """
     if not spec.discrete:
         raise InputError("eta_network chooses between discrete actions; for continuous ones take agent iql")
-    if len(spec.observation_shape) not in (1, 3):
-        raise InputError(
-            f"eta_network takes vectors or images; observations have shape {spec.observation_shape}"
-        )
     commands = commanding.named(config.objective, config.commands, spec.reward_dim)
     if not config.augmented and len(commands) > 1:
         raise InputError(
@@ -284,6 +283,7 @@ def return_atoms(config: EtaNetworkConfig, spec: Spec) -> ReturnAtoms:
         config.stock_low,
         config.stock_high,
         config.stock_points if config.augmented else 0,
+        encoders.choose(config.encoder, spec, default="dqn"),
     )
 
 

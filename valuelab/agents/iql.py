@@ -84,6 +84,7 @@ def iql(config: IQLConfig, spec: Spec) -> Agent:
     """
     shared: dict[str, Any] = {
         "hidden_dims": config.hidden_dims,
+        "encoder": config.encoder,
         "activation": config.activation,
         "final_scale": config.final_scale,
         "mean": config.mean,

@@ -4,7 +4,7 @@ A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s
 
 1. Tasks: z_i of the batch is with probability p the encoding ψ(s'_j) of another transition's successor,
    whitened by the running second moment of ψ where asked for, put on the sphere; else uniform on it.
-2. `actor_critic`'s update, with tasks where goals stand; images are shifted at random first.
+2. `actor_critic`'s update, with tasks where goals stand.
 
 The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M: d where features are orthonormal, 1
 where they have collapsed.
@@ -32,7 +32,6 @@ from valuelab.critics.successor_features import SuccessorFeaturesConfig, success
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
 from valuelab.ops.factorizations import symmetric_pseudoinverse
-from valuelab.ops.images import random_shift
 from valuelab.ops.latent import infer_latents, mixed_latents, on_sphere, uniform_latents
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.types import (
@@ -70,7 +69,6 @@ class ZeroShotConfig:
         goal_share: p, probability in [0, 1] that a task of the batch is a goal's.
         whiten_goals: whether encodings of goals are multiplied by the inverse of the second moment of ψ.
         moment_rate: share of each batch in that running moment, in (0, 1].
-        image_shift: pixels by which images of a batch are moved at most, at random; of no effect on vectors.
     """
 
     critic: Any = dataclasses.field(default_factory=TDJEPAConfig)
@@ -78,10 +76,9 @@ class ZeroShotConfig:
     goal_share: float = 0.5
     whiten_goals: bool = False
     moment_rate: float = 0.01
-    image_shift: int = 4
 
     def __post_init__(self) -> None:
-        check_ranges(self, goal_share="[0, 1]", moment_rate="(0, 1]", image_shift="[0, inf)")
+        check_ranges(self, goal_share="[0, 1]", moment_rate="(0, 1]")
 
 
 class ZeroShotState(NamedTuple):
@@ -129,9 +126,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
 
     def update(state: ZeroShotState, batch: Transitions) -> tuple[ZeroShotState, Metrics]:
         step = state.learner.critic.step
-        order_key, task_key, shift_key = jax.random.split(jax.random.fold_in(state.key, step), 3)
-        if len(spec.observation_shape) == 3:
-            batch = shifted(shift_key, batch, config.image_shift)
+        order_key, task_key = jax.random.split(jax.random.fold_in(state.key, step))
 
         # 1. Tasks.
         encodings = features(state, batch.next_observations)
@@ -156,22 +151,6 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     return Agent(init, update, act, value, features=features)
 
 
-def shifted(key: Key, batch: Transitions, most: Array | int) -> Transitions:
-    """The batch with its images moved by up to so many pixels, each its own way."""
-
-    def move(number: int, images: Array) -> Array:
-        flat = images.reshape(-1, *images.shape[-3:])
-        return random_shift(jax.random.fold_in(key, number), flat, most).reshape(images.shape)
-
-    futures, segments = batch.futures, batch.segments
-    return batch._replace(
-        observations=move(0, batch.observations),
-        next_observations=move(1, batch.next_observations),
-        futures=None if futures is None else move(2, futures),
-        segments=segments and segments._replace(observations=move(3, segments.observations)),
-    )
-
-
 def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
     """The batch with tasks [B, d] where goals stand."""
     return batch._replace(goals=tasks, policy_goals=tasks)
@@ -179,6 +158,8 @@ def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
 
 def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
     """The policy of a config, on what it sees joined with tasks [B, d]; what is cloned is no task's."""
+    joined = (config.critic.seen_dim(spec) + dim,)
+    spec = dataclasses.replace(spec, observation_shape=joined, observation_dtype="float32")
     if isinstance(config.policy, OneStepFlowConfig):
         return one_step_flow(config.policy, spec, cloned=lambda joined: split(joined, dim)[0])
     return policy_of(config, spec)

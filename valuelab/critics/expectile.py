@@ -23,6 +23,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue, StateValue
 from valuelab.ops.expectile import expectile_loss
@@ -43,6 +44,7 @@ class ExpectileConfig:
         discount: γ in [0, 1).
         learning_rate: of Adam.
         target_rate: share of the new Q in its target average, in (0, 1].
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -53,6 +55,7 @@ class ExpectileConfig:
     discount: float = 0.99
     learning_rate: float = 3e-4
     target_rate: float = 0.005
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -80,6 +83,9 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
     value_network = StateValue(config.hidden_dims, config.layer_norm, config.activation)
     q_network = ensemble(StateActionValue, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
+    )
+    value_network, q_network = (
+        seeing(config.encoder, spec, network) for network in (value_network, q_network)
     )
     optimizer = optax.adam(config.learning_rate)
 

@@ -31,7 +31,8 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
-from valuelab.networks import learning
+from valuelab.networks import encoders, learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers, over_members
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
@@ -82,6 +83,8 @@ class FlowCriticConfig:
         discount: γ in [0, 1).
         learning_rate: of Adam.
         target_rate: share of the new field in its target average, in (0, 1].
+        encoder: of images, one for all fields and one for all distilled critics, "impala_small", "drq" or
+            "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -106,6 +109,7 @@ class FlowCriticConfig:
     discount: float = 0.99
     learning_rate: float = 3e-4
     target_rate: float = 0.005
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims", block_depth=self.block_depth)
@@ -168,14 +172,22 @@ def flow_critic(
         num_actions=spec.num_actions,
         activation=config.activation,
     )
-    distilled = ensemble(StateActionValue, config.ensemble_size)(
+    members = ensemble(StateActionValue, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
     )
+    distilled = seeing(config.encoder, spec, members)
+    encoder = encoders.choose(config.encoder, spec)
     optimizer = optax.adam(config.learning_rate)
 
     def draw_noise(key: Key, batch_size: int) -> Array:
         shape = (batch_size, config.num_draws)
         return jax.random.uniform(key, shape, minval=noise_low, maxval=noise_high)
+
+    def look(params: Params, observations: Array) -> tuple[Params, Array]:
+        """The fields' own parameters, and what they see, which one encoder makes of images for all."""
+        if encoder is None:
+            return params, observations
+        return params["members"], encoder().apply(params["encoder"], observations)
 
     def by_member(noise: Array) -> Array:
         """The same noise [B, m] for each member, [E, B, m]."""
@@ -183,7 +195,8 @@ def flow_critic(
 
     def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
         """Each member's field as it is integrated, dz/dt [E, B, m] at z [E, B, m] and a time."""
-        encoded = jax.vmap(lambda member: field.apply(member, observations, actions, method="encode"))(params)
+        params, seen = look(params, observations)
+        encoded = jax.vmap(lambda member: field.apply(member, seen, actions, method="encode"))(params)
         params, encoded = jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
 
         def along(values: Array, time: Array) -> Array:
@@ -204,11 +217,18 @@ def flow_critic(
         field_key, distilled_key, update_key = jax.random.split(key, 3)
         blank = jnp.zeros((len(example.rewards), config.num_draws))
 
-        def init_member(key: Key) -> Params:
-            return field.init(key, example.observations, example.actions, blank, blank)
+        def init_fields(seen: Array) -> Params:
+            keys = jax.random.split(field_key, config.ensemble_size)
+            return jax.vmap(lambda key: field.init(key, seen, example.actions, blank, blank))(keys)
 
+        if encoder is None:
+            fields = init_fields(example.observations)
+        else:
+            encoder_key = jax.random.fold_in(field_key, config.ensemble_size)
+            seen, encoder_params = encoder().init_with_output(encoder_key, example.observations)
+            fields = {"encoder": encoder_params, "members": init_fields(seen)}
         params = {
-            "field": jax.vmap(init_member)(jax.random.split(field_key, config.ensemble_size)),
+            "field": fields,
             "distilled": distilled.init(distilled_key, example.observations, example.actions),
         }
         opt_state = {name: optimizer.init(part) for name, part in params.items()}
@@ -238,8 +258,9 @@ def flow_critic(
         wanted = targets - noise if config.supervision == "velocity" else targets
 
         def field_loss(params):
+            fields, seen = look(params, batch.observations)
             outputs = jax.vmap(field.apply, (0, None, None, None, None))(
-                params, batch.observations, batch.actions, points, times
+                fields, seen, batch.actions, points, times
             )
             losses = jnp.sum(jnp.square(outputs - wanted[None]), axis=2)
             return jnp.mean(losses), {"target_mean": jnp.mean(targets)}
@@ -291,11 +312,13 @@ def flow_critic(
             (jnp.arange(config.num_steps) / config.num_steps)[None, :, None], points.shape[1:]
         ).reshape(len(observations), -1)
 
-        def seen(member: Params, values: Array) -> Params:
-            values = values.reshape(times.shape)
-            return field.apply(member, observations, actions, values, times, mutable=LAYERS)[1]
+        fields, seen = look(state.params["field"], observations)
 
-        return hidden_layers(jax.vmap(seen)(state.params["field"], points))
+        def units(member: Params, values: Array) -> Params:
+            values = values.reshape(times.shape)
+            return field.apply(member, seen, actions, values, times, mutable=LAYERS)[1]
+
+        return hidden_layers(jax.vmap(units)(fields, points))
 
     average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
     offers = offered(spec, "q")

@@ -21,6 +21,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
@@ -56,6 +57,7 @@ class ImplicitQuantileConfig:
         discount: γ in [0, 1).
         learning_rate: of Adam.
         target_rate: share of the new critic in its target average, in (0, 1].
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -70,6 +72,7 @@ class ImplicitQuantileConfig:
     discount: float = 0.99
     learning_rate: float = 3e-4
     target_rate: float = 0.005
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -98,9 +101,10 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         A critic that offers q, the mean over levels and members (its gradient too where actions are
         continuous).
     """
-    network = ensemble(ImplicitQuantiles, config.ensemble_size)(
+    members = ensemble(ImplicitQuantiles, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, config.num_waves, spec.num_actions, config.activation
     )
+    network = seeing(config.encoder, spec, members)
     optimizer = optax.adam(config.learning_rate)
 
     def quantiles(params: Params, observations: Array, actions: Array, levels: Array) -> Array:

@@ -19,7 +19,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.errors import InputError
-from valuelab.networks import learning
+from valuelab.networks import encoders, learning
 from valuelab.networks.latents import Encoder
 from valuelab.ops.latent import pessimistic, pessimistic_along
 from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
@@ -74,6 +74,10 @@ class LatentConfig:
     def state_encoder(self) -> nn.Module:
         """φ, or what leaves observations as they are."""
         return Encoder(self.state_dims, self.state_dim) if self.state_dim else Unchanged()
+
+    def seen_dim(self, spec: Spec) -> int:
+        """k, numbers of what policies see beside tasks."""
+        return self.state_dim if self.policy_sees == "encodings" else spec.observation_shape[0]
 
 
 class Unchanged(nn.Module):
@@ -136,6 +140,8 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
             f"observations are images of shape {shape}, and policies take vectors: "
             "give critic.state_dim and critic.policy_sees=encodings"
         )
+    if len(shape) == 3:
+        encoders.check_images(shape, f"critic {name}", encoders.DrQ.least_side)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -73,6 +73,10 @@ class TDJEPAConfig(LatentConfig):
             task_orthonormality="[0, inf)",
         )
 
+    def seen_dim(self, spec: Spec) -> int:
+        """k, of encodings ψ in the symmetric variant."""
+        return self.task_dim if self.symmetric and self.policy_sees == "encodings" else super().seen_dim(spec)
+
 
 def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
     """Builds the critic.

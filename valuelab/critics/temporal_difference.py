@@ -26,6 +26,7 @@ from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.ops.categorical import bin_edges, expected_value, hl_gauss
@@ -51,6 +52,7 @@ class TemporalDifferenceConfig:
         discount: γ in [0, 1).
         learning_rate: of Adam.
         target_rate: share of the new critic in its target average, in (0, 1].
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -66,6 +68,7 @@ class TemporalDifferenceConfig:
     discount: float = 0.99
     learning_rate: float = 3e-4
     target_rate: float = 0.005
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims", block_depth=self.block_depth)
@@ -101,7 +104,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
     """
     categorical = config.loss == "categorical"
     edges = bin_edges(*value_range(spec, config.discount), config.num_bins) if categorical else jnp.zeros(0)
-    network = ensemble(StateActionValue, config.ensemble_size)(
+    members = ensemble(StateActionValue, config.ensemble_size)(
         config.hidden_dims,
         config.layer_norm,
         spec.num_actions,
@@ -109,6 +112,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         config.block_depth,
         config.num_bins if categorical else 0,
     )
+    network = seeing(config.encoder, spec, members)
     optimizer = optax.adam(config.learning_rate)
 
     def values(outputs: Array) -> Array:

@@ -1,10 +1,17 @@
-"""What turns observations into vectors."""
+"""What turns observations into vectors: encoders of images, and the networks that are given what they see."""
+
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from valuelab.networks.mlp import initializer
-from valuelab.types import Array
+from valuelab.errors import InputError, unknown
+from valuelab.networks.mlp import LayerNorm, initializer
+from valuelab.ops.factorizations import orthogonal
+from valuelab.types import Array, Params, Spec
+
+EncoderName = Literal["impala_small", "drq", "dqn"]
 
 DQN = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Layers of Mnih et al. 2015, "Human-level control through deep reinforcement learning", methods."""
@@ -30,11 +37,229 @@ class Convolutions(nn.Module):
         """Maps images [B, H, W, channels], uint8, to features [B, F]; for 84 x 84 F is 3136 by DQN."""
         hidden = images
         for width, size, stride in self.layers:
-            seen = patches(hidden, size, stride)
-            if seen.dtype == jnp.uint8:  # only now: bytes are quicker to move about
-                seen = seen.astype(jnp.float32) / 255
+            seen = in_unit_range(patches(hidden, size, stride))  # only now: bytes are quicker to move about
             hidden = nn.relu(nn.Dense(width, kernel_init=initializer)(seen))
         return hidden.reshape(len(hidden), -1)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that images need at least, in height and in width."""
+        side = 1
+        for _, size, stride in reversed(self.layers):
+            side = (side - 1) * stride + size
+        return side
+
+
+class DrQ(nn.Module):
+    """DrQ's convolutions and trunk: a linear layer, layer norm and tanh.
+
+    Attributes:
+        dim: F.
+    """
+
+    dim: int = 50
+    least_side = Convolutions(DRQ).least_side
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Maps images [B, H, W, channels] to features [B, F]."""
+        return first_layer(Convolutions(DRQ)(images), self.dim)
+
+
+class Impala(nn.Module):
+    """IMPALA's residual network: stacks of a convolution, a pooling and residual blocks, then a layer.
+
+    The defaults are OGBench's impala_small.
+
+    Attributes:
+        widths: of each stack.
+        num_blocks: residual blocks of each stack.
+        dim: F.
+
+    Source: Espeholt et al. 2018, arXiv:1802.01561, figure 3 (right); Park et al. 2025, arXiv:2410.20092.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 32)
+    num_blocks: int = 1
+    dim: int = 512
+    least_side = 1
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Maps images [B, H, W, channels] to features [B, F]."""
+        hidden = images
+        for width in self.widths:
+            hidden = max_pool(PaddedConvolution(width)(hidden))
+            for _ in range(self.num_blocks):
+                residual = PaddedConvolution(width)(nn.relu(hidden))
+                hidden += PaddedConvolution(width)(nn.relu(residual))
+        features = nn.relu(hidden).reshape(len(hidden), -1)
+        return nn.gelu(nn.Dense(self.dim, kernel_init=initializer)(features))
+
+
+class PaddedConvolution(nn.Module):
+    """A convolution of 3 x 3 windows, with zeros around the image, so that its size stays the same.
+
+    On CPUs it is a matrix product with patches, see `Convolutions`. On accelerators it is XLA's own: patches
+    would take nine times the image's memory.
+
+    Attributes:
+        width: channels that come out.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Maps images [B, H, W, channels] to [B, H, W, width]."""
+        channels = images.shape[-1]
+        kernel = self.param("kernel", initializer, (3, 3, channels, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        if jax.default_backend() == "cpu":
+            padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            outputs = in_unit_range(patches(padded, 3, 1)) @ kernel.reshape(-1, self.width)
+        else:
+            outputs = jax.lax.conv_general_dilated(
+                in_unit_range(images), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return outputs + bias[None, None, None]
+
+
+ENCODERS: dict[str, type[nn.Module]] = {"impala_small": Impala, "drq": DrQ, "dqn": Convolutions}
+"""The encoder of each name."""
+
+
+class Seeing(nn.Module):
+    """A network that is given what an encoder makes of images.
+
+    Attributes:
+        encoder: of images, one for all members of an ensemble.
+        network: whose first input are vectors [B, F].
+    """
+
+    encoder: nn.Module
+    network: nn.Module
+
+    def __call__(self, observations: Array, *others: Any) -> Any:
+        """What the network makes of observations, and of its other inputs."""
+        return self.network(self.encode(observations), *others)
+
+    def encode(self, observations: Array) -> Array:
+        """Maps images [B, H, W, channels] to vectors [B, F]; vectors are what it has made already."""
+        return self.encoder(observations) if observations.ndim == 4 else observations
+
+
+def choose(
+    name: EncoderName | None, spec: Spec, default: EncoderName = "impala_small"
+) -> type[nn.Module] | None:
+    """The encoder of a name.
+
+    Args:
+        name: None for the default.
+        spec: of the data.
+        default: of images.
+
+    Returns:
+        The encoder's class; None where observations are vectors.
+
+    Raises:
+        InputError: for an unknown name, an encoder of vectors, observations that are neither vectors nor
+            images, or images that are too small.
+    """
+    shape = spec.observation_shape
+    if len(shape) == 1:
+        if name is not None:
+            raise InputError(
+                f"encoder is {name}, and observations are vectors of {shape[0]} numbers, which need none: "
+                "leave it out"
+            )
+        return None
+    name = name or default
+    if name not in ENCODERS:
+        raise unknown("encoder", name, ENCODERS)
+    check_images(shape, f"encoder {name}", ENCODERS[name]().least_side)
+    return ENCODERS[name]
+
+
+def check_images(shape: tuple[int, ...], name: str, least_side: int) -> None:
+    """Refuses observations that an encoder cannot take.
+
+    Args:
+        shape: of an observation.
+        name: of what encodes, for the message.
+        least_side: pixels that images need at least, in height and in width.
+
+    Raises:
+        InputError: when they are no images, or too small ones.
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f"observations have shape {shape}; agents take vectors, or images of shape (height, width, "
+            "channels)"
+        )
+    if min(shape[:2]) < least_side:
+        raise InputError(
+            f"observations are images of {shape[0]} x {shape[1]} pixels, and {name} needs "
+            f"{least_side} x {least_side} at least: give larger images, or another encoder, such as "
+            "impala_small"
+        )
+
+
+def seeing(name: EncoderName | None, spec: Spec, network: nn.Module) -> nn.Module:
+    """A network of vectors, made to take the observations of the data.
+
+    Args:
+        name: of the encoder; None for impala_small where observations are images.
+        spec: of the data.
+        network: whose first input are vectors [B, D].
+
+    Returns:
+        The network itself where observations are vectors; else `Seeing`.
+
+    Raises:
+        InputError: as `choose`.
+    """
+    encoder = choose(name, spec)
+    return Seeing(encoder(), network) if encoder else network
+
+
+def see(network: nn.Module, params: Params, observations: Array) -> Array:
+    """What `seeing`'s network sees of observations: to be given to it in their place, where that is often."""
+    if isinstance(network, Seeing):
+        return network.apply(params, observations, method="encode")  # type: ignore[return-value]
+    return observations
+
+
+def first_layer(inputs: Array, width: int) -> Array:
+    """A dense layer, layer norm and tanh: whatever the scale of the inputs, units start in their middle."""
+    return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
+
+
+def in_unit_range(pixels: Array) -> Array:
+    """Bytes as numbers in [0, 1]; what is no bytes, as it is."""
+    return pixels.astype(jnp.float32) / 255 if pixels.dtype == jnp.uint8 else pixels
+
+
+def max_pool(images: Array) -> Array:
+    """The greatest of 3 x 3 windows around every other place, with nothing outside the image.
+
+    Args:
+        images: [B, H, W, C].
+
+    Returns:
+        [B, ⌈H / 2⌉, ⌈W / 2⌉, C].
+    """
+    for axis in (1, 2):
+        length = images.shape[axis]
+        places = -(-length // 2)
+        around = [(0, 0, 0)] * 4
+        around[axis] = (length % 2, 1, 0)  # as TensorFlow's padding "SAME"
+        padded = jax.lax.pad(images, -jnp.inf, around)
+        first, second, third = (
+            jax.lax.slice_in_dim(padded, start, start + 2 * places - 1, 2, axis) for start in range(3)
+        )
+        images = jnp.maximum(jnp.maximum(first, second), third)
+    return images
 
 
 def patches(images: Array, size: int, stride: int) -> Array:

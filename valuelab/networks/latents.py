@@ -3,20 +3,15 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from valuelab.networks.encoders import DRQ, Convolutions
-from valuelab.networks.mlp import MLP, LayerNorm
+from valuelab.networks.encoders import DRQ, Convolutions, first_layer
+from valuelab.networks.mlp import MLP
 from valuelab.ops.factorizations import orthogonal
 from valuelab.ops.latent import on_sphere
 from valuelab.types import Array
 
 
-def first_layer(inputs: Array, width: int) -> Array:
-    """A dense layer, layer norm and tanh: whatever the scale of the inputs, units start in their middle."""
-    return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
-
-
 class Encoder(nn.Module):
-    """φ(s): a first layer as above, then relu layers, and a linear one; linear alone without hidden layers.
+    """φ(s): a `first_layer`, then relu layers, and a linear one; linear alone without hidden layers.
 
     Of images it sees the features that DrQ's convolutions make.
 

@@ -7,7 +7,6 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from valuelab.networks.encoders import Convolutions
 from valuelab.networks.mlp import ACTIVATIONS, MLP, Activation, initializer, pairs
 from valuelab.types import Array
 
@@ -15,7 +14,7 @@ from valuelab.types import Array
 class ReturnAtoms(nn.Module):
     """The law of the return from (s, c) after each action, as N equally likely atoms.
 
-    Images go through DQN's convolutions first. Each observation comes with E stocks, and everything up to
+    Images go through an encoder first. Each observation comes with E stocks, and everything up to
     where the two meet, in the first hidden layer, is computed once for all of them.
 
     Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
@@ -36,6 +35,7 @@ class ReturnAtoms(nn.Module):
         stock_low: least stock, of each component.
         stock_high: greatest stock, of each component.
         stock_points: points of the grid, of each component; 0 hides stocks from the network.
+        encoder: of images; None where observations are vectors.
     """
 
     num_actions: int
@@ -46,11 +46,12 @@ class ReturnAtoms(nn.Module):
     stock_low: Any
     stock_high: Any
     stock_points: int
+    encoder: type[nn.Module] | None = None
 
     @nn.compact
     def __call__(self, observations: Array, stocks: Array) -> Array:
         """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
-        features = Convolutions()(observations) if observations.ndim == 4 else observations
+        features = self.encoder()(observations) if self.encoder else observations
         first_width, *widths = self.hidden_dims
         seen = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
         layers = MLP(tuple(widths), self.layer_norm)

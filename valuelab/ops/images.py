@@ -4,30 +4,27 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from valuelab.types import Array, Key
+from valuelab.types import Array
 
 
-def random_shift(key: Key, images: Array, most: Array | int) -> Array:
-    """Images moved by a few pixels, each its own way; what comes into sight repeats the edge.
+def shift(images: Array, by: Array) -> Array:
+    """Images moved by whole pixels, each its own way; what comes into sight repeats the edge.
 
     Args:
-        key: random.
         images: [B, H, W, C], of any dtype.
-        most: pixels by which they move at most, in each direction, at least 0.
+        by: [B, 2] int, rows and columns by which what is seen lies further on.
 
     Returns:
         [B, H, W, C].
-
-    Source: Yarats et al. 2021 (arXiv:2107.09645), section 3.1, with whole pixels.
     """
-    chex.assert_rank(images, 4)
+    chex.assert_rank([images, by], [4, 2])
     _, height, width, _ = images.shape
 
-    def moved(image: Array, shift: Array) -> Array:
+    def moved(image: Array, steps: Array) -> Array:
         rows, columns = (
-            jnp.clip(jnp.arange(length) + by, 0, length - 1)
-            for length, by in zip((height, width), shift, strict=True)
+            jnp.clip(jnp.arange(length) + step, 0, length - 1)
+            for length, step in zip((height, width), steps, strict=True)
         )
         return image[rows[:, None], columns[None]]
 
-    return jax.vmap(moved)(images, jax.random.randint(key, (len(images), 2), -most, most + 1))
+    return jax.vmap(moved)(images, by)

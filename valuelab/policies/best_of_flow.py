@@ -16,6 +16,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, see, seeing
 from valuelab.networks.mlp import Activation
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.policies.continuous import check_continuous
@@ -33,6 +34,7 @@ class BestOfFlowConfig:
         num_steps: K of the field's integration.
         num_candidates: N, actions that are compared.
         learning_rate: of Adam.
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -40,6 +42,7 @@ class BestOfFlowConfig:
     num_steps: int = 10
     num_candidates: int = 32
     learning_rate: float = 3e-4
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -66,6 +69,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
     """
     check_continuous("best_of_flow", spec)
     field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
+    field = seeing(config.encoder, spec, field)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:
@@ -87,11 +91,12 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
     ) -> Array:
-        repeated = jnp.repeat(observations, config.num_candidates, axis=0)
+        repeated = jnp.repeat(see(field, state.params, observations), config.num_candidates, axis=0)
         noise = temperature * jax.random.normal(key, (len(repeated), spec.action_dim))
         actions = draw_actions(field, state.params, repeated, noise, config.num_steps)
-        q_values = estimates.q(repeated, actions).reshape(len(observations), config.num_candidates)
         candidates = actions.reshape(len(observations), config.num_candidates, spec.action_dim)
+        # Images are encoded once for all candidates.
+        q_values = jax.vmap(estimates.q, (None, 1), 1)(observations, candidates)
         best = jnp.argmax(q_values, axis=1)[:, None, None]
         return jnp.take_along_axis(candidates, best, axis=1)[:, 0]
 

@@ -21,6 +21,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, see, seeing
 from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
@@ -39,6 +40,7 @@ class OneStepFlowConfig:
         bc_weight: α, at least 0.
         normalize_q: divide Q by the mean of its absolute value.
         learning_rate: of Adam.
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -47,6 +49,7 @@ class OneStepFlowConfig:
     bc_weight: float = 10.0
     normalize_q: bool = False
     learning_rate: float = 3e-4
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -80,7 +83,7 @@ class OneStepMap(nn.Module):
 
 
 def clone_actions(
-    field: ActionVelocity, params: Params, observations: Array, actions: Array, key: Key
+    field: nn.Module, params: Params, observations: Array, actions: Array, key: Key
 ) -> Array:
     """The flow-matching loss E ‖u(x(t), t | s) - (a - e)‖² / A of a batch, a scalar."""
     noise_key, time_key = jax.random.split(key)
@@ -91,12 +94,14 @@ def clone_actions(
 
 
 def draw_actions(
-    field: ActionVelocity, params: Params, observations: Array, noise: Array, num_steps: int
+    field: nn.Module, params: Params, observations: Array, noise: Array, num_steps: int
 ) -> Array:
     """The actions [B, A] in [-1, 1] to which a field carries noise [B, A] in K Euler steps."""
 
+    seen = see(field, params, observations)
+
     def velocity(points: Array, time: Array) -> Array:
-        return field.apply(params, observations, points, jnp.full((len(points), 1), time))
+        return field.apply(params, seen, points, jnp.full((len(points), 1), time))
 
     return jnp.clip(integrate(velocity, noise, num_steps), -1, 1)
 
@@ -121,6 +126,7 @@ def one_step_flow(
     seen = cloned or (lambda observations: observations)
     field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
     policy = OneStepMap(spec.action_dim, config.hidden_dims, config.activation)
+    field, policy = (seeing(config.encoder, spec, network) for network in (field, policy))
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -10,6 +10,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import (
     CategoricalPolicy,
@@ -39,6 +40,7 @@ class ParametricConfig:
         dropout_rate: of the hidden layers, in [0, 1).
         learning_rate: of Adam.
         learning_rate_schedule: "cosine" (to 0 at the end of the run) or "constant".
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -50,6 +52,7 @@ class ParametricConfig:
     dropout_rate: float = 0.0
     learning_rate: float = 3e-4
     learning_rate_schedule: Literal["cosine", "constant"] = "constant"
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -79,7 +82,7 @@ def parametric_policy(
     Raises:
         InputError: for a cosine schedule of unknown length.
     """
-    network = _network(config, spec)
+    network = seeing(config.encoder, spec, _network(config, spec))
     optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
 
     def init(key: Key, example: Transitions) -> TrainState:

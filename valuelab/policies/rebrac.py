@@ -16,6 +16,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import DeterministicPolicy
 from valuelab.policies.continuous import check_continuous
@@ -46,6 +47,7 @@ class ReBRACConfig:
         target_noise_max: c at which it is clipped, at least 0.
         target_rate: share of the new policy in its average, in (0, 1].
         learning_rate: of Adam.
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -57,6 +59,7 @@ class ReBRACConfig:
     target_noise_max: float = 0.5
     target_rate: float = 0.005
     learning_rate: float = 3e-4
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -89,6 +92,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
     network = DeterministicPolicy(
         spec.action_dim, config.hidden_dims, activation=config.activation, final_scale=config.final_scale
     )
+    network = seeing(config.encoder, spec, network)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -17,6 +17,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
+from valuelab.networks.encoders import EncoderName, seeing
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import SquashedGaussianPolicy
 from valuelab.policies.continuous import check_continuous
@@ -45,6 +46,7 @@ class SACConfig:
         initial_alpha: α at the first update, positive.
         charges_entropy: whether critics' targets are charged α log π.
         learning_rate: of Adam, of the policy and of log α.
+        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -54,6 +56,7 @@ class SACConfig:
     initial_alpha: float = 1.0
     charges_entropy: bool = True
     learning_rate: float = 3e-4
+    encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
         check_widths(self, "hidden_dims")
@@ -82,6 +85,7 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
     network = SquashedGaussianPolicy(
         spec.action_dim, config.hidden_dims, config.activation, config.final_scale
     )
+    network = seeing(config.encoder, spec, network)
     optimizer = optax.adam(config.learning_rate)
     target_entropy = config.target_entropy * spec.action_dim
 

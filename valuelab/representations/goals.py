@@ -65,7 +65,7 @@ def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Array, Array]:
     """
     kind_key, order_key = jax.random.split(key)
     others = jax.random.permutation(order_key, batch.next_observations)
-    kind = jax.random.uniform(kind_key, (len(others), 1))
+    kind = jax.random.uniform(kind_key, (len(others), *[1] * (others.ndim - 1)))
     goals = jnp.where(kind < _P_CURRENT + _P_FUTURE, futures_of(batch, name), others)
     goals = jnp.where(kind < _P_CURRENT, batch.observations, goals)
-    return goals, jnp.all(goals == batch.observations, axis=-1)
+    return goals, jnp.all(goals == batch.observations, axis=tuple(range(1, goals.ndim)))
