@@ -70,7 +70,7 @@ class DataConfig(NormalizationConfig):
     compact: bool = False
     goals: GoalRelabelling = dataclasses.field(default_factory=lambda: GoalRelabelling(discount=None))
     num_frames: int = 1
-    image_shift: ImageShift = ImageShift()
+    image_shift: ImageShift = dataclasses.field(default_factory=ImageShift)
 
     def __post_init__(self) -> None:
         check_ranges(self, num_frames="[1, inf)")

@@ -5,6 +5,7 @@ A new agent adds a row to AGENTS (and, for its fields, to FLIPS) and gets every 
 
 import dataclasses
 import functools
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -245,6 +246,13 @@ def build(name: str):
     return row, agent, jax.jit(agent.init)(jax.random.key(0), example_batch(row.spec, size=1))
 
 
+def of_images(spec: Spec) -> Spec:
+    """Such data, but for their observations."""
+    return dataclasses.replace(
+        spec, observation_shape=IMAGES.observation_shape, observation_dtype=IMAGES.observation_dtype
+    )
+
+
 def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
@@ -332,6 +340,38 @@ def two_updates(row, state):
     return metrics
 
 
+@each([name for name in AGENTS if not name.endswith(("images", "observed"))], {"bc", "fql"})
+def test_learns_from_images(name):
+    """Every encoder changes, and what is made of images depends on them."""
+    row, spec = AGENTS[name], of_images(AGENTS[name].spec)
+    known = configuration.fields(row.config)
+    changes = {field: "drq" for field in known if field.endswith("encoder") and name != "iql"}
+    if name.startswith("zero_shot"):
+        changes = {f"critic.{field}": value for field, value in ENCODINGS.items()}
+    agent = row.make_agent(configuration.replace(row.config, changes), spec)
+
+    @jax.jit
+    def learn(batch):
+        start = agent.init(jax.random.key(0), batch)
+        end, metrics = jax.lax.scan(lambda state, _: agent.update(state, batch), start, length=2)
+        given = recall(agent, end, batch)
+        seen = agent.value(end, given) if agent.value else agent.act(end, given, jax.random.key(0), 0.0)
+        return start, end, metrics, seen, agent.act(end, given, jax.random.key(1), 1.0)
+
+    batch = example_batch(spec, size=8)
+    start, end, metrics, seen, actions = learn(batch)
+    assert all(np.isfinite(metric).all() for metric in metrics.values())
+    assert (actions.shape, actions.dtype) == (batch.actions.shape, batch.actions.dtype)
+    assert np.ptp(np.asarray(seen), axis=0).max() > 0
+    encoders = 0
+    for (path, before), after in zip(jax.tree.leaves_with_path(start), jax.tree.leaves(end), strict=True):
+        place = jax.tree_util.keystr(path)
+        if re.search(r"\.params\b.*(encoder|Convolutions|DrQ).*kernel", place):
+            encoders += 1
+            assert not np.array_equal(before, after), place
+    assert encoders
+
+
 # For every field of a config: another value, and what else must be set for the field to matter. What a class
 # inherits may stand with the class that it inherits it from.
 FLIPS: dict[type, dict[str, Any]] = {
@@ -339,7 +379,6 @@ FLIPS: dict[type, dict[str, Any]] = {
         "goal_share": (1.0, {}),
         "whiten_goals": (True, {}),
         "moment_rate": (0.5, {}),
-        "image_shift": (0, {}),
     },
     LatentConfig: {
         "predictor_dims": ((4,), {}),
@@ -379,6 +418,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     RLDPConfig: {"dynamics_dims": ((4,), {}), "horizon": (3, {})},
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16, 16), {}),
         "activation": ("gelu", {}),
         "layer_norm": (True, {}),
@@ -399,6 +439,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "policy_schedule": ("constant", {}),
     },
     EtaNetworkConfig: {
+        "encoder": ("drq", {"encoder": "impala_small"}),
         "objective": ("upper_cvar", {}),
         "commands": ((2.0,), {"objective": "target", "commands": (1.0,)}),
         "mean_weight": (1.0, {}),
@@ -422,6 +463,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "epsilon_updates": (10, {}),
     },
     TemporalDifferenceConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("relu", {}),
         "layer_norm": (False, {}),
@@ -437,6 +479,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_rate": (0.5, {}),
     },
     FlowCriticConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("relu", {}),
         "layer_norm": (False, {}),
@@ -461,6 +504,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_rate": (0.5, {}),
     },
     ImplicitQuantileConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("relu", {}),
         "layer_norm": (False, {}),
@@ -475,6 +519,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_rate": (0.5, {}),
     },
     ExpectileConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("gelu", {}),
         "layer_norm": (True, {}),
@@ -485,6 +530,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_rate": (0.5, {}),
     },
     ParametricConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("gelu", {}),
         "final_scale": (0.01, {}),
@@ -497,6 +543,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     DDPGBCConfig: {"bc_weight": (3.0, {})},
     OneStepFlowConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("relu", {}),
         "num_steps": (2, {}),
@@ -505,6 +552,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "learning_rate": (1e-2, {}),
     },
     BestOfFlowConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("relu", {}),
         "num_steps": (2, {}),
@@ -512,6 +560,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "learning_rate": (1e-2, {}),
     },
     ReBRACConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("gelu", {}),
         "final_scale": (0.01, {}),
@@ -523,6 +572,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "learning_rate": (1e-2, {}),
     },
     SACConfig: {
+        "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
         "activation": ("gelu", {}),
         "final_scale": (0.01, {}),
@@ -583,15 +633,15 @@ def knobs():
 
 @pytest.mark.parametrize(("config_class", "field"), list(knobs()))
 def test_no_dead_knobs(config_class, field):
-    rows = [row for row in AGENTS.values() if config_class in parts(row.config)]
-    row = next(row for row in rows if row.spec == IMAGES or not field.startswith("image_"))
+    row = next(row for row in AGENTS.values() if config_class in parts(row.config))
+    spec = of_images(row.spec) if field == "encoder" else row.spec
     value, setting = FLIPS[config_class][field]
     prefix = parts(row.config)[config_class]
     narrow = {"hidden_dims": (8,)} if "hidden_dims" in FLIPS[config_class] else {}
     changes = {prefix + name: changed for name, changed in (narrow | setting).items()}
     base = configuration.replace(row.config, changes)
     changed = configuration.replace(base, {prefix + field: value})
-    assert program(row.make_agent, row.spec, base) != program(row.make_agent, row.spec, changed)
+    assert program(row.make_agent, spec, base) != program(row.make_agent, spec, changed)
 
 
 def test_a_dead_knob_is_found():

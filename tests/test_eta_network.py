@@ -11,6 +11,7 @@ import pytest
 from valuelab.agents import commands
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.errors import InputError
+from valuelab.networks.encoders import Convolutions
 from valuelab.networks.quantiles import ReturnAtoms
 from valuelab.types import Augmented, Spec, Transitions
 
@@ -284,7 +285,7 @@ def test_atoms_between_points_are_those_of_the_points_in_proportion(dim):
 
 
 def test_images_pass_the_convolutions_once_for_all_stocks():
-    network = ReturnAtoms(6, 200, 1, (512,), False, -21.0, 21.0, 16)
+    network = ReturnAtoms(6, 200, 1, (512,), False, -21.0, 21.0, 16, Convolutions)
     images, stocks = jnp.zeros((2, 84, 84, 4), jnp.uint8), jnp.zeros((2, 5, 1))
     atoms, params = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), images, stocks))
     assert atoms.shape == (2, 5, 6, 200, 1)

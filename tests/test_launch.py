@@ -132,6 +132,23 @@ def test_an_agent_that_sees_two_observations_at_once(data_dir, tmp_path):
     assert normalization["observation_mean"][:2] == normalization["observation_mean"][2:]
 
 
+@pytest.mark.parametrize(
+    "agent", ["bc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("iql", "fql"))]
+)
+def test_agents_train_on_ogbenchs_images(tmp_path, agent):
+    name, images = "visual-cube-single-play-v0", np.random.default_rng(0).integers(0, 256, (45, 16, 16, 3))
+    changes = {"observations": images.astype(np.uint8), "actions": np.zeros((45, 5), np.float32)}
+    path = write_maze_data(tmp_path, **changes)
+    path.rename(path.with_name(f"{name}.npz"))
+    shift = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
+    settings = {"dataset": f"ogbench/{name}", "steps": 2, "data.num_frames": 2, **shift}
+    arguments = command(tmp_path, tmp_path / "run", agent=agent, **settings)
+    launch([argument for argument in arguments if "hidden_dims" not in argument])
+    sets = saved_state(tmp_path / "run", 2)["states"]
+    # An observation and a goal of two frames each, stacked over the one member.
+    assert any(leaf.shape == (1, 3, 3, 12, 16) for leaf in jax.tree.leaves(sets))
+
+
 def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):
     never = command(data_dir, tmp_path / "never")
     often = command(data_dir, tmp_path / "often", eval_every=3, eval_episodes=2)

@@ -1,11 +1,14 @@
 """Laws of the distributions that policies give."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valuelab.networks.encoders import patches
+from valuelab.errors import InputError
+from valuelab.networks import encoders
+from valuelab.networks.encoders import Impala, patches
 from valuelab.networks.policies import (
     Categorical,
     ClippedDeterministic,
@@ -13,6 +16,7 @@ from valuelab.networks.policies import (
     Deterministic,
     Gaussian,
 )
+from valuelab.types import Spec
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,54 @@ def test_a_matrix_product_with_patches_is_a_convolution(size, stride):
         kernel = kernel.reshape(size // stride, stride, size // stride, stride, 3, 5).swapaxes(1, 2)
     product = patches(jnp.asarray(images), size, stride) @ kernel.reshape(-1, 5)
     np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-4)
+
+
+def convolved(images, layer):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    products = jax.lax.conv_general_dilated(
+        images, layer["kernel"], (1, 1), "SAME", dimension_numbers=numbers
+    )
+    return np.asarray(products) + layer["bias"]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_impala_is_that_of_its_equations(monkeypatch, backend):
+    """Stack: h = pool(conv(x)), h + conv(relu(conv(relu(h)))). Then gelu(W relu(h) + b)."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (2, 12, 15, 3)).astype(np.uint8)  # 12, 6, 3 and 15, 8, 4: even and odd
+    network = Impala()
+    params = jax.eval_shape(network.init, jax.random.key(0), images)
+    params = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), params)
+    layers = params["params"]
+    hidden, number = images.astype(np.float32) / 255, iter(range(9))
+
+    def next_convolution(inputs):
+        return convolved(inputs, layers[f"PaddedConvolution_{next(number)}"])
+
+    for width in (16, 32, 32):
+        hidden = next_convolution(hidden)
+        assert hidden.shape[-1] == width
+        window = ((1, 3, 3, 1), (1, 2, 2, 1))
+        hidden = jax.lax.reduce_window(jnp.asarray(hidden), -jnp.inf, jax.lax.max, *window, "SAME")
+        hidden += next_convolution(nn.relu(next_convolution(nn.relu(hidden))))
+    last = layers["Dense_0"]
+    expected = nn.gelu(np.asarray(nn.relu(hidden)).reshape(2, -1) @ last["kernel"] + last["bias"])
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    np.testing.assert_allclose(jax.jit(network.apply)(params, images), expected, rtol=1e-4, atol=1e-4)
+    assert expected.shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("drq", (4,), "encoder is drq, and observations are vectors of 4 numbers, which need none"),
+        ("resnet", (16, 16, 3), "unknown encoder 'resnet'"),
+        ("dqn", (36, 35, 3), "images of 36 x 35 pixels, and encoder dqn needs 36 x 36 at least"),
+        ("drq", (14, 15, 3), "images of 14 x 15 pixels, and encoder drq needs 15 x 15 at least"),
+        (None, (3, 4), r"observations have shape \(3, 4\); agents take vectors, or images"),
+    ],
+)
+def test_observations_that_an_encoder_does_not_take_are_refused(name, shape, message):
+    spec = Spec(shape, "uint8", 1, 0, 0.0, 1.0)
+    with pytest.raises(InputError, match=message):
+        encoders.choose(name, spec)

@@ -19,8 +19,10 @@ REWARD_DIMS = {"eta_network:homeostasis": 2}
 
 def spec_for(config: RunConfig) -> Spec:
     """Such data as a preset is for."""
-    discrete = config.agent_name == "eta_network"
-    images = config.environment.startswith("atari/") or "pixels" in config.agent_source
+    discrete = config.agent_name == "eta_network" or "powderworld" in config.agent_source
+    images = config.environment.startswith("atari/") or any(
+        word in config.agent_source for word in ("pixels", "visual", "powderworld")
+    )
     return Spec(
         observation_shape=(84, 84, 4) if images else (4,),
         observation_dtype="uint8" if images else "float32",

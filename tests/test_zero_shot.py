@@ -16,6 +16,7 @@ from experiments import zero_shot as launcher
 from valuelab import configuration, data
 from valuelab.agents import zero_shot
 from valuelab.agents.normalized import normalized
+from valuelab.agents.shifted import ImageShift, shifted
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.latents import together
@@ -452,10 +453,10 @@ def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
     images, places = np.concatenate([batch.observations for batch in batches]), np.concatenate(places)
     wanted = (places[:, 1] < 7).astype(np.float32)
     fast = {"critic.predictor_dims": (32,), "critic.learning_rate": 5e-4, "critic.policy_sees": "encodings"}
-    config = ZeroShotConfig(critic, OneStepFlowConfig((32,)), image_shift=2)
-    plain = zero_shot.zero_shot(
-        configuration.replace(config, fast), Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
-    )
+    config = ZeroShotConfig(critic, OneStepFlowConfig((32,)))
+    spec = Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
+    agent = zero_shot.zero_shot(configuration.replace(config, fast), spec)
+    plain = shifted(agent, ImageShift(pixels=2, together=False), spec)
     seen = Normalization(images.mean(0, np.float32), images.std(0).mean((0, 1), keepdims=True))
 
     def explained(agent):

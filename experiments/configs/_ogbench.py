@@ -19,6 +19,15 @@ GAUSSIAN_POLICY: dict[str, Any] = {
 _SAMPLED = {"eval_temperature": 1.0}
 """Flow policies are evaluated with their noise, as they were published: without it they may stand still."""
 
+MOVED = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
+"""How both studies move images of cubes, scenes and puzzles."""
+
+FRAMES = {**MOVED, "data.num_frames": 3, "steps": 500_000}
+"""What FQL's study has for its visual sets, beside the encoder."""
+
+COMPOSED_IMAGES = {**FRAMES, "agent.critic.encoder": "impala_small", "agent.policy.encoder": "impala_small"}
+"""The same with the encoder, for a critic and a policy."""
+
 _FAR = {"agent.critic.discount": 0.995}
 """Where goals are far."""
 
@@ -35,6 +44,15 @@ TASKS: dict[str, dict[str, Any]] = {
     "puzzle_4x4": {"agent.policy.bc_weight": 1000.0},
 }
 """Preset to what flow Q-learning was published with."""
+
+VISUAL: dict[str, dict[str, Any]] = {
+    "visual_cube_single": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
+    "visual_cube_double": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 100.0},
+    "visual_scene": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 100.0},
+    "visual_puzzle_3x3": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
+    "visual_puzzle_4x4": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
+}
+"""Preset to what flow Q-learning was published with for the first task of a visual set."""
 
 DEEP_CUBES: dict[str, dict[str, Any]] = {
     name: {"agent.critic.block_depth": 2} for name in ("cube_single", "cube_double")
@@ -83,13 +101,13 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def presets(config: Any, **changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """TASKS and SMALL for an agent.
+    """TASKS, VISUAL and SMALL for an agent.
 
     Args:
         config: the agent's; settings that it does not have are left out.
         **changes: preset to settings that are the agent's own.
     """
-    fitting = _fitting(config, TASKS | SMALL)
+    fitting = _fitting(config, TASKS | VISUAL | SMALL)
     return {name: _SAMPLED | settings | changes.get(name, {}) for name, settings in fitting.items()}
 
 

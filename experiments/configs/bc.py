@@ -12,6 +12,10 @@ ogbench: all sets of OGBench, with or without goals, such as
     python -m experiments.train --agent=bc:ogbench --num_seeds=8 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube
     hardware: one GPU; not run
+visual_maze, visual_manipulation, powderworld: OGBench's visual sets, such as
+    python -m experiments.train --agent=bc:visual_maze --num_seeds=4 \
+      --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
+    hardware: one GPU; not run
 d4rl_locomotion, d4rl_antmaze
     hardware: one GPU; not run
 """
@@ -21,6 +25,14 @@ from valuelab.agents.behaviour_cloning import behaviour_cloning as make_agent
 from valuelab.policies.parametric import ParametricConfig as Config
 
 __all__ = ["PRESETS", "Config", "make_agent"]
+
+# OGBench's study, for images.
+_VISUAL = {
+    **_ogbench.GAUSSIAN_POLICY,
+    "agent.hidden_dims": (512, 512, 512),
+    "agent.encoder": "impala_small",
+    "steps": 500_000,
+}
 
 PRESETS = {
     "pointmaze": {
@@ -32,6 +44,9 @@ PRESETS = {
     },
     "cube_small": {**_ogbench.GAUSSIAN_POLICY, "steps": 60_000, "eval_every": 20_000},
     "ogbench": {**_ogbench.GAUSSIAN_POLICY, "agent.hidden_dims": (512, 512, 512)},
+    "visual_maze": _VISUAL,
+    "visual_manipulation": {**_VISUAL, **_ogbench.MOVED},
+    "powderworld": {**_VISUAL, "eval_temperature": 0.3},
     "d4rl_locomotion": {"eval_episodes": 10},
     "d4rl_antmaze": {"eval_episodes": 100},
 }

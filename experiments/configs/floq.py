@@ -17,7 +17,7 @@ cube_small
     hardware: one CPU core, shared with some other work; 50 minutes; success 0.28 (0.17 to 0.40; seeds 0.20,
     0.36, 0.36, 0.20), after 15,000 updates 0.03; fql:cube_small has 0.41 and 0.05 after as many
 The suite cpu_small gives both presets fewer updates, 6,000 and 8,000: 0.00 with all four seeds of each.
-OGBench's ten default tasks, such as --agent=floq:antmaze_large
+OGBench's ten default tasks, such as --agent=floq:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

@@ -4,7 +4,7 @@ Source: the ablation of arXiv:2509.06863. What each preset was run on, and its s
 
 pointmaze, cube_small
     hardware: two CPU cores; not run
-OGBench's ten default tasks, such as --agent=floq_one_step:antmaze_large
+OGBench's ten default tasks, such as --agent=floq_one_step:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

@@ -15,7 +15,7 @@ cube_small
     hardware: one CPU core; 36 minutes; success 0.54 (0.38 to 0.70; seeds 0.78, 0.52, 0.54, 0.32), after
     15,000, 30,000 and 45,000 updates 0.05, 0.41 and 0.48; in the suite cpu_small 0.11 (0.02 to 0.21) after
     20,000. Published at full size, a million updates: 0.96
-OGBench's ten default tasks, such as --agent=fql:antmaze_large
+OGBench's ten default tasks, such as --agent=fql:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

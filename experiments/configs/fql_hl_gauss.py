@@ -7,7 +7,7 @@ pointmaze, cube_small
     hardware: a CPU core each; 42 minutes each for 20,000 updates, two thirds and a third of the
     presets'; four seeds, success 0.49 (0.04 to 0.95; seeds 0.96, 0.08, 0.92, 0.00, where FQL's have 0.66 to
     0.98) and 0.17 (0.06 to 0.28; FQL 0.11)
-OGBench's ten default tasks, such as --agent=fql_hl_gauss:antmaze_large
+OGBench's ten default tasks, such as --agent=fql_hl_gauss:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

@@ -6,7 +6,7 @@ pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_iqn --workdir=runs/cpu_small
     hardware: a CPU core each; 63 minutes for 8,000 updates and 20 for 4,000, with 4 levels for 8; four seeds,
     success 0.41 (0.11 to 0.76; seeds 0.20, 0.06, 0.92, 0.46; FQL after 10,000 updates 0.12) and 0.00
-OGBench's ten default tasks, such as --agent=fql_iqn:antmaze_large
+OGBench's ten default tasks, such as --agent=fql_iqn:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

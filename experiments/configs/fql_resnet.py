@@ -4,7 +4,7 @@ Source: floq's paper, arXiv:2509.06863. What each preset was run on, and its sco
 
 pointmaze, cube_small
     hardware: two CPU cores; not run
-OGBench's ten default tasks, such as --agent=fql_resnet:antmaze_large
+OGBench's ten default tasks, such as --agent=fql_resnet:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

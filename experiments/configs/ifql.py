@@ -8,7 +8,7 @@ pointmaze, cube_small
     hardware: a CPU core each; 34 and 24 minutes for 20,000 updates, two thirds and a third of the presets';
     four seeds, success 1.00 (all 1.00; 0.73 after 10,000) and 0.10 (0.02 to 0.20), where IQL with its own
     policy has 0.60
-OGBench's ten default tasks, such as --agent=ifql:antmaze_large
+OGBench's ten default tasks, such as --agent=ifql:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """
 

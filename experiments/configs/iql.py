@@ -47,6 +47,17 @@ d4rl_adroit (Kitchen and Adroit)
     python -m experiments.train --agent=iql:d4rl_adroit --num_seeds=4 \
       --dataset=d4rl/pen-human-v1 --workdir=runs/pen-human
     hardware: one GPU; not run
+visual_cube_single: FQL's study, from images
+    python -m experiments.train --agent=iql:visual_cube_single --num_seeds=4 \
+      --dataset=ogbench/visual-cube-single-play-singletask-task1-v0 --workdir=runs/visual_cube
+    hardware: one GPU; not run
+visual_antmaze, visual_humanoidmaze, visual_manipulation, visual_noisy, powderworld: OGBench's study, with
+goals and from images, such as
+    python -m experiments.train --agent=iql:visual_antmaze --num_seeds=4 \
+      --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
+    hardware: one GPU; not run. For play data of cubes, scenes and puzzles take visual_manipulation, for
+    noisy data visual_noisy. Giant antmazes take --agent.discount=0.995 and --data.goals.discount=0.995 too,
+    stitch data --data.goals.policy.p_trajectory=0.5, explore data 0 there and --agent.bc_weight=0.01
 """
 
 from experiments.configs import _ogbench
@@ -62,6 +73,15 @@ _OGBENCH = {
     "agent.layer_norm": True,
     "agent.expectile": 0.9,
     "agent.policy_schedule": "constant",
+}
+
+# As OGBench's study has it for goals and images.
+_VISUAL_GOALS = {
+    **_OGBENCH,
+    "agent.hidden_dims": (512, 512, 512),
+    "agent.extraction": "ddpg_bc",
+    "agent.encoder": "impala_small",
+    "steps": 500_000,
 }
 
 _POINTMAZE = {
@@ -102,6 +122,27 @@ PRESETS = {
         "eval_every": 20_000,
     },
     "cube": {**_OGBENCH, "agent.inverse_temperature": 1.0},
+    "visual_cube_single": {
+        **_OGBENCH,
+        **_ogbench.FRAMES,
+        "agent.encoder": "impala_small",
+        "agent.inverse_temperature": 1.0,
+    },
+    "visual_antmaze": {**_VISUAL_GOALS, "agent.bc_weight": 0.3},
+    "visual_humanoidmaze": {
+        **_VISUAL_GOALS,
+        "agent.bc_weight": 0.1,
+        "agent.discount": 0.995,
+        "data.goals.discount": 0.995,
+    },
+    "visual_manipulation": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 1.0},
+    "visual_noisy": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 0.03},
+    "powderworld": {
+        **_VISUAL_GOALS,
+        "agent.extraction": "awr",
+        "agent.inverse_temperature": 3.0,
+        "eval_temperature": 0.3,
+    },
     "d4rl_locomotion": {"data.rewards": "d4rl_locomotion", "eval_episodes": 10},
     "d4rl_antmaze": {
         "agent.expectile": 0.9,

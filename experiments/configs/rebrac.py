@@ -1,7 +1,7 @@
 r"""ReBRAC: two plain critics, and a policy held near the data twice (Tarasov et al. 2023, arXiv:2305.09836).
 
-The weights must be tuned for each dataset; those of humanoidmaze_medium and cube_small (there from images)
-are of FQL's study, as networks are. What each preset was run on, and its score
+The weights must be tuned for each dataset; those of humanoidmaze_medium, cube_small and
+visual_cube_single are of FQL's study, as networks are. What each preset was run on, and its score
 (with --agent.policy.activation=relu --agent.policy.final_scale=1):
 
 pointmaze
@@ -16,7 +16,7 @@ cube_small
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/rebrac_cube
     hardware: most of a CPU core; 32 minutes; success 0.20 (0.07 to 0.37; seeds 0.08, 0.08, 0.20, 0.44), after
     10,000 updates 0.00. Published at full size, a million updates: 0.91 over five tasks
-humanoidmaze_medium
+humanoidmaze_medium, visual_cube_single
     hardware: one GPU; not run
 """
 
@@ -53,4 +53,9 @@ _HUMANOID = {
 PRESETS = {
     **{name: settings | _SMALL[name] for name, settings in _ogbench.small(Config()).items()},
     "humanoidmaze_medium": _HUMANOID,
+    "visual_cube_single": {
+        **_ogbench.COMPOSED_IMAGES,
+        "agent.policy.bc_weight": 1.0,
+        "agent.policy.target_weight": 0.0,
+    },
 }

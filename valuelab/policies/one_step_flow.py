@@ -82,9 +82,7 @@ class OneStepMap(nn.Module):
         return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)
 
 
-def clone_actions(
-    field: nn.Module, params: Params, observations: Array, actions: Array, key: Key
-) -> Array:
+def clone_actions(field: nn.Module, params: Params, observations: Array, actions: Array, key: Key) -> Array:
     """The flow-matching loss E ‖u(x(t), t | s) - (a - e)‖² / A of a batch, a scalar."""
     noise_key, time_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, actions.shape)
@@ -97,7 +95,6 @@ def draw_actions(
     field: nn.Module, params: Params, observations: Array, noise: Array, num_steps: int
 ) -> Array:
     """The actions [B, A] in [-1, 1] to which a field carries noise [B, A] in K Euler steps."""
-
     seen = see(field, params, observations)
 
     def velocity(points: Array, time: Array) -> Array:
