@@ -141,12 +141,13 @@ def test_agents_train_on_ogbenchs_images(tmp_path, agent):
     path = write_maze_data(tmp_path, **changes)
     path.rename(path.with_name(f"{name}.npz"))
     shift = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
-    settings = {"dataset": f"ogbench/{name}", "steps": 2, "data.num_frames": 2, **shift}
+    encoder = "agent.policy.encoder" if agent == "fql" else "agent.encoder"
+    settings = {"dataset": f"ogbench/{name}", "steps": 2, "data.num_frames": 2, encoder: "drq", **shift}
     arguments = command(tmp_path, tmp_path / "run", agent=agent, **settings)
     launch([argument for argument in arguments if "hidden_dims" not in argument])
-    sets = saved_state(tmp_path / "run", 2)["states"]
-    # An observation and a goal of two frames each, stacked over the one member.
-    assert any(leaf.shape == (1, 3, 3, 12, 16) for leaf in jax.tree.leaves(sets))
+    saved = saved_state(tmp_path / "run", 2)["states"]
+    # An observation and a goal of two frames each, through windows of 3 x 3 pixels; of the one member.
+    assert any(leaf.shape == (1, 3 * 3 * 12, 32) for leaf in jax.tree.leaves(saved))
 
 
 def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):

@@ -88,6 +88,13 @@ def test_impala_is_that_of_its_equations(monkeypatch, backend):
     assert expected.shape == (2, 512)
 
 
+def test_images_are_encoded_by_impala_unless_another_is_named():
+    images, vectors = (Spec(shape, "uint8", 1, 0, 0.0, 1.0) for shape in ((16, 16, 3), (4,)))
+    assert encoders.choose(None, images) is Impala
+    assert encoders.choose(None, images, default="drq") is encoders.choose("drq", images) is encoders.DrQ
+    assert encoders.choose(None, vectors) is None
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [

@@ -4,7 +4,7 @@ Source: the ablation of arXiv:2603.04333. What each preset was run on, and its s
 
 pointmaze, cube_small
     hardware: two CPU cores; not run
-OGBench's ten default tasks, such as --agent=floq_distributional:antmaze_large, and five from images, visual_...
+OGBench's ten default tasks, such as --agent=floq_distributional:antmaze_large, and five from images
     hardware: one GPU; not run
 """
 
