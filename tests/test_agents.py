@@ -159,13 +159,6 @@ AGENTS |= {
         "observed": SuccessorFeaturesConfig(**PREDICTOR, representation=ObservedConfig()),
     }.items()
 }
-AGENTS |= {
-    f"zero_shot-{name}-images": Row(zero_shot, ZeroShotConfig(critic, OneStepFlowConfig((8,))), IMAGES)
-    for name, critic in {
-        "td_jepa": TDJEPAConfig(**PREDICTOR, **ENCODINGS, task_dims=(8,), task_dim=4),
-        "forward_backward": ForwardBackwardConfig(**PREDICTOR, **ENCODINGS, task_dims=(8,), task_dim=4),
-    }.items()
-}
 VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
@@ -340,8 +333,8 @@ def two_updates(row, state):
     return metrics
 
 
-NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "symmetric", "observed", "images")
-"""Ends of rows that cannot, that do already, or that add nothing to another."""
+NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "symmetric", "observed")
+"""Ends of rows that cannot, or that add nothing to another."""
 
 
 @each([name for name in AGENTS if not name.endswith(NOT_FROM_IMAGES)], {"fql"})
