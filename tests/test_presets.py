@@ -69,6 +69,8 @@ def composed(critic: dict, policy: dict) -> dict:
 
 
 WIDE = {"hidden_dims": (512,) * 4}
+GOALS = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "encoder": "impala_small"}
+SEEING = {"critic.encoder": "impala_small", "policy.encoder": "impala_small"}
 PUBLISHED = {
     "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
     "bc:pointmaze": GAUSSIAN,
@@ -78,6 +80,16 @@ PUBLISHED = {
     "iql:pointmaze": SMALL_IQL,
     "iql:pointmaze_goals": SMALL_IQL,
     "iql:cube_small": SMALL_IQL,
+    # ogbench hyperparameters.sh, from images; fql README.md, likewise
+    "bc:visual_manipulation": {**GAUSSIAN, "hidden_dims": (512,) * 3, "encoder": "impala_small"},
+    "iql:visual_antmaze": {**GOALS, "bc_weight": 0.3},
+    "iql:visual_humanoidmaze": {**GOALS, "bc_weight": 0.1, "discount": 0.995},
+    "iql:visual_manipulation": {**GOALS, "bc_weight": 1.0},
+    "iql:visual_noisy": {**GOALS, "bc_weight": 0.03},
+    "iql:powderworld": {**GOALS, "extraction": "awr", "inverse_temperature": 3.0},
+    "iql:visual_cube_single": {**IQL, "inverse_temperature": 1.0, "encoder": "impala_small"},
+    "rebrac:visual_cube_single": composed({}, {"bc_weight": 1.0, "target_weight": 0.0}) | SEEING,
+    "fql:visual_scene": composed(WIDE, {**WIDE, "bc_weight": 100.0}) | SEEING,
     # fql ifql.py:236-246
     "ifql:antmaze_large": composed(
         {**CRITIC, **WIDE, "expectile": 0.9}, {**NETWORKS, **WIDE, "num_candidates": 32, "num_steps": 10}
@@ -99,6 +111,24 @@ PUBLISHED = {
 def agent_settings(*arguments: str) -> dict:
     config, _ = flags.parse_run(["train", *arguments], absl_flags.FlagValues())
     return {name: field.value for name, field in configuration.fields(config.agent).items()}
+
+
+@pytest.mark.parametrize(
+    ("source", "frames", "pixels"),
+    [
+        ("iql:visual_antmaze", 1, 0),
+        ("bc:visual_manipulation", 1, 3),
+        ("iql:visual_noisy", 1, 3),
+        ("fql:visual_cube_double", 3, 3),
+        ("iql:visual_cube_single", 3, 3),
+    ],
+)
+def test_presets_for_images_have_the_batches_of_the_studies(source, frames, pixels):
+    config, _ = flags.parse_run(["train", f"--agent={source}"], absl_flags.FlagValues())
+    shift = config.data.image_shift
+    assert (config.batch_size, config.steps, config.data.num_frames) == (256, 500_000, frames)
+    assert (shift.pixels, shift.together) == (pixels, True)
+    assert shift.probability == 0.5 or not pixels
 
 
 @pytest.mark.parametrize("source", PUBLISHED)
