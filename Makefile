@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A worker that has no tests left takes half of another's; the slowest are named at the end.
+PYTEST := pytest -q -n auto --dist worksteal --durations=20
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types lock clean
@@ -15,10 +17,10 @@ demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw value function and
 	$(BIN)/python -m experiments.demo
 
 test: $(VENV)/.dev lint types ## linter, types, and the quick tests
-	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## the tests that train until something is learnt, and the notebooks
-	$(BIN)/pytest -q -n auto --dist load -m slow
+	$(BIN)/$(PYTEST) -m slow
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
