@@ -107,7 +107,8 @@ OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.ke
 def run_program(command: str, home: pathlib.Path) -> None:
     """Runs a program of experiments, but train, in a process of its own, on one device."""
     program, given = arguments(command)
-    environment = {**os.environ, "HOME": str(home), "XLA_FLAGS": ""}
+    xla_flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    environment = {**os.environ, "HOME": str(home), "XLA_FLAGS": xla_flags}
     line = [sys.executable, "-m", program, *given, *SMALL[program]]
     done = subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -167,7 +168,9 @@ def test_python_blocks_run(document, at_home, monkeypatch):
 @pytest.mark.parametrize("command", TRAINING)
 def test_training_commands_parse(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    flags.parse_run(["train", *arguments(command)[1]], absl_flags.FlagValues())
+    config, make_agent = flags.parse_run(["train", *arguments(command)[1]], absl_flags.FlagValues())
+    assert f"--agent={config.agent_source}" in arguments(command)[1]
+    assert callable(make_agent)
 
 
 @pytest.mark.slow
