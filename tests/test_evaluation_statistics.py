@@ -218,8 +218,7 @@ def coverage(draw, truth, trials=1000):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tasks", [1, 5, 10])
-@pytest.mark.parametrize("seeds", [4, 5, 8, 10])
+@pytest.mark.parametrize(("seeds", "tasks"), [(4, 1), (4, 10), (5, 5), (10, 1), (10, 10)])
 def test_coverage(seeds, tasks):
     # Normal scores, tasks' means from 0.2 to 0.8, deviation 0.1: mean and interquartile mean are 0.5 by
     # symmetry, the gap to 0.7 is the mean of E max(d, 0) = d Φ(d/σ) + σ φ(d/σ), d = 0.7 - μ.
