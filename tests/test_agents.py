@@ -123,15 +123,15 @@ AGENTS = {
         composed,
         ComposedConfig(TemporalDifferenceConfig(**SMALL), OneStepFlowConfig(**FLOW)),
         CONTINUOUS,
-        LEARN_COMPOSED | {"policy.bc_weight": 0.1, "policy.num_steps": 10},
+        LEARN_COMPOSED | {"policy.bc_weight": 0.1, "policy.num_steps": 4},
     ),
     "floq": Row(
         composed,
         ComposedConfig(FlowCriticConfig(**FLOW, num_draws=3), OneStepFlowConfig(**FLOW)),
         CONTINUOUS,
         LEARN_COMPOSED
-        | {"critic.num_draws": 4, "critic.num_steps": 4}
-        | {"policy.bc_weight": 0.02, "policy.learning_rate": 3e-3, "policy.num_steps": 10},
+        | {"critic.num_draws": 2, "critic.num_steps": 2}
+        | {"policy.bc_weight": 0.02, "policy.learning_rate": 3e-3, "policy.num_steps": 4},
         # A field of 16 units makes of the step in the action a slope, which overshoots at its ends.
         tolerance=0.15,
     ),
