@@ -317,7 +317,11 @@ def test_numeric_fields_may_be_traced(name):
     row = AGENTS[name]
     agent = row.make_agent(row.config, row.spec)
     state = jax.eval_shape(agent.init, jax.random.key(0), example_batch(row.spec, size=1))
-    jax.eval_shape(lambda values, state: two_updates(row, state)(values), numbers(row.config), state)
+    metrics = jax.eval_shape(
+        lambda values, state: two_updates(row, state)(values), numbers(row.config), state
+    )
+    assert metrics
+    assert all(metric.shape == (2,) for metric in metrics.values())
 
 
 @each(["iql", "eta_network", "fql", "zero_shot-td_jepa"], FAMILIES)

@@ -93,4 +93,5 @@ def test_actions_out_of_bounds_are_clipped_on_demand(caplog):
 
 def test_rounding_to_float32_is_no_fault():
     actions = np.full((5, 3), 0.1, np.float64).astype(np.float32)
-    validate(dataset(actions=actions, action_high=np.full(3, 0.1, np.float32) - np.float32(1e-6)), "file")
+    rounded = dataset(actions=actions, action_high=np.full(3, 0.1, np.float32) - np.float32(1e-6))
+    assert validate(rounded, "file") is rounded
