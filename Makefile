@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := pytest -q -n auto --dist worksteal --durations=20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types lock clean
+.PHONY: help demo test test-slow test-whole lint types lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -19,8 +19,11 @@ demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw value function and
 test: $(VENV)/.dev lint types ## linter, types, and the quick tests
 	$(BIN)/$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.dev ## the tests that train until something is learnt, and the notebooks
-	$(BIN)/$(PYTEST) -m slow
+test-slow: $(VENV)/.dev ## the tests that train until something is learnt
+	$(BIN)/$(PYTEST) -m "slow and not whole"
+
+test-whole: $(VENV)/.dev ## the notebooks, from top to bottom
+	$(BIN)/$(PYTEST) -m whole
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .

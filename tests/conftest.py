@@ -33,12 +33,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Notebooks take longest: begun first, none is left to one worker alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
-
-
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

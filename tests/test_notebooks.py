@@ -3,6 +3,8 @@
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import nbclient
 import nbformat
@@ -123,12 +125,35 @@ def test_notebook_is_kept_executed(name):
 
 
 @pytest.mark.slow
+def test_notebooks_name_what_there_is(tmp_path):
+    """Modules, functions and arguments in their code are those of today; what the code shows, a run tells."""
+    for name in NOTEBOOKS:
+        cells = [cell.source for cell in read(name).cells if cell.cell_type == "code"]
+        code = re.sub(r"^%.*$", "", "\n\n".join(cells), flags=re.MULTILINE)
+        (tmp_path / f"notebook_{name.partition('.')[0]}.py").write_text(code)
+    command = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("*.py"))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"checked {len(NOTEBOOKS)} source files" in done.stdout, done.stdout + done.stderr
+    told = re.findall(
+        r"^.*\[(?:attr-defined|call-arg|import.*|name-defined|syntax)\]$", done.stdout, re.MULTILINE
+    )
+    assert told == []
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """A folder for data, which the first notebook that needs them collects."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.mark.slow
+@pytest.mark.whole
 @each_notebook
-def test_notebook_runs(name, tmp_path, monkeypatch):
+def test_notebook_runs(name, collected, tmp_path, monkeypatch):
     """In a folder of its own, with data collected anew, and on one device, as users run it."""
     notebook = read(name)
     kept_pictures = pictures(notebook)
-    environment = {**os.environ, "VALUELAB_DATA_DIR": str(tmp_path / "data"), "XLA_FLAGS": ""}
+    environment = {**os.environ, "VALUELAB_DATA_DIR": str(collected), "XLA_FLAGS": ""}
     monkeypatch.chdir(tmp_path)
     # On a busy machine outputs come late, and after the default of four seconds they would be left out.
     client = nbclient.NotebookClient(notebook, timeout=900, iopub_timeout=60, kernel_name="python3")
