@@ -62,7 +62,7 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
         "critic.learning_rate": 1e-3,
         "critic.target_rate": 0.05,
     }
-    policy = OneStepFlowConfig((32, 32), bc_weight=0.02, normalize_q=True, learning_rate=1e-3)
+    policy = OneStepFlowConfig((32, 32), 4, 0.02, normalize_q=True, learning_rate=1e-3)
     agent = zero_shot.zero_shot(configuration.replace(ZeroShotConfig(critic, policy), fast), CHAIN)
     random = np.random.default_rng(0)
     batches = [chain_batch(random) for _ in range(100)]
@@ -73,7 +73,7 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
         def body(step, state):
             return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 100], stacked))[0]
 
-        state = jax.lax.fori_loop(0, 4000, body, agent.init(key, batches[0]))
+        state = jax.lax.fori_loop(0, 2500, body, agent.init(key, batches[0]))
         states = jnp.eye(5)
         by_reward = zero_shot.infer(agent, state, states, jnp.eye(5))
         by_goal = zero_shot.of_goals(agent, state, states)
