@@ -435,19 +435,20 @@ def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_sa
 def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
     """With IQL, whose state has every part; half of the kills are sure to fall into the saving."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    settings = {"agent": "iql:pointmaze", "steps": 2000, "log_every": 50, "checkpoint_every": 10}
+    settings = {"agent": "iql:pointmaze", "steps": 2000, "log_every": 50, "checkpoint_every": 0}
     settings |= {"eval_every": 500, "eval_episodes": 1}
     launch(command(data_dir, straight, **settings))
-    arguments = command(data_dir, stopped, **settings)
+    arguments = command(data_dir, stopped, **settings | {"checkpoint_every": 10})
     random = np.random.default_rng(0)
     for kill in range(4):
-        status, _ = stop(arguments, stopped, signal.SIGKILL, random.uniform(0, 1), while_saving=kill % 2 == 0)
+        seconds = random.uniform(0, 0.5)
+        status, _ = stop(arguments, stopped, signal.SIGKILL, seconds, while_saving=kill % 2 == 0)
         assert status == -signal.SIGKILL, "it had ended before: take more steps"
     status, told = stop(arguments, stopped, signal.SIGINT, 0, while_saving=False)
     assert status == 130, told
     message = r"^stopped after update \d+ of 2000; all is saved, and the same command goes on from there$"
     assert re.search(message, told, re.MULTILINE)
-    launch(arguments)
+    launch(command(data_dir, stopped, **settings))
     assert_same_run(straight, stopped, 2000)
 
 
