@@ -99,7 +99,7 @@ def filled(frames=1, capacity=40, steps=30, memory=None):
     settings = Interaction(2, capacity, warmup_steps=steps - 4, update_to_data=0.25)
     experience = online(counters(frames), 64, settings)
     agent = summing_agent(memory)
-    state = agent.init(jax.random.key(0), blank(counters(frames).spec, 1))
+    state = jax.jit(agent.init)(jax.random.key(0), blank(counters(frames).spec, 1))
 
     def fill(key):
         carry = experience.init((), agent, state, key)

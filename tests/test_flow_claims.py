@@ -77,7 +77,8 @@ def test_a_cone_forgets_as_its_rate_says():
 
 def test_early_layers_are_made_stale():
     critic = critic_of("fql_resnet")
-    stale, fresh = (critic.init(jax.random.key(seed), batch(1)) for seed in (0, 1))
+    init = jax.jit(critic.init)
+    stale, fresh = (init(jax.random.key(seed), batch(1)) for seed in (0, 1))
     operated = recovery.stale_layers(stale, fresh, 1)
     network = [state.params["params"]["StateValue_0"] for state in (stale, operated, fresh)]
     kernels = {
@@ -95,7 +96,7 @@ def test_early_layers_are_made_stale():
 def test_frozen_features_stay(agent, output):
     critic = plasticity.frozen(critic_of(agent), after=1)
     look_ahead = plasticity.logged().look_ahead
-    state = critic.init(jax.random.key(0), batch(1))
+    state = jax.jit(critic.init)(jax.random.key(0), batch(1))
     ahead = lambda rows, key: look_ahead(None, rows, key, None)  # noqa: E731
     update = jax.jit(lambda state: critic.update(state, batch(8), ahead)[0])
     states = [state, update(state), update(update(state))]

@@ -392,7 +392,7 @@ def test_the_program_ends_with_status_2_and_one_line(data_dir, tmp_path):
 # Killed and started again.
 
 
-def wait_until(condition, program, seconds=60.0):
+def wait_until(condition, program, seconds=300.0):
     """Waits for a condition, as long as the program runs."""
     limit = time.monotonic() + seconds
     while not condition() and program.poll() is None:

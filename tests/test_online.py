@@ -88,7 +88,7 @@ def make_mixed(share=None, update_to_data=1.0):
 
 def collecting(agent, experience):
     """What is carried at first, and a function that acts before an update."""
-    state = agent.init(jax.random.key(0), blank(walkers().spec, 1))
+    state = jax.jit(agent.init)(jax.random.key(0), blank(walkers().spec, 1))
 
     def collect(carry, update):
         return experience.collect(carry, agent, state, update, jax.random.key(2))[0]

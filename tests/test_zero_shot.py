@@ -94,7 +94,7 @@ def learn_features(config: SuccessorFeaturesConfig, batch: Transitions, updates:
     """The critic, its state after updates on one batch under a policy that does nothing, and metrics."""
     spec = Spec(batch.observations.shape[1:], "float32", 1, 0, 0.0, 0.0)
     critic = successor_features_critic(config, spec)
-    state = critic.init(jax.random.key(0), batch)
+    state = jax.jit(critic.init)(jax.random.key(0), batch)
     still = NextActions(jnp.zeros_like(batch.actions), jnp.zeros_like(batch.rewards))
 
     @jax.jit
@@ -140,7 +140,7 @@ def test_centred_features_are_less_a_running_mean():
     )
     critic, state, _ = learn_features(config, batch, updates=3)
     expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
-    np.testing.assert_allclose(critic.features(state, successors), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(critic.features)(state, successors), expected, rtol=1e-5)
 
 
 def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
@@ -218,7 +218,7 @@ def test_an_expert_is_followed_by_the_mean_of_its_encodings():
     agent = zero_shot.zero_shot(small(), CHAIN)
     states = jnp.eye(5)[:3]
     state = jax.jit(agent.init)(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
-    expected = agent.features(state, states).mean(0)
+    expected = jax.jit(agent.features)(state, states).mean(0)
     found = zero_shot.of_expert(agent, state, states)
     np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
 
