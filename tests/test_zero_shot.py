@@ -406,6 +406,19 @@ def test_the_principal_plane_is_where_features_differ():
     np.testing.assert_allclose(plane.std(0), wide.std(0), rtol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("side", "policy_sees", "message"),
+    [
+        (14, "encodings", "14 x 14 pixels, and critic td_jepa needs 15 x 15 at least: give larger images$"),
+        (15, "observations", "policies take vectors: give critic.state_dim and critic.policy_sees=encod"),
+    ],
+)
+def test_images_that_cannot_be_learnt_from_are_refused(side, policy_sees, message):
+    config = ZeroShotConfig(TDJEPAConfig(policy_sees=policy_sees))
+    with pytest.raises(InputError, match=message):
+        zero_shot.zero_shot(config, Spec((side, side, 1), "uint8", 1, 0, 0.0, 0.0))
+
+
 @pytest.mark.slow
 def test_images_are_encoded_in_parts():
     images = Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0)

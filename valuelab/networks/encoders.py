@@ -177,17 +177,18 @@ def choose(
     name = name or default
     if name not in ENCODERS:
         raise unknown("encoder", name, ENCODERS)
-    check_images(shape, f"encoder {name}", ENCODERS[name]().least_side)
+    check_images(shape, f"encoder {name}", ENCODERS[name]().least_side, ", or choose impala_small")
     return ENCODERS[name]
 
 
-def check_images(shape: tuple[int, ...], name: str, least_side: int) -> None:
+def check_images(shape: tuple[int, ...], name: str, least_side: int, otherwise: str = "") -> None:
     """Refuses observations that an encoder cannot take.
 
     Args:
         shape: of an observation.
         name: of what encodes, for the message.
         least_side: pixels that images need at least, in height and in width.
+        otherwise: what to do but give larger images, for the message.
 
     Raises:
         InputError: when they are no images, or too small ones.
@@ -200,8 +201,7 @@ def check_images(shape: tuple[int, ...], name: str, least_side: int) -> None:
     if min(shape[:2]) < least_side:
         raise InputError(
             f"observations are images of {shape[0]} x {shape[1]} pixels, and {name} needs "
-            f"{least_side} x {least_side} at least: give larger images, or another encoder, such as "
-            "impala_small"
+            f"{least_side} x {least_side} at least: give larger images{otherwise}"
         )
 
 
