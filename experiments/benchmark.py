@@ -34,6 +34,7 @@ from experiments import command_line, members, outputs, suite
 from experiments.members import Job, Stop
 from experiments.suite import Member, Suite
 from valuelab import errors
+from valuelab.arrays import available_memory
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.errors import InputError
 
@@ -278,17 +279,6 @@ def accelerators() -> list[str]:
     if visible is not None:
         return [device for device in visible.split(",") if device]
     return sorted(path.name.removeprefix("nvidia") for path in pathlib.Path("/dev").glob("nvidia[0-9]*"))
-
-
-def available_memory(source: pathlib.Path = pathlib.Path("/proc/meminfo")) -> int:
-    """Bytes that new programs can have; plenty where the system does not say."""
-    try:
-        lines = source.read_text().splitlines()
-    except OSError:
-        return sys.maxsize
-    return next(
-        (int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")), sys.maxsize
-    )
 
 
 def describe_machine() -> str:

@@ -20,6 +20,7 @@ from absl import app, flags
 
 from experiments import random_network_distillation
 from valuelab import domains, errors
+from valuelab.arrays import open_npz
 from valuelab.data import collection
 from valuelab.data.collection import exploration
 from valuelab.data.sources import exorl
@@ -69,7 +70,7 @@ def play_oracles() -> str:
         seed=SEED.value,
         processes=PROCESSES.value,
     )
-    with np.load(path, allow_pickle=False) as arrays:
+    with open_npz(path) as arrays:
         episodes = int(np.count_nonzero(arrays["terminals"]))
     if finished:
         return f"nothing to do: {path} is there, with {episodes} episodes; delete it to collect it anew"

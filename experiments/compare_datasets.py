@@ -24,6 +24,7 @@ import rich.table
 from absl import app, flags
 
 from experiments import outputs
+from valuelab.arrays import open_npz
 from valuelab.errors import InputError, require
 
 REFERENCE = flags.DEFINE_string("reference", None, "The .npz to compare with.", required=True)
@@ -60,8 +61,10 @@ class Result:
 def read(path: str) -> dict[str, np.ndarray]:
     """All arrays of an OGBench .npz, or an InputError that says why it is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(pathlib.Path(path)) as file:
             arrays = dict(file)
+    except InputError:
+        raise
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read as .npz ({error}): give a file in OGBench's layout"

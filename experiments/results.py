@@ -12,6 +12,7 @@ import numpy as np
 import rich.progress
 
 from experiments import outputs
+from valuelab.arrays import open_npz
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
@@ -210,7 +211,7 @@ def training_seconds(rows: list[Row], members: int) -> dict[int, float]:
 
 def _final(experiment: Experiment, column: str) -> np.ndarray:
     """A column of episodes.npz, of the evaluation after the last update: [M, T, E]."""
-    with np.load(experiment.workdir / "episodes.npz", allow_pickle=False) as table:
+    with open_npz(experiment.workdir / "episodes.npz") as table:
         values = table[column][table["step"] == experiment.config.steps]
     return values.reshape(experiment.members.size, len(experiment.tasks), -1)
 
@@ -257,7 +258,7 @@ def read_evaluations(folder: pathlib.Path) -> Evaluations:
     """
     path = folder / "episodes.npz"
     try:
-        with np.load(path, allow_pickle=False) as table:  # as rollout.save_episodes orders it
+        with open_npz(path) as table:  # as rollout.save_episodes orders it
             steps, members = np.unique(table["step"]), np.unique(table["member"])
             tasks = list(dict.fromkeys(table["task"].tolist()))
             scores = table["score"].reshape(len(steps), len(members), len(tasks), -1).mean(-1)

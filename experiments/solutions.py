@@ -11,6 +11,7 @@ import numpy as np
 import rich.table
 
 from experiments import outputs
+from valuelab import files
 from valuelab.distributional import mdp as mdps
 from valuelab.distributional import objectives, representations, solvers, starts, stocks
 from valuelab.distributional.defaults import Solved
@@ -122,15 +123,16 @@ def save(path: pathlib.Path, solved: Solved) -> None:
         policies = {f"policy_{step}": policy for step, policy in enumerate(solution.policy)}
     else:
         policies = {"policy": solution.policy}
-    np.savez_compressed(
-        path,
-        allow_pickle=False,
-        stocks=np.asarray(solution.stocks.stocks),
-        values=solution.values,
-        atoms=_shortened(np.asarray(solved.atoms.values)),
-        probabilities=_shortened(np.asarray(solved.atoms.probabilities)),
-        **policies,
-    )
+    with files.replacing(path) as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            stocks=np.asarray(solution.stocks.stocks),
+            values=solution.values,
+            atoms=_shortened(np.asarray(solved.atoms.values)),
+            probabilities=_shortened(np.asarray(solved.atoms.probabilities)),
+            **policies,
+        )
 
 
 def _shortened(array: np.ndarray) -> np.ndarray:

@@ -202,7 +202,9 @@ def find_environment(config: RunConfig) -> Environment | None:
     if not config.eval_episodes:
         return None
     try:
-        environment = environments.make(config.environment or config.dataset, config.data_dir)
+        environment = environments.make(
+            config.environment or config.dataset, config.data_dir, config.trust_environment
+        )
     except InputError as error:
         raise InputError(
             f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
@@ -297,7 +299,7 @@ def make_vector(config: RunConfig) -> VectorEnvironment:
     """
     name, count = config.environment or config.dataset, config.interaction.num_environments
     try:
-        return environments.vector(name, count, config.data_dir)
+        return environments.vector(name, count, config.data_dir, config.trust_environment)
     except InputError as error:
         if config.environment:
             raise

@@ -51,6 +51,8 @@ class RunConfig:
         data_dir: folder that holds the datasets.
         environment: where the agent is evaluated and, if no dataset or online_steps are given, learns, such
             as gymnasium/CartPole-v1 or gridworld/NAME; empty for the dataset's own.
+        trust_environment: run whatever code a Minari dataset names as its environment, and not only
+            environments that installed packages register.
         interaction: how much it acts, where it learns in an environment.
         batch_size: transitions in a batch, of each seed.
         steps: updates in the whole run; the sum of the next two where one of them is given.
@@ -80,6 +82,7 @@ class RunConfig:
     dataset: str = ""
     data_dir: str = dataclasses.field(default=DEFAULT_DATA_DIR, compare=False)
     environment: str = ""
+    trust_environment: bool = dataclasses.field(default=False, compare=False)
     interaction: Any = dataclasses.field(default_factory=NoConfig)
     batch_size: int = 256
     steps: int = 1_000_000

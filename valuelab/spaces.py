@@ -5,6 +5,8 @@ number those of gymnasium.spaces.flatten: the entries of a Dict or a Tuple follo
 the space, and one of n choices is n numbers, of which one is 1.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,27 @@ def flatten(space: Any, observations: Any, name: str) -> np.ndarray:
         InputError: when a choice is none of its space.
     """
     return observations if _stays(space) else _vector(space, observations, name)
+
+
+def check_stated(metadata: Path) -> None:
+    """Refuses a Minari dataset that does not state its spaces: Minari would run its environment to see them.
+
+    Args:
+        metadata: its metadata.json; one that cannot be read is left to who opens the dataset.
+
+    Raises:
+        InputError: when it states one of them not.
+    """
+    try:
+        stated = json.loads(metadata.read_text())
+    except (OSError, ValueError, RecursionError):
+        return
+    for key in ("observation_space", "action_space"):
+        if key not in stated:
+            raise InputError(
+                f"{metadata}: no key {key!r}: write it in, as minari.serialization.serialize_space has it, or "
+                "fetch the dataset anew"
+            )
 
 
 def _stays(space: Any) -> bool:

@@ -1,15 +1,24 @@
 """Fetching published files: resumed where they broke off, checked, and put in place in one step."""
 
+import contextlib
+import errno
+import fcntl
+import hashlib
 import http.client
 import os
+import re
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import IO
 
+from absl import logging
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from valuelab import files
 from valuelab.errors import InputError
 
 TIMEOUT = 5.0
@@ -19,35 +28,143 @@ ATTEMPTS = 3
 _CHUNK = 1 << 20
 
 
-def fetch(url: str, path: Path, check: Callable[[Path], object], otherwise: str) -> None:
+def fetch(
+    url: str, path: Path, check: Callable[[Path], object], otherwise: str, sha256: Collection[str] = ()
+) -> None:
     """Downloads a file; nothing stands at `path` before all of it is there and checked.
 
-    What has arrived is kept as `path`.part and resumed by the next attempt, or the next call.
+    What has arrived is kept as `path`.part and resumed by the next attempt, or the next call. Of several
+    processes that want the same file one fetches it and the others wait. Its SHA-256 is kept in `path`.sha256,
+    and whoever fetches it again must get the same.
 
     Args:
         url: where the file is published.
         path: where to put it.
         check: opens a file as its format; whatever it raises refuses the file.
         otherwise: what the user can do where the file cannot be had, for the message.
+        sha256: digests that the file may have, where they are published; by default that of last time.
 
     Raises:
         InputError: when the server cannot be reached, has no such file, breaks off again and again, or
-            sends something that is not of the format.
+            sends something that is not of the format or has another digest; when the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _claimed(part) as file:
+            if path.exists():  # another process has fetched it meanwhile
+                part.unlink()
+                return
+            total = _receive_all(url, file, part, path, otherwise)
+            digest = _checked(url, part, path, check, otherwise, total)
+            _compare(url, part, path, digest, sha256, otherwise)
+            files.replace_file(_digest_file(path), f"{digest}  {path.name}\n")
+            os.replace(part, path)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error}): make room or give another --data_dir, and run again to "
+            f"resume; or {otherwise}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _claimed(part: Path) -> Iterator[IO[bytes]]:
+    """Opens the partial file for one process at a time; a link in its place is not followed."""
+    while True:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logging.warning("waiting for another process that fetches %s", part.stem)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # a file system without locks: two at once are told by the checks below
+                pass
+            if _is_at(part, descriptor):
+                yield file
+                return
+        # Who had the lock has put this file in its place, or removed it.
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still lies at a path."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _receive_all(url: str, file: IO[bytes], part: Path, path: Path, otherwise: str) -> int:
+    """Receives what the partial file lacks, in several attempts; returns the bytes of the whole file."""
     for _ in range(ATTEMPTS):
         try:
-            received, total = _receive(url, part)
-        except OSError as error:
-            raise InputError(f"no {path}, and {url} cannot be fetched ({error}): {otherwise}") from error
-        if received == total:
-            break
-    else:
-        raise InputError(
-            f"{url} broke off after {received} of {total} bytes, kept as {part}: run again to resume, "
-            f"or {otherwise}"
-        )
+            received, total = _receive(url, file, part)
+        except (_Unreachable, http.client.HTTPException) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"no {path}, and {url} cannot be fetched ({reason}): {otherwise}") from error
+        if received == total == os.fstat(file.fileno()).st_size:
+            return total
+    raise InputError(
+        f"{url} broke off after {received} of {'unknown' if total < 0 else total} bytes, kept as {part}: run "
+        f"again to resume, or {otherwise}"
+    )
+
+
+class _Unreachable(Exception):
+    """A server that does not answer, or not as it should."""
+
+
+def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
+    """Asks once for what the file lacks; returns the bytes now there and those of the whole file, or -1."""
+    start = file.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _Unreachable(error) from error
+        stated = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if not stated.isdecimal() or start != int(stated):  # more than the file has: not a piece of it
+            file.truncate(0)
+        return start, int(stated) if stated.isdecimal() else -1
+    except OSError as error:
+        raise _Unreachable(error) from error
+    with response:
+        partial = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        if not partial:
+            file.truncate(0)
+            start = 0
+        stated = response.headers.get("Content-Range" if partial else "Content-Length", "")
+        whole = re.fullmatch(rf"bytes {start}-\d+/(\d+)" if partial else r"(\d+)", stated)
+        if partial and not whole:  # another piece than the one asked for
+            file.truncate(0)
+            return 0, -1
+        total = int(whole[1]) if whole else -1
+        if total - start > (room := shutil.disk_usage(part.parent).free):
+            raise OSError(errno.ENOSPC, f"{total - start} bytes are to come and the disk has {room} left")
+        file.seek(start)
+        received = start
+        with _progress() as progress:
+            task = progress.add_task(part.stem, total=total if whole else None, completed=received)
+            while True:
+                try:
+                    chunk = response.read(_CHUNK)
+                except (OSError, http.client.HTTPException):
+                    return received, total  # broke off: the caller resumes
+                if not chunk:
+                    break
+                received += file.write(chunk)
+                progress.update(task, completed=received)
+        file.flush()
+    return received, total if whole else received
+
+
+def _checked(
+    url: str, part: Path, path: Path, check: Callable[[Path], object], otherwise: str, total: int
+) -> str:
+    """The SHA-256 of a file that can be read; one that cannot is removed."""
     try:
         check(part)
     except Exception as error:  # whatever a reader raises about a broken file
@@ -55,35 +172,29 @@ def fetch(url: str, path: Path, check: Callable[[Path], object], otherwise: str)
         raise InputError(
             f"{url} sent {total} bytes that cannot be read as {path.name} ({error}): {otherwise}"
         ) from error
-    os.replace(part, path)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _receive(url: str, part: Path) -> tuple[int, int]:
-    """Asks once for what `part` lacks; returns the bytes now there and the bytes the whole file has."""
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        total = int(error.headers.get("Content-Range", "*/-1").rpartition("/")[2])
-        if start != total:  # more than the file has: not a piece of it
-            part.unlink()
-        return start, total
-    with response, part.open("ab" if response.status == http.HTTPStatus.PARTIAL_CONTENT else "wb") as file:
-        received = file.tell()
-        length = response.headers.get("Content-Length")
-        total = received + int(length) if length else -1
-        with _progress() as progress:
-            task = progress.add_task(part.stem, total=total if length else None, completed=received)
-            try:
-                while chunk := response.read(_CHUNK):
-                    received += file.write(chunk)
-                    progress.update(task, completed=received)
-            except (OSError, http.client.HTTPException):
-                return received, total  # broke off: the caller resumes
-    return received, total if length else received
+def _compare(
+    url: str, part: Path, path: Path, digest: str, published: Collection[str], otherwise: str
+) -> None:
+    """Removes and refuses a file whose digest is another than the published one, or than that of last time."""
+    known, origin, advice = published, "is published", ""
+    if not known and (record := _digest_file(path)).exists():
+        known, origin = record.read_text().split()[:1], f"is in {record}"
+        advice = f"delete {record.name} if the publisher has changed the file, or "
+    if known and digest not in known:
+        part.unlink()
+        raise InputError(
+            f"{url} sent a file with SHA-256 {digest}, and {' or '.join(known)} {origin}: {advice}{otherwise}"
+        )
+
+
+def _digest_file(path: Path) -> Path:
+    """Where the SHA-256 of a file is kept, as `sha256sum -c` reads it."""
+    return path.with_name(path.name + ".sha256")
 
 
 def _progress() -> Progress:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from valuelab.arrays import check_written
 from valuelab.errors import InputError
 from valuelab.types import Dataset
 
@@ -33,12 +34,14 @@ def reading(path: Path) -> Iterator[None]:
         path: the file read inside the `with` block.
 
     Raises:
-        InputError: when the file is truncated, corrupt or of another format.
+        InputError: when the file is truncated, corrupt, of another format or too large.
     """
     try:
         yield
     except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(f"{path} takes more memory than there is: free some, or use more") from error
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}): it is truncated, corrupt or of another "
@@ -50,7 +53,7 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
     """Takes one array out of a file, converted once.
 
     Args:
-        arrays: what the file's reader offers, such as an open NpzFile or h5py.File.
+        arrays: what the file's reader offers, such as an open Npz or h5py.File.
         key: the array's key.
         dtype: "float32", "int32", "uint8" or "bool"; None for numbers as they are stored.
         path: the file, for messages.
@@ -59,7 +62,8 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
         The array, rows leading.
 
     Raises:
-        InputError: when the key is missing, or holds something that is not of that kind.
+        InputError: when the key is missing, or holds something that is not of that kind, or states more
+            numbers than were written.
     """
     if key not in arrays:
         raise InputError(f"{path}: no key {key!r}, only {', '.join(sorted(arrays)) or 'none at all'}")
@@ -71,6 +75,8 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
             f"{path}: {key} is {what} where rows of {dtype or 'numbers'} are expected; "
             "is it a file of this source?"
         )
+    if not isinstance(value, np.ndarray):
+        check_written(path, key, value.id)
     if isinstance(value, np.ndarray) or dtype == "bool":  # h5py turns numbers into wrong bools
         return value[()].astype(dtype or found, copy=False)
     return value.astype(dtype or found)[()]  # h5py converts while it reads, without a second copy

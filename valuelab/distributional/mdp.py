@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from valuelab.arrays import open_npz
 from valuelab.errors import InputError, unknown
 
 _ROUNDING = 1e-6
@@ -169,11 +170,13 @@ def load(path: str | pathlib.Path) -> MDP:
     """
     path = pathlib.Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open_npz(path) as file:
+            arrays = dict(file)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give an .npz with transitions and rewards") from None
-    except (*_UNREADABLE, AttributeError, TypeError) as error:  # the last two: an array, but no archive
+    except InputError:
+        raise
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: not a readable .npz ({reason}); write it again with numpy.savez"

@@ -26,7 +26,9 @@ DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
 
 
-def make(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
+def make(
+    dataset_name: str, data_dir: DataDir = None, trust_environment: bool = False
+) -> types.Environment:
     """The environment that belongs to a dataset, with the tasks and the score of its benchmark.
 
     Args:
@@ -34,6 +36,8 @@ def make(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
             set that was converted; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
             "atari/GAME" or "gridworld/NAME".
         data_dir: as for `data.load`; Minari's datasets say themselves what their environment is.
+        trust_environment: whether such a dataset may have any code run, and not only environments that
+            installed packages register.
 
     Returns:
         The environment; nothing is created before its `make` is called.
@@ -42,7 +46,7 @@ def make(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
         InputError: when the family or the name in it is unknown; the message names the nearest.
     """
     family, name = _family(dataset_name)
-    return _make(family, name, data_dir)
+    return _make(family, name, data_dir, trust_environment)
 
 
 def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
@@ -62,13 +66,16 @@ def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environme
     return family.with_rewards(name) if hasattr(family, "with_rewards") else _make(family, name, data_dir)
 
 
-def vector(name: str, num_environments: int, data_dir: DataDir = None) -> types.VectorEnvironment:
+def vector(
+    name: str, num_environments: int, data_dir: DataDir = None, trust_environment: bool = False
+) -> types.VectorEnvironment:
     """Environments that step together inside jit, to act in while learning.
 
     Args:
         name: as for `make`.
         num_environments: N.
         data_dir: as for `make`.
+        trust_environment: as for `make`.
 
     Returns:
         The vector environment; where the environments live on the host, see `host.vector`.
@@ -79,14 +86,17 @@ def vector(name: str, num_environments: int, data_dir: DataDir = None) -> types.
     family, name_in_family = _family(name)
     if hasattr(family, "vector"):
         return family.vector(name_in_family, num_environments)
-    return gymnasium.side_by_side(name, _make(family, name_in_family, data_dir), num_environments)
+    environment = _make(family, name_in_family, data_dir, trust_environment)
+    return gymnasium.side_by_side(name, environment, num_environments)
 
 
-def _make(family: ModuleType, name: str, data_dir: DataDir) -> types.Environment:
+def _make(
+    family: ModuleType, name: str, data_dir: DataDir, trust_environment: bool = False
+) -> types.Environment:
     """An environment of a family; of these, Minari alone reads what lies with the data."""
     if family is not minari:
         return family.make(name)
-    return minari.make(name, Path(data_dir or DEFAULT_DATA_DIR).expanduser())
+    return minari.make(name, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), trust_environment)
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:

@@ -1,26 +1,45 @@
 """Minari: the environment that a local dataset was recorded in."""
 
+import contextlib
 import functools
+import importlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from valuelab import errors, types
+from valuelab import errors, spaces, types
 from valuelab.environments import gymnasium as plain
 
+_PACKAGES = ("ale_py", "gymnasium_robotics", "minigrid")
+"""What registers its environments when it is imported, and no sooner."""
 
-def make(dataset_id: str, data_dir: Path) -> types.Environment:
+_WRAPPERS = {
+    *("AtariPreprocessing", "ClipAction", "ClipReward", "DtypeObservation", "FilterObservation"),
+    *("FlattenObservation", "FrameStackObservation", "GrayscaleObservation", "MaxAndSkipObservation"),
+    *("NormalizeObservation", "NormalizeReward", "OrderEnforcing", "PassiveEnvChecker"),
+    *("RecordEpisodeStatistics", "RescaleAction", "RescaleObservation", "ReshapeObservation"),
+    *("ResizeObservation", "StickyAction", "TimeAwareObservation", "TimeLimit"),
+}
+"""Wrappers of gymnasium's that change what is seen and done, and touch no file."""
+
+
+def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> types.Environment:
     """The evaluation environment of a Minari dataset, with observations as in its data.
 
     Args:
         dataset_id: such as "mujoco/hopper/expert-v0".
         data_dir: the folder that holds minari/, where the dataset must lie.
+        trust_environment: whether its metadata may have any code run, and not only environments that
+            installed packages register.
 
     Returns:
         The environment; its metric is "normalized_score", 100 (return - min) / (max - min), where the
         dataset holds reference scores, and "return" otherwise.
 
     Raises:
-        InputError: when the dataset is not there, or its reference scores are none.
+        InputError: when the dataset is not there, its reference scores are none, or its environment is not
+            registered.
     """
     minari = errors.require("minari", "data")
     errors.require("gymnasium", "environments")
@@ -30,6 +49,7 @@ def make(dataset_id: str, data_dir: Path) -> types.Environment:
             f"no Minari dataset {path}, which would say what its environment is: fetch it with "
             f"MINARI_DATASETS_PATH={data_dir / 'minari'} minari download {dataset_id}"
         )
+    spaces.check_stated(path / "metadata.json")
     try:
         dataset = minari.MinariDataset(path)
         metadata = dataset.storage.metadata
@@ -37,6 +57,15 @@ def make(dataset_id: str, data_dir: Path) -> types.Environment:
         raise errors.InputError(
             f"{path} cannot be opened ({errors.told(error)}): correct metadata.json, or fetch it anew"
         ) from error
+    needs = f" (which needs {_one_line(metadata['requirements'])})" if metadata.get("requirements") else ""
+    own = dataset._eval_env_spec  # which Minari makes where there is one
+    spec = own or dataset.env_spec
+    if spec and not trust_environment and (unknown := next(_unregistered(spec), None)):
+        raise errors.InputError(
+            f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, and no "
+            "installed package registers an environment with that: install the package, or look at what would "
+            "be run and give --trust_environment"
+        )
     low, high = (metadata.get(key) for key in ("ref_min_score", "ref_max_score"))
     normalized = low is not None and high is not None
     if normalized and not low < high:
@@ -50,16 +79,46 @@ def make(dataset_id: str, data_dir: Path) -> types.Environment:
 
     return types.Environment(
         name=dataset_id,
-        make=functools.partial(_recover, dataset, path, metadata.get("requirements", [])),
+        make=functools.partial(_recover, dataset, f"the environment of {path}{needs}"),
         tasks={"default": None},
         metric="normalized_score" if normalized else "return",
         score=score,
     )
 
 
-def _recover(dataset: Any, path: Path, requirements: list[str]) -> Any:
+def _recover(dataset: Any, name: str) -> Any:
     """A new gymnasium.Env of those that a dataset's metadata describe."""
-    needs = f" (which needs {', '.join(requirements)})" if requirements else ""
-    return plain.created(
-        f"the environment of {path}{needs}", functools.partial(dataset.recover_environment, eval_env=True)
-    )
+    return plain.created(name, functools.partial(dataset.recover_environment, eval_env=True))
+
+
+def _unregistered(spec: Any) -> Iterator[str]:
+    """What making an environment would run, of a gymnasium.EnvSpec, that no installed package registers."""
+    registry = errors.require("gymnasium", "environments").registry
+    if (package := re.split("[.:]", str(spec.entry_point))[0]) in _PACKAGES:
+        with contextlib.suppress(Exception):  # then its environments are as good as not installed
+            importlib.import_module(package)
+    known = [other for other in registry.values() if other.entry_point == spec.entry_point]
+    if not known or not isinstance(spec.entry_point, str):
+        yield f"the entry point {_one_line(spec.entry_point)}"
+    for wrapper in spec.additional_wrappers:
+        module, _, name = str(wrapper.entry_point).partition(":")
+        if not module.startswith("gymnasium.wrappers.") or name not in _WRAPPERS:
+            yield f"the wrapper {_one_line(wrapper.entry_point)}"
+    usual = {text for other in known for text in _texts(other.kwargs)}
+    for text in _texts([spec.kwargs, *(wrapper.kwargs for wrapper in spec.additional_wrappers)]):
+        if text not in usual and not re.fullmatch(r"[\w -]*", text):  # may be a file, or an entry point too
+            yield f"the argument {_one_line(text)}"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in what JSON holds."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _one_line(value: Any) -> str:
+    """What a file says, as a message can have it."""
+    return ", ".join(map(repr, value)) if isinstance(value, list) else repr(value)

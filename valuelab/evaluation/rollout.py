@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.progress
 
-from valuelab import errors, types
+from valuelab import arrays, errors, files, types
 
 
 class Recall(NamedTuple):
@@ -459,15 +459,13 @@ def save_episodes(path: str | os.PathLike[str], episodes: Episodes, step: int, t
     }
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with arrays.open_npz(path) as file:
                 earlier = {name: file[name][file["step"] < step] for name in table}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise errors.InputError(f"{path} is no table of episodes ({error}); move it away") from error
         table = {name: np.concatenate([earlier[name], column]) for name, column in table.items()}
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with files.replacing(path) as file:
         np.savez_compressed(file, **table)
-    os.replace(partial, path)
 
 
 def _action_key(seed: types.Array, time: types.Array) -> types.Key:

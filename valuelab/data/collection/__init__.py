@@ -17,7 +17,7 @@ import signal
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import IO
 
@@ -25,9 +25,11 @@ import numpy as np
 import rich.progress
 import rich.text
 
+from valuelab.arrays import open_npz
 from valuelab.data.collection import manipulation, pointmaze, powderworld
 from valuelab.data.collection.recipe import SPLITS, Player, play_episode
 from valuelab.errors import InputError, require, unknown
+from valuelab.files import replace_file, replacing
 
 RECIPES = pointmaze.recipes() | manipulation.recipes() | powderworld.recipes()
 """What can be collected, by name without "ogbench/"."""
@@ -104,7 +106,8 @@ def collect(
             _collect_parts(base, parts, {split: counts[split] for split in missing}, seed, processes)
         for split in missing:
             files = [_part(parts, split, episode) for episode in range(counts[split])]
-            write_atomically(targets[split], parts, functools.partial(_join, files))
+            with replacing(targets[split], parts) as output:
+                _join(files, output)
     except OSError as error:
         raise InputError(
             f"cannot write to {parts}: {error}; what is finished is kept, "
@@ -152,8 +155,7 @@ def claim(parts: pathlib.Path, settings: dict) -> None:
     record = parts / "settings.json"
     parts.mkdir(parents=True, exist_ok=True)
     if not record.exists():
-        text = json.dumps(settings, indent=2).encode()
-        write_atomically(record, parts, lambda file: file.write(text))
+        replace_file(record, json.dumps(settings, indent=2))
     found = json.loads(record.read_text())
     if found != settings:
         differences = [
@@ -218,11 +220,8 @@ def _prepare_process(parts: pathlib.Path) -> None:
 def _collect_part(base: str, parts: pathlib.Path, seed: int, split: str, episode: int) -> None:
     """Plays one episode and keeps it, in a process of the collector's own."""
     arrays = play_episode(RECIPES[base], _player(base), seed, split, episode)
-    write_atomically(
-        _part(parts, split, episode),
-        parts,
-        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-    )
+    with replacing(_part(parts, split, episode)) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @functools.cache
@@ -241,7 +240,7 @@ def _join(files: Sequence[pathlib.Path], output: IO[bytes]) -> None:
     As `np.savez_compressed` would, but a million frames of a powder world need not fit into memory, and
     no time of writing is kept, so that equal arrays make equal files.
     """
-    with np.load(files[0], allow_pickle=False) as first:
+    with open_npz(files[0]) as first:
         examples = dict(first)
     with zipfile.ZipFile(output, "w") as archive:
         for key, example in examples.items():
@@ -255,22 +254,8 @@ def _join(files: Sequence[pathlib.Path], output: IO[bytes]) -> None:
             with archive.open(entry, "w", force_zip64=True) as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
                 for file in files:
-                    with np.load(file, allow_pickle=False) as episode:
+                    with open_npz(file) as episode:
                         stream.write(episode[key].tobytes())
-
-
-def write_atomically(path: pathlib.Path, parts: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file under a temporary name among the parts, then gives it its own.
-
-    Args:
-        path: the file, on the disk of the parts.
-        parts: the folder of a collection.
-        write: writes the contents into an open file.
-    """
-    temporary = parts / f"{path.name}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as file:
-        write(file)
-    temporary.replace(path)
 
 
 class _StepsPerSecond(rich.progress.ProgressColumn):

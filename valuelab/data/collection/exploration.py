@@ -5,21 +5,21 @@ is a function of these. So the files there are all that is needed to go on, and 
 arrays however often it was interrupted.
 """
 
-import functools
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import rich.console
 import rich.progress
 
 from valuelab import domains
-from valuelab.data.collection import claim, write_atomically
+from valuelab.data.collection import claim
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError, require
+from valuelab.files import replacing
 
 Act = Callable[[np.ndarray], np.ndarray]
 """Observation [D] -> action [A] in [-1, 1]."""
@@ -132,13 +132,10 @@ def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed:
             behaviour, start = np.random.SeedSequence(seed, spawn_key=(number,)).spawn(2)
             act = explorer.policy(state, np.random.default_rng(behaviour))
             arrays = play(simulator, act, int(start.generate_state(1)[0]))
-            write_atomically(file, buffer.parent, functools.partial(_save, arrays))
+            with replacing(file, buffer.parent) as output:
+                np.savez_compressed(output, allow_pickle=False, **arrays)
         episode = exorl.read_episode(file, domain)
         observations[number], actions[number] = episode["observations"], episode["actions"]
-
-
-def _save(arrays: dict[str, np.ndarray], file: IO[bytes]) -> None:
-    np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def play(simulator: domains.Simulator, act: Act, seed: int) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from valuelab.arrays import check_hdf5, check_written
 from valuelab.data import download, steps
 from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
 from valuelab.errors import InputError, require, unknown
@@ -35,8 +36,11 @@ from valuelab.types import Dataset
 SUFFIXES = (".hdf5", ".h5")
 """How the names of HDF5 files end."""
 
-URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
+
+DIGESTS = Path(__file__).with_name("d4rl.sha256")
+"""Their SHA-256 where TensorFlow Datasets publishes it, in its checksums.tsv: digest, and path under URL."""
 
 _STEP_LIMITS = {
     **dict.fromkeys(("halfcheetah", "hopper", "walker2d", "ant"), 1000),
@@ -79,6 +83,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         _download(name, path)
 
     with reading(path), h5py.File(path, "r") as file:
+        check_hdf5(file, path)
         pixels = getattr(file.get("observations"), "dtype", None) == np.uint8
         arrays = {"observations": read_array(file, "observations", "uint8" if pixels else "float32", path)}
         for key, dtype in (("actions", "float32"), ("rewards", "float32"), ("terminals", "bool")):
@@ -93,6 +98,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         if "next_observations" in file:
             following = file["next_observations"]
             check_lengths({"observations": observations, "next_observations": following}, path)
+            check_written(path, "next_observations", following.id)
             jumps, stored = _jumps(following, observations, path)
             ends = _episode_ends(observations, terminated, timeouts, jumps, path)
             has_final, finals = ends, observations.take(np.flatnonzero(ends) + 1, axis=0, mode="clip")
@@ -161,8 +167,13 @@ def _download(name: str, path: Path) -> None:
     if name not in urls:
         raise unknown("D4RL dataset", name, urls)
     open_file = require("h5py", "data").File
+    known = (line.split() for line in DIGESTS.read_text().splitlines())
     download.fetch(
-        urls[name], path, lambda part: open_file(part, "r").close(), f"put {urls[name]} there by hand"
+        urls[name],
+        path,
+        lambda part: open_file(part, "r").close(),
+        f"put {urls[name]} there by hand",
+        [digest for digest, file in known if f"{URL}/{file}" == urls[name]],
     )
 
 

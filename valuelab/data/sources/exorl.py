@@ -9,14 +9,14 @@ are first read, some fifty a second by a CPU, and kept in pixelsN/ beside buffer
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from valuelab import domains
+from valuelab import domains, files
+from valuelab.arrays import open_npz
 from valuelab.data import storage
 from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
 from valuelab.errors import InputError, unknown
@@ -172,7 +172,7 @@ def read_episode(path: Path, domain: str, pixels: int = 0, any_actions: bool = F
         "discount": 1,
         "physics": sum(facts.sizes),
     }
-    with reading(path), np.load(path, allow_pickle=False) as file:
+    with reading(path), open_npz(path) as file:
         arrays = {key: read_array(file, key, None if key == "physics" else "float32", path) for key in widths}
     check_lengths(arrays, path)
     for key, width in widths.items():
@@ -205,11 +205,9 @@ def _images(
         logging.log_first_n(logging.WARNING, "rendering episodes into %s, once", 1, kept.parent)
         kept.parent.mkdir(exist_ok=True)
         images = domains.images(domain, positions, velocities, pixels)
-        partial = kept.with_suffix(f".{os.getpid()}.tmp")
-        with open(partial, "wb") as file:
+        with files.replacing(kept) as file:
             np.savez_compressed(file, allow_pickle=False, images=images)
-        partial.replace(kept)
-    with reading(kept), np.load(kept, allow_pickle=False) as file:
+    with reading(kept), open_npz(kept) as file:
         images = read_array(file, "images", "uint8", kept)
     if images.shape != (len(positions), pixels, pixels, 3):
         raise InputError(

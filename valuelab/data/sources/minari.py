@@ -4,9 +4,12 @@ Observations become vectors, unless they are images, as `spaces.flatten` has it 
 """
 
 import collections
+import contextlib
 import dataclasses
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from unittest import mock
 import numpy as np
 
 from valuelab import spaces
+from valuelab.arrays import check_hdf5, check_written
 from valuelab.data import storage
 from valuelab.data.validation import reading, validate
 from valuelab.errors import InputError, require, told, unknown
@@ -45,6 +49,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     path = root / name / "data"
     if not path.is_dir():
         _download(name, root)
+    spaces.check_stated(path / "metadata.json")
     with reading(path):
         try:
             source = minari.MinariDataset(path)
@@ -90,6 +95,10 @@ def _action_facts(space: Any, path: Path) -> dict[str, Any]:
 
 def _episodes(source: Any, space: Any, path: Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
+    if (file := path / "main_data.hdf5").exists():  # Minari itself would follow where it leads
+        with require("h5py", "data").File(file) as opened:
+            for name, dataset in check_hdf5(opened, file).items():
+                check_written(file, name, dataset)
     stored = iter(source.iterate_episodes())
     for number in range(source.total_episodes):
         try:
@@ -116,14 +125,33 @@ def _episodes(source: Any, space: Any, path: Path) -> Iterator[dict[str, np.ndar
 def _download(name: str, root: Path) -> None:
     """Fetches a dataset through Minari, which looks for its folder in an environment variable."""
     minari = require("minari", "data")
-    root.mkdir(parents=True, exist_ok=True)
-    with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(root)):
-        local = minari.list_local_datasets()
-        try:
-            minari.download_dataset(name)
-        except Exception as error:  # anything from a missing client library to a server out of reach
-            near = f" (there are: {', '.join(sorted(local))})" if local else ""
-            raise InputError(
-                f"no Minari dataset {root / name}{near}, and it cannot be downloaded "
-                f"({' '.join(str(error).split())}): check the id, or copy its folder there by hand"
-            ) from error
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Apart from all that is there, and moved in one step once it is whole.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as apart:
+            with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=apart):
+                minari.download_dataset(name)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                _move(Path(apart) / name, root / name)
+    except Exception as error:  # anything from a missing client library to a full disk
+        found = sorted(file.parents[1] for file in root.glob("**/data/metadata.json"))
+        near = f" (there are: {', '.join(str(folder.relative_to(root)) for folder in found)})" if found else ""
+        raise InputError(
+            f"no Minari dataset {root / name}{near}, and it cannot be downloaded "
+            f"({' '.join(str(error).split())}): check the id, or copy its folder there by hand"
+        ) from error
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Moves a folder.
+
+    Raises:
+        FileExistsError: when something is there.
+    """
+    try:
+        folder.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise FileExistsError(*error.args) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from valuelab.arrays import open_npz
 from valuelab.data import download
 from valuelab.data.validation import read_array, reading, validate
 from valuelab.errors import InputError, require, unknown
@@ -93,7 +94,7 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
     discrete = name.startswith("powderworld")
     pixels = discrete or name.startswith("visual")
     singletask = has_task(name)
-    with reading(path), np.load(path, allow_pickle=False) as arrays:
+    with reading(path), open_npz(path) as arrays:
         terminals = read_array(arrays, "terminals", "bool", path)
         rewards = np.zeros(len(terminals), np.float32)
         masks = np.ones(len(terminals), np.float32)
@@ -163,7 +164,7 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
     files = _find_files(folder / name, "train") if "-100m-" in name else [folder / f"{name}.npz"]
     parts = []
     for path in files:
-        with reading(path), np.load(path, allow_pickle=False) as arrays:
+        with reading(path), open_npz(path) as arrays:
             kept = (
                 "observations",
                 "terminals",
