@@ -30,7 +30,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.training import checkpoints
-from valuelab.types import Agent, Array, MakeAgent, Spec, Transitions
+from valuelab.types import Agent, Array, MakeAgent, Normalization, Spec, Transitions
 
 COLOURS = {"observations": figures.VERMILLION, "encodings": figures.BLUE}
 """Of the ways to see."""
@@ -42,9 +42,27 @@ class AdaptConfig(RunConfig):
 
     Attributes:
         encoder: workdir of the run whose encodings are seen.
+        trust_agent_file: run the agent file that this run names, wherever it lies.
     """
 
     encoder: str = ""
+    trust_agent_file: bool = dataclasses.field(default=False, compare=False)
+
+
+class EncoderRun(NamedTuple):
+    """A zero-shot run as it was saved.
+
+    Attributes:
+        folder: its workdir.
+        config: its settings.
+        make_agent: what builds its agent.
+        normalization: of its data.
+    """
+
+    folder: pathlib.Path
+    config: RunConfig
+    make_agent: MakeAgent
+    normalization: Normalization
 
 
 class Encoder(NamedTuple):
@@ -83,10 +101,11 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
     workdir = outputs.prepare_folder(config)
     if done := outputs.finished(workdir, "adapt"):
         return done
+    encoder_run = read_encoder(pathlib.Path(config.encoder).expanduser(), config.trust_agent_file)
     facts = {"versions": outputs.versions(), "device": outputs.device()}
     outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
     source = train.find_source(config)
-    encoder = open_encoder(pathlib.Path(config.encoder).expanduser(), source)
+    encoder = open_encoder(encoder_run, source)
 
     def on_encodings(config: Any, spec: Spec) -> Agent:
         seen = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
@@ -109,25 +128,37 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
     return result
 
 
-def open_encoder(folder: pathlib.Path, source: train.Source) -> Encoder:
-    """Reads what a zero-shot run has learnt to see.
+def read_encoder(folder: pathlib.Path, trust_agent_file: bool) -> EncoderRun:
+    """Reads the settings of a zero-shot run.
 
     Args:
         folder: its workdir.
-        source: the data that are to be encoded.
+        trust_agent_file: as for `flags.load_saved_agent`.
 
     Raises:
-        InputError: when there is no such run, it has learnt no φ, or its observations are others.
+        InputError: when there is no such run, its agent file is not trusted, or it has learnt no φ.
     """
     settings, normalization = results.read_run(folder, "zero_shot", "encoder")
-    defaults, make_agent = flags.load_agent(
-        settings["agent_source"], ZeroShotRunConfig(**flags.default_fields())
-    )
-    config = configuration.from_json(defaults, settings)
+    defaults = ZeroShotRunConfig(**flags.default_fields())
+    config, make_agent = flags.load_saved_agent(folder, settings, defaults, trust_agent_file)
     if not isinstance(config.agent, ZeroShotConfig):
         raise InputError(
             f"the run in {folder} is of {config.agent_name}, which learns no encodings for tasks"
         )
+    return EncoderRun(folder, config, make_agent, normalization)
+
+
+def open_encoder(run: EncoderRun, source: train.Source) -> Encoder:
+    """Reads what a zero-shot run has learnt to see.
+
+    Args:
+        run: its settings.
+        source: the data that are to be encoded.
+
+    Raises:
+        InputError: when its observations are others, or it has no checkpoint.
+    """
+    folder, config, make_agent, normalization = run
     theirs, ours = (normalizations.to_json(each) for each in (normalization, source.normalization))
     for name in ("observation_mean", "observation_std"):
         if theirs[name] != ours[name]:

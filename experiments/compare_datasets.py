@@ -24,6 +24,7 @@ import rich.table
 from absl import app, flags
 
 from experiments import outputs
+from valuelab import files
 from valuelab.arrays import open_npz
 from valuelab.errors import InputError, require
 
@@ -320,7 +321,8 @@ def plot(
     axes[1, 2].axline((0.0, 0.0), slope=1.0, color="black", linewidth=0.5)
     axes[1, 2].set(title="quantiles of actions", xlabel="reference", ylabel="candidate")
     axes[1, 2].legend(fontsize="x-small")
-    figure.savefig(path, dpi=90)
+    with files.replacing(path) as file:
+        figure.savefig(file, dpi=90, format="png")
     pyplot.close(figure)
 
 

@@ -41,6 +41,7 @@ class DiagnoseConfig:
 
     Attributes:
         checkpoint: workdir of a trained run.
+        trust_agent_file: run the agent file that this run names, wherever it lies.
         data_dir: folder that holds the run's dataset; empty for where the run found it.
         rows: pairs of observation and action that critics are looked at on, drawn from the dataset.
         seed: of the rows and of the noise of flow critics.
@@ -48,6 +49,7 @@ class DiagnoseConfig:
     """
 
     checkpoint: str = ""
+    trust_agent_file: bool = dataclasses.field(default=False, compare=False)
     data_dir: str = dataclasses.field(default="", compare=False)
     rows: int = 2048
     seed: int = 0
@@ -137,20 +139,20 @@ def as_trained(
     return Trained(config, configuration.population(config), build, spec, normalization, dataset)
 
 
-def open_run(folder: pathlib.Path, data_dir: str) -> Trained:
+def open_run(folder: pathlib.Path, data_dir: str, trust_agent_file: bool = False) -> Trained:
     """Reads the settings and the data of a run.
 
     Args:
         folder: its workdir.
         data_dir: where its dataset lies; empty for where it found it.
+        trust_agent_file: as for `flags.load_saved_agent`.
 
     Raises:
-        InputError: when there is no run, its agent or data are gone, or it has no critic or no rewards of
-            its own.
+        InputError: when there is no run, its agent file is not trusted, its agent or data are gone, or it has
+            no critic or no rewards of its own.
     """
     settings, normalization = results.read_run(folder, "train", "checkpoint")
-    defaults, make_agent = flags.load_agent(settings["agent_source"])
-    config = configuration.from_json(defaults, settings)
+    config, make_agent = flags.load_saved_agent(folder, settings, flags.DEFAULTS, trust_agent_file)
     if not config.dataset:
         raise InputError(f"the run in {folder} has no dataset: only runs on datasets can be diagnosed")
     if config.data.num_frames > 1:
@@ -258,7 +260,7 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     folder = pathlib.Path(config.checkpoint).expanduser()
     if config.workdir and pathlib.Path(config.workdir).expanduser().resolve() == folder.resolve():
         raise InputError(f"workdir {config.workdir} is that of the run itself: give another --workdir")
-    trained = open_run(folder, config.data_dir)
+    trained = open_run(folder, config.data_dir, config.trust_agent_file)
     workdir = outputs.prepare_folder(config)
     views = look(trained, folder, config.rows, config.seed)
     found = report(views)

@@ -16,7 +16,7 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +40,7 @@ __all__ = [
     "default_fields",
     "known_agents",
     "load_agent",
+    "load_saved_agent",
     "parse_config",
     "parse_flags",
     "parse_run",
@@ -101,9 +102,9 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
     """
     name, _, preset = source.partition(":")
     path = pathlib.Path(name) if name.endswith(".py") else CONFIGS / f"{name}.py"
-    if not path.is_file():
-        if name.endswith(".py"):
-            raise InputError(f"agent file {name} does not exist; give a path from {pathlib.Path.cwd()}")
+    if name.endswith(".py") and not path.is_file():
+        raise InputError(f"agent file {name} does not exist; give a path from {pathlib.Path.cwd()}")
+    if not name.endswith(".py") and name not in known_agents():
         raise errors.unknown("agent", name, known_agents())
     module, hyperparameters = _load(path)
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
@@ -119,6 +120,35 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
         except InputError as error:
             raise InputError(f"preset {preset!r} of {name}: {error}") from error
     return config, module.make_agent
+
+
+def load_saved_agent(
+    folder: pathlib.Path, settings: Mapping[str, Any], defaults: RunConfig, trust_agent_file: bool
+) -> tuple[RunConfig, MakeAgent]:
+    """Reads the agent file of a run that was saved, and so may be anybody's.
+
+    Args:
+        folder: the workdir of the run.
+        settings: what its config.json holds.
+        defaults: as for `load_agent`.
+        trust_agent_file: whether a file outside experiments/configs may be run.
+
+    Returns:
+        As `load_agent` does, with the settings of the run.
+
+    Raises:
+        InputError: for such a file without trust; where `load_agent` or `configuration.from_json` refuses.
+    """
+    source = str(settings.get("agent_source"))
+    name = source.partition(":")[0]
+    ours = not name.endswith(".py") or pathlib.Path(name).resolve().parent == CONFIGS.resolve()
+    if not ours and not trust_agent_file:
+        raise InputError(
+            f"{folder / 'config.json'} names the agent file {name!r}, whose code would be run: look at it, "
+            "then give --trust_agent_file"
+        )
+    config, make_agent = load_agent(source, defaults)
+    return configuration.from_json(config, settings), make_agent
 
 
 def discount_field(config: RunConfig) -> str:

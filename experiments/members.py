@@ -79,7 +79,7 @@ def run(job: Job, stop: Stop) -> str:
     """
     folder = pathlib.Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("ab", buffering=0) as log:
+    with open(folder / "log.txt", "ab", buffering=0, opener=files.not_a_link) as log:
         while not stop and not _locked(log):
             time.sleep(INTERVAL)
         if stop:
@@ -112,7 +112,7 @@ def refuse(job: Job, message: str) -> None:
     """
     folder = pathlib.Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a") as log:
+    with open(folder / "log.txt", "a", opener=files.not_a_link) as log:
         log.write(f"{_command(job)}error: {message}\n")
     _enter(job, datetime.datetime.now(datetime.UTC), 0.0, FAILED, 2)
 
@@ -131,7 +131,7 @@ def _enter(job: Job, started: datetime.datetime, seconds: float, status: str, ex
         "status": status,
         "exit": exit_code,
     }
-    with pathlib.Path(job.timings).open("a") as file:
+    with open(job.timings, "a", opener=files.not_a_link) as file:
         file.write(files.to_json(line) + "\n")
 
 

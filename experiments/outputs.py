@@ -155,7 +155,7 @@ def finish(
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if pictures:  # at first, so that a program that dies while it draws leaves word of it
-        undrawn.write_text("\n".join(pictures) + "\n")
+        files.replace_file(undrawn, "\n".join(pictures) + "\n")
     if not path.exists():
         write_json(path, result)
     if draw(pictures):

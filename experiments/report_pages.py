@@ -21,6 +21,16 @@ _UNITS = {
     "return": "return",
     "objective": "objective",
 }
+_WORDS = re.compile(r"[\\`|<>&\[\]]|\s*[\r\n]\s*")
+_ESCAPES = {
+    **{character: f"\\{character}" for character in "\\`|[]"},
+    **{"<": "&lt;", ">": "&gt;", "&": "&amp;"},
+}
+"""How Markdown writes what it would take for its own."""
+_LINK = re.compile(r"(https?://)?[\w.~/-][\w.~/?#=&%+,@-]*")
+"""A web address or a path: no other scheme, and nothing that ends it early."""
+_FENCE = re.compile(r"\s*[\r\n]\s*|`{3,}|~{3,}")
+"""What would end a block of code."""
 
 
 class Picture(NamedTuple):
@@ -142,9 +152,18 @@ def _render(
     template: str, report: Json, pictures: Sequence[Sequence[Picture]] | None = None, link: str = ""
 ) -> str:
     jinja2 = require("jinja2", "plots")
+    markdown = template.endswith(".md")
+    markup = require("markupsafe", "plots").Markup
+
+    def plain(value: Any) -> Any:
+        """In Markdown, text that is not the template's own as words alone: no tag, link, code or column."""
+        foreign = markdown and isinstance(value, str) and not isinstance(value, markup)
+        return markup(_WORDS.sub(lambda found: _ESCAPES.get(found[0], " "), value)) if foreign else value
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=template.endswith(".html"),
+        autoescape=True,
+        finalize=plain,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
@@ -154,6 +173,8 @@ def _render(
         "shares": _shares,
         "duration": _duration,
         "setting": _setting,
+        "link": lambda url: markup(url) if _LINK.fullmatch(url) else "#",
+        "command": lambda text: markup(_FENCE.sub(" ", text)),
     }
     groups = report["groups"]
     figures = pictures or [()] * len(groups)

@@ -106,6 +106,11 @@ def make(folder: pathlib.Path) -> Json:
     methods: dict[str, Method] = {}
     reported = []
     for entry in suite["members"]:
+        if not (folder / entry["folder"]).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{folder / 'suite.json'}: the folder {entry['folder']!r} of {entry['name']!r} lies outside: "
+                "correct it"
+            )
         member, evaluations, seconds = read_member(
             folder, entry, [start for start in starts if start["name"] == entry["name"]]
         )

@@ -54,6 +54,11 @@ def replace_file(path: pathlib.Path, text: str) -> None:
         file.write(text.encode())
 
 
+def not_a_link(path: str, flags: int) -> int:
+    """The `opener` of files that are added to: opens a file, and refuses a link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """Nested values as JSON: arrays as lists, and null for what is not finite, which JSON has not."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)

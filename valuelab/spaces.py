@@ -67,8 +67,8 @@ def check_stated(metadata: Path) -> None:
     for key in ("observation_space", "action_space"):
         if key not in stated:
             raise InputError(
-                f"{metadata}: no key {key!r}: write it in, as minari.serialization.serialize_space has it, or "
-                "fetch the dataset anew"
+                f"{metadata}: no key {key!r}: write it in, as minari.serialization.serialize_space has it, "
+                "or fetch the dataset anew"
             )
 
 

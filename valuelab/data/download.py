@@ -34,8 +34,8 @@ def fetch(
     """Downloads a file; nothing stands at `path` before all of it is there and checked.
 
     What has arrived is kept as `path`.part and resumed by the next attempt, or the next call. Of several
-    processes that want the same file one fetches it and the others wait. Its SHA-256 is kept in `path`.sha256,
-    and whoever fetches it again must get the same.
+    processes that want the same file one fetches it and the others wait. Its SHA-256 is kept in
+    `path`.sha256, and whoever fetches it again must get the same.
 
     Args:
         url: where the file is published.
@@ -180,7 +180,7 @@ def _checked(
 def _compare(
     url: str, part: Path, path: Path, digest: str, published: Collection[str], otherwise: str
 ) -> None:
-    """Removes and refuses a file whose digest is another than the published one, or than that of last time."""
+    """Removes and refuses a file whose digest is neither a published one nor, without these, the last one."""
     known, origin, advice = published, "is published", ""
     if not known and (record := _digest_file(path)).exists():
         known, origin = record.read_text().split()[:1], f"is in {record}"

@@ -26,9 +26,7 @@ DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
 
 
-def make(
-    dataset_name: str, data_dir: DataDir = None, trust_environment: bool = False
-) -> types.Environment:
+def make(dataset_name: str, data_dir: DataDir = None, trust_environment: bool = False) -> types.Environment:
     """The environment that belongs to a dataset, with the tasks and the score of its benchmark.
 
     Args:

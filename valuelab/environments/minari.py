@@ -62,9 +62,9 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
     spec = own or dataset.env_spec
     if spec and not trust_environment and (unknown := next(_unregistered(spec), None)):
         raise errors.InputError(
-            f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, and no "
-            "installed package registers an environment with that: install the package, or look at what would "
-            "be run and give --trust_environment"
+            f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, and "
+            "no installed package registers an environment with that: install the package, or look at what "
+            "would be run and give --trust_environment"
         )
     low, high = (metadata.get(key) for key in ("ref_min_score", "ref_max_score"))
     normalized = low is not None and high is not None

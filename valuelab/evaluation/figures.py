@@ -5,9 +5,10 @@ pass `path`.
 """
 
 import os
+import pathlib
 from typing import Any
 
-from valuelab import errors
+from valuelab import errors, files
 
 # Of Okabe and Ito's colours, which the colour-blind can tell apart.
 BLUE, VERMILLION, PURPLE, GREEN = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
@@ -23,7 +24,8 @@ def new(width: float, height: float) -> Any:
 def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """The figure, saved if there is a path; its suffix decides the format."""
     if path is not None:
-        figure.savefig(path, dpi=150)
+        with files.replacing(pathlib.Path(path)) as file:
+            figure.savefig(file, dpi=150, format=pathlib.Path(path).suffix[1:])
     return figure
 
 

@@ -34,7 +34,7 @@ class MetricsFile:
 
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
-        with self.path.open("a") as file:
+        with open(self.path, "a", opener=files.not_a_link) as file:
             file.write("".join(files.to_json(row) + "\n" for row in rows))
 
 

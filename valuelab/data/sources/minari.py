@@ -136,7 +136,9 @@ def _download(name: str, root: Path) -> None:
                 _move(Path(apart) / name, root / name)
     except Exception as error:  # anything from a missing client library to a full disk
         found = sorted(file.parents[1] for file in root.glob("**/data/metadata.json"))
-        near = f" (there are: {', '.join(str(folder.relative_to(root)) for folder in found)})" if found else ""
+        near = (
+            f" (there are: {', '.join(str(folder.relative_to(root)) for folder in found)})" if found else ""
+        )
         raise InputError(
             f"no Minari dataset {root / name}{near}, and it cannot be downloaded "
             f"({' '.join(str(error).split())}): check the id, or copy its folder there by hand"

@@ -10,22 +10,30 @@ last one of the whole file. Its own is lost, and it is read as D4RL's files with
 """
 
 import dataclasses
+import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 from absl import logging
 
+from valuelab import files
 from valuelab.data import storage
 from valuelab.data.validation import reading, validate
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
 
 _SHARD_BYTES = 1 << 29
+_CLASSES = ("pythonClassName", "python_class_name", "type")
+"""Under which keys metadata name what TensorFlow Datasets imports; the last is that of old sets."""
+_OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.(\w+\.)*\w+")
+_FILES = ("filepathTemplate", "filepath_template")
+"""Under which keys metadata name the files that hold the data."""
 _METADATA = "valuelab"
 """The entry of a set's metadata that holds fields of Dataset."""
 
@@ -93,6 +101,7 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
     tfds = require("tensorflow_datasets", "data")
     folder = _find(name, data_dir / "rlds")
     with reading(folder):
+        _check_metadata(folder)
         builder = tfds.builder_from_directory(folder)
         if split not in builder.info.splits:
             raise unknown("split", split, builder.info.splits)
@@ -134,12 +143,21 @@ def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
     Raises:
         InputError: when the folder is already there.
     """
-    tfds = require("tensorflow_datasets", "data")
     if folder.exists():
         raise InputError(f"{folder} is already there: remove it to write it anew")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = files.beside(folder)
     part.mkdir(parents=True)
+    try:
+        _write(datasets, part)
+        part.replace(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _write(datasets: Mapping[str, Dataset], folder: Path) -> None:
+    """Writes the splits of a dataset into a folder."""
+    tfds = require("tensorflow_datasets", "data")
     dataset = next(iter(datasets.values()))
     features = _features(dataset)
     facts = {
@@ -149,14 +167,40 @@ def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
         "goal_conditioned": dataset.goal_conditioned,
     }
     tfds.folder_dataset.write_metadata(
-        data_dir=part,
+        data_dir=folder,
         features=features,
-        split_infos=[_write_split(split, each, features, part) for split, each in datasets.items()],
+        split_infos=[_write_split(split, each, features, folder) for split, each in datasets.items()],
         check_data=False,  # it would read with TensorFlow
         description=f"{dataset.name}, written by valuelab",
         metadata=tfds.core.MetadataDict({_METADATA: facts}),
     )
-    os.replace(part, folder)
+
+
+def _check_metadata(folder: Path) -> None:
+    """Raises where a set has TensorFlow Datasets import what is not its own, or read files elsewhere."""
+    file = folder / "features.json"
+    for key, text in _texts(json.loads(file.read_text())):
+        if key in _CLASSES and not _OWN_CLASS.fullmatch(text):
+            raise InputError(
+                f"{file}: {key} names {text!r}, whose code would be run: only features of TensorFlow "
+                "Datasets are read; prepare the set again with these"
+            )
+    file = folder / "dataset_info.json"
+    for key, text in _texts(json.loads(file.read_text()) if file.exists() else {}):
+        if key in _FILES and "/" in text:
+            raise InputError(f"{file}: {key} is {text!r}: the data must lie beside it; correct the name")
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in what JSON holds, each with the key of the dictionary that it stands in."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, key)
 
 
 def _find(name: str, root: Path) -> Path:
