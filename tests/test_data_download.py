@@ -1,6 +1,11 @@
+import concurrent.futures
 import contextlib
+import hashlib
 import http.server
+import resource
+import shutil
 import threading
+import types
 
 import pytest
 
@@ -8,6 +13,7 @@ from valuelab.data import download
 from valuelab.errors import InputError
 
 CONTENTS = bytes(range(256)) * 40  # 10240 bytes
+DIGEST = hashlib.sha256(CONTENTS).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -19,6 +25,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path != "/file.bin":
             self.send_error(404)
             return
+        self.server.asked.set()
+        self.server.go_on.wait(10)
         if self.server.ranged and "Range" in self.headers:
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
             if start >= len(CONTENTS):
@@ -28,10 +36,12 @@ class Server(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENTS) - 1}/{len(CONTENTS)}")
+            first = start + self.server.lies.get("first", 0)
+            self.send_header("Content-Range", f"bytes {first}-{len(CONTENTS) - 1}/{len(CONTENTS)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENTS) - start))
+        length = self.server.lies.get("length", str(len(CONTENTS) - start))
+        self.send_header("Content-Length", length)
         self.end_headers()
         cut = self.server.cuts.pop(0) if self.server.cuts else None
         self.wfile.write(CONTENTS[start : start + cut if cut else None])
@@ -41,10 +51,12 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(cuts=(), ranged=True):
-    """A server that breaks off after `cuts` bytes of its first answers."""
+def serving(cuts=(), ranged=True, **lies):
+    """A server that breaks off after `cuts` bytes of its first answers, and lies in their heads."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.cuts, server.ranged, server.ranges = list(cuts), ranged, []
+    server.cuts, server.ranged, server.ranges, server.lies = list(cuts), ranged, [], lies
+    server.asked, server.go_on = threading.Event(), threading.Event()
+    server.go_on.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -65,7 +77,8 @@ def test_whole_file(tmp_path):
         download.fetch(url, path, accept, "do without")
     assert path.read_bytes() == CONTENTS
     assert server.ranges == [None]
-    assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["file.bin", "file.bin.sha256"]
+    assert (path.parent / "file.bin.sha256").read_text() == f"{DIGEST}  file.bin\n"
 
 
 def test_resumes_where_the_connection_broke(tmp_path):
@@ -78,7 +91,7 @@ def test_resumes_where_the_connection_broke(tmp_path):
 
 def test_resumes_in_another_run(tmp_path):
     path = tmp_path / "file.bin"
-    with serving(cuts=[100, 100, 100]) as (_, url):
+    with serving(cuts=[100, 100, 100]) as (_, url):  # as many as there are attempts
         with pytest.raises(
             InputError, match=r"broke off after 300 of 10240 bytes, kept as .*file.bin.part: run again"
         ):
@@ -131,3 +144,109 @@ def test_no_such_file(tmp_path):
 def test_no_server(tmp_path):
     with pytest.raises(InputError, match=r"cannot be fetched .*Connection refused.*: do without"):
         download.fetch("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", accept, "do without")
+
+
+def test_of_two_at_once_one_fetches_and_the_other_takes_its_file(tmp_path):
+    path = tmp_path / "file.bin"
+    with serving() as (server, url), concurrent.futures.ThreadPoolExecutor(2) as pool:
+        server.go_on.clear()
+        first = pool.submit(download.fetch, url, path, accept, "do without")
+        assert server.asked.wait(10)
+        second = pool.submit(download.fetch, url, path, accept, "do without")
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        assert len(server.ranges) == 1
+        server.go_on.set()
+        first.result(10)
+        second.result(10)
+    assert len(server.ranges) == 1
+    assert path.read_bytes() == CONTENTS
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file.bin", "file.bin.sha256"]
+
+
+@pytest.mark.parametrize(
+    ("lies", "message"),
+    [
+        ({"length": "20480"}, r"broke off after 10240 of 20480 bytes, kept as"),
+        ({"length": "5000"}, r"sent 5000 bytes that cannot be read as file.bin"),
+        ({"length": "many"}, None),  # as if it had said nothing: all that comes is the file
+        ({"length": str(1 << 60)}, r"cannot be written \(.*bytes are to come and the disk has"),
+    ],
+)
+def test_a_length_that_is_a_lie(lies, message, tmp_path):
+    path = tmp_path / "file.bin"
+    with serving(**lies) as (server, url):
+        server.ranged = False
+        if message is None:
+            download.fetch(url, path, accept, "do without")
+            assert path.read_bytes() == CONTENTS
+            return
+        with pytest.raises(InputError, match=message) as refused:
+            download.fetch(url, path, accept, "do without")
+    assert "\n" not in str(refused.value)
+    assert not path.exists()
+
+
+def test_another_piece_than_asked_for_is_not_taken(tmp_path):
+    path = tmp_path / "file.bin"
+    with serving(cuts=[4000], first=-7) as (server, url):
+        download.fetch(url, path, accept, "do without")
+    assert server.ranges == [None, "bytes=4000-", None]
+    assert path.read_bytes() == CONTENTS
+
+
+@pytest.mark.parametrize(
+    ("published", "recorded", "message"),
+    [
+        ([DIGEST], "", None),
+        ([DIGEST, "0" * 64], "1" * 64, None),
+        (["0" * 64], "", f"sent a file with SHA-256 {DIGEST}, and 0+ is published: do without"),
+        (
+            [],
+            "1" * 64,
+            f"SHA-256 {DIGEST}, and 1+ is in .*file.bin.sha256: delete file.bin.sha256 if",
+        ),
+    ],
+)
+def test_a_file_of_another_digest_is_refused(published, recorded, message, tmp_path):
+    path = tmp_path / "file.bin"
+    if recorded:
+        path.with_name("file.bin.sha256").write_text(f"{recorded}  file.bin\n")
+    with serving() as (_, url):
+        if message is None:
+            download.fetch(url, path, accept, "do without", published)
+            assert path.read_bytes() == CONTENTS
+            return
+        with pytest.raises(InputError, match=message):
+            download.fetch(url, path, accept, "do without", published)
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin.sha256"] * bool(recorded)
+
+
+def test_where_nothing_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "link.bin.part").symlink_to(tmp_path / "elsewhere")
+    with serving() as (_, url):
+        for path in (tmp_path / "file" / "x.bin", tmp_path / "link.bin"):
+            with pytest.raises(InputError, match=f"^{path} cannot be written .* give another --data_dir"):
+                download.fetch(url, path, accept, "do without")
+        assert not (tmp_path / "elsewhere").exists()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=100))
+        with pytest.raises(InputError, match="10240 bytes are to come and the disk has 100 left"):
+            download.fetch(url, tmp_path / "file.bin", accept, "do without")
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_disk_that_is_full_at_last(tmp_path):
+    path = tmp_path / "file.bin"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with serving() as (server, url):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+        try:
+            with pytest.raises(InputError, match=r"cannot be written .*File too large.*run again to resume"):
+                download.fetch(url, path, accept, "do without")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not path.exists()
+        download.fetch(url, path, accept, "do without")
+    assert server.ranges == [None, "bytes=5000-"]
+    assert path.read_bytes() == CONTENTS

@@ -1,4 +1,9 @@
+import os
+import pathlib
+import shutil
+
 import gymnasium
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -124,12 +129,34 @@ def test_download_goes_to_the_data_folder(tmp_path, monkeypatch):
     box = spaces.Box(-1, 1, (1,))
 
     def download(dataset_id):
-        import os
-
-        folder = os.environ["MINARI_DATASETS_PATH"]
+        folder = pathlib.Path(os.environ["MINARI_DATASETS_PATH"])
+        assert folder.parent == root  # on the same disk, and not yet where it will be
         with monkeypatch.context() as context:
-            create(tmp_path, dataset_id, box, box, [2], ["truncation"], context)
-        assert folder == str(tmp_path / "minari")
+            create(folder, dataset_id, box, box, [2], ["truncation"], context)
+        (folder / "minari" / dataset_id).replace(folder / dataset_id)
+        if dataset_id == "broken-v0":
+            raise OSError("no room")
+        if dataset_id == "raced-v0":  # another process was faster
+            shutil.copytree(folder / dataset_id, root / dataset_id)
 
+    root = tmp_path / "minari"
     monkeypatch.setattr(minari, "download_dataset", download)
-    assert len(data.load("minari/fetched-v0", tmp_path).rewards) == 2
+    for name in ("fetched-v0", "raced-v0"):
+        assert len(data.load(f"minari/{name}", tmp_path).rewards) == 2
+    with pytest.raises(InputError, match=r"cannot be downloaded \(no room\)"):
+        data.load("minari/broken-v0", tmp_path)
+    assert sorted(path.name for path in root.iterdir()) == ["fetched-v0", "raced-v0"]
+
+
+def test_numbers_out_of_other_files_are_refused(tmp_path, monkeypatch):
+    box = spaces.Box(-1, 1, (1,))
+    create(tmp_path, "led-v0", box, box, [2], ["truncation"], monkeypatch)
+    path = tmp_path / "minari" / "led-v0" / "data" / "main_data.hdf5"
+    (tmp_path / "secret").write_bytes(bytes(24))
+    with h5py.File(path, "a") as file:
+        del file["episode_0/observations"]
+        file["episode_0"].create_dataset(
+            "observations", (3, 1), "f8", external=[(tmp_path / "secret", 0, 24)]
+        )
+    with pytest.raises(InputError, match="^" + f"{path}: episode_0/observations has its numbers in another"):
+        data.load("minari/led-v0", tmp_path)

@@ -68,6 +68,12 @@ def spec_of(kind):
     )
 
 
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """As an installed package would: the data's environment is known to gymnasium."""
+    monkeypatch.setitem(gymnasium.registry, "Sampled-v0", spec_of("vector"))
+
+
 def change(folder, **changes):
     """Writes other metadata into the dataset."""
     path = folder / NAME / "data" / "metadata.json"
@@ -157,12 +163,9 @@ def described(**changes):
             "the environment of .*/data cannot be made .*ValueError: Environment cannot be recovered",
         ),
         (
-            described(entry_point="absent_maze:Maze"),
-            "cannot be made .*ModuleNotFoundError: No module named 'absent_maze'",
-        ),
-        (
-            described(entry_point=f"{__name__}:Renamed") | {"requirements": ["absent-maze>=2"]},
-            r"\(which needs absent-maze>=2\) cannot be made .*AttributeError",
+            described(entry_point="absent_maze:Maze") | {"requirements": ["absent-maze>=2", "a\nb"]},
+            r"/metadata.json: env_spec names the entry point 'absent_maze:Maze' "
+            r"\(which needs 'absent-maze>=2', 'a\\nb'\), and no installed package registers .* give --trust_environment",
         ),
         (
             described(kwargs={"colour": 1}),
@@ -201,3 +204,86 @@ def test_a_run_is_evaluated_where_its_data_say(tmp_path, monkeypatch):
     launch(command(tmp_path, tmp_path / "run", **given))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert list(result["eval"]) == ["return"]
+
+
+def wrapped(entry_point, **kwargs):
+    return {"name": "Wrapper", "entry_point": entry_point, "kwargs": kwargs}
+
+
+RUN_BY_METADATA = {
+    "the entry point 'os:system'": {"entry_point": "os:system", "kwargs": {"command": "PATH"}},
+    "the entry point 'builtins:open'": {
+        "entry_point": "builtins:open",
+        "kwargs": {"file": "PATH", "mode": "w"},
+    },
+    "the entry point 'os', 'system'": {"entry_point": ["os", "system"]},
+    "the wrapper 'os:system'": {"additional_wrappers": [wrapped("os:system", command="PATH")]},
+    "the wrapper 'gymnasium.wrappers.common:os.system'": {
+        "additional_wrappers": [wrapped("gymnasium.wrappers.common:os.system")]
+    },
+    "the wrapper 'gymnasium.wrappers.rendering:RecordVideo'": {
+        "additional_wrappers": [wrapped("gymnasium.wrappers.rendering:RecordVideo", video_folder="PATH")]
+    },
+    "the argument 'os:system'": {"kwargs": {"kind": "vector", "hook": ["os:system"]}},
+    "the argument 'PATH'": {"kwargs": {"kind": "vector", "model": "PATH"}},
+}
+
+
+def test_what_no_package_registers_is_not_run(tmp_path, monkeypatch):
+    (precious := tmp_path / "precious").write_text("kept")
+    record(tmp_path, monkeypatch)
+    usual = json.loads(spec_of("vector").to_json())
+    for number, (told, changes) in enumerate(RUN_BY_METADATA.items()):
+        key = ("env_spec", "eval_env_spec")[number % 2]
+        spec = json.dumps(usual | changes).replace("PATH", str(precious))
+        change(tmp_path, **({"env_spec": json.dumps(usual), "eval_env_spec": None} | {key: spec}))
+        with pytest.raises(InputError) as refused:
+            environments.make(NAME, tmp_path)
+        message = str(refused.value)
+        assert f"/metadata.json: {key} names {told.replace('PATH', str(precious))}, and no inst" in message
+        assert message.endswith("give --trust_environment")
+    assert precious.read_text() == "kept"
+
+
+def test_spaces_are_stated_and_not_asked_of_an_environment(tmp_path, monkeypatch):
+    record(tmp_path, monkeypatch)
+    path = tmp_path / NAME / "data" / "metadata.json"
+    stated = json.loads(path.read_text())
+    stated.pop("observation_space")
+    path.write_text(json.dumps(stated | described(entry_point="os:abort", kwargs={})))
+    for read in (data.load, environments.make):
+        with pytest.raises(InputError, match=f"^{path}: no key 'observation_space'"):
+            read(NAME, tmp_path)
+
+
+class Unknown(Sampled):
+    """An environment that nobody registers."""
+
+
+def test_an_environment_that_is_trusted_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    record(tmp_path, monkeypatch)
+    change(tmp_path, **described(entry_point=f"{__name__}:Unknown"))
+    for make in (environments.make, lambda name, folder: environments.vector(name, 1, folder)):
+        with pytest.raises(InputError, match=":Unknown', and no installed package"):
+            make(NAME, tmp_path)
+    assert environments.vector(NAME, 1, tmp_path, trust_environment=True).spec.observation_shape == (3,)
+    given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
+    with pytest.raises(InputError, match="give --trust_environment"):
+        launch(command(tmp_path, tmp_path / "run", **given))
+    launch(command(tmp_path, tmp_path / "run", **given, trust_environment=True))
+    assert "return" in json.loads((tmp_path / "run" / "result.json").read_text())["eval"]
+
+
+def test_wrappers_of_gymnasium_and_packages_that_register_late(tmp_path, monkeypatch):
+    record(tmp_path, monkeypatch)
+    limit = wrapped("gymnasium.wrappers.common:TimeLimit", max_episode_steps=2)
+    change(tmp_path, **described(additional_wrappers=[limit]))
+    environments.make(NAME, tmp_path).make()
+    maze = gymnasium.envs.registration.EnvSpec(
+        "PointMaze_Mine-v3",
+        "gymnasium_robotics.envs.maze.point_maze:PointMazeEnv",
+        kwargs={"maze_map": [[1, 1, 1], [1, "r", 1], [1, "g", 1], [1, 1, 1]], "reward_type": "sparse"},
+    )
+    change(tmp_path, env_spec=maze.to_json())
+    environments.make(NAME, tmp_path)

@@ -88,20 +88,21 @@ def check_hdf5(file: Any, path: pathlib.Path) -> dict[str, Any]:
         InputError: for a link to another file, external storage or a virtual dataset; it is named.
     """
     h5py = require("h5py", "data")
-    names: list[bytes] = []
+    links: list[tuple[bytes, int]] = []
 
     def visit(name: bytes, link: Any) -> None:
-        if link.type == h5py.h5l.TYPE_HARD:
-            names.append(name)
-        elif link.type != h5py.h5l.TYPE_SOFT:  # which only stands for another name in the same file
-            raise elsewhere(name, "is a link to another file")
+        links.append((name, link.type))
 
     def elsewhere(name: bytes, what: str) -> InputError:
         return InputError(f"{path}: {_told(name)} {what}: store its numbers in this file itself")
 
     file.id.links.visit(visit, info=True)
     datasets = {}
-    for name in names:
+    for name, kind in links:
+        if kind == h5py.h5l.TYPE_SOFT:  # another name for what has one in this file
+            continue
+        if kind != h5py.h5l.TYPE_HARD:
+            raise elsewhere(name, "is a link to another file")
         found = h5py.h5o.open(file.id, name)
         if isinstance(found, h5py.h5d.DatasetID):
             layout = found.get_create_plist()

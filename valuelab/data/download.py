@@ -170,7 +170,8 @@ def _checked(
     except Exception as error:  # whatever a reader raises about a broken file
         part.unlink()
         raise InputError(
-            f"{url} sent {total} bytes that cannot be read as {path.name} ({error}): {otherwise}"
+            f"{url} sent {total} bytes that cannot be read as {path.name} ({' '.join(str(error).split())}): "
+            f"{otherwise}"
         ) from error
     with part.open("rb") as file:
         os.fsync(file.fileno())

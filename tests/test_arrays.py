@@ -1,0 +1,157 @@
+"""Files that lie about their numbers are refused before memory is taken, and by name."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from valuelab import arrays, data
+from valuelab.data.sources import d4rl
+from valuelab.distributional import mdp
+from valuelab.errors import InputError
+
+ROWS = 30_000_000
+
+
+def npy(array, **header):
+    """An NPY file whose header may be of other numbers."""
+    file = io.BytesIO()
+    told = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape} | header
+    np.lib.format.write_array_header_1_0(file, told)
+    return file.getvalue() + array.tobytes()
+
+
+def archive(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, contents in members.items():
+            file.writestr(f"{name}.npy", contents)
+    return path
+
+
+def test_npz_is_read_as_numpy_reads_it(tmp_path):
+    path = tmp_path / "file.npz"
+    stored = {
+        "b": np.arange(6.0).reshape(2, 3),
+        "a": np.asfortranarray(np.ones((3, 2), np.uint8)),
+        "s": np.array(3),
+    }
+    np.savez_compressed(path, **stored)
+    with arrays.open_npz(path) as file, np.load(path, allow_pickle=False) as expected:
+        assert list(file) == expected.files
+        for key in stored:
+            np.testing.assert_array_equal(file[key], expected[key])
+            assert file[key].dtype == expected[key].dtype
+        assert file["a"].flags.f_contiguous
+        with pytest.raises(KeyError):
+            file["c"]
+
+
+def test_a_header_is_held_against_its_member_and_memory(tmp_path, monkeypatch):
+    lying = archive(tmp_path / "lying.npz", transitions=npy(np.zeros(4, np.float32), shape=(ROWS, 4)))
+    with (
+        arrays.open_npz(lying) as file,
+        pytest.raises(
+            InputError, match=r"lying.npz: transitions states 480,000,000 bytes of float32 and holds 16:"
+        ),
+    ):
+        file["transitions"]
+    with pytest.raises(InputError, match="^" + str(lying) + ": transitions states"):
+        mdp.load(lying)
+    bomb = archive(tmp_path / "bomb.npz", zeros=npy(np.zeros(1 << 24, np.float64)))
+    assert bomb.stat().st_size < 1 << 18
+    monkeypatch.setattr(arrays, "available_memory", lambda: 100 << 20)
+    with (
+        arrays.open_npz(bomb) as file,
+        pytest.raises(InputError, match=r"bomb.npz: zeros takes 134,217,\d+ bytes"),
+    ):
+        file["zeros"]
+
+
+def test_nothing_is_unpickled(tmp_path):
+    path = archive(tmp_path / "file.npz", objects=npy(np.zeros(1), descr="|O"))
+    with arrays.open_npz(path) as file, pytest.raises(ValueError, match="allow_pickle=False"):
+        file["objects"]
+
+
+def episode(file):
+    """The smallest D4RL file: one episode of three rows."""
+    file["actions"] = np.zeros((3, 1), np.float32)
+    file["rewards"] = np.zeros(3, np.float32)
+    file["terminals"] = np.array([False, False, True])
+
+
+def external_storage(file, folder):
+    (folder / "secret").write_bytes(bytes(range(48)))
+    file.create_dataset("observations", (3, 4), "f4", external=[(str(folder / "secret"), 0, 48)])
+
+
+def external_link(file, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["numbers"] = np.zeros((3, 4), np.float32)
+    file["observations"] = h5py.ExternalLink(str(folder / "other.h5"), "numbers")
+
+
+def link_in_a_group(file, folder):
+    external_link(file, folder)
+    del file["observations"]
+    file.create_group("infos")["there"] = h5py.ExternalLink(str(folder / "other.h5"), "/")
+    file["observations"] = h5py.SoftLink("/infos/there/numbers")
+
+
+def virtual(file, folder):
+    external_link(file, folder)
+    del file["observations"]
+    layout = h5py.VirtualLayout((3, 4), "f4")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "numbers", (3, 4))
+    file.create_virtual_dataset("observations", layout)
+
+
+def never_written(file, folder):
+    file.create_dataset("observations", (ROWS, 4), "f4", chunks=(1000, 4))
+
+
+def nearly_never_written(file, folder):
+    file.create_dataset("observations", (ROWS, 4), "f4", chunks=(1000, 4), compression="gzip")[:3] = 1
+
+
+def contiguous(file, folder):
+    file.create_dataset("observations", (ROWS, 4), "f4")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (external_storage, "observations has its numbers in another file"),
+        (external_link, "observations is a link to another file"),
+        (link_in_a_group, "infos/there is a link to another file"),
+        (virtual, "observations is a virtual dataset"),
+        (never_written, "observations states 480,000,000 bytes that were never all written"),
+        (nearly_never_written, "observations states 480,000,000 bytes that were never all written"),
+        (contiguous, "observations states 480,000,000 bytes that were never all written"),
+    ],
+)
+def test_an_hdf5_file_holds_its_own_numbers(make, message, tmp_path):
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w") as file:
+        episode(file)
+        make(file, tmp_path)
+    assert path.stat().st_size < 1 << 15
+    with pytest.raises(InputError, match=f"^{path}: {message}") as refused:
+        data.load(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_links_within_an_hdf5_file_are_followed(tmp_path, monkeypatch):
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w") as file:
+        episode(file)
+        file.create_dataset("infos/seen", data=np.ones((3, 4), np.float32), compression="gzip")
+        file["observations"] = h5py.SoftLink("/infos/seen")
+        file["empty"] = h5py.Empty("f4")
+    assert data.load(str(path)).observations.shape == (3, 4)
+    monkeypatch.setattr(arrays, "_LARGE", 0)
+    monkeypatch.setattr(arrays, "available_memory", lambda: 40)
+    with pytest.raises(InputError, match="observations takes 48 bytes and 40 bytes of memory are free"):
+        d4rl.read(str(path), tmp_path, "train")
