@@ -47,7 +47,7 @@ __all__ = [
     "run",
 ]
 
-CONFIGS = pathlib.Path(__file__).parent / "configs"
+CONFIGS, EXAMPLES = (pathlib.Path(__file__).parent / name for name in ("configs", "examples"))
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 GOAL_DISCOUNT = 0.99
 """Of goals, where the agent has no discount."""
@@ -131,7 +131,7 @@ def load_saved_agent(
         folder: the workdir of the run.
         settings: what its config.json holds.
         defaults: as for `load_agent`.
-        trust_agent_file: whether a file outside experiments/configs may be run.
+        trust_agent_file: whether a file outside experiments/configs and examples may be run.
 
     Returns:
         As `load_agent` does, with the settings of the run.
@@ -141,7 +141,8 @@ def load_saved_agent(
     """
     source = str(settings.get("agent_source"))
     name = source.partition(":")[0]
-    ours = not name.endswith(".py") or pathlib.Path(name).resolve().parent == CONFIGS.resolve()
+    folders = {path.resolve() for path in (CONFIGS, EXAMPLES)}
+    ours = not name.endswith(".py") or pathlib.Path(name).resolve().parent in folders
     if not ours and not trust_agent_file:
         raise InputError(
             f"{folder / 'config.json'} names the agent file {name!r}, whose code would be run: look at it, "

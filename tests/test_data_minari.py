@@ -155,8 +155,7 @@ def test_numbers_out_of_other_files_are_refused(tmp_path, monkeypatch):
     (tmp_path / "secret").write_bytes(bytes(24))
     with h5py.File(path, "a") as file:
         del file["episode_0/observations"]
-        file["episode_0"].create_dataset(
-            "observations", (3, 1), "f8", external=[(tmp_path / "secret", 0, 24)]
-        )
+        there = [(tmp_path / "secret", 0, 24)]
+        file["episode_0"].create_dataset("observations", (3, 1), "f8", external=there)
     with pytest.raises(InputError, match="^" + f"{path}: episode_0/observations has its numbers in another"):
         data.load("minari/led-v0", tmp_path)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -254,3 +255,43 @@ def test_command_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown data source 'ogbrench'")
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_metadata_have_no_code_imported(key, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trap.py").write_text("raise SystemExit('run')\n")
+    folder = tmp_path / "rlds" / "set"
+    rlds.write({"train": made_up()}, folder)
+    information = folder / "dataset_info.json"
+    text = information.read_text()
+    information.write_text(json.dumps(json.loads(text) | {"moduleName": "trap"}))
+    data.load("rlds/set", tmp_path)  # it is only told
+
+    features = json.loads((folder / "features.json").read_text())
+    steps = features["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+    assert steps["pythonClassName"].startswith("tensorflow_datasets.core.features.")
+    changed = steps["featuresDict"]["features"]["reward"]
+    changed.pop("pythonClassName")
+    for name in ("trap.Feature", "tensorflow_datasets.core.features.features_dict;trap.Feature", "os.path"):
+        changed[key] = name
+        (folder / "features.json").write_text(json.dumps(features))
+        with pytest.raises(
+            InputError, match=f"^{folder}/features.json: {key} names '{name}', whose code"
+        ) as told:
+            data.load("rlds/set", tmp_path)
+    assert "\n" not in str(told.value)
+    information.write_text(text.replace("{DATASET}-", "/etc/{DATASET}-"))
+    (folder / "features.json").write_text(json.dumps(features).replace(f'"{key}": "os.path"', '"x": ""'))
+    with pytest.raises(InputError, match=f"^{information}: filepathTemplate is '/etc/"):
+        data.load("rlds/set", tmp_path)
+
+
+def test_a_set_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(rlds, "_write_split", refuse)
+    with pytest.raises(OSError, match="no room"):
+        rlds.write({"train": made_up()}, tmp_path / "rlds" / "set")
+    assert list((tmp_path / "rlds").iterdir()) == []

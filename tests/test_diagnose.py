@@ -7,8 +7,9 @@ import pytest
 from absl import flags as absl_flags
 from helpers import CLONING, ROOT, command, launch, make_dataset
 
-from experiments import diagnose
+from experiments import adapt, diagnose
 from valuelab import data
+from valuelab.data import normalization
 from valuelab.errors import InputError
 
 
@@ -81,3 +82,29 @@ def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypa
     with pytest.raises(InputError, match="made_up/walks has no rewards of its own"):
         diagnosed(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
+    (run := tmp_path / "run").mkdir()
+    (tmp_path / ".py").write_text("raise RuntimeError('run')\n")
+    seen = normalization.to_json(normalization.fit(make_dataset(), observations=False, rewards="none"))
+    for source in (f"{tmp_path}/.py:preset", f"{ROOT}/experiments/configs/../../x/.py", f"{tmp_path}/.py"):
+        config = {"settings": {"agent_source": source}, "normalization": seen}
+        (run / "config.json").write_text(json.dumps(config))
+        name = source.partition(":")[0]
+        for read in (diagnose.open_run, lambda folder, _: adapt.read_encoder(folder, False)):
+            with pytest.raises(InputError, match="names the agent file") as refused:
+                read(run, "")
+            told = (
+                f"{run}/config.json names the agent file {name!r}, whose code would be run: look at it, then"
+            )
+            assert str(refused.value) == f"{told} give --trust_agent_file"
+    with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
+        diagnosed(run, tmp_path / "out", trust_agent_file=True)
+    with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
+        adapt.read_encoder(run, True)
+    config["settings"]["agent_source"] = str(tmp_path / "mine")  # mine.py, were it a path
+    (tmp_path / "mine.py").write_text("raise RuntimeError('run')\n")
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="unknown agent"):
+        diagnosed(run, tmp_path / "out", trust_agent_file=True)

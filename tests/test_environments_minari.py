@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import dataclasses
 import json
 
 import gymnasium
@@ -11,8 +12,12 @@ import pytest
 from gymnasium import spaces
 from helpers import ROOT, command, launch
 
+from experiments import train
+from experiments.flags import DataConfig
 from valuelab import data, environments
+from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
+from valuelab.training.experience import Interaction
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Minari asks for authors and descriptions
 
@@ -165,7 +170,7 @@ def described(**changes):
         (
             described(entry_point="absent_maze:Maze") | {"requirements": ["absent-maze>=2", "a\nb"]},
             r"/metadata.json: env_spec names the entry point 'absent_maze:Maze' "
-            r"\(which needs 'absent-maze>=2', 'a\\nb'\), and no installed package registers .* give --trust_environment",
+            r"\(which needs 'absent-maze>=2', 'a\\nb'\), and no installed .* give --trust_environment",
         ),
         (
             described(kwargs={"colour": 1}),
@@ -261,18 +266,19 @@ class Unknown(Sampled):
 
 
 def test_an_environment_that_is_trusted_is_made(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
     record(tmp_path, monkeypatch)
     change(tmp_path, **described(entry_point=f"{__name__}:Unknown"))
     for make in (environments.make, lambda name, folder: environments.vector(name, 1, folder)):
         with pytest.raises(InputError, match=":Unknown', and no installed package"):
             make(NAME, tmp_path)
     assert environments.vector(NAME, 1, tmp_path, trust_environment=True).spec.observation_shape == (3,)
-    given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
-    with pytest.raises(InputError, match="give --trust_environment"):
-        launch(command(tmp_path, tmp_path / "run", **given))
-    launch(command(tmp_path, tmp_path / "run", **given, trust_environment=True))
-    assert "return" in json.loads((tmp_path / "run" / "result.json").read_text())["eval"]
+    config = RunConfig(data=DataConfig(), dataset=NAME, data_dir=str(tmp_path))
+    for find in (train.find_environment, train.make_vector):
+        with pytest.raises(InputError, match="give --trust_environment"):
+            find(dataclasses.replace(config, interaction=Interaction()))
+    trusting = dataclasses.replace(config, interaction=Interaction(), trust_environment=True)
+    assert isinstance(train.find_environment(trusting).make().unwrapped, Unknown)
+    assert train.make_vector(trusting)
 
 
 def test_wrappers_of_gymnasium_and_packages_that_register_late(tmp_path, monkeypatch):

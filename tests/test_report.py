@@ -368,3 +368,39 @@ def test_the_pages_are_made_again_from_the_json_alone(suite, pages, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert all(f"(figures/{name})" in text for name in pictures)
     assert "| mine | iql | " in text  # what was added comes first
+
+
+def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
+    arxiv = "https://arxiv.org/abs/1?x=1#y"
+    foreign = "<script>x</script> [a](javascript:b) `c` | d\n# e"
+    report = json.loads(json.dumps(suite[1]).replace('"bc"', json.dumps(foreign))) | {"suite": foreign}
+    report["members"][0] |= {"name": foreign, "command": f"python\n```\n{foreign}"}
+    cell = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    row = {"label": foreign, "dataset": "d", "ours": cell, "published": 0.5, "paper": foreign, "table": "t"}
+    report["published"] = [
+        row | {"url": url, "differences": []}
+        for url in (
+            "java\tscript:alert(1)",
+            arxiv,
+            "data:text/html,<b>",
+            "a) <b> (",
+        )
+    ]
+    report_pages.write(report, tmp_path)
+    page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert "<script>x" not in page
+    before, commands, after = text.split("```")
+    assert foreign.replace("\n", " ") in commands
+    assert "<script" not in before + after
+    links = re.findall(r'href="([^"]*)"', page), re.findall(r"[^\\]\]\(([^)]*)\)", before + after)
+    for found in links:
+        assert {link for link in found if not link.startswith(("figures/", "#u"))} == {"#", arxiv}
+    assert r"&lt;script&gt;x&lt;/script&gt; \[a\](javascript:b) \`c\` \| d # e" in text
+
+
+def test_folders_of_members_lie_in_that_of_the_suite(suite, tmp_path):
+    facts = json.loads((suite[0] / "suite.json").read_text())
+    facts["members"][0]["folder"] = "../elsewhere"
+    (tmp_path / "suite.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"suite.json: the folder '../elsewhere' of .* lies outside"):
+        report_results.make(tmp_path)
