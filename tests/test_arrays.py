@@ -1,6 +1,7 @@
 """Files that lie about their numbers are refused before memory is taken, and by name."""
 
 import io
+import itertools
 import zipfile
 
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from valuelab import arrays, data
+from valuelab.data import storage
 from valuelab.data.sources import d4rl
 from valuelab.distributional import mdp
 from valuelab.errors import InputError
@@ -155,3 +157,10 @@ def test_links_within_an_hdf5_file_are_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "available_memory", lambda: 40)
     with pytest.raises(InputError, match="observations takes 48 bytes and 40 bytes of memory are free"):
         d4rl.read(str(path), tmp_path, "train")
+
+
+def test_episodes_are_not_read_into_more_memory_than_there_is(monkeypatch):
+    monkeypatch.setattr(storage, "available_memory", lambda: 100)
+    episode = {"observations": np.zeros((4, 3), np.float32)}
+    with pytest.raises(InputError, match="^folder: its first 3 episodes take 144 bytes and 100 bytes"):
+        storage.from_episodes("endless", itertools.repeat(episode), "folder")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from valuelab import data
-from valuelab.data import normalization
+from valuelab.data import download, normalization
 from valuelab.data.sources import d4rl
 from valuelab.errors import InputError
 
@@ -311,3 +311,23 @@ def test_published_files():
     assert files["maze2d-large-dense-v1"] == "maze2d/maze2d-large-dense-v1.hdf5"
     assert files["pen-cloned-v0"] == "hand_dapg/pen-demos-v0-bc-combined.hdf5"
     assert files["door-human-v1"] == "hand_dapg_v1/door-human-v1.hdf5"
+
+
+def test_downloads_are_held_against_published_digests(tmp_path, monkeypatch):
+    seen = {}
+
+    def fetch(url, path, check, otherwise, sha256):
+        seen[path.stem] = sha256
+        write_file(path, 4, timed_out=[3])
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    (tmp_path / "d4rl").mkdir()
+    for name in ("hopper-medium-v2", "maze2d-open-v0"):
+        data.load(f"d4rl/{name}", tmp_path)
+    # As TensorFlow Datasets lists them; of Maze2D it has none.
+    digest = "5bdf1bc4a713c82941de44633df669b36c89850b652a25985166796d25cf71a0"
+    assert seen == {"hopper-medium-v2": [digest], "maze2d-open-v0": []}
+    files = [line.split()[1] for line in d4rl.DIGESTS.read_text().splitlines()]
+    assert len(files) == len(set(files)) == 98
+    assert {f"{d4rl.URL}/{file}" for file in files} <= set(d4rl.published().values())
+    assert d4rl.URL.startswith("https://")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from valuelab.arrays import available_memory
 from valuelab.errors import InputError
 from valuelab.types import Dataset
 
@@ -118,10 +119,17 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
         The dataset.
 
     Raises:
-        InputError: when there is no episode.
+        InputError: when there is no episode, or they take more memory than there is.
     """
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
-    for episode in episodes:
+    taken, room = 0, available_memory()
+    for number, episode in enumerate(episodes, 1):
+        taken += sum(array.nbytes for array in episode.values())
+        if taken > room:
+            raise InputError(
+                f"{path}: its first {number} episodes take {taken:,} bytes and {room:,} bytes of memory are "
+                "free: free some, or use a machine with more"
+            )
         for key, array in episode.items():
             columns[key].append(array)
         terminals = np.zeros(len(episode["observations"]), bool)
