@@ -162,5 +162,5 @@ def test_links_within_an_hdf5_file_are_followed(tmp_path, monkeypatch):
 def test_episodes_are_not_read_into_more_memory_than_there_is(monkeypatch):
     monkeypatch.setattr(storage, "available_memory", lambda: 100)
     episode = {"observations": np.zeros((4, 3), np.float32)}
-    with pytest.raises(InputError, match="^folder: its first 3 episodes take 144 bytes and 100 bytes"):
+    with pytest.raises(InputError, match="folder: its first 3 episodes take 144 bytes and 100 bytes"):
         storage.from_episodes("endless", itertools.repeat(episode), "folder")
