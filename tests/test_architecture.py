@@ -234,8 +234,6 @@ def test_nothing_runs_what_a_file_says():
     assert found == RUNS
 
 
-@pytest.mark.parametrize(
-    "line", ["eval(text)", "np.load(file)", "np.lib.format.read_array(file)", "os.system(text)"]
-)
-def test_what_runs_code_is_found(line):
-    assert runs(ast.parse(line).body[0].value)
+def test_what_runs_code_is_found():
+    lines = ["eval(text)", "np.load(file)", "np.lib.format.read_array(file)", "os.system(text)"]
+    assert [line for line in lines if not runs(ast.parse(line).body[0].value)] == []

@@ -67,7 +67,7 @@ def field(monkeypatch):
     environment = types.Environment(
         name="field", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
     )
-    monkeypatch.setattr(launcher.environments, "make", lambda name, data_dir: environment)
+    monkeypatch.setattr(launcher.environments, "make", lambda *_: environment)
 
 
 # What a run leaves.
