@@ -69,7 +69,8 @@ def test_the_small_suite_is_what_the_readme_compares():
     found = suite.read("cpu_small")
     labels = {member.label for member in found.members}
     offline = {"bc", "iql", "iql_ddpg_bc", "ifql", "rebrac", "fql", "fql_hl_gauss", "fql_iqn", "floq"}
-    assert labels == offline | {"td_jepa", "forward_backward", "hilp"}
+    study = {"bc_study", "iql_study", "iql_ddpg_bc_study", "ifql_study"}
+    assert labels == offline | study | {"td_jepa", "forward_backward", "hilp"}
     assert len(found.members) == 2 * len(labels)
 
 

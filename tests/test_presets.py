@@ -53,14 +53,14 @@ CRITIC = {**NETWORKS, "layer_norm": True, "ensemble_size": 2, "discount": 0.99, 
 # No tanh, σ = 1, and a last layer at 0.01 (ogbench utils/networks.py:162-165, fql utils/networks.py:102-105);
 # means are clipped when they act (gciql.py:181, gcbc.py:79, iql.py:168), and by DDPG+BC (gciql.py:98).
 GAUSSIAN = {**NETWORKS, "mean": "clip", "final_scale": 0.01, "learn_std": False}
-SMALL_IQL = {**CRITIC, **GAUSSIAN, "expectile": 0.9, "policy_schedule": "constant"}
-del SMALL_IQL["target_rate"]  # their widths and target averages are ours
-IQL = {
-    **SMALL_IQL,
-    "target_rate": 0.005,
+IQL = {  # fql iql.py:246-257
+    **CRITIC,
+    **GAUSSIAN,
+    "expectile": 0.9,
+    "policy_schedule": "constant",
     "extraction": "awr",
     "hidden_dims": (512,) * 4,
-}  # fql iql.py:246-257
+}
 
 
 def composed(critic: dict, policy: dict) -> dict:
@@ -73,13 +73,8 @@ GOALS = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "encoder": "
 SEEING = {"critic.encoder": "impala_small", "policy.encoder": "impala_small"}
 PUBLISHED = {
     "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
-    "bc:pointmaze": GAUSSIAN,
-    "bc:cube_small": GAUSSIAN,
     "iql:antmaze": {**IQL, "inverse_temperature": 10.0},  # fql iql.py:256
     "iql:cube": {**IQL, "inverse_temperature": 1.0},  # of visual-cube-single in fql README.md
-    "iql:pointmaze": SMALL_IQL,
-    "iql:pointmaze_goals": SMALL_IQL,
-    "iql:cube_small": SMALL_IQL,
     # ogbench hyperparameters.sh, from images; fql README.md, likewise
     "bc:visual_manipulation": {**GAUSSIAN, "hidden_dims": (512,) * 3, "encoder": "impala_small"},
     "iql:visual_antmaze": {**GOALS, "bc_weight": 0.3},
@@ -135,6 +130,22 @@ def test_presets_for_images_have_the_batches_of_the_studies(source, frames, pixe
 def test_presets_for_ogbench_have_the_settings_of_its_studies(source):
     settings = agent_settings(f"--agent={source}")
     assert {name: settings[name] for name in PUBLISHED[source]} == PUBLISHED[source]
+
+
+def test_members_named_after_the_study_have_its_networks():
+    # Their widths and target averages are ours.
+    networks = {
+        "bc_study": GAUSSIAN,
+        "iql_study": {**GAUSSIAN, "layer_norm": True},
+        "iql_ddpg_bc_study": {**GAUSSIAN, "layer_norm": True},
+        "ifql_study": {"critic.activation": "gelu", "critic.layer_norm": True, "policy.activation": "gelu"},
+    }
+    members = [member for member in suite.read("cpu_small").members if member.label in networks]
+    assert len(members) == 2 * len(networks)
+    for member in members:
+        settings, expected = agent_settings(*member.arguments[2:]), dict(networks[member.label])
+        expected.pop("learning_rate", None)
+        assert {name: settings[name] for name in expected} == expected
 
 
 def test_goal_conditioned_members_have_the_settings_of_their_study():

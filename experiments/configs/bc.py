@@ -1,8 +1,7 @@
 r"""Behaviour cloning: what methods that use rewards are to beat.
 
-OGBench's presets have the policy of its studies. What each preset was run on, and its score
-(pointmaze and cube_small with --agent.activation=relu --agent.mean=tanh --agent.final_scale=1
---agent.learn_std=true):
+OGBench's presets at the published size have the policy of its studies. The small presets have not; with it
+success is 0.00 in both. What each preset was run on, and its score:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=bc --workdir=runs/cpu_small
@@ -36,13 +35,12 @@ _VISUAL = {
 
 PRESETS = {
     "pointmaze": {
-        **_ogbench.GAUSSIAN_POLICY,
         "agent.hidden_dims": (128, 128),
         "data.normalize_observations": True,
         "steps": 30_000,
         "eval_every": 10_000,
     },
-    "cube_small": {**_ogbench.GAUSSIAN_POLICY, "steps": 60_000, "eval_every": 20_000},
+    "cube_small": {"steps": 60_000, "eval_every": 20_000},
     "ogbench": {**_ogbench.GAUSSIAN_POLICY, "agent.hidden_dims": (512, 512, 512)},
     "visual_maze": _VISUAL,
     "visual_manipulation": {**_VISUAL, **_ogbench.MOVED},

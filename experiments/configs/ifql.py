@@ -1,7 +1,8 @@
 r"""IFQL: IQL's critic, and the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
 
-The defaults are the paper's settings for OGBench. What each preset was run on, and its score
-(with --agent.critic.activation=relu):
+The defaults are the paper's settings for OGBench. The critic of the small presets has relu instead of GELU,
+with which it learns more slowly: in the maze success is 0.00 after 10,000 updates and 0.96 after 20,000.
+What each preset was run on, and its score:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=ifql --workdir=runs/cpu_small
@@ -28,4 +29,6 @@ Config = functools.partial(
     BestOfFlowConfig(),
 )
 
-PRESETS = _ogbench.presets(Config())
+_SMALL = {"agent.critic.activation": "relu"}
+
+PRESETS = _ogbench.presets(Config(), pointmaze=_SMALL, cube_small=_SMALL)

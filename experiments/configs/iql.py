@@ -1,10 +1,14 @@
 r"""Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
 
 The defaults are the paper's settings for D4RL locomotion. Rewards of D4RL's locomotion and AntMaze are
-normalised as the paper has them, without a preset too. OGBench's presets have the networks of its studies.
+normalised as the paper has them, without a preset too. OGBench's presets at the published size have the
+networks of its studies. The small presets have not, because those learn more slowly there: suite cpu_small
+runs both. In the maze after 10,000 and 20,000 updates success is 0.25 and 1.00 with the preset, and 0.00 and
+1.00 with the studies' networks. With the cube after 20,000 updates it is 0.60 and 0.29. With one part of
+those networks at a time, two seeds have after 10,000 updates in the maze: GELU 0.00, layer norm 0.50, the
+scaled last layer 0.70, the clipped mean 0.90, σ = 1 0.90, and none of them 1.00.
 
-What each preset was run on, and its score (those for OGBench with --agent.activation=relu --agent.mean=tanh
---agent.final_scale=1 --agent.learn_std=true and, but for cube_small, --agent.layer_norm=false):
+What each preset was run on, and its score:
 
 pointmaze
     python -m experiments.train --agent=iql:pointmaze --num_seeds=4 \
@@ -56,8 +60,8 @@ goals and from images, such as
     python -m experiments.train --agent=iql:visual_antmaze --num_seeds=4 \
       --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
     hardware: one GPU; not run. For play data of cubes, scenes and puzzles take visual_manipulation, for
-    noisy data visual_noisy. Giant antmazes take --agent.discount=0.995 and --data.goals.discount=0.995 too,
-    stitch data --data.goals.policy.p_trajectory=0.5, explore data 0 there and --agent.bc_weight=0.01
+    noisy data visual_noisy. Giant antmazes take --agent.discount=0.995 too, stitch data
+    --data.goals.policy.p_trajectory=0.5, explore data 0 there and --agent.bc_weight=0.01
 """
 
 from experiments.configs import _ogbench
@@ -84,8 +88,11 @@ _VISUAL_GOALS = {
     "steps": 500_000,
 }
 
+# Small networks learn more slowly with those of the studies: see the head.
+_SMALL = {"agent.expectile": 0.9, "agent.policy_schedule": "constant"}
+
 _POINTMAZE = {
-    **_OGBENCH,
+    **_SMALL,
     "agent.hidden_dims": (128, 128),
     "agent.inverse_temperature": 10.0,
     "agent.target_rate": 0.02,
@@ -115,8 +122,9 @@ PRESETS = {
     },
     "antmaze": {**_OGBENCH, "agent.inverse_temperature": 10.0},
     "cube_small": {
-        **_OGBENCH,
+        **_SMALL,
         "agent.hidden_dims": (256, 256),
+        "agent.layer_norm": True,
         "agent.inverse_temperature": 1.0,
         "steps": 60_000,
         "eval_every": 20_000,
@@ -133,7 +141,6 @@ PRESETS = {
         **_VISUAL_GOALS,
         "agent.bc_weight": 0.1,
         "agent.discount": 0.995,
-        "data.goals.discount": 0.995,
     },
     "visual_manipulation": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 1.0},
     "visual_noisy": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 0.03},

@@ -1,8 +1,8 @@
 r"""ReBRAC: two plain critics, and a policy held near the data twice (Tarasov et al. 2023, arXiv:2305.09836).
 
-The weights must be tuned for each dataset; those of humanoidmaze_medium, cube_small and
-visual_cube_single are of FQL's study, as networks are. What each preset was run on, and its score
-(with --agent.policy.activation=relu --agent.policy.final_scale=1):
+The weights must be tuned for each dataset; those of humanoidmaze_medium, cube_small and visual_cube_single
+are of FQL's study. Networks are of that study too, but the policy of the small presets is as it was run.
+What each preset was run on, and its score:
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \
@@ -36,13 +36,15 @@ Config = functools.partial(
     ReBRACConfig(activation="gelu", final_scale=0.01),
 )
 
+_POLICY = {"agent.policy.activation": "relu", "agent.policy.final_scale": 1.0}
 _SMALL = {
     "pointmaze": {
+        **_POLICY,
         "agent.policy.bc_weight": 0.003,
         "agent.policy.target_weight": 0.01,
         "agent.policy.target_rate": 0.02,  # as the critic's
     },
-    "cube_small": {"agent.policy.bc_weight": 1.0, "agent.policy.target_weight": 0.0},
+    "cube_small": {**_POLICY, "agent.policy.bc_weight": 1.0, "agent.policy.target_weight": 0.0},
 }
 _HUMANOID = {
     "agent.critic.discount": 0.995,
