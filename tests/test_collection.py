@@ -245,7 +245,7 @@ def test_cube_in_sight():
     [
         "pointmaze-teleport-navigate-v0",
         pytest.param("cube-double-play-v0", marks=pytest.mark.slow),
-        "scene-noisy-v0",
+        pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
         pytest.param("puzzle-3x3-noisy-v0", marks=pytest.mark.slow),
         "powderworld-hard-play-v0",
     ],

@@ -29,6 +29,12 @@ def straight():
     return train()
 
 
+@functools.cache
+def evaluated():
+    """The same, looked at every fourth update."""
+    return train(eval_every=4, evaluate=stop_at(None, kill))
+
+
 @pytest.fixture
 def checkpoints(tmp_path):
     with_facts = Checkpoints(tmp_path / "checkpoints", {"facts": 1})
@@ -61,7 +67,6 @@ def kill():
 @pytest.mark.parametrize("step", [4, 12, 20, STEPS])
 def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
     settings = {"checkpoint_every": 3, "eval_every": 4, "checkpoints": checkpoints}
-    undisturbed = train(eval_every=4, evaluate=stop_at(None, kill))
     rows = []
     with pytest.raises(Killed):
         train(evaluate=stop_at(step, kill), write=rows.extend, **settings)
@@ -71,8 +76,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
         rows[:] = [row for row in rows if row["step"] <= saved]
 
     resumed = train(evaluate=stop_at(None, kill), write=rows.extend, on_resume=rewind, **settings)
-    assert_same_bits(undisturbed.states, resumed.states)
-    assert without_speed(rows) == without_speed(undisturbed.rows)
+    assert_same_bits(evaluated().states, resumed.states)
+    assert without_speed(rows) == without_speed(evaluated().rows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -183,9 +188,9 @@ def test_rows_hold_the_means_over_the_updates_since_the_row_before():
             assert row[name] == pytest.approx(np.mean([update[name] for update in updates]), rel=1e-5)
 
 
-def test_four_seeds_equal_four_runs():
+def test_a_member_of_four_seeds_equals_a_run_of_its_own():
     together = train(seeds=[3, 4, 5, 6])
-    for index, seed in enumerate([3, 4, 5, 6]):
+    for index, seed in ((0, 3), (3, 6)):
         alone = train(seeds=[seed])
         assert_close(together.member(index), alone.member(0))
         ours = [row for row in together.rows if row["seed"] == seed]
@@ -202,7 +207,7 @@ def test_a_member_of_a_sweep_equals_a_run_with_its_value():
         seeds=[0, 0, 0],
         hyperparameters={"agent.learning_rate": rates},
     )
-    for index, rate in enumerate(rates):
+    for index, rate in ((0, 0.01), (2, 0.3)):
         assert_close(swept.member(index), train(agent=linear_agent(float(rate))).member(0))
     last = [row for row in swept.rows if row["step"] == STEPS]
     assert [row["agent.learning_rate"] for row in last] == [0.01, 0.1, 0.3]
