@@ -25,7 +25,7 @@ def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """The figure, saved if there is a path; its suffix decides the format."""
     if path is not None:
         with files.replacing(pathlib.Path(path)) as file:
-            figure.savefig(file, dpi=150, format=pathlib.Path(path).suffix[1:])
+            figure.savefig(file, dpi=150, format=pathlib.Path(path).suffix[1:] or None)
     return figure
 
 
