@@ -98,34 +98,36 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         )
     if config.sweep:
         raise InputError("adapt compares two ways of one setting: leave --sweep out, or use --num_seeds")
-    workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "adapt"):
-        return done
-    encoder_run = read_encoder(pathlib.Path(config.encoder).expanduser(), config.trust_agent_file)
-    facts = {"versions": outputs.versions(), "device": outputs.device()}
-    outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
-    source = train.find_source(config)
-    encoder = open_encoder(encoder_run, source)
+    with outputs.prepare_folder(config) as workdir:
+        if done := outputs.finished(workdir, "adapt"):
+            return done
+        encoder_run = read_encoder(pathlib.Path(config.encoder).expanduser(), config.trust_agent_file)
+        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+        source = train.find_source(config)
+        encoder = open_encoder(encoder_run, source)
 
-    def on_encodings(config: Any, spec: Spec) -> Agent:
-        seen = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
-        return encoded(make_agent(config, seen), encoder.encode, encoder.state)
+        def on_encodings(config: Any, spec: Spec) -> Agent:
+            seen = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
+            return encoded(make_agent(config, seen), encoder.encode, encoder.state)
 
-    ways: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
-    curves: dict[str, dict[int, np.ndarray]] = {}
-    unknown: list[dict[str, Any]] = []
-    for name, make in ways.items():
-        print(f"learning from {name}:")
-        learnt = train.run(dataclasses.replace(config, workdir=str(workdir / name)), make, lambda _: source)
-        curves[name] = results.read_scores(workdir / name, next(iter(learnt["eval"])))
-        unknown += [{"from": name, **episode} for episode in learnt.get("without_score", [])]
-    result = {"encoder": config.encoder} | compare(curves) | facts
-    if unknown:
-        result["without_score"] = unknown
-    name = "adaptation.png"
-    outputs.finish(workdir, result, {name: lambda: figures.saved(draw(result), workdir / name)})
-    print(f"everything is in {workdir}")
-    return result
+        ways: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
+        curves: dict[str, dict[int, np.ndarray]] = {}
+        unknown: list[dict[str, Any]] = []
+        for name, make in ways.items():
+            print(f"learning from {name}:")
+            learnt = train.run(
+                dataclasses.replace(config, workdir=str(workdir / name)), make, lambda _: source
+            )
+            curves[name] = results.read_scores(workdir / name, next(iter(learnt["eval"])))
+            unknown += [{"from": name, **episode} for episode in learnt.get("without_score", [])]
+        result = {"encoder": config.encoder} | compare(curves) | facts
+        if unknown:
+            result["without_score"] = unknown
+        name = "adaptation.png"
+        outputs.finish(workdir, result, {name: lambda: figures.saved(draw(result), workdir / name)})
+        print(f"everything is in {workdir}")
+        return result
 
 
 def read_encoder(folder: pathlib.Path, trust_agent_file: bool) -> EncoderRun:

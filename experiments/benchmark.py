@@ -54,6 +54,8 @@ TAIL = 1 << 16
 """Bytes at the end of a log that are read while it grows."""
 DAY = 24 * 60
 """Minutes: the time limit of a cluster's job, unless one is given."""
+Start = Callable[[Job, Stop], str]
+"""Starts a job, waits until it has ended, and says what became of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,36 @@ def run(config: BenchmarkConfig) -> int:
         wanted = suite.add(wanted, agent)
     chosen = suite.choose(wanted, _split(config.only))
     submit = _submitter(config) if config.cluster else None
-    workdir, same = prepare(config, wanted)
+    if not config.workdir:
+        raise InputError(outputs.NO_WORKDIR)
+    workdir = outputs.make_folder(config.workdir)
+    with outputs.locked(workdir):
+        return fill(workdir, config, wanted, chosen, submit)
+
+
+def fill(
+    workdir: pathlib.Path,
+    config: BenchmarkConfig,
+    wanted: Suite,
+    chosen: Sequence[Member],
+    submit: Start | None,
+) -> int:
+    """Does what is left of a suite in its folder.
+
+    Args:
+        workdir: the folder.
+        config: the settings.
+        wanted: the suite, with what was added.
+        chosen: the members that are to run.
+        submit: starts them elsewhere than on this machine.
+
+    Returns:
+        The exit status, as of `run`.
+
+    Raises:
+        InputError: when the folder belongs to another suite or to other versions.
+    """
+    same = prepare(workdir, wanted)
     console = Console(markup=False)  # brackets in what members say are no markup
     board = Board(chosen, workdir, console)
     jobs = {member.name: make_job(member, config, workdir) for member in chosen}
@@ -141,22 +172,19 @@ def _split(values: Sequence[str]) -> list[str]:
 # The folder of a suite.
 
 
-def prepare(config: BenchmarkConfig, wanted: Suite) -> tuple[pathlib.Path, set[str]]:
-    """Makes the folder of a suite, or checks that the one there can be gone on with; writes suite.json.
+def prepare(workdir: pathlib.Path, wanted: Suite) -> set[str]:
+    """Checks that the folder of a suite is new or can be gone on with; writes suite.json.
 
     Args:
-        config: the settings.
+        workdir: the folder.
         wanted: the suite, with what was added.
 
     Returns:
-        The folder, and the names of members whose commands are what they were: their results count.
+        The names of members whose commands are what they were: their results count.
 
     Raises:
-        InputError: when it belongs to another suite or to other versions, or cannot be made.
+        InputError: when it belongs to another suite or to other versions.
     """
-    if not config.workdir:
-        raise InputError(outputs.NO_WORKDIR)
-    workdir = outputs.make_folder(config.workdir)
     path = workdir / "suite.json"
     facts = {
         "format": FORMAT,
@@ -188,7 +216,7 @@ def prepare(config: BenchmarkConfig, wanted: Suite) -> tuple[pathlib.Path, set[s
         elif (workdir / entry["folder"] / "result.json").exists():
             entry["command"] = before  # which made what lies there
     outputs.write_json(path, facts | {"members": [*entries.values(), *kept.values()]})
-    return workdir, same
+    return same
 
 
 def _entry(member: Member) -> dict[str, Any]:
@@ -293,9 +321,6 @@ def describe_machine() -> str:
 
 
 # The work.
-
-Start = Callable[[Job, Stop], str]
-"""Starts a job, waits until it has ended, and says what became of it."""
 
 
 def work(board: "Board", jobs: Mapping[str, Job], slots: Sequence[Slot], start: Start, stop: Stop) -> None:

@@ -74,26 +74,28 @@ def run(config: CompareConfig) -> dict[str, Any]:
     """
     if config.problem:
         problems.make(config.problem)  # refuses what is unknown
-    workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "compare"):
-        return done
-    facts = {"versions": outputs.versions(), "device": outputs.device()}
-    outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
-    pictures: dict[str, Callable[[], None]] = {}
-    if config.problem:
-        result, pictures["calibration.png"] = compare(config, workdir)
-    else:
-        parts = [
-            run(dataclasses.replace(config, problem=name, workdir=str(workdir / name)))
-            for name in problems.PROBLEMS
-        ]
-        result = {"problems": {part["problem"]: part for part in parts}}
-    found = result.get("problems", {config.problem: result})
-    pictures["comparison.png"] = lambda: draw_comparison(found, workdir / "comparison.png")
-    result = {"within": WITHIN, "reached": all(part["reached"] for part in found.values())} | result | facts
-    outputs.finish(workdir, result, pictures if config.plots else {})
-    show(found)
-    return result
+    with outputs.prepare_folder(config) as workdir:
+        if done := outputs.finished(workdir, "compare"):
+            return done
+        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+        pictures: dict[str, Callable[[], None]] = {}
+        if config.problem:
+            result, pictures["calibration.png"] = compare(config, workdir)
+        else:
+            parts = [
+                run(dataclasses.replace(config, problem=name, workdir=str(workdir / name)))
+                for name in problems.PROBLEMS
+            ]
+            result = {"problems": {part["problem"]: part for part in parts}}
+        found = result.get("problems", {config.problem: result})
+        pictures["comparison.png"] = lambda: draw_comparison(found, workdir / "comparison.png")
+        result = (
+            {"within": WITHIN, "reached": all(part["reached"] for part in found.values())} | result | facts
+        )
+        outputs.finish(workdir, result, pictures if config.plots else {})
+        show(found)
+        return result
 
 
 def compare(config: CompareConfig, workdir: pathlib.Path) -> tuple[dict[str, Any], Callable[[], None]]:

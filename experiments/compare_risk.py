@@ -157,20 +157,20 @@ def main(parsed: tuple[CompareRiskConfig, MakeAgent]) -> None:
         )
     if config.sweep:
         raise InputError("methods are compared in one setting: leave --sweep out, or use --num_seeds")
-    workdir = outputs.prepare_folder(config)
-    facts = {
-        "command": " ".join(["python -m experiments.compare_risk", *sys.argv[1:]]),
-        "settings": configuration.to_json(config),
-        "versions": outputs.versions(),
-        "device": outputs.device(),
-    }
-    outputs.write_json(workdir / "config.json", facts)
-    problem = problems.make(name)
-    result = facts | compare_exactly(config, problem)
-    result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
-    outputs.write_json(workdir / "compare_risk.json", result)
-    path = workdir / "compare_risk.png"
-    outputs.draw({path.name: lambda: risk_plots.draw(result, path)})
+    with outputs.prepare_folder(config) as workdir:
+        facts = {
+            "command": " ".join(["python -m experiments.compare_risk", *sys.argv[1:]]),
+            "settings": configuration.to_json(config),
+            "versions": outputs.versions(),
+            "device": outputs.device(),
+        }
+        outputs.write_json(workdir / "config.json", facts)
+        problem = problems.make(name)
+        result = facts | compare_exactly(config, problem)
+        result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
+        outputs.write_json(workdir / "compare_risk.json", result)
+        path = workdir / "compare_risk.png"
+        outputs.draw({path.name: lambda: risk_plots.draw(result, path)})
 
 
 def compare_exactly(config: CompareRiskConfig, problem: problems.Problem) -> dict[str, Any]:

@@ -261,32 +261,32 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     if config.workdir and pathlib.Path(config.workdir).expanduser().resolve() == folder.resolve():
         raise InputError(f"workdir {config.workdir} is that of the run itself: give another --workdir")
     trained = open_run(folder, config.data_dir, config.trust_agent_file)
-    workdir = outputs.prepare_folder(config)
-    views = look(trained, folder, config.rows, config.seed)
-    found = report(views)
-    newest = list(views.values())[-1]
-    facts = {"versions": outputs.versions(), "device": outputs.device()}
-    outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
-    members = [trained.members.settings(index) for index in range(trained.members.size)]
-    result = {
-        "agent": trained.config.agent_name,
-        "dataset": trained.config.dataset,
-        "members": members,
-        "rows": newest.sight.q.shape[1],
-        "known_returns": newest.rows.known.sum(1),
-        "checkpoints": found,
-    } | facts
-    outputs.write_json(workdir / "diagnostics.json", result)
-    title = f"{trained.config.agent_name} on {trained.config.dataset}"
-    for number, (swept, chosen) in enumerate(trained.members.by_setting()):
-        told, q, rows = of_members((found, newest.sight.q, newest.rows), chosen)
-        about = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
-        path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
-        draw = functools.partial(diagnostic_plots.diagnosis, told, q, rows, title=about, path=path)
-        outputs.draw({path.name: draw})
-        show(told, about)
-    print(f"everything is in {workdir}")
-    return result
+    with outputs.prepare_folder(config) as workdir:
+        views = look(trained, folder, config.rows, config.seed)
+        found = report(views)
+        newest = list(views.values())[-1]
+        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+        members = [trained.members.settings(index) for index in range(trained.members.size)]
+        result = {
+            "agent": trained.config.agent_name,
+            "dataset": trained.config.dataset,
+            "members": members,
+            "rows": newest.sight.q.shape[1],
+            "known_returns": newest.rows.known.sum(1),
+            "checkpoints": found,
+        } | facts
+        outputs.write_json(workdir / "diagnostics.json", result)
+        title = f"{trained.config.agent_name} on {trained.config.dataset}"
+        for number, (swept, chosen) in enumerate(trained.members.by_setting()):
+            told, q, rows = of_members((found, newest.sight.q, newest.rows), chosen)
+            about = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
+            path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
+            draw = functools.partial(diagnostic_plots.diagnosis, told, q, rows, title=about, path=path)
+            outputs.draw({path.name: draw})
+            show(told, about)
+        print(f"everything is in {workdir}")
+        return result
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> DiagnoseConfig:

@@ -1,5 +1,6 @@
 """The folder that a launcher fills: it belongs to one result, and tells what that came from."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -7,7 +8,7 @@ import pathlib
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import rich.console
@@ -25,32 +26,47 @@ UNDRAWN = "undrawn.txt"
 """In a workdir: which pictures of a result are still to be drawn; gone once they are."""
 
 
-def prepare_folder(config: Any) -> pathlib.Path:
-    """Makes the folder of a run, or checks that the one there belongs to the same run.
+@contextlib.contextmanager
+def prepare_folder(config: Any, is_first_host: bool = True) -> Iterator[pathlib.Path]:
+    """Makes the folder of a run, or checks that the one there belongs to the same run; locks it.
 
     Args:
         config: the settings of the run, with a field `workdir`.
+        is_first_host: of those that share the folder in one run; the others hold no lock.
 
-    Returns:
-        The folder.
+    Yields:
+        The folder, which no other process fills until the block ends.
 
     Raises:
-        InputError: when no folder is named, or it cannot be made or written, or holds a run with other
-            settings.
+        InputError: when no folder is named, it cannot be made or written, another process fills it, or it
+            holds a run with other settings.
     """
     if not config.workdir:
         raise InputError(NO_WORKDIR)
-    workdir = local_path("workdir", config.workdir)
-    path = workdir / "config.json"
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text())["settings"]
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
-        if changes := configuration.difference(saved, config):
-            listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
-            raise InputError(f"{path} is of another run ({listed}): give another --workdir")
-    return make_folder(workdir)
+    with contextlib.ExitStack() as stack:
+        workdir = make_folder(config.workdir)
+        if is_first_host:
+            stack.enter_context(locked(workdir))
+        _check_config(workdir / "config.json", config)
+        yield workdir
+
+
+def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes from filling a workdir, as `files.locked` does."""
+    return files.locked(workdir, "give another --workdir")
+
+
+def _check_config(path: pathlib.Path, config: Any) -> None:
+    """Raises InputError where there is a config.json of another run."""
+    if not path.exists():
+        return
+    try:
+        saved = json.loads(path.read_text())["settings"]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
+    if changes := configuration.difference(saved, config):
+        listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
+        raise InputError(f"{path} is of another run ({listed}): give another --workdir")
 
 
 def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.Path:

@@ -174,36 +174,37 @@ def run(config: SolveConfig) -> dict[str, Any]:
         InputError: for settings, an MDP or a folder that cannot be used.
     """
     config, task = resolve(config)
-    workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "solve"):
-        return done
-    print(f"solving {solutions.describe(task)}: {task.mdp.num_states} states, {task.mdp.num_actions} actions")
-    started = time.perf_counter()
-    with rich.console.Console(stderr=True).status("solving"):
-        solved = defaults.solve(
-            task.mdp,
-            task.objective,
-            discount=task.discount,
-            horizon=task.horizon,
-            representation=config.representation,
-            atoms=config.atoms,
-            stocks=config.stocks,
-            stock_low=config.stock_low or None,
-            stock_high=config.stock_high or None,
-            allow_unsound=config.allow_unsound,
-        )
-    seconds = time.perf_counter() - started
-    facts = {"versions": outputs.versions(), "device": outputs.device()}
-    settings = {"settings": configuration.to_json(config)}
-    outputs.write_json(workdir / "config.json", settings | facts)
-    solutions.save(workdir / "arrays.npz", solved)
-    asked = {"problem": config.problem or None, "mdp": config.mdp or None}
-    result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
-    pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
-    outputs.finish(workdir, result, pictures)
-    solutions.show(task, result)
-    print(f"solved in {seconds:.1f} s; everything is in {workdir}")
-    return result
+    with outputs.prepare_folder(config) as workdir:
+        if done := outputs.finished(workdir, "solve"):
+            return done
+        size = f"{task.mdp.num_states} states, {task.mdp.num_actions} actions"
+        print(f"solving {solutions.describe(task)}: {size}")
+        started = time.perf_counter()
+        with rich.console.Console(stderr=True).status("solving"):
+            solved = defaults.solve(
+                task.mdp,
+                task.objective,
+                discount=task.discount,
+                horizon=task.horizon,
+                representation=config.representation,
+                atoms=config.atoms,
+                stocks=config.stocks,
+                stock_low=config.stock_low or None,
+                stock_high=config.stock_high or None,
+                allow_unsound=config.allow_unsound,
+            )
+        seconds = time.perf_counter() - started
+        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        settings = {"settings": configuration.to_json(config)}
+        outputs.write_json(workdir / "config.json", settings | facts)
+        solutions.save(workdir / "arrays.npz", solved)
+        asked = {"problem": config.problem or None, "mdp": config.mdp or None}
+        result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
+        pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
+        outputs.finish(workdir, result, pictures)
+        solutions.show(task, result)
+        print(f"solved in {seconds:.1f} s; everything is in {workdir}")
+        return result
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolveConfig:

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import pathlib
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ from experiments.flags import DataConfig
 from valuelab import configuration, data, environments, errors
 from valuelab.agents.normalized import normalized
 from valuelab.agents.shifted import shifted
-from valuelab.configuration import RunConfig
+from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
 from valuelab.environments import frames, interface
@@ -102,12 +103,23 @@ def run(
             "no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID, "
             "or --environment=gymnasium/ID to learn by acting"
         )
-    workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
-        return done
+    with outputs.prepare_folder(config, is_first_host=jax.process_index() == 0) as workdir:
+        if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
+            return done
+        return fill(workdir, config, members, make_agent, find or find_source)
+
+
+def fill(
+    workdir: pathlib.Path,
+    config: RunConfig,
+    members: Population,
+    make_agent: MakeAgent,
+    find: Callable[[RunConfig], Source],
+) -> dict[str, Any]:
+    """Does what is left of a run in its folder; arguments and errors as of `run`."""
     rehearse(config)
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    source = (find or find_source)(config)
+    source = find(config)
     question = source.question
     environment = question.environment if question else find_environment(config)
     if environment:

@@ -11,7 +11,7 @@ BASE = {"types", "errors", "configuration"}
 MAY_IMPORT = {
     "types": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "arrays": {"errors"},
     "spaces": {"errors"},
     "configuration": {"errors"},

@@ -149,8 +149,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 def prepare(workdir, *suite_members):
-    config = benchmark.BenchmarkConfig(workdir=str(workdir))
-    return benchmark.prepare(config, Suite(tuple(suite_members), "small", "small.py"))[1]
+    return benchmark.prepare(workdir, Suite(tuple(suite_members), "small", "small.py"))
 
 
 def test_the_folder_says_what_is_compared_and_keeps_what_was_added(tmp_path):

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from valuelab import files
 from valuelab.data import collection
 from valuelab.data.collection import manipulation, pointmaze
 from valuelab.data.collection.recipe import play_episode
@@ -142,10 +143,22 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 def test_parts_with_other_settings_are_refused(tmp_path):
     parts = collection.parts_folder(NAME, tmp_path)
-    collection.claim(parts, {"dataset": NAME, "seed": 0})
+    with collection.claimed(parts, {"dataset": NAME, "seed": 0}):
+        pass
     with pytest.raises(InputError, match=r"seed=0, not 1: give the same settings .* or delete the folder"):
-        collection.claim(parts, {"dataset": NAME, "seed": 1})
-    collection.claim(parts, {"dataset": NAME, "seed": 0})
+        collection.claimed(parts, {"dataset": NAME, "seed": 1}).__enter__()
+    with collection.claimed(parts, {"dataset": NAME, "seed": 0}):
+        pass
+
+
+def test_two_do_not_collect_into_one_folder(tmp_path):
+    parts = collection.parts_folder(NAME, tmp_path)
+    parts.mkdir(parents=True)
+    with (
+        files.locked(parts),
+        pytest.raises(InputError, match=r"\.parts is in use by process \d+ on .*: wait"),
+    ):
+        collection.collect(NAME, tmp_path, episodes=1, processes=1)
 
 
 def test_what_is_there_is_kept(collected, tmp_path):

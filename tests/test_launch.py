@@ -32,7 +32,7 @@ from helpers import (
 
 from experiments import results
 from experiments import train as launcher
-from valuelab import data, types
+from valuelab import data, files, types
 from valuelab.errors import InputError
 from valuelab.training import logs
 
@@ -175,6 +175,16 @@ def test_another_config_is_refused_with_both_values(data_dir, tmp_path):
     with pytest.raises(InputError, match=message):
         launch(command(data_dir, tmp_path, agent__learning_rate=0.1, seed=3))
     launch(command(data_dir, tmp_path, log_every=1, checkpoint_every=0, mesh="1,2"))  # changes no result
+
+
+def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(data_dir, tmp_path, nothing_trains):
+    with files.locked(tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(
+            InputError, match=r"in use by process \d+ on .*: wait .*, or give another --workdir$"
+        ):
+            launch(command(data_dir, tmp_path))
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monkeypatch, capsys):

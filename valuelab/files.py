@@ -1,4 +1,4 @@
-"""Files that are whole whenever the program dies and follow no link, and JSON that every reader takes."""
+"""Files that are whole whenever the program dies and follow no link, folders with one writer, and JSON."""
 
 import contextlib
 import json
@@ -6,8 +6,19 @@ import math
 import os
 import pathlib
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
+
+from valuelab.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""In a folder that a process fills: who it is; gone when the process ends."""
 
 
 def beside(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
@@ -57,6 +68,55 @@ def replace_file(path: pathlib.Path, text: str) -> None:
 def not_a_link(path: str, flags: int) -> int:
     """The `opener` of files that are added to: opens a file, and refuses a link."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def is_at(path: pathlib.Path, descriptor: int) -> bool:
+    """Whether an open file still lies at a path."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
+    """Keeps other processes, and other threads, from filling a folder for as long as the block runs.
+
+    The kernel holds the lock, and frees it when the process ends in whatever way.
+
+    Args:
+        folder: is there, and can be written.
+        otherwise: what a second process can do instead of waiting, for its message.
+
+    Raises:
+        InputError: when another one holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            hint = f", or {otherwise}" if otherwise else ""
+            raise InputError(f"{folder} is in use by {holder}: wait until it ends{hint}") from None
+        except OSError as error:  # some network disks have no locks
+            print(f"warning: {folder} takes no lock ({error}): start no second process on it")
+            break
+        if is_at(path, descriptor):
+            break
+        os.close(descriptor)  # the holder before has just removed it
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

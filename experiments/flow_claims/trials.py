@@ -282,22 +282,22 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
     Raises:
         InputError: for settings or a folder that cannot be used.
     """
-    workdir = outputs.prepare_folder(config)
-    if done := outputs.finished(workdir, "examine"):
-        return done
-    facts = {
-        "settings": configuration.to_json(config),
-        "versions": outputs.versions(),
-        "device": outputs.device(),
-    }
-    outputs.write_json(workdir / "config.json", facts)
-    found = examine(config)
-    result = {"claim": found.claim, "verdict": found.verdict} | found.evidence | facts
-    name = "claim.png"
-    outputs.finish(workdir, result, {name: lambda: figures.saved(found.draw(), workdir / name)})
-    show(result)
-    print(f"everything is in {workdir}")
-    return result
+    with outputs.prepare_folder(config) as workdir:
+        if done := outputs.finished(workdir, "examine"):
+            return done
+        facts = {
+            "settings": configuration.to_json(config),
+            "versions": outputs.versions(),
+            "device": outputs.device(),
+        }
+        outputs.write_json(workdir / "config.json", facts)
+        found = examine(config)
+        result = {"claim": found.claim, "verdict": found.verdict} | found.evidence | facts
+        name = "claim.png"
+        outputs.finish(workdir, result, {name: lambda: figures.saved(found.draw(), workdir / name)})
+        show(result)
+        print(f"everything is in {workdir}")
+        return result
 
 
 def show(result: Mapping[str, Any]) -> None:

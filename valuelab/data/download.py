@@ -82,18 +82,10 @@ def _claimed(part: Path) -> Iterator[IO[bytes]]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:  # a file system without locks: two at once are told by the checks below
                 pass
-            if _is_at(part, descriptor):
+            if files.is_at(part, descriptor):
                 yield file
                 return
         # Who had the lock has put this file in its place, or removed it.
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file still lies at a path."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _receive_all(url: str, file: IO[bytes], part: Path, path: Path, otherwise: str) -> int:

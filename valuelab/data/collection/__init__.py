@@ -6,6 +6,7 @@ number), so the set does not depend on how many processes made it nor on how oft
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -17,7 +18,7 @@ import signal
 import threading
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import IO
 
@@ -29,7 +30,7 @@ from valuelab.arrays import open_npz
 from valuelab.data.collection import manipulation, pointmaze, powderworld
 from valuelab.data.collection.recipe import SPLITS, Player, play_episode
 from valuelab.errors import InputError, require, unknown
-from valuelab.files import replace_file, replacing
+from valuelab.files import locked, replace_file, replacing
 
 RECIPES = pointmaze.recipes() | manipulation.recipes() | powderworld.recipes()
 """What can be collected, by name without "ogbench/"."""
@@ -101,19 +102,19 @@ def collect(
     }
     counts = dict(zip(SPLITS, (episodes, val_episodes), strict=True))
     try:
-        if missing:
-            claim(parts, settings)
-            _collect_parts(base, parts, {split: counts[split] for split in missing}, seed, processes)
-        for split in missing:
-            files = [_part(parts, split, episode) for episode in range(counts[split])]
-            with replacing(targets[split], parts) as output:
-                _join(files, output)
+        with claimed(parts, settings) if missing else contextlib.nullcontext():
+            if missing:
+                _collect_parts(base, parts, {split: counts[split] for split in missing}, seed, processes)
+            for split in missing:
+                files = [_part(parts, split, episode) for episode in range(counts[split])]
+                with replacing(targets[split], parts) as output:
+                    _join(files, output)
+            shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         raise InputError(
             f"cannot write to {parts}: {error}; what is finished is kept, "
             "so make room and run the same command again"
         ) from error
-    shutil.rmtree(parts, ignore_errors=True)
     return targets["train"]
 
 
@@ -142,18 +143,26 @@ def _known(name: str) -> str:
     raise unknown("dataset to collect", name, (f"ogbench/{known}" for known in RECIPES))
 
 
-def claim(parts: pathlib.Path, settings: dict) -> None:
-    """Makes the folder of parts, or checks that the one there was made with the same settings.
+@contextlib.contextmanager
+def claimed(parts: pathlib.Path, settings: dict) -> Iterator[None]:
+    """Makes the folder of parts, or checks that the one there was made with the same settings; locks it.
 
     Args:
         parts: the folder.
         settings: what decides its contents, as JSON has it.
 
     Raises:
-        InputError: for other settings.
+        InputError: for other settings, or when another process collects there.
     """
-    record = parts / "settings.json"
     parts.mkdir(parents=True, exist_ok=True)
+    with locked(parts):
+        _check_settings(parts, settings)
+        yield
+
+
+def _check_settings(parts: pathlib.Path, settings: dict) -> None:
+    """Writes down what decides the contents of a folder, or raises InputError where it is something else."""
+    record = parts / "settings.json"
     if not record.exists():
         replace_file(record, json.dumps(settings, indent=2))
     found = json.loads(record.read_text())

@@ -16,7 +16,7 @@ import rich.console
 import rich.progress
 
 from valuelab import domains
-from valuelab.data.collection import claim
+from valuelab.data.collection import claimed
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError, require
 from valuelab.files import replacing
@@ -102,9 +102,9 @@ def collect(
         raise InputError(f"{buffer} holds episodes that were not collected here: give another --data_dir")
     versions = {package: importlib.metadata.version(package) for package in ("dm_control", "mujoco")}
     try:
-        claim(buffer.parent, {"dataset": f"exorl/{name}", "seed": seed} | versions)
-        buffer.mkdir(exist_ok=True)
-        _explore(domain, buffer, explorer, episodes, seed)
+        with claimed(buffer.parent, {"dataset": f"exorl/{name}", "seed": seed} | versions):
+            buffer.mkdir(exist_ok=True)
+            _explore(domain, buffer, explorer, episodes, seed)
     except OSError as error:
         raise InputError(
             f"cannot write to {buffer}: {error}; what is finished is kept, so make room and run the same "
