@@ -129,7 +129,8 @@ def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[Networks, dict[s
     preset = configuration.replace(preset, changes)
     source = train.find_source(preset)
     agent = make_agent(preset.agent, source.spec)
-    with contextlib.closing(training.Checkpoints(folder, configuration.to_json(preset))) as checkpoints:
+    versions = {"versions": outputs.versions()}
+    with contextlib.closing(training.Checkpoints(folder, versions, config=preset)) as checkpoints:
         trained = training.train(
             agent,
             source.experience,

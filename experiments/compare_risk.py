@@ -23,7 +23,7 @@ from absl import flags as absl_flags
 
 from experiments import flags, optimality, outputs, risk_methods, risk_plots
 from experiments.risk_methods import GREEDY
-from experiments.train import find_source
+from experiments.train import digests, find_source
 from valuelab import configuration, environments
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.data import recording, sampling
@@ -95,8 +95,8 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
     else:
         experience, spec, *_ = find_source(config)
     agent = make_agent(config.agent, spec)
-    facts = {"settings": configuration.to_json(config)}
-    with contextlib.closing(Checkpoints(folder, facts)) as checkpoints:
+    facts = {"versions": outputs.versions(), "data": {"digests": digests(experience.arrays)}}
+    with contextlib.closing(Checkpoints(folder, facts, config=config)) as checkpoints:
         run = train(
             agent,
             experience,

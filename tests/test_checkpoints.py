@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 
+from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
 from valuelab.training import Checkpoints, make_mesh, mesh
 from valuelab.training.checkpoints import _digests, read_states
@@ -59,6 +60,22 @@ def test_a_restored_state_lies_where_it_is_wanted(checkpoints):
 def test_settings_and_versions_stand_beside_the_state(checkpoints):
     path = checkpoints.folder / "30" / "metadata" / "metadata"
     assert json.loads(path.read_text())["version"] == "x"
+
+
+def test_a_run_with_other_settings_does_not_go_on_and_one_with_other_versions_is_warned(tmp_path, caplog):
+    def opened(seed=0, jax_version="1", **settings):
+        config = RunConfig(seed=seed, **settings)
+        return Checkpoints(tmp_path, {"versions": {"jax": jax_version}}, config=config)
+
+    opened().save(10, make_state())
+    opened(log_every=7)  # changes no result
+    assert caplog.text == ""
+    opened(jax_version="2")
+    assert "are of other versions (versions.jax was '1', is '2')" in caplog.text
+    with pytest.raises(
+        InputError, match=r"are of another run \(seed was 0, is 3\): give another --workdir, or"
+    ):
+        opened(seed=3)
 
 
 def test_the_newest_three_are_kept(checkpoints):

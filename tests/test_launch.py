@@ -90,7 +90,8 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     config = json.loads((workdir / "config.json").read_text())
     assert config["settings"]["agent"] == {"hidden_dims": [8], "learning_rate": 3e-4}
     assert config["normalization"]["observation_mean"] is None
-    assert config["data"] == {"episodes": EPISODES, "transitions": EPISODES * (LENGTH - 1)}
+    amounts = {"episodes": EPISODES, "transitions": EPISODES * (LENGTH - 1)}
+    assert {name: config["data"][name] for name in amounts} == amounts
     assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
     for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
@@ -185,6 +186,26 @@ def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(data_dir, 
         ):
             launch(command(data_dir, tmp_path))
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_goes_on_with_the_data_and_settings_that_it_began_with_alone(tmp_path):
+    data_dir, workdir = tmp_path / "data", tmp_path / "run"
+    path = write_maze_data(data_dir)
+    launch(command(data_dir, workdir))
+    for name in ("result.json", "config.json"):  # as if it had been killed at its end, and tidied up
+        (workdir / name).unlink()
+    refused = "^the checkpoints under .*/checkpoints are of another run "
+    message = rf"{refused}\(agent.learning_rate was 0.0003, is 0.1\): give another --workdir"
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, workdir, agent__learning_rate=0.1))
+    before = path.read_bytes()
+    with np.load(path) as arrays:  # the same actions, of which two have changed places
+        write_maze_data(data_dir, actions=arrays["actions"][[1, 0, *range(2, len(arrays["actions"]))]])
+    with pytest.raises(InputError, match=rf"{refused}\(data.digests.actions was '\w{{8}}', is '\w{{8}}'\)"):
+        launch(command(data_dir, workdir))
+    path.write_bytes(before)
+    launch(command(data_dir, workdir))
+    assert (workdir / "result.json").exists()
 
 
 def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent: written atomically, verified when read, newest good one first."""
 
+import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from valuelab import configuration
 from valuelab.errors import InputError
 from valuelab.types import Array
 
@@ -45,20 +47,50 @@ class Checkpoints:
         folder: where they lie, one folder a step.
     """
 
-    def __init__(self, folder: str | pathlib.Path, metadata: Mapping[str, Any], keep: int = 3):
-        """Opens the folder, making it where there is none.
+    def __init__(
+        self, folder: str | pathlib.Path, metadata: Mapping[str, Any], keep: int = 3, config: Any = None
+    ):
+        """Opens the folder, making it where there is none, and looks whether what lies there is of this run.
 
         Args:
             folder: where the checkpoints lie.
-            metadata: JSON-safe facts saved with each (config, versions).
+            metadata: JSON-safe facts saved with each. What "data" holds must be as it was; where "versions"
+                differ, a warning says so.
             keep: how many of the newest to keep.
+            config: settings, saved as "settings"; those that change a result must be as they were.
+
+        Raises:
+            InputError: when the newest checkpoint is of other data or settings.
         """
         self.folder = pathlib.Path(folder).absolute()
         self._metadata = dict(metadata)
+        if config is not None:
+            self._metadata["settings"] = configuration.to_json(config)
+        if saved := _newest_metadata(self.folder):
+            self._compare(saved, config)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def _compare(self, saved: Mapping[str, Any], config: Any) -> None:
+        """Refuses to go on from a checkpoint of another run, and tells of other versions."""
+        changes = []
+        if config is not None and "settings" in saved:
+            changes = configuration.difference(saved["settings"], config)
+        changes += _changes(saved, self._metadata, "data")
+        if changes:
+            raise InputError(
+                f"the checkpoints under {self.folder} are of another run ({_listed(changes)}): "
+                "give another --workdir, or what they were trained with"
+            )
+        if changes := _changes(saved, self._metadata, "versions"):
+            logging.warning(
+                "the checkpoints under %s are of other versions (%s): what follows may differ from a run "
+                "that was never stopped",
+                self.folder,
+                _listed(changes),
+            )
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, or None."""
@@ -139,6 +171,27 @@ class Checkpoints:
     def close(self) -> None:
         """Frees what the manager holds."""
         self._manager.close()
+
+
+def _newest_metadata(folder: pathlib.Path) -> dict[str, Any]:
+    """What was saved beside the newest state; nothing where there is none, or it is damaged."""
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+        try:
+            return dict(json.loads((folder / str(step) / "metadata" / "metadata").read_text()))
+        except (OSError, ValueError, TypeError):  # `restore` tells of it
+            continue
+    return {}
+
+
+def _changes(saved: Mapping[str, Any], now: Mapping[str, Any], part: str) -> list[tuple[str, Any, Any]]:
+    """(dotted name, saved value, value now) of what is in both and differs."""
+    old, new = (configuration.flatten({part: facts.get(part, {})}) for facts in (saved, now))
+    return [(name, old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]]
+
+
+def _listed(changes: list[tuple[str, Any, Any]]) -> str:
+    return "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in sorted(changes))
 
 
 def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, Any]]:
