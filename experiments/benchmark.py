@@ -147,7 +147,7 @@ def fill(
             board.set(member.name, members.DONE)
     waiting = board.having("waiting")
     stop = Stop()
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in members.STOPS}
     try:
         if waiting:
             console.print(f"{len(waiting)} of {len(chosen)} members to run; looking at flags and data first")

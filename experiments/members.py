@@ -21,7 +21,9 @@ DONE, FAILED, STOPPED = "done", "failed", "stopped"
 """What can become of a start."""
 INTERVAL = 0.5
 """Seconds between two looks at a process."""
-STOPPED_BY_SIGNAL = (130, -signal.SIGINT, -signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals by which a runner, and each member, is asked to stop."""
+STOPPED_BY_SIGNAL = (130, *(-number for number in STOPS))
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 """Linux's; None on macOS, where a member outlives a runner that is killed."""
@@ -143,7 +145,7 @@ def run_on_worker(job: Job) -> str:
         if not stop:
             stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in (*STOPS, signal.SIGUSR2):
         signal.signal(number, once)
     return run(job, stop)
 

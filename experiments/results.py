@@ -116,6 +116,7 @@ class Evaluation:
             episodes=config.eval_episodes,
             seed=config.seed,
             record=RECORDED,
+            max_steps=config.eval_max_steps,
             progress=self._bar,
         )
         self._prepare = jax.jit(experiment.prepared)
@@ -349,7 +350,8 @@ def film(experiment: Experiment, environment: Environment, outcome: Run) -> None
     act = rollout.member_policy(experiment.acting, first[0], experiment.config.eval_temperature)
     path = experiment.workdir / FILM
     seed, step = experiment.config.seed, experiment.config.steps
-    video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step)
+    bound = experiment.config.eval_max_steps
+    video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step, max_steps=bound)
 
 
 def show(experiment: Experiment, result: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def run(
 
     Raises:
         InputError: for settings, data or a folder that cannot be used.
-        Interrupted: when stopped by Ctrl-C or SIGTERM; the same call goes on.
+        Interrupted: when stopped by Ctrl-C, SIGTERM or SIGHUP; the same call goes on.
     """
     config = flags.with_goal_discount(config)
     if config.distributed:
@@ -380,7 +380,7 @@ def learn(
         evaluate=evaluation,
         write=log.write if log else None,
         checkpoints=checkpoints,
-        on_resume=log.rewind if log else None,
+        on_resume=(lambda step: log.rewind(step, experiment.members.size)) if log else None,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -153,7 +154,12 @@ def wrong_digest(folder):
     path.write_text(json.dumps(metadata))
 
 
-DAMAGES = [truncate, flip_bytes, remove_data, remove_metadata, empty_metadata, wrong_digest]
+def copy_of_another(folder):
+    shutil.rmtree(folder)
+    shutil.copytree(folder.parent / "20", folder)
+
+
+DAMAGES = [copy_of_another, truncate, flip_bytes, remove_data, remove_metadata, empty_metadata, wrong_digest]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -21,7 +21,7 @@ def write(folder, steps, scale=1.0, rewind=0, **settings):
     """One session of a run: rewinds, writes, ends."""
     given = {"config": {"steps": 9}, "member_fields": ("seed",), "tensorboard": False, "wandb_project": ""}
     log = logs.Logs(folder, **(given | settings))
-    log.rewind(rewind)
+    log.rewind(rewind, members=2)
     for step in steps:
         log.write(rows(step, scale))
     log.close()
@@ -46,7 +46,19 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, lost):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-lost])
     assert logs.read_rows(path) == [*rows(1), rows(2)[0]]
-    write(tmp_path, [2], rewind=1)
+    write(tmp_path, [2], rewind=2)  # a checkpoint is before its rows, and these are not whole
+    assert logs.read_rows(path) == [*rows(1), *rows(2)]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\x00", b"[1]", b'{"step": 3'])
+def test_a_damaged_line_ends_the_rows_with_a_warning(tmp_path, caplog, damage):
+    write(tmp_path, [1, 2, 3, 4])
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:5], damage, *lines[6:]]))
+    assert logs.read_rows(path) == [*rows(1), *rows(2), rows(3)[0]]
+    assert f"{path} is damaged in line 6: what follows is left out" in caplog.text
+    assert logs.MetricsFile(path).rewind(4, members=2) == 2
     assert logs.read_rows(path) == [*rows(1), *rows(2)]
 
 

@@ -72,21 +72,26 @@ def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
         train(evaluate=stop_at(step, kill), write=rows.extend, **settings)
 
     def rewind(saved):
-        assert saved == (step - 1) // 3 * 3
-        rows[:] = [row for row in rows if row["step"] <= saved]
+        assert saved == step  # which is saved before it is evaluated
+        return rows[-1]["step"] if rows else 0
 
     resumed = train(evaluate=stop_at(None, kill), write=rows.extend, on_resume=rewind, **settings)
     assert_same_bits(evaluated().states, resumed.states)
     assert without_speed(rows) == without_speed(evaluated().rows)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [5, 10])
 def test_a_signal_saves_and_the_same_call_goes_on(checkpoints, number, step):
     """Step 10 is saved by its interval as well: asked to stop then, the run must not save it twice."""
     settings = {"eval_every": 5, "checkpoint_every": 10, "checkpoints": checkpoints}
-    ask = stop_at(step, lambda: signal.raise_signal(number))
-    rows = []
+
+    def stop_here():
+        assert checkpoints.latest_step() == step
+        signal.raise_signal(number)
+        raise AssertionError("the evaluation goes on")
+
+    ask, rows = stop_at(step, stop_here), []
     with pytest.raises(Interrupted, match=f"stopped after update {step} of {STEPS}"):
         train(evaluate=ask, write=rows.extend, **settings)
     assert checkpoints.latest_step() == step
@@ -96,12 +101,13 @@ def test_a_signal_saves_and_the_same_call_goes_on(checkpoints, number, step):
 
 
 def test_a_signal_right_after_resuming_saves_nothing_twice(checkpoints):
-    def ask(_):
+    def ask(step):
         signal.raise_signal(signal.SIGTERM)
+        return step
 
-    settings = {"checkpoint_every": 10, "checkpoints": checkpoints}
+    settings = {"checkpoint_every": 10, "eval_every": 20, "checkpoints": checkpoints}
     with pytest.raises(Killed):
-        train(evaluate=stop_at(STEPS, kill), **settings)
+        train(evaluate=stop_at(20, kill), **settings)
     for _ in range(2):
         with pytest.raises(Interrupted, match="stopped after update 20 of"):
             train(on_resume=ask, **settings)
@@ -132,6 +138,7 @@ def ask_after_one_slice(monkeypatch):
             return wait(tree)
 
         monkeypatch.setattr(jax, "block_until_ready", wait_and_ask)
+        return 0
 
     return on_resume
 
@@ -143,16 +150,29 @@ def test_a_second_ctrl_c_stops_at_once():
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(evaluate=stop_at(STEPS, twice))
+        train(on_resume=lambda _: twice())
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_finished_run_is_given_back_from_its_last_checkpoint(checkpoints):
     train(checkpoints=checkpoints)
-    again = train(checkpoints=checkpoints)
+    again = train(checkpoints=checkpoints, evaluate=stop_at(STEPS, kill), on_resume=lambda step: step)
     assert_same_bits(straight().states, again.states)
     assert again.rows == []
     assert again.throughput.updates_per_second == 0
+
+
+def test_rows_that_were_lost_are_told(checkpoints, caplog):
+    settings = {"checkpoint_every": 12, "checkpoints": checkpoints, "eval_every": 11}
+    with pytest.raises(Killed):
+        train(evaluate=stop_at(22, kill), **settings)
+    checkpoints._manager.delete(22)
+    with pytest.raises(Killed):
+        train(evaluate=stop_at(22, kill), on_resume=lambda _: 11, **settings)
+    assert caplog.text == ""
+    checkpoints._manager.delete(22)
+    train(on_resume=lambda _: 5, **settings)
+    assert "the log ends at update 5, and should at 11: rows were lost" in caplog.text
 
 
 # What must not matter.

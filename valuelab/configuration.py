@@ -66,7 +66,8 @@ class RunConfig:
         eval_every: updates between two evaluations; 0 evaluates at the end only.
         eval_episodes: episodes of each task in an evaluation; 0 trains without evaluating.
         eval_temperature: of the policy when evaluated; 0 is its most likely action.
-        checkpoint_every: updates between two checkpoints; 0 saves at the end only.
+        eval_max_steps: steps after which an episode that does not end by itself is cut in an evaluation.
+        checkpoint_every: updates between two checkpoints; 0 saves before evaluations only.
         keep_checkpoints: how many of the newest checkpoints stay.
         workdir: folder for everything that the run leaves.
         tensorboard: also write TensorBoard's event files.
@@ -96,6 +97,7 @@ class RunConfig:
     eval_every: int = dataclasses.field(default=100_000, compare=False)
     eval_episodes: int = 50
     eval_temperature: float = 0.0
+    eval_max_steps: int = 200_000
     checkpoint_every: int = dataclasses.field(default=10_000, compare=False)
     keep_checkpoints: int = dataclasses.field(default=3, compare=False)
     workdir: str = dataclasses.field(default="", compare=False)
@@ -118,6 +120,7 @@ class RunConfig:
             eval_every="[0, inf)",
             eval_episodes="[0, inf)",
             eval_temperature="[0, inf)",
+            eval_max_steps="[1, inf)",
             checkpoint_every="[0, inf)",
             keep_checkpoints="[1, inf)",
         )

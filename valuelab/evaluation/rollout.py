@@ -28,8 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.progress
+from absl import logging
 
 from valuelab import arrays, errors, files, types
+from valuelab.configuration import RunConfig
 
 
 class Recall(NamedTuple):
@@ -144,6 +146,7 @@ def evaluate(
     seed: int = 0,
     step: int = 0,
     record: int = 0,
+    max_steps: int = RunConfig.eval_max_steps,
 ) -> Episodes:
     """Evaluates once; to do it again and again, keep an `Evaluator`.
 
@@ -157,6 +160,7 @@ def evaluate(
         seed: of the evaluation.
         step: the training step; other steps see other episodes.
         record: of how many first episodes of each member and task to keep the trajectory.
+        max_steps: steps after which an episode that does not end by itself is cut, with a warning.
 
     Returns:
         The episodes.
@@ -169,6 +173,7 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         record=record,
+        max_steps=max_steps,
     )
     with contextlib.closing(evaluator):
         return evaluator(states, step)
@@ -190,6 +195,7 @@ class Evaluator:
         seed: int,
         width: int | None = None,
         record: int = 0,
+        max_steps: int = RunConfig.eval_max_steps,
         progress: rich.progress.Progress | None = None,
     ):
         """Makes M x W environments.
@@ -202,6 +208,7 @@ class Evaluator:
             seed: of the evaluation; training draws from others.
             width: W; chosen if None.
             record: of how many first episodes of each member and task to keep the trajectory.
+            max_steps: steps after which an episode that does not end by itself is cut, with a warning.
             progress: a bar to show episodes in; it appears for each evaluation and goes after it.
 
         Raises:
@@ -210,7 +217,12 @@ class Evaluator:
         self._tasks = task_names(environment, policy.agents)
         jobs = episodes * len(self._tasks)
         width = min(max(1, _LANES // max(1, num_members)), jobs) if width is None else width
-        for name, value in (("num_members", num_members), ("episodes", episodes), ("width", width)):
+        for name, value in (
+            ("num_members", num_members),
+            ("episodes", episodes),
+            ("width", width),
+            ("max_steps", max_steps),
+        ):
             if value < 1:
                 raise errors.InputError(f"{name} is {value}: evaluation needs at least 1")
         self._options = list(environment.tasks.values())
@@ -224,6 +236,8 @@ class Evaluator:
         self._episodes = episodes
         self._seed = seed
         self._record = record
+        self._max_steps = max_steps
+        self._name = environment.name
         self._progress = progress
         self._act = jax.jit(
             lambda states, observations, seeds, times, recall: policy.act(
@@ -255,15 +269,25 @@ class Evaluator:
         for lanes, jobs in zip(self._lanes, waiting, strict=True):
             for lane in lanes:
                 self._start_next(lane, jobs, step)
+        num_cut = 0
         with _bar(self._progress, int(np.prod(shape))) as advance:
             while any(lane.busy for lane in itertools.chain(*self._lanes)):
                 actions = self._actions(states)
                 for member, (lanes, jobs) in enumerate(zip(self._lanes, waiting, strict=True)):
                     for lane, action in zip(lanes, actions[member], strict=True):
-                        if lane.busy and lane.step(action):
+                        if not lane.busy:
+                            continue
+                        ended = lane.step(action)
+                        if ended or lane.length == self._max_steps:
+                            num_cut += not ended
                             self._note(episodes, member, lane)
                             self._start_next(lane, jobs, step)
                             advance()
+        if num_cut:
+            logging.warning(
+                "%d episodes in %s did not end by themselves and were cut after %d steps (eval_max_steps)",
+                *(num_cut, self._name, self._max_steps),
+            )
         return episodes
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from valuelab import errors, types
+from valuelab.configuration import RunConfig
 from valuelab.evaluation import rollout
 
 
@@ -39,6 +40,7 @@ def film(
     episodes: int,
     seed: int,
     step: int,
+    max_steps: int = RunConfig.eval_max_steps,
 ) -> None:
     """Films one member in the episodes that an `Evaluator` with the same seed and step plays first.
 
@@ -50,6 +52,7 @@ def film(
         episodes: number of episodes of each task.
         seed: of the evaluation.
         step: the training step of the evaluation.
+        max_steps: of the evaluation.
 
     Raises:
         InputError: when the suffix is another, the environment cannot be rendered here, or there is no
@@ -58,7 +61,9 @@ def film(
     path = _checked(path)
     camera = _camera(environment)
     filmed = dataclasses.replace(environment, make=lambda: camera)
-    evaluator = rollout.Evaluator(policy, filmed, num_members=1, episodes=episodes, seed=seed, width=1)
+    evaluator = rollout.Evaluator(
+        policy, filmed, num_members=1, episodes=episodes, seed=seed, width=1, max_steps=max_steps
+    )
     try:
         _frames(camera, environment)  # ends the collection of what is no part of the film
         evaluator(states, step)

@@ -96,11 +96,16 @@ class Checkpoints:
         """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, **facts: Any) -> None:
         """Writes the whole state; returns when it is on disk.
 
         What is there already of that step is left alone: a run that was stopped right after saving, or
         right after restoring, has nothing new to say.
+
+        Args:
+            step: of the state.
+            state: a pytree of arrays.
+            **facts: JSON-safe, of this step.
 
         Raises:
             CheckpointError: when it cannot be written (disk full, no permission).
@@ -108,7 +113,7 @@ class Checkpoints:
         previous = self.latest_step()
         if step == previous:
             return
-        metadata = self._metadata | {"digests": np.asarray(_digests(state)).tolist()}
+        metadata = self._metadata | facts | {"step": step, "digests": np.asarray(_digests(state)).tolist()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata))
         try:
             self._manager.save(step, args=args, force=True)
@@ -139,6 +144,7 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
                 )
                 restored = self._manager.restore(step, args=args)
+                _check_step(restored.metadata, step)
                 _check_digests(restored.state, restored.metadata["digests"])
             except Exception as error:  # a damaged file can fail in any way
                 reason = " ".join(str(error).split())[:200]
@@ -157,6 +163,11 @@ class Checkpoints:
                 "remove the folder to start over"
             )
         return None
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state of a step."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args).metadata
 
     def _set_aside(self, steps: list[int]) -> None:
         for step in steps:
@@ -223,6 +234,7 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         for step in steps:
             try:
                 restored = reader.restore(folder / str(step), args=args)
+                _check_step(restored.metadata, step)
                 # States come first in what is saved, so their digests do, too.
                 digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
                 _check_digests(restored.state, digests)
@@ -233,6 +245,11 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
                     f"on with the run, which sets it aside. Reason: {reason}"
                 ) from error
             yield step, restored.state["states"]
+
+
+def _check_step(metadata: Mapping[str, Any], step: int) -> None:
+    if (saved := metadata.get("step", step)) != step:
+        raise ValueError(f"it is a copy of that of step {saved}")
 
 
 def _check_digests(tree: Any, digests: list[int]) -> None:

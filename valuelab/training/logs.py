@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from absl import logging
+
 from valuelab import errors, files
 
 Row = dict[str, Any]
@@ -13,11 +15,20 @@ Row = dict[str, Any]
 
 
 def read_rows(path: pathlib.Path) -> list[Row]:
-    """The rows of a metrics.jsonl; a last line that was cut off is left out."""
+    """The rows of a file of JSON lines; a last line that was cut off is left out.
+
+    Where a line in the middle is damaged, rows end before it, and a warning says so.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")  # what follows the last line end is empty or cut off
-    return [json.loads(line) for line in lines[:-1]]
+    rows: list[Row] = []
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line end is empty or cut off
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            logging.warning("%s is damaged in line %d: what follows is left out", path, len(rows) + 1)
+            break
+    return rows
 
 
 class MetricsFile:
@@ -27,10 +38,22 @@ class MetricsFile:
         """Appends to the file at `path`."""
         self.path = path
 
-    def rewind(self, step: int) -> None:
-        """Drops rows after a step: a run that goes on from a checkpoint writes them again."""
+    def rewind(self, step: int, members: int) -> int:
+        """Drops rows after a step: a run that goes on from a checkpoint writes them again.
+
+        Args:
+            step: of the checkpoint.
+            members: rows of an event; one that has fewer was cut off, and is dropped as well.
+
+        Returns:
+            The step of the last event that is kept; 0 for none.
+        """
         kept = [row for row in read_rows(self.path) if row["step"] <= step]
+        last = kept[-1]["step"] if kept else 0
+        if sum(row["step"] == last for row in kept) < members:
+            kept = [row for row in kept if row["step"] < last]
         files.replace_file(self.path, "".join(files.to_json(row) + "\n" for row in kept))
+        return kept[-1]["step"] if kept else 0
 
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
@@ -166,10 +189,11 @@ class Logs:
         if wandb_project:
             self._trackers.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
 
-    def rewind(self, step: int) -> None:
-        """Drops rows after a step."""
-        self._file.rewind(step)
-        self._track(lambda tracker: tracker.rewind(step))
+    def rewind(self, step: int, members: int) -> int:
+        """Drops rows after a step; as `MetricsFile.rewind`, which says what is given and returned."""
+        last = self._file.rewind(step, members)
+        self._track(lambda tracker: tracker.rewind(last))
+        return last
 
     def write(self, rows: list[Row]) -> None:
         """Adds the rows of one event."""

@@ -11,15 +11,17 @@ evaluating or saving more often changes nothing, and a run that was interrupted 
 """
 
 import contextlib
+import functools
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
@@ -33,6 +35,7 @@ from valuelab.training.progress import Progress
 from valuelab.types import Agent, Array, Key, Sampler
 
 Build = Callable[[Mapping[str, Array]], Agent]
+Result = TypeVar("Result")
 Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
 STREAMS = ("agent", "data", "environment")
 NEVER = np.iinfo(np.int32).max
@@ -47,7 +50,7 @@ class NonFiniteError(InputError):
 
 
 class Interrupted(Exception):
-    """Training was stopped from outside (Ctrl-C, SIGTERM), at an update after which all was saved."""
+    """Training was stopped from outside (Ctrl-C, SIGTERM, SIGHUP), at an update after which all was saved."""
 
 
 class Throughput(NamedTuple):
@@ -243,7 +246,7 @@ def train(
     evaluate: Evaluate | None = None,
     write: Callable[[list[Row]], None] | None = None,
     checkpoints: Checkpoints | None = None,
-    on_resume: Callable[[int], None] | None = None,
+    on_resume: Callable[[int], int] | None = None,
     show_progress: bool = True,
 ) -> Run:
     """Trains a population of agents.
@@ -257,11 +260,13 @@ def train(
         mesh: devices; None takes all of them.
         log_every: updates between log rows.
         eval_every: updates between evaluations; 0 evaluates at the end alone.
-        checkpoint_every: updates between checkpoints; 0 saves at the end alone.
-        evaluate: (states [M, ...], step) -> name to [M] scores; called on the first host alone.
+        checkpoint_every: updates between checkpoints; 0 saves before evaluations alone.
+        evaluate: (states [M, ...], step) -> name to [M] scores; called on the first host alone. When the run
+            is asked to stop meanwhile, `Interrupted` is raised in it, and the next session evaluates again.
         write: takes the log rows of each event.
         checkpoints: where states are saved, and found when the run was interrupted.
-        on_resume: called with the step from which the run goes on, before it does.
+        on_resume: called with the step from which the run goes on, before it does; returns the step of the
+            last row that the log keeps, 0 for none. On the first host alone.
         show_progress: whether to show a progress bar.
 
     Returns:
@@ -270,7 +275,7 @@ def train(
     Raises:
         InputError: for steps or intervals that are not positive, or a mesh that does not fit.
         NonFiniteError: when a metric or a parameter is NaN or infinite; nothing of it is saved.
-        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
     """
     if steps < 1:
         raise InputError(f"steps is {steps}; it must be positive")
@@ -298,52 +303,66 @@ def train(
     rows: list[Row] = []
     step, train_seconds, eval_seconds = 0, 0.0, 0.0
     slice_updates = FIRST_SLICE
-    with _stop_requests() as stop_requested, Progress(steps, show_progress) as progress:
+    with _stop_requests() as stop, Progress(steps, show_progress) as progress:
         started = time.perf_counter()
         progression = program.init(fixed, keys, arrays)
         bounds = np.int32(0), np.int32(steps)
         advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
         compile_seconds = time.perf_counter() - started
 
+        row_seconds, logged = 0.0, 0  # what training took since the last row; the step of that row
         if checkpoints and (found := checkpoints.restore(progression)):
             step, progression = found
-        if on_resume:
-            on_resume(step)
+            row_seconds = checkpoints.facts(step).get("row_seconds", 0.0)
+            logged = step - int(np.asarray(meshes.fetch(progression.tally.updates, mesh))[0])
+        kept = _of_first_host(on_resume(step) if on_resume else logged)
+        if kept == step > logged:  # all was done of this step
+            progression = progression._replace(tally=program.clear(progression.tally))
+            row_seconds, logged = 0.0, step
+        elif kept != logged:
+            logging.warning("the log ends at update %d, and should at %d: rows were lost", kept, logged)
         progress.begin(step)
-        first_step = last_row = step
-        seconds_at_row = 0.0
+        first_step = step
         interrupted = False
-        while step < steps and not interrupted:
-            event = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
-            while step < event and not (interrupted := stop_requested()):
-                # Slices are short enough for Ctrl-C and the bar. Where they end changes no bit; several
-                # hosts would have to agree on it.
-                stop = min(event, step + slice_updates) if jax.process_count() == 1 else event
-                started = time.perf_counter()
-                progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(stop))
-                jax.block_until_ready(progression)
-                seconds = time.perf_counter() - started
-                train_seconds += seconds
-                slice_updates = max(1, int((stop - step) / seconds * SLICE_SECONDS))
-                progress.update(stop, (stop - step) * len(seeds) / seconds)
-                step = stop
+        while logged < steps and not interrupted:
+            if not (step > logged and _has_row(step, steps, log_every, eval_every)):
+                event = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
+                while step < event and not (interrupted := stop.is_requested()):
+                    # Slices are short enough for Ctrl-C and the bar. Where they end changes no bit; several
+                    # hosts would have to agree on it.
+                    end = min(event, step + slice_updates) if jax.process_count() == 1 else event
+                    started = time.perf_counter()
+                    progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(end))
+                    jax.block_until_ready(progression)
+                    seconds = time.perf_counter() - started
+                    train_seconds += seconds
+                    row_seconds += seconds
+                    slice_updates = max(1, int((end - step) / seconds * SLICE_SECONDS))
+                    progress.update(end, (end - step) * len(seeds) / seconds)
+                    step = end
             tally = jax.tree.map(np.asarray, meshes.fetch(progression.tally, mesh))
             finite = np.asarray(program.finite(progression.states))
             _check_finite(tally, finite, members, step, checkpoints)
 
-            is_last = step == steps
-            evaluates = is_last or bool(eval_every and step % eval_every == 0)
-            if step > last_row and (evaluates or step % log_every == 0):
+            evaluates = step == steps or bool(eval_every and step % eval_every == 0)
+            # Before the row and the evaluation, which a run that ends in between makes again.
+            due = evaluates or (checkpoint_every and step % checkpoint_every == 0)
+            if checkpoints and (due or interrupted):
+                checkpoints.save(step, progression, row_seconds=row_seconds)
+            if step > logged and _has_row(step, steps, log_every, eval_every):
                 metrics = {name: sums / tally.updates for name, sums in tally.sums.items()}
                 if evaluates:
                     started = time.perf_counter()
                     local_states = meshes.fetch(progression.states, mesh)
+                    scores: Mapping[str, np.ndarray] | None = {}
                     if evaluate:
-                        scores = evaluate(local_states, step)
-                        metrics |= {f"eval/{name}": values for name, values in scores.items()}
+                        scores = stop.unless_requested(functools.partial(evaluate, local_states, step))
+                    if interrupted := bool(_of_first_host(scores is None)):
+                        break
+                    metrics |= {f"eval/{name}": values for name, values in scores.items()}
                     eval_seconds += time.perf_counter() - started
-                speed = (step - last_row) * len(seeds) / (train_seconds - seconds_at_row)
-                last_row, seconds_at_row = step, train_seconds
+                speed = (step - logged) * len(seeds) / row_seconds
+                row_seconds, logged = 0.0, step
                 taken = experience.environment_steps(step)
                 met = {"environment_steps": taken} if taken else {}
                 event_rows = [
@@ -356,11 +375,6 @@ def train(
                     write(event_rows)
                 progress.report(step, metrics, population)
                 progression = progression._replace(tally=program.clear(progression.tally))
-
-            # After the evaluation, so that a run killed in between evaluates again.
-            due = is_last or (checkpoint_every and step % checkpoint_every == 0)
-            if checkpoints and (due or interrupted):
-                checkpoints.save(step, progression)
     if interrupted:
         raise Interrupted(f"stopped after update {step} of {steps}")
     updates = (steps - first_step) * len(seeds)
@@ -372,6 +386,18 @@ def train(
 
 def _next_multiple(step: int, every: int) -> int:
     return (step // every + 1) * every
+
+
+def _has_row(step: int, steps: int, log_every: int, eval_every: int) -> bool:
+    """Whether the log has a row of a step."""
+    return step == steps or step % log_every == 0 or bool(eval_every and step % eval_every == 0)
+
+
+def _of_first_host(value: int) -> int:
+    """What the first host says, on all of them."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def _check_finite(
@@ -396,32 +422,58 @@ def _check_finite(
     )
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a request, asked for by the function that is yielded.
+class _Stop:
+    """Whether somebody has asked the run to stop. A second Ctrl-C stops it at once."""
 
-    On several hosts a request to one is a request to all. A second Ctrl-C stops at once. Outside the main
-    thread, where Python takes no signals, there are no requests.
-    """
-    requested = threading.Event()
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._raises = False
 
-    def request(signal_number, frame):
+    def __call__(self, signal_number: int, frame: Any) -> None:
+        """Asks; a handler of signals."""
         del frame
-        if requested.is_set() and signal_number == signal.SIGINT:
+        if self._requested.is_set() and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        requested.set()
+        self._requested.set()
+        if self._raises:
+            raise Interrupted("stopped while it was evaluated")
 
-    def is_requested() -> bool:
+    def is_requested(self) -> bool:
+        """On several hosts a request to one is a request to all."""
         if jax.process_count() == 1:
-            return requested.is_set()
-        return bool(np.any(multihost_utils.process_allgather(np.array(requested.is_set()))))
+            return self._requested.is_set()
+        return bool(np.any(multihost_utils.process_allgather(np.array(self._requested.is_set()))))
 
+    def unless_requested(self, do: Callable[[], Result]) -> Result | None:
+        """What a function returns; none, as soon as this host is asked to stop."""
+        try:
+            self._raises = True
+            if self._requested.is_set():
+                return None
+            return do()
+        except Interrupted:
+            return None
+        finally:
+            self._raises = False
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[_Stop]:
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request.
+
+    Outside the main thread, where Python takes no signals, there are no requests. A process that was told to
+    ignore SIGHUP, as by nohup, goes on when its terminal closes.
+    """
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield is_requested
+        yield stop
         return
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, stop) for number in numbers}
     try:
-        yield is_requested
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

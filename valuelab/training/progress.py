@@ -1,5 +1,6 @@
 """What a person sees while training runs."""
 
+import contextlib
 from collections.abc import Mapping
 
 import jax
@@ -40,7 +41,8 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         """Leaves the bar as it stands."""
-        self._bar.stop()
+        with contextlib.suppress(OSError):  # the terminal may be gone, and the run saves all the same
+            self._bar.stop()
 
     def begin(self, step: int) -> None:
         """Puts the bar where training begins: after the updates of earlier sessions."""
@@ -64,5 +66,6 @@ class Progress:
             self._say(f"update {step:,}: {'  '.join(setting + means)}")
 
     def _say(self, text: str) -> None:
-        if not self._bar.disable:
-            self._bar.console.print(text, highlight=False)
+        with contextlib.suppress(OSError):
+            if not self._bar.disable:
+                self._bar.console.print(text, highlight=False)
