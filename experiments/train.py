@@ -180,7 +180,7 @@ def digests(arrays: Any) -> dict[str, str]:
 
     def digest(array: np.ndarray) -> str:
         form = zlib.crc32(f"{array.dtype}{array.shape}".encode())
-        return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), form):08x}"
+        return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, form):08x}"
 
     leaves = jax.tree_util.tree_leaves_with_path(arrays)
     return {jax.tree_util.keystr(path, simple=True, separator="."): digest(leaf) for path, leaf in leaves}

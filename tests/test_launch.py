@@ -158,6 +158,14 @@ def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):
     assert_same_bits(*(saved_state(tmp_path / name, 20)["states"] for name in ("never", "often")))
 
 
+def test_an_episode_that_does_not_end_is_cut_at_a_bound_that_is_named(data_dir, tmp_path, field, caplog):
+    launch(command(data_dir, tmp_path, eval_episodes=2, eval_max_steps=3))
+    with np.load(tmp_path / "episodes.npz") as table:
+        assert table["length"].tolist() == [3, 3]
+    told = "2 episodes in field did not end by themselves and were cut after 3 steps (eval_max_steps)"
+    assert told in caplog.text
+
+
 def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
     launch(command(data_dir, tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

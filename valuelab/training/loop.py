@@ -357,7 +357,8 @@ def train(
                     scores: Mapping[str, np.ndarray] | None = {}
                     if evaluate:
                         scores = stop.unless_requested(functools.partial(evaluate, local_states, step))
-                    if interrupted := bool(_of_first_host(scores is None)):
+                    interrupted = bool(_of_first_host(scores is None))
+                    if interrupted or scores is None:
                         break
                     metrics |= {f"eval/{name}": values for name, values in scores.items()}
                     eval_seconds += time.perf_counter() - started
