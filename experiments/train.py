@@ -141,6 +141,7 @@ def fill(
             )
         return normalized(shifted(agent, config.data.image_shift, source.spec), source.normalization)
 
+    build({})  # an agent that cannot be made leaves nothing in the folder
     experiment = results.Experiment(config, members, build, environment, workdir, question)
     facts = {
         "settings": configuration.to_json(config),
