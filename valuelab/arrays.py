@@ -22,8 +22,13 @@ class Npz(Mapping[str, np.ndarray]):
     def __init__(self, archive: zipfile.ZipFile, path: pathlib.Path):
         """Of an open archive; see `open_npz`."""
         self._archive, self._path = archive, path
-        members = (info for info in archive.infolist() if info.filename.endswith(".npy"))
-        self._members = {info.filename.removesuffix(".npy"): info for info in members}
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            key = info.filename.removesuffix(".npy")
+            if key in self._members:
+                raise InputError(f"{path}: {_told(key)} is in it twice: fetch or make it again")
+            if key != info.filename:
+                self._members[key] = info
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The array, whose size was compared with that of its member and with the memory first."""
@@ -140,10 +145,44 @@ def check_written(path: pathlib.Path, name: str, dataset: Any) -> None:
     check_size(path, name, size)
 
 
-def _told(name: bytes) -> str:
-    """A name in an HDF5 file as messages have it."""
-    text = name.decode(errors="replace")
+def _told(name: bytes | str) -> str:
+    """A name in a file as messages have it."""
+    text = name if isinstance(name, str) else name.decode(errors="replace")
     return text if text.isprintable() else repr(text)
+
+
+def cast(key: str, array: np.ndarray, dtype: Any, path: pathlib.Path | str, first_row: int = 0) -> np.ndarray:
+    """Converts an array, if what it holds stays what it was but for the rounding of float32.
+
+    Args:
+        key: the array's key.
+        array: of numbers, rows leading.
+        dtype: wanted; what has it already is returned as it is.
+        path: the file, for messages.
+        first_row: the row of the file that the array begins with.
+
+    Returns:
+        The array in that dtype.
+
+    Raises:
+        InputError: with the first row that would become another number, such as 300 in uint8, 0.5 in int32 or
+            bool, and what is too large for float32.
+    """
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):  # what does not fit is told below
+        converted = array.astype(dtype)
+        kept = np.isfinite(converted) if converted.dtype.kind == "f" else converted == array
+        if converted.dtype.kind == "f" and not kept.all():  # what was not finite before is not for this check
+            kept |= ~np.isfinite(array)
+    if not kept.all():
+        row, *place = np.unravel_index(np.argmin(kept), array.shape)
+        wanted = "0 or 1" if converted.dtype == bool else f"a number that {converted.dtype} holds"
+        raise InputError(
+            f"{path}: {key} is {array[row, *place]} at row {first_row + row}, where {wanted} is expected; "
+            "repair that episode, or fetch or make the file again"
+        )
+    return converted
 
 
 def check_size(path: pathlib.Path, what: str, size: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from valuelab.arrays import available_memory
+from valuelab.data.validation import check_lengths
 from valuelab.errors import InputError
 from valuelab.types import Dataset
 
@@ -119,11 +120,22 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
         The dataset.
 
     Raises:
-        InputError: when there is no episode, or they take more memory than there is.
+        InputError: when there is no episode, they take more memory than there is, or one is ragged or of
+            another shape or dtype than the first.
     """
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     taken, room = 0, available_memory()
+    first: Mapping[str, np.ndarray] = {}
     for number, episode in enumerate(episodes, 1):
+        first = first or episode
+        where = f"{path}: episode {number - 1}"
+        check_lengths(episode, where)
+        for key, array in episode.items():
+            if (array.shape[1:], array.dtype) != (first[key].shape[1:], first[key].dtype):
+                raise InputError(
+                    f"{where}: {key} is {array.dtype} of shape {array.shape} where the first episode has "
+                    f"{first[key].dtype} of shape {first[key].shape}: repair it, or fetch or make it again"
+                )
         taken += sum(array.nbytes for array in episode.values())
         if taken > room:
             raise InputError(

@@ -6,6 +6,7 @@ Readers take arrays out of files through `read_array`, inside `reading`, and han
 
 import contextlib
 import dataclasses
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from valuelab.arrays import check_written
+from valuelab.arrays import cast, check_written
 from valuelab.errors import InputError
 from valuelab.types import Dataset
 
 BOUND_TOLERANCE = 1e-5
 """How far an action may lie outside its bounds: what rounding to float32 can do to a bound."""
+
+_PIECE_BYTES = 1 << 24
 
 _KINDS = {"float32": "fiub", "int32": "iu", "uint8": "u", "bool": "biuf", None: "fiub"}
 """dtype wanted -> the numpy kinds that may be converted to it."""
@@ -62,8 +65,8 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
         The array, rows leading.
 
     Raises:
-        InputError: when the key is missing, or holds something that is not of that kind, or states more
-            numbers than were written.
+        InputError: when the key is missing, or holds something that is not of that kind, or numbers that
+            become others in it, or states more numbers than were written.
     """
     if key not in arrays:
         raise InputError(f"{path}: no key {key!r}, only {', '.join(sorted(arrays)) or 'none at all'}")
@@ -77,9 +80,14 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
         )
     if not isinstance(value, np.ndarray):
         check_written(path, key, value.id)
-    if isinstance(value, np.ndarray) or dtype == "bool":  # h5py turns numbers into wrong bools
-        return value[()].astype(dtype or found, copy=False)
-    return value.astype(dtype or found)[()]  # h5py converts while it reads, without a second copy
+    if found == (dtype or found):
+        return value[()]
+    # Piece by piece: no second copy, and HDF5 itself would clip what does not fit.
+    array = np.empty(shape, dtype)
+    rows = max(1, _PIECE_BYTES // max(1, found.itemsize * math.prod(shape[1:])))
+    for start in range(0, len(array), rows):
+        array[start : start + rows] = cast(key, value[start : start + rows], dtype, path, start)
+    return array
 
 
 def check_lengths(arrays: Mapping[str, Any], path: Path | str) -> None:
@@ -139,7 +147,7 @@ def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> 
 
     Raises:
         InputError: for an empty dataset, ragged lengths, a wrong dtype or layout, NaN or infinite values,
-            actions outside their bounds, or an episode without an end.
+            masks outside [0, 1], actions outside their bounds, an episode without an end, or no transition.
     """
     arrays = {
         "observations": dataset.observations,
@@ -154,6 +162,7 @@ def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> 
     _check_layout(dataset, present, path)
     for key, array in present.items():
         check_finite(key, array, path)
+    check_masks("masks", dataset.masks, path)
     dataset = _within_bounds(dataset, path, clip_actions)
     if not dataset.terminals[-1]:
         ends = np.flatnonzero(dataset.terminals)
@@ -162,7 +171,42 @@ def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> 
             f"{path}: terminals has no episode end at its last row {len(dataset.terminals) - 1} ({last}); "
             "the file is cut off or its layout is another: fetch or collect it again"
         )
+    check_transitions(dataset, path)
     return dataset
+
+
+def check_masks(key: str, masks: np.ndarray, path: Path | str) -> None:
+    """Checks that masks, or discounts that say the same, lie in [0, 1].
+
+    Args:
+        key: of the array.
+        masks: [N], finite.
+        path: the file, for messages.
+
+    Raises:
+        InputError: with the first row at fault.
+    """
+    inside = (masks >= 0) & (masks <= 1)
+    if not inside.all():
+        row = np.argmin(inside)
+        raise InputError(f"{path}: {key} is {masks[row]} at row {row}, outside 0 to 1; repair that episode")
+
+
+def check_transitions(dataset: Dataset, path: Path | str) -> None:
+    """Checks that there is something to learn from.
+
+    Args:
+        dataset: in either storage.
+        path: the file, for messages.
+
+    Raises:
+        InputError: when no row is followed by another of its episode.
+    """
+    if dataset.valid is not None and not dataset.valid.any():
+        raise InputError(
+            f"{path}: its {len(dataset.valid)} rows hold no transition: each is the last of an episode; "
+            "fetch or collect it again"
+        )
 
 
 def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path | str) -> None:
@@ -170,7 +214,10 @@ def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path
     check_lengths(arrays, path)
     action = ("int32", 1) if dataset.num_actions else ("float32", 2)
     wanted = {"actions": action, "rewards": ("float32", 1), "masks": ("float32", 1), "terminals": ("bool", 1)}
+    wanted["valid"] = ("bool", 1)
     for key, (dtype, dimensions) in wanted.items():
+        if key not in arrays:
+            continue
         array = arrays[key]
         if array.dtype != dtype or array.ndim != dimensions:
             raise InputError(
@@ -183,6 +230,32 @@ def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path
             f"{path}: observations is {observations.dtype} of shape {observations.shape} where float32 or "
             "uint8 of shape [rows, ...] is expected; is it a file of this source?"
         )
+    if "next_observations" in arrays:
+        check_successors(observations, arrays["next_observations"], path)
+    for key in ("observations", "actions"):
+        if 0 in arrays[key].shape:
+            raise InputError(
+                f"{path}: {key} has shape {arrays[key].shape}, rows without a number: fetch or make it again"
+            )
+
+
+def check_successors(observations: np.ndarray, following: Any, path: Path | str) -> None:
+    """Checks that next observations are of the form of observations.
+
+    Args:
+        observations: [N, ...].
+        following: next_observations, an array or what h5py offers.
+        path: the file, for messages.
+
+    Raises:
+        InputError: when their shapes or kinds differ.
+    """
+    kinds = [array.dtype == np.uint8 for array in (observations, following)]
+    if following.shape != observations.shape or kinds[0] != kinds[1]:
+        raise InputError(
+            f"{path}: next_observations is {following.dtype} of shape {following.shape} where observations "
+            f"is {observations.dtype} of shape {observations.shape}: fetch or make the file again"
+        )
 
 
 def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
@@ -194,7 +267,7 @@ def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
         advice = "check the number of actions"
     else:
         low, high = dataset.action_low, dataset.action_high
-        if low.shape != actions.shape[1:]:
+        if low.shape != actions.shape[1:] or high.shape != low.shape:
             raise InputError(
                 f"{path}: actions has {actions.shape[1]} dimensions where its bounds have {len(low)}"
             )

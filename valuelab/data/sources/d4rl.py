@@ -27,9 +27,17 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from valuelab.arrays import check_hdf5, check_written
+from valuelab.arrays import cast, check_hdf5, check_written
 from valuelab.data import download, steps
-from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
+from valuelab.data.validation import (
+    check_finite,
+    check_lengths,
+    check_successors,
+    check_transitions,
+    read_array,
+    reading,
+    validate,
+)
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
 
@@ -93,11 +101,16 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         check_lengths(arrays, path)
         observations = arrays["observations"]
         check_finite("observations", observations, path)
-        terminated = arrays["terminals"].reshape(-1)  # early files have columns
-        timeouts = arrays["timeouts"].reshape(-1) if "timeouts" in arrays else None
+        for key in arrays.keys() & {"rewards", "terminals", "timeouts"}:
+            if arrays[key].shape[1:] == (1,):  # early files have columns
+                arrays[key] = arrays[key][:, 0]
+            if arrays[key].ndim > 1:
+                raise InputError(f"{path}: {key} has shape {arrays[key].shape} where [rows] is expected")
+        terminated, timeouts = arrays["terminals"], arrays.get("timeouts")
         if "next_observations" in file:
             following = file["next_observations"]
             check_lengths({"observations": observations, "next_observations": following}, path)
+            check_successors(observations, following, path)
             check_written(path, "next_observations", following.id)
             jumps, stored = _jumps(following, observations, path)
             ends = _episode_ends(observations, terminated, timeouts, jumps, path)
@@ -113,13 +126,15 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         name=name if own_file else f"d4rl/{name}",
         observations=observations,
         actions=arrays["actions"],
-        rewards=arrays["rewards"].reshape(-1),
+        rewards=arrays["rewards"],
         masks=1 - terminated.astype(np.float32),
         terminals=ends,
         action_low=-bound,
         action_high=bound,
     )
-    return _with_final_rows(validate(dataset, path, clip_actions), has_final, finals)
+    dataset = _with_final_rows(validate(dataset, path, clip_actions), has_final, finals)
+    check_transitions(dataset, path)
+    return dataset
 
 
 def published() -> dict[str, str]:
@@ -222,7 +237,8 @@ def _jumps(following: Any, observations: np.ndarray, path: Path) -> tuple[np.nda
     """
     jumps, kept = np.ones(len(observations), bool), []
     for start in range(0, len(observations), _CHUNK):
-        stored = following[start : start + _CHUNK].astype(observations.dtype)
+        stored = following[start : start + _CHUNK]
+        stored = cast("next_observations", stored, observations.dtype, path, start)
         check_finite("next_observations", stored, path, first_row=start)
         rows = slice(start, start + len(stored))
         seen = observations[start + 1 : start + 1 + len(stored)]

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from valuelab import domains, files
-from valuelab.arrays import open_npz
+from valuelab.arrays import cast, open_npz
 from valuelab.data import storage
 from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
 from valuelab.errors import InputError, unknown
@@ -57,7 +57,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     domain, _, task, pixels, _ = domains.parse(name)
     files = find_files(name, data_dir)
     episodes = (
-        _transitions(read_episode(file, domain, pixels, clip_actions), domain, task) for file in files
+        _transitions(read_episode(file, domain, pixels, clip_actions), domain, task, file) for file in files
     )
     dataset = _joined(f"exorl/{name}", episodes, files[0].parent)
     return validate(dataset, files[0].parent, clip_actions) if clip_actions else dataset
@@ -217,11 +217,12 @@ def _images(
     return images
 
 
-def _transitions(episode: _Episode, domain: str, task: str) -> _Episode:
+def _transitions(episode: _Episode, domain: str, task: str, path: Path) -> _Episode:
     """The columns of an episode, each action and reward beside the observation that it was taken in."""
     if task:
-        labelled = domains.rewards(domain, episode["qpos"], episode["qvel"], (task,))
-        episode |= {"rewards": labelled[task].astype(np.float32)}
+        labelled = domains.rewards(domain, episode["qpos"], episode["qvel"], (task,))[task]
+        check_finite(f"the reward of {task} by physics", labelled, path)
+        episode |= {"rewards": cast(f"the reward of {task} by physics", labelled, np.float32, path)}
     # What led to an observation goes one row up; row 0, where nothing did, to the row that only ends.
     led = {key: np.roll(episode[key], -1, axis=0) for key in ("actions", "rewards", "masks")}
     return {"observations": episode["observations"]} | led

@@ -18,9 +18,9 @@ from unittest import mock
 import numpy as np
 
 from valuelab import spaces
-from valuelab.arrays import check_hdf5, check_written
+from valuelab.arrays import cast, check_hdf5, check_written
 from valuelab.data import storage
-from valuelab.data.validation import reading, validate
+from valuelab.data.validation import check_lengths, reading, validate
 from valuelab.errors import InputError, require, told, unknown
 from valuelab.types import Dataset
 
@@ -61,8 +61,9 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
                 "delete the folder and load again to fetch it anew"
             ) from error
         facts = _action_facts(source.action_space, path)
-        spaces.flat(space, str(path))  # before a long time is spent on reading
-        dataset = storage.from_episodes(f"minari/{name}", _episodes(source, space, path), path)
+        flat = spaces.flat(space, str(path))  # before a long time is spent on reading
+        episodes = _episodes(source, space, flat, "num_actions" in facts, path)
+        dataset = storage.from_episodes(f"minari/{name}", episodes, path)
     return validate(dataclasses.replace(dataset, **facts), path, clip_actions)
 
 
@@ -93,7 +94,9 @@ def _action_facts(space: Any, path: Path) -> dict[str, Any]:
     )
 
 
-def _episodes(source: Any, space: Any, path: Path) -> Iterator[dict[str, np.ndarray]]:
+def _episodes(
+    source: Any, space: Any, flat: Any, discrete: bool, path: Path
+) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
     if (file := path / "main_data.hdf5").exists():  # Minari itself would follow where it leads
         with require("h5py", "data").File(file) as opened:
@@ -109,17 +112,24 @@ def _episodes(source: Any, space: Any, path: Path) -> Iterator[dict[str, np.ndar
                 f"episode {number} ({' '.join(str(error).split())}); delete the folder and load again to "
                 "fetch it anew"
             ) from error
-        observations = spaces.flatten(space, episode.observations, f"{path}: episode {number}")
-        discrete = np.issubdtype(episode.actions.dtype, np.integer)
+        where = f"{path}: episode {number}"
+        observations = spaces.flatten(space, episode.observations, where)
+        if observations.shape[1:] != flat.shape:
+            raise InputError(
+                f"{where}: observations has shape {observations.shape} where metadata.json states "
+                f"{flat.shape} a row: repair the episode, or correct metadata.json"
+            )
         columns = {
-            "actions": episode.actions.astype(np.int32 if discrete else np.float32, copy=False),
-            "rewards": episode.rewards.astype(np.float32, copy=False),
-            "masks": 1 - episode.terminations.astype(np.float32),
+            "actions": cast("actions", episode.actions, np.int32 if discrete else np.float32, where),
+            "rewards": cast("rewards", episode.rewards, np.float32, where),
+            "masks": 1 - cast("terminations", episode.terminations, bool, where).astype(np.float32),
         }
+        check_lengths({"observations after the first": observations[1:], **columns}, where)
         # No action follows the final observation: its row repeats the last one.
         columns = {key: np.concatenate([array, array[-1:]]) for key, array in columns.items()}
-        pixels = observations.dtype == np.uint8
-        yield {"observations": observations.astype(np.uint8 if pixels else np.float32, copy=False), **columns}
+        pixels = flat.dtype == np.uint8
+        observations = cast("observations", observations, np.uint8 if pixels else np.float32, where)
+        yield {"observations": observations, **columns}
 
 
 def _download(name: str, root: Path) -> None:

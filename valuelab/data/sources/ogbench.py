@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from valuelab.arrays import open_npz
+from valuelab.arrays import cast, open_npz
 from valuelab.data import download
-from valuelab.data.validation import read_array, reading, validate
+from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
 
@@ -99,9 +99,9 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
         rewards = np.zeros(len(terminals), np.float32)
         masks = np.ones(len(terminals), np.float32)
         if singletask:  # first, so that positions need not lie beside the observations
-            states = {"qpos": read_array(arrays, "qpos", None, path)}
-            if "button_states" in arrays:
-                states["button_states"] = read_array(arrays, "button_states", None, path)
+            keys = ("qpos", "button_states")
+            states = {key: read_array(arrays, key, None, path) for key in keys if key in arrays or key == "qpos"}
+            _check_states({"terminals": terminals} | states, path)
             rewards, masks = _relabel(name, states)
             del states
         actions = read_array(arrays, "actions", "int32" if discrete else "float32", path)
@@ -172,9 +172,18 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
                 *(key for key in ("qvel", "button_states") if key in arrays),
             )
             parts.append({key: read_array(arrays, key, None, path) for key in kept})
+            parts[-1]["terminals"] = cast("terminals", parts[-1]["terminals"], bool, path)
+            _check_states(parts[-1], path)
     if len(parts) == 1:
         return parts[0]
     return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
+
+
+def _check_states(states: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises unless what rewards are computed from is whole and finite."""
+    check_lengths(states, path)
+    for key, array in states.items():
+        check_finite(key, array, path)
 
 
 def task_rewards(name: str, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

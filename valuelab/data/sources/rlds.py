@@ -23,8 +23,9 @@ import numpy as np
 from absl import logging
 
 from valuelab import files
+from valuelab.arrays import cast
 from valuelab.data import storage
-from valuelab.data.validation import reading, validate
+from valuelab.data.validation import check_finite, check_masks, reading, validate
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
 
@@ -92,7 +93,8 @@ class Episodes:
 
     def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
         """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
-        columns = _columns(self.features, self.source[number]["steps"])
+        where = f"{self.folder}: episode {number}"
+        columns = _columns(self.features, self.source[number]["steps"], where)
         return _without_final(columns) if self.finals_lost else columns
 
 
@@ -257,23 +259,27 @@ def _without_final(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns | {"observations": np.concatenate([observations[:-1], observations[-2:-1]])}
 
 
-def _columns(features: Mapping[str, Any], steps: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of one episode out of its undecoded steps."""
-    rewards = _scalars(steps["reward"]).astype(np.float32, copy=False)
+def _columns(features: Mapping[str, Any], steps: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
+    """The arrays of one episode out of its undecoded steps; `where` it stands is for messages."""
+    rewards = cast("reward", _scalars(steps["reward"]), np.float32, where)
     masks = np.ones_like(rewards)
     if "discount" in steps:
-        masks = (_scalars(steps["discount"]) != 0).astype(np.float32)
+        discounts = _scalars(steps["discount"])
+        check_finite("discount", discounts, where)
+        check_masks("discount", discounts, where)
+        masks = (discounts != 0).astype(np.float32)
     if "is_terminal" in steps:
         # What led to a terminal state is not followed by value.
-        masks[:-1] *= 1 - _scalars(steps["is_terminal"])[1:]
+        masks[:-1] *= 1 - cast("is_terminal", _scalars(steps["is_terminal"]), bool, where)[1:]
     observations = _decode(features["observation"], steps["observation"])
     actions = _decode(features["action"], steps["action"])
     discrete = actions.dtype.kind in "iu"
+    pixels = observations.dtype == np.uint8
     return {
-        "observations": observations.astype(
-            np.uint8 if observations.dtype == np.uint8 else np.float32, copy=False
-        ),
-        "actions": _scalars(actions).astype(np.int32) if discrete else actions.astype(np.float32, copy=False),
+        "observations": cast("observation", observations, np.uint8 if pixels else np.float32, where),
+        "actions": cast("action", _scalars(actions), np.int32, where)
+        if discrete
+        else cast("action", actions, np.float32, where),
         "rewards": rewards,
         "masks": masks,
     }
