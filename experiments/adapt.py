@@ -29,6 +29,7 @@ from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
+from valuelab.files import local_path
 from valuelab.training import checkpoints
 from valuelab.types import Agent, Array, MakeAgent, Normalization, Spec, Transitions
 
@@ -101,7 +102,7 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
     with outputs.prepare_folder(config) as workdir:
         if done := outputs.finished(workdir, "adapt"):
             return done
-        encoder_run = read_encoder(pathlib.Path(config.encoder).expanduser(), config.trust_agent_file)
+        encoder_run = read_encoder(local_path("encoder", config.encoder), config.trust_agent_file)
         facts = {"versions": outputs.versions(), "device": outputs.device()}
         outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
         source = train.find_source(config)

@@ -33,10 +33,11 @@ from rich.table import Table
 from experiments import command_line, members, outputs, suite
 from experiments.members import Job, Stop
 from experiments.suite import Member, Suite
-from valuelab import errors
+from valuelab import errors, files
 from valuelab.arrays import available_memory
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.errors import InputError
+from valuelab.files import local_path
 
 FORMAT = 1
 """Of suite.json."""
@@ -48,6 +49,8 @@ MEMORY_SHARE = 0.9
 """Of an accelerator's memory, that members which share it take together."""
 REFRESH = 2.0
 """Seconds between two looks at what members do."""
+ENTRY = ("name", "label", "folder", "program", "agent", "dataset", "added", "command")
+"""What suite.json says of a member."""
 METRICS = ("objective", "normalized_score", "success", "return")
 """Scores in logs; where there are several, the first of these counts."""
 TAIL = 1 << 16
@@ -195,12 +198,11 @@ def prepare(workdir: pathlib.Path, wanted: Suite) -> set[str]:
     }
     earlier: dict[str, Any] = {}
     if path.exists():
-        try:
-            saved = json.loads(path.read_text())
-            earlier = {entry["name"]: entry for entry in saved["members"]}
+        what, advice = "suite of valuelab", "give another --workdir"
+        saved = files.read_json(path, what, advice, members=list, versions=dict)
+        with errors.one_line(f"{path} is no {what}", advice):
+            earlier = {entry["name"]: {name: entry[name] for name in ENTRY} for entry in saved["members"]}
             told = {name: saved[name] for name in ("format", "suite")} | saved["versions"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no suite of valuelab ({error}): give another --workdir") from error
         ours = {name: facts[name] for name in ("format", "suite")} | outputs.versions()
         if changes := [
             f"{name} {told.get(name)}, and now {new}" for name, new in ours.items() if told.get(name) != new
@@ -237,7 +239,7 @@ def _entry(member: Member) -> dict[str, Any]:
 def make_job(member: Member, config: BenchmarkConfig, workdir: pathlib.Path) -> Job:
     """What starts a member, with places that hold wherever it is started."""
     folder = (workdir / member.folder).absolute()
-    data_dir = outputs.local_path("data_dir", config.data_dir).absolute()
+    data_dir = local_path("data_dir", config.data_dir).absolute()
     places = [f"--data_dir={data_dir}", f"--workdir={folder}"]
     return Job(
         member.name, [*member.arguments, *places], str(folder), str(workdir.absolute() / "timings.jsonl")
@@ -365,7 +367,7 @@ def _submitter(config: BenchmarkConfig) -> Start:
         InputError: without submitit, or for settings that it does not know.
     """
     submitit = errors.require("submitit", "cluster")
-    folder = pathlib.Path(config.workdir).expanduser().absolute() / "submitit"
+    folder = local_path("workdir", config.workdir).absolute() / "submitit"
     settings: dict[str, Any] = {"timeout_min": DAY}
     try:
         executor = submitit.AutoExecutor(folder, cluster=config.cluster)
@@ -512,7 +514,7 @@ def _duration(seconds: float) -> str:
 def look(folder: pathlib.Path, line: Line) -> None:
     """Enters what a member has logged so far: updates, their speed, the time left, and its latest score."""
     try:
-        settings = json.loads((folder / "config.json").read_text())["settings"]
+        settings = files.read_json(folder / "config.json", "config", "wait", settings=dict)["settings"]
         with (folder / "metrics.jsonl").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))

@@ -25,6 +25,7 @@ from valuelab.data import collection
 from valuelab.data.collection import exploration
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError
+from valuelab.files import local_path
 
 DATASET = flags.DEFINE_string("dataset", None, "ogbench/NAME-v0 or exorl/DOMAIN-EXPLORER.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/valuelab", "The folder that holds ogbench/ and exorl/.")
@@ -103,7 +104,7 @@ def explore() -> str:
 
 def explored_folder() -> pathlib.Path:
     """Where the episodes of an exploration lie."""
-    return exorl.folder_of(DATASET.value.removeprefix("exorl/"), pathlib.Path(DATA_DIR.value).expanduser())
+    return exorl.folder_of(DATASET.value.removeprefix("exorl/"), local_path("data_dir", DATA_DIR.value))
 
 
 if __name__ == "__main__":

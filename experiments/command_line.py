@@ -4,6 +4,8 @@ Programs that compute take all this from `experiments.flags`.
 """
 
 import contextlib
+import errno
+import io
 import pathlib
 import sys
 import traceback
@@ -14,9 +16,15 @@ from absl import app, flags, logging
 
 from valuelab import configuration
 from valuelab.configuration import Config
-from valuelab.errors import InputError
+from valuelab.errors import InputError, told
 
 Parsed = TypeVar("Parsed")
+
+_OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+}
+"""Errors that say what is wrong with a file or a disk, where no line of the code says more."""
 
 _READ_FROM_FILES = ("agent_name", "agent_source", "mdp_sha256")
 
@@ -116,24 +124,27 @@ def parse_config(
 
 
 @contextlib.contextmanager
-def told_of(path: pathlib.Path, kind: str) -> Iterator[None]:
-    """What goes wrong in a Python file of the user's becomes an error that names file and line.
+def told_of(path: pathlib.Path, kind: str, refusals: bool = True) -> Iterator[None]:
+    """What goes wrong in a Python file of the user's, even `sys.exit`, becomes an error with file and line.
 
     Args:
         path: the file.
         kind: what it is, such as "agent file", for the message.
+        refusals: whether it is named in an InputError, too, that is raised inside.
 
     Raises:
         InputError: in place of any exception.
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, InputError) and not refusals:
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else path
-        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"{kind} {where}: {name}{' '.join(str(error).split())}") from error
+        words = str(error) if isinstance(error, InputError) else told(error)
+        raise InputError(f"{kind} {where}: {words}") from error
 
 
 def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> None:
@@ -149,8 +160,18 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
             logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
         return main(parsed)
 
+    for stream in (sys.stdout, sys.stderr):  # tables and bars have letters that not every terminal has
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app.run(quiet_main, flags_parser=parse)
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        of_the_machine = isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
+        if not of_the_machine:
+            traceback.print_exc()
+        # The last line is what a log is asked for, and JAX ends its tracebacks with words of its own.
+        print(f"error: {told(error)}", file=sys.stderr)
+        sys.exit(2 if of_the_machine else 1)

@@ -13,6 +13,7 @@ from absl import flags
 from experiments.flags import parse_flags, run
 from valuelab import data
 from valuelab.data.sources import d4rl, rlds
+from valuelab.files import local_path
 
 DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
@@ -36,7 +37,7 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
         InputError: when the dataset cannot be read, or the folder is already there.
     """
     name = Path(dataset).stem if dataset.endswith(d4rl.SUFFIXES) else dataset
-    folder = data_dir.expanduser() / "rlds" / name
+    folder = local_path("data_dir", data_dir) / "rlds" / name
     datasets = {
         split: data.load(dataset, data_dir, split=split, compact=True, clip_actions=clip_actions)
         for split in splits

@@ -13,6 +13,7 @@ from experiments import flags, train
 from valuelab import configuration, data
 from valuelab.data import collection
 from valuelab.errors import InputError
+from valuelab.files import local_path
 
 DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     config, make_agent = flags.load_agent("iql:pointmaze")
     settings = {
         "dataset": f"{DATASET}-singletask-v0",
-        "data_dir": str(find_data(pathlib.Path(_DATA_DIR.value).expanduser())),
+        "data_dir": str(find_data(local_path("data_dir", _DATA_DIR.value))),
         "steps": 20_000,
         "workdir": _WORKDIR.value,
     }

@@ -30,6 +30,7 @@ from valuelab.data import storage
 from valuelab.errors import InputError
 from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Rows, Sight
+from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
 from valuelab.training import checkpoints
 from valuelab.types import Agent, Array, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
@@ -257,8 +258,8 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     """
     if not config.checkpoint:
         raise InputError("no run is given; write --checkpoint=WORKDIR of a run of experiments.train")
-    folder = pathlib.Path(config.checkpoint).expanduser()
-    if config.workdir and pathlib.Path(config.workdir).expanduser().resolve() == folder.resolve():
+    folder = local_path("checkpoint", config.checkpoint)
+    if config.workdir and local_path("workdir", config.workdir).resolve() == folder.resolve():
         raise InputError(f"workdir {config.workdir} is that of the run itself: give another --workdir")
     trained = open_run(folder, config.data_dir, config.trust_agent_file)
     with outputs.prepare_folder(config) as workdir:

@@ -12,6 +12,7 @@ An agent file is a Python module that defines `Config` (a frozen dataclass with 
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import os
 import pathlib
 import sys
@@ -31,7 +32,7 @@ from valuelab.data.normalization import NormalizationConfig, d4rl_family
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
 from valuelab.training.experience import Interaction
-from valuelab.types import MakeAgent
+from valuelab.types import Agent, MakeAgent
 
 __all__ = [
     "CONFIGS",
@@ -108,7 +109,7 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
         raise errors.unknown("agent", name, known_agents())
     module, hyperparameters = _load(path)
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
-    presets = getattr(module, "PRESETS", {})
+    presets = _presets(module)
     family = presets.get(d4rl_family(dataset), {})
     if not preset and "data.rewards" in family:
         config = configuration.override(config, {"data.rewards": family["data.rewards"]})
@@ -119,7 +120,7 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
             config = configuration.override(config, presets[preset])
         except InputError as error:
             raise InputError(f"preset {preset!r} of {name}: {error}") from error
-    return config, module.make_agent
+    return config, _told_make_agent(path, module.make_agent)
 
 
 def load_saved_agent(
@@ -189,8 +190,39 @@ def _load(path: pathlib.Path) -> tuple[Any, Any]:
         if not hasattr(module, "Config") or not hasattr(module, "make_agent"):
             raise InputError("it must define Config, a frozen dataclass, and make_agent(config, spec)")
         config = module.Config()
-        configuration.fields(config)
+        configuration.from_json(config, configuration.to_json(config))  # as it will be saved and read again
+        if not callable(module.make_agent):
+            raise InputError(f"make_agent is {module.make_agent!r}; it must be a function of (config, spec)")
+        _presets(module)
     return module, config
+
+
+def _presets(module: Any) -> Mapping[str, Mapping[str, Any]]:
+    """What an agent file calls PRESETS."""
+    presets = getattr(module, "PRESETS", {})
+    flat = isinstance(presets, Mapping) and all(isinstance(preset, Mapping) for preset in presets.values())
+    if not flat or not all(isinstance(key, str) for each in (presets, *presets.values()) for key in each):
+        raise InputError(
+            'PRESETS must be names to sets of flag values, such as {"cube": {"agent.target_rate": 0.02}}'
+        )
+    return presets
+
+
+def _told_make_agent(path: pathlib.Path, make_agent: MakeAgent) -> MakeAgent:
+    """The same, but what goes wrong in it is told with the agent file's name."""
+
+    @functools.wraps(make_agent)
+    def told_make_agent(config: Any, spec: Any) -> Agent:
+        with command_line.told_of(path, "agent file", refusals=False):
+            agent = make_agent(config, spec)
+        if not isinstance(agent, Agent):
+            raise InputError(
+                f"agent file {path}: make_agent returns a {type(agent).__name__}; it must return an Agent "
+                "of valuelab.types"
+            )
+        return agent
+
+    return told_make_agent
 
 
 def parse_run(
@@ -253,7 +285,10 @@ def _keep_programs() -> None:
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return
-    folder = COMPILED.expanduser()
+    try:
+        folder = COMPILED.expanduser()
+    except RuntimeError:  # there is no home
+        return
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         bound(folder, COMPILED_BYTES)

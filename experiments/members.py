@@ -3,7 +3,6 @@
 import ctypes
 import datetime
 import fcntl
-import json
 import os
 import pathlib
 import signal
@@ -191,15 +190,10 @@ def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
         InputError: when it is no whole result.
     """
     path = folder / "result.json"
-    try:
-        result = json.loads(path.read_text())
-        if not {"steps", "throughput", "versions"} <= result.keys():
-            raise ValueError("it lacks steps, throughput or versions")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no whole result ({error})") from error
-    return result
+    advice = "move it away, and run its command again"
+    return files.read_json(path, "whole result", advice, steps=int, throughput=dict, versions=dict)
 
 
 def is_done(folder: pathlib.Path) -> bool:

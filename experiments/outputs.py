@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -15,6 +14,7 @@ import rich.console
 
 from valuelab import configuration, errors, files
 from valuelab.errors import InputError
+from valuelab.files import local_path
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 
@@ -60,11 +60,8 @@ def _check_config(path: pathlib.Path, config: Any) -> None:
     """Raises InputError where there is a config.json of another run."""
     if not path.exists():
         return
-    try:
-        saved = json.loads(path.read_text())["settings"]
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path} is no config of valuelab ({error}): give another --workdir") from error
-    if changes := configuration.difference(saved, config):
+    saved = files.read_json(path, "config of valuelab", "give another --workdir", settings=dict)
+    if changes := configuration.difference(saved["settings"], config):
         listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
         raise InputError(f"{path} is of another run ({listed}): give another --workdir")
 
@@ -95,19 +92,6 @@ def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.P
     return folder
 
 
-def local_path(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """A path that a flag gives, which may begin with ~.
-
-    Raises:
-        InputError: for a URL, which a path would take for a folder of that name.
-    """
-    if "://" in str(path):
-        raise InputError(
-            f"{flag} is {path}; it must lie on this machine: give a path, and copy it afterwards"
-        )
-    return pathlib.Path(path).expanduser()
-
-
 def prepare_file(flag: str, path: str) -> pathlib.Path | None:
     """The file that a flag names, whose folder is made and tried, before what goes into it takes time.
 
@@ -121,6 +105,7 @@ def prepare_file(flag: str, path: str) -> pathlib.Path | None:
     if not path:
         return None
     file = local_path(flag, path)
+    files.check_regular(file)
     if file.is_dir():
         raise InputError(f"{flag} is {path}, which is a folder: give a file")
     return make_folder(file.parent, flag) / file.name
@@ -145,7 +130,7 @@ def finished(workdir: pathlib.Path, verb: str, pictures: Collection[str] = ()) -
         print(f"{workdir} is done but for {', '.join(missing) or 'pictures'}, which follow now")
         return None
     print(f"{workdir} is done already; give another --workdir to {verb} again")
-    return json.loads(path.read_text())
+    return files.read_json(path, "result of valuelab", f"move it away, and {verb} again")
 
 
 def lacking_plots() -> str:

@@ -13,13 +13,13 @@ the pages again.
 """
 
 import dataclasses
-import pathlib
 from typing import Any
 
 from absl import flags as absl_flags
 
 from experiments import command_line, outputs, report_pages, report_results
 from valuelab.errors import InputError
+from valuelab.files import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,13 @@ def run(config: ReportConfig) -> dict[str, Any]:
     """
     if not config.source:
         raise InputError("nothing to report; write python -m experiments.report WORKDIR, of a suite")
-    source = pathlib.Path(config.source).expanduser()
+    source = local_path("source", config.source)
     saved = source.suffix == ".json"
     if saved and not (config.workdir or config.readme):
         raise InputError(f"{source}: say what to make of it, --readme=README.md or --workdir=FOLDER")
     report = report_results.read_report(source) if saved else report_results.make(source)
     if config.readme:
-        document = pathlib.Path(config.readme).expanduser()
+        document = local_path("readme", config.readme)
         report_pages.renew_table(document, report, source)
         print(f"{document} shows {report['suite']} as {source} has it")
         return report

@@ -7,7 +7,6 @@ tasks where others play one. Scores of one scale (success rates, D4RL-normalised
 aggregated; returns and objectives are not.
 """
 
-import json
 import math
 import pathlib
 import re
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import benchmark, members, published, results
-from valuelab import configuration
+from valuelab import configuration, files
 from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 from valuelab.training import logs
@@ -142,14 +141,10 @@ def make(folder: pathlib.Path) -> Json:
 
 
 def _read(path: pathlib.Path, kind: str, known: int, advice: str) -> Json:
-    try:
-        found = json.loads(path.read_text())
-        version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no {kind} ({error}): {advice}") from error
-    if version != known:
+    found = files.read_json(path, kind, advice, format=int)
+    if found["format"] != known:
         raise InputError(
-            f"{path} is of format {version}, and this reads format {known}: "
+            f"{path} is of format {found['format']}, and this reads format {known}: "
             "use the version of valuelab that wrote it"
         )
     return found
@@ -183,7 +178,9 @@ def read_member(
         "seconds": sum(start["seconds"] for start in starts),
     }
     try:
-        facts = json.loads((workdir / "config.json").read_text())
+        if not (workdir / "config.json").exists():
+            raise FileNotFoundError
+        facts = files.read_json(workdir / "config.json", "config of valuelab", "run it again", settings=dict)
         settings = facts["settings"]
         member["settings"] = configuration.flatten(settings)
         result = members.read_result(workdir)

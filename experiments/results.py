@@ -1,8 +1,6 @@
 """What a run leaves behind when it is done: scores, pictures, a table."""
 
-import json
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,10 +10,11 @@ import numpy as np
 import rich.progress
 
 from experiments import outputs
+from valuelab import files
 from valuelab.arrays import open_npz
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
-from valuelab.errors import InputError
+from valuelab.errors import one_line
 from valuelab.evaluation import plots, rollout, statistics, video
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
@@ -228,13 +227,13 @@ def read_run(folder: pathlib.Path, program: str, flag: str) -> tuple[dict[str, A
     Raises:
         InputError: when it is no such folder.
     """
-    try:
-        saved = json.loads((folder / "config.json").read_text())
+    what, advice = f"workdir of a run of experiments.{program}", f"give --{flag}=WORKDIR"
+    path = folder / "config.json"
+    with one_line(f"{folder} is no {what}", advice):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}")
+        saved = files.read_json(path, f"config of a {what}", advice, settings=dict, normalization=dict)
         return saved["settings"], normalizations.from_json(saved["normalization"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder} is no workdir of a run of experiments.{program} ({error}): give --{flag}=WORKDIR"
-        ) from error
 
 
 class Evaluations(NamedTuple):
@@ -258,13 +257,12 @@ def read_evaluations(folder: pathlib.Path) -> Evaluations:
         InputError: when its table of episodes is missing or cut off.
     """
     path = folder / "episodes.npz"
-    try:
+    with one_line(f"{path} is no table of episodes", "run its command again"):
+        files.check_regular(path)
         with open_npz(path) as table:  # as rollout.save_episodes orders it
             steps, members = np.unique(table["step"]), np.unique(table["member"])
             tasks = list(dict.fromkeys(table["task"].tolist()))
             scores = table["score"].reshape(len(steps), len(members), len(tasks), -1).mean(-1)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no table of episodes ({error}): run its command again") from error
     return Evaluations(steps, tasks, scores)
 
 

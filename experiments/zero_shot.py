@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags, outputs, results, train
+from experiments.command_line import told_of
 from valuelab import environments
 from valuelab.agents import zero_shot
 from valuelab.configuration import RunConfig, check_ranges
@@ -37,6 +38,7 @@ from valuelab.environments import frames
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
 from valuelab.errors import InputError, unknown
 from valuelab.evaluation import latent_plots, plots
+from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
 from valuelab.training.experience import offline
@@ -137,7 +139,7 @@ def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Q
     source_name, _, name = config.dataset.partition("/")
     source = SOURCES[source_name]
     environment = environments.with_rewards(config.dataset, config.data_dir)
-    states = source.read_states(name, pathlib.Path(config.data_dir).expanduser())
+    states = source.read_states(name, local_path("data_dir", config.data_dir))
     count = len(states["observations"])
     rows = np.sort(np.random.default_rng(config.seed).permutation(count)[: config.labels])
     observations = np.asarray(
@@ -254,10 +256,8 @@ def load_reward(source: str) -> Reward:
     path, _, name = source.rpartition(":")
     if not path.endswith(".py") or not pathlib.Path(path).is_file():
         raise InputError(f"reward is {source!r}; write FILE.py:FUNCTION, and give a path from here")
-    try:
+    with told_of(pathlib.Path(path), "reward file"):
         found = runpy.run_path(path)
-    except Exception as error:
-        raise InputError(f"reward file {path}: {type(error).__name__}: {error}") from error
     functions = {key: value for key, value in found.items() if callable(value) and not key.startswith("_")}
     if name not in functions:
         raise unknown(f"function in {path}", name, functions)

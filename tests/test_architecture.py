@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "arrays": {"errors"},
-    "spaces": {"errors"},
+    "spaces": {"arrays", "errors", "files"},
     "configuration": {"errors"},
     "ops": {"types", "errors"},
     "networks": BASE | {"ops"},
@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "domains": {"errors"},
     "data": BASE | {"arrays", "domains", "files", "spaces"},
     "distributional": {"types", "arrays", "errors"},
-    "environments": BASE | {"distributional", "domains", "spaces"},
+    "environments": BASE | {"distributional", "domains", "files", "spaces"},
 }
 """Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
 

@@ -71,6 +71,15 @@ def test_a_header_is_held_against_its_member_and_memory(tmp_path, monkeypatch):
         file["zeros"]
 
 
+def test_a_key_stands_once(tmp_path):
+    path = tmp_path / "file.npz"
+    np.savez(path, rewards=np.zeros(2))
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr("rewards.npy", npy(np.ones(2)))
+    with pytest.raises(InputError, match=f"{path}: rewards is in it twice"), arrays.open_npz(path):
+        pass
+
+
 def test_nothing_is_unpickled(tmp_path):
     path = archive(tmp_path / "file.npz", objects=npy(np.zeros(1), descr="|O"))
     with arrays.open_npz(path) as file, pytest.raises(ValueError, match="allow_pickle=False"):

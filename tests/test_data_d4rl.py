@@ -263,6 +263,13 @@ def test_locomotion_rewards_span_1000(tmp_path):
             "observations is a Group where rows of",
         ),
         ({"observations": np.zeros((0, 2))}, "observations has no rows: the dataset is empty"),
+        ({"terminals": np.array([0, 2, 0, 0])}, "terminals is 2 at row 1, where 0 or 1 is expected"),
+        ({"timeouts": np.array([0, 0, 0.5, 0])}, "timeouts is 0.5 at row 2, where 0 or 1 is expected"),
+        ({"terminals": np.zeros((4, 2))}, r"terminals has shape \(4, 2\) where \[rows\] is expected"),
+        (
+            {"next_observations": np.zeros((4, 1))},
+            r"next_observations is float32 of shape \(4, 1\) where observations is float32 of shape \(4, 2\)",
+        ),
     ],
 )
 def test_wrong_contents(changes, message, tmp_path):
@@ -270,6 +277,12 @@ def test_wrong_contents(changes, message, tmp_path):
     with pytest.raises(InputError, match=f"{path}: {message}") as caught:
         data.load(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_transition(tmp_path):
+    path = write_file(tmp_path / "own.hdf5", 1)
+    with pytest.raises(InputError, match=f"{path}: its 1 rows hold no transition"):
+        data.load(str(path))
 
 
 def test_truncated_file(tmp_path):

@@ -94,6 +94,8 @@ def test_a_tasks_rewards_and_the_states_that_they_are_of(tmp_path):
         ({"action": np.zeros((T + 1, 12))}, r"action has shape \(5, 12\) where walker has \[rows, 6\]"),
         ({"observation": np.zeros((T + 1, 9, 84, 84), np.uint8)}, "observation has shape .* not of pixels"),
         ({"observation": np.array([{}] * 5)}, "cannot be read"),
+        ({"discount": np.full((T + 1, 1), 2.0)}, "masks is 2.0 at row 0, outside 0 to 1"),
+        ({"physics": np.full((T + 1, 18), np.inf)}, "physics is inf at row 0, not finite"),
     ],
 )
 def test_wrong_contents(changes, message, tmp_path):

@@ -108,6 +108,26 @@ def test_broken_folder(tmp_path, monkeypatch):
         data.load("minari/broken-v0", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("rewards", np.zeros(1), "rewards has 1 rows where observations after the first has 2"),
+        ("observations", np.zeros((3, 2)), r"observations has shape \(3, 2\) where metadata.json states"),
+        ("rewards", np.array([0, 1e300]), r"rewards is 1e\+300 at row 1, where a number that float32 holds"),
+        ("terminations", np.array([0, 2]), "terminations is 2 at row 1, where 0 or 1 is expected"),
+    ],
+)
+def test_wrong_contents(key, values, message, tmp_path, monkeypatch):
+    box = spaces.Box(-1, 1, (1,))
+    create(tmp_path, "wrong-v0", box, box, [2], ["truncation"], monkeypatch)
+    path = tmp_path / "minari" / "wrong-v0" / "data"
+    with h5py.File(path / "main_data.hdf5", "a") as file:
+        del file[f"episode_0/{key}"]
+        file[f"episode_0/{key}"] = values
+    with pytest.raises(InputError, match=f"^{path}: episode 0: {message}"):
+        data.load("minari/wrong-v0", tmp_path)
+
+
 def test_missing_dataset(tmp_path, monkeypatch):
     box = spaces.Box(-1, 1, (1,))
     create(tmp_path, "here-v0", box, box, [2], ["truncation"], monkeypatch)

@@ -243,6 +243,8 @@ def test_missing_file_is_downloaded(tmp_path, monkeypatch):
             {"terminals": np.array([0, 1, 0, 0, 0, 0], bool)},
             r"terminals has no episode end at its last row 5 \(the last one is row 1\)",
         ),
+        ({"terminals": np.array([0, 0, 2, 0, 0, 1])}, "terminals is 2 at row 2, where 0 or 1 is expected"),
+        ({"terminals": np.ones(6, bool)}, "its 6 rows hold no transition"),
     ],
 )
 def test_wrong_contents(changes, message, tmp_path):
@@ -250,6 +252,21 @@ def test_wrong_contents(changes, message, tmp_path):
     with pytest.raises(InputError, match=f"{path}: {message}") as caught:
         data.load("ogbench/pointmaze-medium-navigate-v0", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("qpos", "message"),
+    [
+        (np.array([[0, 0], [0, np.nan]] + [[0, 0]] * 4), "qpos is nan at row 1, not finite"),
+        (np.zeros((4, 2)), "qpos has 4 rows where terminals has 6"),
+    ],
+)
+def test_states_behind_rewards_are_looked_at(qpos, message, tmp_path):
+    path = write_file(tmp_path, "pointmaze-medium-navigate-v0", qpos=qpos)
+    with pytest.raises(InputError, match=f"{path}: {message}"):
+        data.load("ogbench/pointmaze-medium-navigate-singletask-v0", tmp_path)
+    with pytest.raises(InputError, match=f"{path}: {message}"):
+        ogbench.read_states("pointmaze-medium-navigate-v0", tmp_path)
 
 
 def test_truncated_file(tmp_path):

@@ -134,6 +134,11 @@ def test_set_of_another_program(tmp_path):
     np.testing.assert_array_equal(dataset.next_observations[0], [*image[1].ravel(), 2.0, 3.0])
     np.testing.assert_array_equal(dataset.action_high, [1])
 
+    steps["reward"] = np.array([1.0, 1e300, 0.0])
+    write_foreign(tmp_path / "rlds" / "lossy" / "1.0.0", [steps], features)
+    with pytest.raises(InputError, match=r"episode 0: reward is 1e\+300 at row 1, where .* float32 holds"):
+        data.load("rlds/lossy", tmp_path)
+
 
 def prepared(rows, ended, final):
     """The steps of an episode of D4RL as TensorFlow Datasets prepares them: `final` is another episode's."""

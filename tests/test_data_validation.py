@@ -1,8 +1,12 @@
 import dataclasses
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
+from valuelab.arrays import open_npz
+from valuelab.data import storage, validation
 from valuelab.data.validation import validate
 from valuelab.errors import InputError
 from valuelab.types import Dataset
@@ -72,12 +76,65 @@ def test_returns_what_is_sound():
             {"num_actions": 3, "actions": np.array([0, 1, 2, 3, 0], np.int32)},
             "file: actions is 3 at row 3, outside the bounds 0 to 2",
         ),
+        ({"masks": with_value(5, 2, 1.5)}, "file: masks is 1.5 at row 2, outside 0 to 1"),
+        ({"masks": with_value(5, 1, -1)}, "file: masks is -1.0 at row 1, outside 0 to 1"),
+        ({"next_observations": None, "valid": np.zeros(5, bool)}, "file: its 5 rows hold no transition"),
+        ({"valid": np.ones(5)}, r"file: valid is float64 of shape \(5,\) where bool"),
+        (
+            {"next_observations": np.zeros((5, 1), np.float32)},
+            r"file: next_observations is float32 of shape \(5, 1\) where observations is float32 of shape",
+        ),
+        (
+            {"observations": np.zeros((5, 0), np.float32), "next_observations": None},
+            r"file: observations has shape \(5, 0\), rows without a number",
+        ),
+        ({"action_high": np.ones(1, np.float32)}, "file: actions has 3 dimensions where its bounds have 3"),
     ],
 )
 def test_names_file_key_and_first_row(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         validate(dataset(**changes), "file")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "message"),
+    [
+        ("uint8", np.array([0, 255, 300], np.uint16), "k is 300 at row 2, where a number that uint8 holds"),
+        ("int32", np.array([1, 2**32 + 1], np.int64), "k is 4294967297 at row 1, where .* int32 holds is"),
+        ("float32", np.array([[0, 1], [0, -1e300]]), r"k is -1e\+300 at row 1, where .* float32 holds"),
+        ("bool", np.array([0, 1, 0.5]), "k is 0.5 at row 2, where 0 or 1 is expected"),
+        ("bool", np.array([0, 255], np.uint8), "k is 255 at row 1, where 0 or 1 is expected"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npz", "hdf5"])
+def test_no_cast_loses(suffix, dtype, stored, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "_PIECE_BYTES", 1)  # a row a piece
+    path = tmp_path / f"file.{suffix}"
+    if suffix == "npz":
+        np.savez(path, k=stored, sound=stored[:1])
+        opened = open_npz(path)
+    else:
+        opened = h5py.File(path, "w")
+        opened["k"], opened["sound"] = stored, stored[:1]
+        opened.flush()
+    with opened as arrays:
+        sound = validation.read_array(arrays, "sound", dtype, path)
+        with pytest.raises(InputError, match=f"^{path}: {message}"):
+            validation.read_array(arrays, "k", dtype, path)
+    assert sound.dtype == dtype
+    np.testing.assert_array_equal(sound, stored[:1])
+
+
+def test_ragged_or_different_episodes():
+    episode = {key: np.zeros((3, 2), np.float32) for key in ("observations", "actions")}
+    for changed, message in (
+        (np.zeros((2, 2), np.float32), "file: episode 1: actions has 2 rows where observations has 3"),
+        (np.zeros((3, 1), np.float32), r"file: episode 1: actions is float32 of shape \(3, 1\) where the"),
+        (np.zeros((3, 2)), "file: episode 1: actions is float64 of shape .* where the first episode has"),
+    ):
+        with pytest.raises(InputError, match=message):
+            storage.from_episodes("name", [episode, episode | {"actions": changed}], Path("file"))
 
 
 def test_actions_out_of_bounds_are_clipped_on_demand(caplog):

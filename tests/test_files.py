@@ -3,13 +3,15 @@
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from valuelab import files
+from experiments import outputs
+from valuelab import data, files
 from valuelab.errors import InputError
 from valuelab.evaluation import figures
 from valuelab.training import logs
@@ -92,3 +94,78 @@ def test_a_disk_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files.fcntl, "flock", flock)
     with files.locked(tmp_path):
         assert capsys.readouterr().out.startswith(f"warning: {tmp_path} takes no lock (")
+
+
+@pytest.mark.parametrize(
+    ("contents", "cause"),
+    [
+        (b'{"settings": ', "JSONDecodeError: Expecting value"),
+        (b"", "JSONDecodeError: Expecting value"),
+        (b"\xff\xfe\xfd", "UnicodeDecodeError: "),
+        (b"[" * 100_000, "RecursionError: "),
+        (b"[1]", "TypeError: it holds a list where an object is expected"),
+        (b"{}", "KeyError: 'settings'"),
+        (b'{"settings": 3}', "TypeError: settings is a int where a dict is expected"),
+        (b'{"settings": {"a": 1, "a": 2}}', "ValueError: a is in it twice"),
+    ],
+)
+def test_json_of_anybody_is_read_or_told_of_in_one_line(contents, cause, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(contents)
+    with pytest.raises(InputError, match=rf"^{path} is no config \({cause}.*\): give another$") as refused:
+        files.read_json(path, "config", "give another", settings=dict)
+    assert "\n" not in str(refused.value)
+    path.write_bytes("\ufeff".encode() + b'{"settings": {}}')
+    assert files.read_json(path, "config", "give another", settings=dict) == {"settings": {}}
+
+
+def test_what_is_no_file_is_never_opened(tmp_path):
+    pipe = tmp_path / "pipe.hdf5"
+    os.mkfifo(pipe)
+    readers = (
+        lambda: files.read_json(pipe, "config", "give another"),
+        lambda: logs.read_rows(pipe),
+        lambda: data.load(str(pipe)),
+        lambda: outputs.prepare_file("picture", str(pipe)),
+    )
+    for reader in readers:
+        with pytest.raises(InputError, match=f"{pipe} is no regular file, but a pipe"):
+            reader()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody-of-that-name/data", "data_dir is ~nobody-of-that-name/data, and that home is not"),
+        ("x" * 256, "data_dir is x{60}..., which no disk takes"),
+        ("/x" * 2100, "which no disk takes for a name"),
+        ("a\0b", r"data_dir is a\\0b, which no disk"),
+        ("s3://bucket", "data_dir is s3://bucket; it must lie on this machine"),
+    ],
+)
+def test_paths_that_cannot_be(path, message):
+    with pytest.raises(InputError, match=message):
+        data.load("ogbench/pointmaze-medium-navigate-v0", path)
+    with pytest.raises(InputError, match=message.replace("data_dir", "workdir")):
+        outputs.make_folder(path)
+
+
+def test_without_a_home_a_path_is_asked_for(monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.expanduser", no_home)
+    with pytest.raises(InputError, match=r"data_dir is ~/.cache/valuelab, and that home is not known"):
+        data.load("ogbench/pointmaze-medium-navigate-v0")
+
+
+def test_whatever_a_reader_raises_is_one_line(monkeypatch, tmp_path):
+    for error in (KeyError("k"), TypeError("a\nb"), struct.error("unpack"), MemoryError(), AssertionError()):
+
+        def read(*arguments, error=error, **settings):
+            raise error
+
+        monkeypatch.setitem(data.SOURCES, "ogbench", read)
+        with pytest.raises(InputError, match=f"^dataset ogbench/x cannot be read in {tmp_path}") as refused:
+            data.load("ogbench/x", tmp_path)
+        assert "\n" not in str(refused.value)

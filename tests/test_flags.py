@@ -1,7 +1,9 @@
 """Command lines: agent files, presets, flags, and what is said when they cannot be used."""
 
+import os
 import subprocess
 import sys
+import types
 import typing
 
 import pytest
@@ -12,6 +14,7 @@ from experiments import flags, train
 from valuelab import configuration
 from valuelab.data.normalization import REWARD_RULES
 from valuelab.errors import InputError
+from valuelab.types import Agent
 
 AGENT = '''
 """An agent of one's own, in a file of one's own."""
@@ -19,6 +22,7 @@ AGENT = '''
 import dataclasses
 
 from valuelab.configuration import check_ranges
+from valuelab.types import Agent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Config:
 
 
 def make_agent(config, spec):
-    return config, spec
+    return Agent(config, spec, None)
 
 
 PRESETS = {
@@ -71,7 +75,7 @@ def test_an_agent_file_gives_the_defaults(folder, agent):
     assert config.agent.expectile == 0.7
     assert config.data == flags.DataConfig()
     assert config.steps == 1_000_000
-    assert make_agent(1, 2) == (1, 2)
+    assert make_agent(1, 2) == Agent(1, 2, None)
 
 
 def test_a_flag_counts_more_than_a_preset_and_a_preset_more_than_a_default(folder):
@@ -167,10 +171,11 @@ def test_a_command_line_that_cannot_be_used_is_one_line(folder, arguments, messa
 
 
 CONFIG = "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Config:\n"
+SOUND = CONFIG + "    expectile: float = 0.7\ndef make_agent(config, spec):\n    return 1 / config.expectile"
 
 
 def test_an_agent_file_needs_no_presets(folder):
-    (folder / "plain.py").write_text(CONFIG + "    expectile: float = 0.7\nmake_agent = 1")
+    (folder / "plain.py").write_text(CONFIG + "    expectile: float = 0.7\nmake_agent = print")
     assert parse("--agent=plain")[0].agent.expectile == 0.7
     with pytest.raises(InputError, match="unknown preset of plain 'cube': Known: none"):
         parse("--agent=plain:cube")
@@ -186,7 +191,17 @@ def test_an_agent_file_needs_no_presets(folder):
         ("def (", r"agent file bad.py: SyntaxError: .*line 1\)"),
         (CONFIG + "    expectile: float\nmake_agent = 1", "agent file bad.py: TypeError: .*expectile"),
         (CONFIG + "    act: dict = None\nmake_agent = 1", "agent file bad.py: act has type .*dict.*; choose"),
-        ("class Config: pass\nmake_agent = 1", "agent file bad.py: TypeError: .*dataclass"),
+        ("class Config: pass\nmake_agent = print", "agent file bad.py: .*dataclass"),
+        ("import sys\nsys.exit(3)", "agent file bad.py, line 2: SystemExit: 3"),
+        ("make_agent = Config = 1", "agent file bad.py: TypeError: 'int' object is not callable"),
+        (
+            CONFIG + "    seed: int = 0\nmake_agent = 1",
+            "agent file bad.py: make_agent is 1; it must be a",
+        ),
+        (SOUND.replace("0.7", "'x'"), "agent file bad.py: expectile is 'x'; it must be a number"),
+        (SOUND + "\nPRESETS = 1", "agent file bad.py: PRESETS must be names to sets of flag values"),
+        (SOUND + "\nPRESETS = {'a': 1}", "agent file bad.py: PRESETS must be names to sets of flag values"),
+        (SOUND + "\nPRESETS = {'a': {1: 2}}", "agent file bad.py: PRESETS must be names to sets of flag"),
     ],
 )
 def test_an_agent_file_that_cannot_be_used_is_one_line(folder, text, message):
@@ -194,6 +209,14 @@ def test_an_agent_file_that_cannot_be_used_is_one_line(folder, text, message):
     with pytest.raises(InputError, match=message) as caught:
         parse("--agent=bad.py")
     assert "\n" not in str(caught.value)
+
+
+def test_what_make_agent_does_is_told_with_its_file(folder):
+    (folder / "bad.py").write_text(SOUND)
+    with pytest.raises(InputError, match=r"agent file bad.py: make_agent returns a float; it must return an"):
+        parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=2.0), None)
+    with pytest.raises(InputError, match=r"agent file bad.py, line 6: ZeroDivisionError: division by zero"):
+        parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=0), None)
 
 
 PROGRAM = '''
@@ -206,7 +229,11 @@ def main(parsed):
     config, _ = parsed
     if config.seed:
         raise InputError("seed 1 is not for this")
-    print(config.agent.expectile)
+    if config.agent.expectile == 0.25:
+        raise RuntimeError("two\\nlines")
+    if config.agent.expectile == 0.75:
+        open("/dev/null/x")
+    print(config.agent.expectile, "\u2500\u2713" if config.agent.expectile == 0.9 else "")
 
 flags.run(main, flags.parse_run)
 '''
@@ -215,7 +242,15 @@ flags.run(main, flags.parse_run)
 @pytest.mark.parametrize(
     ("arguments", "status", "output", "error"),
     [
-        (["--agent.expectile=0.5"], 0, "0.5\n", ""),
+        (["--agent.expectile=0.5"], 0, "0.5 \n", ""),
+        (["--agent.expectile=0.9"], 0, "0.9 ??\n", ""),
+        (["--agent.expectile=0.25"], 1, "", "error: RuntimeError: two lines\n"),
+        (
+            ["--agent.expectile=0.75"],
+            2,
+            "",
+            "error: NotADirectoryError: [Errno 20] Not a directory: '/dev/null/x'\n",
+        ),
         (["--agent.expectile=x"], 2, "", "error: agent.expectile is 'x'; it must be a number\n"),
         (["--seed"], 2, "", "error: Missing value for flag --seed\n"),
         (["--seed=1"], 2, "", "error: seed 1 is not for this\n"),
@@ -224,8 +259,11 @@ flags.run(main, flags.parse_run)
 def test_a_program_ends_with_status_2_and_one_line(folder, arguments, status, output, error):
     (folder / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", "--agent=mine.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (status, output, error)
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ascii_only)
+    last = done.stderr.rpartition("error: ")
+    assert (done.returncode, done.stdout, "".join(last[1:])) == (status, output, error)
+    assert bool(last[0]) == (status == 1)  # only what is no fault of the user's has a traceback
 
 
 def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder):

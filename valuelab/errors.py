@@ -4,9 +4,10 @@ Every message is one line that names the file, field and value at fault and says
 Launchers print the line and exit with status 2; libraries and notebooks see the exception.
 """
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 MOST_LISTED = 8
@@ -45,6 +46,27 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
 def told(error: BaseException) -> str:
     """What went wrong in the code of others, as one line: the kind of the exception and its words."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+@contextlib.contextmanager
+def one_line(what: str, advice: str) -> Iterator[None]:
+    """Turns whatever a reader of files raises inside the block into one line.
+
+    Args:
+        what: is wrong then, and with which file, such as "FILE cannot be read".
+        advice: what to do about it.
+
+    Raises:
+        InputError: in place of any other exception, with its words; one that is raised stays as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{what}: it takes more memory than there is: free some, or use more") from error
+    except Exception as error:
+        raise InputError(f"{what} ({told(error)}): {advice}") from error
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from valuelab.errors import InputError
+from valuelab.errors import InputError, one_line
 
 try:
     import fcntl
@@ -19,6 +19,10 @@ except ImportError:  # on Windows
 
 LOCK = ".lock"
 """In a folder that a process fills: who it is; gone when the process ends."""
+MOST_BYTES, MOST_BYTES_OF_PATHS = 255, 4096
+"""Of a name and of a whole path: what Linux and macOS take, and hardly any disk takes more."""
+MOST_SHOWN = 60
+"""Letters of a name that is too long, in the message."""
 
 
 def beside(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
@@ -117,6 +121,88 @@ def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def local_path(what: str, path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path that a user gives, which may begin with ~.
+
+    Args:
+        what: gives it, such as a flag's name, for messages.
+        path: as it was given.
+
+    Raises:
+        InputError: for a URL, which a path would take for a folder of that name; a home that is not known; or
+            a name that no disk takes.
+    """
+    text = os.fspath(path)
+    if "://" in text:
+        raise InputError(
+            f"{what} is {text}; it must lie on this machine: give a path, and copy it afterwards"
+        )
+    try:
+        expanded = pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{what} is {text}, and that home is not known: write the whole path") from error
+    longest = max(expanded.parts, key=_size, default="")
+    if "\0" in text or _size(longest) > MOST_BYTES or _size(str(expanded)) > MOST_BYTES_OF_PATHS:
+        shown = text.replace("\0", "\\0")
+        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+        raise InputError(f"{what} is {shown}, which no disk takes for a name: give a shorter one")
+    return expanded
+
+
+def _size(name: str) -> int:
+    """Bytes that a name takes on the disk."""
+    return len(os.fsencode(name))
+
+
+def check_regular(path: pathlib.Path) -> None:
+    """Refuses what is there and neither a file nor a folder: a program that opens a pipe may wait for ever.
+
+    Args:
+        path: a file, a folder or nothing.
+
+    Raises:
+        InputError: for a pipe, a socket or a device.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is no regular file, but a pipe or a device: give a file")
+
+
+def read_json(path: pathlib.Path, what: str, advice: str, **kinds: type) -> dict[str, Any]:
+    """Reads a file that holds a JSON object, whoever wrote it.
+
+    Args:
+        path: the file.
+        what: it should be, such as "config of valuelab", for the message.
+        advice: what to do where it is not.
+        kinds: entries that it must have, to the types of their values.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: when it cannot be read, is no JSON, holds something else, or lacks an entry.
+    """
+    with one_line(f"{path} is no {what}", advice):
+        check_regular(path)
+        found = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds a {type(found).__name__} where an object is expected")
+        for name, kind in kinds.items():
+            if not isinstance(found[name], kind):
+                given = type(found[name]).__name__
+                raise TypeError(f"{name} is a {given} where a {kind.__name__} is expected")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each of whose names stands once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is in it twice")
+    return found
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -5,13 +5,14 @@ number those of gymnasium.spaces.flatten: the entries of a Dict or a Tuple follo
 the space, and one of n choices is n numbers, of which one is 1.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from valuelab.arrays import cast
 from valuelab.errors import InputError, require
+from valuelab.files import read_json
 
 
 def flat(space: Any, name: str) -> Any:
@@ -55,15 +56,14 @@ def check_stated(metadata: Path) -> None:
     """Refuses a Minari dataset that does not state its spaces: Minari would run its environment to see them.
 
     Args:
-        metadata: its metadata.json; one that cannot be read is left to who opens the dataset.
+        metadata: its metadata.json; one that is missing is left to who opens the dataset.
 
     Raises:
-        InputError: when it states one of them not.
+        InputError: when it states one of them not, or cannot be read.
     """
-    try:
-        stated = json.loads(metadata.read_text())
-    except (OSError, ValueError, RecursionError):
+    if not metadata.exists():
         return
+    stated = read_json(metadata, "metadata of Minari", "delete its folder and load again to fetch it anew")
     for key in ("observation_space", "action_space"):
         if key not in stated:
             raise InputError(
@@ -116,7 +116,10 @@ def _vector(space: Any, value: Any, name: str, entry: str = "") -> np.ndarray:
         )
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return _one_hot(space, np.asarray(value), f"{name}: {_called(entry)}")
-    array = np.asarray(value, space.dtype)
+    array = np.asarray(value)
+    if array.ndim > len(space.shape):  # out of a file
+        array = cast(_called(entry), array, space.dtype, name)
+    array = array.astype(space.dtype, copy=False)
     return array.reshape(*array.shape[: array.ndim - len(space.shape)], -1)
 
 

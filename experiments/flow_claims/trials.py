@@ -6,7 +6,6 @@ Small nets on an easy task can show that a claim does not hold everywhere, not t
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 import rich.table
 
-from experiments import diagnose, flags, outputs, results, train
+from experiments import diagnose, flags, members, outputs, results, train
 from experiments.diagnose import Trained
 from valuelab import configuration, environments
 from valuelab.configuration import RunConfig, check_ranges
@@ -23,6 +22,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import recording, sampling
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
+from valuelab.files import local_path
 from valuelab.training.experience import Experience, Interaction, mixed, offline
 from valuelab.types import Dataset, Key, MakeAgent, Normalization, Spec
 
@@ -220,7 +220,7 @@ def learn(
     }
     settings |= changes or {}
     every = settings["steps"] // config.evaluations
-    folder = pathlib.Path(config.workdir).expanduser() / name
+    folder = local_path("workdir", config.workdir) / name
     settings |= {
         "eval_every": every,
         "checkpoint_every": every,
@@ -250,9 +250,7 @@ def score(trial: Trial) -> dict[str, Any]:
         | {name: [point[name] for point in curve] for name in ("mean", "ci_low", "ci_high")},
         "final": curve[-1],
         "average": statistics.mean_interval(_average(trial)[:, None]),
-        "updates_per_second": json.loads((trial.folder / "result.json").read_text())["throughput"][
-            "updates_per_second"
-        ],
+        "updates_per_second": (members.read_result(trial.folder) or {})["throughput"]["updates_per_second"],
     }
 
 

@@ -12,12 +12,12 @@ batches from it.
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
-from valuelab.errors import InputError, unknown
+from valuelab.errors import one_line, unknown
+from valuelab.files import local_path
 from valuelab.types import Dataset
 
 __all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
@@ -64,10 +64,9 @@ def load(
     source, _, rest = ("d4rl", "", name) if name.endswith(d4rl.SUFFIXES) else name.partition("/")
     if source not in SOURCES:
         raise unknown("data source", source, SOURCES)
-    if "://" in str(data_dir):
-        raise InputError(
-            f"data_dir is {data_dir}; it must lie on this machine: copy the data, and give a path"
-        )
+    folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
+    local_path("dataset", rest)
     settings = {"clip_actions": True} if clip_actions else {}
-    dataset = SOURCES[source](rest, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), split, **settings)
+    with one_line(f"dataset {name} cannot be read in {folder}", "look at its files there"):
+        dataset = SOURCES[source](rest, folder, split, **settings)
     return dataset if compact else storage.full(dataset)

@@ -6,13 +6,13 @@ longer than an episode. What is drawn depends on the seed alone.
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from valuelab.data.sources import rlds
 from valuelab.errors import InputError, require
+from valuelab.files import local_path
 from valuelab.types import Transitions
 
 
@@ -61,7 +61,7 @@ def stream(
         )
     if batch_size <= 0:
         raise InputError(f"batch_size is {batch_size}: give a positive number")
-    episodes = rlds.open_episodes(rest, Path(data_dir).expanduser(), split)
+    episodes = rlds.open_episodes(rest, local_path("data_dir", data_dir), split)
     if episodes.facts.get("goal_conditioned"):
         raise InputError(f"dataset {name!r} cannot be streamed: hindsight goals need the whole set; load it")
 

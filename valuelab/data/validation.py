@@ -7,8 +7,6 @@ Readers take arrays out of files through `read_array`, inside `reading`, and han
 import contextlib
 import dataclasses
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 from absl import logging
 
 from valuelab.arrays import cast, check_written
-from valuelab.errors import InputError
+from valuelab.errors import InputError, one_line
+from valuelab.files import check_regular
 from valuelab.types import Dataset
 
 BOUND_TOLERANCE = 1e-5
@@ -34,22 +33,16 @@ def reading(path: Path) -> Iterator[None]:
     """Turns what a broken file makes its reader raise into one line that names the file.
 
     Args:
-        path: the file read inside the `with` block.
+        path: the file, or the folder of files, read inside the `with` block.
 
     Raises:
-        InputError: when the file is truncated, corrupt, of another format or too large.
+        InputError: when the file is truncated, corrupt, of another format, too large or no file at all.
     """
-    try:
+    advice = "it is truncated, corrupt or of another format; delete it and load again to fetch it anew"
+    with one_line(f"{path} cannot be read", advice):
+        for file in path.iterdir() if path.is_dir() else [path]:
+            check_regular(file)
         yield
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path} takes more memory than there is: free some, or use more") from error
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): it is truncated, corrupt or of another "
-            "format; delete it and load again to fetch it anew"
-        ) from error
 
 
 def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Path) -> np.ndarray:

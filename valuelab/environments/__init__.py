@@ -2,12 +2,12 @@
 
 import difflib
 import os
-from pathlib import Path
 from types import ModuleType
 
 from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.environments import atari, d4rl, dmc, exorl, gymnasium, minari, ogbench, tabular
+from valuelab.files import local_path
 
 _FAMILIES = {
     "atari": atari,
@@ -94,7 +94,7 @@ def _make(
     """An environment of a family; of these, Minari alone reads what lies with the data."""
     if family is not minari:
         return family.make(name)
-    return minari.make(name, Path(data_dir or DEFAULT_DATA_DIR).expanduser(), trust_environment)
+    return minari.make(name, local_path("data_dir", data_dir or DEFAULT_DATA_DIR), trust_environment)
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:

@@ -20,7 +20,6 @@ import itertools
 import operator
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -482,11 +481,10 @@ def save_episodes(path: str | os.PathLike[str], episodes: Episodes, step: int, t
         "score": episodes.scores.ravel(),
     }
     if path.exists():
-        try:
+        with errors.one_line(f"{path} is no table of episodes", "move it away"):
+            files.check_regular(path)
             with arrays.open_npz(path) as file:
                 earlier = {name: file[name][file["step"] < step] for name in table}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise errors.InputError(f"{path} is no table of episodes ({error}); move it away") from error
         table = {name: np.concatenate([earlier[name], column]) for name, column in table.items()}
     with files.replacing(path) as file:
         np.savez_compressed(file, **table)

@@ -21,11 +21,12 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     """
     if not path.exists():
         return []
+    files.check_regular(path)
     rows: list[Row] = []
     for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line end is empty or cut off
         try:
             rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             logging.warning("%s is damaged in line %d: what follows is left out", path, len(rows) + 1)
             break
     return rows

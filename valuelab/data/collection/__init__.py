@@ -30,7 +30,7 @@ from valuelab.arrays import open_npz
 from valuelab.data.collection import manipulation, pointmaze, powderworld
 from valuelab.data.collection.recipe import SPLITS, Player, play_episode
 from valuelab.errors import InputError, require, unknown
-from valuelab.files import locked, replace_file, replacing
+from valuelab.files import local_path, locked, read_json, replace_file, replacing
 
 RECIPES = pointmaze.recipes() | manipulation.recipes() | powderworld.recipes()
 """What can be collected, by name without "ogbench/"."""
@@ -120,7 +120,7 @@ def collect(
 
 def target(name: str, data_dir: str | os.PathLike[str], split: str = "train") -> pathlib.Path:
     """Where a split of the dataset `name` lies under `data_dir`, in the published layout."""
-    return pathlib.Path(data_dir).expanduser() / f"{name}{'' if split == 'train' else '-val'}.npz"
+    return local_path("data_dir", data_dir) / f"{name}{'' if split == 'train' else '-val'}.npz"
 
 
 def parts_folder(name: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
@@ -165,7 +165,7 @@ def _check_settings(parts: pathlib.Path, settings: dict) -> None:
     record = parts / "settings.json"
     if not record.exists():
         replace_file(record, json.dumps(settings, indent=2))
-    found = json.loads(record.read_text())
+    found = read_json(record, "record of a collection", "delete the folder to begin anew")
     if found != settings:
         differences = [
             f"{field}={found.get(field)}, not {value}"

@@ -19,7 +19,7 @@ from valuelab import domains
 from valuelab.data.collection import claimed
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError, require
-from valuelab.files import replacing
+from valuelab.files import local_path, replacing
 
 Act = Callable[[np.ndarray], np.ndarray]
 """Observation [D] -> action [A] in [-1, 1]."""
@@ -97,7 +97,7 @@ def collect(
             raise InputError(f"{field} must be at least {least}, got {value}")
     require("dm_control", "environments")
     domain = domains.parse(name).domain
-    buffer = exorl.folder_of(name, Path(data_dir).expanduser())
+    buffer = exorl.folder_of(name, local_path("data_dir", data_dir))
     if any(buffer.glob("*.npz")) and not (buffer.parent / "settings.json").exists():
         raise InputError(f"{buffer} holds episodes that were not collected here: give another --data_dir")
     versions = {package: importlib.metadata.version(package) for package in ("dm_control", "mujoco")}

@@ -39,6 +39,7 @@ from valuelab.data.validation import (
     validate,
 )
 from valuelab.errors import InputError, require, unknown
+from valuelab.files import local_path
 from valuelab.types import Dataset
 
 SUFFIXES = (".hdf5", ".h5")
@@ -83,7 +84,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     if split != "train":
         raise unknown("split", split, ("train",))
     own_file = name.endswith(SUFFIXES)
-    path = Path(name).expanduser() if own_file else data_dir / "d4rl" / f"{name}.hdf5"
+    path = local_path("dataset", name) if own_file else data_dir / "d4rl" / f"{name}.hdf5"
     h5py = require("h5py", "data")
     if own_file and not path.exists():
         raise InputError(f"no file {path}: give the path of a D4RL HDF5 file, or a name such as d4rl/NAME")

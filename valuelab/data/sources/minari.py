@@ -22,6 +22,7 @@ from valuelab.arrays import cast, check_hdf5, check_written
 from valuelab.data import storage
 from valuelab.data.validation import check_lengths, reading, validate
 from valuelab.errors import InputError, require, told, unknown
+from valuelab.files import read_json
 from valuelab.types import Dataset
 
 
@@ -53,7 +54,8 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     with reading(path):
         try:
             source = minari.MinariDataset(path)
-            stated = json.loads((path / "metadata.json").read_text()).get("observation_space", "null")
+            metadata = read_json(path / "metadata.json", "metadata of Minari", "correct it")
+            stated = metadata.get("observation_space", "null")
             space = _as_stated(source.observation_space, json.loads(stated))
         except Exception as error:  # what is missing in metadata fails in many ways
             raise InputError(

@@ -99,8 +99,8 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
         rewards = np.zeros(len(terminals), np.float32)
         masks = np.ones(len(terminals), np.float32)
         if singletask:  # first, so that positions need not lie beside the observations
-            keys = ("qpos", "button_states")
-            states = {key: read_array(arrays, key, None, path) for key in keys if key in arrays or key == "qpos"}
+            keys = ("qpos", *(key for key in ("button_states",) if key in arrays))
+            states = {key: read_array(arrays, key, None, path) for key in keys}
             _check_states({"terminals": terminals} | states, path)
             rewards, masks = _relabel(name, states)
             del states

@@ -10,7 +10,6 @@ last one of the whole file. Its own is lost, and it is read as D4RL's files with
 """
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -35,6 +34,7 @@ _CLASSES = ("pythonClassName", "python_class_name", "type")
 _OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.(\w+\.)*\w+")
 _FILES = ("filepathTemplate", "filepath_template")
 """Under which keys metadata name the files that hold the data."""
+_PREPARE = "prepare the set again"
 _METADATA = "valuelab"
 """The entry of a set's metadata that holds fields of Dataset."""
 
@@ -63,11 +63,12 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     with reading(episodes.folder):
         columns = (episodes[number] for number in range(len(episodes)))
         dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
-    facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
-    facts = {
-        key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact for key, fact in facts.items()
-    }
-    return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
+        facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
+        facts = {
+            key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact
+            for key, fact in facts.items()
+        }
+        return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,14 +182,14 @@ def _write(datasets: Mapping[str, Dataset], folder: Path) -> None:
 def _check_metadata(folder: Path) -> None:
     """Raises where a set has TensorFlow Datasets import what is not its own, or read files elsewhere."""
     file = folder / "features.json"
-    for key, text in _texts(json.loads(file.read_text())):
+    for key, text in _texts(files.read_json(file, "metadata of RLDS", _PREPARE)):
         if key in _CLASSES and not _OWN_CLASS.fullmatch(text):
             raise InputError(
                 f"{file}: {key} names {text!r}, whose code would be run: only features of TensorFlow "
                 "Datasets are read; prepare the set again with these"
             )
     file = folder / "dataset_info.json"
-    for key, text in _texts(json.loads(file.read_text()) if file.exists() else {}):
+    for key, text in _texts(files.read_json(file, "metadata of RLDS", _PREPARE) if file.exists() else {}):
         if key in _FILES and "/" in text:
             raise InputError(f"{file}: {key} is {text!r}: the data must lie beside it; correct the name")
 
