@@ -14,7 +14,7 @@ from valuelab import files
 from valuelab.arrays import open_npz
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
-from valuelab.errors import one_line
+from valuelab.errors import InputError, one_line
 from valuelab.evaluation import plots, rollout, statistics, video
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
@@ -105,7 +105,7 @@ class Evaluation:
     def __init__(self, experiment: Experiment, environment: Environment):
         """Makes the environments; close it in the end."""
         config, members = experiment.config, experiment.members
-        self._path = experiment.workdir / "episodes.npz"
+        self._agent, self._path = config.agent_name, experiment.workdir / "episodes.npz"
         self._tasks, self._metric = experiment.tasks, experiment.metric
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
@@ -124,8 +124,11 @@ class Evaluation:
 
     def __call__(self, states: Any, step: int) -> dict[str, np.ndarray]:
         """Scores [M] by name: the metric over all tasks, and for each task where there are several."""
-        with self._bar:
-            self.last = episodes = self._evaluator(self._prepare(states), step)
+        try:
+            with self._bar:
+                self.last = episodes = self._evaluator(self._prepare(states), step)
+        except InputError as error:
+            raise InputError(f"{self._agent}, evaluated after update {step}: {error}") from error
         metric, tasks = self._metric, self._tasks
         rollout.save_episodes(self._path, episodes, step, tasks)
         averages = {"length": episodes.lengths, "return": episodes.returns, metric: episodes.scores}

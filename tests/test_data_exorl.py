@@ -145,6 +145,14 @@ def test_an_episode_depends_on_its_seed_alone(name):
     assert others != rewards
 
 
+@pytest.mark.parametrize("action", [np.full(2, np.nan), np.zeros(1), 0.0])
+def test_explorers_act_by_finite_numbers(action):
+    with pytest.raises(
+        InputError, match=r"explorer's action is .* at step 0 of the episode of seed 3, where 2"
+    ):
+        exploration.play(domains.Simulator("point_mass_maze"), lambda observation: action, 3)
+
+
 def test_environments_by_name():
     environment = environments.make("exorl/walker-rnd:100")
     assert list(environment.tasks) == ["stand", "walk", "run", "flip"]

@@ -1,5 +1,6 @@
 """Rollouts: what decides an episode, what is kept of it, and the table that a run leaves."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,6 +164,26 @@ def test_one_number_does_not_stand_for_two():
 
     with pytest.raises(errors.InputError, match=r"actions have shape \(1,\), and the environment's \(2,\)"):
         evaluate(jnp.zeros(1), walk(make=Plane), 1)
+
+
+def test_actions_that_are_no_numbers_are_refused():
+    def build(drift):
+        return noisy(jnp.where(drift > 0, jnp.nan, 0))
+
+    told = r"action is \[nan\] at step 0 of episode 0 of task only \(member 1\), where finite numbers are"
+    with pytest.raises(errors.InputError, match=told):
+        evaluate([0.2, 0.5], walk(), 2, build=build, drift=jnp.array([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("choice", [2, 0.5, jnp.nan])
+def test_choices_that_there_are_not_are_refused(choice):
+    class Choice(Walk):
+        action_space = gymnasium.spaces.Discrete(2)
+
+    agent = types.Agent(None, None, lambda state, seen, key, temperature: jnp.full(len(seen), choice))
+    told = rf"action is {choice} at step 0 of episode 0 of task only, where whole numbers from 0 to 1 are"
+    with pytest.raises(errors.InputError, match=told):
+        evaluate([0.2], walk(make=Choice), 1, build=lambda _: agent)
 
 
 def test_discrete_actions():

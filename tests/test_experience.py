@@ -193,6 +193,40 @@ def train(**settings):
     return loop.train(**(given | settings))
 
 
+@pytest.mark.parametrize("field", ["rewards", "observations"])
+def test_what_is_not_finite_stops_a_run_before_it_is_saved(field, tmp_path):
+    environment = counters()
+
+    def step(simulation, actions):
+        simulation, outcomes = environment.step(simulation, actions)
+        met = getattr(outcomes, field)
+        episode = simulation[0].reshape(-1, *[1] * (met.ndim - 1))
+        return simulation, outcomes._replace(**{field: jnp.where(episode == 2, jnp.nan, met)})
+
+    broken = online(environment._replace(step=step), 8, SETTINGS)
+    with contextlib.closing(Checkpoints(tmp_path, {})) as checkpoints:
+        with pytest.raises(
+            loop.NonFiniteError, match=r"online/return is not finite at update \d+.*: look at the"
+        ):
+            train(experience=broken, checkpoints=checkpoints)
+        assert checkpoints.latest_step() is None
+
+
+def test_a_long_past_fault_is_not_forgotten():
+    experience, (lanes, replay) = filled()
+    faulty = lanes._replace(returns=lanes.returns.at[0].set(jnp.nan), ended=jnp.ones(2, bool))
+    state = summing_agent().init(jax.random.key(0), blank(counters().spec, 1))
+    collected = experience.collect((faulty, replay), summing_agent(), state, 1, jax.random.key(1))
+    assert jnp.isnan(collected[1]["online/return"])
+
+
+@pytest.mark.parametrize("actions", [jnp.zeros(2), jnp.zeros(1, jnp.int32), jnp.zeros((2, 1), jnp.int32)])
+def test_actions_of_another_form_are_refused(actions):
+    agent = summing_agent()._replace(act=lambda *_: actions)
+    with pytest.raises(InputError, match=r"the agent's actions are .* where counters takes integers \[2\]"):
+        train(agent=agent)
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path):
     def stop(states, step):
         raise KeyboardInterrupt

@@ -308,7 +308,7 @@ BAD = [
     ),
     ({"workdir": ""}, "^no workdir is given; write --workdir="),
     ({"workdir": "gs://bucket/run"}, "^workdir is gs://bucket/run; it must lie on this machine: give a path"),
-    ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket; it must lie on this machine: copy the"),
+    ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket; it must lie on this machine: give a"),
     ({"video": True}, "^video is of evaluation episodes, and eval_episodes is 0: leave one of them out"),
     ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
     ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),

@@ -137,7 +137,7 @@ def local_path(what: str, path: str | os.PathLike[str]) -> pathlib.Path:
     text = os.fspath(path)
     if "://" in text:
         raise InputError(
-            f"{what} is {text}; it must lie on this machine: give a path, and copy it afterwards"
+            f"{what} is {text}; it must lie on this machine: give a path, and copy what lies there"
         )
     try:
         expanded = pathlib.Path(text).expanduser()

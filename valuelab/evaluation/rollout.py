@@ -319,8 +319,29 @@ class Evaluator:
                 f"the agent's actions have shape {actions.shape[2:]}, and the environment's {space.shape}: "
                 "evaluate in an environment like that of its data"
             )
+        self._check_actions(actions.reshape(len(lanes), *space.shape), lanes)
         # Policies keep to the bounds up to rounding; noise added at a temperature may not.
         return actions if space.shape == () else np.clip(actions, space.low, space.high)
+
+    def _check_actions(self, actions: np.ndarray, lanes: Sequence["_Lane"]) -> None:
+        """Raises with the first action, of lanes that play, that is not finite or no choice that there is."""
+        space = lanes[0].environment.action_space
+        if space.shape != ():
+            wrong, wanted = ~np.isfinite(actions), "finite numbers"
+        else:
+            start, count = getattr(space, "start", 0), space.n
+            wanted = f"whole numbers from {start} to {start + count - 1}"
+            wrong = (actions < start) | (actions >= start + count) | (actions != np.floor(actions))
+            wrong |= ~np.isfinite(actions)
+        for index, lane in enumerate(lanes):
+            if lane.busy and wrong[index].any():
+                number = index // len(self._lanes[0])
+                member = f" (member {number})" if len(self._lanes) > 1 else ""
+                raise errors.InputError(
+                    f"the agent's action is {actions[index].tolist()} at step {lane.length} of episode "
+                    f"{lane.episode} of task {self._tasks[lane.task]}{member}, where {wanted} are "
+                    "expected: look at its act"
+                )
 
     def _stack(self, leaves: Sequence[Any]) -> Any:
         """What lanes hold, as arrays [M, W, ...]."""

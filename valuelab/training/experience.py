@@ -112,7 +112,8 @@ class Lanes(NamedTuple):
         observations: [N, ...], what is acted on next.
         ended: [N] bool, whether the last step ended an episode, so that the next one begins another.
         memory: the agent's, with leading axis N; () where it has none.
-        returns: [N] or [N, m] undiscounted, of the episodes under way.
+        returns: [N] or [N, m] undiscounted, of the episodes under way; NaN once an action, an observation
+            or a reward was not finite.
         lengths: [N] int32, likewise.
         last_returns: of the last episode that ended in each lane; 0 before the first.
         last_lengths: likewise.
@@ -142,7 +143,7 @@ def online(
     Returns:
         Experience whose carry is (Lanes, Replay), and whose metrics are the mean return and length of the
         last episode that ended in each environment ("online/return", or "online/return_0" and so on where
-        rewards are vectors; "online/length").
+        rewards are vectors; "online/length"). Returns are NaN once anything met was not finite.
 
     Raises:
         InputError: when the buffer cannot hold what a batch is drawn from.
@@ -171,6 +172,7 @@ def online(
         if agent.memory:
             seen = Augmented(seen, lanes.memory)
         actions = agent.act(state, seen, act_key, 1.0)
+        _check_actions(actions, environment)
         if not environment.spec.discrete:  # what is stored is what was done
             actions = jnp.clip(actions, environment.action_low[None], environment.action_high[None])
         simulation, outcomes = environment.step(lanes.simulation, actions)
@@ -183,7 +185,8 @@ def online(
             drawn = agent.memory.draw(state, outcomes.observations, draw_key)
             kept = agent.memory.update(memory, outcomes.rewards)
             memory = jax.tree.map(lambda new, old: _where(lanes.ended, new, old), drawn, kept)
-        return _follow(lanes, simulation, outcomes, memory), replay
+        sound = _finite(actions) & _finite(outcomes.observations) & _finite(outcomes.rewards)
+        return _follow(lanes, simulation, outcomes, memory, sound), replay
 
     def example(arrays: Any, key: Key) -> Transitions:
         del arrays, key
@@ -216,6 +219,7 @@ def online(
         )
         lanes = carry[0]
         means = jnp.mean(lanes.last_returns, axis=0)
+        means = jnp.where(jnp.all(jnp.isfinite(lanes.returns)), means, jnp.nan)  # which stops training
         returns = (
             {"online/return": means}
             if means.ndim == 0
@@ -290,10 +294,30 @@ def blank(spec: Spec, count: int) -> Transitions:
     return Transitions(observations, actions, rewards, jnp.zeros(count), observations, next_actions=actions)
 
 
-def _follow(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any) -> Lanes:
-    """The lanes after a step."""
+def _check_actions(actions: Array, environment: VectorEnvironment) -> None:
+    """Raises unless an agent's actions are of the environment's form: JAX would repeat one number for all."""
+    spec, count = environment.spec, environment.num_environments
+    shape = (count,) if spec.discrete else (count, spec.action_dim)
+    fits = jnp.issubdtype(actions.dtype, jnp.integer if spec.discrete else jnp.floating)
+    if actions.shape != shape or not fits:
+        kind = "integers" if spec.discrete else "floats"
+        raise InputError(
+            f"the agent's actions are {actions.dtype}{list(actions.shape)} where {environment.name} takes "
+            f"{kind} {list(shape)}: look at its act"
+        )
+
+
+def _finite(leaf: Array) -> Array:
+    """Whether all numbers of each row of [N, ...] are finite, [N]."""
+    return jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+
+
+def _follow(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any, sound: Array) -> Lanes:
+    """The lanes after a step; the returns of one that was not `sound` are NaN from then on."""
     ended = outcomes.terminated | outcomes.truncated
-    returns = _where(lanes.ended, jnp.zeros_like(lanes.returns), lanes.returns + outcomes.rewards)
+    blank_returns = jnp.where(jnp.isfinite(lanes.returns), 0.0, jnp.nan)
+    returns = _where(lanes.ended, blank_returns, lanes.returns + outcomes.rewards)
+    returns = _where(sound, returns, jnp.full_like(returns, jnp.nan))
     lengths = jnp.where(lanes.ended, 0, lanes.lengths + 1)
     return Lanes(
         simulation=simulation,

@@ -406,10 +406,14 @@ def _check_finite(
 ) -> None:
     """Raises NonFiniteError naming the first bad update, what was bad in it, and where to go back to."""
     first_bad = {name: int(steps.min()) for name, steps in tally.first_nonfinite.items()}
-    name = min(first_bad, key=first_bad.__getitem__)
+    # What was met in an environment comes before what was learnt from it.
+    name = min(first_bad, key=lambda name: (first_bad[name], not name.startswith("online/")))
+    advice = "lower the learning rate, or look at the data"
     if first_bad[name] != NEVER:
         index = int(tally.first_nonfinite[name].argmin())
         what = f"{name} is not finite at update {first_bad[name]}"
+        if name.startswith("online/"):
+            advice = "look at the agent's actions, and at the environment's observations and rewards"
     elif not finite.all():
         index = int(finite.argmin())
         what = f"the state is not finite after update {step}"
@@ -418,9 +422,7 @@ def _check_finite(
     member = ", ".join(f"{key} {value}" for key, value in members[index].items())
     last = checkpoints.latest_step() if checkpoints else None
     kept = f"; the last good checkpoint is of step {last}" if last is not None else ""
-    raise NonFiniteError(
-        f"{what}{f' ({member})' if member else ''}{kept}: lower the learning rate, or look at the data"
-    )
+    raise NonFiniteError(f"{what}{f' ({member})' if member else ''}{kept}: {advice}")
 
 
 class _Stop:

@@ -149,13 +149,21 @@ def play(simulator: domains.Simulator, act: Act, seed: int) -> dict[str, np.ndar
     Returns:
         "observation" [T + 1, D], "action" [T + 1, A], "reward" [T + 1, 1], of the domain's first task,
         "discount" [T + 1, 1] in float32 and "physics" [T + 1, P] in float64; the first action is a dummy.
+
+    Raises:
+        InputError: for an action that is not finite or of another size.
     """
     task = next(iter(simulator.domain.tasks))
     observation, last = simulator.reset(seed), False
     action, reward = np.zeros(simulator.domain.action_dim, np.float32), 0.0
     met: list[tuple[Any, ...]] = [(observation, action, (reward,), simulator.state())]
     while not last:
-        action = act(observation).astype(np.float32)
+        action = np.asarray(act(observation), np.float32)
+        if action.shape != met[0][1].shape or not np.isfinite(action).all():
+            raise InputError(
+                f"the explorer's action is {action.tolist()} at step {len(met) - 1} of the episode of seed "
+                f"{seed}, where {met[0][1].size} finite numbers are expected: look at its policy"
+            )
         observation, last = simulator.step(action)
         met.append((observation, action, (simulator.reward(task),), simulator.state()))
     columns = [np.array(column) for column in zip(*met, strict=True)]
