@@ -10,10 +10,10 @@ import pytest
 from absl import flags as absl_flags
 from helpers import make_dataset
 
-from experiments import flags, train
+from experiments import flags, suite, train, zero_shot
 from valuelab import configuration
 from valuelab.data.normalization import REWARD_RULES
-from valuelab.errors import InputError
+from valuelab.errors import InputError, told
 from valuelab.types import Agent
 
 AGENT = '''
@@ -217,6 +217,25 @@ def test_what_make_agent_does_is_told_with_its_file(folder):
         parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=2.0), None)
     with pytest.raises(InputError, match=r"agent file bad.py, line 6: ZeroDivisionError: division by zero"):
         parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=0), None)
+
+
+@pytest.mark.parametrize("read", [suite.read, lambda path: zero_shot.load_reward(f"{path}:reward")])
+def test_other_files_of_the_users_are_told_with_file_and_line(folder, read):
+    for text, message in (
+        ("import sys\nsys.exit(0)", r" file bad.py, line 2: SystemExit: 0"),
+        ("\n\nraise KeyError('k')", r" file bad.py, line 3: KeyError: 'k'"),
+        ("def (", r" file bad.py: SyntaxError: "),
+    ):
+        (folder / "bad.py").write_text(text)
+        with pytest.raises(InputError, match=message):
+            read("bad.py")
+
+
+def test_a_callback_is_told_by_its_own_exception():
+    words = 'INTERNAL: error calling callback: Traceback (most recent call last):\n  File "x", line 1, in f\n'
+    assert told(RuntimeError(words + "ValueError: boom\nin two lines")) == "ValueError: boom in two lines"
+    assert told(KeyError("k")) == "KeyError: 'k'"
+    assert told(AssertionError()) == "AssertionError"
 
 
 PROGRAM = '''

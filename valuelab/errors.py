@@ -44,7 +44,15 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
 
 
 def told(error: BaseException) -> str:
-    """What went wrong in the code of others, as one line: the kind of the exception and its words."""
+    """What went wrong in the code of others, as one line: the kind of the exception and its words.
+
+    Of a callback of JAX's, whose words are a whole traceback, it is the exception that this ends with.
+    """
+    _, traceback, rest = str(error).rpartition("Traceback (most recent call last):\n")
+    if traceback:
+        lines = rest.splitlines()
+        frames = [number for number, line in enumerate(lines) if line.startswith("  ")]
+        return " ".join(" ".join(lines[max(frames, default=-1) + 1 :]).split())
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 

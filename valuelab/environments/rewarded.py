@@ -27,8 +27,8 @@ def rewards_of(reward: Reward, states: Mapping[str, np.ndarray], name: str) -> n
     count = len(states["observations"])
     try:
         rewards = np.asarray(reward(states), np.float64)
-    except Exception as error:
-        raise InputError(f"reward {name} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"reward {name} failed: {errors.told(error)}") from error
     if rewards.shape != (count,):
         raise InputError(
             f"reward {name} returns shape {rewards.shape} for {count} states; it must return one number each"

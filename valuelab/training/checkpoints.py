@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent: written atomically, verified when read, newest good one first."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -116,7 +117,8 @@ class Checkpoints:
         metadata = self._metadata | facts | {"step": step, "digests": np.asarray(_digests(state)).tolist()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata))
         try:
-            self._manager.save(step, args=args, force=True)
+            with _errors_told_once():
+                self._manager.save(step, args=args, force=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
             kept = "there is none before" if previous is None else f"the one of step {previous} stays good"
             reason = " ".join(str(error).split())[:200]
@@ -143,7 +145,8 @@ class Checkpoints:
                 args = ocp.args.Composite(
                     state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
                 )
-                restored = self._manager.restore(step, args=args)
+                with _errors_told_once():
+                    restored = self._manager.restore(step, args=args)
                 _check_step(restored.metadata, step)
                 _check_digests(restored.state, restored.metadata["digests"])
             except Exception as error:  # a damaged file can fail in any way
@@ -233,7 +236,8 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         for step in steps:
             try:
-                restored = reader.restore(folder / str(step), args=args)
+                with _errors_told_once():
+                    restored = reader.restore(folder / str(step), args=args)
                 _check_step(restored.metadata, step)
                 # States come first in what is saved, so their digests do, too.
                 digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
@@ -250,6 +254,21 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
 def _check_step(metadata: Mapping[str, Any], step: int) -> None:
     if (saved := metadata.get("step", step)) != step:
         raise ValueError(f"it is a copy of that of step {saved}")
+
+
+@contextlib.contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Keeps orbax from logging, each with a traceback, the errors that it then raises."""
+
+    def below_error(record: Any) -> bool:
+        return record.levelno < logging.converter.STANDARD_ERROR
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(below_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(below_error)
 
 
 def _check_digests(tree: Any, digests: list[int]) -> None:
