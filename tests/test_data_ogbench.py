@@ -258,7 +258,7 @@ def test_wrong_contents(changes, message, tmp_path):
     ("qpos", "message"),
     [
         (np.array([[0, 0], [0, np.nan]] + [[0, 0]] * 4), "qpos is nan at row 1, not finite"),
-        (np.zeros((4, 2)), "qpos has 4 rows where terminals has 6"),
+        (np.zeros((4, 2)), "qpos has 4 rows where .* has 6"),
     ],
 )
 def test_states_behind_rewards_are_looked_at(qpos, message, tmp_path):

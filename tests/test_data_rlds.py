@@ -134,10 +134,10 @@ def test_set_of_another_program(tmp_path):
     np.testing.assert_array_equal(dataset.next_observations[0], [*image[1].ravel(), 2.0, 3.0])
     np.testing.assert_array_equal(dataset.action_high, [1])
 
-    steps["reward"] = np.array([1.0, 1e300, 0.0])
-    write_foreign(tmp_path / "rlds" / "lossy" / "1.0.0", [steps], features)
-    with pytest.raises(InputError, match=r"episode 0: reward is 1e\+300 at row 1, where .* float32 holds"):
-        data.load("rlds/lossy", tmp_path)
+    steps["discount"], features["discount"] = np.array([1, 2, 1], np.float32), np.float32
+    write_foreign(tmp_path / "rlds" / "doubled" / "1.0.0", [steps], features)
+    with pytest.raises(InputError, match=r"episode 0: discount is 2\.0 at row 1, outside 0 to 1"):
+        data.load("rlds/doubled", tmp_path)
 
 
 def prepared(rows, ended, final):

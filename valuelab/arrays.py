@@ -170,6 +170,10 @@ def cast(key: str, array: np.ndarray, dtype: Any, path: pathlib.Path | str, firs
     """
     if array.dtype == dtype:
         return array
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: {key} is {array.dtype} where real numbers are expected; is it of this source?"
+        )
     with np.errstate(all="ignore"):  # what does not fit is told below
         converted = array.astype(dtype)
         kept = np.isfinite(converted) if converted.dtype.kind == "f" else converted == array

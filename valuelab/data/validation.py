@@ -264,6 +264,8 @@ def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
             raise InputError(
                 f"{path}: actions has {actions.shape[1]} dimensions where its bounds have {len(low)}"
             )
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise InputError(f"{path}: actions are bounded by {low} and {high}, which must be finite")
         inside = (actions >= low - BOUND_TOLERANCE) & (actions <= high + BOUND_TOLERANCE)
         advice = "clip them with --data.clip_actions, or rescale the actions of the file"
     if inside.all():

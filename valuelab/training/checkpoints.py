@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
+from logging import ERROR
 from typing import Any
 
 import jax
@@ -261,7 +262,7 @@ def _errors_told_once() -> Iterator[None]:
     """Keeps orbax from logging, each with a traceback, the errors that it then raises."""
 
     def below_error(record: Any) -> bool:
-        return record.levelno < logging.converter.STANDARD_ERROR
+        return record.levelno < ERROR
 
     logger = logging.get_absl_logger()
     logger.addFilter(below_error)

@@ -65,7 +65,9 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
         facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
         facts = {
-            key: np.asarray(fact, np.float32) if isinstance(fact, list) else fact
+            key: cast(key, np.asarray(fact, float), np.float32, episodes.folder)
+            if isinstance(fact, list)
+            else fact
             for key, fact in facts.items()
         }
         return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)

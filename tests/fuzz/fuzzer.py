@@ -1,0 +1,311 @@
+"""Damages sound inputs of every reader at random, and says what came of each.
+
+Input n depends on the seed and n alone. All numbers of the sound files are small and whole, so that another
+dtype either holds them as they are or is refused.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+import gymnasium
+import h5py
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+from experiments import flags, members, outputs, results
+from valuelab import configuration, data
+from valuelab.data import normalization
+from valuelab.data.sources import rlds
+from valuelab.errors import InputError
+from valuelab.training import logs
+from valuelab.types import Dataset
+
+RIGHT, LINE, CHANGED, TRACEBACK, HANG, SILENT = "right", "line", "changed", "traceback", "hang", "silent"
+"""What can come of an input: read as the sound one; one line; read as what it says after damage that nothing
+can tell, such as another number; an exception of another kind; no end; read as something it never said."""
+WRONG = (TRACEBACK, HANG, SILENT)
+SECONDS = 20
+"""From which on a reader hangs."""
+DTYPES = ("f2", "f4", "f8", "i2", "i8", "c8", "S3", "?")
+ROWS = 6
+
+
+class Case(NamedTuple):
+    """What came of an input.
+
+    Attributes:
+        number: n.
+        reader: that was given it.
+        damage: done to it.
+        outcome: see above.
+        words: of the exception, if any.
+    """
+
+    number: int
+    reader: str
+    damage: str
+    outcome: str
+    words: str
+
+
+class Reader(NamedTuple):
+    """A reader and its sound input.
+
+    Attributes:
+        write: (folder) -> nothing; writes the input.
+        read: (folder) -> what is compared: pytrees of arrays and JSON.
+        pattern: of its files.
+    """
+
+    write: Callable[[pathlib.Path], None]
+    read: Callable[[pathlib.Path], Any]
+    pattern: str
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    """Two episodes of three rows."""
+    numbers = np.arange(ROWS)
+    return {
+        "observations": np.stack([numbers, -numbers], 1).astype(np.float32),
+        "actions": np.stack([numbers % 3 - 1], 1).astype(np.float32),
+        "rewards": (numbers % 2).astype(np.float32),
+        "terminals": numbers % 3 == 2,
+    }
+
+
+def _write_npz(folder: pathlib.Path) -> None:
+    (folder / "ogbench").mkdir()
+    np.savez(folder / "ogbench" / "pointmaze-medium-navigate-v0.npz", **_arrays())
+
+
+def _write_hdf5(folder: pathlib.Path) -> None:
+    with h5py.File(folder / "own.hdf5", "w") as file:
+        for key, array in _arrays().items():
+            file[key] = array
+        file["timeouts"] = np.zeros(ROWS, bool)
+
+
+def _write_minari(folder: pathlib.Path) -> None:
+    arrays, box = _arrays(), gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+    buffer = EpisodeBuffer(
+        id=0,
+        observations=arrays["observations"],
+        actions=arrays["actions"][:-1],
+        rewards=arrays["rewards"][:-1],
+        terminations=np.arange(ROWS - 1) == ROWS - 2,
+        truncations=np.zeros(ROWS - 1, bool),
+    )
+    with minari_folder(folder / "minari"):
+        minari.create_dataset_from_buffers(
+            dataset_id="own-v0",
+            buffer=[buffer],
+            observation_space=box,
+            action_space=gymnasium.spaces.Box(-1, 1, (1,), np.float32),
+        )
+
+
+@contextlib.contextmanager
+def minari_folder(folder: pathlib.Path) -> Iterator[None]:
+    """Has Minari write into a folder, without its warnings of what is not stated."""
+    with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _write_rlds(folder: pathlib.Path) -> None:
+    arrays, bound = _arrays(), np.ones(1, np.float32)
+    ends = arrays["terminals"]
+    dataset = Dataset(
+        name="own",
+        masks=np.ones(ROWS, np.float32),
+        valid=~ends,
+        action_low=-bound,
+        action_high=bound,
+        **arrays,
+    )
+    rlds.write({"train": dataset}, folder / "rlds" / "own")
+
+
+def _write_run(folder: pathlib.Path) -> None:
+    facts = {
+        "settings": configuration.to_json(flags.DEFAULTS),
+        "normalization": normalization.to_json(normalization.of_actions(-np.ones(1), np.ones(1))),
+    }
+    outputs.write_json(folder / "config.json", facts)
+    result = {"steps": 3, "throughput": {"train_seconds": 1.0}, "versions": {"jax": "0"}}
+    outputs.write_json(folder / "result.json", result)
+    logs.MetricsFile(folder / "metrics.jsonl").write([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
+
+
+def _read_run(folder: pathlib.Path) -> Any:
+    settings, _ = results.read_run(folder, "train", "checkpoint")
+    config = configuration.from_json(flags.DEFAULTS, settings)
+    rows = logs.read_rows(folder / "metrics.jsonl")
+    return [configuration.to_json(config), members.read_result(folder), rows]
+
+
+READERS = {
+    "npz": Reader(
+        _write_npz, lambda folder: data.load("ogbench/pointmaze-medium-navigate-v0", folder), "**/*.npz"
+    ),
+    "hdf5": Reader(_write_hdf5, lambda folder: data.load(str(folder / "own.hdf5")), "*.hdf5"),
+    "minari": Reader(_write_minari, lambda folder: data.load("minari/own-v0", folder), "**/data/*"),
+    "rlds": Reader(_write_rlds, lambda folder: data.load("rlds/own", folder), "rlds/own/*"),
+    "json": Reader(_write_run, _read_run, "*.json*"),
+}
+
+
+def fuzz(folder: pathlib.Path, seed: int, numbers: Sequence[int]) -> Iterator[Case]:
+    """Damages inputs and reads them.
+
+    Args:
+        folder: an empty one.
+        seed: of the damage.
+        numbers: of the inputs.
+
+    Yields:
+        What came of each.
+    """
+    sound = {}
+    for name, reader in READERS.items():
+        (folder / name).mkdir()
+        reader.write(folder / name)
+        sound[name] = reader.read(folder / name)
+    for number in numbers:
+        random = np.random.default_rng((seed, number))
+        name = list(READERS)[number % len(READERS)]
+        shutil.copytree(folder / name, folder / "damaged")
+        file = random.choice(sorted(map(str, (folder / "damaged").glob(READERS[name].pattern))))
+        damage, tells = damaged(pathlib.Path(file), random)
+        outcome, words = _outcome(READERS[name], folder / "damaged", sound[name], tells)
+        yield Case(number, name, f"{pathlib.Path(file).name}, {damage}", outcome, words)
+        shutil.rmtree(folder / "damaged")
+
+
+def _outcome(reader: Reader, folder: pathlib.Path, sound: Any, tells: bool) -> tuple[str, str]:
+    """What comes of an input; `tells` whether anything in it can tell of the damage."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        found = reader.read(folder)
+    except InputError as error:
+        return (TRACEBACK if "\n" in str(error) else LINE), str(error)
+    except TimeoutError:
+        return HANG, ""
+    except Exception:
+        return TRACEBACK, traceback.format_exc()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    if _same(found, sound):
+        return RIGHT, ""
+    return (SILENT if tells else CHANGED), ""
+
+
+def _same(found: Any, sound: Any) -> bool:
+    """Whether two datasets, or JSON, are the same."""
+    if not isinstance(sound, Dataset):
+        return found == sound
+    return all(
+        np.array_equal(getattr(found, field.name), getattr(sound, field.name))
+        for field in dataclasses.fields(Dataset)
+        if field.name != "name"  # which may be a path
+    )
+
+
+# Damage.
+
+
+def damaged(file: pathlib.Path, random: np.random.Generator) -> tuple[str, bool]:
+    """Damages a file in place; returns how, and whether something in the file tells of it."""
+    whole = file.read_bytes()
+    kinds = ["truncate", "flip"]
+    kinds += ["contents"] * 4 if file.suffix in (".npz", ".hdf5", ".json", ".jsonl") else []
+    kind = random.choice(kinds)
+    if kind == "truncate":
+        size = int(random.integers(len(whole)))
+        file.write_bytes(whole[:size])
+        return f"cut off at byte {size}", file.suffix not in (".json", ".jsonl")
+    if kind == "flip":
+        place, bit = int(random.integers(len(whole))), int(random.integers(8))
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        return f"bit {bit} of byte {place} flipped", False
+    if file.suffix in (".json", ".jsonl"):
+        lines = whole.decode().splitlines() if file.suffix == ".jsonl" else [whole.decode()]
+        told, value = _damaged_json(json.loads(lines[0]), random)
+        file.write_text("\n".join([json.dumps(value), *lines[1:]]) + "\n")
+        return told, False
+    return _damaged_arrays(file, random)
+
+
+def _damaged_json(value: Any, random: np.random.Generator) -> tuple[str, Any]:
+    """JSON with one of its parts left out, or put something else in its place."""
+    parts = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = parts[random.integers(len(parts))]
+    if isinstance(value[key], dict | list) and value[key] and random.random() < 0.8:
+        told, value[key] = _damaged_json(value[key], random)
+        return f"{key}/{told}", value
+    others = [None, 3, -1, 1e300, True, "x", [], {}, [[1], "a"], {"a": None}, "1" * 5000]
+    chosen = int(random.integers(len(others) + 1))
+    if chosen == len(others):
+        del value[key]
+        return f"{key} left out", value
+    value[key] = others[chosen]
+    return f"{key} is {str(others[chosen])[:20]}", value
+
+
+def _damaged_arrays(file: pathlib.Path, random: np.random.Generator) -> tuple[str, bool]:
+    """Changes an array of an NPZ or HDF5 file."""
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as opened:
+            arrays = dict(opened)
+    else:
+        arrays = {}
+        with h5py.File(file) as opened:
+            opened.visititems(
+                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+    key = str(random.choice(sorted(arrays)))
+    told, array = _damaged_array(arrays[key], random)
+    if file.suffix == ".npz":
+        np.savez(file, **{name: each for name, each in (arrays | {key: array}).items() if each is not None})
+    else:
+        with h5py.File(file, "a") as opened:
+            del opened[key]
+            if array is not None:
+                opened[key] = array
+    return f"{key}: {told}", True
+
+
+def _damaged_array(array: np.ndarray, random: np.random.Generator) -> tuple[str, np.ndarray | None]:
+    """An array of another dtype, shape or value; None where it is left out."""
+    kind = random.choice(["left out", "dtype", "shape", "value", "value"])
+    if kind == "dtype":
+        dtypes = [dtype for dtype in DTYPES if dtype != "?" or array.dtype == bool]
+        dtype = str(random.choice(dtypes))
+        return f"of dtype {dtype}", array.astype(dtype)
+    if kind == "shape":
+        shapes = (array[:-1], array[:0], np.float32(0), array.reshape(-1, 1, 1)[:, :, :0])
+        number = int(random.integers(len(shapes)))
+        return f"of shape {np.shape(shapes[number])}", np.asarray(shapes[number])
+    if kind == "value":
+        value = random.choice([np.nan, np.inf, -np.inf, 1e300, -1e300])
+        changed = array.astype(np.float64)
+        changed.reshape(-1)[random.integers(array.size)] = value
+        return f"with {value}", changed
+    return kind, None
