@@ -16,9 +16,9 @@ import pathlib
 import sys
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import random_network_distillation
+from experiments import command_line, random_network_distillation
 from valuelab import domains, errors
 from valuelab.arrays import open_npz
 from valuelab.data import collection
@@ -47,9 +47,6 @@ def main(arguments: list[str]) -> int:
     explored = DATASET.value.startswith("exorl/")
     try:
         print(explore() if explored else play_oracles())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         kept = explored_folder() if explored else collection.parts_folder(DATASET.value, DATA_DIR.value)
         print(
@@ -108,4 +105,4 @@ def explored_folder() -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, command_line.parse_flags)

@@ -13,16 +13,15 @@ find more differences.
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import rich.box
 import rich.table
-from absl import app, flags
+from absl import flags
 
-from experiments import outputs
+from experiments import command_line, outputs
 from valuelab import files
 from valuelab.arrays import open_npz
 from valuelab.errors import InputError, require
@@ -382,15 +381,11 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
 def main(arguments: list[str]) -> int:
     """Runs the comparison of the flags."""
     del arguments
-    try:
-        if len(PLANE.value) != 2 or not all(dimension.isdecimal() for dimension in PLANE.value):
-            raise InputError(f"plane={','.join(PLANE.value)}: give two observation dimensions, such as 0,1")
-        plane = int(PLANE.value[0]), int(PLANE.value[1])
-        return 0 if run(REFERENCE.value, CANDIDATE.value, OUT.value, plane) else 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if len(PLANE.value) != 2 or not all(dimension.isdecimal() for dimension in PLANE.value):
+        raise InputError(f"plane={','.join(PLANE.value)}: give two observation dimensions, such as 0,1")
+    plane = int(PLANE.value[0]), int(PLANE.value[1])
+    return 0 if run(REFERENCE.value, CANDIDATE.value, OUT.value, plane) else 1
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, command_line.parse_flags)
