@@ -8,6 +8,7 @@ TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. Those that are there a
 """
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from valuelab.arrays import cast, open_npz
 from valuelab.data import download
 from valuelab.data.validation import check_finite, check_lengths, read_array, reading, validate
-from valuelab.errors import InputError, require, unknown
+from valuelab.errors import InputError, one_line, require, unknown
 from valuelab.types import Dataset
 
 _KINDS = {
@@ -234,7 +235,12 @@ def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
     """
     relabel_dataset = require("ogbench.relabel_utils", "environments").relabel_dataset
     name = name.removeprefix("visual-").replace("-100m-", "-")
-    environment = require("ogbench", "environments").make_env_and_datasets(name, env_only=True)
+    with warnings.catch_warnings(), one_line(
+        f"the environment of ogbench/{name}, which tells rewards, cannot be made",
+        "install what it needs; where the cause is a renderer, try another MUJOCO_GL, such as egl or osmesa",
+    ):
+        warnings.simplefilter("ignore")  # bounds are cast to float32
+        environment = require("ogbench", "environments").make_env_and_datasets(name, env_only=True)
     relabel_dataset(name, environment, states)
     environment.close()
     return states["rewards"], states["masks"]
