@@ -21,6 +21,7 @@ from valuelab.training.logs import Row
 from valuelab.types import Agent, Augmented, Environment, GoalConditioned, Normalization
 
 FILM = "video.mp4"
+EPISODES = "episodes.npz"
 RECORDED = 10
 """Episodes of each member and task whose trajectories are kept for the picture of a maze."""
 
@@ -105,7 +106,7 @@ class Evaluation:
     def __init__(self, experiment: Experiment, environment: Environment):
         """Makes the environments; close it in the end."""
         config, members = experiment.config, experiment.members
-        self._agent, self._path = config.agent_name, experiment.workdir / "episodes.npz"
+        self._agent, self._path = config.agent_name, experiment.workdir / EPISODES
         self._tasks, self._metric = experiment.tasks, experiment.metric
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
@@ -214,7 +215,7 @@ def training_seconds(rows: list[Row], members: int) -> dict[int, float]:
 
 def _final(experiment: Experiment, column: str) -> np.ndarray:
     """A column of episodes.npz, of the evaluation after the last update: [M, T, E]."""
-    with open_npz(experiment.workdir / "episodes.npz") as table:
+    with open_npz(experiment.workdir / EPISODES) as table:
         values = table[column][table["step"] == experiment.config.steps]
     return values.reshape(experiment.members.size, len(experiment.tasks), -1)
 
@@ -259,7 +260,7 @@ def read_evaluations(folder: pathlib.Path) -> Evaluations:
     Raises:
         InputError: when its table of episodes is missing or cut off.
     """
-    path = folder / "episodes.npz"
+    path = folder / EPISODES
     with one_line(f"{path} is no table of episodes", "run its command again"):
         files.check_regular(path)
         with open_npz(path) as table:  # as rollout.save_episodes orders it

@@ -39,7 +39,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
 from valuelab.environments import frames, interface
 from valuelab.errors import InputError
-from valuelab.evaluation import video
+from valuelab.evaluation import rollout, video
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience, mixed, offline, online
 from valuelab.types import (
@@ -368,6 +368,16 @@ def learn(
 ) -> Run:
     """Trains as the settings say; hosts other than the first neither log nor evaluate."""
     config = experiment.config
+
+    def rewind(step: int) -> int:
+        """Drops rows after a step, and its own, too, where the episodes that it tells of are lost."""
+        assert log
+        evaluates = step == config.steps or (config.eval_every and step % config.eval_every == 0)
+        lost = (
+            evaluation and evaluates and not rollout.has_episodes(experiment.workdir / results.EPISODES, step)
+        )
+        return log.rewind(step - 1 if lost else step, experiment.members.size)
+
     return train(
         experiment.build,
         experience,
@@ -381,7 +391,7 @@ def learn(
         evaluate=evaluation,
         write=log.write if log else None,
         checkpoints=checkpoints,
-        on_resume=(lambda step: log.rewind(step, experiment.members.size)) if log else None,
+        on_resume=rewind if log else None,
     )
 
 

@@ -166,6 +166,23 @@ def test_an_episode_that_does_not_end_is_cut_at_a_bound_that_is_named(data_dir, 
     assert told in caplog.text
 
 
+def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, caplog):
+    arguments = command(data_dir, tmp_path, eval_episodes=2, eval_every=10)
+    launch(arguments)
+    before = left_behind(tmp_path)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "episodes.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"episodes\.npz is no table of episodes .*; move it away"):
+        launch(arguments)
+    (tmp_path / "episodes.npz").unlink()
+    launch(arguments)
+    assert caplog.text == ""
+    after = left_behind(tmp_path)
+    assert after["rows"] == before["rows"]
+    assert after["episodes"]["score"] == before["episodes"]["score"][-2:]
+    assert (tmp_path / "result.json").exists()
+
+
 def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
     launch(command(data_dir, tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

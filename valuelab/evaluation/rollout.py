@@ -502,13 +502,24 @@ def save_episodes(path: str | os.PathLike[str], episodes: Episodes, step: int, t
         "score": episodes.scores.ravel(),
     }
     if path.exists():
-        with errors.one_line(f"{path} is no table of episodes", "move it away"):
-            files.check_regular(path)
-            with arrays.open_npz(path) as file:
-                earlier = {name: file[name][file["step"] < step] for name in table}
-        table = {name: np.concatenate([earlier[name], column]) for name, column in table.items()}
+        earlier = _read_episodes(path, list(table))
+        before = earlier["step"] < step
+        table = {name: np.concatenate([earlier[name][before], column]) for name, column in table.items()}
     with files.replacing(path) as file:
         np.savez_compressed(file, **table)
+
+
+def has_episodes(path: pathlib.Path, step: int) -> bool:
+    """Whether a run's table of episodes holds the evaluation of a step; InputError where it is no table."""
+    return path.exists() and step in _read_episodes(path, ["step"])["step"]
+
+
+def _read_episodes(path: pathlib.Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of a table of episodes."""
+    with errors.one_line(f"{path} is no table of episodes", "move it away"):
+        files.check_regular(path)
+        with arrays.open_npz(path) as file:
+            return {name: file[name] for name in columns}
 
 
 def _action_key(seed: types.Array, time: types.Array) -> types.Key:

@@ -235,9 +235,12 @@ def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
     """
     relabel_dataset = require("ogbench.relabel_utils", "environments").relabel_dataset
     name = name.removeprefix("visual-").replace("-100m-", "-")
-    with warnings.catch_warnings(), one_line(
-        f"the environment of ogbench/{name}, which tells rewards, cannot be made",
-        "install what it needs; where the cause is a renderer, try another MUJOCO_GL, such as egl or osmesa",
+    with (
+        warnings.catch_warnings(),
+        one_line(
+            f"the environment of ogbench/{name}, which tells rewards, cannot be made",
+            "install what it needs; where the cause is a renderer, try another MUJOCO_GL, such as egl or osmesa",
+        ),
     ):
         warnings.simplefilter("ignore")  # bounds are cast to float32
         environment = require("ogbench", "environments").make_env_and_datasets(name, env_only=True)
