@@ -172,7 +172,7 @@ def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, cap
     before = left_behind(tmp_path)
     (tmp_path / "result.json").unlink()
     (tmp_path / "episodes.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"episodes\.npz is no table of episodes .*; move it away"):
+    with pytest.raises(InputError, match=r"episodes\.npz is no table of episodes .*: move it away"):
         launch(arguments)
     (tmp_path / "episodes.npz").unlink()
     launch(arguments)
