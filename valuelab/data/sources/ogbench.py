@@ -239,7 +239,7 @@ def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
         warnings.catch_warnings(),
         one_line(
             f"the environment of ogbench/{name}, which tells rewards, cannot be made",
-            "install what it needs; where the cause is a renderer, try another MUJOCO_GL, such as egl or osmesa",
+            "install what it needs; if a renderer fails, try another MUJOCO_GL, such as egl or osmesa",
         ),
     ):
         warnings.simplefilter("ignore")  # bounds are cast to float32
