@@ -56,7 +56,36 @@ def test_settings_of_a_sweep_have_a_mean_and_a_band_each():
     assert [line.get_ydata()[0] for line in bold] == [700.5, 900.5]
     assert len({line.get_color() for line in loss.lines}) == 2
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["agent.expectile=0.7", "agent.expectile=0.9"]
+    assert [text.get_text() for text in legend.get_texts()] == ["expectile=0.7", "expectile=0.9"]
+    assert len({line.get_linestyle() for line in bold}) == 2  # one that lies on the other hides it not
+
+
+@pytest.mark.parametrize(("metrics", "settings"), [(1, 9), (2, 4), (9, 2)])
+def test_the_legend_of_a_sweep_lies_whole_inside_the_figure(metrics, settings):
+    fields = ("agent.inverse_temperature", "agent.optimizer.learning_rate", "seed")
+    swept = [
+        {"step": step, "seed": 0, fields[0]: 3.0, fields[1]: 0.0001 * setting}
+        | {f"loss{number}": float(step) for number in range(metrics)}
+        for step in (1, 2, 3)
+        for setting in range(settings)
+    ]
+    figure = plots.curves(swept, member_fields=fields)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == settings
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+    assert whole.y0 <= box.y0
+    assert box.y1 <= min(panel.get_window_extent().y0 for panel in figure.axes)
+    assert min(panel.get_window_extent().height for panel in figure.axes) > whole.height / 9
+
+
+@pytest.mark.parametrize(("steps", "marker"), [(1, "o"), (2, "o"), (3, "None")])
+def test_a_curve_of_few_points_has_markers(steps, marker):
+    few = [{"step": step, "seed": seed, "loss": 1.0} for step in range(steps) for seed in (0, 1)]
+    lines = plots.curves(few).axes[0].lines
+    assert [line.get_marker() for line in lines] == [marker] * 3
 
 
 def test_scores_come_first_and_panels_are_bounded():

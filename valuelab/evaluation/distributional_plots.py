@@ -167,7 +167,7 @@ def policy_map(
     axes.set_yticks(np.arange(len(states))[::every], states[::every])
     axes.set(xlabel="stock c", ylabel="state", title=title)
     axes.set_ylim(len(states) - 0.5, -0.5)
-    figure.legend(handles=shown, loc="outside lower center", ncols=min(5, len(shown)), frameon=False)
+    figures.legend_below(figure, shown)
     return figures.saved(figure, path)
 
 

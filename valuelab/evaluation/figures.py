@@ -4,8 +4,10 @@ Figures are made without pyplot, so nothing global changes: notebooks show what 
 pass `path`.
 """
 
+import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from valuelab import errors, files
@@ -14,6 +16,8 @@ from valuelab import errors, files
 BLUE, VERMILLION, PURPLE, GREEN = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 BLACK, WALL, FREE = "#1A1A1A", "#3B3F46", "#E9ECEF"
+_FULL = 0.97
+"""How much of a figure's width a legend takes at most."""
 
 
 def new(width: float, height: float) -> Any:
@@ -33,3 +37,22 @@ def plain(panel: Any) -> None:
     """Gives a panel of curves a light grid, and no frame at the top and on the right."""
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Any, handles: Sequence[Any]) -> None:
+    """Puts a legend under all panels, in as many columns as fit; the figure grows until it holds every entry.
+
+    Args:
+        figure: with its panels drawn.
+        handles: what the legend explains; each has its label.
+    """
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+        box = legend.get_window_extent()
+        if columns == 1 or box.width <= _FULL * figure.bbox.width:
+            break
+        legend.remove()
+    width, height = figure.get_size_inches()
+    # One row is part of what the figure was made for; more rows take nothing from the panels.
+    more_rows = box.height * (1 - 1 / math.ceil(len(handles) / columns)) / figure.dpi
+    figure.set_size_inches(max(width, box.width / figure.dpi / _FULL), height + more_rows)

@@ -1,5 +1,6 @@
 """Pictures: a run's curves, and value functions, policies and trajectories in OGBench's mazes."""
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from valuelab.evaluation import figures, statistics
 _LIGHT = {"alpha": 0.35, "linewidth": 1.0}
 _BOLD = {"linewidth": 2.2}
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY)
+_DASHES = ("-", (0, (5, 2)), (0, (2, 2)), (0, (5, 2, 1, 2)))
+_FEW = 2
+"""Points of a curve that needs markers to be seen."""
 _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
 
@@ -24,8 +28,9 @@ def curves(
 ) -> Any:
     """The curves of a run: evaluation scores first, then losses, then what else was measured.
 
-    Each member is a light line, the mean over the seeds of a setting a bold one in the setting's colour;
-    around the mean of an evaluation score stands its 95 % bootstrap interval over these seeds.
+    Each member is a light line, the mean over the seeds of a setting a bold one in the setting's colour and
+    dashes; settings whose means coincide show through the gaps of each other. Around the mean of an
+    evaluation score stands its 95 % bootstrap interval over these seeds.
 
     Args:
         rows: lines of metrics.jsonl: {"step": int, "seed": int where there are several, name: number, ...};
@@ -48,9 +53,8 @@ def curves(
     figure = figures.new(4.2 * columns, 2.9 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     settings = list(dict.fromkeys(setting for name in names for setting in series[name]))
-    styles = {
-        setting: {"color": colour} for setting, colour in zip(settings, _colours(len(settings)), strict=True)
-    }
+    colours, dashes = _colours(len(settings)), itertools.cycle(_DASHES)
+    styles = {setting: _Style(*style) for setting, *style in zip(settings, colours, dashes, strict=False)}
     for panel, name in zip(panels, names, strict=False):
         for setting, members in series[name].items():
             _draw_curve(panel, name, members, styles[setting])
@@ -58,8 +62,8 @@ def curves(
         panel.remove()
     if len(settings) > 1:
         lines = errors.require("matplotlib.lines", "plots")
-        handles = [lines.Line2D([], [], label=setting, **_BOLD, **styles[setting]) for setting in settings]
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+        handles = [lines.Line2D([], [], label=setting, **styles[setting].bold) for setting in settings]
+        figures.legend_below(figure, handles)
     return figures.saved(figure, path)
 
 
@@ -104,7 +108,7 @@ def maze(
     draw_maze(axes, scene, value, policy, value_label)
     axes.set_title(title)
     _draw_trajectories(axes, trajectories, successes)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figures.legend_below(figure, axes.get_legend_handles_labels()[0])
     return figures.saved(figure, path)
 
 
@@ -202,6 +206,18 @@ def draw_maze(
     axes.set(xlim=np.add(extent[:2], edge), ylim=np.add(extent[2:], edge))
 
 
+class _Style(NamedTuple):
+    """How a setting is drawn."""
+
+    colour: Any
+    dashes: Any
+
+    @property
+    def bold(self) -> dict[str, Any]:
+        """Of its mean."""
+        return {"color": self.colour, "linestyle": self.dashes, **_BOLD}
+
+
 def _colours(count: int) -> list[Any]:
     """Colours that can be told apart; of many settings, whose order then matters, from dark to light."""
     if count <= len(_COLOURS):
@@ -209,27 +225,30 @@ def _colours(count: int) -> list[Any]:
     return list(errors.require("matplotlib", "plots").colormaps["viridis"](np.linspace(0.0, 0.95, count)))
 
 
-def _draw_curve(
-    panel: Any, name: str, members: Sequence[Mapping[float, float]], style: Mapping[str, Any]
-) -> None:
+def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]], style: _Style) -> None:
     """One metric of all members of a setting against updates."""
     for points in members:
-        weight = _LIGHT if len(members) > 1 else _BOLD
-        panel.plot(*zip(*sorted(points.items()), strict=True), **weight, **style)
+        weight = {"color": style.colour, **_LIGHT} if len(members) > 1 else style.bold
+        panel.plot(*zip(*sorted(points.items()), strict=True), **weight, **_marked(len(points)))
     if len(members) > 1:
         # Where a member lacks a step (a run that is still going on), the mean waits for it.
         steps = sorted(set.intersection(*(set(points) for points in members)))
         scores = np.array([[points[step] for step in steps] for points in members])
-        panel.plot(steps, scores.mean(0), **_BOLD, **style)
+        panel.plot(steps, scores.mean(0), **style.bold, **_marked(len(steps)))
         if name.startswith("eval/"):
             intervals = [statistics.mean_interval(column[:, None]) for column in scores.T]
             ends = [[interval[end] for interval in intervals] for end in ("ci_low", "ci_high")]
-            panel.fill_between(steps, *ends, alpha=0.18, linewidth=0, **style)
+            panel.fill_between(steps, *ends, alpha=0.18, linewidth=0, color=style.colour)
     panel.set_title(name, fontsize=10)
     panel.set_xlabel("updates")
     figures.plain(panel)
     if name == "eval/success":
         panel.set_ylim(-0.03, 1.03)
+
+
+def _marked(points: int) -> dict[str, Any]:
+    """A curve of so few points that no line shows it gets markers."""
+    return {"marker": "o", "markersize": 5} if points <= _FEW else {}
 
 
 def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarray, policy: Callable) -> None:
@@ -300,7 +319,9 @@ def _series(
     """Numbers by metric, setting in words, member and step."""
     series: dict[str, dict[str, dict[Any, dict[float, float]]]] = {}
     for row in rows:
-        setting = ", ".join(f"{field}={row.get(field)}" for field in member_fields if field != "seed")
+        setting = ", ".join(
+            f"{field.removeprefix('agent.')}={row.get(field)}" for field in member_fields if field != "seed"
+        )
         for name in row.keys() - {"step", "seed", *member_fields}:
             if isinstance(row[name], int | float):
                 members = series.setdefault(name, {}).setdefault(setting, {})
