@@ -57,7 +57,7 @@ def test_settings_of_a_sweep_have_a_mean_and_a_band_each():
     assert len({line.get_color() for line in loss.lines}) == 2
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["expectile=0.7", "expectile=0.9"]
-    assert len({line.get_linestyle() for line in bold}) == 2  # one that lies on the other hides it not
+    assert [line.is_dashed() for line in bold] == [False, True]  # one that lies on the other hides it not
 
 
 @pytest.mark.parametrize(("metrics", "settings"), [(1, 9), (2, 4), (9, 2)])

@@ -10,10 +10,11 @@ import numpy as np
 from valuelab import errors, types
 from valuelab.evaluation import figures, statistics
 
-_LIGHT = {"alpha": 0.35, "linewidth": 1.0}
+_LIGHT = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # under all means
 _BOLD = {"linewidth": 2.2}
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY)
-_DASHES = ("-", (0, (5, 2)), (0, (2, 2)), (0, (5, 2, 1, 2)))
+_DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)), (0, (6, 3, 1, 3)), (0, (1, 6)))
+"""Of settings after the first, whose line is whole: each has gaps where those that it lies on are seen."""
 _FEW = 2
 """Points of a curve that needs markers to be seen."""
 _POINTS_PER_CELL = 16
@@ -53,7 +54,7 @@ def curves(
     figure = figures.new(4.2 * columns, 2.9 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     settings = list(dict.fromkeys(setting for name in names for setting in series[name]))
-    colours, dashes = _colours(len(settings)), itertools.cycle(_DASHES)
+    colours, dashes = _colours(len(settings)), itertools.chain(["solid"], itertools.cycle(_DASHES))
     styles = {setting: _Style(*style) for setting, *style in zip(settings, colours, dashes, strict=False)}
     for panel, name in zip(panels, names, strict=False):
         for setting, members in series[name].items():
