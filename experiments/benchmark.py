@@ -455,7 +455,9 @@ class Board:
         if state == members.FAILED:
             line.said = said or f"{members.last_words(folder)} ({folder / 'log.txt'})"
         if not self._console.is_terminal or state == members.FAILED:
-            score = "" if line.score is None or state != members.DONE else f", score {line.score:.3g}"
+            score = (
+                "" if line.score is None or state != members.DONE else f", score {files.to_text(line.score)}"
+            )
             after = f" after {_duration(took)}" if ran else ""
             told = f": {line.said}" if line.said and state == members.FAILED else ""
             self._console.print(f"{name}: {state}{after}{score}{told}", highlight=False, soft_wrap=True)
@@ -484,7 +486,7 @@ class Board:
         for name, line in self._lines.items():
             updates = f"{line.steps:,} / {line.total:,}" if line.total else ""
             left = _duration(line.left) if line.left else ""
-            score = "" if line.score is None else f"{line.score:.3g}"
+            score = "" if line.score is None else files.to_text(line.score)
             table.add_row(name, line.state, updates, f"{line.speed:,.0f}" if line.speed else "", left, score)
         return table
 

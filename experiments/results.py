@@ -338,10 +338,20 @@ def draw_maze(
         value=value if agent.value else None,
         trajectories=[recorded[index] for index in shown],
         successes=[bool(episodes.successes[index]) for index in shown] if episodes else [],
-        title=f"{experiment.config.agent_name} after {experiment.config.steps:,} updates",
+        title=maze_title(experiment.config, experiment.members, len(shown)),
         value_label="V(s), discounted sum of rewards to come",
         path=experiment.workdir / "maze.png",
     )
+
+
+def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
+    """What stands over maze.png: after how many updates; of several members the one drawn; its episodes."""
+    lines = [f"{config.agent_name} after {config.steps:,} updates"]
+    if members.size > 1:
+        lines.append(plots.in_words(members.settings(0)))
+    if episodes:
+        lines.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
+    return "\n".join(lines)
 
 
 def film(experiment: Experiment, environment: Environment, outcome: Run) -> None:
@@ -373,4 +383,4 @@ def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
             ]
             outputs.show(statistics.table(metric, rows, result["eval"][metric]))
     speed = result["throughput"]["updates_per_second"]
-    print(f"{speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")
+    print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")

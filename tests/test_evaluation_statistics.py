@@ -255,12 +255,18 @@ def interval(mean):
 
 def test_seeds_keep_their_order():
     members = [({"seed": seed}, interval(mean)) for seed, mean in enumerate([0.5, 0.75])]
-    assert rows(statistics.table("success", members, interval(0.625))) == [
-        ["seed", "success (95 % interval)"],
+    total = interval(0.625) | {"per_seed": [0.5, 0.75]}
+    assert rows(statistics.table("success", members, total)) == [
+        ["seed", "success (95 % interval over episodes; all: over seeds)"],
         ["0", "0.500 (0.400 to 0.600)"],
         ["1", "0.750 (0.650 to 0.850)"],
         ["all", "0.625 (0.525 to 0.725)"],
     ]
+
+
+def test_the_interval_of_a_single_seed_is_over_its_episodes():
+    shown = rows(statistics.table("success", [({"seed": 0}, interval(0.5))], interval(0.5)))
+    assert shown[0] == ["seed", "success (95 % interval over episodes of one seed)"]
 
 
 def test_a_sweep_is_ranked_by_settings_and_pools_none_of_them():

@@ -26,6 +26,14 @@ def other(tmp_path_factory):
     assert path.read_text() == "kept"
 
 
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [(1000.0, "1000"), (-1234.5, "-1234"), (0.0, "0.00"), (0.985, "0.98"), (float("nan"), "nan")],
+)
+def test_a_score_as_text_has_no_exponent(score, text):
+    assert files.to_text(score) == text
+
+
 def test_a_link_is_replaced_and_not_followed(other, tmp_path):
     path = tmp_path / "config.json"
     for name in ("config.json", "config.json.tmp"):

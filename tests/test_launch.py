@@ -30,9 +30,9 @@ from helpers import (
     write_maze_data,
 )
 
-from experiments import results
+from experiments import flags, results
 from experiments import train as launcher
-from valuelab import data, files, types
+from valuelab import configuration, data, files, types
 from valuelab.errors import InputError
 from valuelab.training import logs
 
@@ -95,7 +95,18 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
     for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
-    assert "success" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "success (95 % interval over episodes of one seed)" in out
+    assert re.search(r"^mean [\d,]+ updates/s on", out, re.MULTILINE)
+
+
+def test_the_title_of_a_maze_tells_which_member_is_drawn_and_how_often_it_played():
+    config = dataclasses.replace(flags.load_agent("iql")[0], steps=3000, num_seeds=2)
+    alone, seeds = dataclasses.replace(config, num_seeds=1), configuration.population(config)
+    swept = configuration.population(dataclasses.replace(config, sweep=("agent.expectile=0.7,0.9",)))
+    assert results.maze_title(alone, configuration.population(alone), 0) == "iql after 3,000 updates"
+    assert results.maze_title(config, seeds, 1).split("\n")[1:] == ["seed=0", "1 episode"]
+    assert results.maze_title(config, swept, 10).split("\n")[1:] == ["expectile=0.7, seed=0", "10 episodes"]
 
 
 def test_a_sweep_has_an_entry_a_setting_over_its_seeds_and_a_table_that_ranks_them(
@@ -119,7 +130,7 @@ def test_a_sweep_has_an_entry_a_setting_over_its_seeds_and_a_table_that_ranks_th
     assert [float(rate) for rate, _ in shown] == ranked
     assert "over 2 seeds" in out
     for rate, interval in found.items():
-        assert f"agent.learning_rate={rate}  length 5  return {interval['mean']:.3g}" in err
+        assert f"agent.learning_rate={rate}  length 5.00  return {interval['mean']:.2f}" in err
 
 
 @pytest.mark.slow

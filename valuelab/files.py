@@ -1,4 +1,4 @@
-"""Files that are whole whenever the program dies and follow no link, folders with one writer, and JSON."""
+"""Files that are whole whenever the program dies and follow no link, folders with one writer, and text."""
 
 import contextlib
 import json
@@ -203,6 +203,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is in it twice")
     return found
+
+
+def to_text(score: float) -> str:
+    """A score for the terminal, without an exponent: a whole number from 100 on, else with two decimals."""
+    return f"{score:.{0 if abs(score) >= 100 else 2}f}"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -207,6 +207,11 @@ def draw_maze(
     axes.set(xlim=np.add(extent[:2], edge), ylim=np.add(extent[2:], edge))
 
 
+def in_words(settings: Mapping[str, Any]) -> str:
+    """What a member was trained with, for pictures: its fields, without the common "agent."."""
+    return ", ".join(f"{name.removeprefix('agent.')}={value}" for name, value in settings.items())
+
+
 class _Style(NamedTuple):
     """How a setting is drawn."""
 
@@ -320,9 +325,7 @@ def _series(
     """Numbers by metric, setting in words, member and step."""
     series: dict[str, dict[str, dict[Any, dict[float, float]]]] = {}
     for row in rows:
-        setting = ", ".join(
-            f"{field.removeprefix('agent.')}={row.get(field)}" for field in member_fields if field != "seed"
-        )
+        setting = in_words({field: row.get(field) for field in member_fields if field != "seed"})
         for name in row.keys() - {"step", "seed", *member_fields}:
             if isinstance(row[name], int | float):
                 members = series.setdefault(name, {}).setdefault(setting, {})

@@ -371,9 +371,9 @@ def table(
     Returns:
         The table, for rich to print.
     """
-    names, seeds = list(rows[0][0]), len(rows[0][1]["per_seed"])
-    of = "" if total else f" over {seeds} seeds" if seeds > 1 else " over episodes of one seed"
-    shown = rich.table.Table(*names, f"{metric} (95 % interval{of})", show_footer=total is not None)
+    names, seeds = list(rows[0][0]), len((total or rows[0][1])["per_seed"])
+    of = "episodes of one seed" if seeds == 1 else "episodes; all: over seeds" if total else f"{seeds} seeds"
+    shown = rich.table.Table(*names, f"{metric} (95 % interval over {of})", show_footer=total is not None)
     for settings, interval in rows if total else sorted(rows, key=_rank):
         shown.add_row(*[f"{settings[name]}" for name in names], in_words(interval))
     for column in shown.columns:

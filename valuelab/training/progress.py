@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from valuelab import files
 from valuelab.configuration import Population
 
 console = Console(stderr=True, markup=False)
@@ -60,7 +61,7 @@ class Progress:
         for swept, chosen in members.by_setting() if scores else ():
             setting = [f"{name}={value}" for name, value in swept.items()]
             means = [
-                f"{name.removeprefix('eval/')} {np.mean(np.asarray(v)[chosen]):.3g}"
+                f"{name.removeprefix('eval/')} {files.to_text(np.mean(np.asarray(v)[chosen]))}"
                 for name, v in scores.items()
             ]
             self._say(f"update {step:,}: {'  '.join(setting + means)}")
