@@ -92,6 +92,20 @@ def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.P
     return folder
 
 
+def check_folder(folder: pathlib.Path, advice: str) -> None:
+    """Looks whether a folder that is to be read is there.
+
+    Args:
+        folder: its path.
+        advice: what to do where it is not.
+
+    Raises:
+        InputError: when it is not.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: {advice}")
+
+
 def prepare_file(flag: str, path: str) -> pathlib.Path | None:
     """The file that a flag names, whose folder is made and tried, before what goes into it takes time.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import benchmark, members, published, results
+from experiments import benchmark, members, outputs, published, results
 from valuelab import configuration, files
 from valuelab.errors import InputError
 from valuelab.evaluation import statistics
@@ -100,6 +100,12 @@ def make(folder: pathlib.Path) -> Json:
         InputError: when there is no suite, it is of another format, or none of its members is done.
     """
     advice = "give the workdir of a run of experiments.benchmark"
+    outputs.check_folder(folder, advice)
+    if (folder / "config.json").exists() and not (folder / "suite.json").exists():
+        raise InputError(
+            f"{folder} holds a single run, whose outcome is in result.json and curves.png there: "
+            f"for a report of a suite {advice}"
+        )
     suite = _read(folder / "suite.json", "suite", benchmark.FORMAT, advice)
     starts = logs.read_rows(folder / "timings.jsonl")
     methods: dict[str, Method] = {}
@@ -141,6 +147,8 @@ def make(folder: pathlib.Path) -> Json:
 
 
 def _read(path: pathlib.Path, kind: str, known: int, advice: str) -> Json:
+    if not path.exists():
+        raise InputError(f"there is no {kind} {path}: {advice}")
     found = files.read_json(path, kind, advice, format=int)
     if found["format"] != known:
         raise InputError(

@@ -232,6 +232,7 @@ def read_run(folder: pathlib.Path, program: str, flag: str) -> tuple[dict[str, A
         InputError: when it is no such folder.
     """
     what, advice = f"workdir of a run of experiments.{program}", f"give --{flag}=WORKDIR"
+    outputs.check_folder(folder, advice)
     path = folder / "config.json"
     with one_line(f"{folder} is no {what}", advice):
         if not path.exists():

@@ -63,7 +63,7 @@ def test_a_trained_run_is_looked_into(tmp_path, capsys):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run is given; write --checkpoint=WORKDIR"):
         diagnose.run(diagnose.DiagnoseConfig())
-    with pytest.raises(InputError, match="nowhere is no workdir of a run"):
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere: give --checkpoint=WORKDIR"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):
         diagnosed(tmp_path, tmp_path)

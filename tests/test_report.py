@@ -222,8 +222,20 @@ def test_members_that_are_cut_off_are_reported(tmp_path):
 def test_what_cannot_be_reported_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"nothing to report; write python -m experiments.report WORKDIR"):
         command()
-    with pytest.raises(InputError, match=r"suite.json is no suite .*: give the workdir of a run of exp"):
+    with pytest.raises(InputError, match=r"there is no suite .*suite.json: give the workdir of a run of exp"):
         command(tmp_path)
+    with pytest.raises(InputError, match=r"there is no folder .*/none: give the workdir of a run of exp"):
+        command(tmp_path / "none")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"holds a single run, whose outcome is in result.json and curves.png"
+    ):
+        command(run)
+    (run / "suite.json").write_text("[")
+    with pytest.raises(InputError, match=r"suite.json is no suite .*: give the workdir of a run of exp"):
+        command(run)
     with pytest.raises(InputError, match=r"say what to make of it, --readme=README.md or --workdir=FOLDER"):
         command(tmp_path / "report.json")
     entry = member("iql", "iql", SINGLE[0])
@@ -237,7 +249,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     (tmp_path / "suite.json").write_text(json.dumps(described | {"format": 9}))
     with pytest.raises(InputError, match=r"suite.json is of format 9, and this reads format 1: use the vers"):
         command(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["suite.json", "timings.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "suite.json", "timings.jsonl"]
 
 
 def test_published_scores_stand_beside_ours_with_what_differs(suite):
