@@ -71,6 +71,25 @@ def test_nested_observations_become_one_vector():
     assert storage.flatten(array) is array
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        (
+            "pointmaze-medium-navigate-singletask-v0",
+            "did you mean 'ogbench/pointmaze-medium-navigate-singletask-v0'",
+        ),
+        ("hoper-medium-v2", "did you mean 'd4rl/hopper-medium-v2'"),
+        ("walker-rnd-run", "did you mean 'exorl/walker-rnd-run'"),
+        ("D4RL/door/human-v2", "did you mean 'minari/D4RL/door/human-v2'"),
+        ("nothing", "write SOURCE/NAME, such as ogbench/pointmaze-medium-navigate-singletask-v0, d4rl/"),
+    ],
+)
+def test_a_name_without_its_source(tmp_path, name, advice):
+    (tmp_path / "minari" / "D4RL" / "door" / "human-v2").mkdir(parents=True)
+    with pytest.raises(InputError, match=f"dataset '{name}' names no source: {advice}"):
+        data.load(name, tmp_path)
+
+
 def test_unknown_source():
     with pytest.raises(InputError, match="unknown data source 'ogbrench': did you mean 'ogbench'"):
         data.load("ogbrench/pointmaze-medium-navigate-v0")

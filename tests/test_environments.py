@@ -137,6 +137,11 @@ def test_gymnasium_environments_of_other_packages():
     [
         ("ogbnch/cube-single-play-v0", "did you mean 'ogbench/cube-single-play-v0'"),
         ("ogbench", "unknown environment 'ogbench'"),
+        ("pointmaze-medium-navigate-singletask-v0", r"no source: did you mean 'ogbench/pointmaze-medium-nav"),
+        ("hopper-medium-v2", r"no source: did you mean 'd4rl/hopper-medium-v2'\?"),
+        ("CartPole-v1", r"no source: did you mean 'gymnasium/CartPole-v1'\?"),
+        ("walker_run", r"no source: did you mean 'dmc/walker_run'\?"),
+        ("nothing-v1", r"no source: write SOURCE/NAME, such as gymnasium/CartPole-v1, ogbench/pointmaze-"),
         ("ogbench/pointmaze-medum-navigate-v0", "did you mean 'pointmaze-medium-v0'"),
         ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
         ("d4rl/hoper-medium-v2", "unknown D4RL task 'hoper': did you mean 'hopper'"),

@@ -43,6 +43,22 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
     return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
 
 
+def no_source(kind: str, value: str, meant: str, examples: Iterable[str]) -> InputError:
+    """The error for a name without the source that belongs before it.
+
+    Args:
+        kind: what the name stands for, such as "dataset".
+        value: what the user wrote.
+        meant: the whole name that was probably meant; empty where none is known.
+        examples: whole names, of each source one.
+
+    Returns:
+        An InputError to raise.
+    """
+    advice = f"did you mean {meant!r}?" if meant else f"write SOURCE/NAME, such as {', '.join(examples)}"
+    return InputError(f"{kind} {value!r} names no source: {advice}")
+
+
 def told(error: BaseException) -> str:
     """What went wrong in the code of others, as one line: the kind of the exception and its words.
 

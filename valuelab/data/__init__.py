@@ -10,13 +10,17 @@
 batches from it.
 """
 
+import contextlib
+import difflib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
+from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
-from valuelab.errors import one_line, unknown
+from valuelab.errors import InputError, MissingExtraError, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
 
@@ -33,6 +37,15 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
 
 Those here also take `clip_actions=True`, as `load` does.
 """
+_EXAMPLES = (
+    "ogbench/pointmaze-medium-navigate-singletask-v0",
+    "d4rl/hopper-medium-v2",
+    "exorl/walker-rnd-run",
+    "minari/D4RL/pointmaze/umaze-v2",
+    "rlds/d4rl_mujoco_hopper/v2-medium",
+)
+_ALIKE = 0.9
+"""Share of letters that a misspelt name has in common with the one that is meant."""
 
 
 def load(
@@ -62,11 +75,25 @@ def load(
         InputError: when the name is unknown, or the data cannot be had or is at fault.
     """
     source, _, rest = ("d4rl", "", name) if name.endswith(d4rl.SUFFIXES) else name.partition("/")
-    if source not in SOURCES:
-        raise unknown("data source", source, SOURCES)
     folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
+    if source not in SOURCES:
+        raise _unknown(name, folder)
     local_path("dataset", rest)
     settings = {"clip_actions": True} if clip_actions else {}
     with one_line(f"dataset {name} cannot be read in {folder}", "look at its files there"):
         dataset = SOURCES[source](rest, folder, split, **settings)
     return dataset if compact else storage.full(dataset)
+
+
+def _unknown(name: str, folder: Path) -> InputError:
+    """The error for a name that begins with no source: it names what is known, or lies there, by the rest."""
+    source, slash, _ = name.partition("/")
+    lying = [f"{known}/{name}" for known in ("minari", "rlds") if name and (folder / known / name).is_dir()]
+    if slash and not lying:
+        return unknown("data source", source, SOURCES)
+    whole = {rest: f"d4rl/{rest}" for rest in d4rl.published()}
+    whole |= {rest: f"exorl/{rest}" for rest in domains.known_names()}
+    with contextlib.suppress(MissingExtraError):
+        whole |= {rest: f"ogbench/{rest}" for rest in ogbench.known_names()}
+    meant = lying or [whole[near] for near in difflib.get_close_matches(name, whole, n=1, cutoff=_ALIKE)]
+    return no_source("dataset", name, "".join(meant[:1]), _EXAMPLES)

@@ -5,7 +5,7 @@ quantities of the state, such as the height of the torso. So states that were lo
 labelled for any task. The data and environments parts both stand on this one.
 """
 
-from valuelab.domains.names import EXPLORERS, Name, parse
+from valuelab.domains.names import EXPLORERS, Name, known_names, parse
 from valuelab.domains.simulator import DOMAINS, EPISODE_STEPS, Domain, Simulator, images, rewards
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Name",
     "Simulator",
     "images",
+    "known_names",
     "parse",
     "rewards",
 ]

@@ -33,6 +33,16 @@ class Name(NamedTuple):
     episodes: int | None
 
 
+def known_names() -> list[str]:
+    """All names without @PIXELS and :EPISODES."""
+    return [
+        f"{domain}-{explorer}{task}"
+        for domain, tasks in TASKS.items()
+        for explorer in EXPLORERS
+        for task in ("", *(f"-{task}" for task in tasks))
+    ]
+
+
 def parse(name: str) -> Name:
     """Takes a name apart.
 

@@ -1,5 +1,6 @@
 """Environments by name: to evaluate in, and to act in while learning."""
 
+import contextlib
 import difflib
 import os
 from types import ModuleType
@@ -21,6 +22,19 @@ _FAMILIES = {
 }
 """Modules with a `make`; a `vector` where many are made otherwise than one by one, and `with_rewards` where
 the dataset's own environment asks for goals."""
+
+_EXAMPLES = (
+    "gymnasium/CartPole-v1",
+    "ogbench/pointmaze-medium-navigate-singletask-v0",
+    "d4rl/hopper-medium-v2",
+    "exorl/walker-rnd-run",
+    "dmc/walker_run",
+    "atari/pong",
+    "gridworld/target",
+    "minari/D4RL/pointmaze/umaze-v2",
+)
+_MEANT = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
+"""Families whose names are tried, in this order, where a name stands without one."""
 
 DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
@@ -100,11 +114,22 @@ def _make(
 def _family(environment: str) -> tuple[ModuleType, str]:
     """The module of an environment's family, and its name there."""
     family, _, name = environment.removeprefix("rlds/").partition("/")
+    if family not in _FAMILIES and not name:
+        raise errors.no_source("environment", environment, _with_family(family), _EXAMPLES)
     if family not in _FAMILIES or not name:
         known = {family: f"{family}/{name or 'NAME'}" for family in _FAMILIES}
         (nearest,) = difflib.get_close_matches(family, known, n=1, cutoff=0.0)
         raise errors.unknown("environment", environment, known.values(), known[nearest])
     return _FAMILIES[family], name
+
+
+def _with_family(name: str) -> str:
+    """FAMILY/NAME of the first family that knows a name; empty where none does."""
+    for family in _MEANT:
+        with contextlib.suppress(errors.InputError):
+            _FAMILIES[family].make(name)
+            return f"{family}/{name}"
+    return ""
 
 
 __all__ = ["DataDir", "make", "vector", "with_rewards"]
