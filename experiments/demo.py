@@ -18,6 +18,7 @@ from valuelab.files import local_path
 DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200
 """A fifth of the published set; collected in seconds, and enough to learn from."""
+UPDATES = 20_000
 
 _WORKDIR = absl_flags.DEFINE_string("workdir", "runs/demo", "Folder for everything that the demo leaves.")
 _DATA_DIR = absl_flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
@@ -29,8 +30,8 @@ def find_data(data_dir: pathlib.Path) -> pathlib.Path:
         data.load(f"{DATASET}-v0", data_dir)
         return data_dir
     except InputError as error:
-        print(f"The published dataset is out of reach ({error}).")
-    print(f"Collecting {EPISODES} episodes instead.")
+        print(f"The published dataset cannot be downloaded: {error.__cause__ or error}.")
+    print(f"Collecting {EPISODES} episodes with OGBench's oracle instead.")
     folder = data_dir / "demo"
     collection.collect(f"{DATASET}-v0", folder, episodes=EPISODES, val_episodes=EPISODES // 10)
     return folder
@@ -40,10 +41,12 @@ def main(argv: list[str]) -> None:
     """Gets the data, trains, evaluates and shows what came out."""
     del argv
     config, make_agent = flags.load_agent("iql:pointmaze")
+    folder = find_data(local_path("data_dir", _DATA_DIR.value))
+    print(f"{UPDATES:,} updates follow, then {config.eval_episodes} episodes of evaluation.")
     settings = {
         "dataset": f"{DATASET}-singletask-v0",
-        "data_dir": str(find_data(local_path("data_dir", _DATA_DIR.value))),
-        "steps": 20_000,
+        "data_dir": str(folder),
+        "steps": UPDATES,
         "workdir": _WORKDIR.value,
     }
     train.main((configuration.override(config, settings), make_agent))

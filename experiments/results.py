@@ -161,7 +161,9 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "num_seeds": config.num_seeds,
     }
     if experiment.tasks:
-        scores, returns = _final(experiment, "score"), _final(experiment, "return")
+        scores, returns = (
+            _final(experiment.workdir, config.steps, members, column) for column in ("score", "return")
+        )
         if config.sweep:
             result["settings"] = [
                 swept | _evaluated(experiment, scores[chosen], returns[chosen])
@@ -213,11 +215,11 @@ def training_seconds(rows: list[Row], members: int) -> dict[int, float]:
     return dict(zip(speeds, np.cumsum(seconds).tolist(), strict=True))
 
 
-def _final(experiment: Experiment, column: str) -> np.ndarray:
+def _final(workdir: pathlib.Path, steps: int, members: Population, column: str) -> np.ndarray:
     """A column of episodes.npz, of the evaluation after the last update: [M, T, E]."""
-    with open_npz(experiment.workdir / EPISODES) as table:
-        values = table[column][table["step"] == experiment.config.steps]
-    return values.reshape(experiment.members.size, len(experiment.tasks), -1)
+    with open_npz(workdir / EPISODES) as table:
+        last = table["step"] == steps
+        return table[column][last].reshape(members.size, len(np.unique(table["task"][last])), -1)
 
 
 def read_run(folder: pathlib.Path, program: str, flag: str) -> tuple[dict[str, Any], Normalization]:
@@ -367,21 +369,27 @@ def film(experiment: Experiment, environment: Environment, outcome: Run) -> None
     video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step, max_steps=bound)
 
 
-def show(experiment: Experiment, result: Mapping[str, Any]) -> None:
-    """Prints the table at the end of a run, and where everything lies."""
-    members = experiment.members
-    if experiment.tasks:
-        metric = experiment.metric
-        if "settings" in result:
-            swept = [setting for setting, _ in members.by_setting()]
-            found = [setting["eval"][metric] for setting in result["settings"]]
-            outputs.show(statistics.table(metric, list(zip(swept, found, strict=True))))
-        else:
-            scores = _final(experiment, "score")
-            rows = [
-                (members.settings(index), statistics.mean_interval(scores[index, None]))
-                for index in range(members.size)
-            ]
-            outputs.show(statistics.table(metric, rows, result["eval"][metric]))
+def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
+    """Prints the table of a run that is done, and where everything lies.
+
+    Args:
+        config: settings of the run.
+        members: what trained side by side.
+        workdir: of the run.
+        result: what its result.json holds.
+    """
+    if "settings" in result:
+        metric = next(iter(result["settings"][0]["eval"]))
+        found = [setting["eval"][metric] for setting in result["settings"]]
+        swept = [setting for setting, _ in members.by_setting()]
+        outputs.show(statistics.table(metric, list(zip(swept, found, strict=True))))
+    elif "eval" in result and (workdir / EPISODES).exists():
+        metric, total = next(iter(result["eval"].items()))
+        scores = _final(workdir, config.steps, members, "score")
+        rows = [
+            (members.settings(index), statistics.mean_interval(scores[index, None]))
+            for index in range(members.size)
+        ]
+        outputs.show(statistics.table(metric, rows, total))
     speed = result["throughput"]["updates_per_second"]
-    print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {experiment.workdir}")
+    print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")

@@ -106,6 +106,7 @@ def run(
         )
     with outputs.prepare_folder(config, is_first_host=jax.process_index() == 0) as workdir:
         if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
+            results.show(config, members, workdir, done)
             return done
         return fill(workdir, config, members, make_agent, find or find_source)
 
@@ -169,7 +170,7 @@ def fill(
         pictures = results.pictures(experiment, outcome, rows, evaluation.last if evaluation else None)
         result = results.summarize(experiment, outcome, rows)
         outputs.finish(workdir, result, pictures)
-    results.show(experiment, result)
+    results.show(config, members, workdir, result)
     return result
 
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from valuelab import files
 from valuelab.data import collection
@@ -68,6 +69,16 @@ def ends(group: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_a_script_that_its_own_processes_cannot_import_is_told_why(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from valuelab.data import collection\n"
+        f"collection.collect({NAME!r}, {str(tmp_path)!r}, episodes=1, val_episodes=1, processes=1)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "call it there under `if __name__ ==" in done.stderr.splitlines()[-1]
 
 
 def test_published_layout(collected):

@@ -122,7 +122,7 @@ def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
             file.truncate(0)
         return start, int(stated) if stated.isdecimal() else -1
     except OSError as error:
-        raise _Unreachable(error) from error
+        raise _Unreachable(getattr(error, "reason", error)) from error
     with response:
         partial = response.status == http.HTTPStatus.PARTIAL_CONTENT
         if not partial:
