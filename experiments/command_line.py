@@ -28,6 +28,9 @@ _OF_THE_MACHINE = {
 
 _READ_FROM_FILES = ("agent_name", "agent_source", "mdp_sha256")
 
+_HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
+"""absl's flags that show help."""
+
 
 class _Verbatim(flags.ArgumentParser):
     """Takes what a flag says as it is; `configuration.override` gives it its type."""
@@ -155,6 +158,14 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         parse: command line -> what main takes.
     """
 
+    def parse_or_help(argv: list[str]) -> Parsed:
+        try:
+            return parse(argv)
+        except SystemExit:
+            if _HELP & {word.lstrip("-") for word in argv[1:]}:
+                sys.exit(0)  # what was asked for was shown; absl would say 1
+            raise
+
     def quiet_main(parsed: Parsed) -> Any:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
@@ -164,7 +175,7 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app.run(quiet_main, flags_parser=parse)
+        app.run(quiet_main, flags_parser=parse_or_help)
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -25,14 +25,16 @@ _DATA_DIR = absl_flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Fo
 
 
 def find_data(data_dir: pathlib.Path) -> pathlib.Path:
-    """The folder with the dataset: published if it can be had, else collected here."""
+    """The folder with the dataset: published if it can be had, else collected here, perhaps earlier."""
+    folder = data_dir / "demo"
+    if (folder / f"{DATASET}-v0.npz").exists():
+        return folder
     try:
         data.load(f"{DATASET}-v0", data_dir)
         return data_dir
     except InputError as error:
         print(f"The published dataset cannot be downloaded: {error.__cause__ or error}.")
     print(f"Collecting {EPISODES} episodes with OGBench's oracle instead.")
-    folder = data_dir / "demo"
     collection.collect(f"{DATASET}-v0", folder, episodes=EPISODES, val_episodes=EPISODES // 10)
     return folder
 
@@ -42,7 +44,8 @@ def main(argv: list[str]) -> None:
     del argv
     config, make_agent = flags.load_agent("iql:pointmaze")
     folder = find_data(local_path("data_dir", _DATA_DIR.value))
-    print(f"{UPDATES:,} updates follow, then {config.eval_episodes} episodes of evaluation.")
+    if not (local_path("workdir", _WORKDIR.value) / "result.json").exists():
+        print(f"{UPDATES:,} updates follow.")
     settings = {
         "dataset": f"{DATASET}-singletask-v0",
         "data_dir": str(folder),

@@ -78,7 +78,7 @@ def test_a_script_that_its_own_processes_cannot_import_is_told_why(tmp_path):
         f"collection.collect({NAME!r}, {str(tmp_path)!r}, episodes=1, val_episodes=1, processes=1)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert "call it there under `if __name__ ==" in done.stderr.splitlines()[-1]
+    assert "call it under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
 
 
 def test_published_layout(collected):

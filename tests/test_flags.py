@@ -288,7 +288,9 @@ def test_a_program_ends_with_status_2_and_one_line(folder, arguments, status, ou
 def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder):
     (folder / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", "--agent=mine.py:pointmaze", "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = done.stdout
+    assert done.returncode == 0
     for line in (
         "Prints the expectile.",
         "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a number)",

@@ -197,9 +197,10 @@ def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, cap
 def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
     launch(command(data_dir, tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    capsys.readouterr()
+    shown = capsys.readouterr().out
     launch(command(data_dir, tmp_path))
-    assert capsys.readouterr().out == f"{tmp_path} is done already; give another --workdir to train again\n"
+    said = f"{tmp_path} is done already; give another --workdir to train again\n"
+    assert capsys.readouterr().out == said + shown  # the table and the line under it
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

@@ -203,9 +203,9 @@ def _collect_parts(base: str, parts: pathlib.Path, counts: dict[str, int], seed:
                 progress.advance(task)
         except BrokenProcessPool as error:
             raise InputError(
-                f"a process collecting {base} died; what is finished is kept. Either memory ran out: run the "
-                "same again with fewer processes. Or it was called from a script, which each process imports: "
-                'call it there under `if __name__ == "__main__":`'
+                f"a process collecting {base} died; what is finished is kept. Where memory ran out, run the "
+                "same again with fewer processes. In a script, which each process imports, call it under "
+                "`if __name__ == '__main__':`"
             ) from error
         finally:
             executor.shutdown(cancel_futures=True)
