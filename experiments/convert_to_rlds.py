@@ -12,7 +12,8 @@ from absl import flags
 
 from experiments.flags import parse_flags, run
 from valuelab import data
-from valuelab.data.sources import d4rl, rlds
+from valuelab.data.sources import rlds
+from valuelab.domains.d4rl import SUFFIXES
 from valuelab.files import local_path
 
 DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
@@ -36,7 +37,7 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
     Raises:
         InputError: when the dataset cannot be read, or the folder is already there.
     """
-    name = Path(dataset).stem if dataset.endswith(d4rl.SUFFIXES) else dataset
+    name = Path(dataset).stem if dataset.endswith(SUFFIXES) else dataset
     folder = local_path("data_dir", data_dir) / "rlds" / name
     datasets = {
         split: data.load(dataset, data_dir, split=split, compact=True, clip_actions=clip_actions)

@@ -25,6 +25,7 @@ from experiments import command_line, outputs
 from valuelab import configuration, data, environments
 from valuelab.data import coverage, inspection, normalization, problems
 from valuelab.data.normalization import NormalizationConfig
+from valuelab.domains.d4rl import source_of
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots, plots
 from valuelab.evaluation.plots import Maze
@@ -83,7 +84,9 @@ def run(config: InspectConfig) -> dict[str, Any]:
     if maze:
         found["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
     if score := find_score(config.dataset):
-        found["normalized_scores"] = inspection.distribution(score(normalization.returns(dataset)))
+        found["normalized_scores"] = inspection.distribution(
+            score(normalization.returns(dataset, until_masked=True))
+        )
     found["problems"] = problems.find(found)
     show(found)
     if folder:
@@ -103,7 +106,7 @@ def find_maze(name: str, dataset: Dataset) -> Maze | None:
         name: of the dataset.
         dataset: the dataset.
     """
-    family, _, rest = name.removeprefix("rlds/").partition("/")
+    family, _, rest = source_of(name).partition("/")
     if family not in ("ogbench", "d4rl") or "maze" not in rest or dataset.observations.ndim != 2:
         return None
     try:
@@ -114,7 +117,7 @@ def find_maze(name: str, dataset: Dataset) -> Maze | None:
 
 def find_score(name: str) -> Any:
     """Returns of episodes -> D4RL's normalised scores; None for datasets that have none."""
-    if not name.removeprefix("rlds/").startswith("d4rl/"):
+    if not source_of(name).startswith("d4rl/"):
         return None
     try:
         environment = environments.make(name)

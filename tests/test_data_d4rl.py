@@ -288,7 +288,7 @@ def test_a_file_without_a_transition(tmp_path):
 def test_truncated_file(tmp_path):
     path = write_file(tmp_path / "own.hdf5", 4, timed_out=[3])
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(InputError, match=rf"{path} cannot be read \(.*truncated file"):
+    with pytest.raises(InputError, match=rf"{path} cannot be read \(.*truncated file.*; mend it, or"):
         data.load(str(path))
 
 

@@ -93,3 +93,5 @@ def test_a_name_without_its_source(tmp_path, name, advice):
 def test_unknown_source():
     with pytest.raises(InputError, match="unknown data source 'ogbrench': did you mean 'ogbench'"):
         data.load("ogbrench/pointmaze-medium-navigate-v0")
+    with pytest.raises(InputError, match=r"'nope.H5' is no file that is read: names .* end in .hdf5 or .h5"):
+        data.load("nope.H5")

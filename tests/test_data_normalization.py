@@ -84,6 +84,38 @@ def test_reward_rules(dataset):
     assert (antmaze.reward_scale, antmaze.reward_shift) == (1, -1)
 
 
+def test_a_return_may_end_with_the_first_mask_of_0(dataset):
+    rewards, masks = np.array([1, 2, 50, -1, 50], np.float32), np.array([0, 1, 1, 1, 1], np.float32)
+    masked = dataclasses.replace(compact_dataset(), rewards=rewards, masks=masks)
+    for stored in (masked, storage.full(masked)):
+        np.testing.assert_allclose(normalization.returns(stored, until_masked=True), [1, -1])
+    np.testing.assert_allclose(normalization.returns(dataset, until_masked=True), [3, -1])
+
+
+FAMILIES = {
+    "d4rl_locomotion": [
+        *("d4rl/hopper-medium-v2", "rlds/d4rl/hopper-medium-v2", "rlds/d4rl_mujoco_hopper"),
+        *("rlds/d4rl_mujoco_walker2d/v2-medium", "rlds/d4rl_mujoco_ant/v0-mixed/1.2.0"),
+        *("/path/hopper-medium-v2.hdf5", "halfcheetah-own.h5", "rlds/ant-own"),
+    ],
+    "d4rl_antmaze": [
+        *("d4rl/antmaze-umaze-v2", "rlds/d4rl/antmaze-umaze-v2", "rlds/d4rl_antmaze/umaze-v2"),
+        *("minari/D4RL/antmaze/umaze-v1", "rlds/minari/D4RL/antmaze/umaze-v1", "~/antmaze-umaze-v2.hdf5"),
+    ],
+    "": [
+        *("", "d4rl/pen-human-v1", "ogbench/antmaze-medium-navigate-v0", "rlds/d4rl_adroit_pen/v1-human"),
+        *("rlds/ogbench/antmaze-medium-navigate-v0", "/d4rl/hopper/own.hdf5", "minari/mujoco/hopper/x-v0"),
+    ],
+}
+
+
+def test_families_of_d4rl_are_told_by_name():
+    found = {
+        family: [normalization.d4rl_family(name) for name in names] for family, names in FAMILIES.items()
+    }
+    assert found == {family: [family] * len(names) for family, names in FAMILIES.items()}
+
+
 def test_spec(dataset):
     # Rewards 2, 1, -1 become 250 r: final rows do not count.
     fitted = normalization.fit(dataset, observations=False, rewards="d4rl_locomotion")
@@ -127,7 +159,12 @@ def test_what_cannot_be_fitted():
         InputError, match="unknown reward rule 'd4rl_locomotive': did you mean 'd4rl_locomotion'"
     ):
         normalization.fit(compact_dataset(), observations=False, rewards="d4rl_locomotive")
-    with pytest.raises(InputError, match=r"all returns of made up are 0.0; use 'none'"):
+    with pytest.raises(InputError, match=r"made up has returns that are all 0; give --data.rewards=none"):
         normalization.fit(
             compact_dataset(rewards=np.zeros(5, np.float32)), observations=False, rewards="d4rl_locomotion"
         )
+    one = compact_dataset(terminals=np.arange(5) == 4, valid=np.arange(5) < 4)
+    with pytest.raises(InputError, match=r"made up has one episode; give --data.rewards=none"):
+        normalization.fit(one, observations=False, rewards="d4rl_locomotion")
+    with pytest.raises(InputError, match=r"rewards of made up come from goals; give --data.rewards=none"):
+        normalization.fit(compact_dataset(goal_conditioned=True), observations=False, rewards="d4rl_antmaze")

@@ -44,10 +44,17 @@ def assert_same(actual, expected):
             assert left == right, field.name
 
 
-@pytest.mark.parametrize("kind", [{}, {"discrete": True}, {"pixels": True}])
-def test_what_is_written_reads_back_bit_for_bit(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ogbench/made-up-v0", {}),
+        ("/path/hopper-own.h5", {"discrete": True}),
+        ("exorl/3 walkers@64:9", {"pixels": True}),
+    ],
+)
+def test_what_is_written_reads_back_bit_for_bit(name, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(rlds, "_SHARD_BYTES", 100)  # several shards
-    train, val = made_up(**kind), made_up(**kind)
+    train, val = (dataclasses.replace(made_up(**kind), name=name) for _ in range(2))
     rlds.write({"train": train, "val": val}, tmp_path / "rlds" / "own" / "set-v0")
     for split in ("train", "val"):
         assert_same(data.load("rlds/own/set-v0", tmp_path, split=split, compact=True), train)

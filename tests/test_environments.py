@@ -144,12 +144,21 @@ def test_gymnasium_environments_of_other_packages():
         ("nothing-v1", r"no source: write SOURCE/NAME, such as gymnasium/CartPole-v1, ogbench/pointmaze-"),
         ("ogbench/pointmaze-medum-navigate-v0", "did you mean 'pointmaze-medium-v0'"),
         ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
-        ("d4rl/hoper-medium-v2", "unknown D4RL task 'hoper': did you mean 'hopper'"),
-        ("d4rl/maze2d-huge-v1", "unknown D4RL task 'maze2d': did you mean 'maze2d-"),
-        ("d4rl/maze2d-umaze-dense-v0", "other time limits than v1; use maze2d-umaze-dense-v1"),
+        ("d4rl/hopper", "unknown D4RL dataset 'hopper': did you mean 'hopper-"),
+        ("d4rl/hopper-mediun-v2", "unknown D4RL dataset .*: did you mean 'hopper-medium-v2'"),
+        ("d4rl/pen-human-v3", "unknown D4RL dataset .*: did you mean 'pen-human-v"),
+        ("d4rl/maze2d-umaze-dense-v0", "did you mean 'maze2d-umaze-dense-v1'"),
+        (
+            "folder/hopper-medium-v2.hdf5",
+            "^folder/hopper.* names no environment: give one, such as --environm",
+        ),
+        ("rlds/own", "^rlds/own names no environment: give one"),
+        ("rlds/d4rl_mujoco_hopper", "^rlds/d4rl_mujoco_hopper names no environment: give one"),
+        ("gymnasium/cartpole-V1", "did you mean 'CartPole-v1'"),
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
         ("gymnasium/Plug/In-v1", "Name the package of others, as in gymnasium/ale_py:ALE/Pong-v5"),
         ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*; install it"),
+        ("gymnasium/..:CartPole-v1", r"its package \.\. cannot be imported \(TypeError.*; install it"),
         ("gymnasium/gymnasium_robotics:PointMaze_UMaz-v3", "did you mean 'PointMaze_UMaze-v3'"),
     ],
 )
@@ -161,6 +170,11 @@ def test_unknown_names_name_the_nearest(name, message):
 
 def test_a_converted_dataset_is_evaluated_where_its_source_is():
     assert environments.make("rlds/ogbench/cube-single-play-v0").name == "cube-single-v0"
+    assert environments.make("rlds/d4rl/kitchen-mixed-v0").name == "kitchen-mixed"
+    assert environments.make("rlds/d4rl_mujoco_hopper/v2-medium").name == "hopper"
+    assert environments.make("rlds/d4rl_mujoco_ant/v0-mixed/1.2.0").name == "ant"
+    assert environments.make("rlds/d4rl_adroit_pen/v1-human").name == "pen"
+    assert environments.make("rlds/d4rl_antmaze/umaze-diverse-v2").name == "antmaze-umaze"
 
 
 def test_joined_frames_are_those_of_the_sampler():

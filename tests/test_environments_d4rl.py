@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from valuelab import environments
+from valuelab.domains.d4rl import FILES
 from valuelab.environments import d4rl
 
 EPISODES = {
@@ -22,7 +23,8 @@ REFERENCE_EPISODES = 100  # of D4RL's script
 
 def random_returns(task, episodes, steps=None, starts=lambda observation: True):
     """Returns of uniformly random actions: in whole episodes, or in so many steps whatever ends meanwhile."""
-    simulator = environments.make(f"d4rl/{task}-v1").make()
+    name = next(name for name in FILES if d4rl.make(name).name == task)
+    simulator = environments.make(f"d4rl/{name}").make()
     rng = np.random.default_rng(0)
     space = simulator.action_space
     returns = []

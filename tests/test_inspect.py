@@ -316,6 +316,7 @@ def test_scores_are_those_of_d4rl():
     score = inspect.find_score("d4rl/hopper-medium-v2")
     np.testing.assert_allclose(score(np.array([-20.272305, 3234.3])), [0, 100])
     assert inspect.find_score("d4rl/kitchen-partial-v0")(1.0) == 25
+    assert inspect.find_score("rlds/d4rl_antmaze/umaze-v2")(1.0) == 100
     assert inspect.find_score("ogbench/cube-single-play-v0") is None
 
 

@@ -277,7 +277,9 @@ def test_goals_are_refused():
 
 
 def test_a_dataset_without_an_environment_needs_one():
-    with pytest.raises(InputError, match=r"^environment 'my.hdf5' names no source.*; or act elsewhere with --envi"):
+    with pytest.raises(
+        InputError, match=r"^environment 'my.hdf5' names no source.*; or act elsewhere with --envi"
+    ):
         launcher.make_vector(RunConfig(dataset="my.hdf5", interaction=Interaction()))
 
 

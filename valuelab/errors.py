@@ -29,13 +29,15 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
         kind: what the name stands for, such as "dataset" or "agent field".
         value: what the user wrote.
         choices: the valid names.
-        nearest: the one that was probably meant; by default the one with most letters in common.
+        nearest: the one that was probably meant; by default the one with most letters in common,
+            great or small.
 
     Returns:
         An InputError to raise.
     """
     choices = sorted(choices)
-    close = difflib.get_close_matches(value, choices, n=MOST_LISTED, cutoff=0.0)
+    spelt = {choice.lower(): choice for choice in reversed(choices)}
+    close = [spelt[name] for name in difflib.get_close_matches(value.lower(), spelt, MOST_LISTED, 0.0)]
     hint = f"did you mean {(nearest or close[0])!r}? " if close else ""
     more = len(choices) - MOST_LISTED
     # Nearly all names of one kind, such as an agent's fields, are worth listing; hundreds are not.

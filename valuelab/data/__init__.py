@@ -20,6 +20,7 @@ from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
+from valuelab.domains.d4rl import SUFFIXES
 from valuelab.errors import InputError, MissingExtraError, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
@@ -74,7 +75,12 @@ def load(
     Raises:
         InputError: when the name is unknown, or the data cannot be had or is at fault.
     """
-    source, _, rest = ("d4rl", "", name) if name.endswith(d4rl.SUFFIXES) else name.partition("/")
+    source, _, rest = ("d4rl", "", name) if name.endswith(SUFFIXES) else name.partition("/")
+    if source not in SOURCES and (not source or Path(name).suffix):
+        raise InputError(
+            f"dataset {name!r} is no file that is read: names of files end in {' or '.join(SUFFIXES)}, those "
+            f"of other datasets begin with {', '.join(f'{known}/' for known in SOURCES)}"
+        )
     folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
     if source not in SOURCES:
         raise _unknown(name, folder)

@@ -4,11 +4,13 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from valuelab.data import storage
+from valuelab.domains.d4rl import SUFFIXES, source_of
 from valuelab.errors import InputError, unknown
 from valuelab.types import Dataset, Normalization, Spec
 
@@ -39,8 +41,8 @@ class NormalizationConfig:
 
 
 _FAMILIES = {
-    "d4rl_locomotion": r"d4rl/(halfcheetah|hopper|walker2d|ant)-|rlds/d4rl_mujoco_",
-    "d4rl_antmaze": r"d4rl/antmaze-|rlds/d4rl_antmaze|minari/D4RL/antmaze/",
+    "d4rl_locomotion": r"d4rl/(d4rl_mujoco_)?(halfcheetah|hopper|walker2d|ant)\b",
+    "d4rl_antmaze": r"d4rl/(d4rl_)?antmaze\b|minari/D4RL/antmaze/",
 }
 
 
@@ -48,12 +50,16 @@ def d4rl_family(name: str) -> str:
     """The family of D4RL's datasets that rewards of one are normalised as.
 
     Args:
-        name: of the dataset, such as "d4rl/hopper-medium-v2".
+        name: of the dataset, such as "d4rl/hopper-medium-v2", or a path to a file that is named like it; also
+            of one of these that was converted to RLDS.
 
     Returns:
         The name of its reward rule; empty for all other datasets.
     """
-    return next((family for family, names in _FAMILIES.items() if re.match(names, name)), "")
+    source = source_of(name)
+    if source.endswith(SUFFIXES) or "/" not in source:  # what is converted may lack a folder
+        source = f"d4rl/{Path(source).stem}"
+    return next((family for family, names in _FAMILIES.items() if re.match(names, source)), "")
 
 
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
@@ -82,6 +88,11 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     """
     if rewards not in REWARD_RULES:
         raise unknown("reward rule", rewards, REWARD_RULES)
+    if dataset.goal_conditioned and rewards != "none":
+        raise InputError(
+            f"reward rule {rewards!r}: rewards of {dataset.name} come from goals; give --data.rewards=none, "
+            "or a dataset that has rewards"
+        )
     mean, std = _moments(dataset) if observations else (None, None)
     scale, shift = REWARD_RULES[rewards](dataset)
     return of_actions(dataset.action_low, dataset.action_high)._replace(
@@ -166,17 +177,25 @@ def from_json(fields: dict[str, Any]) -> Normalization:
     return Normalization(**values)
 
 
-def returns(dataset: Dataset) -> np.ndarray:
+def returns(dataset: Dataset, until_masked: bool = False) -> np.ndarray:
     """Undiscounted returns of a dataset's trajectories, in the data's own units.
 
     Args:
         dataset: a dataset in either storage.
+        until_masked: whether a return ends with the first mask of 0, as an episode of the environment does:
+            trajectories of AntMaze go on behind it.
 
     Returns:
         [E] float64, in time order.
     """
-    rewards = dataset.rewards[storage.transition_rows(dataset)].astype(np.float64)
+    rows = storage.transition_rows(dataset)
+    rewards = dataset.rewards[rows].astype(np.float64)
     ends = np.unique(storage.trajectory_ends(dataset))
+    if until_masked:
+        masked = dataset.masks[rows] == 0
+        before = np.cumsum(masked) - masked
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        rewards[before > np.repeat(before[starts], ends + 1 - starts)] = 0
     return np.diff(np.cumsum(rewards)[ends], prepend=0.0)
 
 
@@ -201,8 +220,10 @@ def _locomotion(dataset: Dataset) -> tuple[float, float]:
     values = returns(dataset)
     span = float(values.max() - values.min())
     if span == 0:
+        found = "has one episode" if len(values) == 1 else f"has returns that are all {values[0]:g}"
         raise InputError(
-            f"reward rule 'd4rl_locomotion': all returns of {dataset.name} are {values[0]}; use 'none'"
+            f"reward rule 'd4rl_locomotion' divides by the span of returns, and {dataset.name} {found}; "
+            "give --data.rewards=none"
         )
     return 1000.0 / span, 0.0
 

@@ -29,16 +29,17 @@ _KINDS = {"float32": "fiub", "int32": "iu", "uint8": "u", "bool": "biuf", None: 
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, remedy: str = "delete it and load again to fetch it anew") -> Iterator[None]:
     """Turns what a broken file makes its reader raise into one line that names the file.
 
     Args:
         path: the file, or the folder of files, read inside the `with` block.
+        remedy: what to do about a broken one.
 
     Raises:
         InputError: when the file is truncated, corrupt, of another format, too large or no file at all.
     """
-    advice = "it is truncated, corrupt or of another format; delete it and load again to fetch it anew"
+    advice = f"it is truncated, corrupt or of another format; {remedy}"
     with one_line(f"{path} cannot be read", advice):
         for file in path.iterdir() if path.is_dir() else [path]:
             check_regular(file)

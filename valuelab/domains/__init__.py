@@ -2,7 +2,8 @@
 
 A domain is a body in a world; its tasks differ in their rewards alone, which are functions of a few named
 quantities of the state, such as the height of the torso. So states that were logged without rewards can be
-labelled for any task. The data and environments parts both stand on this one.
+labelled for any task. The data and environments parts both stand on this one, which also holds the names of
+D4RL's datasets.
 """
 
 from valuelab.domains.names import EXPLORERS, Name, known_names, parse

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
+from valuelab.domains.d4rl import SUFFIXES, source_of
 from valuelab.environments import atari, d4rl, dmc, exorl, gymnasium, minari, ogbench, tabular
 from valuelab.files import local_path
 
@@ -113,12 +114,17 @@ def _make(
 
 def _family(environment: str) -> tuple[ModuleType, str]:
     """The module of an environment's family, and its name there."""
-    family, _, name = environment.removeprefix("rlds/").partition("/")
+    source = source_of(environment)
+    family, _, name = source.partition("/")
+    if source.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
+        raise errors.InputError(
+            f"{environment} names no environment: give one, such as --environment=d4rl/NAME"
+        )
     if family not in _FAMILIES and not name:
         raise errors.no_source("environment", environment, _with_family(family), _EXAMPLES)
     if family not in _FAMILIES or not name:
         known = {family: f"{family}/{name or 'NAME'}" for family in _FAMILIES}
-        (nearest,) = difflib.get_close_matches(family, known, n=1, cutoff=0.0)
+        (nearest,) = difflib.get_close_matches(family.lower(), known, n=1, cutoff=0.0)
         raise errors.unknown("environment", environment, known.values(), known[nearest])
     return _FAMILIES[family], name
 

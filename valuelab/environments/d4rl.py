@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from valuelab import errors, types
+from valuelab.domains.d4rl import FILES
 from valuelab.environments import d4rl_kitchen, d4rl_maze2d, ogbench
 from valuelab.environments import gymnasium as plain
 
@@ -103,14 +104,11 @@ def make(name: str) -> types.Environment:
         The environment with metric "normalized_score".
 
     Raises:
-        InputError: when there is no environment for the name.
+        InputError: when D4RL publishes no such dataset.
     """
-    tasks = [task for task in REFERENCE_RETURNS if name.startswith(f"{task}-")]
-    if not tasks:
-        raise errors.unknown("D4RL task", name.partition("-")[0], REFERENCE_RETURNS)
-    task = max(tasks, key=len)
-    if task.startswith("maze2d-") and "open" not in task and name.endswith("-v0"):
-        raise errors.InputError(f"D4RL's {name} has other time limits than v1; use {task}-v1")
+    if name not in FILES:
+        raise errors.unknown("D4RL dataset", name, FILES)
+    task = max((task for task in REFERENCE_RETURNS if name.startswith(f"{task}-")), key=len)
     reference = REFERENCE_RETURNS[task]
     return types.Environment(
         name=task,

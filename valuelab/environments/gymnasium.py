@@ -1,6 +1,5 @@
 """Plain gymnasium environments, scored by their return: to evaluate in, and to act in while learning."""
 
-import difflib
 import functools
 import importlib
 import warnings
@@ -84,8 +83,7 @@ def check_registered(kind: str, environment_id: str, origin: str = "") -> None:
     registry = errors.require("gymnasium", "environments").registry
     known = [name for name, spec in registry.items() if str(spec.entry_point).startswith(origin)]
     if environment_id not in known:
-        # Hundreds are registered: only those that may have been meant are worth reading.
-        raise errors.unknown(kind, environment_id, difflib.get_close_matches(environment_id, known, 8, 0.0))
+        raise errors.unknown(kind, environment_id, known)
 
 
 def create(environment_id: Any, **settings: Any) -> Any:
@@ -150,8 +148,8 @@ def _import(package: str, environment_id: str) -> None:
     """Imports the package that registers an environment."""
     try:
         importlib.import_module(package)
-    except ImportError as error:
+    except Exception as error:  # of the package's code, and of names such as ".."
         raise errors.InputError(
-            f"gymnasium environment {environment_id!r}: its package {package} cannot be imported ({error}); "
-            "install it, or mend its name"
+            f"gymnasium environment {environment_id!r}: its package {package} cannot be imported "
+            f"({errors.told(error)}); install it, or mend its name"
         ) from error

@@ -38,12 +38,10 @@ from valuelab.data.validation import (
     reading,
     validate,
 )
+from valuelab.domains.d4rl import FILES, SUFFIXES
 from valuelab.errors import InputError, require, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
-
-SUFFIXES = (".hdf5", ".h5")
-"""How the names of HDF5 files end."""
 
 URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
@@ -91,7 +89,8 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     if not path.exists():
         _download(name, path)
 
-    with reading(path), h5py.File(path, "r") as file:
+    remedy = {"remedy": "mend it, or give another file"} if own_file else {}
+    with reading(path, **remedy), h5py.File(path, "r") as file:
         check_hdf5(file, path)
         pixels = getattr(file.get("observations"), "dtype", None) == np.uint8
         arrays = {"observations": read_array(file, "observations", "uint8" if pixels else "float32", path)}
@@ -140,41 +139,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
 
 def published() -> dict[str, str]:
     """Names of the datasets that D4RL publishes, and their URLs."""
-    files = {}
-    for agent in ("halfcheetah", "hopper", "walker2d", "ant"):
-        for kind in ("random", "medium", "expert", "medium-replay", "medium-expert"):
-            old = f"{agent}_{kind}".replace("medium-replay", "mixed").replace("-", "_")
-            files[f"{agent}-{kind}-v0"] = f"gym_mujoco/{old.replace('walker2d_mixed', 'walker_mixed')}"
-        for kind in ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert"):
-            for version in ("v1", "v2"):
-                stem = f"{agent}_{kind.replace('-', '_')}-{version}"
-                files[f"{agent}-{kind}-{version}"] = f"gym_mujoco_{version}/{stem}"
-    for maze, layout, many_starts, many_goals in (
-        ("umaze", "u-maze", False, False),
-        ("umaze-diverse", "u-maze", True, True),
-        ("medium-play", "big-maze", True, False),
-        ("medium-diverse", "big-maze", True, True),
-        ("large-play", "hardest-maze", True, False),
-        ("large-diverse", "hardest-maze", True, True),
-    ):
-        stem = f"Ant_maze_{layout}_noisy_multistart_{many_starts}_multigoal_{many_goals}_sparse"
-        files[f"antmaze-{maze}-v0"] = f"ant_maze_new/{stem}"
-        files[f"antmaze-{maze}-v2"] = f"ant_maze_v2/{stem}_fixed"
-    files["maze2d-open-v0"] = "maze2d/maze2d-open-sparse"
-    files["maze2d-open-dense-v0"] = "maze2d/maze2d-open-dense"
-    for maze in ("umaze", "medium", "large"):
-        files[f"maze2d-{maze}-v1"] = f"maze2d/maze2d-{maze}-sparse-v1"
-        files[f"maze2d-{maze}-dense-v1"] = f"maze2d/maze2d-{maze}-dense-v1"
-    for task in ("pen", "hammer", "door", "relocate"):
-        files[f"{task}-human-v0"] = f"hand_dapg/{task}-v0_demos_clipped"
-        files[f"{task}-cloned-v0"] = f"hand_dapg/{task}-demos-v0-bc-combined"
-        files[f"{task}-expert-v0"] = f"hand_dapg/{task}-v0_expert_clipped"
-        for kind in ("human", "cloned", "expert"):
-            files[f"{task}-{kind}-v1"] = f"hand_dapg_v1/{task}-{kind}-v1"
-    files["kitchen-complete-v0"] = "kitchen/mini_kitchen_microwave_kettle_light_slider-v0"
-    files["kitchen-partial-v0"] = "kitchen/kitchen_microwave_kettle_light_slider-v0"
-    files["kitchen-mixed-v0"] = "kitchen/kitchen_microwave_kettle_bottomburner_light-v0"
-    return {name: f"{URL}/{file}.hdf5" for name, file in files.items()}
+    return {name: f"{URL}/{file}.hdf5" for name, file in FILES.items()}
 
 
 def _download(name: str, path: Path) -> None:

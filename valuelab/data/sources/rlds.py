@@ -60,7 +60,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         InputError: when there is no such set or split, or it is at fault.
     """
     episodes = open_episodes(name, data_dir, split)
-    with reading(episodes.folder):
+    with reading(episodes.folder, _PREPARE):
         columns = (episodes[number] for number in range(len(episodes)))
         dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
         facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
@@ -105,7 +105,7 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
     """Opens a split; arguments and errors are those of `read`."""
     tfds = require("tensorflow_datasets", "data")
     folder = _find(name, data_dir / "rlds")
-    with reading(folder):
+    with reading(folder, _PREPARE):
         _check_metadata(folder)
         builder = tfds.builder_from_directory(folder)
         if split not in builder.info.splits:
@@ -352,9 +352,10 @@ def _write_split(split: str, dataset: Dataset, features: Any, folder: Path) -> A
     """Writes the shards of one split; returns its tfds.core.SplitInfo."""
     tfds = require("tensorflow_datasets", "data")
     array_record = require("array_record.python.array_record_module", "data")
+    shard_name = re.sub(r"\W", "_", dataset.name.rpartition("/")[2], flags=re.ASCII)
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder,
-        dataset_name=dataset.name.rpartition("/")[2].replace("-", "_"),
+        dataset_name=shard_name if shard_name[0].isalpha() else f"set_{shard_name}",
         split=split,
         filetype_suffix="array_record",
     )
