@@ -4,6 +4,7 @@ import collections
 import copy
 import dataclasses
 import json
+import math
 
 import gymnasium
 import minari
@@ -165,7 +166,7 @@ def described(**changes):
     [
         (
             {"env_spec": None},
-            "the environment of .*/data cannot be made .*ValueError: Environment cannot be recovered",
+            r"/metadata.json names no environment \(env_spec\): give --environment=gymnasium/ID",
         ),
         (
             described(entry_point="absent_maze:Maze") | {"requirements": ["absent-maze>=2", "a\nb"]},
@@ -180,6 +181,12 @@ def described(**changes):
             {"ref_min_score": 5.0, "ref_max_score": 5.0},
             "metadata.json: ref_min_score is 5.0 and ref_max_score 5.0",
         ),
+        ({"ref_min_score": "0", "ref_max_score": 1.0}, "ref_min_score is '0' and .* two finite numbers"),
+        (
+            {"ref_min_score": -math.inf, "ref_max_score": 1.0},
+            "ref_min_score is -inf and .* two finite numbers",
+        ),
+        ({"ref_max_score": [1.0]}, r"ref_min_score is None and ref_max_score \[1.0\], .* two finite numbers"),
         ({"minari_version": "9"}, "/data cannot be opened .*does not support"),
         (
             {"total_episodes": 4},

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,8 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
         dataset holds reference scores, and "return" otherwise.
 
     Raises:
-        InputError: when the dataset is not there, its reference scores are none, or its environment is not
-            registered.
+        InputError: when the dataset is not there or names no environment, its reference scores are none, or
+            its environment is not registered.
     """
     minari = errors.require("minari", "data")
     errors.require("gymnasium", "environments")
@@ -60,14 +61,23 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
     needs = f" (which needs {_one_line(metadata['requirements'])})" if metadata.get("requirements") else ""
     own = dataset._eval_env_spec  # which Minari makes where there is one
     spec = own or dataset.env_spec
-    if spec and not trust_environment and (unknown := next(_unregistered(spec), None)):
+    if spec is None:
+        raise errors.InputError(
+            f"{path / 'metadata.json'} names no environment (env_spec): give --environment=gymnasium/ID"
+        )
+    if not trust_environment and (unknown := next(_unregistered(spec), None)):
         raise errors.InputError(
             f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, and "
             "no installed package registers an environment with that: install the package, or look at what "
             "would be run and give --trust_environment"
         )
     low, high = (metadata.get(key) for key in ("ref_min_score", "ref_max_score"))
-    normalized = low is not None and high is not None
+    normalized = low is not None or high is not None
+    if normalized and not all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high)):
+        raise errors.InputError(
+            f"{path / 'metadata.json'}: ref_min_score is {low!r} and ref_max_score {high!r}, and scores are "
+            "normalised by two finite numbers: correct them, or take both out"
+        )
     if normalized and not low < high:
         raise errors.InputError(
             f"{path / 'metadata.json'}: ref_min_score is {low} and ref_max_score {high}, and scores are "
