@@ -159,6 +159,11 @@ def discount_field(config: RunConfig) -> str:
     return next((name for name in ("agent.discount", "agent.critic.discount") if name in known), "")
 
 
+def is_swept(config: RunConfig, name: str) -> bool:
+    """Whether a sweep gives members different values of a field."""
+    return any(text.partition("=")[0] == name for text in config.sweep)
+
+
 def with_goal_discount(config: configuration.Config) -> configuration.Config:
     """The settings with the agent's discount for goals in the data, where none of their own is given.
 
@@ -170,7 +175,7 @@ def with_goal_discount(config: configuration.Config) -> configuration.Config:
         return config
     name = discount_field(settings)
     value = configuration.fields(settings)[name].value if name else GOAL_DISCOUNT
-    if value >= 1 or any(text.partition("=")[0] == name for text in settings.sweep):
+    if value >= 1 or is_swept(settings, name):
         return config
     return configuration.replace(config, {"data.goals.discount": value})
 

@@ -37,6 +37,8 @@ from valuelab.agents.shifted import shifted
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
+from valuelab.data.sources import ogbench
+from valuelab.domains.d4rl import source_of
 from valuelab.environments import frames, interface
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout, video
@@ -271,6 +273,9 @@ def find_source(config: RunConfig) -> Source:
         InputError: when one cannot be used, or settings of a dataset are given without one.
     """
     if config.dataset:
+        source, _, name = source_of(config.dataset).partition("/")
+        if source == "ogbench" and not ogbench.has_task(name):  # others may turn out to be goal-conditioned
+            goal_discount(config)
         dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
@@ -352,9 +357,12 @@ def goal_discount(config: RunConfig) -> float:
         InputError: when members have different ones, or it is 1.
     """
     if (discount := config.data.goals.discount) is None:
+        name = flags.discount_field(config)
+        swept = flags.is_swept(config, name)
+        found = "swept" if swept else f"{configuration.fields(config)[name].value:g}"
         raise InputError(
-            f"{flags.discount_field(config)} is swept or 1, and goals in the data follow one discount in "
-            "[0, 1): choose it with --data.goals.discount, or train each value in a run of its own"
+            f"{name} is {found}, and goals in the data follow one discount in [0, 1): choose it with "
+            "--data.goals.discount" + (", or train each value in a run of its own" if swept else "")
         )
     return discount
 

@@ -107,12 +107,11 @@ def find_source(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
     Raises:
         InputError: for another agent, or data or a reward that cannot be used.
     """
+    discount = train.goal_discount(config)
     dataset = train.read_dataset(config)
     dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
     # What an agent does not look at of futures and segments is never drawn.
-    sampler = sampling.transitions(
-        dataset, config.batch_size, train.goal_discount(config), HORIZON, config.data.num_frames
-    )
+    sampler = sampling.transitions(dataset, config.batch_size, discount, HORIZON, config.data.num_frames)
     source = train.as_seen(config, dataset, offline(sampler))
     agent = make_agent(config.agent, source.spec)
     if agent.features is None:

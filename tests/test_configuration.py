@@ -77,7 +77,7 @@ def test_fields_have_dotted_names_and_the_help_of_their_docstrings():
     assert known["agent.expectile"].help == "τ in (0, 1); a long explanation."
     assert known["agent.discount"].help == "γ in [0, 1)."
     assert known["agent.optimizer.learning_rate"].value == 3e-4
-    assert known["agent.weight_max"].expected == "a number, or none"
+    assert known["agent.weight_max"].expected == "a finite number, or none"
     assert known["agent.extraction"].expected == "one of awr, ddpg_bc"
     assert "agent" not in known
     assert [name for name, field in known.items() if not field.help] == []
@@ -130,19 +130,21 @@ def test_overriding_leaves_the_original_and_the_other_fields_alone():
         ("agent", "iql", "unknown field 'agent'"),
         ("agent.expectile.more", 1, "unknown field 'agent.expectile.more'"),
         ("agent.optimizer.rate", 1, r"did you mean 'agent.optimizer.learning_rate'\?"),
-        ("agent.expectile", "high", "agent.expectile is 'high'; it must be a number"),
-        ("agent.expectile", "nan", "agent.expectile is 'nan'; it must be a number"),
-        ("agent.expectile", True, "agent.expectile is True; it must be a number"),
+        ("agent.expectile", "high", "agent.expectile is 'high'; it must be a finite number"),
+        ("agent.expectile", "inf", "agent.expectile is 'inf'; it must be a finite number"),
+        ("agent.expectile", "nan", "agent.expectile is 'nan'; it must be a finite number"),
+        ("agent.expectile", True, "agent.expectile is True; it must be a finite number"),
         ("agent.layers", "2.5", "agent.layers is '2.5'; it must be a whole number"),
         ("agent.layers", 2.0, "agent.layers is 2.0; it must be a whole number"),
         ("agent.layers", None, "agent.layers is None; it must be a whole number"),
         ("agent.layer_norm", "yes", "agent.layer_norm is 'yes'; it must be true or false"),
         ("agent.layer_norm", 1, "agent.layer_norm is 1; it must be true or false"),
+        ("agent.extraction", "AWR", r"unknown value of agent.extraction 'AWR': did you mean 'awr'\?"),
         ("agent.extraction", "awrr", r"unknown value of agent.extraction 'awrr': did you mean 'awr'\?"),
         ("agent.hidden_dims", "8,x", "agent.hidden_dims is '8,x'; it must be a list, each a whole number"),
         ("agent.hidden_dims", "8,,8", "agent.hidden_dims is '8,,8'; it must be a list"),
         ("agent.hidden_dims", 128, "agent.hidden_dims is 128; it must be a list, each a whole number"),
-        ("agent.weight_max", "all", "agent.weight_max is 'all'; it must be a number, or none"),
+        ("agent.weight_max", "all", "agent.weight_max is 'all'; it must be a finite number, or none"),
         ("dataset", 3, "dataset is 3; it must be text"),
         ("agent.expectile", 1.0, r"agent.expectile is 1.0; it must lie in \(0, 1\)"),
         ("agent.hidden_dims", "64,0", r"agent.hidden_dims is \(64, 0\); it must lie in \[1, inf\)"),
@@ -270,9 +272,9 @@ def test_sweeps_are_crossed_with_each_other_and_with_seeds_in_a_fixed_order():
             ["agent.expectile"],
             "sweep 'agent.expectile' cannot be read; write --sweep=agent.FIELD=VALUE,VALUE",
         ),
-        (["agent.expectile="], "agent.expectile is ''; it must be a number"),
-        (["agent.expectile=0.7,,0.9"], "agent.expectile is ''; it must be a number"),
-        (["agent.expectile=0.7;0.9"], "agent.expectile is '0.7;0.9'; it must be a number"),
+        (["agent.expectile="], "agent.expectile is ''; it must be a finite number"),
+        (["agent.expectile=0.7,,0.9"], "agent.expectile is ''; it must be a finite number"),
+        (["agent.expectile=0.7;0.9"], "agent.expectile is '0.7;0.9'; it must be a finite number"),
         (["agent.expectile=0.7,1.2"], r"agent.expectile is 1.2; it must lie in \(0, 1\)"),
         (["agent.expectle=0.7"], r"unknown swept field 'agent.expectle': did you mean 'agent.expectile'\?"),
         (["expectile=0.7"], r"unknown swept field 'expectile': did you mean 'agent.expectile'\?"),

@@ -124,9 +124,12 @@ def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_ow
     # Members of a sweep share their batches.
     swept, _ = parse("--agent=iql", "--dataset=ogbench/x", "--sweep=agent.discount=0.9,0.99")
     assert swept.data.goals.discount is None
-    with pytest.raises(InputError, match=r"^agent.discount is swept or 1, .*choose it with --data.goals.d"):
+    with pytest.raises(InputError, match=r"^agent.discount is swept, .*choose it with --data.goals.d"):
         train.make_sampler(swept, make_dataset(goal_conditioned=True))
     train.make_sampler(swept, make_dataset())
+    undiscounted, _ = parse("--agent=eta_network", "--dataset=rlds/ogbench/x-v0", "--agent.discount=1")
+    with pytest.raises(InputError, match=r"^agent.discount is 1, .*with --data.goals.discount$"):
+        train.find_source(undiscounted)  # before a dataset is looked for
     # Without a dataset there are no goals, and no setting of data counts.
     assert parse("--agent=iql", "--environment=gymnasium/x")[0].data == flags.DataConfig()
 
@@ -152,7 +155,7 @@ def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
         (["--agent=mine", "--agent.expectle=1"], r"unknown flag 'agent.expectle': did you mean 'agent.exp"),
         (["--agent=mine", "--stpes=1"], r"unknown flag 'stpes': did you mean 'steps'\?"),
         (["--agent=mine", "--noagent.layer_nrom"], r"did you mean 'agent.layer_norm'\?"),
-        (["--agent=mine", "--agent.expectile=high"], "agent.expectile is 'high'; it must be a number"),
+        (["--agent=mine", "--agent.expectile=high"], "agent.expectile is 'high'; it must be a finite number"),
         (["--agent=mine", "--agent.expectile=2"], r"agent.expectile is 2.0; it must lie in \(0, 1\)"),
         (["--agent=mine", "--agent.expectile"], "Missing value for flag --agent.expectile"),
         (["--agent=mine", "--data.rewards=d4rl"], r"unknown value of data.rewards 'd4rl': did you mean"),
@@ -270,7 +273,7 @@ flags.run(main, flags.parse_run)
             "",
             "error: NotADirectoryError: [Errno 20] Not a directory: '/dev/null/x'\n",
         ),
-        (["--agent.expectile=x"], 2, "", "error: agent.expectile is 'x'; it must be a number\n"),
+        (["--agent.expectile=x"], 2, "", "error: agent.expectile is 'x'; it must be a finite number\n"),
         (["--seed"], 2, "", "error: Missing value for flag --seed\n"),
         (["--seed=1"], 2, "", "error: seed 1 is not for this\n"),
     ],
@@ -293,7 +296,7 @@ def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder
     assert done.returncode == 0
     for line in (
         "Prints the expectile.",
-        "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a number)",
+        "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a finite number)",
         "--[no]agent.layer_norm: normalise the layers.\n    (default: 'false')",
         "--data.rewards: rule by which rewards are normalised.\n    (default: 'none')",
         "--sweep: a hyperparameter and its values",

@@ -196,7 +196,7 @@ BAD = [
     ({"objective": "cvar"}, "objective cvar needs tau"),
     ({"objective": "cvar", "tau": 0}, r"tau is 0.0; it must lie in \(0, 1\]"),
     ({"objective": "cvar", "tau": 1.5}, r"tau is 1.5; it must lie in \(0, 1\]"),
-    ({"objective": "cvar", "tau": "high"}, "tau is 'high'; it must be a number"),
+    ({"objective": "cvar", "tau": "high"}, "tau is 'high'; it must be a finite number"),
     ({"objective": "target"}, "objective target needs target"),
     ({"objective": "entropic"}, "objective entropic needs risk"),
     ({"tau": 0.1}, "unknown parameter of objective expectation 'tau'"),

@@ -193,7 +193,7 @@ class Field(NamedTuple):
 
     Attributes:
         annotation: its type.
-        expected: the type in words, such as "a number".
+        expected: the type in words, such as "a finite number".
         value: its value.
         help: its line under Attributes in the docstring.
         compared: whether it changes the result of the run.
@@ -276,7 +276,7 @@ def _text(value: Any) -> str:
 _SCALARS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
     bool: ("true or false", _flag),
     int: ("a whole number", _whole),
-    float: ("a number", _number),
+    float: ("a finite number", _number),
     str: ("text", _text),
 }
 

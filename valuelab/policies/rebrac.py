@@ -86,9 +86,14 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         The policy; it takes batches that know the data's next actions.
 
     Raises:
-        InputError: for discrete actions.
+        InputError: for discrete actions and for goals.
     """
     check_continuous("rebrac", spec)
+    if spec.goal_conditioned:
+        raise InputError(
+            "policy rebrac asks for the data's next actions, which goal-conditioned batches lack: take agent "
+            "iql_ddpg_bc or fql, or data with rewards, such as ogbench/NAME-singletask-v0"
+        )
     network = DeterministicPolicy(
         spec.action_dim, config.hidden_dims, activation=config.activation, final_scale=config.final_scale
     )
@@ -131,9 +136,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         noise = jnp.clip(noise, -config.target_noise_max, config.target_noise_max)
         actions = jnp.clip(actions + noise, -1, 1)
         if batch.next_actions is None:
-            raise InputError(
-                "policy rebrac asks for the data's next actions, which goal-conditioned batches lack"
-            )
+            raise InputError("policy rebrac asks for the data's next actions, which these batches lack")
         distances = jnp.sum(jnp.square(actions - batch.next_actions), axis=-1)
         return NextActions(actions, config.target_weight * distances)
 
