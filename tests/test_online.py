@@ -278,7 +278,7 @@ def test_goals_are_refused():
 
 def test_a_dataset_without_an_environment_needs_one():
     with pytest.raises(
-        InputError, match=r"^environment 'my.hdf5' names no source.*; or act elsewhere with --envi"
+        InputError, match=r"^my.hdf5 names no environment.*; or act elsewhere with --environment"
     ):
         launcher.make_vector(RunConfig(dataset="my.hdf5", interaction=Interaction()))
 
