@@ -273,8 +273,8 @@ def find_source(config: RunConfig) -> Source:
         InputError: when one cannot be used, or settings of a dataset are given without one.
     """
     if config.dataset:
-        source, _, name = source_of(config.dataset).partition("/")
-        if source == "ogbench" and not ogbench.has_task(name):  # others may turn out to be goal-conditioned
+        origin, _, name = source_of(config.dataset).partition("/")
+        if origin == "ogbench" and not ogbench.has_task(name):  # others may turn out to be goal-conditioned
             goal_discount(config)
         dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)

@@ -742,7 +742,7 @@ def test_an_impossible_pair_is_refused_by_name():
         InputError, match="policy 'ddpg_bc' needs q_gradient and critic 'expectile' offers only"
     ):
         iql(IQLConfig(extraction="ddpg_bc"), DISCRETE)
-    with pytest.raises(InputError, match="policy rebrac asks for .*: take agent iql_ddpg_bc or fql"):
+    with pytest.raises(InputError, match=r"policy rebrac asks for .*: take agent iql_ddpg_bc or fql"):
         composed(AGENTS["categorical-rebrac"].config, GOALS)
 
 

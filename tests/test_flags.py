@@ -201,7 +201,7 @@ def test_an_agent_file_needs_no_presets(folder):
             CONFIG + "    seed: int = 0\nmake_agent = 1",
             "agent file bad.py: make_agent is 1; it must be a",
         ),
-        (SOUND.replace("0.7", "'x'"), "agent file bad.py: expectile is 'x'; it must be a number"),
+        (SOUND.replace("0.7", "'x'"), "agent file bad.py: expectile is 'x'; it must be a finite number"),
         (SOUND + "\nPRESETS = 1", "agent file bad.py: PRESETS must be names to sets of flag values"),
         (SOUND + "\nPRESETS = {'a': 1}", "agent file bad.py: PRESETS must be names to sets of flag values"),
         (SOUND + "\nPRESETS = {'a': {1: 2}}", "agent file bad.py: PRESETS must be names to sets of flag"),
