@@ -27,8 +27,8 @@ _ESCAPES = {
     **{"<": "&lt;", ">": "&gt;", "&": "&amp;"},
 }
 """How Markdown writes what it would take for its own."""
-_LINK = re.compile(r"(https?://)?[\w.~/-][\w.~/?#=&%+,@-]*")
-"""A web address or a path: no other scheme, and nothing that ends it early."""
+_LINK = re.compile(r"https?://[\w.~/?#=&%+,@-]+|[\w.~/-][\w.~/?#=%+,@-]*")
+"""A web address or a path: no other scheme, no entity that would spell one, nothing that ends it early."""
 _FENCE = re.compile(r"\s*[\r\n]\s*|`{3,}|~{3,}")
 """What would end a block of code."""
 
@@ -153,7 +153,8 @@ def _render(
 ) -> str:
     jinja2 = require("jinja2", "plots")
     markdown = template.endswith(".md")
-    markup = require("markupsafe", "plots").Markup
+    markupsafe = require("markupsafe", "plots")
+    markup = markupsafe.Markup
 
     def plain(value: Any) -> Any:
         """In Markdown, text that is not the template's own as words alone: no tag, link, code or column."""
@@ -173,7 +174,7 @@ def _render(
         "shares": _shares,
         "duration": _duration,
         "setting": _setting,
-        "link": lambda url: markup(url) if _LINK.fullmatch(url) else "#",
+        "link": lambda url: markupsafe.escape(url) if _LINK.fullmatch(url) else "#",
         "command": lambda text: markup(_FENCE.sub(" ", text)),
     }
     groups = report["groups"]

@@ -1,6 +1,7 @@
 """python -m experiments.report: numbers, pages, README's table, and the page in a browser."""
 
 import html
+import html
 import json
 import os
 import pathlib
@@ -383,7 +384,7 @@ def test_the_pages_are_made_again_from_the_json_alone(suite, pages, tmp_path):
 
 
 def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
-    arxiv = "https://arxiv.org/abs/1?x=1#y"
+    arxiv = "https://arxiv.org/abs/1?x=1&z=2#y"
     foreign = "<script>x</script> [a](javascript:b) `c` | d\n# e"
     report = json.loads(json.dumps(suite[1]).replace('"bc"', json.dumps(foreign))) | {"suite": foreign}
     report["members"][0] |= {"name": foreign, "command": f"python\n```\n{foreign}"}
@@ -393,6 +394,8 @@ def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
         row | {"url": url, "differences": []}
         for url in (
             "java\tscript:alert(1)",
+            "javascript&#58alert%281%29",
+            "javascript&colon;alert%281%29",
             arxiv,
             "data:text/html,<b>",
             "a) <b> (",
@@ -406,7 +409,8 @@ def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
     assert "<script" not in before + after
     links = re.findall(r'href="([^"]*)"', page), re.findall(r"[^\\]\]\(([^)]*)\)", before + after)
     for found in links:
-        assert {link for link in found if not link.startswith(("figures/", "#u"))} == {"#", arxiv}
+        shown = {html.unescape(link) for link in found if not link.startswith(("figures/", "#u"))}
+        assert shown == {"#", arxiv}
     assert r"&lt;script&gt;x&lt;/script&gt; \[a\](javascript:b) \`c\` \| d # e" in text
 
 
