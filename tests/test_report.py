@@ -1,7 +1,6 @@
 """python -m experiments.report: numbers, pages, README's table, and the page in a browser."""
 
 import html
-import html
 import json
 import os
 import pathlib
