@@ -161,7 +161,8 @@ def finish(
 ) -> None:
     """Writes result.json, and only then draws, so that no picture costs a result.
 
-    A result that is there already stays as it is. What cannot be drawn the same command tries again.
+    A result that is there already stays as it is, and so do its pictures but those that are missing. What
+    cannot be drawn the same command tries again.
 
     Args:
         workdir: the folder of a run.
@@ -169,11 +170,17 @@ def finish(
         pictures: names of files, to what draws them.
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
+    if path.exists():
+        named = undrawn.read_text().splitlines() if undrawn.exists() else []
+        pictures = {
+            name: make for name, make in pictures.items() if name in named or not (workdir / name).exists()
+        }
     if pictures:  # at first, so that a program that dies while it draws leaves word of it
         files.replace_file(undrawn, "\n".join(pictures) + "\n")
     if not path.exists():
         write_json(path, result)
-    if draw(pictures):
+    if failed := draw(pictures):
+        files.replace_file(undrawn, "\n".join(failed) + "\n")
         print("mend that, and the same command draws what is missing")
     else:
         undrawn.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What a run leaves behind when it is done: scores, pictures, a table."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ class Question(NamedTuple):
         environment: where.
         ask: the agent that learns -> the agent that acts.
         prepare: (agent that learns, its state) -> the state of the agent that acts.
-        draw: (the run, states of all members) -> None: leaves pictures of what was learnt beside the others.
+        draw: (the run, states of all members) -> None: leaves features.png, and more of what was learnt.
     """
 
     environment: Environment
@@ -291,7 +292,7 @@ def pictures(
         experiment: the run.
         outcome: what it left.
         rows: metrics.jsonl.
-        episodes: of the last evaluation, if it was in this session.
+        episodes: of the last evaluation, if it was in this session; else those of a maze are played again.
     """
     config, environment, question = experiment.config, experiment.environment, experiment.question
     fields, path = tuple(experiment.members.settings(0)), experiment.workdir / "curves.png"
@@ -301,7 +302,7 @@ def pictures(
     if environment and config.data.num_frames == 1 and plots.is_maze(environment):
         found["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
     if question:
-        found["pictures of what is asked"] = lambda: question.draw(experiment, outcome.states)
+        found["features.png"] = lambda: question.draw(experiment, outcome.states)
     if environment and config.video:
         found[FILM] = lambda: film(experiment, environment, outcome)
     return found
@@ -333,14 +334,16 @@ def draw_maze(
         goals = jnp.broadcast_to(goal, observations.shape)
         return agent.value(state, GoalConditioned(observations, goals))
 
-    recorded = episodes.trajectories if episodes else {}
+    if episodes is None:
+        episodes = _played_again(experiment, environment, outcome)
+    recorded = episodes.trajectories
     shown = [index for index in sorted(recorded) if index[:2] == (0, 0)]
     plots.maze(
         environment,
         task=task,
         value=value if agent.value else None,
         trajectories=[recorded[index] for index in shown],
-        successes=[bool(episodes.successes[index]) for index in shown] if episodes else [],
+        successes=[bool(episodes.successes[index]) for index in shown],
         title=maze_title(experiment.config, experiment.members, len(shown)),
         value_label="V(s), discounted sum of rewards to come",
         path=experiment.workdir / "maze.png",
@@ -357,16 +360,38 @@ def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
     return "\n".join(lines)
 
 
+def _first_member(experiment: Experiment, outcome: Run) -> tuple[rollout.MemberPolicy, Any]:
+    """The first member's policy as it is evaluated, and its state, [1, ...]."""
+    states = experiment.prepared(outcome.states)
+    first = jax.tree.map(lambda leaf: leaf[:1], (experiment.members.hyperparameters, states))
+    policy = rollout.member_policy(experiment.acting, first[0], experiment.config.eval_temperature)
+    return policy, first[1]
+
+
+def _played_again(experiment: Experiment, environment: Environment, outcome: Run) -> rollout.Episodes:
+    """The first member's recorded episodes of the last evaluation, which go as they went then."""
+    policy, state = _first_member(experiment, outcome)
+    config = experiment.config
+    evaluator = rollout.Evaluator(
+        policy,
+        environment,
+        num_members=1,
+        episodes=min(RECORDED, config.eval_episodes),
+        seed=config.seed,
+        record=RECORDED,
+        max_steps=config.eval_max_steps,
+    )
+    with contextlib.closing(evaluator):
+        return evaluator(state, config.steps)
+
+
 def film(experiment: Experiment, environment: Environment, outcome: Run) -> None:
     """Films the first member's first episode of each task as video.mp4."""
-    members = experiment.members
-    states = experiment.prepared(outcome.states)
-    first = jax.tree.map(lambda leaf: leaf[:1], (members.hyperparameters, states))
-    act = rollout.member_policy(experiment.acting, first[0], experiment.config.eval_temperature)
+    act, state = _first_member(experiment, outcome)
     path = experiment.workdir / FILM
     seed, step = experiment.config.seed, experiment.config.steps
     bound = experiment.config.eval_max_steps
-    video.film(path, act, first[1], environment, episodes=1, seed=seed, step=step, max_steps=bound)
+    video.film(path, act, state, environment, episodes=1, seed=seed, step=step, max_steps=bound)
 
 
 def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: Mapping[str, Any]) -> None:

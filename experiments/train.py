@@ -160,7 +160,8 @@ def fill(
         if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
             learn(experiment, source.experience, mesh, checkpoints, None, None)
             return {}
-        outputs.write_json(workdir / "config.json", facts)
+        if not (workdir / "result.json").exists():  # else only pictures are missing
+            outputs.write_json(workdir / "config.json", facts)
         fields = tuple(members.settings(0))
         log = logs.Logs(workdir, facts, fields, config.tensorboard, config.wandb_project)
         stack.callback(log.close)

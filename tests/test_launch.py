@@ -30,7 +30,7 @@ from helpers import (
     write_maze_data,
 )
 
-from experiments import flags, results
+from experiments import flags, outputs, results
 from experiments import train as launcher
 from valuelab import configuration, data, files, types
 from valuelab.errors import InputError
@@ -257,19 +257,31 @@ def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monk
 def test_a_picture_that_fails_costs_no_result_and_is_drawn_by_the_same_command(
     data_dir, tmp_path, monkeypatch, capsys
 ):
+    given = command(data_dir, tmp_path, eval_episodes=2)
+
     def curves(*_, **__):
         raise RuntimeError("out of\nink")
 
     with monkeypatch.context() as broken:
         broken.setattr(results.plots, "curves", curves)
-        launch(command(data_dir, tmp_path))
+        launch(given)
     assert "warning: curves.png was not drawn: RuntimeError: out of ink\n" in capsys.readouterr().out
-    result = (tmp_path / "result.json").read_bytes()
-    launch(command(data_dir, tmp_path))
+
+    def stamps():
+        names = ("config.json", "episodes.npz", "maze.png", "result.json")
+        return {name: (tmp_path / name).stat().st_mtime_ns for name in names}
+
+    drawn, before = (tmp_path / "maze.png").read_bytes(), stamps()
+    launch(given)
     assert capsys.readouterr().out.startswith(f"{tmp_path} is done but for pictures, which follow now\n")
     assert (tmp_path / "curves.png").exists()
-    assert (tmp_path / "result.json").read_bytes() == result
-    launch(command(data_dir, tmp_path))
+    assert stamps() == before
+    (tmp_path / "maze.png").unlink()
+    (tmp_path / outputs.UNDRAWN).write_text("maze.png\n")
+    launch(given)  # its episodes are played again
+    assert (tmp_path / "maze.png").read_bytes() == drawn
+    capsys.readouterr()
+    launch(given)
     assert "is done already" in capsys.readouterr().out
 
 
