@@ -30,6 +30,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.files import local_path
+from valuelab.networks.encoders import EncoderName
 from valuelab.training import checkpoints
 from valuelab.types import Agent, Array, MakeAgent, Normalization, Spec, Transitions
 
@@ -106,13 +107,15 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         facts = {"versions": outputs.versions(), "device": outputs.device()}
         outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
         source = train.find_source(config)
-        encoder = open_encoder(encoder_run, source)
+        encoder = open_encoder(encoder_run, source, config.data.num_frames)
 
         def on_encodings(config: Any, spec: Spec) -> Agent:
             seen = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
-            return encoded(make_agent(config, seen), encoder.encode, encoder.state)
+            return encoded(make_agent(_of_vectors(config), seen), encoder.encode, encoder.state)
 
         ways: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
+        for make in ways.values():  # what is refused is so before either has taken time
+            make(config.agent, source.spec)
         curves: dict[str, dict[int, np.ndarray]] = {}
         unknown: list[dict[str, Any]] = []
         for name, make in ways.items():
@@ -129,6 +132,13 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         outputs.finish(workdir, result, {name: lambda: figures.saved(draw(result), workdir / name)})
         print(f"everything is in {workdir}")
         return result
+
+
+def _of_vectors(agent: Any) -> Any:
+    """An agent's settings without encoders of images: encodings are vectors, which need none."""
+    known = configuration.fields(agent)
+    encoders = [name for name, field in known.items() if field.annotation == EncoderName | None]
+    return configuration.replace(agent, dict.fromkeys(encoders))
 
 
 def read_encoder(folder: pathlib.Path, trust_agent_file: bool) -> EncoderRun:
@@ -151,17 +161,23 @@ def read_encoder(folder: pathlib.Path, trust_agent_file: bool) -> EncoderRun:
     return EncoderRun(folder, config, make_agent, normalization)
 
 
-def open_encoder(run: EncoderRun, source: train.Source) -> Encoder:
+def open_encoder(run: EncoderRun, source: train.Source, num_frames: int) -> Encoder:
     """Reads what a zero-shot run has learnt to see.
 
     Args:
         run: its settings.
         source: the data that are to be encoded.
+        num_frames: that their observations hold side by side.
 
     Raises:
         InputError: when its observations are others, or it has no checkpoint.
     """
     folder, config, make_agent, normalization = run
+    if config.data.num_frames != num_frames:
+        raise InputError(
+            f"the run in {folder} saw {config.data.num_frames} observations side by side, and data.num_frames "
+            f"is {num_frames}: give --data.num_frames={config.data.num_frames}"
+        )
     theirs, ours = (normalizations.to_json(each) for each in (normalization, source.normalization))
     for name in ("observation_mean", "observation_std"):
         if theirs[name] != ours[name]:

@@ -107,6 +107,10 @@ def test_states_are_read_without_the_rest(tmp_path):
     assert list(found) == [10, 20]
     for step, states in found.items():
         assert_same_bits(states, make_state(step))
+    other = like | {"half": jax.ShapeDtypeStruct((4, 2), jnp.bfloat16)}
+    message = r"the checkpoint under .*/10 is of .* other data: half has shape \[3, 2\] there, and .* \[4, 2\] h"
+    with pytest.raises(InputError, match=message):
+        list(read_states(tmp_path, other))
     flip_bytes(tmp_path / "20")
     with pytest.raises(InputError, match=r"the checkpoint of step 20 under .* cannot be read: remove its"):
         list(read_states(tmp_path, like))

@@ -15,9 +15,11 @@ from experiments import train
 from experiments import zero_shot as launcher
 from valuelab import configuration, data
 from valuelab.agents import zero_shot
+from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.normalized import normalized
 from valuelab.agents.shifted import ImageShift, shifted
 from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.latents import together
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
@@ -349,8 +351,15 @@ def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
     assert adapt() == result
     with pytest.raises(InputError, match="saw observations with observation_mean None"):
         adapt(workdir=tmp_path / "other", **{"data.normalize_observations": True})
+    with pytest.raises(InputError, match=r"saw 1 observations side by side, .*: give --data.num_frames=1$"):
+        adapt(workdir=tmp_path / "joined", **{"data.num_frames": 2})
     with pytest.raises(InputError, match=r"is no workdir of a run of experiments\.zero_shot"):
         adapt(workdir=tmp_path / "another", encoder=tmp_path)
+
+
+def test_agents_that_see_encodings_are_given_no_encoder_of_images():
+    agent = ComposedConfig(FlowCriticConfig(encoder="drq"), OneStepFlowConfig(encoder="dqn"))
+    assert adapting._of_vectors(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
 
 
 def some_tasks(name, states):

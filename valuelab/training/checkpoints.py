@@ -220,7 +220,7 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         (step, states), on this process's first device, oldest first.
 
     Raises:
-        InputError: when there is no checkpoint, or one cannot be read.
+        InputError: when there is no checkpoint, one cannot be read, or its arrays have other shapes.
     """
     folder = pathlib.Path(folder).absolute()
     steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
@@ -237,12 +237,15 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         for step in steps:
             try:
+                _check_shapes(folder / str(step), like)
                 with _errors_told_once():
                     restored = reader.restore(folder / str(step), args=args)
                 _check_step(restored.metadata, step)
                 # States come first in what is saved, so their digests do, too.
                 digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
                 _check_digests(restored.state, digests)
+            except InputError:
+                raise
             except Exception as error:  # a damaged file can fail in any way
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(
@@ -250,6 +253,27 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
                     f"on with the run, which sets it aside. Reason: {reason}"
                 ) from error
             yield step, restored.state["states"]
+
+
+def _check_shapes(folder: pathlib.Path, like: Any) -> None:
+    """Refuses a checkpoint of an agent with other arrays, which is good all the same."""
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
+
+    def stored(leaf: Any) -> Any:
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    saved: Any = ocp.PyTreeCheckpointHandler().metadata(folder / "state")
+    theirs = shapes(saved.tree["states"])
+    for name, shape in shapes(jax.eval_shape(lambda tree: jax.tree.map(stored, tree), like)).items():
+        if (saved_shape := theirs.get(name)) != shape:
+            there = "is missing" if saved_shape is None else f"has shape {list(saved_shape)}"
+            raise InputError(
+                f"the checkpoint under {folder} is of an agent of other data: {name} {there} there, and shape "
+                f"{list(shape)} here: give observations and actions like those of its run"
+            )
 
 
 def _check_step(metadata: Mapping[str, Any], step: int) -> None:
