@@ -175,8 +175,8 @@ def open_encoder(run: EncoderRun, source: train.Source, num_frames: int) -> Enco
     folder, config, make_agent, normalization = run
     if config.data.num_frames != num_frames:
         raise InputError(
-            f"the run in {folder} saw {config.data.num_frames} observations side by side, and data.num_frames "
-            f"is {num_frames}: give --data.num_frames={config.data.num_frames}"
+            f"the run in {folder} saw {config.data.num_frames} observations side by side, and "
+            f"data.num_frames is {num_frames}: give --data.num_frames={config.data.num_frames}"
         )
     theirs, ours = (normalizations.to_json(each) for each in (normalization, source.normalization))
     for name in ("observation_mean", "observation_std"):

@@ -108,7 +108,9 @@ def test_states_are_read_without_the_rest(tmp_path):
     for step, states in found.items():
         assert_same_bits(states, make_state(step))
     other = like | {"half": jax.ShapeDtypeStruct((4, 2), jnp.bfloat16)}
-    message = r"the checkpoint under .*/10 is of .* other data: half has shape \[3, 2\] there, and .* \[4, 2\] h"
+    message = (
+        r"the checkpoint under .*/10 is of .* other data: half has shape \[3, 2\] there, and .* \[4, 2\] h"
+    )
     with pytest.raises(InputError, match=message):
         list(read_states(tmp_path, other))
     flip_bytes(tmp_path / "20")

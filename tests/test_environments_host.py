@@ -1,6 +1,8 @@
 """Host environments inside jit: pure steps, exact resume, and what plain gymnasium says of the same seeds."""
 
+import dataclasses
 import functools
+import re
 import subprocess
 import sys
 
@@ -10,8 +12,11 @@ import numpy as np
 import pytest
 
 from valuelab import environments, errors
+from valuelab.agents.iql import IQLConfig, iql
 from valuelab.environments import gymnasium as plain
 from valuelab.environments import host
+from valuelab.training import make_mesh, train
+from valuelab.training.experience import Interaction, online
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -185,15 +190,41 @@ def test_members_take_turns_or_step_together(cartpole):
     assert_equal(together, jax.tree.map(lambda *leaves: np.stack(leaves), *apart))
 
 
+class Faulty(gymnasium.Env):
+    """Has a fault after so many steps."""
+
+    FAULTS = ("raises", "misshapes", "blinds", "spoils")
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, fault, after):
+        self.fault, self.left = fault, after
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        fault = self.fault if self.left <= 0 else ""
+        if fault == "raises":
+            raise RuntimeError("the motor\nbroke")
+        seen = np.full(3 if fault == "misshapes" else 2, np.nan if fault == "blinds" else 0, np.float32)
+        return seen, np.inf if fault == "spoils" else 0.0, False, False, {}
+
+
 @pytest.fixture(scope="module")
 def odd_pendulums():
-    """Registers one whose episodes have no limit, and one whose actions have no bounds."""
+    """Registers one whose episodes have no limit, one whose actions have no bounds, and faulty ones."""
 
     def unbounded(**settings):
         return gymnasium.wrappers.ClipAction(gymnasium.make("Pendulum-v1", **settings))
 
     gymnasium.register("valuelab-endless-v0", gymnasium.spec("Pendulum-v1").entry_point)
     gymnasium.register("valuelab-unbounded-v0", unbounded, max_episode_steps=9)
+    for after in (1, 30):
+        for fault in Faulty.FAULTS:
+            settings = {"fault": fault, "after": after}
+            gymnasium.register(f"valuelab-{fault}{after}-v0", Faulty, max_episode_steps=9, kwargs=settings)
 
 
 def test_continuous_actions():
@@ -242,8 +273,11 @@ def test_episodes_of_d4rls_mazes_follow_from_the_last_seed():
 def test_a_simulator_that_failed_is_built_again(cartpole):
     simulation, _ = cartpole.reset(jax.random.key(0))
     expected = cartpole.step(simulation, jnp.zeros(LANES, jnp.int32))
-    with pytest.raises(ValueError, match=r"int32\(7\)"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"int32\(7\)"):
         jax.block_until_ready(cartpole.step(expected[0], jnp.full(LANES, 7)))
+    assert re.match(
+        r"gymnasium/CartPole-v1 failed at .* \(AssertionError: .*", str(cartpole.environment.failure())
+    )
     assert_equal(cartpole.step(simulation, jnp.zeros(LANES, jnp.int32)), expected)
 
 
@@ -261,12 +295,36 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
         ("gymnasium/valuelab-unbounded-v0", 1, r"acts in Box\(-inf, inf, .* which is unbounded"),
         ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
         ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
+        ("gymnasium/valuelab-raises1-v0", 1, r"-v0 failed at .* \(RuntimeError: the motor broke\): mend"),
+        ("gymnasium/valuelab-misshapes1-v0", 1, r"-v0 failed at .* \(ValueError: .*\): mend the env"),
+        ("gymnasium/valuelab-blinds1-v0", 1, r"-v0 gave an observation that is not finite \(nan\): mend"),
+        ("gymnasium/valuelab-spoils1-v0", 1, r"-v0 gave a reward that is not finite \(inf\): mend the env"),
     ],
 )
 def test_what_cannot_be_acted_in_is_refused(odd_pendulums, name, lanes, message):
     with pytest.raises(errors.InputError, match=message) as refused:
         environments.vector(name, lanes)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            "raises",
+            r"v0 failed at a reset or a step \(RuntimeError: the motor broke\): mend the environment$",
+        ),
+        ("spoils", r"v0 gave a reward that is not finite \(inf\): mend the environment$"),
+    ],
+)
+def test_a_fault_while_an_agent_learns_is_one_line(odd_pendulums, fault, message, capfd):
+    environment = environments.vector(f"gymnasium/valuelab-{fault}30-v0", 2)
+    agent = iql(IQLConfig(hidden_dims=(4,)), dataclasses.replace(environment.spec, num_updates=99))
+    interaction = Interaction(num_environments=2, capacity=100, warmup_steps=20, update_to_data=1.0)
+    mesh = make_mesh(1, 2, (1, 1))
+    with pytest.raises(errors.InputError, match=message):
+        train(agent, online(environment, 2, interaction), steps=99, mesh=mesh, show_progress=False)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_place_on_the_ice_is_one_of_sixteen():

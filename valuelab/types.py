@@ -471,6 +471,7 @@ class VectorEnvironment(NamedTuple):
         action_low: [A] float32 lower bounds of the actions that `step` takes, in the environment's own
             units; empty where actions are discrete.
         action_high: [A] float32 upper bounds, likewise.
+        failure: () -> why a step failed on the host, where JAX says only that one did; None if none has.
     """
 
     name: str
@@ -482,6 +483,7 @@ class VectorEnvironment(NamedTuple):
     frames: int = 1
     action_low: np.ndarray = np.zeros(0, np.float32)
     action_high: np.ndarray = np.zeros(0, np.float32)
+    failure: Callable[[], Exception | None] = lambda: None
 
 
 # What is evaluated in.

@@ -14,6 +14,7 @@ the log of actions that a simulation carries has 2 T places.
 
 import contextlib
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -77,7 +78,7 @@ def vector(
 
     Raises:
         InputError: when N is not positive, observations or actions are not such arrays, actions are
-            unbounded, or episodes have no limit.
+            unbounded, episodes have no limit, or a first step fails.
     """
     if num_environments < 1:
         raise errors.InputError(f"num_environments is {num_environments}; give a positive number")
@@ -91,16 +92,21 @@ def vector(
             "with a Box that has them"
         )
     limit: Any = max_episode_steps or example.get_attr("spec")[0].max_episode_steps
-    example.close()
     if limit is None:
         raise errors.InputError(
             f"{name} has no max_episode_steps, and episodes must end: register it with one "
             "(Atari games: atari/GAME)"
         )
+    with _told_of(name):  # before any time is lost
+        example.reset(seed=[0], options={"reset_mask": np.ones(1, bool)})
+        observations, rewards, *_ = example.step(_first_action(facts)[None])
+        _check_finite(name, observations, rewards)
+    example.close()
     start, outcomes = _shapes(spec, num_environments, limit)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
     result = (*start[:3], *outcomes)
-    host = _Host(lambda: _Member(make(num_environments), spec, limit), result)
+    host = _Host(name, lambda: _Member(name, make(num_environments), spec, limit), result)
+    logging.getLogger("jax._src.callback").addFilter(_is_unknown)
 
     @jax.custom_batching.custom_vmap
     def advance(simulation: Simulation, actions: types.Array) -> _Arrays:
@@ -148,7 +154,16 @@ def vector(
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
     return types.VectorEnvironment(
-        name, spec, num_environments, limit, reset, step, frames, facts.action_low, facts.action_high
+        name,
+        spec,
+        num_environments,
+        limit,
+        reset,
+        step,
+        frames,
+        facts.action_low,
+        facts.action_high,
+        lambda: host.failure,
     )
 
 
@@ -185,6 +200,41 @@ def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> 
     return simulation, types.Outcomes(observations, rewards, flags, flags)  # type: ignore[arg-type]
 
 
+def _first_action(facts: interface.Interface) -> np.ndarray:
+    """Any action."""
+    return np.int64(0) if facts.spec.discrete else facts.action_low  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """What goes wrong in a simulator becomes an error that names it.
+
+    Raises:
+        InputError: in place of any exception.
+    """
+    try:
+        yield
+    except errors.InputError:
+        raise
+    except Exception as error:  # each simulator fails in its own way
+        raise errors.InputError(
+            f"{name} failed at a reset or a step ({errors.told(error)}): mend the environment"
+        ) from error
+
+
+def _check_finite(name: str, observations: np.ndarray, rewards: Any = 0.0) -> None:
+    """Refuses what no agent can learn from."""
+    for what, values in (("a reward", rewards), ("an observation", observations)):
+        if not np.isfinite(values).all():
+            value = np.asarray(values)[~np.isfinite(values)][0]
+            raise errors.InputError(f"{name} gave {what} that is not finite ({value}): mend the environment")
+
+
+def _is_unknown(record: logging.LogRecord) -> bool:
+    """Whether a traceback tells more than the line that `failure` gives."""
+    return not (record.exc_info and isinstance(record.exc_info[1], errors.InputError))
+
+
 def _mapped(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
     """A function of numpy arrays, mapped over so many leading axes."""
     if axes == 0:
@@ -199,9 +249,15 @@ def _mapped(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
 
 
 class _Host:
-    """What callbacks call, with numpy alone: JAX is busy with the program that waits for them."""
+    """What callbacks call, with numpy alone: JAX is busy with the program that waits for them.
 
-    def __init__(self, new_member: Callable[[], "_Member"], result: tuple[Any, ...]):
+    Attributes:
+        failure: of a simulator, if one has failed since the last reset.
+    """
+
+    def __init__(self, name: str, new_member: Callable[[], "_Member"], result: tuple[Any, ...]):
+        self.failure: Exception | None = None
+        self._name = name
         self._new_member = new_member
         self._members: dict[bytes, _Member] = {}
         self._lock = threading.Lock()  # several devices may call at a time
@@ -210,6 +266,7 @@ class _Host:
     def rebuild(self, *simulation: Any) -> np.ndarray:
         """Brings a member to where the simulation says; returns its observations [N, ...]."""
         token, *rest = map(np.asarray, simulation)
+        self.failure = None
         with self._member(token) as member:
             return member.rebuild(Simulation(token, *rest))
 
@@ -233,8 +290,13 @@ class _Host:
         """Lends the member that the token is of; one whose simulators fail is not kept."""
         identity = token[:_WORDS].tobytes()
         with self._lock:
-            member = self._members.pop(identity, None) or self._new_member()
-            yield member
+            try:
+                with _told_of(self._name):
+                    member = self._members.pop(identity, None) or self._new_member()
+                    yield member
+            except errors.InputError as error:
+                self.failure = error
+                raise
             self._members[identity] = member
             if len(self._members) > _MOST_MEMBERS:
                 del self._members[next(iter(self._members))]
@@ -243,7 +305,8 @@ class _Host:
 class _Member:
     """The simulators of one member of a population, and where they stand: see `Simulation`."""
 
-    def __init__(self, simulators: Any, spec: types.Spec, max_episode_steps: int):
+    def __init__(self, name: str, simulators: Any, spec: types.Spec, max_episode_steps: int):
+        self._name = name
         self._simulators = simulators
         self._observation_dtype = spec.observation_dtype
         self._action_dtype = np.int32 if spec.discrete else np.float32
@@ -264,6 +327,7 @@ class _Member:
             self._ended = (terminated | truncated) & ~begins
             if begins.any():
                 observations = self._seed(begins)
+        _check_finite(self._name, observations)
         return observations.astype(self._observation_dtype)
 
     def step(self, actions: np.ndarray) -> _Arrays:
@@ -274,6 +338,7 @@ class _Member:
         if due.any():
             self._seedings, self._ages = self._seedings + due, np.where(due, 0, self._ages)
             observations = self._seed(due)
+        _check_finite(self._name, observations, rewards)
         self._ended = terminated | truncated
         digest = hashlib.blake2b(self.token.tobytes() + actions.tobytes(), digest_size=4 * _WORDS).digest()
         self.token = np.concatenate([self.token[:_WORDS], np.frombuffer(digest, np.uint32)])

@@ -271,8 +271,8 @@ def _check_shapes(folder: pathlib.Path, like: Any) -> None:
         if (saved_shape := theirs.get(name)) != shape:
             there = "is missing" if saved_shape is None else f"has shape {list(saved_shape)}"
             raise InputError(
-                f"the checkpoint under {folder} is of an agent of other data: {name} {there} there, and shape "
-                f"{list(shape)} here: give observations and actions like those of its run"
+                f"the checkpoint under {folder} is of an agent of other data: {name} {there} there, and "
+                f"shape {list(shape)} here: give observations and actions like those of its run"
             )
 
 

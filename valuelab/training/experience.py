@@ -45,6 +45,7 @@ class Experience(NamedTuple):
         collect: (carry, agent, state, step, key) -> (carry, Metrics), done before update `step`.
         sample: (arrays, carry, key) -> Transitions [B].
         environment_steps: (updates) -> steps taken in environments until then, by one member.
+        environment: where they are taken, if anywhere.
     """
 
     arrays: Any
@@ -54,6 +55,7 @@ class Experience(NamedTuple):
     collect: Callable[[Any, Agent, Any, Array, Key], tuple[Any, Metrics]]
     sample: Callable[[Any, Any, Key], Transitions]
     environment_steps: Callable[[int], int]
+    environment: VectorEnvironment | None = None
 
 
 def offline(sampler: Sampler) -> Experience:
@@ -235,6 +237,7 @@ def online(
         collect=collect,
         sample=lambda arrays, carry, key: replays.sample(carry[1], key, batch_size, environment.frames),
         environment_steps=lambda updates: steps_until(updates) * count,
+        environment=environment,
     )
 
 

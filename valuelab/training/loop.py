@@ -274,6 +274,7 @@ def train(
 
     Raises:
         InputError: for steps or intervals that are not positive, or a mesh that does not fit.
+            An environment on the host that fails raises its own, with its name and the reason.
         NonFiniteError: when a metric or a parameter is NaN or infinite; nothing of it is saved.
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
     """
@@ -305,7 +306,8 @@ def train(
     slice_updates = FIRST_SLICE
     with _stop_requests() as stop, Progress(steps, show_progress) as progress:
         started = time.perf_counter()
-        progression = program.init(fixed, keys, arrays)
+        with _told_of(experience):
+            progression = jax.block_until_ready(program.init(fixed, keys, arrays))
         bounds = np.int32(0), np.int32(steps)
         advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
         compile_seconds = time.perf_counter() - started
@@ -332,8 +334,9 @@ def train(
                     # hosts would have to agree on it.
                     end = min(event, step + slice_updates) if jax.process_count() == 1 else event
                     started = time.perf_counter()
-                    progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(end))
-                    jax.block_until_ready(progression)
+                    with _told_of(experience):
+                        progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(end))
+                        jax.block_until_ready(progression)
                     seconds = time.perf_counter() - started
                     train_seconds += seconds
                     row_seconds += seconds
@@ -342,7 +345,7 @@ def train(
                     step = end
             tally = jax.tree.map(np.asarray, meshes.fetch(progression.tally, mesh))
             finite = np.asarray(program.finite(progression.states))
-            _check_finite(tally, finite, members, step, checkpoints)
+            _check_finite(tally, finite, members, step, checkpoints, experience)
 
             evaluates = step == steps or bool(eval_every and step % eval_every == 0)
             # Before the row and the evaluation, which a run that ends in between makes again.
@@ -401,19 +404,38 @@ def _of_first_host(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+@contextlib.contextmanager
+def _told_of(experience: Experience) -> Iterator[None]:
+    """Raises why an environment on the host failed, in place of JAX's word that something did."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if experience.environment and (failure := experience.environment.failure()):
+            raise failure from error
+        raise
+
+
 def _check_finite(
-    tally: Tally, finite: np.ndarray, members: Sequence[Row], step: int, checkpoints: Checkpoints | None
+    tally: Tally,
+    finite: np.ndarray,
+    members: Sequence[Row],
+    step: int,
+    checkpoints: Checkpoints | None,
+    experience: Experience,
 ) -> None:
     """Raises NonFiniteError naming the first bad update, what was bad in it, and where to go back to."""
     first_bad = {name: int(steps.min()) for name, steps in tally.first_nonfinite.items()}
     # What was met in an environment comes before what was learnt from it.
     name = min(first_bad, key=lambda name: (first_bad[name], not name.startswith("online/")))
-    advice = "lower the learning rate, or look at the data"
+    sources = ["the data"] if jax.tree.leaves(experience.arrays) else []
+    if experience.environment:
+        sources.append(f"the observations and rewards of {experience.environment.name}")
+    advice = f"lower the learning rate, or look at {' and '.join(sources)}"
     if first_bad[name] != NEVER:
         index = int(tally.first_nonfinite[name].argmin())
         what = f"{name} is not finite at update {first_bad[name]}"
         if name.startswith("online/"):
-            advice = "look at the agent's actions, and at the environment's observations and rewards"
+            advice = f"look at the agent's actions, and at {sources[-1]}"
     elif not finite.all():
         index = int(finite.argmin())
         what = f"the state is not finite after update {step}"
