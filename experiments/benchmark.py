@@ -55,6 +55,7 @@ METRICS = ("objective", "normalized_score", "success", "return")
 """Scores in logs; where there are several, the first of these counts."""
 TAIL = 1 << 16
 """Bytes at the end of a log that are read while it grows."""
+NO_SCORE = "it is done, and some of its episodes have no finite score"
 DAY = 24 * 60
 """Minutes: the time limit of a cluster's job, unless one is given."""
 Start = Callable[[Job, Stop], str]
@@ -101,9 +102,9 @@ def run(config: BenchmarkConfig) -> int:
     if not config.suite:
         raise InputError(f"no suite is given; write --suite=FILE.py or one of {suite.known_suites()}")
     wanted = suite.read(config.suite)
-    for agent in _split(config.add):
+    for agent in _split("add", config.add):
         wanted = suite.add(wanted, agent)
-    chosen = suite.choose(wanted, _split(config.only))
+    chosen = suite.choose(wanted, _split("only", config.only))
     submit = _submitter(config) if config.cluster else None
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)
@@ -146,8 +147,11 @@ def fill(
             (folder / "result.json").replace(folder / "result.json.damaged")
             console.print(f"{error}: {member.name} goes on from its last checkpoint", highlight=False)
             result = None
-        if result and member.name in same and "without_score" not in result:
-            board.set(member.name, members.DONE)
+        if result and member.name in same:
+            if "without_score" in result:  # its command would say the same again
+                board.set(member.name, members.FAILED, f"{NO_SCORE}: remove {folder} to run it again")
+            else:
+                board.set(member.name, members.DONE)
     waiting = board.having("waiting")
     stop = Stop()
     handlers = {number: signal.signal(number, stop) for number in members.STOPS}
@@ -167,9 +171,21 @@ def fill(
     return board.summarize(stop)
 
 
-def _split(values: Sequence[str]) -> list[str]:
-    """Values of a flag that is repeated, or given with commas."""
-    return [part for value in values for part in value.split(",") if part]
+def _split(flag: str, values: Sequence[str]) -> list[str]:
+    """Values of a flag that is repeated, or given with commas.
+
+    Raises:
+        InputError: when one is empty, or given twice.
+    """
+    parts = [part for value in values for part in value.split(",")]
+    for place, part in enumerate(parts):
+        if not part:
+            raise InputError(
+                f"{flag} is {','.join(values)!r}, which names nothing: give names, or leave it out"
+            )
+        if part in parts[:place]:
+            raise InputError(f"{flag} names {part} twice: give it once")
+    return parts
 
 
 # The folder of a suite.

@@ -133,6 +133,19 @@ def test_a_suite_that_cannot_be_used_is_refused_in_one_line(tmp_path, text, mess
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        (("",), "^only is '', which names nothing: give names, or leave it out$"),
+        (("bc,",), "^only is 'bc,', which names nothing"),
+        (("bc,iql", "bc"), "^only names bc twice: give it once$"),
+    ],
+)
+def test_members_are_named_once(tmp_path, only, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.run(benchmark.BenchmarkConfig("cpu_small", str(tmp_path), only=only))
+
+
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(InputError, match="unknown suite 'cpu_smal': did you mean 'cpu_small'"):
         suite.read("cpu_smal")
@@ -175,6 +188,17 @@ def test_a_result_of_another_command_does_not_count_ever(tmp_path):
     for _ in range(2):
         assert prepare(tmp_path, tiny("a", steps=21)) == set()
     assert prepare(tmp_path, tiny("a")) == {tiny("a").name}
+
+
+def test_a_result_without_a_score_is_not_made_again(tmp_path, capsys):
+    member = Member("a", "iql", "d/one")
+    config = benchmark.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", member)), str(tmp_path / "run"))
+    folder = tmp_path / "run" / member.folder
+    folder.mkdir(parents=True)
+    result = {"steps": 1, "throughput": {}, "versions": {}, "without_score": [{"task": "x"}]}
+    (folder / "result.json").write_text(json.dumps(result))
+    assert benchmark.run(config) == 1
+    assert f"have no finite score: remove {folder} to run it again" in capsys.readouterr().out
 
 
 def test_a_folder_of_other_versions_or_another_suite_is_refused(tmp_path):
