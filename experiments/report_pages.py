@@ -174,6 +174,7 @@ def _render(
         "shares": _shares,
         "duration": _duration,
         "setting": _setting,
+        "sentence": _sentence,
         "link": lambda url: markupsafe.escape(url) if _LINK.fullmatch(url) else "#",
         "command": lambda text: markup(_FENCE.sub(" ", text)),
     }
@@ -184,7 +185,8 @@ def _render(
     view = {
         "groups": [_seen(group) | {"figures": shown} for group, shown in zip(groups, figures, strict=True)],
         "unfinished": unfinished,
-        "status": f"{len(members) - len(unfinished)} of {len(members)} members done.",
+        "status": f"{len(members) - len(unfinished)} of {len(members)} "
+        f"{'member' if len(members) == 1 else 'members'} done.",
         "machines": _machines(members),
         "statistics": STATISTICS,
         "link": link,
@@ -291,3 +293,9 @@ def _duration(seconds: float) -> str:
 
 def _setting(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless a name begins it, and a full stop."""
+    begun = text[:1].upper() + text[1:] if re.match(r"[a-z]+ ", text) else text
+    return f"{begun.rstrip('.')}."
