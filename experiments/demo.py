@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import flags, train
+from experiments import flags, outputs, train
 from valuelab import configuration, data
 from valuelab.data import collection
 from valuelab.errors import InputError
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
     """Gets the data, trains, evaluates and shows what came out."""
     del argv
     config, make_agent = flags.load_agent("iql:pointmaze")
+    outputs.make_folder(_WORKDIR.value)  # before data take any time
     folder = find_data(local_path("data_dir", _DATA_DIR.value))
     if not (local_path("workdir", _WORKDIR.value) / "result.json").exists():
         print(f"{UPDATES:,} updates follow.")

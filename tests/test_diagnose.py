@@ -65,6 +65,10 @@ def test_what_is_no_run_is_refused(tmp_path):
         diagnose.run(diagnose.DiagnoseConfig())
     with pytest.raises(InputError, match=r"there is no folder .*nowhere: give --checkpoint=WORKDIR"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"^checkpoint is gs://run; it must lie on this machine: give a path"
+    ):
+        diagnosed("gs://run", tmp_path / "out")
     with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):
         diagnosed(tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
