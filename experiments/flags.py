@@ -254,6 +254,8 @@ def parse_run(
     dataset: flags.Flag[str] = flags.Flag(flags.ArgumentParser(), None, "dataset", "", "")
     scan["agent"], scan["dataset"] = agent, dataset
     scan(argv, known_only=True)
+    if agent.value == "":
+        raise InputError(f"agent is empty; give one of {', '.join(known_agents())}, or a file")
     if agent.value:
         config, make_agent = load_agent(agent.value, defaults, dataset.value or "")
     else:  # --help works all the same

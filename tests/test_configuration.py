@@ -272,8 +272,14 @@ def test_sweeps_are_crossed_with_each_other_and_with_seeds_in_a_fixed_order():
             ["agent.expectile"],
             "sweep 'agent.expectile' cannot be read; write --sweep=agent.FIELD=VALUE,VALUE",
         ),
-        (["agent.expectile="], "agent.expectile is ''; it must be a finite number"),
-        (["agent.expectile=0.7,,0.9"], "agent.expectile is ''; it must be a finite number"),
+        (
+            ["agent.expectile="],
+            "^sweep is 'agent.expectile=': agent.expectile is ''; it must be a finite number",
+        ),
+        (
+            ["agent.expectile=0.7,,0.9"],
+            "^sweep is 'agent.expectile=0.7,,0.9': agent.expectile is ''; it must",
+        ),
         (["agent.expectile=0.7;0.9"], "agent.expectile is '0.7;0.9'; it must be a finite number"),
         (["agent.expectile=0.7,1.2"], r"agent.expectile is 1.2; it must lie in \(0, 1\)"),
         (["agent.expectle=0.7"], r"unknown swept field 'agent.expectle': did you mean 'agent.expectile'\?"),

@@ -147,6 +147,7 @@ def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
     ("arguments", "message"),
     [
         ([], "no agent is given; write --agent=iql"),
+        (["--agent="], "^agent is empty; give one of mine, or a file$"),
         (["--agent"], "Missing value for flag --agent"),
         (["--agent=mien"], r"unknown agent 'mien': did you mean 'mine'\?"),
         (["--agent=nowhere.py"], r"agent file nowhere.py does not exist"),

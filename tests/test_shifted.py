@@ -79,6 +79,8 @@ def test_an_agent_learns_from_moved_images_and_acts_on_others():
 
 def test_what_cannot_be_moved_is_refused():
     agent = Agent(lambda key, example: (), lambda state, batch: (state, {}), None)
+    with pytest.raises(InputError, match=r"pixels is 9, and images have 9 x 12 pixels: give less than 9$"):
+        shifted(agent, ImageShift(9), Spec((9, 12, 3), "uint8", 1, 0, 0.0, 1.0))
     with pytest.raises(InputError, match=r"data.image_shift.pixels is 2, and observations of shape \(3,\)"):
         shifted(agent, ImageShift(PIXELS), Spec((3,), "float32", 1, 0, 0.0, 1.0))
     with pytest.raises(InputError, match="the agent's state holds none"):

@@ -15,7 +15,7 @@ from experiments import train
 from experiments import zero_shot as launcher
 from valuelab import configuration, data
 from valuelab.agents import zero_shot
-from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.agents.normalized import normalized
 from valuelab.agents.shifted import ImageShift, shifted
 from valuelab.agents.zero_shot import ZeroShotConfig
@@ -359,6 +359,11 @@ def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
 
 def test_agents_that_see_encodings_are_given_no_encoder_of_images():
     agent = ComposedConfig(FlowCriticConfig(encoder="drq"), OneStepFlowConfig(encoder="dqn"))
+    for part in ("critic", "policy"):
+        unneeded = configuration.replace(agent, {f"{part}.encoder": None})
+        other = {"critic": "policy", "policy": "critic"}[part]
+        with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., and observations are vectors"):
+            composed(unneeded, Spec((5,), "float32", 1, 0, 0.0, 1.0))
     assert adapting._of_vectors(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
 
 
@@ -419,13 +424,20 @@ def test_the_principal_plane_is_where_features_differ():
     ("side", "policy_sees", "message"),
     [
         (14, "encodings", "14 x 14 pixels, and critic td_jepa needs 15 x 15 at least: give larger images$"),
-        (15, "observations", "policies take vectors: give critic.state_dim and critic.policy_sees=encod"),
+        (15, "observations", "policies take vectors: give --agent.critic.policy_sees=encodings$"),
     ],
 )
 def test_images_that_cannot_be_learnt_from_are_refused(side, policy_sees, message):
     config = ZeroShotConfig(TDJEPAConfig(policy_sees=policy_sees))
     with pytest.raises(InputError, match=message):
         zero_shot.zero_shot(config, Spec((side, side, 1), "uint8", 1, 0, 0.0, 0.0))
+
+
+def test_what_lets_policies_see_images_is_named():
+    config = ZeroShotConfig(ForwardBackwardConfig())
+    message = "give --agent.critic.state_dim=50 and --agent.critic.policy_sees=encodings$"
+    with pytest.raises(InputError, match=message):
+        zero_shot.zero_shot(config, Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0))
 
 
 @pytest.mark.slow

@@ -502,7 +502,10 @@ def population(config: RunConfig) -> Population:
             )
         if name in axes:
             raise InputError(f"sweep of {name} is given twice; list all its values in one --sweep={name}=...")
-        axes[name] = [_convert(name, known[name], value) for value in values.split(",")]
+        try:
+            axes[name] = [_convert(name, known[name], value) for value in values.split(",")]
+        except InputError as error:
+            raise InputError(f"sweep is {text!r}: {error}; write --sweep={name}=VALUE,VALUE") from error
         held = np.asarray(axes[name], np.float32).tolist()
         for place, value in enumerate(axes[name]):
             if (first := held.index(held[place])) != place:

@@ -4,8 +4,9 @@ The update is `actor_critic`'s. FQL is a plain critic with a one-step flow, floq
 SAC a plain critic with SAC's policy; what each learns stands in the files of its two parts.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from valuelab.agents.actor_critic import actor_critic
@@ -13,6 +14,8 @@ from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
+from valuelab.errors import InputError
+from valuelab.networks.encoders import UnneededEncoderError
 from valuelab.policies.awr import AWRConfig, awr
 from valuelab.policies.best_of_flow import BestOfFlowConfig, best_of_flow
 from valuelab.policies.ddpg_bc import DDPGBCConfig, ddpg_bc
@@ -72,9 +75,20 @@ def composed(config: ComposedConfig, spec: Spec) -> Agent:
 
 def critic_of(config: ComposedConfig, spec: Spec) -> Critic:
     """The critic of a config."""
-    return CRITICS[type(config.critic)](config.critic, spec)
+    with _part("critic"):
+        return CRITICS[type(config.critic)](config.critic, spec)
 
 
 def policy_of(config: Any, spec: Spec) -> Policy:
     """The policy of a config that has one."""
-    return POLICIES[type(config.policy)](config.policy, spec)
+    with _part("policy"):
+        return POLICIES[type(config.policy)](config.policy, spec)
+
+
+@contextlib.contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Names the part whose encoder is refused, for the other has one, too."""
+    try:
+        yield
+    except UnneededEncoderError as error:
+        raise InputError(f"{name}.{error}") from error

@@ -56,7 +56,7 @@ def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:
         The agent itself where nothing moves.
 
     Raises:
-        InputError: when observations are no images.
+        InputError: when observations are no images, or too small to move so far.
     """
     if config.pixels == 0:
         return agent
@@ -64,6 +64,12 @@ def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:
         raise InputError(
             f"data.image_shift.pixels is {config.pixels}, and observations of shape {spec.observation_shape} "
             "are no images: leave it out"
+        )
+    height, width, _ = spec.observation_shape
+    if config.pixels >= min(height, width):
+        raise InputError(
+            f"data.image_shift.pixels is {config.pixels}, and images have {height} x {width} pixels: "
+            f"give less than {min(height, width)}"
         )
 
     def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:

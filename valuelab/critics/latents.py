@@ -136,9 +136,10 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
         )
     sees_encodings = config.policy_sees == "encodings"
     if len(shape) == 3 and not sees_encodings:
+        missing = [] if config.state_dim else ["--agent.critic.state_dim=50"]
         raise InputError(
             f"observations are images of shape {shape}, and policies take vectors: "
-            "give critic.state_dim and critic.policy_sees=encodings"
+            f"give {' and '.join([*missing, '--agent.critic.policy_sees=encodings'])}"
         )
     if len(shape) == 3:
         encoders.check_images(shape, f"critic {name}", encoders.DrQ.least_side)

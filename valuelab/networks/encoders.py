@@ -149,6 +149,10 @@ class Seeing(nn.Module):
         return self.encoder(observations) if observations.ndim == 4 else observations
 
 
+class UnneededEncoderError(InputError):
+    """An encoder of images is chosen for vectors; the message begins with the field's name."""
+
+
 def choose(
     name: EncoderName | None, spec: Spec, default: EncoderName = "impala_small"
 ) -> type[nn.Module] | None:
@@ -169,7 +173,7 @@ def choose(
     shape = spec.observation_shape
     if len(shape) == 1:
         if name is not None:
-            raise InputError(
+            raise UnneededEncoderError(
                 f"encoder is {name}, and observations are vectors of {shape[0]} numbers, which need none: "
                 "leave it out"
             )

@@ -31,6 +31,13 @@ class GoalValueConfig(EncoderConfig):
         check_ranges(self, expectile="(0, 1)", discount="[0, 1)")
 
 
+UNSAMPLED = (
+    "train it by python -m experiments.zero_shot on a dataset without singletask in its name, "
+    "whose sampler has a future_discount and a horizon"
+)
+"""What to do where batches lack what only zero-shot agents look at."""
+
+
 def futures_of(batch: Transitions, name: str) -> Array:
     """The later observations of a batch.
 
@@ -42,10 +49,7 @@ def futures_of(batch: Transitions, name: str) -> Array:
         InputError: when it has none.
     """
     if batch.futures is None:
-        raise InputError(
-            f"{name} learns from later observations, and these batches have none: give the "
-            "sampler a future_discount"
-        )
+        raise InputError(f"{name} learns from later observations, and these batches have none: {UNSAMPLED}")
     return batch.futures
 
 

@@ -21,6 +21,7 @@ from valuelab.errors import InputError
 from valuelab.networks.latents import StepPredictor
 from valuelab.ops.latent import on_sphere
 from valuelab.representations.encoders import SpreadConfig, spread_loss
+from valuelab.representations.goals import UNSAMPLED
 from valuelab.types import Array, Key, Metrics, Params, Representation, Segments, Spec, Transitions
 
 
@@ -81,10 +82,11 @@ def rldp(config: RLDPConfig, spec: Spec) -> Representation:
 
 def _segments_of(batch: Transitions, horizon: int) -> Segments:
     """The first steps of the batch's segments."""
-    length = 0 if batch.segments is None else batch.segments.masks.shape[1]
-    if batch.segments is None or length < horizon:
+    if batch.segments is None:
+        raise InputError(f"rldp learns from segments, and these batches have none: {UNSAMPLED}")
+    if (length := batch.segments.masks.shape[1]) < horizon:
         raise InputError(
             f"horizon is {horizon}, and the segments of these batches have {length} steps: "
-            "give the sampler a horizon as long, or the representation a shorter one"
+            f"give {length} at most"
         )
     return jax.tree.map(lambda leaf: leaf[:, :horizon], batch.segments)
