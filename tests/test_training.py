@@ -119,8 +119,8 @@ def test_a_signal_between_two_events_keeps_what_the_next_row_is_the_mean_of(chec
     monkeypatch.setattr(loop, "FIRST_SLICE", 2)
     rows = []
     for _ in range(2):  # the request is seen after the first slice: 2, then 4
-        with pytest.raises(Interrupted):
-            train(checkpoints=checkpoints, write=rows.extend, on_resume=ask_after_one_slice(monkeypatch))
+        with monkeypatch.context() as asking, pytest.raises(Interrupted):
+            train(checkpoints=checkpoints, write=rows.extend, on_resume=ask_after_one_slice(asking))
     monkeypatch.undo()
     assert checkpoints.latest_step() == 4
     assert rows == []

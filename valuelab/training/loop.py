@@ -409,7 +409,7 @@ def _told_of(experience: Experience) -> Iterator[None]:
     """Raises why an environment on the host failed, in place of JAX's word that something did."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # a callback's failure is either
         if experience.environment and (failure := experience.environment.failure()):
             raise failure from error
         raise
