@@ -107,9 +107,12 @@ OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.ke
 def run_program(command: str, home: pathlib.Path) -> None:
     """Runs a program of experiments, but train, in a process of its own, on one device."""
     program, given = arguments(command)
+    small = SMALL[program]
+    named = {flag.partition("=")[0] for flag in small}
+    given = [word for word in given if word.partition("=")[0] not in named]  # no flag may be given twice
     xla_flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
     environment = {**os.environ, "HOME": str(home), "XLA_FLAGS": xla_flags}
-    line = [sys.executable, "-m", program, *given, *SMALL[program]]
+    line = [sys.executable, "-m", program, *given, *small]
     done = subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
