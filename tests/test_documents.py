@@ -217,7 +217,7 @@ def test_a_run_leaves_what_the_readme_says(at_home):
         [
             "--agent=iql:pointmaze_goals",
             "--dataset=ogbench/pointmaze-medium-navigate-v0",
-            "--sweep=agent.expectile=0.7,0.9",
+            "--num_seeds=2",
             "--workdir=runs/schema",
         ]
     )

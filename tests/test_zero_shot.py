@@ -64,7 +64,7 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
         "critic.learning_rate": 1e-3,
         "critic.target_rate": 0.05,
     }
-    policy = OneStepFlowConfig((32, 32), 4, 0.02, normalize_q=True, learning_rate=1e-3)
+    policy = OneStepFlowConfig((32, 32), num_steps=4, bc_weight=0.02, normalize_q=True, learning_rate=1e-3)
     agent = zero_shot.zero_shot(configuration.replace(ZeroShotConfig(critic, policy), fast), CHAIN)
     random = np.random.default_rng(0)
     batches = [chain_batch(random) for _ in range(100)]
