@@ -13,7 +13,7 @@ from tests.kills import killer
 
 
 def main() -> None:
-    """Counts what came of killed programs; status 1 where one did not leave what an undisturbed run leaves."""
+    """Counts what came of killed programs; status 1 where one did not leave what it would have left."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
