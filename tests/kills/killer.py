@@ -94,7 +94,7 @@ class Whole(NamedTuple):
 
 
 def programs(folder: pathlib.Path) -> dict[str, list[str]]:
-    """What stands behind `python -m`, by name; each reads folder/data and fills folder/run."""
+    """What stands behind `python -m`, by name; each reads what `_write_inputs` wrote and fills folder/run."""
     data_dir, run = {"data_dir": folder / "data"}, {"workdir": folder / "run"}
 
     def of(module: str, *settings: dict[str, Any]) -> list[str]:
@@ -102,7 +102,9 @@ def programs(folder: pathlib.Path) -> dict[str, list[str]]:
         return [f"experiments.{module}", *(f"--{name}={value}" for name, value in given.items())]
 
     return {
-        "solve": of("solve", {"problem": "target", "horizon": 2}, run),
+        "solve": of(
+            "solve", {"mdp": folder / "mdp.npz", "discount": 1, "horizon": 2, "objective": "expectation"}, run
+        ),
         "collect": of(
             "collect",
             {"dataset": "ogbench/pointmaze-medium-stitch-v0", "episodes": 6, "val_episodes": 2},
@@ -166,10 +168,7 @@ def kill(folder: pathlib.Path, seed: int, kills: int, names: Sequence[str] = ())
     Raises:
         RuntimeError: when an undisturbed run fails.
     """
-    helpers.write_maze_data(folder / "data")
-    settings = SMALL | {"agent.hidden_dims": 4}
-    suite = SUITE.format(settings=settings, agent=helpers.CLONING, dataset=helpers.MAZE)
-    (folder / "suite.py").write_text(suite)
+    _write_inputs(folder)
     commands, whole, done = programs(folder), dict[str, Whole](), 0
     for number in itertools.count():
         if done >= kills:
@@ -182,6 +181,17 @@ def kill(folder: pathlib.Path, seed: int, kills: int, names: Sequence[str] = ())
         whole[name] = whole[name]._replace(seconds=min(whole[name].seconds, seconds))
         done += len(case.kills)
         yield case
+
+
+def _write_inputs(folder: pathlib.Path) -> None:
+    """Writes the data of a maze, an MDP of one choice, and a suite of two members."""
+    helpers.write_maze_data(folder / "data")
+    transitions, rewards = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
+    transitions[..., 1], rewards[0, :, 1] = 1, (1, 2)
+    np.savez(folder / "mdp.npz", transitions=transitions, rewards=rewards, terminal=np.array([False, True]))
+    settings = SMALL | {"agent.hidden_dims": 4}
+    suite = SUITE.format(settings=settings, agent=helpers.CLONING, dataset=helpers.MAZE)
+    (folder / "suite.py").write_text(suite)
 
 
 def _undisturbed(command: list[str], run: pathlib.Path) -> Whole:
