@@ -137,9 +137,11 @@ def programs(folder: pathlib.Path) -> dict[str, list[str]]:
             "zero_shot",
             SMALL,
             {"agent": "hilp", "dataset": helpers.MAZE_GOALS, "labels": 20},
+            {"reward": f"{folder / 'rewards.py'}:east"},
             dict.fromkeys(
                 (
                     "agent.critic.predictor_dims",
+                    "agent.critic.representation.dim",
                     "agent.critic.representation.hidden_dims",
                     "agent.critic.state_dims",
                     "agent.policy.hidden_dims",
@@ -184,8 +186,9 @@ def kill(folder: pathlib.Path, seed: int, kills: int, names: Sequence[str] = ())
 
 
 def _write_inputs(folder: pathlib.Path) -> None:
-    """Writes the data of a maze, an MDP of one choice, and a suite of two members."""
+    """Writes the data of a maze, a reward, an MDP of one choice, and a suite of two members."""
     helpers.write_maze_data(folder / "data")
+    (folder / "rewards.py").write_text("def east(states):\n    return states['observations'][:, 0] / 20\n")
     transitions, rewards = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
     transitions[..., 1], rewards[0, :, 1] = 1, (1, 2)
     np.savez(folder / "mdp.npz", transitions=transitions, rewards=rewards, terminal=np.array([False, True]))
