@@ -284,7 +284,8 @@ def _children(process: int) -> list[int]:
 def left(run: pathlib.Path) -> dict[str, bytes]:
     """What a program leaves that no kill may change: files, and of some their parts, by name.
 
-    Of checkpoints it is the newest state, of results and logs all but times.
+    Of checkpoints it is the newest state, of results and logs all but times, of pictures, which show speeds,
+    the last bytes.
     """
     found: dict[str, bytes] = {}
     for path in sorted(run.rglob("*")):
@@ -306,8 +307,10 @@ def left(run: pathlib.Path) -> dict[str, bytes]:
         elif path.name == "result.json":
             result = json.loads(path.read_text())
             found |= {f"{name}/{key}": json.dumps(result[key]).encode() for key in result.keys() - set(TIMES)}
+        elif path.is_file():
+            found[name] = path.read_bytes()[-8 if path.suffix == ".png" else 0 :]
         else:
-            found[name] = path.read_bytes() if path.is_file() else b""
+            found[name] = b""
     return found
 
 
