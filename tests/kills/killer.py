@@ -230,9 +230,9 @@ def _case(
             try:
                 told = program.communicate(timeout=limit)[1]
             except subprocess.TimeoutExpired:
-                _kill(program, with_children=random.random() < 0.5)
+                all_end = _kill(program, with_children=random.random() < 0.5)
                 kills += [limit] if again else []
-                outcome, is_over = (SAME, False) if again else (HANGS, True)
+                outcome, is_over = (SAME, False) if again and all_end else (HANGS, True)
                 continue
         is_over, seconds = True, time.monotonic() - started
         if program.returncode:
@@ -250,7 +250,7 @@ def _case(
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A program that runs; it is killed where the block fails."""
-    program = helpers.start(command[1:], ("-m", command[0]))
+    program = helpers.start(command[1:], ("-m", command[0]), start_new_session=True)
     try:
         yield program
     finally:
@@ -258,14 +258,19 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             _kill(program, with_children=True)
 
 
-def _kill(program: subprocess.Popen[str], with_children: bool) -> None:
-    """Kills a program, with or without the processes that it has started, and waits until the pipes close."""
+def _kill(program: subprocess.Popen[str], with_children: bool) -> bool:
+    """Kills a program, with or without the processes that it has started; returns whether these end, too."""
     children = _children(program.pid) if with_children else []
     program.kill()
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-    program.communicate()
+    try:
+        program.communicate(timeout=PATIENCE)  # the pipes close when the last one ends
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        return False
+    return True
 
 
 def _children(process: int) -> list[int]:
