@@ -8,6 +8,7 @@ from helpers import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_killed_at_random_moments_programs_leave_the_same():
     arguments = ["--kills=3", "--seed=0", "--programs", "solve", "explore", "offline"]
     command = [sys.executable, "-m", "tests.kills", *arguments]
