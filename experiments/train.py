@@ -225,6 +225,11 @@ def join_hosts() -> None:
         ) from error
 
 
+def _or(error: InputError, remedy: str) -> InputError:
+    """An error whose line ends with one more thing to do."""
+    return InputError(f"{str(error).rstrip('.')}; or {remedy}")
+
+
 def find_environment(config: RunConfig) -> Environment | None:
     """Where the run is evaluated, if it is.
 
@@ -238,9 +243,7 @@ def find_environment(config: RunConfig) -> Environment | None:
             config.environment or config.dataset, config.data_dir, config.trust_environment
         )
     except InputError as error:
-        raise InputError(
-            f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
-        ) from error
+        raise _or(error, "train without evaluating: --eval_episodes=0") from error
     return frames.joined(environment, config.data.num_frames)
 
 
@@ -258,9 +261,7 @@ def checked(config: RunConfig, source: Source, environment: Environment) -> Envi
             learnt, interface.of_environment(environment, instance), f"give another {joined}--environment"
         )
     except InputError as error:
-        raise InputError(
-            f"{str(error).rstrip('.')}; or train without evaluating: --eval_episodes=0"
-        ) from error
+        raise _or(error, "train without evaluating: --eval_episodes=0") from error
     made = [instance]  # which the evaluation takes, before it makes more
     return dataclasses.replace(environment, make=lambda: made.pop() if made else environment.make())
 
@@ -338,9 +339,7 @@ def make_vector(config: RunConfig) -> VectorEnvironment:
     except InputError as error:
         if config.environment:
             raise
-        raise InputError(
-            f"{str(error).rstrip('.')}; or act elsewhere with --environment, or leave --online_steps out"
-        ) from error
+        raise _or(error, "act elsewhere with --environment, or leave --online_steps out") from error
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
