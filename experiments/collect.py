@@ -18,7 +18,6 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments import command_line, random_network_distillation
 from valuelab import domains, errors
 from valuelab.arrays import open_npz
 from valuelab.data import collection
@@ -26,6 +25,7 @@ from valuelab.data.collection import exploration
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError
 from valuelab.files import local_path
+from valuelab.runs import command_line, random_network_distillation
 
 DATASET = flags.DEFINE_string("dataset", None, "ogbench/NAME-v0 or exorl/DOMAIN-EXPLORER.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/valuelab", "The folder that holds ogbench/ and exorl/.")

@@ -21,10 +21,10 @@ import rich.box
 import rich.table
 from absl import flags
 
-from experiments import command_line, outputs
 from valuelab import files
 from valuelab.arrays import open_npz
 from valuelab.errors import InputError, require
+from valuelab.runs import command_line, outputs
 
 REFERENCE = flags.DEFINE_string("reference", None, "The .npz to compare with.", required=True)
 CANDIDATE = flags.DEFINE_string("candidate", None, "The .npz to judge.", required=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.flags import parse_flags, run
 from valuelab import data
 from valuelab.data.sources import rlds
 from valuelab.domains.d4rl import SUFFIXES
 from valuelab.files import local_path
+from valuelab.runs.flags import parse_flags, run
 
 DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")

@@ -9,11 +9,11 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import flags, outputs, train
 from valuelab import configuration, data
 from valuelab.data import collection
 from valuelab.errors import InputError
 from valuelab.files import local_path
+from valuelab.runs import flags, outputs, train
 
 DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200

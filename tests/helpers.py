@@ -13,13 +13,14 @@ import optax
 import orbax.checkpoint
 from absl import flags as absl_flags
 
-from experiments import flags
-from experiments import train as launcher
 from valuelab.data import sampling, storage
 from valuelab.networks import learning
+from valuelab.runs import flags
+from valuelab.runs import train as launcher
 from valuelab.types import Agent, Dataset, Sampler
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+SUITES = ROOT / "experiments" / "suites"
 CLONING = "experiments/examples/behaviour_cloning.py"
 MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
 MAZE_GOALS = "ogbench/pointmaze-medium-navigate-v0"

@@ -7,7 +7,7 @@ import jax
 import pytest
 from helpers import MAZE_GOALS, assert_same_bits, command, saved_state, start
 
-from experiments import flags
+from valuelab.runs import flags
 
 
 @pytest.fixture

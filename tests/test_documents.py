@@ -19,14 +19,14 @@ from absl import flags as absl_flags
 from suite_folder import make_suite
 
 import valuelab.training
-from experiments import flags, train
-from experiments.adapt import AdaptConfig
-from experiments.benchmark import BenchmarkConfig
-from experiments.flow_claims.update_to_data import UpdateToDataConfig
-from experiments.inspect import InspectConfig
-from experiments.report import ReportConfig
-from experiments.zero_shot import ZeroShotRunConfig
+from experiments.studies.adapt import AdaptConfig
+from experiments.studies.flow_claims.update_to_data import UpdateToDataConfig
 from valuelab import configuration
+from valuelab.benchmark.report import ReportConfig
+from valuelab.benchmark.runner import BenchmarkConfig
+from valuelab.runs import flags, train
+from valuelab.runs.dataset_inspection import InspectConfig
+from valuelab.runs.zero_shot import ZeroShotRunConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "BUILD.md"]
@@ -48,16 +48,21 @@ SMALL = {
     "experiments.compare_datasets": [],
     "experiments.convert_to_rlds": [],
     "experiments.diagnose": ["--rows=16"],
-    "experiments.flow_claims.recovery": [
+    "experiments.studies.flow_claims.recovery": [
         "--log_steps=1000",
         "--steps=4",
         "--evaluations=2",
         "--num_seeds=1",
     ],
-    "experiments.inspect": [],
-    "experiments.throughput": ["--agent.hidden_dims=8", "--rounds=1"],
+    "experiments.inspect_dataset": [],
+    "experiments.studies.speed.agent": ["--agent.hidden_dims=8", "--rounds=1"],
     "experiments.solve": ["--noplots"],
-    "experiments.compare_eta_network": ["--num_seeds=1", "--steps=20", "--episodes=100", "--noplots"],
+    "experiments.studies.risk.compare_eta_network": [
+        "--num_seeds=1",
+        "--steps=20",
+        "--episodes=100",
+        "--noplots",
+    ],
     "experiments.zero_shot": [
         "--steps=4",
         "--log_every=2",
@@ -68,7 +73,7 @@ SMALL = {
         "--agent.policy.hidden_dims=8",
     ],
     "experiments.report": [],
-    "experiments.compare_risk": [
+    "experiments.studies.risk.compare_risk": [
         "--num_seeds=1",
         "--steps=2",
         "--random_problems=2",

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import outputs
 from valuelab import data, files
 from valuelab.errors import InputError
 from valuelab.evaluation import figures
+from valuelab.runs import outputs
 from valuelab.training import logs
 
 

@@ -16,8 +16,8 @@ fewer of them: what is compared is what can be learnt in about the same time, fo
 Presets would take up to three times as many updates.
 """
 
-from experiments.configs import _ogbench
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
+from valuelab.presets import _ogbench
 
 MAZE = "ogbench/pointmaze-medium-navigate"
 CUBE = "ogbench/cube-single-play"
@@ -41,6 +41,7 @@ def learnt(label: str, agent: str, domain: str, steps: int, **settings) -> Membe
         label,
         f"{agent}:{PRESETS[domain]}",
         f"{domain}-singletask-v0",
+        program="experiments.train",
         settings={
             "num_seeds": 4,
             "steps": steps,
@@ -57,7 +58,7 @@ def zero_shot(agent: str, domain: str, steps: int) -> Member:
         agent,
         f"{agent}:{PRESETS[domain]}",
         f"{domain}-v0",
-        program="zero_shot",
+        program="experiments.zero_shot",
         settings={"num_seeds": 5, "steps": steps, "eval_every": steps // 2, "eval_episodes": 10},
     )
 

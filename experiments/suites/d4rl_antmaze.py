@@ -10,11 +10,17 @@ The ant is OGBench's, as BUILD.md says: D4RL's own numbers were measured with th
 simulator.
 """
 
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
 
 SUITE = Suite(
     tuple(
-        Member(label, f"{label}:d4rl_antmaze", f"d4rl/antmaze-{maze}-v2", settings={"num_seeds": 10})
+        Member(
+            label,
+            f"{label}:d4rl_antmaze",
+            f"d4rl/antmaze-{maze}-v2",
+            program="experiments.train",
+            settings={"num_seeds": 10},
+        )
         for maze in ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
         for label in ("bc", "iql")
     )

@@ -7,11 +7,17 @@ expected: 20 to 40 minutes a member, 12 GPU hours in all; estimated, not measure
 run: not run
 """
 
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
 
 SUITE = Suite(
     tuple(
-        Member(label, f"{label}:d4rl_locomotion", f"d4rl/{body}-{data}-v2", settings={"num_seeds": 10})
+        Member(
+            label,
+            f"{label}:d4rl_locomotion",
+            f"d4rl/{body}-{data}-v2",
+            program="experiments.train",
+            settings={"num_seeds": 10},
+        )
         for body in ("halfcheetah", "hopper", "walker2d")
         for data in ("medium", "medium-replay", "medium-expert")
         for label in ("bc", "iql")

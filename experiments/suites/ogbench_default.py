@@ -10,8 +10,8 @@ A million updates with eight seeds. IQL and ReBRAC have to be tuned for each tas
 files have published settings.
 """
 
-from experiments.configs import _ogbench
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
+from valuelab.presets import _ogbench
 
 KINDS = dict.fromkeys(("cube_single", "cube_double", "scene", "puzzle_3x3", "puzzle_4x4"), "play")
 FLOWS = (
@@ -35,7 +35,10 @@ def on(task: str) -> tuple[Member, ...]:
     """All methods on a task, such as "antmaze_large"."""
     dataset = f"ogbench/{task.replace('_', '-')}-{KINDS.get(task, 'navigate')}-singletask-v0"
     agents = {"bc": "bc:ogbench", **TUNED.get(task, {}), **{name: f"{name}:{task}" for name in FLOWS}}
-    return tuple(Member(label, agent, dataset, settings={"num_seeds": 8}) for label, agent in agents.items())
+    return tuple(
+        Member(label, agent, dataset, program="experiments.train", settings={"num_seeds": 8})
+        for label, agent in agents.items()
+    )
 
 
 SUITE = Suite(tuple(member for task in _ogbench.TASKS for member in on(task)))

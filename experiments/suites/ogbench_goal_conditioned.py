@@ -10,8 +10,8 @@ Networks, batches and relabelling are the study's; IQL extracts by DDPG+BC, whos
 dataset (impls/hyperparameters.sh of github.com/seohongpark/ogbench).
 """
 
-from experiments.configs import _ogbench
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
+from valuelab.presets import _ogbench
 
 BC_WEIGHTS = {
     "pointmaze-medium-navigate": 0.003,
@@ -41,8 +41,10 @@ def on(name: str, bc_weight: float) -> tuple[Member, ...]:
         "agent.bc_weight": bc_weight,
     }
     return (
-        Member("gcbc", "bc:ogbench", dataset, settings=STUDY),
-        Member("gciql", "iql", dataset, settings=STUDY | iql | FAR.get(name, {})),
+        Member("gcbc", "bc:ogbench", dataset, program="experiments.train", settings=STUDY),
+        Member(
+            "gciql", "iql", dataset, program="experiments.train", settings=STUDY | iql | FAR.get(name, {})
+        ),
     )
 
 

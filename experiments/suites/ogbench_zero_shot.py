@@ -7,7 +7,7 @@ expected: 2 to 4 hours a member, some 200 GPU hours in all; estimated, not measu
 run: not run
 """
 
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
 
 AGENTS = ("td_jepa", "forward_backward", "hilp", "icvf", "laplacian", "rldp", "byol", "byol_gamma")
 PRESETS = {
@@ -23,7 +23,13 @@ PRESETS = {
 
 SUITE = Suite(
     tuple(
-        Member(agent, f"{agent}:{preset}", f"ogbench/{name}-v0", "zero_shot", {"num_seeds": 5})
+        Member(
+            agent,
+            f"{agent}:{preset}",
+            f"ogbench/{name}-v0",
+            program="experiments.zero_shot",
+            settings={"num_seeds": 5},
+        )
         for name, preset in PRESETS.items()
         for agent in AGENTS
     )

@@ -8,12 +8,12 @@ run: whole, five seeds, a core for each; success over the five tasks 0.07, with 
     Carlo targets 0.03; with intervals in benchmarks/td_jepa_ablations.json. That one encoder is ahead is not
     as published; the paper's runs are a hundred times as long
 
-What frozen encodings are worth to an agent that learns a task with rewards, experiments.adapt measures.
+experiments.studies.adapt measures how well an agent learns a task with rewards from frozen encodings.
 """
 
 from typing import Any
 
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "td_jepa": {},
@@ -27,8 +27,8 @@ SUITE = Suite(
             label,
             "td_jepa:pointmaze",
             "ogbench/pointmaze-medium-navigate-v0",
-            "zero_shot",
-            {"num_seeds": 5, "steps": 10_000, "eval_every": 5_000, "eval_episodes": 10, **settings},
+            program="experiments.zero_shot",
+            settings={"num_seeds": 5, "steps": 10_000, "eval_every": 5_000, "eval_episodes": 10, **settings},
         )
         for label, settings in ABLATIONS.items()
     )

@@ -8,7 +8,7 @@ run: whole, on a core shared with other work; success in the five tasks 0.75, 0.
     maze and 0.51, 0.42, 0.31, 0.30, 0.41 with the cube; with intervals in benchmarks/zero_shot_oracle.json
 """
 
-from experiments.suite import Member, Suite
+from valuelab.benchmark import Member, Suite
 
 DOMAINS = {"ogbench/pointmaze-medium-navigate": "pointmaze", "ogbench/cube-single-play": "cube_small"}
 
@@ -18,6 +18,7 @@ SUITE = Suite(
             "iql",
             f"iql:{preset}",
             f"{domain}-singletask-task{task}-v0",
+            program="experiments.train",
             settings={"num_seeds": 4, "steps": 12_000, "eval_every": 12_000, "eval_episodes": 20},
         )
         for domain, preset in DOMAINS.items()

@@ -23,11 +23,12 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from experiments import flags, members, outputs, results
 from valuelab import configuration, data
+from valuelab.benchmark import processes
 from valuelab.data import normalization
 from valuelab.data.sources import rlds
 from valuelab.errors import InputError
+from valuelab.runs import flags, outputs, results
 from valuelab.training import logs
 from valuelab.types import Dataset
 
@@ -152,7 +153,7 @@ def _read_run(folder: pathlib.Path) -> Any:
     settings, _ = results.read_run(folder, "train", "checkpoint")
     config = configuration.from_json(flags.DEFAULTS, settings)
     rows = logs.read_rows(folder / "metrics.jsonl")
-    return [configuration.to_json(config), members.read_result(folder), rows]
+    return [configuration.to_json(config), processes.read_result(folder), rows]
 
 
 READERS = {

@@ -55,11 +55,12 @@ ACTING = {
 }
 ETA_NETWORK = {"agent.hidden_dims": 4, "agent.num_atoms": 4, "agent.stock_points": 3, "agent.commands": 0.25}
 IQL = {"agent": "iql", "agent.hidden_dims": 4, "dataset": helpers.MAZE}
-SUITE = """from experiments.suite import Member, Suite
+SUITE = """from valuelab.benchmark import Member, Suite
 
 SETTINGS = {settings}
 NAMES = ("one", "other")
-SUITE = Suite(tuple(Member(name, {agent!r}, {dataset!r}, settings=SETTINGS) for name in NAMES))
+RUN = {{"program": "experiments.train", "settings": SETTINGS}}
+SUITE = Suite(tuple(Member(name, {agent!r}, {dataset!r}, **RUN) for name in NAMES))
 """
 
 

@@ -1,8 +1,9 @@
 """What a dataset holds, in numbers; `data.problems` tells from them what is wrong with it.
 
 `inspect` makes one report of nested dictionaries, whose leaves are numbers, texts, lists and arrays: what
-`experiments.inspect` writes, prints and draws. Everything is numpy's, and looks at large arrays in pieces, so
-that nothing large stands beside the dataset. What is taken from a part of the rows alone says from how many.
+`experiments.inspect_dataset` writes, prints and draws. Everything is numpy's, and looks at large arrays in
+pieces, so that nothing large stands beside the dataset. What is taken from a part of the rows alone says
+from how many.
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""Old names of the programs in experiments.studies.flow_claims."""

@@ -1,0 +1,6 @@
+"""The old name of experiments.studies.flow_claims.supervision."""
+
+import runpy
+
+if __name__ == "__main__":
+    runpy.run_module("experiments.studies.flow_claims.supervision", run_name="__main__", alter_sys=True)

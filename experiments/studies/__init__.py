@@ -1,0 +1,1 @@
+"""Experiments that answer one question each: flow critics, risk, speed, and adaptation to a new task."""

@@ -1,0 +1,422 @@
+"""python -m experiments.report: numbers, pages, README's table, and the page in a browser."""
+
+import html
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from helpers import ROOT
+from suite_folder import GOALS, SINGLE, finish, make_suite, member, started, write_suite
+
+from valuelab.benchmark import numbers, pages, published, report
+from valuelab.errors import InputError
+from valuelab.runs import results
+
+MARKED = re.compile(r"^<!-- (\w+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """A suite's workdir, and what is reported of it; nothing changes them."""
+    folder = tmp_path_factory.mktemp("suite")
+    make_suite(folder)
+    return folder, numbers.make(folder)
+
+
+def command(*arguments: object):
+    """Does what a command line asks for."""
+    return report.run(report.parse(["report", *map(str, arguments)], absl_flags.FlagValues()))
+
+
+@pytest.fixture(scope="module")
+def folder_of_pages(suite, tmp_path_factory):
+    """The folder of the pages of that suite."""
+    folder = tmp_path_factory.mktemp("pages")
+    command(suite[0], f"--workdir={folder}")
+    return folder
+
+
+def entries(found, field="label"):
+    return [entry[field] for entry in found]
+
+
+def test_methods_are_compared_on_the_same_tasks_alone(suite):
+    _, found = suite
+    single, goals = found["groups"]
+    assert entries(single["methods"]) == ["bc", "iql", "fql", "mine"]
+    assert entries(goals["methods"]) == ["td_jepa", "hilp"]
+    assert single["columns"] == ["pointmaze-medium-navigate", "cube-single-play"]  # of singletask-v0, both
+    assert goals["columns"] == [f"task{number}" for number in range(1, 6)]
+    assert list(single["improvement"]) == ["iql", "fql", "mine"]  # bc failed on a dataset
+
+
+def test_who_has_more_datasets_is_compared_on_those_that_are_shared(tmp_path):
+    entries = [member("both", "iql", dataset) for dataset in SINGLE] + [member("one", "fql", SINGLE[0])]
+    write_suite(tmp_path, entries)
+    for entry in entries:
+        finish(tmp_path, entry, 0.5)
+    both, one = numbers.make(tmp_path)["groups"]
+    assert [found["label"] for found in both["methods"]] == ["both"]
+    assert one["datasets"] == [SINGLE[0]]
+    assert [found["label"] for found in one["methods"]] == ["both", "one"]
+    assert one["methods"][0]["cells"] == both["methods"][0]["cells"][:1]
+
+
+def test_what_is_not_done_is_said_and_not_aggregated(suite):
+    found = suite[1]
+    bc = found["groups"][0]["methods"][0]
+    assert bc["cells"][0]["value"] > 0
+    assert bc["cells"][1] is bc["aggregates"] is None
+    (failed,) = (member for member in found["members"] if member["status"] != "done")
+    assert (failed["name"], failed["status"]) == ("bc/cube-single-play-singletask-v0", "failed")
+    assert failed["log"][-1] == "error: no dataset <here>"
+    page = pages.readme_table(found, "benchmarks/made_up.json")
+    assert "| bc | " in page
+    assert page.count(" – |") == 3  # on the other dataset, and in both aggregates
+    assert "not aggregated: bc." in page
+
+
+def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
+    datasets = (GOALS, "ogbench/cube-single-play-v0")
+    entries = [member("td_jepa", "td_jepa", dataset, program="zero_shot") for dataset in datasets]
+    write_suite(tmp_path, entries)
+    for entry, mean in zip(entries, (0.8, 0.2), strict=True):
+        finish(tmp_path, entry, mean)
+    found = numbers.make(tmp_path)
+    (group,) = found["groups"]
+    assert list(group["by_task"]) == list(datasets)
+    for dataset, cell in zip(datasets, group["methods"][0]["cells"], strict=True):
+        table = group["by_task"][dataset]
+        assert table["columns"] == [f"task{number}" for number in range(1, 6)]
+        tasks = [each["value"] for each in table["methods"][0]["cells"]]
+        assert np.mean(tasks) == pytest.approx(cell["value"], abs=1e-4)
+    page = pages.readme_table(found, "made_up.json")
+    assert all(f"| {dataset} | task1 | task2 | task3 | task4 | task5 |" in page for dataset in datasets)
+
+
+def test_datasets_of_one_task_each_share_their_domains_column(tmp_path):
+    names = [f"ogbench/cube-single-play-singletask-task{number}-v0" for number in range(1, 6)]
+    entries = [member("iql", "iql", dataset) for dataset in (SINGLE[0], *names)]
+    write_suite(tmp_path, entries)
+    for entry in entries[:-1]:
+        finish(tmp_path, entry, 0.5)
+    (group,) = numbers.make(tmp_path)["groups"]
+    assert group["columns"] == ["pointmaze-medium-navigate-singletask", "cube-single-play"]
+    assert group["methods"][0]["cells"][1] is None  # one of its tasks is not done
+    table = group["by_task"]["ogbench/cube-single-play-v0"]
+    assert [cell is None for cell in table["methods"][0]["cells"]] == 4 * [False] + [True]
+    pages.readme_table(numbers.make(tmp_path), "made_up.json")
+    finish(tmp_path, entries[-1], 0.5)
+    (group,) = numbers.make(tmp_path)["groups"]
+    tasks = [cell["value"] for cell in group["by_task"]["ogbench/cube-single-play-v0"]["methods"][0]["cells"]]
+    assert group["methods"][0]["cells"][1]["value"] == pytest.approx(np.mean(tasks), abs=1e-4)
+
+
+def test_scores_are_those_of_the_last_evaluation(suite):
+    folder, found = suite
+    for group in found["groups"]:
+        for method in group["methods"]:
+            for dataset in group["datasets"]:
+                workdir = folder / "members" / f"{method['label']}--{dataset.rpartition('/')[2]}"
+                if not (workdir / "episodes.npz").exists():
+                    continue
+                with np.load(workdir / "episodes.npz") as table:
+                    last = table["score"][table["step"] == 4000]
+                curve = group["curves"][dataset][method["label"]]
+                assert curve["mean"][-1] == pytest.approx(last.mean(), abs=1e-4)
+                # Four members do 200 updates a second together: 1,000 updates of each are 20 s.
+                assert curve["updates"] == [1000, 2000, 3000, 4000]
+                assert curve["seconds"] == [20.0, 40.0, 60.0, 80.0]
+    iql = found["groups"][0]["methods"][1]
+    mean = np.mean([cell["value"] for cell in iql["cells"]])
+    assert iql["aggregates"]["mean"]["value"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_seconds_of_training_add_up_over_changing_speeds():
+    rows = [{"step": 10, "updates_per_second": 5.0}, {"step": 10, "updates_per_second": 5.0}]
+    rows += [{"step": 40, "updates_per_second": 30.0}]
+    # Two members: 20 updates at 5 a second, then 60 at 30.
+    assert results.training_seconds(rows, 2) == {10: 4.0, 40: 6.0}
+
+
+def test_what_a_killed_start_trained_counts_as_time(tmp_path):
+    entry = member("iql", "iql", SINGLE[0])
+    write_suite(tmp_path, [entry])
+    finish(tmp_path, entry, 0.5)
+    # 8 s of compiling, 80 of training, 9 of evaluation; the start that ended is said to have taken 12 s.
+    (tmp_path / "timings.jsonl").unlink()
+    started(tmp_path, entry, "done", 0, 12.0)
+    found = numbers.make(tmp_path)
+    assert found["members"][0]["seconds"] == found["seconds"] == 97.0
+
+
+def test_probabilities_of_improvement_sum_to_one(suite):
+    for group in suite[1]["groups"]:
+        for first, row in group["improvement"].items():
+            for second, interval in row.items():
+                other = group["improvement"][second][first]
+                assert interval["value"] + other["value"] == pytest.approx(1)
+                assert interval["ci_low"] + other["ci_high"] == pytest.approx(1)
+    assert suite[1]["groups"][0]["improvement"]["mine"]["iql"]["value"] > 0.9
+
+
+def test_normalized_scores_become_shares_and_returns_stay_apart(tmp_path):
+    d4rl = [member("iql", "iql", f"d4rl/hopper-{data}-v2") for data in ("medium", "medium-replay")]
+    walks = [member("eta", "eta_network", "gridworld/walk"), member("eta", "eta_network", "gridworld/run")]
+    write_suite(tmp_path, d4rl + walks)
+    for entry in d4rl:
+        finish(tmp_path, entry, 0.5, "normalized_score")
+    for entry in walks:
+        finish(tmp_path, entry, 0.5, "return")
+    shares, returns = numbers.make(tmp_path)["groups"]
+    assert shares["metrics"] == ["normalized_score"]
+    assert shares["scaled"]
+    assert 0.4 < shares["methods"][0]["aggregates"]["mean"]["value"] < 0.6
+    assert returns["metrics"] == ["return"]
+    assert not returns["scaled"]
+    assert returns["methods"][0]["aggregates"] is None
+    assert returns["methods"][0]["cells"][0]["value"] > 1  # of seven
+
+
+def test_a_single_seed_has_no_interval(tmp_path):
+    entry = member("iql", "iql", SINGLE[0])
+    write_suite(tmp_path, [entry])
+    finish(tmp_path, entry, 0.5, seeds=1)
+    found = numbers.make(tmp_path)
+    aggregates = found["groups"][0]["methods"][0]["aggregates"]
+    assert aggregates["mean"]["ci_low"] is None
+    assert " (one run) | 1 |" in pages.readme_table(found, "made_up.json")
+
+
+def test_members_that_are_cut_off_are_reported(tmp_path):
+    labels = ("whole", "cut", "going", "waiting", "logless", "scoreless")
+    members = [member(label, "iql", SINGLE[0]) for label in labels]
+    write_suite(tmp_path, members)
+    for entry in (members[0], members[1], members[4], members[5]):
+        finish(tmp_path, entry, 0.5)
+    path = tmp_path / members[5]["folder"] / "episodes.npz"
+    with np.load(path, allow_pickle=False) as table:
+        columns = dict(table)
+    columns["score"][-1] = np.nan
+    np.savez(path, **columns)
+    result = tmp_path / members[1]["folder"] / "result.json"
+    result.write_text(result.read_text()[:40])
+    going = tmp_path / members[2]["folder"]
+    shutil.copytree(tmp_path / members[0]["folder"], going, ignore=shutil.ignore_patterns("result.json"))
+    (tmp_path / members[4]["folder"] / "metrics.jsonl").unlink()
+    found = numbers.make(tmp_path)
+    statuses = ["done", "unusable", "unfinished", "not started", "unusable", "unusable"]
+    assert entries(found["members"], "status") == statuses
+    assert "result.json is no whole result" in found["members"][1]["note"]
+    assert "metrics.jsonl has no row of update 1000" in found["members"][4]["note"]
+    assert "some of its episodes have no finite score" in found["members"][5]["note"]
+    (group,) = found["groups"]
+    assert [method["aggregates"] is not None for method in group["methods"]] == [True] + 5 * [False]
+
+
+def test_what_cannot_be_reported_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"nothing to report; write python -m experiments.report WORKDIR"):
+        command()
+    with pytest.raises(InputError, match=r"there is no suite .*suite.json: give the workdir of a run of exp"):
+        command(tmp_path)
+    with pytest.raises(InputError, match=r"there is no folder .*/none: give the workdir of a run of exp"):
+        command(tmp_path / "none")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"holds a single run, whose outcome is in result.json and curves.png"
+    ):
+        command(run)
+    (run / "suite.json").write_text("[")
+    with pytest.raises(InputError, match=r"suite.json is no suite .*: give the workdir of a run of exp"):
+        command(run)
+    with pytest.raises(InputError, match=r"say what to make of it, --readme=README.md or --workdir=FOLDER"):
+        command(tmp_path / "report.json")
+    entry = member("iql", "iql", SINGLE[0])
+    write_suite(tmp_path, [entry])
+    with pytest.raises(InputError, match=r"none of the 1 members in .* is done; go on with the suite's"):
+        command(tmp_path)
+    started(tmp_path, entry, "failed", 2)
+    with pytest.raises(InputError, match=r"done, and 1 failed: see .*/members/iql--.*/log.txt; go on"):
+        command(tmp_path)
+    described = json.loads((tmp_path / "suite.json").read_text())
+    (tmp_path / "suite.json").write_text(json.dumps(described | {"format": 9}))
+    with pytest.raises(InputError, match=r"suite.json is of format 9, and this reads format 1: use the vers"):
+        command(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "suite.json", "timings.jsonl"]
+
+
+def test_published_scores_stand_beside_ours_with_what_differs(suite):
+    rows = {row["label"]: row for row in suite[1]["published"]}
+    assert rows.keys() == {"iql", "fql"}  # on the cube; nothing is published of the others
+    assert (rows["iql"]["published"], rows["fql"]["published"]) == (0.83, 0.96)
+    assert rows["iql"]["differences"] == [
+        "steps 4,000, published 1,000,000",
+        "agent.hidden_dims 256,256, published 512,512,512,512",
+        "a dataset of 300 episodes made again, published 1,000",
+        "the mean of five tasks, here the default one alone",
+    ]
+
+
+def test_the_same_setting_as_published_is_the_same():
+    known = published.PUBLISHED["iql", "d4rl/hopper-medium-v2"]
+    settings = {"dataset": "d4rl/hopper-medium-v2", "steps": 1_000_000, "batch_size": 256}
+    settings |= {
+        "agent.hidden_dims": [256, 256],
+        "agent.extraction": "awr",
+        "agent.policy_schedule": "cosine",
+    }
+    assert published.differences(known, settings, None) == []
+    cube = published.PUBLISHED["fql", "ogbench/cube-single-play-singletask-v0"]
+    small = published.differences(cube, {"dataset": "ogbench/cube-single-play-singletask-v0"}, 300)
+    assert small[0] == "a dataset of 300 episodes made again, published 1,000"
+
+
+def test_a_documents_table_is_renewed(suite, tmp_path):
+    (tmp_path / "made_up.json").write_text(json.dumps(suite[1]))
+    document = tmp_path / "README.md"
+    document.write_text("before\n<!-- made_up -->\nold\n<!-- /made_up -->\nafter\n")
+    command(tmp_path / "made_up.json", f"--readme={document}")
+    text = document.read_text()
+    assert text.startswith("before\n<!-- made_up -->\n**pointmaze")
+    assert text.endswith(": [made_up.json](made_up.json).\n<!-- /made_up -->\nafter\n")
+    assert "| mine | **" in text
+    assert "old" not in text
+    document.write_text("nothing\n")
+    with pytest.raises(InputError, match=r"has no place for made_up: write the lines <!-- made_up --> and"):
+        command(tmp_path / "made_up.json", f"--readme={document}")
+
+
+def test_tables_of_the_readme_are_those_of_the_files():
+    for name, table in MARKED.findall((ROOT / "README.md").read_text()):
+        link = f"benchmarks/{name}.json"
+        assert table == pages.readme_table(numbers.read_report(ROOT / link), link), (
+            f"renew it: python -m experiments.report {link} --readme=README.md"
+        )
+
+
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const table = document.querySelector("table.results");
+  const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].firstChild.textContent);
+  const click = (text) => {
+    const head = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === text);
+    head.querySelector("button").click();
+    return [head.getAttribute("aria-sort"), names()];
+  };
+  const checks = {
+    first: names(), best: click("mean"), worst: click("mean"), named: click("method"),
+    sorted: document.querySelectorAll("[aria-sort]").length,
+    images: [...document.images].map((image) => image.naturalWidth),
+    loaded: performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 30)),
+    width: document.documentElement.scrollWidth - innerWidth, errors: window.failures,
+  };
+  const shown = document.createElement("pre");
+  shown.id = "checks";
+  shown.textContent = JSON.stringify(checks);
+  document.body.append(shown);
+});
+</script>
+</body>"""
+WATCH = "<head><script>window.failures = []; onerror = (message) => failures.push(message);</script>"
+
+
+def in_browser(page: pathlib.Path, profile: pathlib.Path) -> str:
+    """The page as it stands in a headless Chromium after its scripts."""
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    flags += " disable-component-update disable-sync disable-dev-shm-usage dump-dom window-size=700,900"
+    line = [shutil.which("chromium"), *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}"]
+    done = subprocess.run([*line, page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("chromium") and not os.environ.get("CI_CHROMIUM"),
+    reason="no chromium here: apt-get install chromium",
+)
+def test_the_page_works_in_a_browser(suite, folder_of_pages, tmp_path):
+    found = suite[1]
+    page = (folder_of_pages / "report.html").read_text()
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("<head>", WATCH).replace("</body>", PROBE))
+    dom = in_browser(probed, tmp_path / "profile")
+    checks = json.loads(html.unescape(re.search(r'<pre id="checks">(.*?)</pre>', dom)[1]))
+    methods = {method["label"]: method["aggregates"] for method in found["groups"][0]["methods"]}
+    ranked = sorted(
+        (name for name in methods if methods[name]), key=lambda name: -methods[name]["mean"]["value"]
+    )
+    assert checks["first"] == ["bc", "iql", "fql", "mine"]
+    assert checks["best"] == ["descending", [*ranked, "bc"]]  # which has no mean, and so stays last
+    assert checks["worst"] == ["ascending", [*ranked[::-1], "bc"]]
+    assert checks["named"] == ["ascending", ["bc", "fql", "iql", "mine"]]
+    assert checks["sorted"] == 1
+    assert len(checks["images"]) == 8
+    assert min(checks["images"]) > 300
+    assert all(name.startswith("data:") for name in checks["loaded"])  # everything is inside
+    assert checks["width"] <= 0  # tables fit, or scroll on their own
+    assert checks["errors"] == []
+    assert "error: no dataset &lt;here&gt;" in page  # logs are text, whatever they hold
+    assert GOALS in page
+
+
+@pytest.mark.slow
+def test_the_pages_are_made_again_from_the_json_alone(suite, folder_of_pages, tmp_path):
+    assert json.loads((folder_of_pages / "report.json").read_text()) == suite[1]
+    command(folder_of_pages / "report.json", f"--workdir={tmp_path}")
+    for name in ("report.json", "report.html", "report.md"):
+        assert (folder_of_pages / name).read_text() == (tmp_path / name).read_text()
+    pictures = [path.name for path in sorted((tmp_path / "figures").iterdir())]
+    kinds = ("aggregates", "curves", "improvement", "profiles")
+    assert pictures == [f"{group}_{kind}.png" for group in (1, 2) for kind in kinds]
+    text = (tmp_path / "report.md").read_text()
+    assert all(f"(figures/{name})" in text for name in pictures)
+    assert "| mine | iql | " in text  # what was added comes first
+
+
+def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
+    arxiv = "https://arxiv.org/abs/1?x=1&z=2#y"
+    foreign = "<script>x</script> [a](javascript:b) `c` | d\n# e"
+    report = json.loads(json.dumps(suite[1]).replace('"bc"', json.dumps(foreign))) | {"suite": foreign}
+    report["members"][0] |= {"name": foreign, "command": f"python\n```\n{foreign}"}
+    cell = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    row = {"label": foreign, "dataset": "d", "ours": cell, "published": 0.5, "paper": foreign, "table": "t"}
+    report["published"] = [
+        row | {"url": url, "differences": []}
+        for url in (
+            "java\tscript:alert(1)",
+            "javascript&#58alert%281%29",
+            "javascript&colon;alert%281%29",
+            arxiv,
+            "data:text/html,<b>",
+            "a) <b> (",
+        )
+    ]
+    pages.write(report, tmp_path)
+    page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert "<script>x" not in page
+    before, commands, after = text.split("```")
+    assert foreign.replace("\n", " ") in commands
+    assert "<script" not in before + after
+    links = re.findall(r'href="([^"]*)"', page), re.findall(r"[^\\]\]\(([^)]*)\)", before + after)
+    for found in links:
+        shown = {html.unescape(link) for link in found if not link.startswith(("figures/", "#u"))}
+        assert shown == {"#", arxiv}
+    assert r"&lt;script&gt;x&lt;/script&gt; \[a\](javascript:b) \`c\` \| d # e" in text
+
+
+def test_folders_of_members_lie_in_that_of_the_suite(suite, tmp_path):
+    facts = json.loads((suite[0] / "suite.json").read_text())
+    facts["members"][0]["folder"] = "../elsewhere"
+    (tmp_path / "suite.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"suite.json: the folder '../elsewhere' of .* lies outside"):
+        numbers.make(tmp_path)

@@ -1,0 +1,115 @@
+"""python -m experiments.diagnose: a tiny run, trained and looked into; and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+from absl import flags as absl_flags
+from helpers import CLONING, ROOT, command, launch, make_dataset
+
+from experiments.studies import adapt
+from valuelab import data
+from valuelab.data import normalization
+from valuelab.errors import InputError
+from valuelab.runs import diagnosis
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch):
+    """A dataset with rewards, whose trajectories may end in the middle."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: make_dataset(compact=True))
+
+
+def train(tmp_path, agent, **settings):
+    """Trains an agent for twenty updates."""
+    workdir = tmp_path / "run"
+    arguments = command(tmp_path, workdir, agent=agent, dataset="made_up/walks", **settings)
+    launch([argument for argument in arguments if agent == CLONING or "agent.hidden_dims" not in argument])
+    return workdir
+
+
+def diagnosed(run, workdir, **settings):
+    given = {"checkpoint": run, "workdir": workdir, "rows": 30} | settings
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    return diagnosis.run(diagnosis.parse(["diagnose", *arguments], absl_flags.FlagValues()))
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_looked_into(tmp_path, capsys):
+    narrow = {"agent__critic__hidden_dims": "8,8", "agent__policy__hidden_dims": "8,8"}
+    run = train(tmp_path, "fql", num_seeds=2, **narrow)
+    before = sorted(path for path in run.rglob("*"))
+    diagnosed(run, tmp_path / "out")
+    assert sorted(path for path in run.rglob("*")) == before  # the run is left as it was
+    assert "effective_rank" in capsys.readouterr().out
+    assert (tmp_path / "out" / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
+    saved = json.loads((tmp_path / "out" / "diagnostics.json").read_text())
+    assert saved["members"] == [{"seed": 0}, {"seed": 1}]
+    assert [entry["step"] for entry in saved["checkpoints"]] == [10, 15, 20]  # the three that are kept
+    last = saved["checkpoints"][-1]
+    assert last["feature_drift"] == pytest.approx([0, 0], abs=1e-5)
+    for layer in last["layers"].values():
+        assert all(1 <= rank <= 8 for rank in layer["effective_rank"])
+        assert all(0 <= share <= 1 for share in layer["dormant_fraction"])
+    assert last["layers"].keys() == {"layer_1", "layer_2"}
+    assert last["weight_norms"].keys() == last["gradient_norms"].keys()
+    first_seed, second_seed = last["q"]["mean"]
+    assert first_seed != second_seed
+    assert "flow" not in last  # the documents' command looks into one that has it
+    again = diagnosed(run, tmp_path / "again", rows=1000)  # more than there are
+    assert again["rows"] == 40
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no run is given; write --checkpoint=WORKDIR"):
+        diagnosis.run(diagnosis.DiagnoseConfig())
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere: give --checkpoint=WORKDIR"):
+        diagnosed(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"^checkpoint is gs://run; it must lie on this machine: give a path"
+    ):
+        diagnosed("gs://run", tmp_path / "out")
+    with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):
+        diagnosed(tmp_path, tmp_path)
+    with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
+        diagnosed(tmp_path, tmp_path / "out", rows=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypatch):
+    run = train(tmp_path, CLONING)
+    with pytest.raises(InputError, match="agent 'behaviour_cloning' has no critic to diagnose"):
+        diagnosed(run, tmp_path / "out")
+    goals = dataclasses.replace(make_dataset(compact=True), goal_conditioned=True)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: goals)
+    with pytest.raises(InputError, match="made_up/walks has no rewards of its own"):
+        diagnosed(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
+    (run := tmp_path / "run").mkdir()
+    (tmp_path / ".py").write_text("raise RuntimeError('run')\n")
+    seen = normalization.to_json(normalization.fit(make_dataset(), observations=False, rewards="none"))
+    for source in (f"{tmp_path}/.py:preset", f"{ROOT}/valuelab/presets/../../x/.py", f"{tmp_path}/.py"):
+        config = {"settings": {"agent_source": source}, "normalization": seen}
+        (run / "config.json").write_text(json.dumps(config))
+        name = source.partition(":")[0]
+        for read in (diagnosis.open_run, lambda folder, _: adapt.read_encoder(folder, False)):
+            with pytest.raises(InputError, match="names the agent file") as refused:
+                read(run, "")
+            told = (
+                f"{run}/config.json names the agent file {name!r}, whose code would be run: look at it, then"
+            )
+            assert str(refused.value) == f"{told} give --trust_agent_file"
+    with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
+        diagnosed(run, tmp_path / "out", trust_agent_file=True)
+    with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
+        adapt.read_encoder(run, True)
+    config["settings"]["agent_source"] = str(tmp_path / "mine")  # mine.py, were it a path
+    (tmp_path / "mine.py").write_text("raise RuntimeError('run')\n")
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="unknown agent"):
+        diagnosed(run, tmp_path / "out", trust_agent_file=True)

@@ -1,0 +1,552 @@
+"""python -m experiments.train: what it leaves, what it refuses, and what no kill can change."""
+
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from helpers import (
+    CLONING,
+    EPISODES,
+    LENGTH,
+    MAZE,
+    ROOT,
+    assert_same_bits,
+    command,
+    launch,
+    left_behind,
+    make_dataset,
+    saved_state,
+    start,
+    write_maze_data,
+)
+
+from valuelab import configuration, data, files, types
+from valuelab.errors import InputError
+from valuelab.runs import flags, outputs, results, sources
+from valuelab.runs import train as launcher
+from valuelab.training import logs
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Agent files are named from the root, as in the documents."""
+    monkeypatch.chdir(ROOT)
+
+
+class Field:
+    """A plane with the interface of gymnasium: five steps, each rewarded by its first coordinate."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+    def reset(self, *, seed, options):
+        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
+        return self.place, {}
+
+    def step(self, action):
+        self.place, self.time = self.place + action, self.time + 1
+        return self.place, self.place[0], False, self.time == 5, {}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def field(monkeypatch):
+    """Evaluates in a Field instead of the maze."""
+    environment = types.Environment(
+        name="field", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
+    )
+    monkeypatch.setattr(sources.environments, "make", lambda *_: environment)
+
+
+# What a run leaves.
+
+
+def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_path, capsys):
+    mine = tmp_path / "my_agent.py"
+    mine.write_text((ROOT / CLONING).read_text())
+    workdir = tmp_path / "run"
+    launch(command(data_dir, workdir, agent=mine, eval_episodes=1))
+    result = json.loads((workdir / "result.json").read_text())
+    assert (result["agent"], result["dataset"], result["rewards"]) == ("my_agent", MAZE, "none")
+    assert (result["steps"], result["num_seeds"]) == (20, 1)
+    assert result["eval"]["success"].keys() == {"mean", "ci_low", "ci_high", "per_seed"}
+    speeds = {"updates_per_second", "compile_seconds", "train_seconds", "eval_seconds"}
+    assert result["throughput"].keys() == speeds
+    assert all(result["throughput"][name] > 0 for name in speeds)
+    assert result["device"]
+    assert result["versions"]["jax"]
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["settings"]["agent"] == {"hidden_dims": [8], "learning_rate": 3e-4}
+    assert config["normalization"]["observation_mean"] is None
+    amounts = {"episodes": EPISODES, "transitions": EPISODES * (LENGTH - 1)}
+    assert {name: config["data"][name] for name in amounts} == amounts
+    assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
+    for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    out = capsys.readouterr().out
+    assert "success (95 % interval over episodes of one seed)" in out
+    assert re.search(r"^mean [\d,]+ updates/s on", out, re.MULTILINE)
+
+
+def test_the_title_of_a_maze_tells_which_member_is_drawn_and_how_often_it_played():
+    config = dataclasses.replace(flags.load_agent("iql")[0], steps=3000, num_seeds=2)
+    alone, seeds = dataclasses.replace(config, num_seeds=1), configuration.population(config)
+    swept = configuration.population(dataclasses.replace(config, sweep=("agent.expectile=0.7,0.9",)))
+    assert results.maze_title(alone, configuration.population(alone), 0) == "iql after 3,000 updates"
+    assert results.maze_title(config, seeds, 1).split("\n")[1:] == ["seed=0", "1 episode"]
+    assert results.maze_title(config, swept, 10).split("\n")[1:] == ["expectile=0.7, seed=0", "10 episodes"]
+
+
+def test_a_sweep_has_an_entry_a_setting_over_its_seeds_and_a_table_that_ranks_them(
+    data_dir, tmp_path, field, capsys
+):
+    settings = {"num_seeds": 2, "eval_episodes": 3, "batch_size": 2, "eval_every": 10}
+    launch(command(data_dir, tmp_path / "swept", sweep="agent.learning_rate=0.001,0.1", **settings))
+    out, err = capsys.readouterr()
+    result = json.loads((tmp_path / "swept" / "result.json").read_text())
+    assert not {"eval", "interquartile_mean", "tasks"} & result.keys()  # nothing is of several settings
+    found = {setting["agent.learning_rate"]: setting["eval"]["return"] for setting in result["settings"]}
+    assert list(found) == [0.001, 0.1]
+    for rate, interval in found.items():  # what a run with this setting alone finds
+        alone = tmp_path / f"alone-{rate}"
+        launch(command(data_dir, alone, agent__learning_rate=rate, **settings))
+        expected = json.loads((alone / "result.json").read_text())["eval"]["return"]
+        assert interval["per_seed"] == pytest.approx(expected["per_seed"], abs=1e-3)
+        assert interval["ci_low"] == pytest.approx(expected["ci_low"], abs=1e-3)
+    shown = re.findall(r"^│\s+(0\.\d+) │\s+(-?\d+\.\d+) \(", out, re.MULTILINE)
+    ranked = sorted(found, key=lambda rate: -found[rate]["mean"])
+    assert [float(rate) for rate, _ in shown] == ranked
+    assert "over 2 seeds" in out
+    for rate, interval in found.items():
+        assert f"agent.learning_rate={rate}  length 5.00  return {interval['mean']:.2f}" in err
+
+
+@pytest.mark.slow
+def test_an_agent_that_sees_two_observations_at_once(data_dir, tmp_path):
+    launch(command(data_dir, tmp_path, **{"data.num_frames": 2, "data.normalize_observations": True}))
+    saved = saved_state(tmp_path, 20)["states"]
+    kernels = [leaf for leaf in jax.tree.leaves(saved) if leaf.ndim == 3 and leaf.shape[1] == 4]
+    assert kernels, "no first layer sees two places"
+    normalization = json.loads((tmp_path / "config.json").read_text())["normalization"]
+    assert normalization["observation_mean"][:2] == normalization["observation_mean"][2:]
+
+
+@pytest.mark.parametrize(
+    "agent", ["bc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("iql", "fql"))]
+)
+def test_agents_train_on_ogbenchs_images(tmp_path, agent):
+    name, images = "visual-cube-single-play-v0", np.random.default_rng(0).integers(0, 256, (45, 16, 16, 3))
+    changes = {"observations": images.astype(np.uint8), "actions": np.zeros((45, 5), np.float32)}
+    path = write_maze_data(tmp_path, **changes)
+    path.rename(path.with_name(f"{name}.npz"))
+    shift = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
+    encoder = "agent.policy.encoder" if agent == "fql" else "agent.encoder"
+    settings = {"dataset": f"ogbench/{name}", "steps": 2, "data.num_frames": 2, encoder: "drq", **shift}
+    arguments = command(tmp_path, tmp_path / "run", agent=agent, **settings)
+    launch([argument for argument in arguments if "hidden_dims" not in argument])
+    saved = saved_state(tmp_path / "run", 2)["states"]
+    # An observation and a goal of two frames each, through windows of 3 x 3 pixels; of the one member.
+    assert any(leaf.shape == (1, 3 * 3 * 12, 32) for leaf in jax.tree.leaves(saved))
+
+
+def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):
+    never = command(data_dir, tmp_path / "never")
+    often = command(data_dir, tmp_path / "often", eval_every=3, eval_episodes=2)
+    for arguments in (never, often):
+        launch(arguments)
+    assert_same_bits(*(saved_state(tmp_path / name, 20)["states"] for name in ("never", "often")))
+
+
+def test_an_episode_that_does_not_end_is_cut_at_a_bound_that_is_named(data_dir, tmp_path, field, caplog):
+    launch(command(data_dir, tmp_path, eval_episodes=2, eval_max_steps=3))
+    with np.load(tmp_path / "episodes.npz") as table:
+        assert table["length"].tolist() == [3, 3]
+    told = "2 episodes in field did not end by themselves and were cut after 3 steps (eval_max_steps)"
+    assert told in caplog.text
+
+
+def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, caplog):
+    arguments = command(data_dir, tmp_path, eval_episodes=2, eval_every=10)
+    launch(arguments)
+    before = left_behind(tmp_path)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "episodes.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"episodes\.npz is no table of episodes .*: move it away"):
+        launch(arguments)
+    (tmp_path / "episodes.npz").unlink()
+    launch(arguments)
+    assert caplog.text == ""
+    after = left_behind(tmp_path)
+    assert after["rows"] == before["rows"]
+    assert after["episodes"]["score"] == before["episodes"]["score"][-2:]
+    assert (tmp_path / "result.json").exists()
+
+
+def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
+    launch(command(data_dir, tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    shown = capsys.readouterr().out
+    launch(command(data_dir, tmp_path))
+    said = f"{tmp_path} is done already; give another --workdir to train again\n"
+    assert capsys.readouterr().out == said + shown  # the table and the line under it
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_another_config_is_refused_with_both_values(data_dir, tmp_path):
+    launch(command(data_dir, tmp_path))
+    message = (
+        r"config.json is of another run \(agent.learning_rate was 0.0003, is 0.1; seed was 0, is 3\): "
+        "give another --workdir"
+    )
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, tmp_path, agent__learning_rate=0.1, seed=3))
+    launch(command(data_dir, tmp_path, log_every=1, checkpoint_every=0, mesh="1,2"))  # changes no result
+
+
+def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(data_dir, tmp_path, nothing_trains):
+    with files.locked(tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(
+            InputError, match=r"in use by process \d+ on .*: wait .*, or give another --workdir$"
+        ):
+            launch(command(data_dir, tmp_path))
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_goes_on_with_the_data_and_settings_that_it_began_with_alone(tmp_path):
+    data_dir, workdir = tmp_path / "data", tmp_path / "run"
+    path = write_maze_data(data_dir)
+    launch(command(data_dir, workdir))
+    for name in ("result.json", "config.json"):  # as if it had been killed at its end, and tidied up
+        (workdir / name).unlink()
+    refused = "^the checkpoints under .*/checkpoints are of another run "
+    message = rf"{refused}\(agent.learning_rate was 0.0003, is 0.1\): give another --workdir"
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, workdir, agent__learning_rate=0.1))
+    before = path.read_bytes()
+    with np.load(path) as arrays:  # the same actions, of which two have changed places
+        write_maze_data(data_dir, actions=arrays["actions"][[1, 0, *range(2, len(arrays["actions"]))]])
+    with pytest.raises(InputError, match=rf"{refused}\(data.digests.actions was '\w{{8}}', is '\w{{8}}'\)"):
+        launch(command(data_dir, workdir))
+    path.write_bytes(before)
+    launch(command(data_dir, workdir))
+    assert (workdir / "result.json").exists()
+
+
+def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    launch(command(data_dir, tmp_path))
+    assert (tmp_path / "result.json").exists()
+    assert not list(tmp_path.glob("*.png"))
+    assert "'valuelab[plots]'" in capsys.readouterr().out
+
+
+def test_a_picture_that_fails_costs_no_result_and_is_drawn_by_the_same_command(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    given = command(data_dir, tmp_path, eval_episodes=2)
+
+    def curves(*_, **__):
+        raise RuntimeError("out of\nink")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(results.plots, "curves", curves)
+        launch(given)
+    assert "warning: curves.png was not drawn: RuntimeError: out of ink\n" in capsys.readouterr().out
+
+    def stamps():
+        names = ("config.json", "episodes.npz", "maze.png", "result.json")
+        return {name: (tmp_path / name).stat().st_mtime_ns for name in names}
+
+    drawn, before = (tmp_path / "maze.png").read_bytes(), stamps()
+    launch(given)
+    assert capsys.readouterr().out.startswith(f"{tmp_path} is done but for pictures, which follow now\n")
+    assert (tmp_path / "curves.png").exists()
+    assert stamps() == before
+    (tmp_path / "maze.png").unlink()
+    (tmp_path / outputs.UNDRAWN).write_text("maze.png\n")
+    launch(given)  # its episodes are played again
+    assert (tmp_path / "maze.png").read_bytes() == drawn
+    capsys.readouterr()
+    launch(given)
+    assert "is done already" in capsys.readouterr().out
+
+
+def test_a_film_is_tried_before_training_starts(data_dir, tmp_path, field, nothing_trains):
+    with pytest.raises(InputError, match=r"^field cannot be filmed: it cannot be made with render_mode"):
+        launch(command(data_dir, tmp_path, video=True, eval_episodes=1))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training_starts(
+    data_dir, tmp_path, nothing_trains, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # the tests' own user may write everywhere
+    with pytest.raises(InputError, match=r"^.* cannot be written \(.*Permission denied\): give another --"):
+        launch(command(data_dir, tmp_path))
+
+
+class Broken(Field):
+    """A Field that at some starts has no reward."""
+
+    def step(self, action):
+        seen, reward, *rest = super().step(action)
+        return seen, reward if reward < 0 else np.nan, *rest
+
+
+def test_episodes_without_a_score_are_listed_and_the_files_stay_valid(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    environment = types.Environment(
+        name="field", make=Broken, tasks={"only": None}, metric="return", score=lambda total, success: total
+    )
+    monkeypatch.setattr(sources.environments, "make", lambda *_: environment)
+    told = r"^warning: (\d+) episodes have a return or score .* \(seed 0, task only, episode \d+"
+    for _ in range(2):  # the second time it is done already
+        with pytest.raises(SystemExit) as stopped:
+            launch(command(data_dir, tmp_path, eval_episodes=8))
+        assert stopped.value.code == 1
+        assert re.search(told, capsys.readouterr().err, re.MULTILINE)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    result = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert result["eval"]["return"]["mean"] is None
+    assert 0 < len(result["without_score"]) < 8
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+# What it refuses: arguments beside those of a run that would do, and the line that is told. Of what flags,
+# configs, meshes and readers of data refuse themselves, their own tests know more.
+
+BAD = [
+    ({"agent__learning_rat": 1}, r"^unknown flag 'agent.learning_rat': did you mean 'agent.learning_rate'"),
+    ({"batch_size": 20, "mesh": ""}, "^batch_size 20 is not divisible by the data axis of 8"),
+    ({"dataset": ""}, "^no dataset is given; write --dataset="),
+    ({"dataset": "obgench/x"}, "^unknown data source 'obgench': did you mean 'ogbench'"),
+    ({"dataset": "nowhere.hdf5"}, "^.*nowhere.hdf5"),
+    (
+        {"dataset": "ogbench/pointmaze-large-navigate-singletask-v0"},
+        "^no .*pointmaze-large-navigate-v0.npz, and http.* cannot be fetched .*: "
+        "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
+    ),
+    ({"workdir": ""}, "^no workdir is given; write --workdir="),
+    ({"workdir": "gs://bucket/run"}, "^workdir is gs://bucket/run; it must lie on this machine: give a path"),
+    ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket; it must lie on this machine: give a"),
+    ({"video": True}, "^video is of evaluation episodes, and eval_episodes is 0: leave one of them out"),
+    ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
+    ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),
+    (
+        {"distributed": True},
+        "^the hosts of a distributed run did not meet .*: on each, set JAX_COORDINATOR_ADD",
+    ),
+]
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch):
+    """Whatever is refused is refused before any update; and there is no network."""
+
+    def train(*_, **__):
+        raise AssertionError("it went as far as training")
+
+    def urlopen(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(launcher, "train", train)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), BAD, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_cannot_be_used_is_told_in_one_line(data_dir, tmp_path, nothing_trains, settings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        launch(command(data_dir, tmp_path / "run", **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(tmp_path, monkeypatch):
+    same = dataclasses.replace(make_dataset(), rewards=np.full(len(make_dataset().rewards), -1, np.float32))
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: same)
+    arguments = command(tmp_path, tmp_path / "run", agent="floq", dataset="made_up/walks")
+    message = r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic"
+    with pytest.raises(InputError, match=message):
+        launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
+    assert not (tmp_path / "run" / "config.json").exists()  # so that the mended command may take the folder
+
+
+FILE = r"^.*/ogbench/pointmaze-medium-navigate-v0.npz"
+
+
+def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains):
+    places = np.zeros((45, 2), np.float32)
+    places[13] = np.nan
+    write_maze_data(tmp_path / "data", observations=places)
+    with pytest.raises(InputError, match=FILE + ": observations is nan at row 13, not finite") as caught:
+        launch(command(tmp_path / "data", tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda whole: whole[: len(whole) // 2],
+            r" cannot be read \(.*\): it is truncated, corrupt or of ano",
+        ),
+        (lambda whole: b"", " cannot be read"),
+        (lambda whole: b"no archive", " cannot be read"),
+        (lambda whole: whole.replace(b"terminals.npy", b"somethin_.npy"), ": no key 'terminals', only "),
+    ],
+    ids=["truncated", "empty", "text", "layout"],
+)
+def test_a_file_at_fault_is_told(tmp_path, nothing_trains, content, message):
+    path = write_maze_data(tmp_path / "data")
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(InputError, match=FILE + message) as caught:
+        launch(command(tmp_path / "data", tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "settings"),
+    [
+        ("ogbench", "environments", {}),
+        ("gymnasium", "environments", {"eval_episodes": 1}),
+        ("h5py", "data", {"dataset": "any.hdf5"}),
+        ("minari", "data", {"dataset": "minari/D4RL/door/human-v2"}),
+        ("tensorflow_datasets", "data", {"dataset": "rlds/anything"}),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path, data_dir, nothing_trains, monkeypatch, missing, extra, settings):
+    for name in list(sys.modules):
+        if name.split(".")[0] == missing:
+            monkeypatch.setitem(sys.modules, name, None)  # what makes an import fail
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / "any.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.chdir(tmp_path)
+    settings = {"agent": ROOT / CLONING} | settings
+    with pytest.raises(InputError, match=rf"{missing}.* is not installed; .*'valuelab\[{extra}\]'") as caught:
+        launch(command(data_dir, tmp_path / "run", **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line(data_dir, tmp_path, monkeypatch):
+    def write(self, rows):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    monkeypatch.setattr(logs.MetricsFile, "write", write)
+    with pytest.raises(
+        InputError, match=r"takes no more .*No space left on device.*: free some disk; the same"
+    ):
+        launch(command(data_dir, tmp_path))
+
+
+def test_the_program_ends_with_status_2_and_one_line(data_dir, tmp_path):
+    program = start(command(data_dir, tmp_path, mesh="2,4", num_seeds=3))
+    output, told = program.communicate()
+    assert program.returncode == 2
+    assert output == ""
+    assert re.fullmatch(
+        r"error: num_seeds gives 3 member\(s\), not divisible by the seed axis of 2: .*\n", told
+    )
+
+
+# Killed and started again.
+
+
+def wait_until(condition, program, seconds=300.0):
+    """Waits for a condition, as long as the program runs."""
+    limit = time.monotonic() + seconds
+    while not condition() and program.poll() is None:
+        assert time.monotonic() < limit, "nothing happened"
+        time.sleep(0.003)
+
+
+def saved_step(workdir: pathlib.Path) -> int:
+    """The step of the newest checkpoint, 0 if there is none."""
+    return max(
+        (int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0
+    )
+
+
+def is_saving(workdir: pathlib.Path) -> bool:
+    """Whether a checkpoint is being written (or one has been left unfinished, as long as it is there)."""
+    return any((workdir / "checkpoints").glob("*-tmp*"))
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path, steps: int):
+    """Both runs have left the same, to the bit: parameters, optimisers, keys, the log, the episodes."""
+    assert_same_bits(saved_state(one, steps), saved_state(other, steps))
+    assert left_behind(one) == left_behind(other)
+
+
+def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_saving: bool):
+    """Starts a run, stops it some time after it has saved something, and returns its status and messages."""
+    before = saved_step(workdir)
+    program = start(arguments)
+    wait_until(lambda: saved_step(workdir) > before, program)
+    time.sleep(seconds)
+    if while_saving:
+        wait_until(lambda: is_saving(workdir), program)
+    program.send_signal(number)
+    told = program.communicate()[1]
+    return program.returncode, told
+
+
+@pytest.mark.slow
+def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
+    """With IQL, whose state has every part; half of the kills are sure to fall into the saving."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    settings = {"agent": "iql:pointmaze", "steps": 2000, "log_every": 50, "checkpoint_every": 0}
+    settings |= {"eval_every": 500, "eval_episodes": 1}
+    launch(command(data_dir, straight, **settings))
+    arguments = command(data_dir, stopped, **settings | {"checkpoint_every": 10})
+    random = np.random.default_rng(0)
+    for kill in range(4):
+        seconds = random.uniform(0, 0.5)
+        status, _ = stop(arguments, stopped, signal.SIGKILL, seconds, while_saving=kill % 2 == 0)
+        assert status == -signal.SIGKILL, "it had ended before: take more steps"
+    status, told = stop(arguments, stopped, signal.SIGINT, 0, while_saving=False)
+    assert status == 130, told
+    message = r"^stopped after update \d+ of 2000; all is saved, and the same command goes on from there$"
+    assert re.search(message, told, re.MULTILINE)
+    launch(command(data_dir, stopped, **settings))
+    assert_same_run(straight, stopped, 2000)
+
+
+# Learning.
+
+
+@pytest.mark.slow
+def test_the_command_of_the_documents_learns_the_maze(shared_data, tmp_path):
+    launch(
+        [
+            "--agent=iql:pointmaze",
+            f"--dataset={MAZE}",
+            f"--data_dir={shared_data}",
+            f"--workdir={tmp_path}",
+            "--mesh=1,1",
+            "--steps=10000",
+        ]
+    )
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["eval"]["success"]["mean"] >= 0.95

@@ -1,0 +1,512 @@
+"""Zero-shot agents: what they learn without rewards, and what they can be asked for."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from helpers import EPISODES, LENGTH, assert_same_bits, saved_state, write_maze_data
+
+from experiments.studies import adapt as adapting
+from valuelab import configuration, data
+from valuelab.agents import zero_shot
+from valuelab.agents.composed import ComposedConfig, composed
+from valuelab.agents.normalized import normalized
+from valuelab.agents.shifted import ImageShift, shifted
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.critics.forward_backward import ForwardBackwardConfig
+from valuelab.critics.latents import together
+from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
+from valuelab.critics.td_jepa import TDJEPAConfig
+from valuelab.data import sampling
+from valuelab.data.collection import exploration
+from valuelab.data.sources import ogbench
+from valuelab.environments.rewarded import rewards_of
+from valuelab.errors import InputError
+from valuelab.evaluation import latent_plots
+from valuelab.networks.latents import Encoder
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.representations.observed import ObservedConfig, observed
+from valuelab.runs import sources, train
+from valuelab.runs import zero_shot as launcher
+from valuelab.types import Augmented, NextActions, Normalization, Spec, Transitions
+
+CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
+
+
+def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
+    """Moves to either side among five states, of which the ends are walls."""
+    states = random.integers(0, 5, size)
+    actions = random.uniform(-1, 1, (size, 1)).astype(np.float32)
+    successors = np.clip(states + np.where(actions[:, 0] > 0, 1, -1), 0, 4)
+    one_hot, zeros = np.eye(5, dtype=np.float32), np.zeros(size, np.float32)
+    return Transitions(one_hot[states], actions, zeros, zeros + 1, one_hot[successors])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "critic",
+    [
+        TDJEPAConfig(state_dims=(32,), task_dims=(32,), state_dim=5, task_dim=5),
+        ForwardBackwardConfig(task_dims=(32,), task_dim=5),
+        SuccessorFeaturesConfig(representation=ObservedConfig(constant=False)),
+    ],
+    ids=["td_jepa", "forward_backward", "successor_features"],
+)
+def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
+    fast = {
+        "critic.predictor_dims": (32,),
+        "critic.discount": 0.8,
+        "critic.learning_rate": 1e-3,
+        "critic.target_rate": 0.05,
+    }
+    policy = OneStepFlowConfig((32, 32), num_steps=4, bc_weight=0.02, normalize_q=True, learning_rate=1e-3)
+    agent = zero_shot.zero_shot(configuration.replace(ZeroShotConfig(critic, policy), fast), CHAIN)
+    random = np.random.default_rng(0)
+    batches = [chain_batch(random) for _ in range(100)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+    @jax.jit
+    def learn(key):
+        def body(step, state):
+            return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 100], stacked))[0]
+
+        state = jax.lax.fori_loop(0, 2500, body, agent.init(key, batches[0]))
+        states = jnp.eye(5)
+        by_reward = zero_shot.infer(agent, state, states, jnp.eye(5))
+        by_goal = zero_shot.of_goals(agent, state, states)
+
+        def act(task):
+            given = Augmented(states, jnp.repeat(task[None], 5, axis=0))
+            return agent.act(state, given, jax.random.key(0), 0.0)[:, 0]
+
+        return jax.vmap(act)(by_reward), jax.vmap(act)(by_goal)
+
+    for actions in learn(jax.random.key(0)):
+        for goal in range(5):
+            assert (actions[goal, :goal] > 0).all(), (goal, actions[goal])
+            assert (actions[goal, goal + 1 :] < 0).all(), (goal, actions[goal])
+
+
+def learn_features(config: SuccessorFeaturesConfig, batch: Transitions, updates: int):
+    """The critic, its state after updates on one batch under a policy that does nothing, and metrics."""
+    spec = Spec(batch.observations.shape[1:], "float32", 1, 0, 0.0, 0.0)
+    critic = successor_features_critic(config, spec)
+    state = jax.jit(critic.init)(jax.random.key(0), batch)
+    still = NextActions(jnp.zeros_like(batch.actions), jnp.zeros_like(batch.rewards))
+
+    @jax.jit
+    def update(state):
+        state, metrics = critic.update(state, batch, lambda batch, key: still)
+        return critic.average_targets(state), metrics
+
+    for _ in range(updates):
+        state, metrics = update(state)
+    return critic, state, metrics
+
+
+def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
+    # Tasks are 1 or -1 there, and (zF - zy)² = (F - y)².
+    observations, actions, successors = np.random.default_rng(0).uniform(-1, 1, (3, 32, 1)).astype(np.float32)
+    zeros = np.zeros(32, np.float32)
+    tasks = np.sign(observations)
+    batch = Transitions(observations, actions, zeros, zeros + 1, successors, goals=tasks)
+    metrics = {}
+    for loss in ("features", "values"):
+        config = SuccessorFeaturesConfig((8,), representation=ObservedConfig(constant=False), loss=loss)
+        *_, metrics[loss] = learn_features(config, batch, updates=2)
+    for name in ("successor_loss", "gradient_norm"):
+        np.testing.assert_allclose(metrics["features"][name], metrics["values"][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "message"),
+    [((8, 8, 3), (), "only of vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],
+)
+def test_features_that_are_not_there_are_refused(shape, columns, message):
+    with pytest.raises(InputError, match=message):
+        observed(ObservedConfig(columns), Spec(shape, "float32", 1, 0, 0.0, 0.0))
+
+
+def test_centred_features_are_less_a_running_mean():
+    # The mean is constant here, m, and after n updates of rate τ (1 - τ)^n of it are left.
+    successors = np.random.default_rng(0).uniform(1, 2, (32, 2)).astype(np.float32)
+    zeros = np.zeros(32, np.float32)
+    batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
+    config = SuccessorFeaturesConfig(
+        (8,), target_rate=0.2, representation=ObservedConfig(constant=False), center=True
+    )
+    critic, state, _ = learn_features(config, batch, updates=3)
+    expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
+    np.testing.assert_allclose(jax.jit(critic.features)(state, successors), expected, rtol=1e-5)
+
+
+def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
+    dataset = data.load("ogbench/pointmaze-medium-navigate-v0", data_dir)
+    plain, ahead = sampling.transitions(dataset, 512), sampling.transitions(dataset, 512, 0.5)
+    batch = ahead.sample(ahead.arrays, jax.random.key(0))
+    for one, other in zip(plain.sample(plain.arrays, jax.random.key(0)), batch[:-1], strict=False):
+        if one is not None:
+            np.testing.assert_array_equal(one, other)
+    rows = {tuple(row): number for number, row in enumerate(dataset.next_observations.tolist())}
+    own, later = (
+        [rows[tuple(row)] for row in np.asarray(seen).tolist()] for seen in (batch[4], batch.futures)
+    )
+    steps = np.subtract(later, own)
+    assert (steps >= 0).all()
+    assert (np.array(own) // (LENGTH - 1) == np.array(later) // (LENGTH - 1)).all()
+    assert 0.4 < (steps == 0).mean() < 0.6  # 1 - γ, but for ends of trajectories
+    with pytest.raises(InputError, match=r"future_discount is 1.0; it must lie in \[0, 1\)"):
+        sampling.transitions(dataset, 4, 1.0)
+
+
+def test_segments_are_the_steps_that_follow(data_dir):
+    dataset = data.load("ogbench/pointmaze-medium-navigate-v0", data_dir)
+    sampler = sampling.transitions(dataset, 256, horizon=4)
+    batch = sampler.sample(sampler.arrays, jax.random.key(0))
+    segments = batch.segments
+    np.testing.assert_array_equal(segments.actions[:, 0], batch.actions)
+    np.testing.assert_array_equal(segments.observations[:, 0], batch.next_observations)
+    rows = {tuple(row): number for number, row in enumerate(dataset.next_observations.tolist())}
+    numbers = np.array([[rows[tuple(row)] for row in lane] for lane in segments.observations.tolist()])
+    last = numbers[:, :1] // (LENGTH - 1) * (LENGTH - 1) + LENGTH - 2
+    np.testing.assert_array_equal(numbers, np.minimum(numbers[:, :1] + np.arange(4), last))
+    np.testing.assert_array_equal(segments.masks, numbers[:, :1] + np.arange(4) <= last)
+    assert segments.masks.min() == 0
+    with pytest.raises(InputError, match="horizon is -1; give 0 for no segments"):
+        sampling.transitions(dataset, 1, horizon=-1)
+
+
+def test_tasks_are_labelled_as_ogbench_labels_its_single_tasks(shared_data):
+    states = ogbench.read_states("pointmaze-medium-navigate-v0", shared_data)
+    some = {key: array[::500] for key, array in states.items()}
+    found = ogbench.task_rewards("pointmaze-medium-navigate-v0", some)
+    single = data.load("ogbench/pointmaze-medium-navigate-singletask-task3-v0", shared_data, compact=True)
+    np.testing.assert_array_equal(found["task3"], single.rewards[::500] + 1)
+    assert set(found) == {f"task{number}" for number in range(1, 6)}
+    assert set(np.unique(found["task1"])) == {0, 1}
+
+
+def test_labels_that_are_no_task_are_refused():
+    rewards = np.random.default_rng(0).normal(size=(2, 9))
+    zero_shot.check_labels(rewards, ["a", "b"], 9)
+    with pytest.raises(InputError, match="9 labelled states cannot tell the 10 numbers of a task"):
+        zero_shot.check_labels(rewards, ["a", "b"], 10)
+    with pytest.raises(InputError, match="rewards of b are 1 at all of 9 labelled states"):
+        zero_shot.check_labels(np.stack([rewards[0], np.ones(9)]), ["a", "b"], 3)
+    rewards[1, 4] = np.nan
+    with pytest.raises(InputError, match="rewards of b are not finite at labelled state 4"):
+        zero_shot.check_labels(rewards, ["a", "b"], 3)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda states: 1.0, r"reward mine returns shape \(\) for 3 states"),
+        (lambda states: [0, np.inf, 0], "reward mine is inf at state 1"),
+        (lambda states: states["height"], "reward mine failed: KeyError: 'height'"),
+    ],
+)
+def test_rewards_that_cannot_be_used_are_refused(reward, message):
+    with pytest.raises(InputError, match=message):
+        rewards_of(reward, {"observations": np.zeros((3, 2))}, "mine")
+
+
+def test_an_expert_is_followed_by_the_mean_of_its_encodings():
+    agent = zero_shot.zero_shot(small(), CHAIN)
+    states = jnp.eye(5)[:3]
+    state = jax.jit(agent.init)(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
+    expected = jax.jit(agent.features)(state, states).mean(0)
+    found = zero_shot.of_expert(agent, state, states)
+    np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_both_targets_of_td_jepa_are_the_next_encoding_where_nothing_later_counts():
+    batch = chain_batch(np.random.default_rng(0))
+    batch = batch._replace(futures=batch.next_observations)
+    losses = {}
+    for target in ("temporal_difference", "monte_carlo"):
+        config = configuration.replace(small(), {"critic.discount": 0.0, "critic.target": target})
+        agent = zero_shot.zero_shot(config, CHAIN)
+        state = jax.jit(agent.init)(jax.random.key(0), batch)
+        losses[target] = jax.jit(agent.update)(state, batch)[1]["critic/loss"]
+    np.testing.assert_allclose(*losses.values(), rtol=1e-5)
+    with pytest.raises(InputError, match="td_jepa learns from later observations"):
+        agent.update(jax.jit(agent.init)(jax.random.key(0), batch), batch._replace(futures=None))
+
+
+def test_goals_outside_the_observation_space_are_refused():
+    agent = zero_shot.zero_shot(small(), CHAIN)
+    with pytest.raises(InputError, match=r"states have shape \(4,\); .* those of shape \(5,\)"):
+        zero_shot.of_goals(agent, None, jnp.zeros((1, 4)))
+
+
+def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
+    """What accelerators compute at once, against one after the other."""
+    network, keys = Encoder((4,), 3), jax.random.split(jax.random.key(0), 2)
+    inputs = jax.random.normal(keys[0], (6, 5))
+    calls = [(network, (network.init(key, inputs), inputs)) for key in keys]
+    apart = together(calls)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(together(calls), apart, rtol=1e-5)
+    other = Encoder((4,), 2)
+    mixed = together([*calls, (other, (other.init(keys[0], inputs), inputs))])
+    assert [encodings.shape for encodings in mixed] == [(6, 3), (6, 3), (6, 2)]
+
+
+def small() -> ZeroShotConfig:
+    critic = TDJEPAConfig((8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
+    return ZeroShotConfig(critic, OneStepFlowConfig((8,), num_steps=2))
+
+
+# The launcher.
+
+NARROW = {
+    "agent.critic.predictor_dims": 8,
+    "agent.critic.state_dims": 8,
+    "agent.critic.task_dims": 8,
+    "agent.critic.state_dim": 3,
+    "agent.critic.task_dim": 3,
+    "agent.policy.hidden_dims": 8,
+    "dataset": "ogbench/pointmaze-medium-navigate-v0",
+    "batch_size": 8,
+    "steps": 4,
+    "mesh": "1,1",
+}
+
+
+def launch(data_dir: pathlib.Path, workdir: pathlib.Path, **settings) -> dict:
+    given = NARROW | {"agent": "td_jepa", "data_dir": data_dir, "workdir": workdir} | settings
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    config, make_agent = launcher.parse(["zero_shot", *arguments], absl_flags.FlagValues())
+    return launcher.run(config, make_agent)
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory):
+    """Small data whose positions are such that every goal is met."""
+    folder = tmp_path_factory.mktemp("visited")
+    random = np.random.default_rng(0)
+    places = random.uniform(-1, 21, (EPISODES * LENGTH, 2)).astype(np.float32)
+    goals = np.float32([[20, 20], [20, 0], [0, 20], [0, 0], [4, 12], [12, 4], [8, 8], [12, 12], [16, 16]])
+    places[: len(goals) * 2] = np.repeat(goals, 2, axis=0)
+    write_maze_data(folder, qpos=places, observations=places)
+    return folder
+
+
+@pytest.mark.slow
+def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
+    monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
+    result = launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1)
+    with monkeypatch.context() as unread:  # what is done is said to be so before anything is read
+        unread.setattr(sources, "read_dataset", None)
+        assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+    assert set(result["tasks"]) == {f"task{number}" for number in range(1, 6)}
+    assert len(result["eval"]["success"]["per_seed"]) == 2
+    for name in ("maze", "features", "tasks"):
+        assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((tmp_path / "run" / "latents.json").read_text())
+    assert np.shape(report["eigenvalues"]) == (2, 3)
+    np.testing.assert_allclose(np.sum(report["eigenvalues"], axis=1), [3, 3], rtol=1e-4)  # ‖ψ‖² = d
+    assert all(1 <= rank <= 3 for rank in report["effective_rank"])
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+
+
+@pytest.mark.slow
+def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
+    monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
+    never = np.ones(EPISODES * LENGTH, np.float32)
+    monkeypatch.setattr(ogbench, "_relabel", lambda name, states: (-never, never))
+    launch(visited, tmp_path / "encoder", eval_episodes=0)
+    given = {
+        "encoder": tmp_path / "encoder",
+        "agent": "iql",
+        "agent.hidden_dims": 8,
+        "dataset": "ogbench/pointmaze-medium-navigate-singletask-v0",
+        "data_dir": visited,
+        "workdir": tmp_path / "adapted",
+        "batch_size": 8,
+        "steps": 4,
+        "eval_every": 2,
+        "eval_episodes": 1,
+        "mesh": "1,1",
+    }
+
+    def adapt(**changes):
+        arguments = [f"--{name}={value}" for name, value in (given | changes).items()]
+        return adapting.run(*adapting.parse(["adapt", *arguments], absl_flags.FlagValues()))
+
+    result = adapt()
+    assert result["scores"]["encodings"]["updates"] == [2, 4]
+    assert (tmp_path / "adapted" / "adaptation.png").read_bytes().startswith(b"\x89PNG")
+    saved = saved_state(tmp_path / "adapted" / "encodings", 4)["states"]
+    encoder = saved_state(tmp_path / "encoder", 4)["states"]
+    assert_same_bits(saved["encoder"], jax.tree.map(lambda leaf: leaf[:1], encoder))
+    assert adapt() == result
+    with pytest.raises(InputError, match="saw observations with observation_mean None"):
+        adapt(workdir=tmp_path / "other", **{"data.normalize_observations": True})
+    with pytest.raises(InputError, match=r"saw 1 observations side by side, .*: give --data.num_frames=1$"):
+        adapt(workdir=tmp_path / "joined", **{"data.num_frames": 2})
+    with pytest.raises(InputError, match=r"is no workdir of a run of experiments\.zero_shot"):
+        adapt(workdir=tmp_path / "another", encoder=tmp_path)
+
+
+def test_agents_that_see_encodings_are_given_no_encoder_of_images():
+    agent = ComposedConfig(FlowCriticConfig(encoder="drq"), OneStepFlowConfig(encoder="dqn"))
+    for part in ("critic", "policy"):
+        unneeded = configuration.replace(agent, {f"{part}.encoder": None})
+        other = {"critic": "policy", "policy": "critic"}[part]
+        with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., and observations are vectors"):
+            composed(unneeded, Spec((5,), "float32", 1, 0, 0.0, 1.0))
+    assert adapting._of_vectors(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
+
+
+def some_tasks(name, states):
+    return {f"task{number}": (states["qpos"][:, 0] > 4 * number - 3) * 1.0 for number in range(1, 6)}
+
+
+@pytest.mark.slow
+def test_a_reward_of_the_users_own_is_collected(visited, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def right(states):\n    return states['observations'][:, 0] + 0 * states['qvel'][:, 0]\n"
+    )
+    result = launch(visited, tmp_path / "run", reward=f"{tmp_path}/mine.py:right", eval_episodes=1)
+    # Each of 1000 steps at x of some -1 to 1, where episodes start.
+    assert -2000 < result["eval"]["return"]["mean"] < 25_000
+    assert result["eval"]["return"]["mean"] != 0
+
+
+@pytest.mark.slow
+def test_all_tasks_of_an_explored_domain_are_played(tmp_path):
+    exploration.collect("walker-noise", tmp_path, exploration.noise("walker"), episodes=1, seed=0)
+    settings = {"agent": "td_jepa:walker_small", "dataset": "exorl/walker-noise", "eval_episodes": 1}
+    result = launch(tmp_path, tmp_path / "run", labels=200, **settings)
+    assert set(result["tasks"]) == {"stand", "walk", "run", "flip"}
+    assert 0 < result["eval"]["return"]["mean"] < 1000
+    with pytest.raises(InputError, match="one of ExoRL's without a task, such as exorl/walker-rnd"):
+        launch(tmp_path, tmp_path / "other", **settings | {"dataset": "exorl/walker-noise-run"})
+
+
+def test_what_cannot_be_asked_is_refused(data_dir, tmp_path):
+    with pytest.raises(InputError, match="name one of OGBench's goal-conditioned sets"):
+        launch(data_dir, tmp_path / "a", dataset="d4rl/hopper-medium-v2")
+    with pytest.raises(InputError, match=r"write FILE.py:FUNCTION"):
+        launch(data_dir, tmp_path / "b", reward="mine")
+    (tmp_path / "mine.py").write_text("def right(states):\n    return 0\n")
+    with pytest.raises(InputError, match=r"function in .* 'rihgt'.*right"):
+        launch(data_dir, tmp_path / "c", reward=f"{tmp_path}/mine.py:rihgt")
+
+
+def test_experiments_train_says_that_it_must_be_asked(data_dir, tmp_path):
+    given = {"agent": "td_jepa", "data_dir": data_dir, "workdir": tmp_path / "run"} | NARROW
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    config, make_agent = launcher.flags.parse_run(["train", *arguments], absl_flags.FlagValues())
+    with pytest.raises(InputError, match=r"python -m experiments.zero_shot"):
+        train.run(config, make_agent)
+
+
+def test_the_principal_plane_is_where_features_differ():
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(500, 2)) * [3.0, 1.0]
+    turned = np.linalg.qr(random.normal(size=(4, 4)))[0][:2]
+    plane = latent_plots.principal_plane(wide @ turned + 7.0)
+    np.testing.assert_allclose(np.abs(np.corrcoef(plane.T, wide.T)[:2, 2:]), np.eye(2), atol=0.1)
+    np.testing.assert_allclose(plane.std(0), wide.std(0), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("side", "policy_sees", "message"),
+    [
+        (14, "encodings", "14 x 14 pixels, and critic td_jepa needs 15 x 15 at least: give larger images$"),
+        (15, "observations", "policies take vectors: give --agent.critic.policy_sees=encodings$"),
+    ],
+)
+def test_images_that_cannot_be_learnt_from_are_refused(side, policy_sees, message):
+    config = ZeroShotConfig(TDJEPAConfig(policy_sees=policy_sees))
+    with pytest.raises(InputError, match=message):
+        zero_shot.zero_shot(config, Spec((side, side, 1), "uint8", 1, 0, 0.0, 0.0))
+
+
+def test_what_lets_policies_see_images_is_named():
+    config = ZeroShotConfig(ForwardBackwardConfig())
+    message = "give --agent.critic.state_dim=50 and --agent.critic.policy_sees=encodings$"
+    with pytest.raises(InputError, match=message):
+        zero_shot.zero_shot(config, Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0))
+
+
+@pytest.mark.slow
+def test_images_are_encoded_in_parts():
+    images = Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0)
+    critic = ForwardBackwardConfig((4,), (), 2, "encodings", task_dims=(), task_dim=3)
+    agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((4,))), images)
+    seen = np.random.default_rng(0).integers(0, 256, (300, 15, 15, 1)).astype(np.uint8)
+    zeros = np.zeros(300, np.float32)
+    state = jax.jit(agent.init)(jax.random.key(0), Transitions(seen, zeros[:, None], zeros, zeros, seen))
+    whole = agent.features(state, seen)
+    np.testing.assert_allclose(zero_shot.encode(agent, state, jnp.asarray(seen)), whole, rtol=1e-5, atol=1e-6)
+
+
+def dots(
+    random: np.random.Generator, background: np.ndarray, size: int = 32
+) -> tuple[Transitions, np.ndarray]:
+    """A bright pixel that moves by a step before a background, and where it is, [B, 2]."""
+    places = random.integers(2, 13, (size, 2))
+    actions = random.uniform(-1, 1, (size, 2)).astype(np.float32)
+
+    def images(places: np.ndarray) -> np.ndarray:
+        drawn = np.repeat(background[None], size, axis=0)
+        drawn[np.arange(size), places[:, 0], places[:, 1]] = 255
+        return drawn
+
+    zeros = np.zeros(size, np.float32)
+    successors = np.clip(places + np.sign(actions).astype(int), 2, 12)
+    return Transitions(images(places), actions, zeros, zeros + 1, images(successors)), places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "critic",
+    [
+        TDJEPAConfig(state_dims=(), task_dims=(64,), state_dim=16, task_dim=16),
+        ForwardBackwardConfig(state_dims=(), task_dims=(64,), state_dim=16, task_dim=16),
+    ],
+    ids=["td_jepa", "forward_backward"],
+)
+def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
+    """Orthonormal features of randomly shifted images are of the shift, which differs most; see BUILD.md."""
+    random = np.random.default_rng(0)
+    background = random.integers(0, 256, (15, 15, 1)).astype(np.uint8)
+    batches, places = zip(*[dots(random, background) for _ in range(50)], strict=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    images, places = np.concatenate([batch.observations for batch in batches]), np.concatenate(places)
+    wanted = (places[:, 1] < 7).astype(np.float32)
+    fast = {"critic.predictor_dims": (32,), "critic.learning_rate": 5e-4, "critic.policy_sees": "encodings"}
+    config = ZeroShotConfig(critic, OneStepFlowConfig((32,)))
+    spec = Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
+    agent = zero_shot.zero_shot(configuration.replace(config, fast), spec)
+    plain = shifted(agent, ImageShift(pixels=2, together=False), spec)
+    seen = Normalization(images.mean(0, np.float32), images.std(0).mean((0, 1), keepdims=True))
+
+    def explained(agent):
+        """Share of the variance of the reward for being on the left that features explain."""
+
+        @jax.jit
+        def encodings(key):
+            def body(step, state):
+                return agent.update(state, jax.tree.map(lambda leaf: leaf[step % 50], stacked))[0]
+
+            state = jax.lax.fori_loop(0, 200, body, agent.init(key, batches[0]))
+            return zero_shot.encode(agent, state, images[:1000])
+
+        features = np.asarray(encodings(jax.random.key(0)))
+        weights, *_ = np.linalg.lstsq(features, wanted[:1000], rcond=None)
+        return 1 - np.var(wanted[:1000] - features @ weights) / np.var(wanted[:1000])
+
+    as_they_are, without_background = explained(plain), explained(normalized(plain, seen))
+    assert without_background > 2 * as_they_are, (without_background, as_they_are)

@@ -1,0 +1,218 @@
+"""The scripts that test what is claimed of flow critics: their parts, and each of them in small."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import make_dataset
+
+from experiments.studies.flow_claims import plasticity, recovery, supervision, targets, trials, update_to_data
+from experiments.studies.flow_claims.trials import ClaimConfig, Trial
+from valuelab import configuration
+from valuelab.agents import composed
+from valuelab.data import recording
+from valuelab.errors import InputError
+from valuelab.evaluation import statistics
+from valuelab.runs import flags
+from valuelab.types import Outcomes, Spec, Transitions, VectorEnvironment
+
+SPEC = Spec((3,), "float32", action_dim=1, num_actions=0, reward_min=-1.0, reward_max=0.0, num_updates=4)
+NARROW = {
+    "agent.critic.hidden_dims": (4, 4),
+    "agent.policy.hidden_dims": (4,),
+    "agent.critic.num_draws": 1,
+    "agent.critic.num_steps": 2,
+    "agent.policy.num_steps": 1,
+    "eval_episodes": 1,
+    "batch_size": 8,
+    "log_every": 1,
+}
+SCRIPTS = {"recovery": recovery, "supervision": supervision, "targets": targets}
+
+
+def batch(size: int) -> Transitions:
+    random = np.random.default_rng(0)
+    columns = (random.normal(size=shape).astype(np.float32) for shape in ((size, 3), (size, 1)))
+    observations, actions = columns
+    return Transitions(
+        observations,
+        np.tanh(actions),
+        -np.ones(size, np.float32),
+        np.ones(size, np.float32),
+        observations[::-1],
+        next_actions=np.tanh(actions)[::-1],
+    )
+
+
+def critic_of(agent: str):
+    config = configuration.replace(flags.load_agent(agent)[0].agent, {"critic.hidden_dims": (4, 4)})
+    return composed.critic_of(config, SPEC)
+
+
+def test_differences_have_intervals_and_signs():
+    above = statistics.difference(np.array([3.0, 4.0, 5.0]), np.array([1.0, 0.0, 2.0]))
+    assert above["mean"] == pytest.approx(3)  # 4 - 1
+    assert 0 < above["ci_low"] < 3 < above["ci_high"]
+    assert above["sign"] == 1
+    assert statistics.difference(np.array([1.0, 0.0]), np.array([4.0, 5.0]))["sign"] == -1
+    assert statistics.difference(np.array([0.0, 4.0]), np.array([1.0, 3.0]))["sign"] == 0
+    assert statistics.difference(np.array([0.0]), np.array([9.0]))["sign"] == 0  # one seed tells nothing
+    assert [trials.verdict(sign) for sign in (1, 0, -1)] == [
+        "seen here",
+        "undecided here",
+        "the opposite is seen here",
+    ]
+
+
+def test_a_cone_forgets_as_its_rate_says():
+    # c = 1 heads straight for the end: the last step, of 1 / (1 - t) = K / 1 over 1 / K, forgets everything.
+    np.testing.assert_allclose(recovery.cone(1.0, 4), [0, 0, 0, 0])
+    np.testing.assert_allclose(recovery.cone(0.0, 3), [1, 1, 1])
+    # c = 1/2 and K = 2: factors 3/4 and 1/2.
+    np.testing.assert_allclose(recovery.cone(0.5, 2), [3 / 8, 1 / 2])
+
+
+def test_early_layers_are_made_stale():
+    critic = critic_of("fql_resnet")
+    init = jax.jit(critic.init)
+    stale, fresh = (init(jax.random.key(seed), batch(1)) for seed in (0, 1))
+    operated = recovery.stale_layers(stale, fresh, 1)
+    network = [state.params["params"]["StateValue_0"] for state in (stale, operated, fresh)]
+    kernels = {
+        layer: [part["MLP_0"][layer]["kernel"] for part in network] for layer in ("Dense_0", "Dense_1")
+    } | {"output": [part["Dense_0"]["kernel"] for part in network]}
+    np.testing.assert_array_equal(kernels["Dense_0"][1], kernels["Dense_0"][0])
+    np.testing.assert_array_equal(kernels["Dense_1"][1], kernels["Dense_1"][2])
+    np.testing.assert_array_equal(kernels["output"][1], kernels["output"][2])
+    same = recovery.stale_layers(stale, fresh, 0)
+    jax.tree.map(np.testing.assert_array_equal, same.params, fresh.params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("agent", "output"), [("fql_resnet", "['Dense_0']"), ("floq", "['output_layer']")])
+def test_frozen_features_stay(agent, output):
+    critic = plasticity.frozen(critic_of(agent), after=1)
+    look_ahead = plasticity.logged().look_ahead
+    state = jax.jit(critic.init)(jax.random.key(0), batch(1))
+    ahead = lambda rows, key: look_ahead(None, rows, key, None)  # noqa: E731
+    update = jax.jit(lambda state: critic.update(state, batch(8), ahead)[0])
+    states = [state, update(state), update(update(state))]
+
+    def changed(before, after):
+        leaves = jax.tree_util.tree_leaves_with_path(
+            jax.tree.map(lambda old, new: bool(jnp.any(old != new)), before.params, after.params)
+        )
+        return {jax.tree_util.keystr(path): moved for path, moved in leaves}
+
+    first, second = changed(states[0], states[1]), changed(states[1], states[2])
+    q_network = {name for name in first if "distilled" not in name}
+    assert all(first[name] for name in q_network if "kernel" in name)
+    moved = {name for name in q_network if second[name]}
+    assert moved
+    assert all(output in name and "MLP_0" not in name for name in moved)
+
+
+def test_logs_become_regression_on_returns():
+    log = dataclasses.replace(make_dataset(), masks=np.ones(40, np.float32))
+    regression = plasticity.with_returns(log, 0.05)
+    # Of eight steps of a trajectory, seven lack less than a hundredth of what follows: 0.05² and less.
+    kept = np.arange(40).reshape(5, 8)[:, :7].reshape(-1)
+    np.testing.assert_array_equal(regression.observations, log.observations[kept])
+    np.testing.assert_array_equal(regression.terminals, np.tile(np.arange(7) == 6, 5))
+    assert regression.rewards[0] == pytest.approx(
+        sum(0.05**step * log.rewards[step] for step in range(8)), abs=1e-6
+    )
+    assert np.all(regression.masks == 0)
+
+
+def test_successive_policies_take_turns():
+    turns = plasticity.successive(
+        plasticity.logged()._replace(sample=lambda state, *rest: state["action"]),
+        {"action": jnp.arange(3.0)},
+        updates_each=2,
+    )
+    state = turns.init(jax.random.key(0), batch(1))
+    seen = []
+    for _ in range(8):
+        seen.append(float(turns.look_ahead(state, batch(1), jax.random.key(0), None).actions))
+        state, _ = turns.update(state, batch(1), None)
+    assert seen == [0, 0, 1, 1, 2, 2, 2, 2]
+
+
+def test_steps_to_a_return():
+    scores = {4: np.array([-300.0, -900.0]), 8: np.array([-200.0, -800.0]), 12: np.array([-240.0, -251.0])}
+    np.testing.assert_array_equal(update_to_data.steps_to(Trial(None, None, scores), 4), [2, np.inf])
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="steps is 10; it must be a multiple of evaluations, 4"):
+        ClaimConfig(steps=10, evaluations=4)
+    with pytest.raises(InputError, match="no workdir is given"):
+        trials.run(supervision.examine, ClaimConfig())
+
+
+def test_continuous_actions_are_recorded():
+    def step(simulation, actions):
+        ends = jnp.zeros(2, bool)
+        return simulation, Outcomes(simulation, -jnp.abs(actions[:, 0]), ends, ends)
+
+    environment = VectorEnvironment(
+        name="still",
+        spec=SPEC,
+        num_environments=2,
+        max_episode_steps=9,
+        reset=lambda key: (jnp.zeros((2, 3)), jnp.zeros((2, 3))),
+        step=step,
+        action_low=np.float32([-2]),
+        action_high=np.float32([2]),
+    )
+    log = recording.record(environment, lambda seen, key: jnp.full((2, 1), 1.5), 3, jax.random.key(0))
+    assert log.actions.dtype == np.float32
+    np.testing.assert_array_equal(log.actions, np.full((6, 1), 1.5))
+    np.testing.assert_array_equal(log.rewards, np.full(6, -1.5))
+    assert (log.action_low, log.action_high) == (-2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_run_and_are_done_once(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    config = ClaimConfig(log_steps=1000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path / "out"))
+    result = trials.run(SCRIPTS[name].examine, config)
+    assert result["verdict"] in {trials.verdict(sign) for sign in (-1, 0, 1)}
+    assert (tmp_path / "out" / "claim.png").read_bytes().startswith(b"\x89PNG")
+    saved = json.loads((tmp_path / "out" / "result.json").read_text())
+    for score in saved["scores"].values():
+        assert score["curve"]["updates"] == [2, 4]
+        assert len(score["final"]["per_seed"]) == 2
+    assert trials.run(SCRIPTS[name].examine, config) == saved
+    assert "is done already" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_plasticity_in_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    config = ClaimConfig(log_steps=2000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path / "out"))
+    result = trials.run(plasticity.examine, config)
+    assert set(result["log_growth_of_feature_norm"]["flow"]) == set(plasticity.REGIMES)
+    assert len(result["verdicts"]) == 4
+    assert (tmp_path / "out" / "claim.png").exists()
+
+
+@pytest.mark.slow
+def test_updates_a_step_in_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    config = update_to_data.UpdateToDataConfig(
+        log_steps=1000,
+        steps=4,
+        num_seeds=2,
+        evaluations=2,
+        ratios=(1, 2),
+        workdir=str(tmp_path / "out"),
+    )
+    result = trials.run(update_to_data.examine, config)
+    assert result["scores"]["flow, 2"]["curve"]["updates"] == [4, 8]
+    assert set(result["steps_to_threshold"]["flow"]) == {1, 2}

@@ -1,0 +1,1 @@
+"""The agents that `--agent=NAME` knows: one file each, with its `Config`, `make_agent` and `PRESETS`."""

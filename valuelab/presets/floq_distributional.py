@@ -1,0 +1,23 @@
+r"""A flow critic whose noise draws each bootstrap from their own end: the law of the return, not its mean.
+
+Source: the ablation of arXiv:2603.04333. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+OGBench's ten default tasks, such as --agent=floq_distributional:antmaze_large, and five from images
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.presets import _ogbench
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, FlowCriticConfig(target="distributional"), OneStepFlowConfig())
+
+PRESETS = _ogbench.presets(Config(), **_ogbench.DEEP_CUBES, **_ogbench.SMALL_FLOWS)

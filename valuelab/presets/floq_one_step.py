@@ -1,0 +1,23 @@
+r"""A flow critic of one step, trained at t = 0 alone: without integration.
+
+Source: the ablation of arXiv:2509.06863. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    hardware: two CPU cores; not run
+OGBench's ten default tasks, such as --agent=floq_one_step:antmaze_large, and five from images, visual_...
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.flow import FlowCriticConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.presets import _ogbench
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, FlowCriticConfig(times="zero", num_steps=1), OneStepFlowConfig())
+
+PRESETS = _ogbench.presets(Config(), **_ogbench.DEEP_CUBES)

@@ -1,0 +1,26 @@
+r"""FQL with a critic that classifies: values as histograms (HL-Gauss).
+
+Source: Farebrother et al. 2024, arXiv:2403.03950. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    python -m experiments.benchmark --suite=cpu_small --only=fql_hl_gauss --workdir=runs/cpu_small
+    hardware: a CPU core each; 42 minutes each for 20,000 updates, two thirds and a third of the
+    presets'; four seeds, success 0.49 (0.04 to 0.95; seeds 0.96, 0.08, 0.92, 0.00, where FQL's have 0.66 to
+    0.98) and 0.17 (0.06 to 0.28; FQL 0.11)
+OGBench's ten default tasks, such as --agent=fql_hl_gauss:antmaze_large, and five from images, visual_...
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.temporal_difference import TemporalDifferenceConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.presets import _ogbench
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(loss="categorical"), OneStepFlowConfig())
+
+PRESETS = _ogbench.presets(Config())

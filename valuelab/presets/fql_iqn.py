@@ -1,0 +1,25 @@
+r"""FQL with implicit quantiles: the whole law of the return, learnt by the quantile Huber loss.
+
+Source: Dabney et al. 2018, arXiv:1806.06923. What each preset was run on, and its score:
+
+pointmaze, cube_small
+    python -m experiments.benchmark --suite=cpu_small --only=fql_iqn --workdir=runs/cpu_small
+    hardware: a CPU core each; 63 minutes for 8,000 updates and 20 for 4,000, with 4 levels for 8; four seeds,
+    success 0.41 (0.11 to 0.76; seeds 0.20, 0.06, 0.92, 0.46; FQL after 10,000 updates 0.12) and 0.00
+OGBench's ten default tasks, such as --agent=fql_iqn:antmaze_large, and five from images, visual_...
+    hardware: one GPU; not run
+"""
+
+import functools
+
+from valuelab.agents.composed import ComposedConfig
+from valuelab.agents.composed import composed as make_agent
+from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.presets import _ogbench
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(ComposedConfig, ImplicitQuantileConfig(), OneStepFlowConfig())
+
+PRESETS = _ogbench.presets(Config())

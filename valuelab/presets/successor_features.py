@@ -1,0 +1,22 @@
+r"""Universal successor features (Borsa et al. 2019, arXiv:1812.07626) of given features: nothing is encoded.
+
+Features are the observation's own numbers and a 1, or of its numbers those that
+--agent.critic.representation.columns=0,1 picks, so rewards that are linear in them are known exactly, and
+no others. `_zero_shot.py` describes the presets; none was run.
+"""
+
+import functools
+
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.presets import _zero_shot
+from valuelab.representations.observed import ObservedConfig
+
+__all__ = ["PRESETS", "Config", "make_agent"]
+
+Config = functools.partial(
+    ZeroShotConfig, SuccessorFeaturesConfig(representation=ObservedConfig()), whiten_goals=True
+)
+
+PRESETS = {name: known for name, known in _zero_shot.presets(Config()).items() if "pixels" not in name}

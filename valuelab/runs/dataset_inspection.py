@@ -1,0 +1,234 @@
+"""What a dataset holds, as tables, JSON and a picture."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import rich.box
+import rich.table
+from absl import flags as absl_flags
+
+from valuelab import configuration, data, environments
+from valuelab.data import coverage, inspection, normalization, problems
+from valuelab.data.normalization import NormalizationConfig
+from valuelab.domains.d4rl import source_of
+from valuelab.errors import InputError
+from valuelab.evaluation import inspection_plots, plots
+from valuelab.evaluation.plots import Maze
+from valuelab.runs import command_line, outputs
+from valuelab.types import Dataset
+
+_MOST_DIMENSIONS = 8
+"""Of actions, in the table; dataset.json has all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """What is looked at.
+
+    Attributes:
+        dataset: its name, as for experiments.train; may be given without this flag's.
+        data_dir: folder that holds the datasets.
+        split: train, or val where the source has one.
+        data: how an agent sees the data.
+        workdir: folder for dataset.json and dataset.png; empty to print alone.
+    """
+
+    dataset: str = ""
+    data_dir: str = "~/.cache/valuelab"
+    split: str = "train"
+    data: NormalizationConfig = dataclasses.field(default_factory=NormalizationConfig)
+    workdir: str = ""
+
+
+def run(config: InspectConfig) -> dict[str, Any]:
+    """Inspects a dataset.
+
+    Args:
+        config: which one, and how.
+
+    Returns:
+        What dataset.json holds.
+
+    Raises:
+        InputError: for a dataset that cannot be had or is at fault, or a folder that cannot be made.
+    """
+    if not config.dataset:
+        raise InputError("no dataset is given; write python -m experiments.inspect_dataset ogbench/NAME")
+    folder = outputs.make_folder(config.workdir) if config.workdir else None
+    dataset = data.load(
+        config.dataset,
+        config.data_dir,
+        split=config.split,
+        compact=True,
+        clip_actions=config.data.clip_actions,
+    )
+    seen = normalization.fit(
+        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
+    )
+    found = inspection.inspect(inspection.as_seen(dataset, seen))
+    maze = find_maze(config.dataset, dataset)
+    if maze:
+        found["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
+    if score := find_score(config.dataset):
+        found["normalized_scores"] = inspection.distribution(
+            score(normalization.returns(dataset, until_masked=True))
+        )
+    found["problems"] = problems.find(found)
+    show(found)
+    if folder:
+        outputs.write_json(folder / "dataset.json", {"settings": configuration.to_json(config)} | found)
+        path = folder / "dataset.png"
+        outputs.draw({path.name: lambda: inspection_plots.inspection(found, maze, path=path)})
+        print(f"all numbers are in {folder / 'dataset.json'}")
+    else:
+        print("--workdir=FOLDER keeps all numbers, and a picture")
+    return found
+
+
+def find_maze(name: str, dataset: Dataset) -> Maze | None:
+    """The maze that a dataset's vectors are of; None where it is of none, or OGBench is missing.
+
+    Args:
+        name: of the dataset.
+        dataset: the dataset.
+    """
+    family, _, rest = source_of(name).partition("/")
+    if family not in ("ogbench", "d4rl") or "maze" not in rest or dataset.observations.ndim != 2:
+        return None
+    try:
+        return plots.open_maze(environments.make(name))._replace(goal=None)
+    except InputError:
+        return None
+
+
+def find_score(name: str) -> Any:
+    """Returns of episodes -> D4RL's normalised scores; None for datasets that have none."""
+    if not source_of(name).startswith("d4rl/"):
+        return None
+    try:
+        environment = environments.make(name)
+    except InputError:  # a file of the user's own
+        return None
+    return lambda returns: environment.score(returns, False)
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Prints a report as tables, and its problems a line each."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=found["name"])
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text in summary(found).items():
+        table.add_row(name, text)
+    outputs.show(table)
+    if not found["actions"]["number"]:
+        outputs.show(_action_table(found["actions"]))
+    print("\n".join(["problems found:", *found["problems"]]) if found["problems"] else "problems found: none")
+
+
+def summary(found: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of the table: what is meant, and its numbers in words."""
+    episodes, memory, copies, masks = (found[name] for name in ("episodes", "memory", "copies", "masks"))
+    length = episodes["length"]
+    lines = {
+        "transitions": f"{found['transitions']:,} in {found['rows']:,} rows",
+        "episodes": f"{episodes['count']:,}; {episodes['terminated']:,} end in a terminal state, "
+        f"{episodes['cut']:,} are cut",
+        "lengths": "min {min:,.0f}, median {median:,.0f}, max {max:,.0f}".format(**length),
+    }
+    lines |= _reward_lines(found)
+    lines["masks of 0"] = f"{masks['zeros']:,}; {masks['zeros_inside']:,} of them inside episodes"
+    lines["actions"] = _actions_line(found["actions"])
+    lines["observations"] = _observations_line(found["observations"])
+    lines["effective dimension"] = "{effective_dimension:.1f}, from {sampled:,} observations".format(
+        **found["coverage"]
+    )
+    if maze := found.get("maze"):
+        share = maze["visited_cells"] / maze["free_cells"]
+        lines["maze"] = (
+            f"{maze['visited_cells']} of {maze['free_cells']} free cells visited ({_percent(share)})"
+        )
+    lines["copies"] = (
+        f"{copies['episodes']:,} episodes, {copies['transitions']:,} transitions in other episodes"
+    )
+    full, compact = (f"{memory[storage] / 1e6:,.1f} MB" for storage in ("full", "compact"))
+    lines["memory"] = f"{full} on host and device, {compact} with --data.compact"
+    return lines
+
+
+def _reward_lines(found: Mapping[str, Any]) -> dict[str, str]:
+    """The lines on returns and rewards."""
+    rewards = found["rewards"]
+    if not rewards:
+        return {"rewards": "made in training, for goals"}
+    spread = (
+        "mean {mean:.4g} ± {std:.4g}; {min:.4g} to {max:.4g}, quartiles {q25:.4g}, {median:.4g}, {q75:.4g}"
+    )
+    lines = {"returns": spread.format(**found["returns"])}
+    if "normalized_scores" in found:
+        lines["normalised scores"] = spread.format(**found["normalized_scores"])
+    if rewards["values"]:
+        lines["rewards"] = ", ".join(
+            f"{entry['value']:g} in {_percent(entry['share'])}" for entry in rewards["values"]
+        )
+    else:
+        text = "mean {mean:.4g} ± {std:.4g}, {min:.4g} to {max:.4g}, {distinct:,} different".format(**rewards)
+        lines["rewards"] = f"{text}, not 0 in {_percent(rewards['nonzero'])}"
+    best = rewards["best"]
+    lines["greatest reward"] = (
+        f"{rewards['max']:.4g}, in {_percent(best['share'])} of transitions and {best['episodes']:,} episodes"
+    )
+    return lines
+
+
+def _actions_line(actions: Mapping[str, Any]) -> str:
+    if actions["number"]:
+        shares = ", ".join(_percent(share) for share in actions["shares"])
+        return f"{actions['number']} discrete: {shares}"
+    return f"{len(actions['low'])} dimensions"
+
+
+def _observations_line(observations: Mapping[str, Any]) -> str:
+    shape = " x ".join(map(str, observations["shape"]))
+    if observations["images"]:
+        return (
+            f"images {shape}, {observations['dtype']}; {observations['min']} to {observations['max']}, mean "
+            f"{observations['mean']:.4g} ± {observations['std']:.4g}, from {observations['sampled']:,}"
+        )
+    std = np.delete(observations["std"], observations["constant"])
+    spread = f", std {std.min():.2g} to {std.max():.2g}" if len(std) else ""
+    return (
+        f"{shape} dimensions, {observations['dtype']}; {observations['min'].min():.4g} to "
+        f"{observations['max'].max():.4g}{spread}; {len(observations['constant'])} constant"
+    )
+
+
+def _action_table(actions: Mapping[str, Any]) -> rich.table.Table:
+    """A row for each of the first dimensions of continuous actions."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    headings = ("action", "bounds", "min", "max", "mean", "std", "at a bound")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, justify="right")
+    for number in range(len(actions["low"]))[:_MOST_DIMENSIONS]:
+        numbers = (f"{actions[name][number]:.3g}" for name in ("min", "max", "mean", "std"))
+        bounds = f"{actions['low'][number]:g} to {actions['high'][number]:g}"
+        share = _percent(actions["at_low"][number] + actions["at_high"][number])
+        table.add_row(str(number), bounds, *numbers, share)
+    if len(actions["low"]) > _MOST_DIMENSIONS:
+        table.add_row(f"and {len(actions['low']) - _MOST_DIMENSIONS} more")
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> InspectConfig:
+    """The settings of a command line; arguments and errors as of `command_line.parse_config`."""
+    return command_line.parse_config(InspectConfig(), argv, values, positional="dataset")
+
+
+def main(config: InspectConfig) -> None:
+    """Inspects what a command line asks for."""
+    run(config)

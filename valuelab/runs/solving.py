@@ -1,0 +1,236 @@
+"""A finite MDP solved for an objective of its return distribution: from settings to the files of a run."""
+
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import rich.console
+import rich.table
+from absl import flags as absl_flags
+
+from valuelab import configuration
+from valuelab.configuration import check_ranges
+from valuelab.distributional import defaults, objectives, problems
+from valuelab.distributional import mdp as mdps
+from valuelab.distributional.objectives import Objective
+from valuelab.errors import InputError
+from valuelab.evaluation import solutions
+from valuelab.evaluation.solutions import Task
+from valuelab.runs import flags, outputs
+
+REPORTED_MASS = 1e-6
+"""Probability of leaving the stock grid above which a warning is printed."""
+SHOWN_STATES = 12
+"""The largest number of states in the table."""
+PARAMETERS = ("tau", "weight", "target", "risk", "norm", "power", "weights", "taus")
+"""The settings that are parameters of objectives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveConfig:
+    """What is solved, for what, and how.
+
+    Attributes:
+        problem: name of a gridworld; instead of --mdp.
+        mdp: file with transitions, rewards and, if it likes, terminal; instead of --problem.
+        mdp_sha256: of the file's content.
+        discount: γ in (0, 1]; a problem has its own.
+        horizon: number of steps; none is infinite; a problem has its own.
+        objective: what is maximised; a problem has its own.
+        tau: level in (0, 1], of cvar, upper_cvar and mean_cvar.
+        weight: of the mean in mean_cvar, of the variance in mean_variance.
+        target: the return to hit or to reach (target, satisficing), or set points such as 3,5 (homeostatic).
+        risk: of entropic, not 0; risk-averse where negative.
+        norm: of homeostatic.
+        power: of homeostatic.
+        weights: one for each component (homeostatic) or each level (spectral).
+        taus: levels of spectral.
+        representation: how return distributions are held; none to have it chosen.
+        atoms: atoms of a distribution; none to have it chosen.
+        stocks: points of the stock grid along each component; none to have it chosen.
+        stock_low: least stock of each component; empty to have it chosen.
+        stock_high: greatest stock of each component; empty to have it chosen.
+        allow_unsound: solve also where the theory does not hold; the result says so.
+        workdir: folder for everything that the run leaves.
+        plots: draw pictures.
+    """
+
+    problem: str = ""
+    mdp: str = dataclasses.field(default="", compare=False)  # its content counts
+    mdp_sha256: str = ""
+    discount: float | None = None
+    horizon: int | None = None
+    objective: str = ""
+    tau: float | None = None
+    weight: float | None = None
+    target: tuple[float, ...] = ()
+    risk: float | None = None
+    norm: Literal["1", "2", "inf"] | None = None
+    power: float | None = None
+    weights: tuple[float, ...] = ()
+    taus: tuple[float, ...] = ()
+    representation: Literal["exact", "categorical", "quantile"] | None = None
+    atoms: int | None = None
+    stocks: int | None = None
+    stock_low: tuple[float, ...] = ()
+    stock_high: tuple[float, ...] = ()
+    allow_unsound: bool = False
+    workdir: str = dataclasses.field(default="", compare=False)
+    plots: bool = dataclasses.field(default=True, compare=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            discount="(0, 1]",
+            horizon="[1, inf)",
+            tau="(0, 1]",
+            taus="(0, 1]",
+            atoms="[2, inf)",
+            stocks="[1, inf)",
+        )
+        if (self.stock_low or self.stock_high) and not self.stocks:
+            raise InputError("stock_low and stock_high are ends of a grid; give its size, too: --stocks=401")
+
+
+def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
+    """Reads the MDP, and makes the objective.
+
+    Args:
+        config: the settings as they were given.
+
+    Returns:
+        The settings with those that a problem gives filled in, and what they ask for.
+
+    Raises:
+        InputError: for a problem, file or objective that cannot be used, or a setting that is missing.
+    """
+    if bool(config.problem) == bool(config.mdp):
+        names = ", ".join(problems.PROBLEMS)
+        raise InputError(f"give either --problem=NAME, one of {names}, or --mdp=FILE.npz")
+    if not config.workdir:
+        raise InputError(outputs.NO_WORKDIR)
+    if config.problem:
+        problem = problems.make(config.problem)
+        config = _with_defaults(config, problem)
+        mdp, start_state = problem.mdp, problem.start_state
+    else:
+        mdp, problem = mdps.load(config.mdp), None
+        digest = hashlib.sha256(pathlib.Path(config.mdp).read_bytes()).hexdigest()
+        config = dataclasses.replace(config, mdp_sha256=digest)
+        start_state = int(np.argmin(mdp.terminal))
+    if config.discount is None:
+        raise InputError("discount is missing; write --discount=0.95, or --discount=1 for sums of rewards")
+    if not config.objective:
+        raise InputError(f"objective is missing; give --objective=one of {', '.join(objectives.REGISTRY)}")
+    objective = make_objective(config)
+    if objective.name == "spectral":
+        mdp = objectives.repeat_rewards(mdp, len(config.taus))
+    name = config.problem or pathlib.Path(config.mdp).stem
+    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, problem)
+
+
+def _with_defaults(config: SolveConfig, problem: problems.Problem) -> SolveConfig:
+    """The settings with what the problem says where nothing was given."""
+    own: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon}
+    if not config.objective:
+        own["objective"] = problem.objective.name
+        for name, value in problem.objective.parameters.items():
+            own[name] = tuple(np.atleast_1d(value).tolist()) if np.ndim(value) or name == "target" else value
+    return dataclasses.replace(
+        config, **{name: value for name, value in own.items() if getattr(config, name) in (None, "", ())}
+    )
+
+
+def make_objective(config: SolveConfig) -> Objective:
+    """The objective that the settings name.
+
+    Raises:
+        InputError: when it is unknown, or its parameters are missing, unknown or out of range.
+    """
+    given: dict[str, Any] = {name: getattr(config, name) for name in PARAMETERS}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    if len(config.target) == 1:
+        given["target"] = config.target[0]
+    if config.norm:
+        given["norm"] = float(config.norm)
+    return objectives.make(config.objective, **given)
+
+
+def run(config: SolveConfig) -> dict[str, Any]:
+    """Solves what the settings ask for, or says that it is done.
+
+    Args:
+        config: its settings.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        InputError: for settings, an MDP or a folder that cannot be used.
+    """
+    config, task = resolve(config)
+    with outputs.prepare_folder(config) as workdir:
+        if done := outputs.finished(workdir, "solve"):
+            return done
+        size = f"{task.mdp.num_states} states, {task.mdp.num_actions} actions"
+        print(f"solving {solutions.describe(task)}: {size}")
+        started = time.perf_counter()
+        with rich.console.Console(stderr=True).status("solving"):
+            solved = defaults.solve(
+                task.mdp,
+                task.objective,
+                discount=task.discount,
+                horizon=task.horizon,
+                representation=config.representation,
+                atoms=config.atoms,
+                stocks=config.stocks,
+                stock_low=config.stock_low or None,
+                stock_high=config.stock_high or None,
+                allow_unsound=config.allow_unsound,
+            )
+        seconds = time.perf_counter() - started
+        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        settings = {"settings": configuration.to_json(config)}
+        outputs.write_json(workdir / "config.json", settings | facts)
+        solutions.save(workdir / "arrays.npz", solved)
+        asked = {"problem": config.problem or None, "mdp": config.mdp or None}
+        result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
+        pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
+        outputs.finish(workdir, result, pictures)
+        show(task, result)
+        print(f"solved in {seconds:.1f} s; everything is in {workdir}")
+        return result
+
+
+def show(task: Task, result: Mapping[str, Any]) -> None:
+    """Prints the table at the end, and what is to be known of it."""
+    values, first = result["start_values"], result["start_stocks"]
+    table = rich.table.Table("state", "start value", "first stock")
+    for state in [task.start_state] if task.problem else range(min(len(values), SHOWN_STATES)):
+        table.add_row(str(state), solutions.in_words(values[state]), solutions.in_words(first[state]))
+    if not task.problem and len(values) > SHOWN_STATES:
+        table.add_row("...", "...", "...")
+    outputs.show(table)
+    if result["off_grid_mass"] > REPORTED_MASS:
+        print(
+            f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, and the "
+            "error is large: give a wider grid by --stock_low and --stock_high, or leave out --stocks"
+        )
+    if result["unsound"]:
+        print(f"warning: this may not be the optimum: {result['unsound']}")
+    else:
+        print(f"error at most {result['error_bound']:.2g}, after {result['sweeps']} sweeps")
+
+
+def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolveConfig:
+    """The settings of a command line; arguments and errors as of `flags.parse_config`."""
+    return flags.parse_config(SolveConfig(), argv, values)
+
+
+def main(config: SolveConfig) -> None:
+    """Solves what a command line asks for."""
+    run(config)
