@@ -1,15 +1,15 @@
-r"""Shows what a dataset holds, and what is wrong with it.
+r"""Shows what a dataset holds, and its faults.
 
     python -m experiments.inspect_dataset ogbench/pointmaze-medium-navigate-singletask-v0
 
-takes any name that --dataset of experiments.train takes, and prints episodes, lengths, returns, rewards,
-actions, observations, coverage, memory and the problems that were found. --workdir=FOLDER also leaves all
-numbers in FOLDER/dataset.json and, with matplotlib, a picture in FOLDER/dataset.png. With the settings
---data.rewards, --data.normalize_observations and --data.clip_actions of a run, rewards, observations and
-actions are those that its agent sees.
+takes any name that --dataset of experiments.train takes. It prints episodes, lengths, returns, rewards,
+actions, observations, coverage, memory and the faults that were found. --workdir=FOLDER also writes all
+numbers to FOLDER/dataset.json and, with matplotlib, a picture to FOLDER/dataset.png. With the settings
+--data.rewards, --data.normalize_observations and --data.clip_actions of a run, the program shows rewards,
+observations and actions as the agent of that run sees them.
 
-Problems are for you to judge, and leave the exit status 0. A dataset that nothing can be learnt from, because
-of numbers that are not finite, say, is refused as by every program, in one line, with status 2.
+You judge the faults: they do not change the exit status 0. A dataset that cannot be used, for example
+because of numbers that are not finite, is refused in one line with status 2, as in every program.
 """
 
 from valuelab.runs import command_line, dataset_inspection

@@ -1,4 +1,4 @@
-"""Files that lie about their numbers are refused before memory is taken, and by name."""
+"""Files with false headers are refused by name, before memory is allocated."""
 
 import io
 import itertools
@@ -18,10 +18,10 @@ ROWS = 30_000_000
 
 
 def npy(array, **header):
-    """An NPY file whose header may be of other numbers."""
+    """An NPY file whose header may state another shape."""
     file = io.BytesIO()
-    told = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape} | header
-    np.lib.format.write_array_header_1_0(file, told)
+    stated = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape} | header
+    np.lib.format.write_array_header_1_0(file, stated)
     return file.getvalue() + array.tobytes()
 
 
@@ -50,12 +50,12 @@ def test_npz_is_read_as_numpy_reads_it(tmp_path):
             file["c"]
 
 
-def test_a_header_is_held_against_its_member_and_memory(tmp_path, monkeypatch):
+def test_a_header_is_compared_with_its_member_and_memory(tmp_path, monkeypatch):
     lying = archive(tmp_path / "lying.npz", transitions=npy(np.zeros(4, np.float32), shape=(ROWS, 4)))
     with (
         arrays.open_npz(lying) as file,
         pytest.raises(
-            InputError, match=r"lying.npz: transitions states 480,000,000 bytes of float32 and holds 16:"
+            InputError, match=r"lying.npz: transitions states 480,000,000 bytes of float32 but holds 16:"
         ),
     ):
         file["transitions"]
@@ -134,13 +134,13 @@ def contiguous(file, folder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (external_storage, "observations has its numbers in another file"),
+        (external_storage, "observations has its values in another file"),
         (external_link, "observations is a link to another file"),
         (link_in_a_group, "infos/there is a link to another file"),
         (virtual, "observations is a virtual dataset"),
-        (never_written, "observations states 480,000,000 bytes that were never all written"),
-        (nearly_never_written, "observations states 480,000,000 bytes that were never all written"),
-        (contiguous, "observations states 480,000,000 bytes that were never all written"),
+        (never_written, "observations states 480,000,000 bytes, but not all of them were written"),
+        (nearly_never_written, "observations states 480,000,000 bytes, but not all of them were written"),
+        (contiguous, "observations states 480,000,000 bytes, but not all of them were written"),
     ],
 )
 def test_an_hdf5_file_holds_its_own_numbers(make, message, tmp_path):
@@ -158,18 +158,18 @@ def test_links_within_an_hdf5_file_are_followed(tmp_path, monkeypatch):
     path = tmp_path / "file.hdf5"
     with h5py.File(path, "w") as file:
         episode(file)
-        file.create_dataset("infos/seen", data=np.ones((3, 4), np.float32), compression="gzip")
-        file["observations"] = h5py.SoftLink("/infos/seen")
+        file.create_dataset("infos/stored", data=np.ones((3, 4), np.float32), compression="gzip")
+        file["observations"] = h5py.SoftLink("/infos/stored")
         file["empty"] = h5py.Empty("f4")
     assert data.load(str(path)).observations.shape == (3, 4)
     monkeypatch.setattr(arrays, "_LARGE", 0)
     monkeypatch.setattr(arrays, "available_memory", lambda: 40)
-    with pytest.raises(InputError, match="observations takes 48 bytes and 40 bytes of memory are free"):
+    with pytest.raises(InputError, match="observations takes 48 bytes, but 40 bytes of memory are free"):
         d4rl.read(str(path), tmp_path, "train")
 
 
 def test_episodes_are_not_read_into_more_memory_than_there_is(monkeypatch):
     monkeypatch.setattr(storage, "available_memory", lambda: 100)
     episode = {"observations": np.zeros((4, 3), np.float32)}
-    with pytest.raises(InputError, match="folder: its first 3 episodes take 144 bytes and 100 bytes"):
+    with pytest.raises(InputError, match="folder: its first 3 episodes take 144 bytes, but 100 bytes"):
         storage.from_episodes("endless", itertools.repeat(episode), "folder")

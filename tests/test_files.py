@@ -34,6 +34,15 @@ def test_a_score_as_text_has_no_exponent(score, text):
     assert files.to_text(score) == text
 
 
+def test_nested_values_become_json_values():
+    value = {
+        "a": (np.float32(0.5), np.array([1 / 3, np.nan])),
+        "b": [np.int64(123456), 2 / 3, None, "x", True],
+    }
+    assert files.json_values(value) == {"a": [0.5, [1 / 3, None]], "b": [123456, 2 / 3, None, "x", True]}
+    assert files.json_values(value, 2) == {"a": [0.5, [0.33, None]], "b": [123456, 0.67, None, "x", True]}
+
+
 def test_a_link_is_replaced_and_not_followed(other, tmp_path):
     path = tmp_path / "config.json"
     for name in ("config.json", "config.json.tmp"):

@@ -1,4 +1,4 @@
-"""Arrays out of files that may lie: nothing is unpickled, followed out of the file, or larger than memory."""
+"""Arrays from untrusted files: nothing is unpickled, read from other files, or larger than free memory."""
 
 import contextlib
 import math
@@ -13,33 +13,33 @@ import numpy as np
 from valuelab.errors import InputError, require
 
 _LARGE = 1 << 26
-"""Bytes from which an array is compared with the memory there is."""
+"""The size in bytes above which an array is compared with the free memory."""
 
 
 class Npz(Mapping[str, np.ndarray]):
-    """The arrays of an NPZ file by key, each read when it is asked for."""
+    """The arrays of an NPZ file by key, each read on access."""
 
     def __init__(self, archive: zipfile.ZipFile, path: pathlib.Path):
-        """Of an open archive; see `open_npz`."""
+        """Takes an open archive; see `open_npz`."""
         self._archive, self._path = archive, path
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             key = info.filename.removesuffix(".npy")
             if key in self._members:
-                raise InputError(f"{path}: {_told(key)} is in it twice: fetch or make it again")
+                raise InputError(f"{path}: {_printable(key)} is in it twice: get the file again")
             if key != info.filename:
                 self._members[key] = info
 
     def __getitem__(self, key: str) -> np.ndarray:
-        """The array, whose size was compared with that of its member and with the memory first."""
+        """Reads an array after comparing its stated size with the member's size and with free memory."""
         info = self._members[key]
         with self._archive.open(info) as member:
             shape, dtype = _header(member)
-            stated, there = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
-            if stated != there and not dtype.hasobject:
+            stated, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
+            if stated != held and not dtype.hasobject:
                 raise InputError(
-                    f"{self._path}: {key} states {stated:,} bytes of {dtype} and holds {there:,}: "
-                    "delete it, and fetch or make it again"
+                    f"{self._path}: {key} states {stated:,} bytes of {dtype} but holds {held:,}: "
+                    "delete the file and get it again"
                 )
             check_size(self._path, key, info.file_size)
             member.seek(0)
@@ -60,18 +60,18 @@ def open_npz(path: pathlib.Path) -> Iterator[Npz]:
         path: the file.
 
     Yields:
-        Its arrays. One is refused by an InputError when it is read: where it takes more memory than there is,
-        or states another size than it has.
+        Its arrays. Reading one raises InputError when it needs more memory than is free, or when its stated
+        size is wrong.
 
     Raises:
-        OSError, zipfile.BadZipFile, zlib.error, ValueError: when it cannot be read.
+        OSError, zipfile.BadZipFile, zlib.error, ValueError: when the file cannot be read.
     """
     with zipfile.ZipFile(path) as archive:
         yield Npz(archive, path)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype that an NPY file states; leaves the file where its numbers begin."""
+    """The shape and dtype that an NPY file states; leaves the file at the first value."""
     if np.lib.format.read_magic(member) == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(member)
     else:
@@ -80,17 +80,17 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def check_hdf5(file: Any, path: pathlib.Path) -> dict[str, Any]:
-    """Refuses an HDF5 file that takes its numbers from elsewhere.
+    """Refuses an HDF5 file that reads values from other places.
 
     Args:
         file: an open h5py.File.
         path: the file, for messages.
 
     Returns:
-        Name to h5py.h5d.DatasetID of all its datasets, for `check_written`.
+        All its datasets, name to h5py.h5d.DatasetID, for `check_written`.
 
     Raises:
-        InputError: for a link to another file, external storage or a virtual dataset; it is named.
+        InputError: naming a link to another file, an external storage or a virtual dataset.
     """
     h5py = require("h5py", "data")
     links: list[tuple[bytes, int]] = []
@@ -98,37 +98,37 @@ def check_hdf5(file: Any, path: pathlib.Path) -> dict[str, Any]:
     def visit(name: bytes, link: Any) -> None:
         links.append((name, link.type))
 
-    def elsewhere(name: bytes, what: str) -> InputError:
-        return InputError(f"{path}: {_told(name)} {what}: store its numbers in this file itself")
+    def elsewhere(name: bytes, reason: str) -> InputError:
+        return InputError(f"{path}: {_printable(name)} {reason}: store its values in this file")
 
     file.id.links.visit(visit, info=True)
     datasets = {}
     for name, kind in links:
-        if kind == h5py.h5l.TYPE_SOFT:  # another name for what has one in this file
+        if kind == h5py.h5l.TYPE_SOFT:  # a second name for an object in this file
             continue
         if kind != h5py.h5l.TYPE_HARD:
             raise elsewhere(name, "is a link to another file")
-        found = h5py.h5o.open(file.id, name)
-        if isinstance(found, h5py.h5d.DatasetID):
-            layout = found.get_create_plist()
+        opened = h5py.h5o.open(file.id, name)
+        if isinstance(opened, h5py.h5d.DatasetID):
+            layout = opened.get_create_plist()
             if layout.get_external_count():
-                raise elsewhere(name, "has its numbers in another file")
+                raise elsewhere(name, "has its values in another file")
             if layout.get_layout() == h5py.h5d.VIRTUAL:
-                raise elsewhere(name, "is a virtual dataset, made of others")
-            datasets[_told(name)] = found
+                raise elsewhere(name, "is a virtual dataset, a view of other datasets")
+            datasets[_printable(name)] = opened
     return datasets
 
 
 def check_written(path: pathlib.Path, name: str, dataset: Any) -> None:
-    """Refuses a dataset of an HDF5 file that states more numbers than were ever written, or than fit.
+    """Refuses an HDF5 dataset that states more values than were written, or more than fit into memory.
 
     Args:
         path: the file, for messages.
-        name: of the dataset.
+        name: the name of the dataset.
         dataset: its h5py.h5d.DatasetID.
 
     Raises:
-        InputError: when it does.
+        InputError: when the dataset is incomplete or too large.
     """
     h5py = require("h5py", "data")
     size = dataset.get_space().get_simple_extent_npoints() * dataset.dtype.itemsize
@@ -140,77 +140,80 @@ def check_written(path: pathlib.Path, name: str, dataset: Any) -> None:
         whole = dataset.get_storage_size() >= size
     if size and not whole:
         raise InputError(
-            f"{path}: {name} states {size:,} bytes that were never all written: fetch or make it again"
+            f"{path}: {name} states {size:,} bytes, but not all of them were written: get the file again"
         )
     check_size(path, name, size)
 
 
-def _told(name: bytes | str) -> str:
-    """A name in a file as messages have it."""
+def _printable(name: bytes | str) -> str:
+    """A name in a file as printable text."""
     text = name if isinstance(name, str) else name.decode(errors="replace")
     return text if text.isprintable() else repr(text)
 
 
 def cast(key: str, array: np.ndarray, dtype: Any, path: pathlib.Path | str, first_row: int = 0) -> np.ndarray:
-    """Converts an array, if what it holds stays what it was but for the rounding of float32.
+    """Converts an array to another dtype, if no value changes except by rounding to float32.
 
     Args:
         key: the array's key.
-        array: of numbers, rows leading.
-        dtype: wanted; what has it already is returned as it is.
+        array: real numbers, rows leading.
+        dtype: the wanted dtype; an array that has it is returned unchanged.
         path: the file, for messages.
-        first_row: the row of the file that the array begins with.
+        first_row: the row of the file where the array begins.
 
     Returns:
         The array in that dtype.
 
     Raises:
-        InputError: with the first row that would become another number, such as 300 in uint8, 0.5 in int32 or
-            bool, and what is too large for float32.
+        InputError: naming the first row with a value that would change, such as 300 in uint8, 0.5 in int32 or
+            bool, or a value too large for float32.
     """
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "fiub":
         raise InputError(
-            f"{path}: {key} is {array.dtype} where real numbers are expected; is it of this source?"
+            f"{path}: {key} is {array.dtype}, but real numbers are expected: check that the file belongs to "
+            "this source"
         )
-    with np.errstate(all="ignore"):  # what does not fit is told below
+    with np.errstate(all="ignore"):  # the checks below report values that do not fit
         converted = array.astype(dtype)
         kept = np.isfinite(converted) if converted.dtype.kind == "f" else converted == array
-        if converted.dtype.kind == "f" and not kept.all():  # what was not finite before is not for this check
+        if (
+            converted.dtype.kind == "f" and not kept.all()
+        ):  # `check_finite` reports values that were not finite before
             kept |= ~np.isfinite(array)
     if not kept.all():
         row, *place = np.unravel_index(np.argmin(kept), array.shape)
         wanted = "0 or 1" if converted.dtype == bool else f"a number that {converted.dtype} holds"
         raise InputError(
-            f"{path}: {key} is {array[row, *place]} at row {first_row + row}, where {wanted} is expected; "
-            "repair that episode, or fetch or make the file again"
+            f"{path}: {key} is {array[row, *place]} at row {first_row + row}, but {wanted} is expected: "
+            "repair that episode, or get the file again"
         )
     return converted
 
 
-def check_size(path: pathlib.Path, what: str, size: int) -> None:
-    """Refuses what takes more memory than there is.
+def check_size(path: pathlib.Path, name: str, size: int) -> None:
+    """Refuses an array that needs more memory than is free.
 
     Args:
-        path: the file that states it.
-        what: of the file.
-        size: in bytes.
+        path: the file of the array.
+        name: the name of the array.
+        size: its size in bytes.
 
     Raises:
-        InputError: when it does.
+        InputError: when the array is too large.
     """
     if size > _LARGE and size > (available := available_memory()):
         raise InputError(
-            f"{path}: {what} takes {size:,} bytes and {available:,} bytes of memory are free: "
-            "free some, or use a machine with more"
+            f"{path}: {name} takes {size:,} bytes, but {available:,} bytes of memory are free: "
+            "free some memory, or use a machine with more"
         )
 
 
-def available_memory(source: pathlib.Path = pathlib.Path("/proc/meminfo")) -> int:
-    """Bytes that new arrays and programs can have; plenty where the system does not say."""
+def available_memory(meminfo: pathlib.Path = pathlib.Path("/proc/meminfo")) -> int:
+    """Free memory for new arrays and programs, bytes; sys.maxsize where the system does not state it."""
     try:
-        lines = source.read_text().splitlines()
+        lines = meminfo.read_text().splitlines()
     except OSError:
         return sys.maxsize
     return next(

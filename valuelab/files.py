@@ -212,14 +212,24 @@ def to_text(score: float) -> str:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Nested values as JSON: arrays as lists, and null for what is not finite, which JSON has not."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return json.dumps(json_values(value), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def json_values(value: Any, digits: int | None = None) -> Any:
+    """Nested values as JSON can hold them: arrays as lists, and None for numbers that are not finite.
+
+    Args:
+        value: numbers, texts, arrays, and lists, tuples and mappings of these.
+        digits: the number of significant digits to keep; None for all.
+    """
     if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
+        return {name: json_values(part, digits) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [json_values(part, digits) for part in value]
     if hasattr(value, "tolist"):
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return json_values(value.tolist(), digits)
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""Collecting: reproducible whatever the processes, resumable at any moment, refusals in one line."""
+"""Collecting: reproducible for any number of processes, resumable at any moment, errors in one line."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ SETTINGS = {"episodes": 40, "val_episodes": 3, "seed": 5}
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory) -> pathlib.Path:
-    """A small set collected by two processes without interruption."""
+    """A small dataset, collected by two processes without interruption."""
     return collection.collect(NAME, tmp_path_factory.mktemp("collected"), **SETTINGS, processes=2)
 
 
@@ -39,11 +39,11 @@ def validation(path: pathlib.Path) -> pathlib.Path:
 
 
 def start(data_dir: pathlib.Path, **settings: int) -> subprocess.Popen:
-    """Collects by the command in a process group of its own, until the first episodes are finished."""
+    """Runs the command in a new process group, until the first episodes are finished."""
     flags = {"dataset": NAME, "data_dir": data_dir, **SETTINGS, "processes": 2, **settings}
     process = subprocess.Popen(
         [
-            *("env", "--default-signal=INT"),  # a shell's background jobs, and their children, ignore it
+            *("env", "--default-signal=INT"),  # a shell's background jobs and their children ignore SIGINT
             *(sys.executable, "-m", "experiments.collect"),
             *(f"--{flag}={value}" for flag, value in flags.items()),
         ],
@@ -71,7 +71,7 @@ def ends(group: int) -> bool:
     return False
 
 
-def test_a_script_that_its_own_processes_cannot_import_is_told_why(tmp_path):
+def test_a_script_that_worker_processes_cannot_import_gets_an_explanation(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from valuelab.data import collection\n"
@@ -129,7 +129,7 @@ def test_killed_it_leaves_no_process_and_goes_on_with_nothing_repeated(collected
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert ends(process.pid)
-    # A finished episode is marked; were it played again, the mark would be gone.
+    # A mark in a finished episode shows that it is not played again.
     marked = min(collection.parts_folder(NAME, tmp_path).glob("train-*.npz"))
     arrays = load(marked)
     np.savez_compressed(marked, **arrays | {"actions": np.zeros_like(arrays["actions"])})
@@ -142,7 +142,7 @@ def test_killed_it_leaves_no_process_and_goes_on_with_nothing_repeated(collected
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    process = start(tmp_path, episodes=5000)  # so many that a slow test cannot come too late
+    process = start(tmp_path, episodes=5000)  # enough that the test interrupts it in time
     os.killpg(process.pid, signal.SIGINT)
     message = process.communicate(timeout=30)[1]
     assert process.returncode == 130
@@ -176,7 +176,7 @@ def test_what_is_there_is_kept(collected, tmp_path):
     before = collected.stat().st_mtime_ns
     assert collection.collect(NAME, collected.parents[1], episodes=7) == collected
     assert collected.stat().st_mtime_ns == before
-    # A split alone is completed, as after a kill between the two.
+    # Completes one split, as after a kill between the splits.
     copy = collection.target(NAME, tmp_path)
     copy.parent.mkdir()
     shutil.copy(collected, copy)
@@ -202,8 +202,8 @@ def test_the_command_says_that_it_is_done(collected):
     [
         ("ogbench/pointmaze-medium-navigat-v0", "did you mean 'ogbench/pointmaze-medium-navigate-v0'"),
         ("ogbench/antmaze-large-navigate-v0", "low-level policies do not ship .* download https://"),
-        ("ogbench/visual-cube-single-play-v0", "pixels are rendered too slowly"),
-        ("d4rl/hopper-medium-v2", "only ogbench/NAME comes with scripted oracles"),
+        ("ogbench/visual-cube-single-play-v0", "rendering its images takes too long"),
+        ("d4rl/hopper-medium-v2", "give a name ogbench/NAME, which comes with scripted oracles"),
     ],
 )
 def test_names_that_cannot_be_collected(tmp_path, name, message):
@@ -216,7 +216,7 @@ def test_names_that_cannot_be_collected(tmp_path, name, message):
     ("field", "value"), [("episodes", 0), ("val_episodes", 0), ("seed", -1), ("processes", 0)]
 )
 def test_numbers_out_of_range(tmp_path, field, value):
-    with pytest.raises(InputError, match=rf"{field} must be at least \d, got {value}"):
+    with pytest.raises(InputError, match=rf"{field} is {value}, but must be at least \d"):
         collection.collect(NAME, tmp_path, **{field: value})
 
 
@@ -228,7 +228,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_published_sizes():
-    # From OGBench's generation commands: a million steps for most, three or five for the larger tasks.
+    # From OGBench's commands: a million steps for most datasets, three or five million for larger tasks.
     steps = {name: recipe.episodes * recipe.episode_length for name, recipe in collection.RECIPES.items()}
     assert len(steps) == 8 + 8 + 2 + 8 + 3
     assert steps["pointmaze-medium-navigate-v0"] == 1_001_000
@@ -253,15 +253,15 @@ def test_maze_cells():
     assert pointmaze.cells_at_distance(maze, (1, 1), 4) == []
 
 
-def test_cube_in_sight():
+def test_cube_stays_reachable():
     qpos = np.zeros((4, 25))
-    assert manipulation.cube_in_sight(qpos)
+    assert manipulation.cube_stays_reachable(qpos)
     qpos[2, 15:17] = -0.31, 0.07  # in the drawer
-    assert manipulation.cube_in_sight(qpos)
-    qpos[2, 16] = 0.02  # fallen beside it
-    assert not manipulation.cube_in_sight(qpos)
+    assert manipulation.cube_stays_reachable(qpos)
+    qpos[2, 16] = 0.02  # on the floor next to the drawer
+    assert not manipulation.cube_stays_reachable(qpos)
     qpos[2, 15:17] = 0.29, 0.07
-    assert not manipulation.cube_in_sight(qpos)
+    assert not manipulation.cube_stays_reachable(qpos)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_cube_in_sight():
     ],
 )
 def test_an_episode_depends_on_its_seed_alone(name):
-    # Scene is the hard one: its closed-loop oracles see targets that an earlier episode left behind.
+    # Scene is the difficult case: its closed-loop oracles observe targets that an earlier episode has set.
     recipe = dataclasses.replace(collection.RECIPES[name], episode_length=90)
     used = recipe.make_player()
     for episode in range(3):

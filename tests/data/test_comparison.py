@@ -1,4 +1,4 @@
-"""Comparing datasets: the statistics themselves, and that a wrong noise is found."""
+"""Comparing datasets: the statistics, and the detection of a wrong noise."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import compare_datasets
-from valuelab.data import collection
+from valuelab.data import collection, comparison
 from valuelab.data.collection import pointmaze
 from valuelab.data.collection.recipe import play_episode
 from valuelab.errors import InputError
@@ -38,7 +38,7 @@ def test_hindsight_noise():
     # (4, 0), so the oracle pointed along +x; afterwards it enters no other cell. The third action is clipped.
     observations = np.array([[0.0, 0.0], [1.5, 0.0], [1.9, 0.0], [2.5, 0.0], [0.0, 0.0]])
     actions = np.array([[0.7, 0.1], [0.9, -0.3], [1.0, 0.2], [0.5, 0.5], [0.1, 0.1]])
-    noise = compare_datasets.hindsight_noise(observations, actions, np.array([0, 0, 0, 0, 1]))
+    noise = comparison.hindsight_noise(observations, actions, np.array([0, 0, 0, 0, 1]))
     nan = np.nan
     expected = [[-0.3, 0.1], [-0.1, -0.3], [nan, 0.2], [nan, nan], [nan, nan]]
     np.testing.assert_allclose(noise, expected, atol=1e-5)
@@ -52,41 +52,41 @@ def test_distances():
     counts = np.array([[4, 0], [2, 2], [0, 4]], np.float32)
     divisions = np.array([[1, 0, 0], [1, 1, 0]], np.float32)
     for cumulative in (False, True):
-        found = compare_datasets.distances(counts, divisions, cumulative)
+        found = comparison.distances(counts, divisions, cumulative)
         np.testing.assert_allclose(found, [0.75, 0.75])
     counts = np.array([[2, 0, 2], [0, 4, 0]], np.float32)
     division = np.array([[1, 0]], np.float32)
-    assert compare_datasets.distances(counts, division, cumulative=False) == [1.0]
-    assert compare_datasets.distances(counts, division, cumulative=True) == [0.5]
+    assert comparison.distances(counts, division, cumulative=False) == [1.0]
+    assert comparison.distances(counts, division, cumulative=True) == [0.5]
 
 
 def test_episodes_are_divided_whole_and_in_equal_sizes():
-    divisions = compare_datasets.divide((3, 5))
+    divisions = comparison.divide((3, 5))
     np.testing.assert_array_equal(divisions[0], [1, 1, 1, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(divisions.sum(axis=1), 3)
     assert len(np.unique(divisions, axis=0)) == 56  # 8 choose 3: all of them, among a thousand
 
 
 def test_p_values_are_uniform_where_nothing_differs():
-    # Episodes drawn from one law: each p-value is below x with probability x. Of 60, P(mean outside
+    # Episodes drawn from one distribution: each p-value is below x with probability x. Of 60, P(mean outside
     # 0.5 ± 0.15) < 1e-4, as the standard deviation of the mean is 0.29 / √60 = 0.037.
     rng = np.random.default_rng(0)
     found = []
     for _ in range(60):
         counts = rng.poisson(rng.gamma(1.0, 5.0, (24, 10))).astype(np.float32)
-        distances = compare_datasets.distances(counts, compare_datasets.divide((12, 12)), cumulative=True)
+        distances = comparison.distances(counts, comparison.divide((12, 12)), cumulative=True)
         found.append(np.mean(distances >= distances[0]))
     assert abs(np.mean(found) - 0.5) < 0.15
 
 
 def test_noise_of_the_default_recipe(navigated):
     # Across the oracle's direction (|direction_i| < 0.05), an action that is not clipped is noise N(0, σ²)
-    # cut at ±1: with σ = 0.5 at two standard deviations, so its deviation is
+    # truncated at ±1, two standard deviations for σ = 0.5, so its standard deviation is
     # σ √(1 - 4 φ(2) / (2 Φ(2) - 1)) = 0.5 √(1 - 4 · 0.05399 / 0.95450) = 0.440.
-    # Near the centre of a cell, where a point that has arrived hovers, hindsight may see another direction.
-    # About 900 rows are left: the sampling error of a deviation is 0.44 / √1800 = 0.010.
+    # Near the centre of a cell, where the point moves back and forth, the estimate may be wrong.
+    # About 900 rows remain: the sampling error of a deviation is 0.44 / √1800 = 0.010.
     positions, actions = navigated["observations"], navigated["actions"]
-    noise = compare_datasets.hindsight_noise(positions, actions, compare_datasets.episode_numbers(navigated))
+    noise = comparison.hindsight_noise(positions, actions, comparison.episode_numbers(navigated))
     off_centre = np.abs(positions - 4.0 * np.round(positions / 4.0)).max(axis=1, keepdims=True) > 1.0
     across = off_centre & (np.abs(actions - noise) < 0.05)
     assert across.sum() > 800
@@ -98,16 +98,16 @@ def test_noise_of_the_default_recipe(navigated):
 )
 def test_a_wrong_noise_is_found(navigated, noise, agrees):
     other = play("pointmaze-medium-navigate-v0", 15, seed=1, noise=noise)
-    results, p = compare_datasets.compare(navigated, other, plane=(0, 1), maze=True)
-    assert (p >= compare_datasets.SIGNIFICANCE) == agrees
+    results, p = comparison.compare(navigated, other, plane=(0, 1), maze=True)
+    assert (p >= comparison.SIGNIFICANCE) == agrees
     assert (results["action norm"].p < 0.01) == (not agrees)
 
 
 def test_small_set_agrees_with_the_reference(navigated, shared_data):
     reference = first_episodes(shared_data / "ogbench" / "pointmaze-medium-navigate-v0.npz", 100)
-    assert compare_datasets.layout(reference) == compare_datasets.layout(navigated)
-    results, p = compare_datasets.compare(reference, navigated, plane=(0, 1), maze=True)
-    assert p >= compare_datasets.SIGNIFICANCE
+    assert comparison.layout(reference) == comparison.layout(navigated)
+    results, p = comparison.compare(reference, navigated, plane=(0, 1), maze=True)
+    assert p >= comparison.SIGNIFICANCE
     assert results["action noise 0"].distance < 0.03
 
 
@@ -119,9 +119,9 @@ def test_small_set_agrees_with_the_reference(navigated, shared_data):
 def test_larger_set_agrees_with_the_reference(shared_data, name, episodes, plane):
     reference = compare_datasets.read(str(shared_data / "ogbench" / f"{name}.npz"))
     collected = play(name, episodes, seed=3)
-    assert compare_datasets.layout(reference) == compare_datasets.layout(collected)
-    _, p = compare_datasets.compare(reference, collected, plane, maze=name.startswith("pointmaze"))
-    assert p >= compare_datasets.SIGNIFICANCE
+    assert comparison.layout(reference) == comparison.layout(collected)
+    _, p = comparison.compare(reference, collected, plane, maze=name.startswith("pointmaze"))
+    assert p >= comparison.SIGNIFICANCE
 
 
 def test_files_and_exit_status(navigated, tmp_path):

@@ -37,7 +37,7 @@ def write_file(path, rows, terminated=(), timed_out=None, next_observations=None
 
 
 def rows_of(dataset):
-    """What tells transitions apart: reward, mask, successor, and whether an episode ends."""
+    """The fields that identify a transition: reward, mask, successor, and whether its episode ends."""
     return list(
         zip(
             dataset.rewards.tolist(),
@@ -50,8 +50,8 @@ def rows_of(dataset):
 
 
 def test_timeouts_without_stored_successors(tmp_path):
-    # Row 2 is terminal: kept, masked, its own observation standing in. Row 5 timed out and row 7 is the
-    # last of the file: without a successor they are dropped, and close the episode of the row before.
+    # Row 2 is terminal: it is kept with mask 0, and its own observation is its successor. Row 5 times out
+    # and row 7 is the last of the file: they have no successor, are dropped and end their episodes.
     path = write_file(tmp_path / "antmaze.hdf5", 8, terminated=[2], timed_out=[5])
     dataset = data.load(str(path))
     assert rows_of(dataset) == [
@@ -68,7 +68,7 @@ def test_timeouts_without_stored_successors(tmp_path):
 
 
 def test_stored_successors(tmp_path):
-    # As v2 locomotion has them: successors at terminals and timeouts are stored, so nothing is dropped.
+    # As in v2 locomotion: successors at terminals and timeouts are stored, so nothing is dropped.
     following = np.arange(1, 9) + np.where(np.isin(np.arange(8), [2, 5, 7]), 0.5, 0.0)
     path = write_file(
         tmp_path / "d4rl" / "hopper-medium-v2.hdf5",
@@ -93,7 +93,7 @@ def test_stored_successors(tmp_path):
 
 
 def test_an_episode_ends_where_observations_jump(tmp_path):
-    following = np.array([1, 2, 9, 4, 5], np.float32)  # row 2 leads to 9, and row 3 starts elsewhere
+    following = np.array([1, 2, 9, 4, 5], np.float32)  # row 2 leads to 9, but row 3 starts at 3
     path = write_file(
         tmp_path / "own.hdf5", 5, timed_out=[4], next_observations=np.stack([following, -following], axis=1)
     )
@@ -113,7 +113,7 @@ def test_episodes_without_timeouts_are_cut_at_the_step_limit(tmp_path):
 
 
 def walks(random, starts, length=50):
-    """Smooth paths [E, length + 1, 2] from each start, 0.1 a step, straight on or round a bend."""
+    """Smooth paths [E, length + 1, 2] from each start, 0.1 per step, straight or curved."""
     turns = np.cumsum(random.normal(0, 0.3, (len(starts), length)), axis=1)
     steps = 0.1 * np.stack([np.cos(turns), np.sin(turns)], axis=-1)
     return np.concatenate([starts[:, None], starts[:, None] + np.cumsum(steps, axis=1)], axis=1)
@@ -121,7 +121,7 @@ def walks(random, starts, length=50):
 
 @pytest.mark.parametrize("stored", ["none", "true", "next row's"])
 def test_trajectories_go_on_after_the_terminals_of_antmaze(stored, tmp_path):
-    # Rows 20 to 24 and 40 of each path lie near its goal. The last row of each times out.
+    # Rows 20 to 24 and 40 of each path are near its goal. The last row of each path times out.
     random = np.random.default_rng(0)
     paths = walks(random, random.uniform(0, 20, (6, 2)))
     observations, following = (rows.reshape(-1, 2) for rows in (paths[:, :-1], paths[:, 1:]))
@@ -151,7 +151,7 @@ def test_trajectories_go_on_after_the_terminals_of_antmaze(stored, tmp_path):
 
 @pytest.mark.parametrize("timed_out", [None, ()])
 def test_episodes_end_at_the_terminals_of_locomotion(timed_out, tmp_path):
-    # All start near one place, to which the next episode returns, as walkers do that have fallen.
+    # All episodes start near one state, as walkers do after a fall.
     random = np.random.default_rng(0)
     paths = walks(random, random.uniform(0, 0.1, (6, 2)))
     last = np.arange(300) % 50 == 49
@@ -170,12 +170,11 @@ def test_episodes_end_at_the_terminals_of_locomotion(timed_out, tmp_path):
 
 
 def test_a_file_without_ends_is_one_episode(tmp_path, caplog):
-    path = write_file(tmp_path / "own.h5", 8, timed_out=())  # a name that ends in .h5 will do
+    path = write_file(tmp_path / "own.h5", 8, timed_out=())  # names that end in .h5 are read too
     dataset = data.load(str(path))
     np.testing.assert_array_equal(dataset.terminals, np.arange(7) == 6)
     assert (
-        f"{path}: neither terminals nor timeouts has an episode end, so its 8 rows are read as one"
-        in caplog.text
+        f"{path}: neither terminals nor timeouts marks an end, so its 8 rows are read as one" in caplog.text
     )
     caplog.clear()
     data.load(str(write_file(path, 8, timed_out=[7])))
@@ -184,8 +183,8 @@ def test_a_file_without_ends_is_one_episode(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["maze2d-umaze-v1", "kitchen-partial-v0"])
 def test_layouts_of_maze2d_and_kitchen(name, tmp_path):
-    # Maze2D times out where a goal was reached, and never terminates. Kitchen terminates after each
-    # demonstration, and infos holds the number of each.
+    # Maze2D times out where a goal is reached, and never terminates. Kitchen terminates after each
+    # demonstration; infos holds its number.
     maze = name.startswith("maze2d")
     ends = {"timed_out": [3, 9]} if maze else {"terminated": [3, 9]}
     infos = {} if maze else {"infos/qpos": None, "infos/goal": None, "infos": np.repeat([0, 1], [4, 6])}
@@ -244,31 +243,31 @@ def test_locomotion_rewards_span_1000(tmp_path):
     [
         (
             {"rewards": None},
-            "no key 'rewards', only actions, infos, metadata, observations, terminals, timeouts",
+            "key 'rewards' is missing; the file has actions, infos, metadata, observations, terminals, time",
         ),
-        ({"rewards": np.zeros(3)}, "rewards has 3 rows where observations has 4"),
-        ({"timeouts": np.zeros(3)}, "timeouts has 3 rows where observations has 4"),
-        ({"next_observations": np.zeros((3, 2))}, "next_observations has 3 rows where observations has 4"),
+        ({"rewards": np.zeros(3)}, "rewards has 3 rows, but observations has 4"),
+        ({"timeouts": np.zeros(3)}, "timeouts has 3 rows, but observations has 4"),
+        ({"next_observations": np.zeros((3, 2))}, "next_observations has 3 rows, but observations has 4"),
         (
             {"next_observations": np.array([[0, 0], [0, 0], [np.nan, 0], [0, 0]])},
-            "next_observations is nan at row 2, not finite",
+            "next_observations is nan at row 2, but must be finite",
         ),
-        ({"rewards": np.array([0, np.inf, 0, 0])}, "rewards is inf at row 1, not finite"),
+        ({"rewards": np.array([0, np.inf, 0, 0])}, "rewards is inf at row 1, but must be finite"),
         (
             {"actions": np.array([[0.0], [0.5], [1.5], [0.0]])},
             "actions is 1.5 at row 2, outside the bounds -1.0 to 1.0; clip them with --data.clip_actions",
         ),
         (
             {"observations": None, "observations/state": np.zeros((4, 2))},
-            "observations is a Group where rows of",
+            "observations is a Group, but rows of",
         ),
         ({"observations": np.zeros((0, 2))}, "observations has no rows: the dataset is empty"),
-        ({"terminals": np.array([0, 2, 0, 0])}, "terminals is 2 at row 1, where 0 or 1 is expected"),
-        ({"timeouts": np.array([0, 0, 0.5, 0])}, "timeouts is 0.5 at row 2, where 0 or 1 is expected"),
-        ({"terminals": np.zeros((4, 2))}, r"terminals has shape \(4, 2\) where \[rows\] is expected"),
+        ({"terminals": np.array([0, 2, 0, 0])}, "terminals is 2 at row 1, but 0 or 1 is expected"),
+        ({"timeouts": np.array([0, 0, 0.5, 0])}, "timeouts is 0.5 at row 2, but 0 or 1 is expected"),
+        ({"terminals": np.zeros((4, 2))}, r"terminals has shape \(4, 2\), but \[rows\] is expected"),
         (
             {"next_observations": np.zeros((4, 1))},
-            r"next_observations is float32 of shape \(4, 1\) where observations is float32 of shape \(4, 2\)",
+            r"next_observations is float32 of shape \(4, 1\), but observations is float32 of shape \(4, 2\)",
         ),
     ],
 )
@@ -288,7 +287,7 @@ def test_a_file_without_a_transition(tmp_path):
 def test_truncated_file(tmp_path):
     path = write_file(tmp_path / "own.hdf5", 4, timed_out=[3])
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(InputError, match=rf"{path} cannot be read \(.*truncated file.*; mend it, or"):
+    with pytest.raises(InputError, match=rf"{path} cannot be read \(.*truncated file.*; repair it, or"):
         data.load(str(path))
 
 
@@ -297,19 +296,19 @@ def test_names(tmp_path, monkeypatch):
         InputError, match="unknown D4RL dataset 'hoper-medium-v2': did you mean 'hopper-medium-v2'"
     ):
         data.load("d4rl/hoper-medium-v2", tmp_path)
-    with pytest.raises(InputError, match=r"no file nowhere/own.hdf5: give the path"):
+    with pytest.raises(InputError, match=r"nowhere/own.hdf5 does not exist: give the path"):
         data.load("nowhere/own.hdf5")
     with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
         data.load("d4rl/hopper-medium-v2", tmp_path, split="val")
-    monkeypatch.setattr(d4rl, "URL", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setattr(d4rl, "URL", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(
-        InputError, match=r"cannot be fetched .*: put http://.*/hopper_medium-v2.hdf5 there by hand"
+        InputError, match=r"cannot be downloaded .*: download http://.*/hopper_medium-v2.hdf5 by hand"
     ):
         data.load("d4rl/hopper-medium-v2", tmp_path)
 
 
 def test_published_files():
-    # Names and files as D4RL lists them in its infos.py and its environments.
+    # Names and files as in D4RL's infos.py and its environments.
     files = {name: url.removeprefix(f"{d4rl.URL}/") for name, url in d4rl.published().items()}
     assert files["halfcheetah-medium-expert-v2"] == "gym_mujoco_v2/halfcheetah_medium_expert-v2.hdf5"
     assert files["hopper-medium-replay-v0"] == "gym_mujoco/hopper_mixed.hdf5"
@@ -326,20 +325,20 @@ def test_published_files():
     assert files["door-human-v1"] == "hand_dapg_v1/door-human-v1.hdf5"
 
 
-def test_downloads_are_held_against_published_digests(tmp_path, monkeypatch):
-    seen = {}
+def test_downloads_are_compared_with_published_digests(tmp_path, monkeypatch):
+    digests = {}
 
     def fetch(url, path, check, otherwise, sha256):
-        seen[path.stem] = sha256
+        digests[path.stem] = sha256
         write_file(path, 4, timed_out=[3])
 
     monkeypatch.setattr(download, "fetch", fetch)
     (tmp_path / "d4rl").mkdir()
     for name in ("hopper-medium-v2", "maze2d-open-v0"):
         data.load(f"d4rl/{name}", tmp_path)
-    # As TensorFlow Datasets lists them; of Maze2D it has none.
+    # The list of TensorFlow Datasets, which has none for Maze2D.
     digest = "5bdf1bc4a713c82941de44633df669b36c89850b652a25985166796d25cf71a0"
-    assert seen == {"hopper-medium-v2": [digest], "maze2d-open-v0": []}
+    assert digests == {"hopper-medium-v2": [digest], "maze2d-open-v0": []}
     files = [line.split()[1] for line in d4rl.DIGESTS.read_text().splitlines()]
     assert len(files) == len(set(files)) == 98
     assert {f"{d4rl.URL}/{file}" for file in files} <= set(d4rl.published().values())

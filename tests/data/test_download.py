@@ -17,7 +17,7 @@ DIGEST = hashlib.sha256(CONTENTS).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENTS; what it does wrong is set on the server object."""
+    """Serves CONTENTS; attributes of the server object choose its errors."""
 
     def do_GET(self):
         start = 0
@@ -25,7 +25,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path != "/file.bin":
             self.send_error(404)
             return
-        self.server.asked.set()
+        self.server.requested.set()
         self.server.go_on.wait(10)
         if self.server.ranged and "Range" in self.headers:
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
@@ -52,10 +52,10 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(cuts=(), ranged=True, **lies):
-    """A server that breaks off after `cuts` bytes of its first answers, and lies in their heads."""
+    """A server that breaks off after `cuts` bytes of its first answers, or sends false headers."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     server.cuts, server.ranged, server.ranges, server.lies = list(cuts), ranged, [], lies
-    server.asked, server.go_on = threading.Event(), threading.Event()
+    server.requested, server.go_on = threading.Event(), threading.Event()
     server.go_on.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -91,9 +91,9 @@ def test_resumes_where_the_connection_broke(tmp_path):
 
 def test_resumes_in_another_run(tmp_path):
     path = tmp_path / "file.bin"
-    with serving(cuts=[100, 100, 100]) as (_, url):  # as many as there are attempts
+    with serving(cuts=[100, 100, 100]) as (_, url):  # one for each attempt
         with pytest.raises(
-            InputError, match=r"broke off after 300 of 10240 bytes, kept as .*file.bin.part: run again"
+            InputError, match=r"broke off after 300 of 10240 bytes, kept as .*file.bin.part: run the same"
         ):
             download.fetch(url, path, accept, "do without")
         assert not path.exists()
@@ -101,7 +101,7 @@ def test_resumes_in_another_run(tmp_path):
     assert path.read_bytes() == CONTENTS
 
 
-def test_starts_anew_where_the_server_knows_no_ranges(tmp_path):
+def test_restarts_where_the_server_does_not_support_ranges(tmp_path):
     path = tmp_path / "file.bin"
     with serving(cuts=[4000], ranged=False) as (server, url):
         download.fetch(url, path, accept, "do without")
@@ -135,23 +135,24 @@ def test_no_such_file(tmp_path):
     with (
         serving() as (_, url),
         pytest.raises(
-            InputError, match=rf"no {tmp_path}/x, and .*missing cannot be fetched \(HTTP Error 404"
+            InputError,
+            match=rf"{tmp_path}/x does not exist, and .*missing cannot be downloaded \(HTTP Error 404",
         ),
     ):
         download.fetch(url.replace("file.bin", "missing"), tmp_path / "x", accept, "do without")
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be fetched .*Connection refused.*: do without"):
+    with pytest.raises(InputError, match=r"cannot be downloaded .*Connection refused.*: do without"):
         download.fetch("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", accept, "do without")
 
 
-def test_of_two_at_once_one_fetches_and_the_other_takes_its_file(tmp_path):
+def test_of_two_processes_one_downloads_and_the_other_uses_its_file(tmp_path):
     path = tmp_path / "file.bin"
     with serving() as (server, url), concurrent.futures.ThreadPoolExecutor(2) as pool:
         server.go_on.clear()
         first = pool.submit(download.fetch, url, path, accept, "do without")
-        assert server.asked.wait(10)
+        assert server.requested.wait(10)
         second = pool.submit(download.fetch, url, path, accept, "do without")
         with pytest.raises(TimeoutError):
             second.result(0.2)
@@ -169,11 +170,11 @@ def test_of_two_at_once_one_fetches_and_the_other_takes_its_file(tmp_path):
     [
         ({"length": "20480"}, r"broke off after 10240 of 20480 bytes, kept as"),
         ({"length": "5000"}, r"sent 5000 bytes that cannot be read as file.bin"),
-        ({"length": "many"}, None),  # as if it had said nothing: all that comes is the file
-        ({"length": str(1 << 60)}, r"cannot be written \(.*bytes are to come and the disk has"),
+        ({"length": "many"}, None),  # treated as no length: the file is all that arrives
+        ({"length": str(1 << 60)}, r"cannot be written \(.*bytes are missing and the disk has"),
     ],
 )
-def test_a_length_that_is_a_lie(lies, message, tmp_path):
+def test_false_content_lengths(lies, message, tmp_path):
     path = tmp_path / "file.bin"
     with serving(**lies) as (server, url):
         server.ranged = False
@@ -187,7 +188,7 @@ def test_a_length_that_is_a_lie(lies, message, tmp_path):
     assert not path.exists()
 
 
-def test_another_piece_than_asked_for_is_not_taken(tmp_path):
+def test_a_range_that_was_not_requested_is_refused(tmp_path):
     path = tmp_path / "file.bin"
     with serving(cuts=[4000], first=-7) as (server, url):
         download.fetch(url, path, accept, "do without")
@@ -200,11 +201,11 @@ def test_another_piece_than_asked_for_is_not_taken(tmp_path):
     [
         ([DIGEST], "", None),
         ([DIGEST, "0" * 64], "1" * 64, None),
-        (["0" * 64], "", f"sent a file with SHA-256 {DIGEST}, and 0+ is published: do without"),
+        (["0" * 64], "", f"sent a file with SHA-256 {DIGEST}, but 0+ is published: do without"),
         (
             [],
             "1" * 64,
-            f"SHA-256 {DIGEST}, and 1+ is in .*file.bin.sha256: delete file.bin.sha256 if",
+            f"SHA-256 {DIGEST}, but 1+ is in .*file.bin.sha256: delete file.bin.sha256 if",
         ),
     ],
 )
@@ -231,18 +232,20 @@ def test_where_nothing_can_be_written(tmp_path, monkeypatch):
                 download.fetch(url, path, accept, "do without")
         assert not (tmp_path / "elsewhere").exists()
         monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=100))
-        with pytest.raises(InputError, match="10240 bytes are to come and the disk has 100 left"):
+        with pytest.raises(InputError, match="10240 bytes are missing and the disk has 100 bytes left"):
             download.fetch(url, tmp_path / "file.bin", accept, "do without")
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_a_disk_that_is_full_at_last(tmp_path):
+def test_a_disk_that_becomes_full(tmp_path):
     path = tmp_path / "file.bin"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with serving() as (server, url):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
         try:
-            with pytest.raises(InputError, match=r"cannot be written .*File too large.*run again to resume"):
+            with pytest.raises(
+                InputError, match=r"cannot be written .*File too large.*run the same command again to resume"
+            ):
                 download.fetch(url, path, accept, "do without")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

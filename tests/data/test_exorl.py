@@ -1,4 +1,4 @@
-"""ExoRL's episode files: what becomes of their rows, what is refused, and what is collected here."""
+"""ExoRL's episode files: reading, refused faults, environments, and collecting."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ T = 4
 
 
 def write_episode(data_dir, number=0, domain="walker", explorer="rnd", **changes):
-    """An episode of T steps, at whose row t the observation is full of t + 100 n, the reward of t."""
+    """An episode of T steps. In row t all observations are t + 100 n, and the reward is t."""
     facts, rows = domains.DOMAINS[domain], np.arange(T + 1)[:, None]
     arrays = {
         "observation": np.tile(rows + 100 * number, facts.observation_dim).astype(np.float32),
@@ -36,7 +36,7 @@ def test_rows_become_transitions(tmp_path):
     assert compact.name == "exorl/walker-rnd"
     np.testing.assert_array_equal(np.flatnonzero(compact.terminals), [T, 2 * T + 1])
     full = data.load("exorl/walker-rnd", tmp_path)
-    # What stands in row t led to observation t, from observation t - 1.
+    # Row t holds the action that led from observation t - 1 to observation t.
     np.testing.assert_array_equal(full.observations[:, 0], [0, 1, 2, 3, 100, 101, 102, 103])
     np.testing.assert_array_equal(full.next_observations[:, 5], [1, 2, 3, 4, 101, 102, 103, 104])
     np.testing.assert_allclose(full.actions[:, 5], [0.1, 0.2, 0.3, 0.4] * 2, rtol=1e-6)
@@ -60,7 +60,7 @@ def test_how_many_episodes_are_read(tmp_path, monkeypatch, caplog):
     for number in range(3):
         write_episode(tmp_path, number)
     assert len(data.load("exorl/walker-rnd:2", tmp_path).rewards) == 2 * T
-    with pytest.raises(InputError, match=r"exorl/walker-rnd:9 is of 9 episodes, and .*buffer holds 3"):
+    with pytest.raises(InputError, match=r"exorl/walker-rnd:9 needs 9 episodes, but .*buffer holds 3"):
         data.load("exorl/walker-rnd:9", tmp_path)
     monkeypatch.setattr(exorl, "DEFAULT_EPISODES", 1)
     assert len(data.load("exorl/walker-rnd", tmp_path).rewards) == T
@@ -87,15 +87,15 @@ def test_a_tasks_rewards_and_the_states_that_they_are_of(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"physics": None}, "no key 'physics', only action, discount, observation, reward"),
-        ({"reward": np.zeros((T, 1))}, f"reward has {T} rows where observation has {T + 1}"),
-        ({"action": np.full((T + 1, 6), np.nan)}, "action is nan at row 0, not finite"),
+        ({"physics": None}, "key 'physics' is missing; the file has action, discount, observation, reward"),
+        ({"reward": np.zeros((T, 1))}, f"reward has {T} rows, but observation has {T + 1}"),
+        ({"action": np.full((T + 1, 6), np.nan)}, "action is nan at row 0, but must be finite"),
         ({"action": np.full((T + 1, 6), 1.5)}, "actions is 1.5 at row 0, outside the bounds -1.0 to 1.0"),
-        ({"action": np.zeros((T + 1, 12))}, r"action has shape \(5, 12\) where walker has \[rows, 6\]"),
-        ({"observation": np.zeros((T + 1, 9, 84, 84), np.uint8)}, "observation has shape .* not of pixels"),
+        ({"action": np.zeros((T + 1, 12))}, r"action has shape \(5, 12\), but walker has \[rows, 6\]"),
+        ({"observation": np.zeros((T + 1, 9, 84, 84), np.uint8)}, "observation has shape .* not images"),
         ({"observation": np.array([{}] * 5)}, "cannot be read"),
         ({"discount": np.full((T + 1, 1), 2.0)}, "masks is 2.0 at row 0, outside 0 to 1"),
-        ({"physics": np.full((T + 1, 18), np.inf)}, "physics is inf at row 0, not finite"),
+        ({"physics": np.full((T + 1, 18), np.inf)}, "physics is inf at row 0, but must be finite"),
     ],
 )
 def test_wrong_contents(changes, message, tmp_path):
@@ -106,7 +106,7 @@ def test_wrong_contents(changes, message, tmp_path):
 
 
 def test_what_is_missing(tmp_path):
-    with pytest.raises(InputError, match=r"fetch https://.*/exorl/walker/rnd.zip .* experiments.collect"):
+    with pytest.raises(InputError, match=r"download https://.*/exorl/walker/rnd.zip .* experiments.collect"):
         data.load("exorl/walker-rnd", tmp_path)
     with pytest.raises(InputError, match="unknown explorer 'rdn': did you mean 'rnd'"):
         data.load("exorl/walker-rdn", tmp_path)
@@ -136,10 +136,10 @@ def test_an_episode_depends_on_its_seed_alone(name):
 
     names = list(environment.tasks)
     observed, rewards = play(one, 7, names[0])
-    play(other, 1, names[0])  # another history before the same seed
+    play(other, 1, names[0])  # other episodes before the same seed
     np.testing.assert_array_equal(play(other, 7, names[0])[0], observed)
     assert not np.array_equal(play(one, 8, names[0])[0], observed)
-    # Another task is the same world with other rewards.
+    # Tasks of a domain differ only in their rewards.
     again, others = play(one, 7, names[1])
     np.testing.assert_array_equal(again, observed)
     assert others != rewards
@@ -148,7 +148,7 @@ def test_an_episode_depends_on_its_seed_alone(name):
 @pytest.mark.parametrize("action", [np.full(2, np.nan), np.zeros(1), 0.0])
 def test_explorers_act_by_finite_numbers(action):
     with pytest.raises(
-        InputError, match=r"explorer's action is .* at step 0 of the episode of seed 3, where 2"
+        InputError, match=r"explorer's action is .* at step 0 of the episode of seed 3, but must be 2"
     ):
         exploration.play(domains.Simulator("point_mass_maze"), lambda observation: action, 3)
 
@@ -197,7 +197,7 @@ def test_exploring_by_noise_goes_on_where_it_was_stopped(tmp_path):
         }
         actions = file["action"][1:].astype(float)
     assert np.abs(actions).max() == 1
-    assert 0.7 < np.corrcoef(actions[:-1, 0], actions[1:, 0])[0, 1] < 0.95  # it lasts
+    assert 0.7 < np.corrcoef(actions[:-1, 0], actions[1:, 0])[0, 1] < 0.95  # correlated over time
     dataset = data.load(f"exorl/{name}", tmp_path / "one")
     assert len(dataset.rewards) == 2000
 
@@ -207,7 +207,7 @@ def test_episodes_that_were_published_are_left_alone(tmp_path):
     before = path.read_bytes()
     with pytest.raises(InputError, match="holds episodes that were not collected here"):
         exploration.collect("walker-rnd", tmp_path, exploration.noise("walker"), episodes=2, seed=0)
-    with pytest.raises(InputError, match="episodes must be at least 1, got 0"):
+    with pytest.raises(InputError, match="episodes is 0, but must be at least 1"):
         exploration.collect("walker-rnd", tmp_path, exploration.noise("walker"), episodes=0, seed=0)
     assert path.read_bytes() == before
 
@@ -215,7 +215,7 @@ def test_episodes_that_were_published_are_left_alone(tmp_path):
 @pytest.mark.slow
 def test_exploring_by_distillation_goes_on_where_it_was_stopped(tmp_path):
     def collect(folder, episodes):
-        # A new explorer each time, as a new process has.
+        # A new explorer each time, as in a new process.
         explorer = random_network_distillation.explorer("point_mass_maze", 0, num_updates=5, batch_size=16)
         return exploration.collect("point_mass_maze-rnd", folder, explorer, episodes, seed=0)
 
@@ -235,14 +235,14 @@ def test_images_are_rendered_once_and_seen_by_the_environment(tmp_path, monkeypa
     path = write_episode(tmp_path, domain="point_mass_maze", explorer="noise", physics=states)
     dataset = data.load("exorl/point_mass_maze-noise@32", tmp_path, compact=True)
     assert (dataset.observations.shape, dataset.observations.dtype) == ((T + 1, 32, 32, 3), np.uint8)
-    assert len(np.unique(dataset.observations.reshape(T + 1, -1), axis=0)) == T + 1  # the mass is elsewhere
+    assert len(np.unique(dataset.observations.reshape(T + 1, -1), axis=0)) == T + 1  # the mass moves
     monkeypatch.setattr(domains, "images", None)
     again = data.load("exorl/point_mass_maze-noise@32", tmp_path, compact=True)
     np.testing.assert_array_equal(again.observations, dataset.observations)
     labelled = exorl.read_states("point_mass_maze-noise@32", tmp_path)
     np.testing.assert_array_equal(labelled["observations"], dataset.observations)
     np.savez(path.parents[1] / "pixels32" / path.name, images=dataset.observations[:2])
-    with pytest.raises(InputError, match="delete it, to render it anew"):
+    with pytest.raises(InputError, match="delete the file to render it again"):
         data.load("exorl/point_mass_maze-noise@32", tmp_path)
     environment = environments.make("exorl/point_mass_maze-noise@32").make()
     first, _ = environment.reset(seed=0)

@@ -11,7 +11,7 @@ import pytest
 from absl import flags as absl_flags
 
 from valuelab.benchmark import report
-from valuelab.data import coverage, inspection, normalization, problems, storage
+from valuelab.data import coverage, faults, inspection, normalization, storage
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots
 from valuelab.evaluation.plots import Maze
@@ -20,11 +20,11 @@ from valuelab.types import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EPISODES, ROWS = 20, 11
-"""Of a dataset without problems; the last row of each episode only ends it."""
+"""The size of a dataset without faults; the last row of each episode only ends it."""
 
 
 def sound(**changes) -> Dataset:
-    """A dataset of random numbers in compact storage, in which nothing is wrong but what is changed."""
+    """A dataset of random numbers in compact storage, without faults apart from the changed fields."""
     random, size = np.random.default_rng(0), EPISODES * ROWS
     terminals = changes.pop("terminals", np.arange(size) % ROWS == ROWS - 1)
     made = Dataset(
@@ -66,7 +66,7 @@ def write_hdf5(path, **changes):
 
 
 def command(*words):
-    """Does what a command line asks for."""
+    """Runs a command line."""
     config = dataset_inspection.parse(["inspect", *map(str, words)], absl_flags.FlagValues())
     return dataset_inspection.run(config)
 
@@ -114,10 +114,10 @@ def test_numbers_of_a_walk(walk):
     np.testing.assert_array_equal([observations["min"], observations["max"]], [[0, 0], [2, 4]])
     np.testing.assert_allclose(observations["mean"], [0.8, 2.4])
     np.testing.assert_allclose(np.square(observations["std"]), [0.56, 3.84])
-    # Their correlation is ρ = 0.48 / √(0.56 · 3.84); of eigenvalues 1 ± ρ the ratio is 2 / (1 + ρ²).
+    # The correlation is ρ = 0.48 / √(0.56 · 3.84). The ratio of eigenvalues 1 ± ρ is 2 / (1 + ρ²).
     np.testing.assert_allclose(found["coverage"]["effective_dimension"], 2 / (1 + 0.48**2 / (0.56 * 3.84)))
     assert found["coverage"]["plane"]["counts"].sum() == 5
-    # An observation is of 8 bytes, action, reward and mask of 4 each, the end of 1, and so is valid.
+    # An observation takes 8 bytes; action, reward and mask take 4 each; terminal and valid take 1 each.
     assert found["memory"] == {"full": 5 * 29, "compact": 7 * 22}
     assert found["copies"] == {"episodes": 0, "transitions": 0}
 
@@ -160,16 +160,16 @@ def test_cells_of_a_maze(walk):
     assert (found["free_cells"], found["visited_cells"]) == (7, 4)
     assert found["counts"].shape == (12, 12)
     assert found["counts"].sum() == 5
-    assert found["counts"][2, 2] == 1  # (0, 0) is the middle of the first cell
+    assert found["counts"][2, 2] == 1  # (0, 0) is the centre of the first cell
 
 
 def test_an_agent_sees_what_was_normalised():
     dataset = changed("observations", lambda array: array.__imul__(np.float32([1, 1, 1e4])))
-    seen = normalization.fit(dataset, observations=True, rewards="d4rl_antmaze")
-    found = inspection.inspect(inspection.as_seen(dataset, seen))
+    fitted = normalization.fit(dataset, observations=True, rewards="d4rl_antmaze")
+    found = inspection.inspect(inspection.normalized(dataset, fitted))
     np.testing.assert_allclose(found["observations"]["std"], 1, rtol=1e-5)
     np.testing.assert_allclose(found["rewards"]["mean"], dataset.rewards[dataset.valid].mean() - 1, rtol=1e-5)
-    assert problems.find(found) == []
+    assert faults.find(found) == []
 
 
 def set_rewards(rewards):
@@ -182,14 +182,14 @@ def repeat_steps(array):
 
 
 def jump_away(array):
-    array[:] = np.cumsum(0.01 * array, axis=0)  # a walk, in which no episode starts anew
+    array[:] = np.cumsum(0.01 * array, axis=0)  # one walk without resets
     array[90:] += 5
     array[150:] -= 3
 
 
 RANDOM = np.random.default_rng(1)
 SIZE = EPISODES * ROWS
-PROBLEMS = {
+FAULTS = {
     "observations: 2 steps are far longer than the rest, from rows 89, 149; in one, dimension": (
         changed("observations", jump_away)
     ),
@@ -211,11 +211,11 @@ PROBLEMS = {
     ),
     "observations: all pixels of 200 images are 7": sound(observations=np.full((SIZE, 4, 4, 3), 7, np.uint8)),
     "observations: no pixel is above 1": sound(observations=RANDOM.integers(0, 2, (SIZE, 4, 4, 3), np.uint8)),
-    "rewards: all 200 are 0, so they teach nothing": sound(rewards=np.zeros(SIZE, np.float32)),
-    "returns: the greatest, 1e+05, makes 95% of their variance alone": changed(
+    "rewards: all 200 are 0, so nothing can be learned": sound(rewards=np.zeros(SIZE, np.float32)),
+    "returns: the greatest, 1e+05, contributes 95% of their variance": changed(
         "rewards", lambda array: array.__setitem__(3, 1e5)
     ),
-    "returns: the least, -1e+05, makes 95% of their variance alone": changed(
+    "returns: the least, -1e+05, contributes 95% of their variance": changed(
         "rewards", lambda array: array.__setitem__(3, -1e5)
     ),
     "masks: all 20 rewards of 1 end their episode": changed("rewards", set_rewards),
@@ -235,10 +235,10 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_each_problem_is_one_line_and_brings_no_other(problem):
-    (line,) = problems.find(inspection.inspect(PROBLEMS[problem]))
-    assert line.startswith(problem)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_one_line_and_brings_no_other(fault):
+    (line,) = faults.find(inspection.inspect(FAULTS[fault]))
+    assert line.startswith(fault)
     assert "\n" not in line
 
 
@@ -246,23 +246,25 @@ def test_each_problem_is_one_line_and_brings_no_other(problem):
     "changes",
     [
         {},
-        {"goal_conditioned": True, "rewards": np.zeros(SIZE, np.float32)},  # made in training
-        {  # the same few places and actions again and again, as in a gridworld
+        {"goal_conditioned": True, "rewards": np.zeros(SIZE, np.float32)},  # computed in training
+        {  # the same few states and actions again and again, as in a gridworld
             "observations": RANDOM.integers(0, 2, (SIZE, 3)).astype(np.float32),
             "actions": RANDOM.integers(0, 2, SIZE).astype(np.int32),
             "num_actions": 2,
         },
-        {"rewards": (np.arange(SIZE) == 3).astype(np.float32)},  # rare success inside an episode
-        {"rewards": np.where(np.arange(SIZE) % 50 == 3, np.float32(1e3), sound().rewards)},  # or of some
+        {"rewards": (np.arange(SIZE) == 3).astype(np.float32)},  # a rare success inside an episode
+        {
+            "rewards": np.where(np.arange(SIZE) % 50 == 3, np.float32(1e3), sound().rewards)
+        },  # or in some episodes
     ],
 )
-def test_sound_datasets_have_no_problem(changes):
-    assert problems.find(inspection.inspect(sound(**changes))) == []
+def test_sound_datasets_have_no_fault(changes):
+    assert faults.find(inspection.inspect(sound(**changes))) == []
 
 
 def test_numbers_in_words():
-    assert problems.listed(np.array([0, 2, 3, 5, 6, 7, 8])) == "0, 2, 3, 5 to 8"
-    assert problems.listed(np.arange(0, 40, 2)).endswith("12, 14, and 12 more")
+    assert faults.listed(np.array([0, 2, 3, 5, 6, 7, 8])) == "0, 2, 3, 5 to 8"
+    assert faults.listed(np.arange(0, 40, 2)).endswith("12, 14, and 12 more")
 
 
 def test_a_picture_of_every_kind():
@@ -272,15 +274,15 @@ def test_a_picture_of_every_kind():
 
     vectors = {"episode lengths", "returns of episodes", "rewards", "actions", "observations", "coverage"}
     assert titles(sound()) == vectors
-    images = PROBLEMS["observations: no pixel is above 1"]
+    images = FAULTS["observations: no pixel is above 1"]
     assert titles(images) == vectors - {"observations"} | {"intensities of pixels"}
-    assert titles(PROBLEMS["actions: 2 of 6 are never taken (1, 5)"]) == vectors
+    assert titles(FAULTS["actions: 2 of 6 are never taken (1, 5)"]) == vectors
     flat = sound(goal_conditioned=True, observations=np.zeros((SIZE, 1), np.float32))
     assert titles(flat) == {"episode lengths", "actions", "observations"}
     maze = Maze(np.zeros((3, 3), bool), (-6.0, 6.0, -6.0, 6.0), 4.0, np.zeros(3), None)
     visited = coverage.of_maze(sound(), maze.walls, maze.extent)
-    seen = titles(sound(), maze, maze=visited)
-    assert seen == vectors - {"coverage"} | {f"{visited['visited_cells']} of 9 free cells visited"}
+    names = titles(sound(), maze, maze=visited)
+    assert names == vectors - {"coverage"} | {f"{visited['visited_cells']} of 9 free cells visited"}
 
 
 def test_the_program_prints_and_leaves_everything(tmp_path, capsys):
@@ -288,10 +290,10 @@ def test_the_program_prints_and_leaves_everything(tmp_path, capsys):
     found = command(path, "--workdir", folder)
     printed = capsys.readouterr().out
     assert "4; 1 end in a terminal state, 3 are cut" in printed
-    assert "problems found: none" in printed
+    assert "faults found: none" in printed
 
     def refuse(constant):
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     saved = json.loads((folder / "dataset.json").read_text(), parse_constant=refuse)
     assert saved["settings"]["dataset"] == str(path)
@@ -304,14 +306,14 @@ def test_without_a_workdir_nothing_is_left(tmp_path, capsys):
     path = write_hdf5(tmp_path / "mine.hdf5", rewards=np.zeros(20, np.float32))
     command(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.hdf5"]
-    assert "problems found:\nrewards: all" in capsys.readouterr().out
+    assert "faults found:\nrewards: all" in capsys.readouterr().out
 
 
 def test_settings_of_a_run_show_what_its_agent_sees(tmp_path):
     path = write_hdf5(tmp_path / "mine.hdf5")
-    plain, seen = command(path), command(path, "--data.rewards=d4rl_locomotion")
+    plain, scaled = command(path), command(path, "--data.rewards=d4rl_locomotion")
     span = plain["returns"]["max"] - plain["returns"]["min"]
-    np.testing.assert_allclose(seen["returns"]["max"], plain["returns"]["max"] * 1000 / span, rtol=1e-5)
+    np.testing.assert_allclose(scaled["returns"]["max"], plain["returns"]["max"] * 1000 / span, rtol=1e-5)
 
 
 def test_scores_are_those_of_d4rl():
@@ -329,7 +331,7 @@ def test_mazes_are_found_by_name():
     assert maze.walls.shape == (8, 8)
     assert maze.goal is None
     assert dataset_inspection.find_maze("ogbench/cube-single-play-v0", places) is None
-    # Rows of D4RL's mazes are the first coordinate; walls lie 0.2 nearer to the origin than their cells.
+    # Rows of D4RL's mazes are the first coordinate; walls are shifted by -0.2 from their cells.
     maze = dataset_inspection.find_maze("d4rl/maze2d-large-v1", places)
     assert maze.walls.shape == (12, 9)
     np.testing.assert_allclose(maze.extent, (-0.7, 8.3, -0.7, 11.3))
@@ -339,7 +341,7 @@ def test_mazes_are_found_by_name():
     ("words", "message"),
     [
         ((), "no dataset is given"),
-        (("nowhere.hdf5",), "no file nowhere.hdf5"),
+        (("nowhere.hdf5",), "nowhere.hdf5 does not exist"),
         (("ogbnech/x",), "unknown data source 'ogbnech': did you mean 'ogbench'"),
         (("a/b", "c/d"), "argument 'c/d' belongs to no flag"),
         (("a/b", "--dataset=c/d"), "dataset is given twice: 'c/d' and 'a/b'"),
@@ -353,21 +355,21 @@ def test_what_cannot_be_used_is_one_line(words, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_argument_without_a_name_may_stand_anywhere():
+def test_an_argument_without_a_name_may_be_anywhere():
     config = report.parse(
         ["report", "--workdir", "out", "runs/suite", "--readme=a.md"], absl_flags.FlagValues()
     )
     assert (config.source, config.workdir, config.readme) == ("runs/suite", "out", "a.md")
 
 
-def test_a_dataset_at_fault_ends_the_program_with_status_2(tmp_path):
+def test_a_faulty_dataset_ends_the_program_with_status_2(tmp_path):
     path = write_hdf5(tmp_path / "mine.hdf5", actions=np.full((20, 2), 3, np.float32))
     line = [
         sys.executable,
         "-m",
         "experiments.inspect_dataset",
         str(path),
-    ]  # whose name is also one of Python's modules
+    ]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {path}: actions is 3.0 at row 0, outside the bounds")

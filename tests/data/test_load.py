@@ -10,7 +10,7 @@ from valuelab.types import Dataset
 
 
 def compact_dataset() -> Dataset:
-    # Two episodes, of three and two transitions; the last row of each holds only the final observation.
+    # Two episodes of three and two transitions. The last row of each holds only the final observation.
     terminals = np.array([0, 0, 0, 1, 0, 0, 1], bool)
     return Dataset(
         name="made up",
@@ -90,8 +90,30 @@ def test_a_name_without_its_source(tmp_path, name, advice):
         data.load(name, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ogbench/pointmaze-medium-navigate-v0", True),
+        ("ogbench/cube-double-play-100m-v0", True),
+        ("ogbench/pointmaze-medium-navigate-singletask-task2-v0", False),
+        ("rlds/ogbench/scene-play-v0", True),
+        ("d4rl/antmaze-umaze-v2", False),
+        ("rlds/d4rl_mujoco_hopper/v2-medium", False),
+        ("ogbench/own.hdf5", False),
+        ("exorl/walker-rnd", False),
+        ("minari/D4RL/pointmaze/umaze-v2", False),
+        ("rlds/own", None),
+        ("walks/own", None),
+    ],
+)
+def test_names_say_whether_tasks_are_goals(name, expected):
+    assert data.goal_conditioned(name) is expected
+
+
 def test_unknown_source():
     with pytest.raises(InputError, match="unknown data source 'ogbrench': did you mean 'ogbench'"):
         data.load("ogbrench/pointmaze-medium-navigate-v0")
-    with pytest.raises(InputError, match=r"'nope.H5' is no file that is read: names .* end in .hdf5 or .h5"):
+    with pytest.raises(
+        InputError, match=r"'nope.H5' is not a file that can be read: give .* ends in .hdf5 or .h5"
+    ):
         data.load("nope.H5")

@@ -14,7 +14,7 @@ from valuelab.errors import InputError
 
 
 def create(folder, dataset_id, observation_space, action_space, lengths, ends, monkeypatch):
-    """A Minari dataset made through Minari's own buffers; returns these."""
+    """Writes a Minari dataset from Minari's buffers, and returns the buffers."""
     from minari.data_collector import EpisodeBuffer
 
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
@@ -49,7 +49,7 @@ def create(folder, dataset_id, observation_space, action_space, lengths, ends, m
     return buffers
 
 
-def test_terminations_are_told_from_truncations(tmp_path, monkeypatch):
+def test_terminations_are_distinguished_from_truncations(tmp_path, monkeypatch):
     box, actions = spaces.Box(-1, 1, (3,), np.float64), spaces.Box(-2, 2, (2,), np.float32)
     buffers = create(
         tmp_path, "family/made-up-v0", box, actions, [3, 2], ["termination", "truncation"], monkeypatch
@@ -90,7 +90,7 @@ def test_goal_observations_are_joined_as_gymnasium_joins_them(tmp_path, monkeypa
     ("space", "message"),
     [
         (spaces.Box(-np.inf, np.inf, (1,)), "the action space .* is unbounded"),
-        (spaces.MultiBinary(2), r"the action space is MultiBinary\(2\); only"),
+        (spaces.MultiBinary(2), r"the action space is MultiBinary\(2\), but must be"),
     ],
 )
 def test_action_spaces_that_cannot_be_used(space, message, tmp_path, monkeypatch):
@@ -111,10 +111,10 @@ def test_broken_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [
-        ("rewards", np.zeros(1), "rewards has 1 rows where observations after the first has 2"),
-        ("observations", np.zeros((3, 2)), r"observations has shape \(3, 2\) where metadata.json states"),
-        ("rewards", np.array([0, 1e300]), r"rewards is 1e\+300 at row 1, where a number that float32 holds"),
-        ("terminations", np.array([0, 2]), "terminations is 2 at row 1, where 0 or 1 is expected"),
+        ("rewards", np.zeros(1), "rewards has 1 rows, but observations after the first has 2"),
+        ("observations", np.zeros((3, 2)), r"observations has shape \(3, 2\), but metadata.json states"),
+        ("rewards", np.array([0, 1e300]), r"rewards is 1e\+300 at row 1, but a number that float32 holds"),
+        ("terminations", np.array([0, 2]), "terminations is 2 at row 1, but 0 or 1 is expected"),
     ],
 )
 def test_wrong_contents(key, values, message, tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_missing_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(minari, "download_dataset", refuse)
     with pytest.raises(
         InputError,
-        match=r"no Minari dataset .*/there-v0 \(there are: here-v0\), .* \(no route to host\): check the id",
+        match=r"Minari dataset .*/there-v0 does not exist \(local datasets: here-v0\) .*no route to host",
     ):
         data.load("minari/there-v0", tmp_path)
     with pytest.raises(InputError, match="unknown split 'val'"):
@@ -150,7 +150,7 @@ def test_download_goes_to_the_data_folder(tmp_path, monkeypatch):
 
     def download(dataset_id):
         folder = pathlib.Path(os.environ["MINARI_DATASETS_PATH"])
-        assert folder.parent == root  # on the same disk, and not yet where it will be
+        assert folder.parent == root  # on the same disk, but not at the final path
         with monkeypatch.context() as context:
             create(folder, dataset_id, box, box, [2], ["truncation"], context)
         (folder / "minari" / dataset_id).replace(folder / dataset_id)
@@ -177,5 +177,5 @@ def test_numbers_out_of_other_files_are_refused(tmp_path, monkeypatch):
         del file["episode_0/observations"]
         there = [(tmp_path / "secret", 0, 24)]
         file["episode_0"].create_dataset("observations", (3, 1), "f8", external=there)
-    with pytest.raises(InputError, match="^" + f"{path}: episode_0/observations has its numbers in another"):
+    with pytest.raises(InputError, match="^" + f"{path}: episode_0/observations has its values in another"):
         data.load("minari/led-v0", tmp_path)

@@ -11,8 +11,8 @@ from valuelab.types import Dataset, Normalization, Transitions
 
 
 def compact_dataset(**changes) -> Dataset:
-    # Episodes of two and of one transitions; the rows after them hold final observations, whose other
-    # entries mean nothing.
+    # Episodes of two transitions and one transition. The row after each holds its final observation; its
+    # other entries are not used.
     terminals = np.array([0, 0, 1, 0, 1], bool)
     return dataclasses.replace(
         Dataset(
@@ -58,7 +58,7 @@ def test_many_pieces_give_the_moments_of_the_whole():
     np.testing.assert_allclose(fitted.observation_std, observations[~terminals].std(0, np.float64), rtol=1e-6)
 
 
-def test_images_lose_what_stands_still():
+def test_images_lose_their_static_background():
     # Grey levels of two pixels and one channel, of the transitions 0, 1 and 3: (7, 0), (7, 30), (7, 60). The
     # mean image is (7, 30); the variance over both pixels is (0 + (900 + 0 + 900) / 3) / 2 = 300.
     images = np.array([[7, 0], [7, 30], [200, 200], [7, 60], [200, 200]], np.uint8).reshape(5, 1, 2, 1)
@@ -70,9 +70,11 @@ def test_images_lose_what_stands_still():
     assert stacked.observation_std.shape == (1, 1, 3)
     frames, zeros = np.concatenate([images[:2]] * 3, axis=-1), np.zeros(2, np.float32)
     batch = Transitions(frames, np.zeros((2, 1), np.float32), zeros, zeros, frames)
-    seen = normalize(batch, stacked).observations
-    np.testing.assert_allclose(seen[:, 0, 0], np.zeros((2, 3)))
-    np.testing.assert_allclose(seen[:, 0, 1], [[-np.sqrt(3)] * 3, [0] * 3], rtol=1e-6)  # (0 - 30) / √300
+    normalized = normalize(batch, stacked).observations
+    np.testing.assert_allclose(normalized[:, 0, 0], np.zeros((2, 3)))
+    np.testing.assert_allclose(
+        normalized[:, 0, 1], [[-np.sqrt(3)] * 3, [0] * 3], rtol=1e-6
+    )  # (0 - 30) / √300
 
 
 def test_reward_rules(dataset):
@@ -109,11 +111,11 @@ FAMILIES = {
 }
 
 
-def test_families_of_d4rl_are_told_by_name():
-    found = {
+def test_names_give_the_families_of_d4rl():
+    families = {
         family: [normalization.d4rl_family(name) for name in names] for family, names in FAMILIES.items()
     }
-    assert found == {family: [family] * len(names) for family, names in FAMILIES.items()}
+    assert families == {family: [family] * len(names) for family, names in FAMILIES.items()}
 
 
 def test_spec(dataset):

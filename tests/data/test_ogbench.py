@@ -40,7 +40,7 @@ def test_equals_ogbench_on_its_own_file(name, shared_data, monkeypatch):
     import ogbench as reference
 
     path = str(shared_data / "ogbench" / f"{NAMES[name]}-val.npz")
-    # Only the smaller file, for both splits: what is compared is the reading, and it is one code.
+    # Both splits use the smaller file: the code that reads them is the same.
     monkeypatch.setattr(reference.utils, "load_dataset", _val_once(reference.utils.load_dataset))
     _, expected, _ = reference.make_env_and_datasets(name, dataset_path=path.replace("-val.npz", ".npz"))
     _, expected_compact, _ = reference.make_env_and_datasets(
@@ -95,7 +95,7 @@ def test_discrete_actions_and_pixels(level, tmp_path):
         tmp_path,
         f"powderworld-{level}-play-v0",
         observations=rng.integers(0, 256, (6, 4, 4, 6), np.uint8),
-        actions=np.array([0, 5, 1, 2, 3, 4], np.int64),  # not all that there are
+        actions=np.array([0, 5, 1, 2, 3, 4], np.int64),  # not all actions that exist
         qpos=None,
         qvel=None,
     )
@@ -114,7 +114,8 @@ def test_files_of_a_large_set_are_joined(tmp_path):
     name = "cube-double-play-100m-v0"
     folder = tmp_path / "ogbench" / name
     with pytest.raises(
-        InputError, match=f"no cube-double-play-v0-000.npz, or another of split 'train', in {folder}: fetch"
+        InputError,
+        match=f"{folder} has no cube-double-play-v0-000.npz or other file of split 'train': download",
     ):
         data.load(f"ogbench/{name}", tmp_path)
     for number, row in (("002", 2), ("000", 0), ("000-val", 7)):
@@ -195,14 +196,14 @@ def test_unknown_split(tmp_path):
             "cube-double-noisy-singletask-v0",
             "python -m experiments.collect --dataset=ogbench/cube-double-noisy-v0 --data_dir={}",
         ),
-        ("antmaze-giant-navigate-v0", "fetch http://127.0.0.1:9/antmaze-giant-navigate-v0.npz by hand"),
+        ("antmaze-giant-navigate-v0", "download http://127.0.0.1:9/antmaze-giant-navigate-v0.npz by hand"),
     ],
 )
 def test_out_of_reach(name, advice, tmp_path, monkeypatch):
-    # Nothing listens on port 9, so that the connection is refused at once.
+    # No server listens on port 9, so the connection is refused at once.
     monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:9")
     with pytest.raises(
-        InputError, match=r"no .*\.npz, and http://127.0.0.1:9/.* cannot be fetched"
+        InputError, match=r"^.*\.npz does not exist, and http://127.0.0.1:9/.* cannot be downloaded"
     ) as caught:
         data.load(f"ogbench/{name}", tmp_path)
     assert advice.format(tmp_path) in str(caught.value)
@@ -220,30 +221,30 @@ def test_missing_file_is_downloaded(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"actions": None}, "no key 'actions', only observations, qpos, qvel, terminals"),
+        ({"actions": None}, "key 'actions' is missing; the file has observations, qpos, qvel, terminals"),
         (
             {"observations": np.zeros((5, 2), np.float32)},
-            "actions has 6 rows where observations has 5; row 5 is",
+            "actions has 6 rows, but observations has 5; row 5 is",
         ),
         ({"observations": np.zeros((0, 2), np.float32)}, "observations has no rows: the dataset is empty"),
         (
             {"observations": np.full((6, 2), "a")},
-            "observations is <U1 of shape .* where rows of float32 are expected",
+            "observations is <U1 of shape .*, but rows of float32 are expected",
         ),
         (
             {"observations": np.zeros(6, np.float32)},
-            r"observations is float32 of shape \(6,\) where float32 or",
+            r"observations is float32 of shape \(6,\), but float32 or",
         ),
-        ({"actions": np.array(1.0)}, r"actions is float64 of shape \(\) where rows of float32 are expected"),
+        ({"actions": np.array(1.0)}, r"actions is float64 of shape \(\), but rows of float32 are expected"),
         (
             {"terminals": np.zeros(6, bool)},
-            r"terminals has no episode end at its last row 5 \(there is none\)",
+            r"terminals has no episode end at its last row 5 \(no row is an end\)",
         ),
         (
             {"terminals": np.array([0, 1, 0, 0, 0, 0], bool)},
-            r"terminals has no episode end at its last row 5 \(the last one is row 1\)",
+            r"terminals has no episode end at its last row 5 \(the last end is row 1\)",
         ),
-        ({"terminals": np.array([0, 0, 2, 0, 0, 1])}, "terminals is 2 at row 2, where 0 or 1 is expected"),
+        ({"terminals": np.array([0, 0, 2, 0, 0, 1])}, "terminals is 2 at row 2, but 0 or 1 is expected"),
         ({"terminals": np.ones(6, bool)}, "its 6 rows hold no transition"),
     ],
 )
@@ -257,11 +258,11 @@ def test_wrong_contents(changes, message, tmp_path):
 @pytest.mark.parametrize(
     ("qpos", "message"),
     [
-        (np.array([[0, 0], [0, np.nan]] + [[0, 0]] * 4), "qpos is nan at row 1, not finite"),
-        (np.zeros((4, 2)), "qpos has 4 rows where .* has 6"),
+        (np.array([[0, 0], [0, np.nan]] + [[0, 0]] * 4), "qpos is nan at row 1, but must be finite"),
+        (np.zeros((4, 2)), "qpos has 4 rows, but .* has 6"),
     ],
 )
-def test_states_behind_rewards_are_looked_at(qpos, message, tmp_path):
+def test_states_that_determine_rewards_are_checked(qpos, message, tmp_path):
     path = write_file(tmp_path, "pointmaze-medium-navigate-v0", qpos=qpos)
     with pytest.raises(InputError, match=f"{path}: {message}"):
         data.load("ogbench/pointmaze-medium-navigate-singletask-v0", tmp_path)

@@ -1,4 +1,4 @@
-"""Logged data of one's own: what a policy met in environments, as transitions of a dataset."""
+"""Recording the transitions of a policy as a dataset."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,13 @@ def straight_down(observations, key):
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Three environments in the river, whose episodes take 8 steps, and then one step to begin anew."""
+    """Three environments in the river: episodes take 8 steps, and one more step restarts them."""
     return recording.record(
         environments.vector("gridworld/target", 3), straight_down, STEPS, jax.random.key(0)
     )
 
 
-def test_steps_that_begin_episodes_are_no_transitions(dataset):
+def test_steps_that_begin_episodes_are_not_transitions(dataset):
     # Of 20 steps of each environment, steps 8 and 17 begin an episode; the third one is cut after 2 steps.
     assert len(dataset.rewards) == 3 * 18
     ends = np.flatnonzero(dataset.terminals[:18])
@@ -48,7 +48,7 @@ def test_transitions_are_those_of_the_world(dataset):
     np.testing.assert_array_equal(after[:-1][follows], before[1:][follows])
 
 
-def test_agents_learn_of_it_what_they_must_know(dataset):
+def test_the_spec_states_what_agents_need(dataset):
     spec = normalization.make_spec(dataset, normalization.IDENTITY, 7)
     assert (spec.num_actions, spec.observation_shape, spec.num_updates) == (
         3,
@@ -57,6 +57,6 @@ def test_agents_learn_of_it_what_they_must_know(dataset):
     )
 
 
-def test_vector_rewards_are_no_dataset():
+def test_vector_rewards_are_refused():
     with pytest.raises(InputError, match="rewards"):
         recording.record(environments.vector("gridworld/homeostasis", 2), straight_down, 3, jax.random.key(0))

@@ -62,7 +62,7 @@ def test_what_is_written_reads_back_bit_for_bit(name, kind, tmp_path, monkeypatc
 
 
 def test_converted_set_without_tensorflow(tmp_path):
-    """Writes and reads in a process of its own, where nothing else may have brought TensorFlow along."""
+    """Writes and reads in a new process, where no other code can have imported TensorFlow."""
     script = """
 import sys
 from pathlib import Path
@@ -91,7 +91,7 @@ assert "tensorflow" not in sys.modules
 
 
 def write_foreign(folder, steps, features, split="train"):
-    """A set as another program would write it, without what `rlds.write` adds."""
+    """A dataset as another program would write it, without the additions of `rlds.write`."""
     from array_record.python import array_record_module
 
     folder.mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_set_of_another_program(tmp_path):
 
 
 def prepared(rows, ended, final):
-    """The steps of an episode of D4RL as TensorFlow Datasets prepares them: `final` is another episode's."""
+    """The steps of a D4RL episode as TensorFlow Datasets prepares it: `final` belongs to another episode."""
     size = len(rows) + 1
     last = np.arange(size) == size - 1
     discount = np.where(last | (np.roll(last, -1) & ended), 0.0, 1.0).astype(np.float32)
@@ -162,7 +162,7 @@ def prepared(rows, ended, final):
 
 
 def test_final_observations_of_another_episode_are_dropped(tmp_path, caplog):
-    # Of rows 1 to 3 the last one's successor is lost; of 4 and 5 a mask hides it. Scalars have shape [1].
+    # The successor of row 3 is lost; the mask of row 5 hides its successor. Scalars have shape [1].
     features = {
         "observation": tfds.features.Tensor(shape=(1,), dtype=np.float32),
         "action": tfds.features.Tensor(shape=(1,), dtype=np.float32, minimum=-2, maximum=2),
@@ -180,17 +180,17 @@ def test_final_observations_of_another_episode_are_dropped(tmp_path, caplog):
     np.testing.assert_array_equal(dataset.terminals, [0, 1, 0, 1])
     np.testing.assert_array_equal(dataset.action_high, [2])
     assert "all 2 episodes end with the same observation" in caplog.text
-    assert "the last transition of 1, whose successor is lost, is dropped" in caplog.text
+    assert "in 1 of them the last transition is dropped, because its successor is lost" in caplog.text
 
     caplog.clear()
     for name, other in (("kept", prepared([4, 5], True, 8)), ("reached", prepared([4, 5], True, 9))):
-        first = prepared([1, 2, 3], name == "reached", 9)  # or all have reached one terminal state
+        first = prepared([1, 2, 3], name == "reached", 9)  # or all episodes reach one terminal state
         write_foreign(tmp_path / "rlds" / name, [first, other], features)
         assert len(data.load(f"rlds/{name}", tmp_path).rewards) == 5
     assert not caplog.text
 
 
-def test_texts_are_left_out_and_numbers_of_actions_are_asked_for(tmp_path, caplog):
+def test_texts_are_left_out_and_a_missing_number_of_actions_is_reported(tmp_path, caplog):
     actions = {"stated": tfds.features.Tensor(shape=(), dtype=np.int64, maximum=6), "unstated": np.int64}
     text = tfds.features.Text()
     for name, action in actions.items():
@@ -214,36 +214,38 @@ def test_texts_are_left_out_and_numbers_of_actions_are_asked_for(tmp_path, caplo
     dataset = data.load("rlds/stated", tmp_path)
     np.testing.assert_array_equal(dataset.next_observations, [[2, 3], [4, 5]])
     assert dataset.num_actions == 7
-    assert "observation/instruction is text, and is left out" in caplog.text
+    assert "observation/instruction is text and is left out" in caplog.text
     assert "how many actions" not in caplog.text
     assert data.load("rlds/unstated", tmp_path).num_actions == 4
-    assert "nothing says how many actions there are; the greatest in the data is 3, so 4 it is" in caplog.text
+    assert "the number of actions is not stated; it is set to 4, as the greatest action is 3" in caplog.text
 
     features["observation"], steps["observation"] = text, ["here"] * 3
     write_foreign(tmp_path / "rlds" / "text", [steps], features)
-    with pytest.raises(InputError, match="rlds/text: observation is text, and agents take numbers"):
+    with pytest.raises(InputError, match="rlds/text: observation is text, but agents need numbers"):
         data.load("rlds/text", tmp_path)
 
 
 def test_unclear_or_missing_sets(tmp_path):
     with pytest.raises(
-        InputError, match=r"no RLDS set in .*/rlds/nothing: write one with: python -m experiments"
+        InputError, match=r"/rlds/nothing has no RLDS dataset: write one with: python -m experiments"
     ):
         data.load("rlds/nothing", tmp_path)
     for name in ("a", "b"):
         rlds.write({"train": made_up()}, tmp_path / "rlds" / "two" / name)
     with pytest.raises(
-        InputError, match=r"unknown RLDS set 'two': did you mean 'two/\w'\? Known: two/a, two/b"
+        InputError, match=r"unknown RLDS dataset 'two': did you mean 'two/\w'\? Known: two/a, two/b"
     ):
         data.load("rlds/two", tmp_path)
     with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
         data.load("rlds/two/a", tmp_path, split="val")
-    with pytest.raises(InputError, match="is already there: remove it"):
+    with pytest.raises(InputError, match="exists already: remove it"):
         rlds.write({"train": made_up()}, tmp_path / "rlds" / "two" / "a")
     features = {"observation": tfds.features.Tensor(shape=(1,), dtype=np.float32), "reward": np.float32}
     steps = {"observation": np.zeros((2, 1), np.float32), "reward": np.zeros(2, np.float32)}
     write_foreign(tmp_path / "rlds" / "lacking", [steps], features)
-    with pytest.raises(InputError, match="rlds/lacking: no 'action' in its steps, only observation, reward"):
+    with pytest.raises(
+        InputError, match="rlds/lacking: its steps lack 'action'; they have observation, reward"
+    ):
         data.load("rlds/lacking", tmp_path)
 
 
@@ -278,7 +280,7 @@ def test_metadata_have_no_code_imported(key, tmp_path, monkeypatch):
     information = folder / "dataset_info.json"
     text = information.read_text()
     information.write_text(json.dumps(json.loads(text) | {"moduleName": "trap"}))
-    data.load("rlds/set", tmp_path)  # it is only told
+    data.load("rlds/set", tmp_path)  # only a warning
 
     features = json.loads((folder / "features.json").read_text())
     steps = features["featuresDict"]["features"]["steps"]["sequence"]["feature"]
@@ -290,9 +292,9 @@ def test_metadata_have_no_code_imported(key, tmp_path, monkeypatch):
         (folder / "features.json").write_text(json.dumps(features))
         with pytest.raises(
             InputError, match=f"^{folder}/features.json: {key} names '{name}', whose code"
-        ) as told:
+        ) as error:
             data.load("rlds/set", tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     information.write_text(text.replace("{DATASET}-", "/etc/{DATASET}-"))
     (folder / "features.json").write_text(json.dumps(features).replace(f'"{key}": "os.path"', '"x": ""'))
     with pytest.raises(InputError, match=f"^{information}: filepathTemplate is '/etc/"):

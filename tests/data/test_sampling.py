@@ -11,7 +11,7 @@ from valuelab.errors import InputError
 from valuelab.types import Dataset
 
 LENGTHS = (40, 1, 25, 300)
-"""Transitions of each trajectory."""
+"""The number of transitions of each trajectory."""
 
 
 def compact_dataset(lengths) -> Dataset:
@@ -94,8 +94,8 @@ def relabelled(distribution, dataset, batch_size=100_000, discount=0.9):
 
 
 def test_shares_of_the_kinds_of_goals(dataset):
-    # Seen from the first steps of the long trajectory, where later goals are never cut. Of the 0.3 random
-    # goals, a share of 1 / 366 is the transition itself, and 66 / 366 lie in the other trajectories.
+    # For the first steps of the long trajectory, later goals are never cut. Of the 0.3 random goals, a share
+    # of 1 / 366 is the transition itself, and 66 / 366 are in the other trajectories.
     batch = relabelled(GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True), dataset)
     own = (batch.goals == batch.observations).all(axis=1)
     other = batch.goals[:, 0] != batch.observations[:, 0]
@@ -117,14 +117,14 @@ def test_trajectory_goals_lie_ahead_and_never_leave_it(dataset):
 
 
 def steps_from_the_first(distribution):
-    """How often goals lie 1, 2 ... 11 steps ahead, seen from the first of twelve transitions."""
+    """The shares of goals 1, 2 ... 11 steps ahead of the first of twelve transitions."""
     batch = relabelled(distribution, compact_dataset([12]))
     ahead = batch.goals[batch.observations[:, 1] == 0, 1].astype(int)
     return np.bincount(ahead, minlength=12)[1:]
 
 
 def test_steps_to_geometric_goals():
-    # P(k) = 0.1 0.9^(k-1), and all that remains, 0.9^10, at the last of the eleven.
+    # P(k) = 0.1 0.9^(k-1); the last of the eleven has the remaining probability 0.9^10.
     counts = steps_from_the_first(GoalDistribution(0.0, 1.0, geometric=True))
     probabilities = 0.1 * 0.9 ** np.arange(11)
     probabilities[-1] = 0.9**10
@@ -175,8 +175,8 @@ def test_example_has_the_shapes_of_a_batch(goal_conditioned, dataset):
 
 def test_frames_are_the_observations_before_and_stay_in_their_trajectory():
     batch = draw(sampling.transitions(COMPACT, 512, num_frames=3))
-    for seen in (batch.observations, batch.next_observations):
-        trajectories, steps = np.moveaxis(seen.reshape(-1, 3, 2), -1, 0)
+    for observations in (batch.observations, batch.next_observations):
+        trajectories, steps = np.moveaxis(observations.reshape(-1, 3, 2), -1, 0)
         np.testing.assert_array_equal(trajectories, trajectories[:, -1:].repeat(3, axis=1))
         np.testing.assert_array_equal(steps, np.maximum(steps[:, -1:] - np.array([2, 1, 0]), 0))
     np.testing.assert_array_equal(batch.next_observations[:, :4], batch.observations[:, 2:])
@@ -194,13 +194,15 @@ def test_numbers_out_of_range():
     for batch_size in (0, -1):
         with pytest.raises(InputError, match=f"batch_size is {batch_size}: give a positive number"):
             sampling.transitions(FULL, batch_size)
-    with pytest.raises(InputError, match=r"p_current 0.6 and p_trajectory 0.5 must be probabilities"):
+    with pytest.raises(
+        InputError, match=r"p_current is 0.6 and p_trajectory is 0.5, but they must be probabilities"
+    ):
         GoalDistribution(p_current=0.6, p_trajectory=0.5, geometric=True)
-    with pytest.raises(InputError, match=r"discount 1.0 of the goal relabelling must lie in"):
+    with pytest.raises(InputError, match=r"discount of the goal relabelling is 1.0, but must lie in"):
         GoalRelabelling(discount=1.0)
-    with pytest.raises(InputError, match=r"discount of the goal relabelling is missing: give that of the a"):
+    with pytest.raises(InputError, match=r"discount of the goal relabelling is missing: give the agent's d"):
         sampling.goals(FULL, 1, GoalRelabelling(discount=None))
     with pytest.raises(InputError, match="num_frames is 0: give a positive number"):
         sampling.transitions(FULL, 1, num_frames=0)
-    with pytest.raises(InputError, match=r"frames are joined in compact storage alone: set data\.compact"):
+    with pytest.raises(InputError, match=r"num_frames > 1 needs compact storage: set data\.compact"):
         sampling.transitions(FULL, 1, num_frames=2)

@@ -14,7 +14,7 @@ from valuelab.types import Dataset
 
 @pytest.fixture
 def folder(tmp_path):
-    """A set of four episodes of five transitions; row i has reward i and observation (i, i)."""
+    """A dataset of four episodes of five transitions; row i has reward i and observation (i, i)."""
     rows = np.arange(24)
     terminals = rows % 6 == 5
     dataset = Dataset(
@@ -72,7 +72,7 @@ def test_the_seed_sets_the_order(folder):
 
 def test_what_cannot_be_streamed(folder):
     with pytest.raises(
-        InputError, match="dataset 'ogbench/a' cannot be streamed: write it as RLDS with python -m"
+        InputError, match="dataset 'ogbench/a' cannot be streamed: convert it to RLDS with python -m"
     ):
         stream("ogbench/a", folder, batch_size=1, seed=0)
     with pytest.raises(

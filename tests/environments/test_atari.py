@@ -1,4 +1,4 @@
-"""Atari games inside jit and in evaluation: what is seen and scored, and exact resume."""
+"""Atari games inside jit and in evaluation: observations, scores, and exact resume."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_what_the_agent_may_know(breakout):
+def test_the_spec_of_a_game(breakout):
     environment, _, _ = breakout
     spec = environment.spec
     assert (spec.observation_shape, spec.observation_dtype, spec.num_actions) == ((84, 84, 4), "uint8", 4)
@@ -52,7 +52,7 @@ def test_stacks_begin_with_zeros_and_the_newest_image_is_last(breakout, actions)
     assert np.all(np.any(first[..., 3], axis=(1, 2)))
     _, outcomes = run(simulation, actions)
     ended = np.asarray(outcomes.terminated | outcomes.truncated)
-    assert ended.any()  # one life, and the ball is lost
+    assert ended.any()  # one life, which is lost
     images = np.concatenate([first[None], outcomes.observations])
     for time, lane in np.argwhere(~ended):
         before, after = images[time, lane], images[time + 1, lane]
@@ -68,7 +68,7 @@ def test_resumed_games_go_on_with_the_same_bits(breakout, actions):
     simulation, _ = reset(jax.random.key(0))
     middle, _ = run(simulation, actions)
     later = run(middle, actions[::-1])
-    assert_equal(run(middle, actions[::-1]), later)  # rewound
+    assert_equal(run(middle, actions[::-1]), later)  # an earlier simulation
     _, _, fresh = play("breakout-sticky-one_life")
     assert_equal(fresh(middle, actions[::-1]), later)
 
@@ -107,7 +107,7 @@ def test_evaluation_sees_what_learning_saw(actions):
 def test_rewards_are_clipped_on_request_and_never_in_evaluation():
     learning = environments.vector("atari/alien-clipped", 1)
     simulation, _ = learning.reset(jax.random.key(0))
-    actions = jnp.full((20, 1), 3)  # to the right, where a dot is worth 10 points
+    actions = jnp.full((20, 1), 3)  # to the right, where a dot gives 10 points
     _, outcomes = jax.jit(lambda *both: jax.lax.scan(learning.step, *both))(simulation, actions)
     assert np.unique(outcomes.rewards).tolist() == [0.0, 1.0]
     game = environments.make("atari/alien-clipped").make()

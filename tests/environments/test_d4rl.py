@@ -1,4 +1,4 @@
-"""D4RL's tasks: sizes, starts, goals and ends, and what random actions score, which D4RL measured as well."""
+"""D4RL's tasks: sizes, starts, goals and ends, and the scores of random actions, which D4RL measured too."""
 
 import numpy as np
 import pytest
@@ -13,16 +13,16 @@ EPISODES = {
     **{"maze2d-umaze": 50, "maze2d-medium": 40, "maze2d-large": 30},
     **{"maze2d-umaze-dense": 50, "maze2d-medium-dense": 40, "maze2d-large-dense": 30},
 }
-"""Of the tasks whose reference is what random actions return."""
+"""Tasks whose reference is the return of random actions."""
 REFERENCES_OF_SOMETHING_ELSE = {
     *("ant", "hopper", "maze2d-open", "maze2d-open-dense"),
     *("kitchen-complete", "kitchen-partial", "kitchen-mixed"),
 }
-REFERENCE_EPISODES = 100  # of D4RL's script
+REFERENCE_EPISODES = 100  # in D4RL's script
 
 
 def random_returns(task, episodes, steps=None, starts=lambda observation: True):
-    """Returns of uniformly random actions: in whole episodes, or in so many steps whatever ends meanwhile."""
+    """Returns of uniformly random actions: of whole episodes, or of a number of steps."""
     name = next(name for name in FILES if d4rl.make(name).name == task)
     simulator = environments.make(f"d4rl/{name}").make()
     rng = np.random.default_rng(0)
@@ -45,9 +45,9 @@ def random_returns(task, episodes, steps=None, starts=lambda observation: True):
 
 
 def assert_same_mean(returns, reference, reference_episodes=REFERENCE_EPISODES):
-    """The reference, itself a mean, lies within an interval that is of 95 % for all tasks together."""
+    """The reference, a sample mean, lies in an interval that holds with 95 % for all tasks together."""
     spread = np.std(returns, ddof=1) * np.sqrt(1 / len(returns) + 1 / reference_episodes)
-    # Each of 15 tasks is off by more than this with probability 0.05 / 15 at most: 2.9 deviations.
+    # Each of 15 tasks exceeds it with probability at most 0.05 / 15: 2.9 standard deviations.
     assert abs(np.mean(returns) - reference) <= 2.9 * spread
 
 
@@ -63,7 +63,7 @@ def test_random_actions_score_0(task):
 def test_the_reference_of_ant_is_of_1000_steps_whatever_ends():
     reference = d4rl.REFERENCE_RETURNS["ant"].random
     assert_same_mean(random_returns("ant", 6, steps=1000), reference)
-    # An episode that ends where the ant has fallen costs less.
+    # An episode that ends where the ant has fallen has a smaller cost.
     assert np.mean(random_returns("ant", 10)) > reference + 200
 
 
@@ -81,14 +81,14 @@ def test_the_reference_of_the_open_maze_is_of_50_steps_from_elsewhere(task):
     reference = d4rl.REFERENCE_RETURNS[task].random
     if task.endswith("dense"):
         assert_same_mean(returns, reference)
-    else:  # hardly one step at the goal in a hundred episodes: too few for an interval
+    else:  # about one step at the goal in a hundred episodes, too few for an interval
         assert np.mean(returns) < 0.1
         assert reference < 0.1
 
 
 @pytest.mark.slow
 def test_random_actions_do_little_in_the_kitchen():
-    # In 100 episodes they did 5 things of 400.
+    # In 100 episodes they completed 5 of 400 subtasks.
     returns = random_returns("kitchen-complete", 10)
     assert np.mean(returns) <= 0.3
 
@@ -137,7 +137,7 @@ def test_antmaze_start_and_goal_are_d4rls(maze, corner, shape):
         starts.append(observation[:2])
         goals.append(environment.unwrapped.cur_goal_xy)
     assert environment.unwrapped.maze_map.shape == shape
-    assert np.max(np.abs(starts)) <= 0.1  # the reset noise of the ant alone
+    assert np.max(np.abs(starts)) <= 0.1  # only the ant's reset noise
     offsets = np.array(goals) - corner
     assert offsets.min() >= 0
     assert offsets.max() <= 1.5
@@ -179,8 +179,8 @@ def test_pen_ends_when_the_pen_has_fallen():
 
 
 def test_walls_of_maze2d_lie_where_d4rl_has_them():
-    # Walls end half a cell from their middle, which is 1 for row 0 and 3 for row 2; the ball begins at 1.2
-    # and has a radius of 0.1: 1.5 + 0.1 - 1.2 = 0.4 and 2.5 - 0.1 - 1.2 = 1.2.
+    # Walls end half a cell from their centre, which is 1 for row 0 and 3 for row 2. The ball's origin is 1.2
+    # and its radius 0.1: 1.5 + 0.1 - 1.2 = 0.4 and 2.5 - 0.1 - 1.2 = 1.2.
     environment = environments.make("d4rl/maze2d-umaze-v1").make()
     environment.reset(seed=0)
     for push, limit in ((-1, 0.4), (1, 1.2)):
@@ -209,7 +209,7 @@ def test_kitchen_rewards_each_thing_once_and_ends_with_the_last():
     environment = environments.make("d4rl/kitchen-mixed-v0").make()
     observation, _ = environment.reset(seed=0)
     state = environment.unwrapped.data.qpos
-    # A tenth of the sensors' noise of 0.1 at joints; and of 0.0005 and more elsewhere.
+    # A tenth of the sensors' noise: 0.1 for joints, at least 0.0005 for objects.
     assert 0 < np.abs(observation[:9] - state[:9]).max() <= 0.01
     assert 0 < np.abs(observation[11:17] - state[11:17]).max() <= 0.00005
     goal = observation[30:]

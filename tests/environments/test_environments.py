@@ -1,4 +1,4 @@
-"""Environments by dataset name: what is observed, which tasks, how scored, and what a seed decides."""
+"""Environments by dataset name: observations, tasks, scores and seeds."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_ogbench_rewards_of_a_maze_are_minus_one_until_the_last_step():
     while not done:
         _, reward, done, _, info = maze.step(np.array([-1.0, 0.0], np.float32))
         rewards.append((reward, info["success"]))
-    # Success is checked before the action: the step that enters the goal still costs 1, the next ends.
+    # Success is checked before the action: the step that enters the goal costs 1, and the next step ends.
     assert rewards == [(-1.0, 0.0)] * (len(rewards) - 1) + [(0.0, 1.0)]
 
 
@@ -62,7 +62,7 @@ def test_ogbench_goal_conditioned_has_five_goals():
     [("pointmaze-medium-navigate", {4: -1, 1: -1}), ("cube-double-play", {4: -2, 1: -1})],
 )
 def test_ogbench_single_tasks_are_played_in_one_environment(stem, rewards):
-    """As in the environment of each, where goals do not move: rewards count what is not at the very goal."""
+    """Rewards equal those of the task's own environment, where goals do not move."""
     together = environments.with_rewards(f"ogbench/{stem}-v0")
     assert list(together.tasks) == [f"task{number}" for number in range(1, 6)]
     assert (together.metric, together.goal_conditioned) == ("success", False)
@@ -106,14 +106,14 @@ def test_an_episode_depends_on_its_seed_alone(name):
     ]
     options = next(iter(environment.tasks.values()))
     observed, goal = first_steps(one, 7, options, actions)
-    first_steps(other, 1, options, actions)  # another history before the same seed
+    first_steps(other, 1, options, actions)  # other episodes before the same seed
     again, same_goal = first_steps(other, 7, options, actions)
     np.testing.assert_array_equal(observed, again)
     np.testing.assert_array_equal(goal, same_goal)
     assert not np.array_equal(observed, first_steps(one, 8, options, actions)[0])
 
 
-def test_numpys_global_generator_is_left_alone():
+def test_numpys_global_generator_is_unchanged():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     environments.make("ogbench/pointmaze-medium-navigate-singletask-v0").make().reset(seed=3)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
@@ -127,7 +127,7 @@ def test_plain_gymnasium_scores_returns():
 
 def test_gymnasium_environments_of_other_packages():
     environment = environments.make("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3")
-    # Two coordinates of where it is and two of where it should be, then its place and velocity.
+    # Achieved goal, desired goal, then position and velocity, two coordinates each.
     assert environment.make().reset(seed=0)[0].shape == (8,)
     assert environments.vector("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3", 1).spec.action_dim == 2
 
@@ -150,15 +150,15 @@ def test_gymnasium_environments_of_other_packages():
         ("d4rl/maze2d-umaze-dense-v0", "did you mean 'maze2d-umaze-dense-v1'"),
         (
             "folder/hopper-medium-v2.hdf5",
-            "^folder/hopper.* names no environment: give one, such as --environm",
+            "^folder/hopper.* does not name an environment: give one, such as --environm",
         ),
-        ("rlds/own", "^rlds/own names no environment: give one"),
-        ("rlds/d4rl_mujoco_hopper", "^rlds/d4rl_mujoco_hopper names no environment: give one"),
+        ("rlds/own", "^rlds/own does not name an environment: give one"),
+        ("rlds/d4rl_mujoco_hopper", "^rlds/d4rl_mujoco_hopper does not name an environment: give one"),
         ("gymnasium/cartpole-V1", "did you mean 'CartPole-v1'"),
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
-        ("gymnasium/Plug/In-v1", "Name the package of others, as in gymnasium/ale_py:ALE/Pong-v5"),
-        ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*; install it"),
-        ("gymnasium/..:CartPole-v1", r"its package \.\. cannot be imported \(TypeError.*; install it"),
+        ("gymnasium/Plug/In-v1", "For others, name the package too, as in gymnasium/ale_py:ALE/Pong-v5"),
+        ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*: install it"),
+        ("gymnasium/..:CartPole-v1", r"its package \.\. cannot be imported \(TypeError.*: install it"),
         ("gymnasium/gymnasium_robotics:PointMaze_UMaz-v3", "did you mean 'PointMaze_UMaze-v3'"),
     ],
 )
@@ -184,10 +184,10 @@ def test_joined_frames_are_those_of_the_sampler():
     (first, _), (start, _) = single.reset(seed=0), joined.reset(seed=0)
     np.testing.assert_array_equal(start, np.tile(first, 3))
     assert start in joined.observation_space
-    seen = [first] * 3
+    singles = [first] * 3
     for action in (0, 1, 1, 0):
-        seen.append(single.step(action)[0])
+        singles.append(single.step(action)[0])
         observation, reward, *_ = joined.step(action)
-        np.testing.assert_array_equal(observation, np.concatenate(seen[-3:]))
+        np.testing.assert_array_equal(observation, np.concatenate(singles[-3:]))
         assert reward == 1
     assert frames.joined(environment, 1) is environment

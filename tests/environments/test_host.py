@@ -1,4 +1,4 @@
-"""Host environments inside jit: pure steps, exact resume, and what plain gymnasium says of the same seeds."""
+"""Host environments inside jit: pure steps, exact resume, and the results of gymnasium for the same seeds."""
 
 import dataclasses
 import functools
@@ -13,8 +13,7 @@ import pytest
 
 from valuelab import environments, errors
 from valuelab.agents.iql import IQLConfig, iql
-from valuelab.environments import gymnasium as plain
-from valuelab.environments import host
+from valuelab.environments import creation, host
 from valuelab.training import make_mesh, train
 from valuelab.training.experience import Interaction, online
 
@@ -65,8 +64,8 @@ def cartpole():
 
 
 def plain_rollout(environment_id, first_seed, actions, limit, seeds):
-    """One lane by the book: an episode after the other, a new seed where the last one has served T steps."""
-    lane = plain.create(environment_id)
+    """A reference lane: one episode after another, with a new seed after T steps."""
+    lane = creation.create(environment_id)
     observation, _ = lane.reset(seed=first_seed)
     age, ended, rows = 0, False, [(observation, 0.0, False, False)]
     for action in actions:
@@ -82,10 +81,10 @@ def plain_rollout(environment_id, first_seed, actions, limit, seeds):
     return observations.astype(np.float32), rewards.astype(np.float32), terminated, truncated
 
 
-def test_cartpole_is_what_gymnasium_plays(cartpole):
+def test_cartpole_equals_gymnasiums(cartpole):
     simulation, first = cartpole.reset(jax.random.key(3))
     _, actions, outcomes = cartpole.run(simulation, keys(0))
-    assert np.sum(outcomes.terminated) >= 4  # random play falls after some 20 steps
+    assert np.sum(outcomes.terminated) >= 4  # random play fails after some 20 steps
     for lane in range(LANES):
         seed = host.lane_seed(np.asarray(simulation.token), lane, 0)
         expected = plain_rollout("CartPole-v1", seed, np.asarray(actions[:, lane]), 500, iter(()))
@@ -108,7 +107,7 @@ def test_a_new_seed_once_a_lane_has_taken_as_many_steps_as_the_longest_episode()
             "valuelab-short-v0", next(seeds), np.asarray(actions[:, lane]), STEPS // 6, seeds
         )
         assert_equal([leaf[:, lane] for leaf in outcomes], [leaf[1:] for leaf in expected])
-    # And back into the middle of all this, where lanes have different ages.
+    # Then back to an earlier simulation, where lanes have different ages.
     middle, _, _ = short.run(simulation, keys(0))
     assert_equal(Play("gymnasium/valuelab-short-v0").run(middle, keys(1)), short.run(after, keys(1)))
 
@@ -121,14 +120,14 @@ def test_the_step_after_an_episode_begins_the_next(cartpole):
     assert follows.any()
     assert not (ended & follows).any()
     np.testing.assert_array_equal(outcomes.rewards, np.where(follows, 0.0, 1.0))
-    assert np.all(np.abs(outcomes.observations[follows]) <= 0.05)  # where CartPole begins
+    assert np.all(np.abs(outcomes.observations[follows]) <= 0.05)  # CartPole's initial states
 
 
 def test_steps_are_pure(cartpole):
     start, first = cartpole.reset(jax.random.key(0))
     middle, _, _ = once = cartpole.run(start, keys(0))
     later = cartpole.run(middle, keys(1))
-    # Again, in another order, and from one simulation with other actions in between.
+    # Again, in another order, with other actions from the same simulation in between.
     assert_equal(cartpole.run(middle, keys(1)), later)
     cartpole.run(middle, keys(2))
     assert_equal(cartpole.run(start, keys(0)), once)
@@ -136,7 +135,7 @@ def test_steps_are_pure(cartpole):
     assert_equal(cartpole.run(middle, keys(1)), later)
 
 
-def test_other_actions_lead_elsewhere(cartpole):
+def test_other_actions_lead_to_other_states(cartpole):
     simulation, _ = cartpole.reset(jax.random.key(0))
     left, right = (cartpole.step(simulation, jnp.full(LANES, action))[0] for action in (0, 1))
     actions = jnp.zeros(LANES, jnp.int32)
@@ -181,7 +180,7 @@ def test_members_take_turns_or_step_together(cartpole):
 
     assert_equal(jax.jit(lambda both: jax.lax.map(play, both))(both), expected)
     assert_equal(jax.jit(jax.vmap(play))(both), expected)
-    # Together, though one stands where its simulation says and the other does not.
+    # Together, where one simulator is in the state of its simulation and the other is not.
     mixed = [alone[0][0], starts[1]]
     simulations = jax.tree.map(lambda *leaves: np.stack(leaves), *mixed)
     actions = jnp.zeros(LANES, jnp.int32)
@@ -191,7 +190,7 @@ def test_members_take_turns_or_step_together(cartpole):
 
 
 class Faulty(gymnasium.Env):
-    """Has a fault after so many steps."""
+    """Fails after a number of steps."""
 
     FAULTS = ("raises", "misshapes", "blinds", "spoils")
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -208,13 +207,15 @@ class Faulty(gymnasium.Env):
         fault = self.fault if self.left <= 0 else ""
         if fault == "raises":
             raise RuntimeError("the motor\nbroke")
-        seen = np.full(3 if fault == "misshapes" else 2, np.nan if fault == "blinds" else 0, np.float32)
-        return seen, np.inf if fault == "spoils" else 0.0, False, False, {}
+        observation = np.full(
+            3 if fault == "misshapes" else 2, np.nan if fault == "blinds" else 0, np.float32
+        )
+        return observation, np.inf if fault == "spoils" else 0.0, False, False, {}
 
 
 @pytest.fixture(scope="module")
 def odd_pendulums():
-    """Registers one whose episodes have no limit, one whose actions have no bounds, and faulty ones."""
+    """Registers an environment without a step limit, one with unbounded actions, and faulty ones."""
 
     def unbounded(**settings):
         return gymnasium.wrappers.ClipAction(gymnasium.make("Pendulum-v1", **settings))
@@ -248,7 +249,7 @@ def test_continuous_actions():
     ["ogbench/pointmaze-medium-navigate-singletask-v0", "d4rl/antmaze-umaze-v2", "d4rl/hopper-medium-v2"],
 )
 def test_the_environments_of_datasets_can_be_acted_in(name):
-    """Fresh simulators go on to the same bits; the hopper has fallen by then, and begun again unseeded."""
+    """New simulators reach the same bits, even after the hopper has fallen and restarted without a seed."""
     ours, fresh = Play(name, 2), Play(name, 2)
     start, _ = ours.reset(jax.random.key(0))
     middle, _, outcomes = ours.run(start, keys(0))
@@ -286,22 +287,30 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
     [
         ("gymnasium/CartPol-v1", 1, "did you mean 'CartPole-v1'"),
         ("gymnasium/valuelab-endless-v0", 1, "has no max_episode_steps"),
-        ("gymnasium/CartPole-v1", 0, "num_environments is 0; give a positive number"),
+        ("gymnasium/CartPole-v1", 0, "num_environments is 0: give a positive number"),
         (
             "ogbench/pointmaze-medium-navigate-v0",
             1,
-            "agents cannot learn in ogbench/.*, whose tasks are goals",
+            "the tasks of ogbench/.* are goals, so agents cannot learn in it",
         ),
-        ("gymnasium/valuelab-unbounded-v0", 1, r"acts in Box\(-inf, inf, .* which is unbounded"),
+        (
+            "gymnasium/valuelab-unbounded-v0",
+            1,
+            r"the action space of .* is Box\(-inf, inf, .* must be bounded",
+        ),
         ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
         ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
-        ("gymnasium/valuelab-raises1-v0", 1, r"-v0 failed at .* \(RuntimeError: the motor broke\): mend"),
-        ("gymnasium/valuelab-misshapes1-v0", 1, r"-v0 failed at .* \(ValueError: .*\): mend the env"),
-        ("gymnasium/valuelab-blinds1-v0", 1, r"-v0 gave an observation that is not finite \(nan\): mend"),
-        ("gymnasium/valuelab-spoils1-v0", 1, r"-v0 gave a reward that is not finite \(inf\): mend the env"),
+        ("gymnasium/valuelab-raises1-v0", 1, r"-v0 failed at .* \(RuntimeError: the motor broke\): correct"),
+        ("gymnasium/valuelab-misshapes1-v0", 1, r"-v0 failed at .* \(ValueError: .*\): correct the env"),
+        ("gymnasium/valuelab-blinds1-v0", 1, r"-v0 gave an observation that is not finite \(nan\): correct"),
+        (
+            "gymnasium/valuelab-spoils1-v0",
+            1,
+            r"-v0 gave a reward that is not finite \(inf\): correct the env",
+        ),
     ],
 )
-def test_what_cannot_be_acted_in_is_refused(odd_pendulums, name, lanes, message):
+def test_unsuitable_environments_are_refused(odd_pendulums, name, lanes, message):
     with pytest.raises(errors.InputError, match=message) as refused:
         environments.vector(name, lanes)
     assert "\n" not in str(refused.value)
@@ -312,9 +321,9 @@ def test_what_cannot_be_acted_in_is_refused(odd_pendulums, name, lanes, message)
     [
         (
             "raises",
-            r"v0 failed at a reset or a step \(RuntimeError: the motor broke\): mend the environment$",
+            r"v0 failed at a reset or a step \(RuntimeError: the motor broke\): correct the environment$",
         ),
-        ("spoils", r"v0 gave a reward that is not finite \(inf\): mend the environment$"),
+        ("spoils", r"v0 gave a reward that is not finite \(inf\): correct the environment$"),
     ],
 )
 def test_a_fault_while_an_agent_learns_is_one_line(odd_pendulums, fault, message, capfd):

@@ -1,4 +1,4 @@
-"""Data and environments that do not fit each other: what is told, before anything is learnt."""
+"""Data and environments with different interfaces are refused before training."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ BOUNDS = types.Normalization(action_low=np.float32([-1, -2]), action_high=np.flo
 
 
 def world(observations=(3,), dtype=np.float64, actions=None, **facts):
-    """An environment of the same form as the data above, but for what is given."""
+    """An environment with the interface of the data above, except for the given changes."""
     actions = gymnasium.spaces.Box(np.float32([-1, -2]), np.float32([1, 2])) if actions is None else actions
     instance = gymnasium.Env()
     instance.observation_space = gymnasium.spaces.Box(0, 255, observations, dtype)
@@ -35,38 +35,42 @@ def boxed(low, high):
         (
             {},
             {"observations": (4,)},
-            r"^observations of data are float32\[3\], and float32\[4\] in world: do it",
+            r"^observations of data are float32\[3\], but float32\[4\] in world: do it",
         ),
-        ({}, {"dtype": np.uint8}, r"^observations of data are float32\[3\], and uint8\[3\] in world"),
-        ({}, {"actions": boxed([-1], [1])}, r"^actions of data are float32\[2\], and float32\[1\] in world"),
+        ({}, {"dtype": np.uint8}, r"^observations of data are float32\[3\], but uint8\[3\] in world"),
+        ({}, {"actions": boxed([-1], [1])}, r"^actions of data are float32\[2\], but float32\[1\] in world"),
         (
             {},
             {"actions": gymnasium.spaces.Discrete(5)},
-            r"^actions of data are float32\[2\], and 5 choices in",
+            r"^actions of data are float32\[2\], but 5 choices in",
         ),
         (
             {"action_dim": 0, "num_actions": 4},
             {"actions": gymnasium.spaces.Discrete(5)},
-            "^actions of data are 4 choices, and 5 choices in world",
+            "^actions of data are 4 choices, but 5 choices in world",
         ),
-        ({}, {"actions": gymnasium.spaces.Discrete(2, start=1)}, r"^world acts in Discrete\(2, start=1\)"),
-        ({}, {"actions": gymnasium.spaces.MultiBinary(2)}, r"^world acts in MultiBinary\(2\)"),
+        (
+            {},
+            {"actions": gymnasium.spaces.Discrete(2, start=1)},
+            r"^the action space of world is Discrete\(2, start=1\)",
+        ),
+        ({}, {"actions": gymnasium.spaces.MultiBinary(2)}, r"^the action space of world is MultiBinary\(2\)"),
         (
             {},
             {"actions": boxed([-1, -1], [1, 2])},
-            "^lower bounds of action 1 are -2 in data, and -1 in world",
+            "^the lower bound of action 1 is -2 in data, but -1 in world",
         ),
         (
             {},
             {"actions": boxed([-1, -2], [0.5, 2])},
-            "^upper bounds of action 0 are 1 in data, and 0.5 in world",
+            "^the upper bound of action 0 is 1 in data, but 0.5 in world",
         ),
-        ({}, {"goal_conditioned": True}, r"^goals of data are none, and float32\[3\] in world"),
-        ({"goal_conditioned": True}, {}, r"^goals of data are float32\[3\], and none in world"),
-        ({}, {"reward_dim": 2}, r"^rewards of data are numbers, and float32\[2\] in world"),
+        ({}, {"goal_conditioned": True}, r"^goals of data are none, but float32\[3\] in world"),
+        ({"goal_conditioned": True}, {}, r"^goals of data are float32\[3\], but none in world"),
+        ({}, {"reward_dim": 2}, r"^rewards of data are numbers, but float32\[2\] in world"),
     ],
 )
-def test_what_differs_is_told_with_both_values(spec, theirs, message):
+def test_differences_are_named_with_both_values(spec, theirs, message):
     bounds = types.Normalization() if "num_actions" in spec else BOUNDS
     data = interface.of_data("data", dataclasses.replace(SPEC, **spec), bounds)
     with pytest.raises(InputError, match=message):
@@ -89,12 +93,12 @@ def test_what_fits(actions):
     [
         (
             {"environment": "gymnasium/MountainCarContinuous-v0"},
-            r"^actions of ogbench/.* are float32\[2\], and float32\[1\] in MountainCarContinuous-v0: give "
+            r"^actions of ogbench/.* are float32\[2\], but float32\[1\] in MountainCarContinuous-v0: give "
             "another --environment; or train without evaluating: --eval_episodes=0",
         ),
         (
             {"environment": "gymnasium/CartPole-v1", "data__num_frames": 2},
-            r"are float32\[4\], and float32\[8\] in CartPole-v1: give another --data.num_frames \(now 2\) or",
+            r"are float32\[4\], but float32\[8\] in CartPole-v1: give another --data.num_frames \(now 2\) or",
         ),
         (
             {"environment": "gymnasium/MountainCarContinuous-v0", "online_steps": 20},

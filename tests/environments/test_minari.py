@@ -1,4 +1,4 @@
-"""What is read of a Minari dataset, and what its environment shows: the same numbers, for every space."""
+"""A Minari dataset and its environment give the same observations, for every space."""
 
 import collections
 import copy
@@ -20,12 +20,12 @@ from valuelab.runs import sources
 from valuelab.runs.flags import DataConfig
 from valuelab.training.experience import Interaction
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Minari asks for authors and descriptions
+pytestmark = pytest.mark.filterwarnings("ignore")  # Minari warns about missing authors and descriptions
 
 NAME = "minari/test/sampled-v0"
 STEPS = 3
 NESTED = spaces.Dict(
-    collections.OrderedDict(  # not in the order of the alphabet
+    collections.OrderedDict(  # not in alphabetical order
         scene=spaces.Dict(
             {"photo": spaces.Box(0, 255, (2, 2, 3), np.uint8), "door": spaces.Discrete(3, start=5)}
         ),
@@ -44,14 +44,14 @@ SPACES = {
     "switches": spaces.MultiBinary([2, 2]),
     "pair": spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,)))),
     "nested": NESTED,
-    "words": spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "told": spaces.Tuple((spaces.Text(5),))}),
+    "words": spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "text": spaces.Tuple((spaces.Text(5),))}),
     "graph": spaces.Dict({"joints": spaces.Graph(spaces.Box(-1, 1, (2,)), None)}),
     "list": spaces.Sequence(spaces.Discrete(2)),
 }
 
 
 class Sampled(gymnasium.Env):
-    """Shows samples of a space; it cannot be rendered, and its constructor does not know the word."""
+    """Observes samples of a space; it cannot render, and its constructor has no argument render_mode."""
 
     action_space = spaces.Box(-1, 1, (2,))
 
@@ -76,18 +76,18 @@ def spec_of(kind):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """As an installed package would: the data's environment is known to gymnasium."""
+    """Registers the environment of the data, as an installed package would."""
     monkeypatch.setitem(gymnasium.registry, "Sampled-v0", spec_of("vector"))
 
 
 def change(folder, **changes):
-    """Writes other metadata into the dataset."""
+    """Changes the metadata of the dataset."""
     path = folder / NAME / "data" / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def record(folder, monkeypatch, kind="vector"):
-    """One episode of seed 0, as Minari keeps it."""
+    """One episode of seed 0, recorded by Minari."""
     with monkeypatch.context() as context:
         context.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
         collector = minari.DataCollector(gymnasium.make(spec_of(kind)))
@@ -117,17 +117,17 @@ def test_data_and_environment_show_what_gymnasium_flattens(kind, tmp_path, monke
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("words", "entries 'told/0' of observations are of kind Text, which has no fixed number"),
+        ("words", "entries 'text/0' of observations are of kind Text, which has no fixed length"),
         ("graph", "entries 'joints' of observations are of kind Graph"),
         ("list", "Refused-v0: observations are of kind Sequence"),
     ],
 )
-def test_what_is_no_vector_is_refused_by_name(kind, message, tmp_path, monkeypatch):
+def test_observations_that_are_not_vectors_are_refused_by_name(kind, message, tmp_path, monkeypatch):
     monkeypatch.setitem(gymnasium.registry, "Refused-v0", spec_of(kind))
     with pytest.raises(InputError, match=message) as refused:
         environments.make("gymnasium/Refused-v0").make()
     assert "\n" not in str(refused.value)
-    if kind == "words":  # Minari stores no others
+    if kind == "words":  # Minari cannot store the others
         record(tmp_path, monkeypatch, kind)
         with pytest.raises(InputError, match=f"^{tmp_path}/{NAME}/data: {message}"):
             data.load(NAME, tmp_path)
@@ -138,12 +138,12 @@ def test_a_constructor_need_not_know_render_modes(monkeypatch):
     assert environments.make("gymnasium/Blind-v0").make().render_mode is None
 
 
-def test_a_choice_outside_its_space_is_told(tmp_path, monkeypatch):
+def test_a_choice_outside_its_space_is_refused(tmp_path, monkeypatch):
     record(tmp_path, monkeypatch, "from minus two")
     stated = {"type": "Discrete", "dtype": "int64", "start": 7, "n": 2}
     change(tmp_path, observation_space=json.dumps(stated))
     with pytest.raises(
-        InputError, match=r"/data: episode 0: observations are -?\d .* not in Discrete\(2, start=7\)"
+        InputError, match=r"/data: episode 0: observations contain -?\d.* not in Discrete\(2, start=7\)"
     ):
         data.load(NAME, tmp_path)
 
@@ -157,7 +157,7 @@ def test_reference_scores(tmp_path, monkeypatch):
 
 
 def described(**changes):
-    """The environment of the dataset, otherwise told."""
+    """The environment of the dataset after changes of its metadata."""
     return {"env_spec": json.dumps(json.loads(spec_of("vector").to_json()) | changes)}
 
 
@@ -166,12 +166,12 @@ def described(**changes):
     [
         (
             {"env_spec": None},
-            r"/metadata.json names no environment \(env_spec\): give --environment=gymnasium/ID",
+            r"/metadata.json does not name an environment \(env_spec\): give --environment=gymnasium/ID",
         ),
         (
             described(entry_point="absent_maze:Maze") | {"requirements": ["absent-maze>=2", "a\nb"]},
             r"/metadata.json: env_spec names the entry point 'absent_maze:Maze' "
-            r"\(which needs 'absent-maze>=2', 'a\\nb'\), and no installed .* give --trust_environment",
+            r"\(which needs 'absent-maze>=2', 'a\\nb'\), but no installed .* give --trust_environment",
         ),
         (
             described(kwargs={"colour": 1}),
@@ -179,18 +179,18 @@ def described(**changes):
         ),
         (
             {"ref_min_score": 5.0, "ref_max_score": 5.0},
-            "metadata.json: ref_min_score is 5.0 and ref_max_score 5.0",
+            "metadata.json: ref_min_score is 5.0 and ref_max_score is 5.0",
         ),
-        ({"ref_min_score": "0", "ref_max_score": 1.0}, "ref_min_score is '0' and .* two finite numbers"),
+        ({"ref_min_score": "0", "ref_max_score": 1.0}, "ref_min_score is '0' and .* finite numbers"),
         (
             {"ref_min_score": -math.inf, "ref_max_score": 1.0},
-            "ref_min_score is -inf and .* two finite numbers",
+            "ref_min_score is -inf and .* finite numbers",
         ),
-        ({"ref_max_score": [1.0]}, r"ref_min_score is None and ref_max_score \[1.0\], .* two finite numbers"),
+        ({"ref_max_score": [1.0]}, r"ref_min_score is None and ref_max_score is \[1.0\], .* finite numbers"),
         ({"minari_version": "9"}, "/data cannot be opened .*does not support"),
         (
             {"total_episodes": 4},
-            "/data: metadata.json states 4 episodes, and the data have no whole episode 1",
+            "/data: metadata.json states 4 episodes, but episode 1 is not complete",
         ),
     ],
 )
@@ -245,38 +245,38 @@ def test_what_no_package_registers_is_not_run(tmp_path, monkeypatch):
     (precious := tmp_path / "precious").write_text("kept")
     record(tmp_path, monkeypatch)
     usual = json.loads(spec_of("vector").to_json())
-    for number, (told, changes) in enumerate(RUN_BY_METADATA.items()):
+    for number, (code, changes) in enumerate(RUN_BY_METADATA.items()):
         key = ("env_spec", "eval_env_spec")[number % 2]
         spec = json.dumps(usual | changes).replace("PATH", str(precious))
         change(tmp_path, **({"env_spec": json.dumps(usual), "eval_env_spec": None} | {key: spec}))
         with pytest.raises(InputError) as refused:
             environments.make(NAME, tmp_path)
         message = str(refused.value)
-        assert f"/metadata.json: {key} names {told.replace('PATH', str(precious))}, and no inst" in message
+        assert f"/metadata.json: {key} names {code.replace('PATH', str(precious))}, but no inst" in message
         assert message.endswith("give --trust_environment")
     assert precious.read_text() == "kept"
 
 
-def test_spaces_are_stated_and_not_asked_of_an_environment(tmp_path, monkeypatch):
+def test_metadata_must_state_spaces(tmp_path, monkeypatch):
     record(tmp_path, monkeypatch)
     path = tmp_path / NAME / "data" / "metadata.json"
     stated = json.loads(path.read_text())
     stated.pop("observation_space")
     path.write_text(json.dumps(stated | described(entry_point="os:abort", kwargs={})))
     for read in (data.load, environments.make):
-        with pytest.raises(InputError, match=f"^{path}: no key 'observation_space'"):
+        with pytest.raises(InputError, match=f"^{path}: key 'observation_space' is missing"):
             read(NAME, tmp_path)
 
 
 class Unknown(Sampled):
-    """An environment that nobody registers."""
+    """An environment that no package registers."""
 
 
 def test_an_environment_that_is_trusted_is_made(tmp_path, monkeypatch):
     record(tmp_path, monkeypatch)
     change(tmp_path, **described(entry_point=f"{__name__}:Unknown"))
     for make in (environments.make, lambda name, folder: environments.vector(name, 1, folder)):
-        with pytest.raises(InputError, match=":Unknown', and no installed package"):
+        with pytest.raises(InputError, match=":Unknown', but no installed package"):
             make(NAME, tmp_path)
     assert environments.vector(NAME, 1, tmp_path, trust_environment=True).spec.observation_shape == (3,)
     config = RunConfig(data=DataConfig(), dataset=NAME, data_dir=str(tmp_path))

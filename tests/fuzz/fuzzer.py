@@ -1,7 +1,7 @@
-"""Damages sound inputs of every reader at random, and says what came of each.
+"""Damages sound inputs of every reader at random, and reports the outcome of each.
 
-Input n depends on the seed and n alone. All numbers of the sound files are small and whole, so that another
-dtype either holds them as they are or is refused.
+Input n depends only on the seed and n. All numbers in the sound files are small integers, so that another
+dtype either holds them exactly or is refused.
 """
 
 import contextlib
@@ -33,40 +33,42 @@ from valuelab.training import logs
 from valuelab.types import Dataset
 
 RIGHT, LINE, CHANGED, TRACEBACK, HANG, SILENT = "right", "line", "changed", "traceback", "hang", "silent"
-"""What can come of an input: read as the sound one; one line; read as what it says after damage that nothing
-can tell, such as another number; an exception of another kind; no end; read as something it never said."""
+"""The possible outcomes of an input: RIGHT, it is read like the sound one; LINE, it is refused in one line;
+CHANGED, it is read with other values, after damage that no check can detect, such as another number;
+TRACEBACK,
+another exception; HANG, the reader does not end; SILENT, detectable damage is not detected."""
 WRONG = (TRACEBACK, HANG, SILENT)
 SECONDS = 20
-"""From which on a reader hangs."""
+"""The time limit of a reader."""
 DTYPES = ("f2", "f4", "f8", "i2", "i8", "c8", "S3", "?")
 ROWS = 6
 
 
 class Case(NamedTuple):
-    """What came of an input.
+    """The outcome of a damaged input.
 
     Attributes:
         number: n.
-        reader: that was given it.
-        damage: done to it.
-        outcome: see above.
-        words: of the exception, if any.
+        reader: the name of its reader.
+        damage: a description of the damage.
+        outcome: one of the outcomes above.
+        message: the message of the exception, if any.
     """
 
     number: int
     reader: str
     damage: str
     outcome: str
-    words: str
+    message: str
 
 
 class Reader(NamedTuple):
     """A reader and its sound input.
 
     Attributes:
-        write: (folder) -> nothing; writes the input.
-        read: (folder) -> what is compared: pytrees of arrays and JSON.
-        pattern: of its files.
+        write: (folder) -> None; writes the input.
+        read: (folder) -> the result that is compared, a Dataset or JSON values.
+        pattern: the glob pattern of its files.
     """
 
     write: Callable[[pathlib.Path], None]
@@ -118,7 +120,7 @@ def _write_minari(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def minari_folder(folder: pathlib.Path) -> Iterator[None]:
-    """Has Minari write into a folder, without its warnings of what is not stated."""
+    """Makes Minari write into a folder, without its warnings about missing metadata."""
     with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -171,12 +173,12 @@ def fuzz(folder: pathlib.Path, seed: int, numbers: Sequence[int]) -> Iterator[Ca
     """Damages inputs and reads them.
 
     Args:
-        folder: an empty one.
-        seed: of the damage.
-        numbers: of the inputs.
+        folder: an empty folder.
+        seed: the seed of the damage.
+        numbers: the numbers n of the inputs.
 
     Yields:
-        What came of each.
+        The outcome of each input.
     """
     sound = {}
     for name, reader in READERS.items():
@@ -188,14 +190,14 @@ def fuzz(folder: pathlib.Path, seed: int, numbers: Sequence[int]) -> Iterator[Ca
         name = list(READERS)[number % len(READERS)]
         shutil.copytree(folder / name, folder / "damaged")
         file = random.choice(sorted(map(str, (folder / "damaged").glob(READERS[name].pattern))))
-        damage, tells = damaged(pathlib.Path(file), random)
-        outcome, words = _outcome(READERS[name], folder / "damaged", sound[name], tells)
-        yield Case(number, name, f"{pathlib.Path(file).name}, {damage}", outcome, words)
+        damage, detectable = damaged(pathlib.Path(file), random)
+        outcome, message = _outcome(READERS[name], folder / "damaged", sound[name], detectable)
+        yield Case(number, name, f"{pathlib.Path(file).name}, {damage}", outcome, message)
         shutil.rmtree(folder / "damaged")
 
 
-def _outcome(reader: Reader, folder: pathlib.Path, sound: Any, tells: bool) -> tuple[str, str]:
-    """What comes of an input; `tells` whether anything in it can tell of the damage."""
+def _outcome(reader: Reader, folder: pathlib.Path, sound: Any, detectable: bool) -> tuple[str, str]:
+    """Reads an input; returns its outcome and message. `detectable` damage must be detected."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
@@ -203,7 +205,7 @@ def _outcome(reader: Reader, folder: pathlib.Path, sound: Any, tells: bool) -> t
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(SECONDS)
     try:
-        found = reader.read(folder)
+        result = reader.read(folder)
     except InputError as error:
         return (TRACEBACK if "\n" in str(error) else LINE), str(error)
     except TimeoutError:
@@ -213,19 +215,19 @@ def _outcome(reader: Reader, folder: pathlib.Path, sound: Any, tells: bool) -> t
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    if _same(found, sound):
+    if _same(result, sound):
         return RIGHT, ""
-    return (SILENT if tells else CHANGED), ""
+    return (SILENT if detectable else CHANGED), ""
 
 
-def _same(found: Any, sound: Any) -> bool:
+def _same(result: Any, sound: Any) -> bool:
     """Whether two datasets, or JSON, are the same."""
     if not isinstance(sound, Dataset):
-        return found == sound
+        return result == sound
     return all(
-        np.array_equal(getattr(found, field.name), getattr(sound, field.name))
+        np.array_equal(getattr(result, field.name), getattr(sound, field.name))
         for field in dataclasses.fields(Dataset)
-        if field.name != "name"  # which may be a path
+        if field.name != "name"  # it may be a path
     )
 
 
@@ -233,7 +235,7 @@ def _same(found: Any, sound: Any) -> bool:
 
 
 def damaged(file: pathlib.Path, random: np.random.Generator) -> tuple[str, bool]:
-    """Damages a file in place; returns how, and whether something in the file tells of it."""
+    """Damages a file in place; returns a description, and whether a reader can detect the damage."""
     whole = file.read_bytes()
     kinds = ["truncate", "flip"]
     kinds += ["contents"] * 4 if file.suffix in (".npz", ".hdf5", ".json", ".jsonl") else []
@@ -248,24 +250,24 @@ def damaged(file: pathlib.Path, random: np.random.Generator) -> tuple[str, bool]
         return f"bit {bit} of byte {place} flipped", False
     if file.suffix in (".json", ".jsonl"):
         lines = whole.decode().splitlines() if file.suffix == ".jsonl" else [whole.decode()]
-        told, value = _damaged_json(json.loads(lines[0]), random)
+        damage, value = _damaged_json(json.loads(lines[0]), random)
         file.write_text("\n".join([json.dumps(value), *lines[1:]]) + "\n")
-        return told, False
+        return damage, False
     return _damaged_arrays(file, random)
 
 
 def _damaged_json(value: Any, random: np.random.Generator) -> tuple[str, Any]:
-    """JSON with one of its parts left out, or put something else in its place."""
+    """A JSON value with one part removed or replaced."""
     parts = list(value) if isinstance(value, dict) else list(range(len(value)))
     key = parts[random.integers(len(parts))]
     if isinstance(value[key], dict | list) and value[key] and random.random() < 0.8:
-        told, value[key] = _damaged_json(value[key], random)
-        return f"{key}/{told}", value
+        damage, value[key] = _damaged_json(value[key], random)
+        return f"{key}/{damage}", value
     others = [None, 3, -1, 1e300, True, "x", [], {}, [[1], "a"], {"a": None}, "1" * 5000]
     chosen = int(random.integers(len(others) + 1))
     if chosen == len(others):
         del value[key]
-        return f"{key} left out", value
+        return f"{key} removed", value
     value[key] = others[chosen]
     return f"{key} is {str(others[chosen])[:20]}", value
 
@@ -282,7 +284,7 @@ def _damaged_arrays(file: pathlib.Path, random: np.random.Generator) -> tuple[st
                 lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
     key = str(random.choice(sorted(arrays)))
-    told, array = _damaged_array(arrays[key], random)
+    damage, array = _damaged_array(arrays[key], random)
     if file.suffix == ".npz":
         np.savez(file, **{name: each for name, each in (arrays | {key: array}).items() if each is not None})
     else:
@@ -290,12 +292,12 @@ def _damaged_arrays(file: pathlib.Path, random: np.random.Generator) -> tuple[st
             del opened[key]
             if array is not None:
                 opened[key] = array
-    return f"{key}: {told}", True
+    return f"{key}: {damage}", True
 
 
 def _damaged_array(array: np.ndarray, random: np.random.Generator) -> tuple[str, np.ndarray | None]:
-    """An array of another dtype, shape or value; None where it is left out."""
-    kind = random.choice(["left out", "dtype", "shape", "value", "value"])
+    """An array with another dtype, shape or value; None for a removed array."""
+    kind = random.choice(["removed", "dtype", "shape", "value", "value"])
     if kind == "dtype":
         dtypes = [dtype for dtype in DTYPES if dtype != "?" or array.dtype == bool]
         dtype = str(random.choice(dtypes))

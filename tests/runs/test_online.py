@@ -255,7 +255,7 @@ def test_seeds_and_devices_do_not_change_a_member():
         ),
         (
             {"online_steps": 20, "environment": "gridworld/target"},
-            r"^observations of ogbench/.* are float32\[2\], and float32\[.*\] in gridworld/target: act in",
+            r"^observations of ogbench/.* are float32\[2\], but float32\[.*\] in gridworld/target: act in",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_goals_are_refused():
     sampler = sampling.goals(make_dataset(goal_conditioned=True), 8, sampling.GoalRelabelling())
     with pytest.raises(InputError, match=r"^goals of the dataset are float32\[3\], and none in walkers"):
         mixed(sampler, walkers(), Interaction(2, 60, 20), 0)
-    with pytest.raises(InputError, match="whose tasks are goals, only be evaluated"):
+    with pytest.raises(InputError, match="are goals, so agents cannot learn in it"):
         sources.make_vector(
             RunConfig(dataset="ogbench/pointmaze-medium-navigate-v0", interaction=Interaction())
         )
@@ -278,7 +278,7 @@ def test_goals_are_refused():
 
 def test_a_dataset_without_an_environment_needs_one():
     with pytest.raises(
-        InputError, match=r"^my.hdf5 names no environment.*; or act elsewhere with --environment"
+        InputError, match=r"^my.hdf5 does not name an environment.*; or act elsewhere with --environment"
     ):
         sources.make_vector(RunConfig(dataset="my.hdf5", interaction=Interaction()))
 

@@ -344,7 +344,7 @@ BAD = [
     ({"dataset": "nowhere.hdf5"}, "^.*nowhere.hdf5"),
     (
         {"dataset": "ogbench/pointmaze-large-navigate-singletask-v0"},
-        "^no .*pointmaze-large-navigate-v0.npz, and http.* cannot be fetched .*: "
+        "pointmaze-large-navigate-v0.npz does not exist, and http.* cannot be downloaded .*: "
         "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
     ),
     ({"workdir": ""}, "^no workdir is given; write --workdir="),
@@ -400,7 +400,7 @@ def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains):
     places = np.zeros((45, 2), np.float32)
     places[13] = np.nan
     write_maze_data(tmp_path / "data", observations=places)
-    with pytest.raises(InputError, match=FILE + ": observations is nan at row 13, not finite") as caught:
+    with pytest.raises(InputError, match=FILE + ": observations is nan at row 13, but must be") as caught:
         launch(command(tmp_path / "data", tmp_path / "run"))
     assert "\n" not in str(caught.value)
 
@@ -414,7 +414,10 @@ def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains):
         ),
         (lambda whole: b"", " cannot be read"),
         (lambda whole: b"no archive", " cannot be read"),
-        (lambda whole: whole.replace(b"terminals.npy", b"somethin_.npy"), ": no key 'terminals', only "),
+        (
+            lambda whole: whole.replace(b"terminals.npy", b"somethin_.npy"),
+            ": key 'terminals' is missing; the file has ",
+        ),
     ],
     ids=["truncated", "empty", "text", "layout"],
 )

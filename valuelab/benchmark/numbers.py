@@ -132,7 +132,7 @@ def make(folder: pathlib.Path) -> Json:
         raise InputError(
             f"none of the {len(reported)} members in {folder} is done{log}; go on with the suite's command"
         )
-    return _rounded(
+    return files.json_values(
         {
             "format": FORMAT,
             "suite": suite["suite"],
@@ -143,7 +143,8 @@ def make(folder: pathlib.Path) -> Json:
             "groups": [compare(group) for group in groups(list(methods.values()))],
             "published": beside_published(methods.values()),
             "members": reported,
-        }
+        },
+        digits=5,  # more would only make the file larger
     )
 
 
@@ -448,16 +449,3 @@ def beside_published(methods: Iterable[Method]) -> list[Json]:
                     }
                 )
     return found
-
-
-def _rounded(value: Any) -> Any:
-    """Nested values with five digits, for more would only fill the file; None where not finite."""
-    if isinstance(value, Mapping):
-        return {name: _rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
-    if hasattr(value, "tolist"):
-        return _rounded(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
-    return value

@@ -1,4 +1,4 @@
-"""Offline data, from any source to batches.
+"""Offline data: from files of any source to batches.
 
     from valuelab import data
 
@@ -6,8 +6,8 @@
     spec = data.normalization.make_spec(dataset)
     sampler = data.sampling.transitions(dataset, batch_size=256)
 
-`load` reads any source into one kind of dataset, `normalization` says how an agent sees it, `sampling` draws
-batches from it.
+`load` reads all sources into one `Dataset` type, `normalization` defines how an agent sees it, and `sampling`
+draws batches from it.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
-from valuelab.domains.d4rl import SUFFIXES
+from valuelab.domains.d4rl import SUFFIXES, original_name
 from valuelab.errors import InputError, MissingExtraError, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
 
-__all__ = ["DEFAULT_DATA_DIR", "SOURCES", "load", "normalization", "sampling"]
+__all__ = ["DEFAULT_DATA_DIR", "SOURCES", "goal_conditioned", "load", "normalization", "sampling"]
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "ogbench": ogbench.read,
@@ -34,9 +34,9 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "minari": minari.read,
     "rlds": rlds.read,
 }
-"""Prefix of a dataset's name -> (rest of it, data_dir, split) -> a dataset in compact storage.
+"""Prefix of a dataset's name -> reader: (rest of the name, data_dir, split) -> a dataset in compact storage.
 
-Those here also take `clip_actions=True`, as `load` does.
+The readers listed here also take `clip_actions=True`, as `load` does.
 """
 _EXAMPLES = (
     "ogbench/pointmaze-medium-navigate-singletask-v0",
@@ -45,8 +45,8 @@ _EXAMPLES = (
     "minari/D4RL/pointmaze/umaze-v2",
     "rlds/d4rl_mujoco_hopper/v2-medium",
 )
-_ALIKE = 0.9
-"""Share of letters that a misspelt name has in common with the one that is meant."""
+_MIN_SIMILARITY = 0.9
+"""The smallest similarity (difflib's ratio) of a name and the dataset name that an error message suggests."""
 
 
 def load(
@@ -57,49 +57,72 @@ def load(
     compact: bool = False,
     clip_actions: bool = False,
 ) -> Dataset:
-    """Reads a dataset, downloading it first where its source publishes it.
+    """Reads a dataset. Downloads it first where it is missing and its source publishes it.
 
     Args:
         name: "ogbench/NAME", "d4rl/NAME" or a path that ends in .hdf5 or .h5, "exorl/NAME", "minari/ID" or
             "rlds/NAME".
-        data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, exorl/..., minari/... and rlds/...; by
-            default ~/.cache/valuelab.
-        split: "train", or "val" where the source has one.
-        compact: whether each observation is stored once (half the memory) instead of together with its
-            successor; both storages hold the same transitions in the same order.
-        clip_actions: whether actions out of bounds are clipped, with a warning, instead of refused.
+        data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, exorl/..., minari/... and rlds/...; the
+            default is ~/.cache/valuelab.
+        split: "train", or "val" where the source has this split.
+        compact: whether to store each observation once (half the memory), without a copy as next
+            observation; both storages hold the same transitions in the same order.
+        clip_actions: whether to clip actions outside their bounds, with a warning, instead of refusing them.
 
     Returns:
         A validated dataset.
 
     Raises:
-        InputError: when the name is unknown, or the data cannot be had or is at fault.
+        InputError: when the name is unknown, the data are missing, or a check fails.
     """
-    source, _, rest = ("d4rl", "", name) if name.endswith(SUFFIXES) else name.partition("/")
+    source, rest = _split(name)
     if source not in SOURCES and (not source or Path(name).suffix):
         raise InputError(
-            f"dataset {name!r} is no file that is read: names of files end in {' or '.join(SUFFIXES)}, those "
-            f"of other datasets begin with {', '.join(f'{known}/' for known in SOURCES)}"
+            f"dataset {name!r} is not a file that can be read: give a file whose name ends in "
+            f"{' or '.join(SUFFIXES)}, or a name that begins with "
+            f"{', '.join(f'{known}/' for known in SOURCES)}"
         )
     folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
     if source not in SOURCES:
         raise _unknown(name, folder)
     local_path("dataset", rest)
     settings = {"clip_actions": True} if clip_actions else {}
-    with one_line(f"dataset {name} cannot be read in {folder}", "look at its files there"):
+    with one_line(f"dataset {name} cannot be read in {folder}", "check its files there"):
         dataset = SOURCES[source](rest, folder, split, **settings)
     return dataset if compact else storage.full(dataset)
 
 
+def goal_conditioned(name: str) -> bool | None:
+    """Whether the tasks of a dataset are goals, as far as its name says.
+
+    Args:
+        name: as for `load`; "rlds/" before it changes nothing.
+
+    Returns:
+        True or False; None where only the files can tell, as in other RLDS datasets.
+    """
+    source, rest = _split(original_name(name))
+    if source == "ogbench":
+        return not ogbench.has_task(rest)
+    return False if source in ("d4rl", "exorl", "minari") else None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The source of a dataset and its name there; a path to an HDF5 file belongs to D4RL's source."""
+    source, _, rest = ("d4rl", "", name) if name.endswith(SUFFIXES) else name.partition("/")
+    return source, rest
+
+
 def _unknown(name: str, folder: Path) -> InputError:
-    """The error for a name that begins with no source: it names what is known, or lies there, by the rest."""
+    """The error for a name without a known source; it suggests a known or local dataset of that name."""
     source, slash, _ = name.partition("/")
-    lying = [f"{known}/{name}" for known in ("minari", "rlds") if name and (folder / known / name).is_dir()]
-    if slash and not lying:
+    local = [f"{known}/{name}" for known in ("minari", "rlds") if name and (folder / known / name).is_dir()]
+    if slash and not local:
         return unknown("data source", source, SOURCES)
-    whole = {rest: f"d4rl/{rest}" for rest in d4rl.published()}
-    whole |= {rest: f"exorl/{rest}" for rest in domains.known_names()}
+    full_names = {rest: f"d4rl/{rest}" for rest in d4rl.published()}
+    full_names |= {rest: f"exorl/{rest}" for rest in domains.known_names()}
     with contextlib.suppress(MissingExtraError):
-        whole |= {rest: f"ogbench/{rest}" for rest in ogbench.known_names()}
-    meant = lying or [whole[near] for near in difflib.get_close_matches(name, whole, n=1, cutoff=_ALIKE)]
-    return no_source("dataset", name, "".join(meant[:1]), _EXAMPLES)
+        full_names |= {rest: f"ogbench/{rest}" for rest in ogbench.known_names()}
+    nearest = difflib.get_close_matches(name, full_names, n=1, cutoff=_MIN_SIMILARITY)
+    suggestions = local or [full_names[match] for match in nearest]
+    return no_source("dataset", name, "".join(suggestions[:1]), _EXAMPLES)

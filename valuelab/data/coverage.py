@@ -1,4 +1,4 @@
-"""How the observations of a dataset fill their space."""
+"""The coverage of the observation space by a dataset."""
 
 from typing import Any
 
@@ -8,24 +8,26 @@ from valuelab.data import storage
 from valuelab.types import Dataset
 
 BINS = 40
-"""Of each histogram, along each side."""
+"""The number of bins of each histogram along each axis."""
 CELL_BINS = 4
-"""Of the occupancy of a maze, along each side of a cell."""
+"""The number of bins of a maze's occupancy along each side of a cell."""
 
 
 def of_plane(sample: np.ndarray, standardized: bool) -> dict[str, Any]:
-    """How observations fill their space.
+    """The effective dimension of observations, and their density in a plane.
 
     Args:
-        sample: [S, D], some of them.
-        standardized: whether dimensions are divided by their standard deviations first, so that their units
-            do not count.
+        sample: [S, D], a sample of the observations.
+        standardized: whether to divide each dimension by its standard deviation first, so that units do not
+            matter.
 
     Returns:
-        sampled S; effective_dimension, the participation ratio (Σ λ)² / Σ λ² of the eigenvalues λ of their
-        covariance, which n equal ones make n; and plane: axes, the names of two directions; edges, two arrays
-        [BINS + 1]; counts [BINS, BINS]. The plane of two dimensions is theirs, of more that of the first two
-        principal components. It is None where fewer than two dimensions vary.
+        sampled: S.
+        effective_dimension: the participation ratio (Σ λ)² / Σ λ² of the eigenvalues λ of the covariance;
+            it is n where n eigenvalues are equal and the others are 0.
+        plane: axes, the names of two directions; edges, two arrays [BINS + 1]; counts [BINS, BINS]. The
+            directions are the two dimensions where D is 2, else the first two principal components. The plane
+            is None where fewer than two dimensions vary.
     """
     varying = sample[:, sample.min(0) < sample.max(0)].astype(np.float64)
     if varying.shape[1] == 0:
@@ -33,37 +35,40 @@ def of_plane(sample: np.ndarray, standardized: bool) -> dict[str, Any]:
     centred = varying - varying.mean(0)
     if standardized:
         centred /= centred.std(0)
-    wide = centred.shape[1] > len(centred)  # then the products of rows have the same eigenvalues
+    wide = centred.shape[1] > len(
+        centred
+    )  # the Gram matrix of the rows has the same nonzero eigenvalues, and is smaller
     eigenvalues, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-    eigenvalues = np.maximum(eigenvalues, 0)  # but for rounding
-    found = {
+    eigenvalues = np.maximum(eigenvalues, 0)  # rounding can make them negative
+    coverage = {
         "sampled": len(sample),
         "effective_dimension": eigenvalues.sum() ** 2 / np.square(eigenvalues).sum(),
         "plane": None,
     }
     if varying.shape[1] == 1:
-        return found
+        return coverage
     if sample.shape[1] == 2:
-        places, axes = varying, ["observation 0", "observation 1"]
+        positions, axes = varying, ["observation 0", "observation 1"]
     else:
         first = slice(-1, -3, -1)
-        places = vectors[:, first] * np.sqrt(eigenvalues[first]) if wide else centred @ vectors[:, first]
+        positions = vectors[:, first] * np.sqrt(eigenvalues[first]) if wide else centred @ vectors[:, first]
         shares = eigenvalues[first] / eigenvalues.sum()
-        axes = [f"component {place} ({share:.0%})" for place, share in enumerate(shares, 1)]
-    counts, *edges = np.histogram2d(places[:, 0], places[:, 1], BINS)
-    return found | {"plane": {"axes": axes, "edges": edges, "counts": counts.astype(np.int64)}}
+        axes = [f"component {rank} ({share:.0%})" for rank, share in enumerate(shares, 1)]
+    counts, *edges = np.histogram2d(positions[:, 0], positions[:, 1], BINS)
+    return coverage | {"plane": {"axes": axes, "edges": edges, "counts": counts.astype(np.int64)}}
 
 
 def of_maze(dataset: Dataset, walls: np.ndarray, extent: tuple[float, float, float, float]) -> dict[str, Any]:
-    """How much of a maze was visited; the first two numbers of an observation are the place.
+    """The cells of a maze that were visited.
 
     Args:
-        dataset: the dataset, its observations in metres.
+        dataset: the dataset; the first two numbers of an observation are the position, in metres.
         walls: [rows, columns] bool, the first row at the bottom.
-        extent: left, right, bottom and top, metres.
+        extent: left, right, bottom and top of the maze, metres.
 
     Returns:
-        free_cells, visited_cells, and counts [CELL_BINS rows, CELL_BINS columns] of observations.
+        free_cells and visited_cells, their numbers; counts [CELL_BINS rows, CELL_BINS columns], the number
+        of observations in each bin.
     """
     left, right, bottom, top = extent
     rows = storage.transition_rows(dataset)

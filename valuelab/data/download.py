@@ -1,4 +1,4 @@
-"""Fetching published files: resumed where they broke off, checked, and put in place in one step."""
+"""Downloads published files: resumable, checked, and moved into place in one step."""
 
 import contextlib
 import errno
@@ -22,37 +22,38 @@ from valuelab import files
 from valuelab.errors import InputError
 
 TIMEOUT = 5.0
-"""Seconds without an answer after which a server counts as out of reach."""
+"""Seconds without an answer after which a server counts as unreachable."""
 ATTEMPTS = 3
-"""How often a transfer that breaks off is resumed before giving up."""
+"""The number of attempts to receive the rest of a file."""
 _CHUNK = 1 << 20
 
 
 def fetch(
     url: str, path: Path, check: Callable[[Path], object], otherwise: str, sha256: Collection[str] = ()
 ) -> None:
-    """Downloads a file; nothing stands at `path` before all of it is there and checked.
+    """Downloads a file. `path` exists only once the whole file has arrived and passed its checks.
 
-    What has arrived is kept as `path`.part and resumed by the next attempt, or the next call. Of several
-    processes that want the same file one fetches it and the others wait. Its SHA-256 is kept in
-    `path`.sha256, and whoever fetches it again must get the same.
+    The received part is kept as `path`.part; the next attempt or call resumes it. Where several processes
+    need the same file, one downloads it and the others wait. `path`.sha256 keeps the SHA-256 digest of the
+    file; a later download must have the same digest.
 
     Args:
         url: where the file is published.
         path: where to put it.
-        check: opens a file as its format; whatever it raises refuses the file.
-        otherwise: what the user can do where the file cannot be had, for the message.
-        sha256: digests that the file may have, where they are published; by default that of last time.
+        check: opens the file in its format; an exception refuses the file.
+        otherwise: what the user can do instead of the download, for the message.
+        sha256: the digests that the file may have, where they are published; by default the digest of the
+            previous download.
 
     Raises:
-        InputError: when the server cannot be reached, has no such file, breaks off again and again, or
-            sends something that is not of the format or has another digest; when the file cannot be written.
+        InputError: when the server cannot be reached, has no such file, or fails in every attempt; when the
+            file has another format or digest, or cannot be written.
     """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(part) as file:
-            if path.exists():  # another process has fetched it meanwhile
+            if path.exists():  # another process has downloaded it in the meantime
                 part.unlink()
                 return
             total = _receive_all(url, file, part, path, otherwise)
@@ -64,8 +65,8 @@ def fetch(
         raise
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error}): make room or give another --data_dir, and run again to "
-            f"resume; or {otherwise}"
+            f"{path} cannot be written ({error}): free some disk or give another --data_dir, and run the "
+            f"same command again to resume; or {otherwise}"
         ) from error
 
 
@@ -78,38 +79,40 @@ def _claimed(part: Path) -> Iterator[IO[bytes]]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logging.warning("waiting for another process that fetches %s", part.stem)
+                logging.warning("waiting for another process that downloads %s", part.stem)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:  # a file system without locks: two at once are told by the checks below
+            except OSError:  # no locks on this file system: the checks below catch two writers
                 pass
             if files.is_at(part, descriptor):
                 yield file
                 return
-        # Who had the lock has put this file in its place, or removed it.
+        # The previous holder of the lock has moved or removed this file: open it anew.
 
 
 def _receive_all(url: str, file: IO[bytes], part: Path, path: Path, otherwise: str) -> int:
-    """Receives what the partial file lacks, in several attempts; returns the bytes of the whole file."""
+    """Receives the rest of the partial file in several attempts; returns the size of the whole file."""
     for _ in range(ATTEMPTS):
         try:
             received, total = _receive(url, file, part)
         except (_Unreachable, http.client.HTTPException) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"no {path}, and {url} cannot be fetched ({reason}): {otherwise}") from error
+            raise InputError(
+                f"{path} does not exist, and {url} cannot be downloaded ({reason}): {otherwise}"
+            ) from error
         if received == total == os.fstat(file.fileno()).st_size:
             return total
     raise InputError(
         f"{url} broke off after {received} of {'unknown' if total < 0 else total} bytes, kept as {part}: run "
-        f"again to resume, or {otherwise}"
+        f"the same command again to resume, or {otherwise}"
     )
 
 
 class _Unreachable(Exception):
-    """A server that does not answer, or not as it should."""
+    """A server does not answer, or answers with an error."""
 
 
 def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
-    """Asks once for what the file lacks; returns the bytes now there and those of the whole file, or -1."""
+    """Requests the rest once; returns the bytes received and the size of the whole file, -1 if unknown."""
     start = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -118,7 +121,7 @@ def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _Unreachable(error) from error
         stated = error.headers.get("Content-Range", "").rpartition("/")[2]
-        if not stated.isdecimal() or start != int(stated):  # more than the file has: not a piece of it
+        if not stated.isdecimal() or start != int(stated):  # longer than the published file: not a part of it
             file.truncate(0)
         return start, int(stated) if stated.isdecimal() else -1
     except OSError as error:
@@ -130,12 +133,14 @@ def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
             start = 0
         stated = response.headers.get("Content-Range" if partial else "Content-Length", "")
         whole = re.fullmatch(rf"bytes {start}-\d+/(\d+)" if partial else r"(\d+)", stated)
-        if partial and not whole:  # another piece than the one asked for
+        if partial and not whole:  # not the requested range
             file.truncate(0)
             return 0, -1
         total = int(whole[1]) if whole else -1
         if total - start > (room := shutil.disk_usage(part.parent).free):
-            raise OSError(errno.ENOSPC, f"{total - start} bytes are to come and the disk has {room} left")
+            raise OSError(
+                errno.ENOSPC, f"{total - start} bytes are missing and the disk has {room} bytes left"
+            )
         file.seek(start)
         received = start
         with _progress() as progress:
@@ -144,7 +149,7 @@ def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
                 try:
                     chunk = response.read(_CHUNK)
                 except (OSError, http.client.HTTPException):
-                    return received, total  # broke off: the caller resumes
+                    return received, total  # the connection broke: the caller resumes
                 if not chunk:
                     break
                 received += file.write(chunk)
@@ -156,10 +161,10 @@ def _receive(url: str, file: IO[bytes], part: Path) -> tuple[int, int]:
 def _checked(
     url: str, part: Path, path: Path, check: Callable[[Path], object], otherwise: str, total: int
 ) -> str:
-    """The SHA-256 of a file that can be read; one that cannot is removed."""
+    """The SHA-256 digest of a file that passes its check; other files are removed."""
     try:
         check(part)
-    except Exception as error:  # whatever a reader raises about a broken file
+    except Exception as error:  # readers of broken files raise many kinds of exceptions
         part.unlink()
         raise InputError(
             f"{url} sent {total} bytes that cannot be read as {path.name} ({' '.join(str(error).split())}): "
@@ -173,7 +178,7 @@ def _checked(
 def _compare(
     url: str, part: Path, path: Path, digest: str, published: Collection[str], otherwise: str
 ) -> None:
-    """Removes and refuses a file whose digest is neither a published one nor, without these, the last one."""
+    """Removes and refuses a file whose digest is not a published one or, without these, the previous one."""
     known, origin, advice = published, "is published", ""
     if not known and (record := _digest_file(path)).exists():
         known, origin = record.read_text().split()[:1], f"is in {record}"
@@ -181,16 +186,16 @@ def _compare(
     if known and digest not in known:
         part.unlink()
         raise InputError(
-            f"{url} sent a file with SHA-256 {digest}, and {' or '.join(known)} {origin}: {advice}{otherwise}"
+            f"{url} sent a file with SHA-256 {digest}, but {' or '.join(known)} {origin}: {advice}{otherwise}"
         )
 
 
 def _digest_file(path: Path) -> Path:
-    """Where the SHA-256 of a file is kept, as `sha256sum -c` reads it."""
+    """The file with the SHA-256 digest of a file, in the format of `sha256sum -c`."""
     return path.with_name(path.name + ".sha256")
 
 
 def _progress() -> Progress:
-    """A progress bar on standard error, gone when it is done."""
+    """A progress bar on standard error, removed at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,4 +1,4 @@
-"""What stands in a dataset more than once."""
+"""Episodes and transitions that a dataset holds more than once."""
 
 import numpy as np
 
@@ -9,16 +9,17 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits everywhere: 2⁶⁴ / 
 
 
 def copies(dataset: Dataset, rows: np.ndarray, lengths: np.ndarray) -> dict[str, int]:
-    """What stands in the dataset more than once, to the last bit.
+    """Counts episodes and transitions that repeat earlier ones bit for bit.
 
     Args:
         dataset: the dataset.
-        rows: [M] where its transitions stand.
-        lengths: [E] transitions of each episode.
+        rows: [M], the row of each transition.
+        lengths: [E], the number of transitions of each episode.
 
     Returns:
-        episodes: how many repeat an earlier one, all observations and actions; transitions: how many other
-        transitions repeat the observation and action of an earlier one.
+        episodes: the number of episodes that repeat all observations and actions of an earlier one.
+        transitions: the number of transitions in other episodes that repeat the observation and action of an
+            earlier one.
     """
     pieces = zip(storage.pieces(dataset, rows), storage.pieces(dataset, rows, "actions"), strict=True)
     hashes = np.concatenate([_hashes(*pair) for pair in pieces])
@@ -35,7 +36,7 @@ def copies(dataset: Dataset, rows: np.ndarray, lengths: np.ndarray) -> dict[str,
 
 
 def _hashes(*arrays: np.ndarray) -> np.ndarray:
-    """[P] uint64 of the bytes in the rows of arrays [P, ...]; other rows have others, but by bad luck."""
+    """Hashes [P] uint64 of the bytes in each row of arrays [P, ...]; different rows rarely collide."""
     columns = [np.ascontiguousarray(array).view(np.uint8) for array in arrays]
     data = np.concatenate(columns, axis=1)
     words = np.pad(data, ((0, 0), (0, -data.shape[1] % 8))).view(np.uint64)
@@ -46,6 +47,6 @@ def _hashes(*arrays: np.ndarray) -> np.ndarray:
 
 
 def _mixed(hashes: np.ndarray) -> np.ndarray:
-    """Spreads every bit over all; one to one."""
+    """Spreads every bit over all bits; a bijection."""
     hashes = hashes * _FACTOR
     return (hashes ^ (hashes >> np.uint64(32))) * _FACTOR

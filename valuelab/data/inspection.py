@@ -1,9 +1,8 @@
-"""What a dataset holds, in numbers; `data.problems` tells from them what is wrong with it.
+"""Statistics of a dataset; `data.faults` finds its faults in them.
 
-`inspect` makes one report of nested dictionaries, whose leaves are numbers, texts, lists and arrays: what
-`experiments.inspect_dataset` writes, prints and draws. Everything is numpy's, and looks at large arrays in
-pieces, so that nothing large stands beside the dataset. What is taken from a part of the rows alone says
-from how many.
+`inspect` makes one report of nested dictionaries, whose leaves are numbers, texts, lists and arrays.
+`experiments.inspect_dataset` writes, prints and draws it. All functions use numpy and read large arrays in
+pieces, so that the memory they need is small. A statistic of a sample comes with the size of the sample.
 """
 
 import dataclasses
@@ -16,24 +15,25 @@ from valuelab.data.coverage import BINS
 from valuelab.data.validation import BOUND_TOLERANCE
 from valuelab.types import Dataset, Normalization
 
-MOST_VALUES = 8
-"""Rewards of no more distinct values are counted one by one."""
+MAX_VALUES = 8
+"""The largest number of distinct rewards whose shares are listed."""
 
-_SAMPLE_NUMBERS = 6_000_000
 _SAMPLE_ROWS = 100_000
-"""A sample of rows has at most so many numbers and rows: no more for 500 images of 64 by 64 by 3."""
+"""The largest number of rows of a sample."""
+_SAMPLE_NUMBERS = 6_000_000
+"""The largest number of values of a sample: some 500 images of 64 x 64 x 3."""
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
-    """Everything that can be told of a dataset by its own arrays.
+    """Computes all statistics of a dataset.
 
     Args:
-        dataset: N rows in either storage, M of them transitions; both storages give the same, but for "rows".
+        dataset: N rows in either storage, M of them transitions; only "rows" depends on the storage.
 
     Returns:
-        name, rows N, transitions M, goal_conditioned, and what the functions below return: episodes, returns,
-        rewards, masks, actions, observations, jumps, copies, coverage, memory. returns and rewards are None
-        where rewards are made in training, for goals.
+        name, rows N, transitions M, goal_conditioned, and the results of the functions below: episodes,
+        returns, rewards, masks, actions, observations, jumps, copies, coverage, memory. returns and rewards
+        are None for goal-conditioned datasets, whose rewards are computed in training.
     """
     rows = storage.transition_rows(dataset)
     lengths = np.diff(np.unique(storage.trajectory_ends(dataset)), prepend=-1)
@@ -58,19 +58,19 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def as_seen(dataset: Dataset, seen: Normalization) -> Dataset:
-    """A dataset as an agent sees vectors and rewards; actions and images stay in their own units."""
-    changes: dict[str, Any] = {"rewards": seen.reward_scale * dataset.rewards + seen.reward_shift}
-    if seen.observation_mean is not None:
+def normalized(dataset: Dataset, fitted: Normalization) -> Dataset:
+    """A dataset with normalised vectors and rewards; actions and images keep their own units."""
+    changes: dict[str, Any] = {"rewards": fitted.reward_scale * dataset.rewards + fitted.reward_shift}
+    if fitted.observation_mean is not None:
         for name in ("observations", "next_observations"):
             array = getattr(dataset, name)
             if array is not None and array.dtype != np.uint8:
-                changes[name] = (array - seen.observation_mean) / seen.observation_std
+                changes[name] = (array - fitted.observation_mean) / fitted.observation_std
     return dataclasses.replace(dataset, **changes)
 
 
 def distribution(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation, quantiles and histogram of numbers [K], K > 0.
+    """Mean, standard deviation, quantiles and histogram of values [K], K > 0.
 
     Returns:
         mean, std, min, q05, q25, median, q75, q95, max, and histogram: edges [BINS + 1] and counts [BINS].
@@ -79,7 +79,7 @@ def distribution(values: np.ndarray) -> dict[str, Any]:
     names = ("min", "q05", "q25", "median", "q75", "q95", "max")
     quantiles = np.quantile(values, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
     low, high = quantiles[0], quantiles[-1]
-    margin = 0.5 * (high - low <= 1e-9 * max(abs(low), abs(high)))  # of numbers that differ by rounding alone
+    margin = 0.5 * (high - low <= 1e-9 * max(abs(low), abs(high)))  # where values differ only by rounding
     counts, edges = np.histogram(values, BINS, (low - margin, high + margin))
     return {
         "mean": values.mean(),
@@ -90,15 +90,18 @@ def distribution(values: np.ndarray) -> dict[str, Any]:
 
 
 def episodes(lengths: np.ndarray, last_masks: np.ndarray) -> dict[str, Any]:
-    """How many episodes there are, how long, and how they end.
+    """The number of episodes, their lengths, and how they end.
 
     Args:
-        lengths: [E] transitions of each.
-        last_masks: [E] mask of the last transition of each.
+        lengths: [E], the number of transitions of each episode.
+        last_masks: [E], the mask of the last transition of each episode.
 
     Returns:
-        count E, terminated (the last mask is 0), cut (the others: time limits, ends of the file), one_step,
-        and length, a distribution.
+        count: E.
+        terminated: the number of episodes whose last mask is 0.
+        cut: the number of the others, which end by a time limit or at the end of the file.
+        one_step: the number of episodes of one transition.
+        length: the distribution of lengths.
     """
     terminated = np.count_nonzero(last_masks == 0)
     return {
@@ -111,22 +114,24 @@ def episodes(lengths: np.ndarray, last_masks: np.ndarray) -> dict[str, Any]:
 
 
 def rewards(values: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
-    """Which rewards there are and how often.
+    """The distribution of rewards.
 
     Args:
-        values: [M].
-        ends: [E] number of the last transition of each episode.
+        values: [M], the rewards.
+        ends: [E], the index of the last transition of each episode.
 
     Returns:
-        distribution of the values, and nonzero, the share of those that are not 0; distinct, how many
-        different ones there are; values, for at most MOST_VALUES of these each "value" with its "share";
-        and of the greatest reward, "best": its count and share, how many episodes have it, and at_ends, how
-        often it is the last of an episode.
+        The entries of `distribution`, and
+        nonzero: the share of rewards that are not 0.
+        distinct: the number of distinct values.
+        values: each distinct "value" with its "share"; empty for more than MAX_VALUES values.
+        best: of the greatest reward, its count and share, the number of episodes that reach it, and at_ends,
+            the number of episodes that end with it.
     """
     values = values.astype(np.float64)
     distinct, counts = np.unique(values, return_counts=True)
     best = values == distinct[-1]
-    listed = zip(distinct, counts / len(values), strict=True) if len(distinct) <= MOST_VALUES else ()
+    listed = zip(distinct, counts / len(values), strict=True) if len(distinct) <= MAX_VALUES else ()
     return distribution(values) | {
         "nonzero": np.count_nonzero(values) / len(values),
         "distinct": len(distinct),
@@ -141,29 +146,29 @@ def rewards(values: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
 
 
 def masks(values: np.ndarray, ends: np.ndarray) -> dict[str, int]:
-    """How many of the masks [M] are 0, and how many of these stand inside episodes, not at `ends` [E]."""
+    """The number of masks [M] that are 0, and of those that are not at the `ends` [E] of episodes."""
     zeros, zeros_at_ends = int(np.sum(values == 0)), int(np.sum(values[ends] == 0))
     return {"zeros": zeros, "zeros_inside": zeros - zeros_at_ends}
 
 
 def actions(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
-    """How actions are spread.
+    """The distribution of actions.
 
     Args:
         dataset: the dataset.
-        rows: [M] where its transitions stand.
+        rows: [M], the row of each transition.
 
     Returns:
-        Of discrete actions, number n and shares [n] of each. Of continuous ones, number 0, and each [A]: low
-        and high, their bounds; min, max, mean, std; at_low and at_high, the shares that are at a bound;
-        histogram: counts [A, BINS] between the bounds.
+        For discrete actions: their number n, and the shares [n].
+        For continuous actions: number 0, and, each [A], the bounds low and high; min, max, mean, std; at_low
+        and at_high, the shares of actions at a bound; and histogram, counts [A, BINS] between the bounds.
     """
     taken, number = dataset.actions[rows], dataset.num_actions
     if number:
         return {"number": number, "shares": np.bincount(taken, minlength=number) / len(taken)}
     low, high = dataset.action_low, dataset.action_high
-    places = (taken - low) / np.maximum(high - low, BOUND_TOLERANCE)
-    bins = np.clip((places * BINS).astype(np.int64), 0, BINS - 1) + BINS * np.arange(len(low))
+    fractions = (taken - low) / np.maximum(high - low, BOUND_TOLERANCE)
+    bins = np.clip((fractions * BINS).astype(np.int64), 0, BINS - 1) + BINS * np.arange(len(low))
     return {
         "number": 0,
         "low": low,
@@ -179,17 +184,17 @@ def actions(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
 
 
 def observations(dataset: Dataset, rows: np.ndarray, sample: np.ndarray) -> dict[str, Any]:
-    """How observations are spread: by dimension, or over all pixels of a sample of images.
+    """The distribution of observations: by dimension, or over all pixels of a sample of images.
 
     Args:
         dataset: the dataset.
-        rows: [M] where its transitions stand.
-        sample: [S, D], some of its observations.
+        rows: [M], the row of each transition.
+        sample: [S, D], a sample of its observations.
 
     Returns:
-        shape, dtype, images (whether they are), and constant, the dimensions (pixels) that never change. Of
-        vectors, each [D]: min, max, mean, std. Of images, min, max, mean, std and histogram of the
-        intensities in the sample, and sampled, S.
+        shape, dtype, images (whether observations are images), and constant, the dimensions (pixels) that
+        never change. For vectors: min, max, mean, std, each [D]. For images: min, max, mean, std and
+        histogram of the intensities in the sample, and sampled, S.
     """
     facts = {"shape": dataset.observations.shape[1:], "dtype": str(dataset.observations.dtype)}
     if dataset.observations.dtype == np.uint8:
@@ -213,7 +218,7 @@ def observations(dataset: Dataset, rows: np.ndarray, sample: np.ndarray) -> dict
     squares = [np.square(each - mean).sum(0) for each in storage.pieces(dataset, rows)]
     std = np.sqrt(np.sum(squares, axis=0) / len(rows))
     constant = np.flatnonzero(least == most)
-    std[constant] = 0  # which rounding of the mean may have hidden
+    std[constant] = 0  # rounding of the mean may make it positive
     return facts | {
         "images": False,
         "constant": constant,
@@ -225,15 +230,15 @@ def observations(dataset: Dataset, rows: np.ndarray, sample: np.ndarray) -> dict
 
 
 def jumps(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Which steps are far longer than the rest.
+    """The steps that are far longer than the rest.
 
     Args:
         dataset: the dataset.
-        rows: [M] where its transitions stand.
+        rows: [M], the row of each transition.
 
     Returns:
-        Each [J]: rows, where they start, numbered as in compact storage; dimensions, the one that moves
-        farthest; moves, how far.
+        Each [J]: rows, the row where the step starts, in compact storage; dimensions, the dimension that
+        moves farthest; moves, the distance that it moves.
     """
     numbers, dimensions, moves = steps.jumps(dataset, rows)
     earlier = (
@@ -243,11 +248,11 @@ def jumps(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def memory(dataset: Dataset, num_transitions: int) -> dict[str, int]:
-    """Bytes of the dataset's arrays, on the host and again on the device: in full storage and in compact."""
+    """Bytes of the dataset's arrays in full and in compact storage; host and device need this much each."""
     observation, action = (array.nbytes // len(array) for array in (dataset.observations, dataset.actions))
     scalars = dataset.rewards.itemsize + dataset.masks.itemsize + dataset.terminals.itemsize
     num_rows = len(dataset.terminals)
-    if dataset.valid is None:  # one row more an episode, for its final observation
+    if dataset.valid is None:  # compact storage has one more row per episode, for its final observation
         num_rows += int(dataset.terminals.sum())
     return {
         "full": num_transitions * (2 * observation + action + scalars),
@@ -256,7 +261,7 @@ def memory(dataset: Dataset, num_transitions: int) -> dict[str, int]:
 
 
 def _sample(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Some of the dataset's observations at rows [M], evenly spread, as [S, D]."""
+    """A sample of the observations at rows [M], evenly spread, as [S, D]."""
     width = max(1, dataset.observations[0].size)
     step = -(-len(rows) // max(2, min(_SAMPLE_ROWS, _SAMPLE_NUMBERS // width)))
     chosen = dataset.observations[rows[::step]]

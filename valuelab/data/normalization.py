@@ -1,4 +1,4 @@
-"""How an agent sees its data, fitted to a dataset; recorded in config.json, so that it can be undone."""
+"""Normalisation of observations, actions and rewards, fitted to a dataset and recorded in config.json."""
 
 import dataclasses
 import math
@@ -10,18 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from valuelab.data import storage
-from valuelab.domains.d4rl import SUFFIXES, source_of
+from valuelab.domains.d4rl import SUFFIXES, original_name
 from valuelab.errors import InputError, unknown
 from valuelab.types import Dataset, Normalization, Spec
 
 STD_FLOOR = 1e-3
-"""Least standard deviation that observations are divided by, as D4RL's users commonly set it."""
+"""The smallest standard deviation that observations are divided by; a common choice for D4RL."""
 
 IDENTITY = Normalization()
-"""Data as they are."""
+"""Leaves the data unchanged."""
 
 _CHUNK = 1 << 18
-"""Numbers whose moments are taken at once."""
+"""The number of values whose moments are computed at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,10 @@ class NormalizationConfig:
     """How an agent sees the numbers in the data.
 
     Attributes:
-        normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images by
-            their mean image, and all pixels of a channel by one standard deviation.
-        rewards: rule by which rewards are normalised.
-        clip_actions: clip actions out of bounds, which are refused without.
+        normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images are
+            shifted by their mean image, and scaled by one standard deviation per channel.
+        rewards: the rule that normalises rewards.
+        clip_actions: clip actions outside their bounds; without it such data are refused.
     """
 
     normalize_observations: bool = False
@@ -47,38 +47,38 @@ _FAMILIES = {
 
 
 def d4rl_family(name: str) -> str:
-    """The family of D4RL's datasets that rewards of one are normalised as.
+    """The reward rule of the D4RL family that a dataset belongs to.
 
     Args:
-        name: of the dataset, such as "d4rl/hopper-medium-v2", or a path to a file that is named like it; also
-            of one of these that was converted to RLDS.
+        name: the name of the dataset, such as "d4rl/hopper-medium-v2", a path to a file with such a name, or
+            the name of such a dataset after conversion to RLDS.
 
     Returns:
-        The name of its reward rule; empty for all other datasets.
+        The name of the reward rule; empty for all other datasets.
     """
-    source = source_of(name)
-    if source.endswith(SUFFIXES) or "/" not in source:  # what is converted may lack a folder
-        source = f"d4rl/{Path(source).stem}"
-    return next((family for family, names in _FAMILIES.items() if re.match(names, source)), "")
+    original = original_name(name)
+    if original.endswith(SUFFIXES) or "/" not in original:  # a converted HDF5 file has no folder
+        original = f"d4rl/{Path(original).stem}"
+    return next((family for family, names in _FAMILIES.items() if re.match(names, original)), "")
 
 
 def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     """Fits a normalisation to a dataset.
 
-    Observations: mean and standard deviation over all transitions, the latter at least `STD_FLOOR`. Of images
-    [H, W, C], the mean image, which takes away what stands still, and for each channel the standard deviation
-    from it over all pixels: pixels that hardly ever change would have one near 0.
-    Actions: from the dataset's bounds to [-1, 1], None where they are that already. Rewards, by rule:
+    Observations: mean and standard deviation over all transitions; the standard deviation is at least
+    `STD_FLOOR`. Images [H, W, C]: the mean image, which removes the static background, and one standard
+    deviation per channel over all pixels, because that of a pixel that rarely changes is close to 0. Actions:
+    from the dataset's bounds to [-1, 1]; None where the bounds are [-1, 1] already. Rewards, by rule:
 
-    - "none": as they are.
-    - "d4rl_locomotion": times 1000 / (best return - worst return) over the dataset's trajectories, IQL's
+    - "none": unchanged.
+    - "d4rl_locomotion": times 1000 / (best return - worst return) over the dataset's trajectories, as in IQL
       (appendix B.2).
-    - "d4rl_antmaze": minus 1, IQL's: every step costs 1 until the goal is reached.
+    - "d4rl_antmaze": minus 1, as in IQL: every step costs 1 until the goal is reached.
 
     Args:
         dataset: a dataset in either storage.
-        observations: whether observations are normalised.
-        rewards: name of a rule.
+        observations: whether to normalise observations.
+        rewards: the name of a rule.
 
     Returns:
         The normalisation.
@@ -91,7 +91,7 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
     if dataset.goal_conditioned and rewards != "none":
         raise InputError(
             f"reward rule {rewards!r}: rewards of {dataset.name} come from goals; give --data.rewards=none, "
-            "or a dataset that has rewards"
+            "or a dataset with rewards"
         )
     mean, std = _moments(dataset) if observations else (None, None)
     scale, shift = REWARD_RULES[rewards](dataset)
@@ -101,14 +101,14 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
 
 
 def of_actions(low: np.ndarray, high: np.ndarray) -> Normalization:
-    """Maps actions to [-1, 1] and nothing else, as where an agent learns by acting alone.
+    """A normalisation that maps actions to [-1, 1] and changes nothing else, for online learning.
 
     Args:
         low: [A] lower bounds, empty where actions are discrete.
         high: [A] upper bounds, likewise.
 
     Returns:
-        The normalisation; the identity where actions lie in [-1, 1] already, or are discrete.
+        The normalisation; the identity where the bounds are [-1, 1] already, or actions are discrete.
     """
     if np.all(low == -1) and np.all(high == 1):
         return IDENTITY
@@ -116,7 +116,7 @@ def of_actions(low: np.ndarray, high: np.ndarray) -> Normalization:
 
 
 def of_frames(normalization: Normalization, num_frames: int) -> Normalization:
-    """The same of each of several observations that are joined along the last axis."""
+    """The normalisation of observations that are joined `num_frames` times along the last axis."""
     mean, std = (
         row if row is None else np.concatenate([row] * num_frames, axis=-1)
         for row in (normalization.observation_mean, normalization.observation_std)
@@ -134,14 +134,14 @@ def make_spec(
     """The facts of a dataset that an agent may know.
 
     Args:
-        dataset: a dataset in either storage. Rewards of a goal-conditioned one are made when it is sampled.
-        normalization: how the agent sees it.
+        dataset: a dataset in either storage. Sampling computes the rewards of a goal-conditioned dataset.
+        normalization: how the agent sees the dataset.
         num_updates: length of the run in updates; 0 where unknown.
-        num_frames: observations that it sees joined along the last axis.
-        negative_rewards: whether rewards that are made are -1, and 0 at the goal, instead of 0 and 1.
+        num_frames: the number of observations that the agent sees joined along the last axis.
+        negative_rewards: whether goal rewards are -1, and 0 at the goal, instead of 0, and 1 at the goal.
 
     Returns:
-        The spec, with rewards as the agent sees them.
+        The spec, with normalised rewards.
     """
     if dataset.goal_conditioned:
         low, high = (-1.0, 0.0) if negative_rewards else (0.0, 1.0)
@@ -163,7 +163,7 @@ def make_spec(
 
 
 def to_json(normalization: Normalization) -> dict[str, Any]:
-    """A normalisation as plain lists and numbers, which `from_json` turns back."""
+    """A normalisation as lists and numbers; `from_json` is the inverse."""
     fields = normalization._asdict()
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in fields.items()}
 
@@ -182,8 +182,8 @@ def returns(dataset: Dataset, until_masked: bool = False) -> np.ndarray:
 
     Args:
         dataset: a dataset in either storage.
-        until_masked: whether a return ends with the first mask of 0, as an episode of the environment does:
-            trajectories of AntMaze go on behind it.
+        until_masked: whether to end a return at the first mask of 0, where an episode of the environment
+            ends. Trajectories of D4RL's AntMaze continue after it.
 
     Returns:
         [E] float64, in time order.
@@ -200,7 +200,7 @@ def returns(dataset: Dataset, until_masked: bool = False) -> np.ndarray:
 
 
 def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and floored standard deviation of the observations, piece by piece in double precision."""
+    """Mean and floored standard deviation of the observations, computed in pieces in double precision."""
     rows = storage.transition_rows(dataset)
     shape = dataset.observations.shape[1:]
     size = max(1, _CHUNK // math.prod(shape))
@@ -216,13 +216,13 @@ def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _locomotion(dataset: Dataset) -> tuple[float, float]:
-    """Scale and shift that let the returns of the dataset span 1000."""
+    """The scale and shift of rewards after which the returns of the dataset span 1000."""
     values = returns(dataset)
     span = float(values.max() - values.min())
     if span == 0:
-        found = "has one episode" if len(values) == 1 else f"has returns that are all {values[0]:g}"
+        reason = "has one episode" if len(values) == 1 else f"has returns that are all {values[0]:g}"
         raise InputError(
-            f"reward rule 'd4rl_locomotion' divides by the span of returns, and {dataset.name} {found}; "
+            f"reward rule 'd4rl_locomotion' divides by the span of returns, and {dataset.name} {reason}; "
             "give --data.rewards=none"
         )
     return 1000.0 / span, 0.0
@@ -233,4 +233,4 @@ REWARD_RULES: dict[str, Callable[[Dataset], tuple[float, float]]] = {
     "d4rl_locomotion": _locomotion,
     "d4rl_antmaze": lambda _: (1.0, -1.0),
 }
-"""Name -> (dataset) -> reward_scale, reward_shift."""
+"""Name -> rule: (dataset) -> reward_scale, reward_shift."""

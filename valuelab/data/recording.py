@@ -1,4 +1,4 @@
-"""Logged data of one's own: what a policy meets in environments on the device, as a dataset."""
+"""Recording a dataset: the transitions of a policy in environments on the device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,20 +14,20 @@ from valuelab.types import Array, Dataset, Key, VectorEnvironment
 def record(
     environment: VectorEnvironment, act: Callable[[Array, Key], Array], num_steps: int, key: Key
 ) -> Dataset:
-    """Lets a policy act, and keeps what comes of it.
+    """Records the transitions of a policy.
 
     Args:
         environment: N environments with scalar rewards.
-        act: (observations [N, ...], key) -> actions [N] or [N, A], within bounds: the behaviour policy.
-        num_steps: T of each environment; those that begin an episode are no transitions.
-        key: of everything random.
+        act: the behaviour policy, (observations [N, ...], key) -> actions [N] or [N, A], within bounds.
+        num_steps: T, the steps of each environment; steps that begin an episode are not recorded.
+        key: random key.
 
     Returns:
-        A dataset in full storage of at most N T transitions, one environment after the other; at the end of
-        each an episode is left unfinished.
+        A dataset in full storage of at most N T transitions, one environment after the other; the last
+        episode of each environment is cut.
 
     Raises:
-        InputError: when what the environment gives is no dataset, such as vector rewards.
+        InputError: when the transitions fail a check, as where rewards are vectors.
     """
     reset_key, act_key = jax.random.split(key)
 
@@ -41,15 +41,15 @@ def record(
     @jax.jit
     def simulate(key: Key) -> Any:
         simulation, observations = environment.reset(key)
-        nothing = jnp.zeros(environment.num_environments, bool)
-        return jax.lax.scan(step, (simulation, observations, nothing), jnp.arange(num_steps))[1]
+        none = jnp.zeros(environment.num_environments, bool)
+        return jax.lax.scan(step, (simulation, observations, none), jnp.arange(num_steps))[1]
 
     steps = jax.tree.map(lambda leaf: np.swapaxes(np.asarray(leaf), 0, 1), simulate(reset_key))
     observations, actions, after, begins, ends = steps
     ends = ends.copy()
     ends[:, -1] = True
     kept = ~begins
-    # Where the last step of an environment begins an episode, the one before it has ended anyway.
+    # Where the last step of an environment begins an episode, the step before it has ended the previous one.
     dataset = Dataset(
         name=environment.name,
         observations=observations[kept],

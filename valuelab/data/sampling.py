@@ -1,7 +1,7 @@
-"""Drawing batches inside jit: uniform transitions, and hindsight goals as OGBench relabels them.
+"""Samples batches inside jit: uniform transitions, and hindsight goals as in OGBench.
 
-All is arithmetic on transition numbers 0 .. M - 1; only the last step turns them into rows. So compact and
-full storage give the same batches from the same key.
+Sampling works on transition numbers 0 .. M - 1; the last step turns them into rows. So compact and full
+storage give the same batches from the same key.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from valuelab.types import Array, Dataset, Key, Sampler, Segments, Transitions
 
 @dataclasses.dataclass(frozen=True)
 class GoalDistribution:
-    """Where the goals of transitions come from; what the two probabilities leave goes to random goals.
+    """The distribution of goals. The probability that remains goes to observations of random transitions.
 
     Attributes:
         p_current: probability of the transition's own observation, in [0, 1].
         p_trajectory: probability of a later observation of its trajectory, in [0, 1].
-        geometric: whether the steps to that later observation follow a geometric distribution with mean
-            1 / (1 - discount), cut at the trajectory's end, instead of a uniform one over what is left.
+        geometric: whether the number of steps to that later observation is geometric with mean
+            1 / (1 - discount), cut at the trajectory's end, or uniform over the rest of the trajectory.
     """
 
     p_current: float
@@ -34,21 +34,21 @@ class GoalDistribution:
     def __post_init__(self) -> None:
         if self.p_current < 0 or self.p_trajectory < 0 or self.p_current + self.p_trajectory > 1:
             raise InputError(
-                f"p_current {self.p_current} and p_trajectory {self.p_trajectory} must be probabilities "
-                "that sum to at most 1"
+                f"p_current is {self.p_current} and p_trajectory is {self.p_trajectory}, but they must be "
+                "probabilities that sum to at most 1: lower one of them"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class GoalRelabelling:
-    """Hindsight relabelling; the defaults are those of OGBench's goal-conditioned IQL.
+    """Hindsight relabelling; the defaults are those of goal-conditioned IQL in OGBench.
 
     Attributes:
-        value: the goals that rewards and masks refer to.
+        value: the goals of the value function, which rewards and masks refer to.
         policy: the goals that the policy is trained on.
-        discount: parameter of the geometric distributions, in [0, 1); of runs by default none, which is the
-            agent's own.
-        negative_rewards: whether rewards are -1, and 0 at the goal, instead of 0 and 1.
+        discount: parameter of the geometric distributions, in [0, 1); None, the default of runs, stands for
+            the agent's discount.
+        negative_rewards: whether rewards are -1, and 0 at the goal, instead of 0, and 1 at the goal.
     """
 
     value: GoalDistribution = GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True)
@@ -58,7 +58,9 @@ class GoalRelabelling:
 
     def __post_init__(self) -> None:
         if self.discount is not None and not 0 <= self.discount < 1:
-            raise InputError(f"discount {self.discount} of the goal relabelling must lie in [0, 1)")
+            raise InputError(
+                f"discount of the goal relabelling is {self.discount}, but must lie in [0, 1): change it"
+            )
 
 
 def transitions(
@@ -68,29 +70,30 @@ def transitions(
     horizon: int = 0,
     num_frames: int = 1,
 ) -> Sampler:
-    """Draws transitions uniformly, with replacement.
+    """Samples transitions uniformly, with replacement.
 
     Args:
         dataset: a dataset in either storage.
         batch_size: B.
-        future_discount: γ in [0, 1), to draw `futures` too: the successor of the transition that is k
-            further on, with probability (1 - γ) γ^k, or of the trajectory's last where that comes first;
-            None for no futures.
-        horizon: H, to draw `segments` of so many steps too; 0 for none.
-        num_frames: k, observations that are joined along the last axis, an observation and those before it;
-            before the first of a trajectory stands the first again.
+        future_discount: γ in [0, 1), to sample `futures` too: the successor of the transition k steps later,
+            with probability (1 - γ) γ^k, or of the trajectory's last transition where that is earlier; None
+            for no futures.
+        horizon: H, the number of steps of `segments`; 0 for no segments.
+        num_frames: k, the number of observations that are joined along the last axis: an observation and
+            those before it. Before the first observation of a trajectory, the first one is repeated.
 
     Returns:
-        A sampler of batches without goals; the next action of a trajectory's last transition is its own.
+        A sampler of batches without goals; the next action of a trajectory's last transition is its own
+        action.
 
     Raises:
         InputError: when the batch size is not positive, the horizon is negative, the discount is not in
-            [0, 1), or frames of a dataset in full storage are to be joined.
+            [0, 1), or num_frames > 1 with a dataset in full storage.
     """
     if horizon < 0:
-        raise InputError(f"horizon is {horizon}; give 0 for no segments, or their steps")
+        raise InputError(f"horizon is {horizon}, but must be at least 0: give 0 for no segments")
     if future_discount is not None and not 0 <= future_discount < 1:
-        raise InputError(f"future_discount is {future_discount}; it must lie in [0, 1)")
+        raise InputError(f"future_discount is {future_discount}, but must lie in [0, 1): change it")
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
     arrays["ends"] = storage.trajectory_ends(dataset)
 
@@ -110,7 +113,7 @@ def transitions(
             batch = batch._replace(segments=segments(arrays, numbers, ends))
         if future_discount is None:
             return batch
-        # Of a stream of its own, so that the transitions are the same with futures and without.
+        # A separate random stream, so that transitions are the same with and without futures.
         steps = jax.random.geometric(jax.random.fold_in(key, 1), 1 - future_discount, numbers.shape) - 1
         later = _rows(arrays, jnp.minimum(numbers + steps, ends))
         return batch._replace(futures=_successors(arrays, later, num_frames))
@@ -119,33 +122,33 @@ def transitions(
 
 
 def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_frames: int = 1) -> Sampler:
-    """Draws transitions uniformly and relabels each with a goal for the value and one for the policy.
+    """Samples transitions uniformly, and relabels each with a goal for the value and one for the policy.
 
     Goals are observations of transitions. A transition reaches its goal where the goal is its own
-    observation: success = 1, reward = success - 1 (or success), mask = 1 - success. A trajectory's last
-    transition has itself as its only later one.
+    observation: success = 1, reward = success - 1 (or success), mask = 1 - success. For a trajectory's last
+    transition, the only later transition is itself.
 
     Args:
         dataset: a dataset in either storage; its rewards and masks are not used.
         batch_size: B.
-        relabelling: where goals come from, with a discount.
-        num_frames: as of `transitions`; a goal is one observation, so many times.
+        relabelling: the distributions of goals, with a discount.
+        num_frames: as for `transitions`; a goal is one observation, repeated num_frames times.
 
     Returns:
         A sampler of batches with `goals` and `policy_goals`.
 
     Raises:
-        InputError: when the batch size is not positive, the discount is missing, or frames of a dataset in
-            full storage are to be joined.
+        InputError: when the batch size is not positive, the discount is missing, or num_frames > 1 with a
+            dataset in full storage.
     """
     if (discount := relabelling.discount) is None:
-        raise InputError("discount of the goal relabelling is missing: give that of the agent")
+        raise InputError("discount of the goal relabelling is missing: give the agent's discount")
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
-    del arrays["rewards"], arrays["masks"]  # what is made anew need not lie on the device
+    del arrays["rewards"], arrays["masks"]  # computed here, so not needed on the device
     arrays["ends"] = storage.trajectory_ends(dataset)
 
     def draw(key: Key, numbers: Array, ends: Array, distribution: GoalDistribution) -> Array:
-        """Transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
+        """The transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
         kind_key, later_key, random_key = jax.random.split(key, 3)
         if distribution.geometric:
             steps = jax.random.geometric(later_key, 1 - discount, numbers.shape)
@@ -177,12 +180,12 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
 
 
 def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int) -> Array:
-    """Observations joined with those before them along the last axis, as `transitions` joins them.
+    """Observations joined with those before them along the last axis, as in `transitions`.
 
     Args:
-        observations: [N, ...], of compact storage.
-        first_rows: [N], where the trajectory of each begins.
-        rows: of any shape.
+        observations: [N, ...], in compact storage.
+        first_rows: [N], the first row in the trajectory of each row.
+        rows: the rows to join, of any shape.
         num_frames: k.
 
     Returns:
@@ -194,7 +197,7 @@ def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int
 
 
 def example(sampler: Sampler) -> Transitions:
-    """A batch of zeros of the shapes and dtypes that a sampler draws, for `Agent.init`.
+    """A batch of zeros with the shapes and dtypes of a sampler's batches, for `Agent.init`.
 
     Args:
         sampler: the sampler.
@@ -207,7 +210,7 @@ def example(sampler: Sampler) -> Transitions:
 
 
 def _arrays(dataset: Dataset, batch_size: int, num_frames: int) -> tuple[dict[str, np.ndarray], int]:
-    """What a sampler needs of a dataset, and the number M of transitions in it."""
+    """The arrays of a dataset that a sampler needs, and its number M of transitions."""
     if batch_size <= 0:
         raise InputError(f"batch_size is {batch_size}: give a positive number")
     if num_frames < 1:
@@ -217,7 +220,7 @@ def _arrays(dataset: Dataset, batch_size: int, num_frames: int) -> tuple[dict[st
         arrays["first_rows"] = storage.first_rows(dataset.terminals)
     if dataset.next_observations is not None:
         if num_frames > 1:
-            raise InputError("frames are joined in compact storage alone: set data.compact")
+            raise InputError("num_frames > 1 needs compact storage: set data.compact")
         return {**arrays, "next_observations": dataset.next_observations}, len(dataset.observations)
     rows = storage.transition_rows(dataset)
     return {**arrays, "rows": rows}, len(rows)
@@ -231,9 +234,9 @@ def _rows(arrays: dict[str, Array], numbers: Array) -> Array:
 def _gather(
     arrays: dict[str, Array], rows: Array, rewards: Array, masks: Array, num_frames: int
 ) -> Transitions:
-    """The transitions that stand at some rows [B], with these rewards [B] and masks [B]."""
+    """The transitions at rows [B], with the given rewards [B] and masks [B]."""
     return Transitions(
-        _seen(arrays, rows, num_frames),
+        _observations(arrays, rows, num_frames),
         arrays["actions"][rows],
         rewards,
         masks,
@@ -242,19 +245,19 @@ def _gather(
 
 
 def _successors(arrays: dict[str, Array], rows: Array, num_frames: int) -> Array:
-    """The next observations of the transitions that stand at some rows, of any shape."""
+    """The next observations of the transitions at rows of any shape."""
     if "next_observations" in arrays:
         return arrays["next_observations"][rows]
-    return _seen(arrays, rows + 1, num_frames)
+    return _observations(arrays, rows + 1, num_frames)
 
 
-def _seen(arrays: dict[str, Array], rows: Array, num_frames: int) -> Array:
-    """The observations at some rows, joined with those before them."""
+def _observations(arrays: dict[str, Array], rows: Array, num_frames: int) -> Array:
+    """The observations at rows of any shape, joined with those before them."""
     if num_frames == 1:
         return arrays["observations"][rows]
     return joined_frames(arrays["observations"], arrays["first_rows"], rows, num_frames)
 
 
 def _repeated(observations: Array, num_frames: int) -> Array:
-    """Observations joined with themselves."""
+    """Observations repeated along the last axis."""
     return observations if num_frames == 1 else jnp.concatenate([observations] * num_frames, axis=-1)

@@ -1,4 +1,4 @@
-"""How far observations move in a step, coordinate by coordinate: what does not belong together stands out."""
+"""Distances that observations move in a step: unusual distances show missing or false ends of episodes."""
 
 import math
 from collections.abc import Iterator
@@ -9,31 +9,31 @@ from valuelab.data import storage
 from valuelab.types import Dataset
 
 MARGIN = 2.0
-"""How many times as far as can be expected a coordinate moves in a jump."""
+"""A jump moves a coordinate at least this many times as far as expected."""
 
 _SAMPLE_ROWS, _SAMPLE_NUMBERS = 100_000, 6_000_000
-"""Quantiles are those of a sample that has at most so many rows, and about so many numbers."""
+"""The largest numbers of rows and of values in a sample from which quantiles are computed."""
 
 
 def jumps(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The transitions that lead far away, as where the end of an episode was not marked.
+    """The transitions that move much farther than the others, as where an end of an episode is not marked.
 
-    In N steps whose tail falls by a power law, the longest move of coordinate d is to be expected near
+    Where the tail of the moves follows a power law, the expected longest move of coordinate d in N steps is
 
     m[d] = q99[d] · (q99[d] / q90[d])^log10(N / 100)
 
-    with the quantiles q90 and q99 of its moves |s'[d] - s[d]|, which a jump in two hundred steps hardly
-    changes. A transition is a jump where a coordinate moves farther than MARGIN times m[d], and than MARGIN
-    times its moves in the steps before and after: what falls moves far in these too. Coordinates that mostly
-    rest say nothing.
+    with the quantiles q90 and q99 of its moves |s'[d] - s[d]|; one jump in two hundred steps hardly changes
+    these. A transition is a jump where a coordinate moves farther than MARGIN times m[d], and farther than
+    MARGIN times its moves in the steps before and after, because a falling body moves far in several steps.
+    Coordinates that do not move in most steps are ignored.
 
     Args:
         dataset: N rows in either storage.
-        rows: [M] where its transitions stand.
+        rows: [M], the row of each transition.
 
     Returns:
-        Of each jump, [J]: its transition number, ascending; the coordinate that jumps farthest; how far.
-        There are none in images, whose pixels may all change at once.
+        For each jump, [J]: its transition number, ascending; the coordinate that jumps farthest; the distance
+        that it moves. Images have no jumps, because all their pixels may change at once.
     """
     none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     if dataset.observations.dtype == np.uint8 or len(rows) < 3:
@@ -45,11 +45,11 @@ def jumps(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     numbers, last = np.flatnonzero(np.concatenate(far)), len(rows) - 1
     if not len(numbers):
         return none
-    beside = (
+    neighbours = (
         np.abs(numbers - 1),
         last - np.abs(last - numbers - 1),
-    )  # at either end, the one step beside it twice
-    moves, before, after = (_moves(dataset, rows[each]) for each in (numbers, *beside))
+    )  # the first and the last step have one neighbour, which is taken twice
+    moves, before, after = (_moves(dataset, rows[each]) for each in (numbers, *neighbours))
     excess = moves / np.maximum(expected, np.maximum(before, after))
     jump = excess.max(axis=1) > MARGIN
     farthest = excess[jump].argmax(axis=1)
@@ -57,16 +57,17 @@ def jumps(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 def goes_on(observations: np.ndarray, marked: np.ndarray, others: np.ndarray) -> bool:
-    """Whether trajectories go on after marked rows, as after those near a goal, instead of starting anew.
+    """Whether trajectories go on after marked rows, as after rows near a goal, or end there.
 
-    The size of a step is its longest move, each coordinate's in units of the 0.99-quantile of its moves in
-    the other steps. Trajectories go on where most marked steps are no longer than nine in ten of the other
-    steps. Where steps between unrelated rows are no longer either, nothing can be told, and they do not.
+    The size of a step is its largest move over coordinates, each in units of the 0.99-quantile of its moves
+    in the other steps. Trajectories go on where the median marked step is at most as long as the 0.9-quantile
+    of the other steps. Where the median step between unrelated rows is that short too, the data cannot decide
+    the question, and the result is False.
 
     Args:
         observations: [N, ...], in time order.
-        marked: [K] rows, none of them the last.
-        others: [M] rows whose trajectories are known to go on, none of them the last.
+        marked: [K] rows, without the last row.
+        others: [M] rows whose trajectories are known to go on, without the last row.
     """
     if not len(marked) or not len(others):
         return False
@@ -86,7 +87,7 @@ def goes_on(observations: np.ndarray, marked: np.ndarray, others: np.ndarray) ->
 
 
 def _sample(rows: np.ndarray, observations: np.ndarray) -> np.ndarray:
-    """Some of the rows [M], evenly spread."""
+    """A sample of the rows [M], evenly spread."""
     size = max(2, min(_SAMPLE_ROWS, _SAMPLE_NUMBERS // observations[0].size))
     return rows[:: -(-len(rows) // size)]
 
@@ -97,7 +98,7 @@ def _moves(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def _pieces(dataset: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The same, some megabytes at a time, [P, D] each."""
+    """The same in pieces of some megabytes, [P, D] each."""
     if dataset.valid is None:
         successors = storage.pieces(dataset, rows, "next_observations")
     else:

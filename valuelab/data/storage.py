@@ -1,8 +1,8 @@
-"""The two storages of a dataset: compact, as every source is read, and full.
+"""The two storages of a dataset: compact, which all readers return, and full.
 
-In compact storage each observation stands once and row i + 1 is the successor of row i where valid[i]; in
-full storage every row is a transition with its own `next_observations`. `transition_rows` numbers the
-transitions of either, so that what is written in terms of transition numbers holds for both.
+Compact storage holds each observation once: row i + 1 is the successor of row i where valid[i]. In full
+storage every row is a transition with its own `next_observations`. Both storages number their transitions
+alike; `transition_rows` gives the row of each transition number.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _PIECE_BYTES = 1 << 24
 
 
 def transition_rows(dataset: Dataset) -> np.ndarray:
-    """Where the transitions of a dataset stand.
+    """The rows of the transitions of a dataset.
 
     Args:
         dataset: N rows in either storage.
@@ -36,13 +36,13 @@ def transition_rows(dataset: Dataset) -> np.ndarray:
 
 
 def trajectory_ends(dataset: Dataset) -> np.ndarray:
-    """The number of the last transition of the trajectory that each transition belongs to.
+    """The number of the last transition in the trajectory of each transition.
 
     Args:
         dataset: a dataset of M transitions in either storage.
 
     Returns:
-        [M] int32 transition numbers (not rows); the same for both storages.
+        [M] int32 transition numbers (not rows), equal for both storages.
     """
     episode = np.cumsum(dataset.terminals) - dataset.terminals
     episode = episode[transition_rows(dataset)]
@@ -50,17 +50,17 @@ def trajectory_ends(dataset: Dataset) -> np.ndarray:
 
 
 def first_rows(terminals: np.ndarray) -> np.ndarray:
-    """The row where the trajectory of each row begins, [N] int32.
+    """The first row in the trajectory of each row, [N] int32.
 
     Args:
-        terminals: [N], True at the last row of each trajectory, whatever its storage.
+        terminals: [N], True at the last row of each trajectory, in either storage.
     """
     episode = np.cumsum(terminals) - terminals
     return np.searchsorted(episode, episode, side="left").astype(np.int32)
 
 
 def are_last(dataset: Dataset) -> np.ndarray:
-    """Whether each transition is the last of its trajectory, [M] bool."""
+    """Whether each transition is the last one of its trajectory, [M] bool."""
     ends = trajectory_ends(dataset)
     return ends == np.arange(len(ends))
 
@@ -69,7 +69,7 @@ def full(dataset: Dataset) -> Dataset:
     """The same transitions in full storage.
 
     Args:
-        dataset: a dataset in either storage; one in full storage is returned as it is.
+        dataset: a dataset in either storage; a dataset in full storage is returned unchanged.
 
     Returns:
         The dataset with `next_observations` and without `valid`.
@@ -90,15 +90,15 @@ def full(dataset: Dataset) -> Dataset:
 
 
 def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> Iterator[np.ndarray]:
-    """An array of a dataset, some megabytes at a time.
+    """Rows of an array of a dataset, in pieces of some megabytes.
 
     Args:
         dataset: a dataset in either storage.
-        rows: [M] which of its rows.
+        rows: [M], the rows to read.
         name: the field of `Dataset`.
 
     Yields:
-        The rows in order, [P, D] each, all axes but the first made one; P is the same for all fields.
+        The rows in order, [P, D] each, with all axes after the first flattened; P is equal for all fields.
     """
     size = max(1, _PIECE_BYTES // (dataset.observations.nbytes // len(dataset.observations)))
     array = getattr(dataset, name)
@@ -108,20 +108,20 @@ def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> It
 
 
 def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path) -> Dataset:
-    """Joins episodes into a dataset in compact storage, which knows nothing of its actions yet.
+    """Joins episodes into a dataset in compact storage. The caller sets the bounds or number of actions.
 
     Args:
         name: the dataset's name.
         episodes: for each episode of T transitions, "observations", "actions", "rewards" and "masks" of
             T + 1 rows; the last row holds the final observation.
-        path: where they came from, for messages.
+        path: the file or folder of the episodes, for messages.
 
     Returns:
         The dataset.
 
     Raises:
-        InputError: when there is no episode, they take more memory than there is, or one is ragged or of
-            another shape or dtype than the first.
+        InputError: when there is no episode, when they need more memory than is free, when the arrays of an
+            episode differ in length, or when an episode differs from the first in shape or dtype.
     """
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     taken, room = 0, available_memory()
@@ -133,14 +133,14 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
         for key, array in episode.items():
             if (array.shape[1:], array.dtype) != (first[key].shape[1:], first[key].dtype):
                 raise InputError(
-                    f"{where}: {key} is {array.dtype} of shape {array.shape} where the first episode has "
-                    f"{first[key].dtype} of shape {first[key].shape}: repair it, or fetch or make it again"
+                    f"{where}: {key} is {array.dtype} of shape {array.shape}, but the first episode has "
+                    f"{first[key].dtype} of shape {first[key].shape}: repair it, or get the files again"
                 )
         taken += sum(array.nbytes for array in episode.values())
         if taken > room:
             raise InputError(
-                f"{path}: its first {number} episodes take {taken:,} bytes and {room:,} bytes of memory are "
-                "free: free some, or use a machine with more"
+                f"{path}: its first {number} episodes take {taken:,} bytes, but {room:,} bytes of memory are "
+                "free: free some memory, or use a machine with more"
             )
         for key, array in episode.items():
             columns[key].append(array)
@@ -148,18 +148,18 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
         terminals[-1:] = True
         columns["terminals"].append(terminals)
     if not columns:
-        raise InputError(f"{path}: observations has no rows: the dataset is empty; fetch or collect it again")
-    # Key by key, so that no more than one array stands beside its pieces.
+        raise InputError(f"{path}: observations has no rows: the dataset is empty; get it again")
+    # One key at a time, so that memory holds at most one array twice.
     arrays: dict[str, Any] = {key: np.concatenate(columns.pop(key)) for key in list(columns)}
     return Dataset(name=name, valid=~arrays["terminals"], **arrays)
 
 
 def flatten(tree: np.ndarray | Mapping[str, Any]) -> np.ndarray:
-    """Joins nested arrays into one vector a row, for sources that do not say what space they are of.
+    """Joins nested arrays into one vector per row, for sources that do not state their spaces.
 
     Args:
-        tree: an array [T, ...], returned as it is, or (nested) dictionaries of them, whose entries follow
-            each other in the order of their dictionary.
+        tree: an array [T, ...], which is returned unchanged, or (nested) dictionaries of arrays, which are
+            joined in the order of their entries.
 
     Returns:
         [T, ...], or [T, D] where entries were joined.

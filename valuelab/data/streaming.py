@@ -1,7 +1,7 @@
-"""Batches straight from the disk, for sets that are too large for the device.
+"""Batches read from the disk, for datasets that are too large for the device.
 
-Episodes are read in a new random order each epoch, their transitions shuffled within a window that is much
-longer than an episode. What is drawn depends on the seed alone.
+Each epoch reads the episodes in a new random order, and shuffles their transitions within a window that is
+much longer than an episode. The batches depend only on the seed.
 """
 
 import os
@@ -17,13 +17,13 @@ from valuelab.types import Transitions
 
 
 class Stream(Iterator[Transitions], Protocol):
-    """An endless iterator of batches of numpy arrays that can be left and taken up again."""
+    """An endless iterator of batches of numpy arrays, with a state that can be saved and restored."""
 
     def get_state(self) -> dict[str, Any]:
-        """Where the stream stands, as JSON holds it."""
+        """The position in the stream, as JSON can hold it."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to where `get_state` said, so that the next batch has the same bits."""
+        """Moves to a position that `get_state` returned; the next batch has the same bits."""
 
 
 def stream(
@@ -35,38 +35,40 @@ def stream(
     split: str = "train",
     window: int = 100_000,
 ) -> Stream:
-    """Streams transitions from an RLDS set in array_record.
+    """Streams transitions from an RLDS dataset in array_record.
 
     Args:
-        name: "rlds/NAME", as `experiments.convert_to_rlds` writes them.
+        name: "rlds/NAME", such as `experiments.convert_to_rlds` writes.
         data_dir: the folder that holds rlds/.
         batch_size: B.
-        seed: of the order.
-        split: a split of the set.
-        window: number of transitions shuffled together, which are held in memory; give no more than the
-            set has.
+        seed: seed of the order.
+        split: a split of the dataset.
+        window: the number of transitions that are shuffled together and held in memory; at most the size of
+            the dataset.
 
     Returns:
-        An iterator over batches; threads read episodes ahead of it.
+        An iterator over batches; threads prefetch episodes.
 
     Raises:
-        InputError: when there is no such set, or it is goal-conditioned: goals need the whole set.
+        InputError: when the dataset does not exist, or is goal-conditioned: goals need the whole dataset.
     """
     grain = require("grain", "data")
     source, _, rest = name.partition("/")
     if source != "rlds":
         raise InputError(
-            f"dataset {name!r} cannot be streamed: write it as RLDS with python -m "
+            f"dataset {name!r} cannot be streamed: convert it to RLDS with python -m "
             f"experiments.convert_to_rlds --dataset={name} --data_dir={data_dir}, and stream rlds/{name}"
         )
     if batch_size <= 0:
         raise InputError(f"batch_size is {batch_size}: give a positive number")
     episodes = rlds.open_episodes(rest, local_path("data_dir", data_dir), split)
     if episodes.facts.get("goal_conditioned"):
-        raise InputError(f"dataset {name!r} cannot be streamed: hindsight goals need the whole set; load it")
+        raise InputError(
+            f"dataset {name!r} cannot be streamed: hindsight goals need the whole dataset; load it"
+        )
 
     class Unroll(grain.experimental.FlatMapTransform):  # type: ignore[name-defined] # required by name
-        """One episode to its transitions."""
+        """Splits one episode into its transitions."""
 
         max_fan_out = window
 

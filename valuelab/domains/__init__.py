@@ -1,8 +1,8 @@
-"""dm_control's domains as ExoRL has them: simulators, and the rewards of all their tasks.
+"""dm_control's domains as in ExoRL: simulators, and the rewards of all their tasks.
 
-A domain is a body in a world; its tasks differ in their rewards alone, which are functions of a few named
-quantities of the state, such as the height of the torso. So states that were logged without rewards can be
-labelled for any task. The data and environments parts both stand on this one, which also holds the names of
+A domain is a body in an environment. Its tasks differ only in their rewards, which are functions of a few
+named quantities of the state, such as the height of the torso. So logged states without rewards can be
+labelled for any task. The packages data and environments both use this package, which also holds the names of
 D4RL's datasets.
 """
 

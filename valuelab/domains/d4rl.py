@@ -1,23 +1,23 @@
-"""The names of D4RL's datasets, and of what was converted from them."""
+"""The names of D4RL's datasets, and of datasets converted from them."""
 
 import re
 
 SUFFIXES = (".hdf5", ".h5")
-"""How the names of HDF5 files end."""
+"""The suffixes of HDF5 files."""
 
 _PREPARED = re.compile(r"rlds/d4rl_(?:mujoco_|adroit_)?([a-z0-9]+)/([^/]+)(?:/.*)?")
-"""What TensorFlow Datasets prepares, such as rlds/d4rl_mujoco_hopper/v2-medium: task and configuration."""
+"""Names of TensorFlow Datasets, such as rlds/d4rl_mujoco_hopper/v2-medium: task and configuration."""
 
 
-def source_of(dataset: str) -> str:
-    """What a dataset was before it was converted to RLDS.
+def original_name(dataset: str) -> str:
+    """The name of a dataset before it was converted to RLDS.
 
     Args:
         dataset: the name of a dataset, such as "rlds/d4rl/pen-human-v1", or "rlds/d4rl_adroit_pen/v1-human"
-            as TensorFlow Datasets prepares it.
+            of TensorFlow Datasets.
 
     Returns:
-        The name of its source, such as "d4rl/pen-human-v1"; other names as they are.
+        The original name, such as "d4rl/pen-human-v1"; other names unchanged.
     """
     if not (match := _PREPARED.fullmatch(dataset)):
         return dataset.removeprefix("rlds/")
@@ -27,7 +27,7 @@ def source_of(dataset: str) -> str:
 
 
 def _files() -> dict[str, str]:
-    """What FILES holds."""
+    """The contents of FILES."""
     files = {}
     for agent in ("halfcheetah", "hopper", "walker2d", "ant"):
         for kind in ("random", "medium", "expert", "medium-replay", "medium-expert"):
@@ -66,4 +66,4 @@ def _files() -> dict[str, str]:
 
 
 FILES = _files()
-"""The datasets that D4RL publishes, and where, without the suffix."""
+"""The datasets that D4RL publishes: name -> path of the file without its suffix."""

@@ -1,7 +1,7 @@
 """ExoRL's point-mass maze: dm_control's point mass in a box of 0.6 m with a cross of walls in its middle.
 
-Two bars of 0.36 m by 0.04 m leave gaps of 0.12 m at the four sides, through which the quarters are joined.
-Episodes start at rest, anywhere in the outer part of the top left quarter. The mass is pushed along x and y.
+Two bars of 0.36 m by 0.04 m leave gaps of 0.12 m at the four sides, which connect the quarters. Episodes
+start at rest, anywhere in the outer part of the top left quarter. Actions push the mass along x and y.
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 from valuelab import errors
 
 TIME_LIMIT = 20.0
-"""Seconds, of steps of 0.02."""
+"""Seconds; a step takes 0.02."""
 
 _HALF, _REACH = 0.3, 0.29
-"""Half the width of the box, and how far from its middle the centre of the mass can go; metres."""
+"""Half the width of the box, and the largest coordinate of the mass's centre; metres."""
 _START = ((-0.29, -0.15), (0.15, 0.29))
-"""Ranges of x and y at the start; metres."""
+"""Ranges of the initial x and y; metres."""
 
 _WALLS = "".join(
     f'<geom name="wall_{name}" type="plane" pos="{_HALF * -x} {_HALF * -y} .02" zaxis="{x} {y} 0" '
@@ -61,7 +61,7 @@ def start() -> Any:
     assets = errors.require("dm_control.suite.common", "environments").ASSETS
 
     class Maze(base.Task):  # type: ignore[name-defined]
-        """Where episodes start, and what is seen of them."""
+        """The initial states and the observations."""
 
         def initialize_episode(self, physics: Any) -> None:
             physics.data.qpos[:] = [self.random.uniform(*bounds) for bounds in _START]

@@ -9,21 +9,21 @@ EXPLORERS = (
     *("aps", "diayn", "disagreement", "icm", "icm_apt", "proto", "random", "rnd", "smm"),  # published
     "noise",  # collected here
 )
-"""What explored the domain. "rnd" is published, and can be collected here too."""
+"""The exploration methods. "rnd" is published, and can be collected here too."""
 
-_LEAST_PIXELS = 16
-"""Fewer leave nothing of an image after the convolutions."""
+_MIN_PIXELS = 16
+"""The smallest image size; the convolutions of the encoders reduce smaller images to nothing."""
 
 
 class Name(NamedTuple):
-    """What a name says.
+    """The parts of a name.
 
     Attributes:
         domain: a key of TASKS.
-        explorer: the folder of its episodes.
-        task: a task of the domain, whose rewards the dataset has; empty where it has those that were logged.
-        pixels: height and width of images, which stand for observations; 0 where states do.
-        episodes: how many of its first episodes are meant; None where the name leaves that open.
+        explorer: the exploration method, which is the folder of its episodes.
+        task: the task of the domain whose rewards the dataset has; empty for the logged rewards.
+        pixels: height and width of image observations; 0 for vectors.
+        episodes: the number of first episodes to read; None where the name does not state it.
     """
 
     domain: str
@@ -44,13 +44,13 @@ def known_names() -> list[str]:
 
 
 def parse(name: str) -> Name:
-    """Takes a name apart.
+    """Splits a name into its parts.
 
     Args:
         name: such as "walker-rnd", "point_mass_maze-proto-reach_top_left" or "walker-rnd-run@64:1000".
 
     Raises:
-        InputError: for an unknown domain or task, or another form.
+        InputError: for an unknown domain or task, or another format.
     """
     sized, _, count = name.partition(":")
     words, _, pixels = sized.partition("@")
@@ -64,12 +64,12 @@ def parse(name: str) -> Name:
         raise errors.unknown(f"task of {domain}", task, TASKS[domain])
     if ":" in name and not (count.isdecimal() and int(count)):
         raise errors.InputError(
-            f"dataset exorl/{name} ends in {count!r}; after the colon stands how many episodes are read, "
-            f"such as exorl/{sized}:1000"
+            f"dataset exorl/{name} ends in {count!r}: give the number of episodes after the colon, such as "
+            f"exorl/{sized}:1000"
         )
-    if "@" in name and not (pixels.isdecimal() and int(pixels) >= _LEAST_PIXELS):
+    if "@" in name and not (pixels.isdecimal() and int(pixels) >= _MIN_PIXELS):
         raise errors.InputError(
-            f"dataset exorl/{name}: after the @ stands the height and width of its images, at least "
-            f"{_LEAST_PIXELS}, such as exorl/{words}@64"
+            f"dataset exorl/{name} has {pixels!r} after the @: give the height and width of its images, at "
+            f"least {_MIN_PIXELS}, such as exorl/{words}@64"
         )
     return Name(domain, explorer, task, int(pixels or 0), int(count) if count else None)

@@ -1,7 +1,8 @@
 """Domains in dm_control: one simulator serves all tasks of a domain.
 
-Its observations are dm_control's, laid end to end in their order, as ExoRL stores them; its actions lie in
-[-1, 1], mapped to the actuators' own ranges; a step is one of dm_control, so an episode has `EPISODE_STEPS`.
+Observations are dm_control's, concatenated in their order, as ExoRL stores them. Actions in [-1, 1] are
+mapped to the ranges of the actuators. A step is a step of dm_control, so an episode has `EPISODE_STEPS`
+steps.
 """
 
 import contextlib
@@ -18,20 +19,20 @@ from valuelab.domains import maze
 from valuelab.domains.tasks import TASKS, Reward
 
 EPISODE_STEPS = 1000
-"""Of every domain."""
+"""The number of steps of an episode, in every domain."""
 
 
 class Domain(NamedTuple):
-    """What is known of a domain.
+    """The properties of a domain.
 
     Attributes:
         tasks: name -> reward.
         start: () -> a new dm_control Environment.
-        quantities: dm_control Physics -> the quantities that rewards are made of.
+        quantities: dm_control Physics -> the quantities that rewards depend on.
         observation_dim: D.
         action_dim: A.
-        sizes: numbers of positions, velocities and activations, which follow each other in ExoRL's "physics".
-        camera: number of the one that images are taken with.
+        sizes: the numbers of positions, velocities and activations, in their order in ExoRL's "physics".
+        camera: the number of the camera that renders images.
     """
 
     tasks: Mapping[str, Reward]
@@ -44,12 +45,12 @@ class Domain(NamedTuple):
 
 
 def _of_suite(domain: str, task: str) -> Callable[[], Any]:
-    """Starts a domain of dm_control's suite; the task only says where episodes start, as all of them do."""
+    """Returns a function that starts a domain of dm_control's suite; its tasks share their initial states."""
     return lambda: getattr(errors.require(f"dm_control.suite.{domain}", "environments"), task)()
 
 
 def _spin(physics: Any) -> Any:
-    """Angular momentum of the whole body about the sideways axis, kg m² / s."""
+    """Angular momentum of the whole body about the lateral axis, kg m² / s."""
     return physics.named.data.subtree_angmom["torso"][1]
 
 
@@ -86,19 +87,19 @@ DOMAINS: dict[str, Domain] = {
     ),
     "point_mass_maze": Domain(TASKS["point_mass_maze"], maze.start, _point_mass_maze, 4, 2, (2, 2, 0)),
 }
-"""By ExoRL's names."""
+"""The domains, by ExoRL's names."""
 
 
 class Simulator:
-    """One world of a domain.
+    """A simulator of a domain.
 
     Attributes:
-        domain: its facts.
+        domain: the properties of the domain.
         physics: dm_control's Physics.
     """
 
     def __init__(self, domain: str):
-        """Starts a world.
+        """Starts a simulator.
 
         Args:
             domain: a key of DOMAINS.
@@ -121,7 +122,7 @@ class Simulator:
         """Begins an episode.
 
         Args:
-            seed: of where it begins; None goes on with the numbers of the one before.
+            seed: seed of the initial state; None continues the random numbers of the previous episode.
 
         Returns:
             [D] float32, the first observation.
@@ -137,17 +138,17 @@ class Simulator:
             action: [A], clipped to [-1, 1].
 
         Returns:
-            The observation [D] float32, and whether the episode's time is over.
+            The observation [D] float32, and whether the time limit is reached.
         """
         after = self._environment.step(self._middle + self._scale * np.clip(action, -1, 1))
         return self._flat(after.observation), after.last()
 
     def quantities(self) -> dict[str, np.ndarray]:
-        """The quantities of the present state."""
+        """The quantities of the current state."""
         return {name: np.array(value) for name, value in self.domain.quantities(self.physics).items()}
 
     def reward(self, task: str) -> float:
-        """The reward of the present state, and of the action that led to it, in a task."""
+        """The reward of a task, for the current state and the action that led to it."""
         return float(self.domain.tasks[task](self.quantities()))
 
     def state(self) -> np.ndarray:
@@ -155,29 +156,29 @@ class Simulator:
         return np.concatenate([self.physics.data.qpos, self.physics.data.qvel, self.physics.data.act])
 
     def place(self, positions: np.ndarray, velocities: np.ndarray) -> None:
-        """Puts the world into a state, with no control.
+        """Sets the state, with controls of 0.
 
         Args:
-            positions: "qpos".
-            velocities: "qvel".
+            positions: "qpos", [nq].
+            velocities: "qvel", [nv].
         """
         data = self.physics.data
         data.qpos[:], data.qvel[:], data.ctrl[:] = positions, velocities, 0
-        # Up to positions and velocities: all that quantities depend on, without forces.
+        # This step computes positions and velocities, which quantities depend on, but no forces.
         errors.require("mujoco", "environments").mj_step1(self.physics.model.ptr, data.ptr)
 
     def image(self, pixels: int) -> np.ndarray:
-        """What the domain's camera sees, [pixels, pixels, 3] uint8.
+        """An image by the domain's camera, [pixels, pixels, 3] uint8.
 
         Raises:
-            InputError: when nothing can be rendered here.
+            InputError: when rendering fails.
         """
         try:
             return self.physics.render(pixels, pixels, camera_id=self.domain.camera)
-        except Exception as error:  # each renderer fails in its own way
+        except Exception as error:  # renderers raise many kinds of exceptions
             raise errors.InputError(
                 f"dm_control cannot render here ({error}): set MUJOCO_GL to egl where there is a GPU or a "
-                "driver that stands for one, to osmesa where that library is installed"
+                "software driver for EGL, or to osmesa where that library is installed"
             ) from error
 
     @staticmethod
@@ -188,31 +189,31 @@ class Simulator:
 def rewards(
     domain: str, positions: np.ndarray, velocities: np.ndarray, tasks: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
-    """The rewards of states in tasks; one pass of the simulator serves all of them.
+    """The rewards of states in tasks, in one pass of the simulator.
 
-    States say nothing of controls, which count as none, as where ExoRL labels its data. Ten thousand states
-    take 0.5 to 1 second.
+    States do not hold controls, so these count as 0, as in ExoRL's own labels. Ten thousand states take 0.5
+    to 1 second.
 
     Args:
         domain: a key of DOMAINS.
         positions: "qpos", [N, nq].
         velocities: "qvel", [N, nv].
-        tasks: of the domain; none stands for all.
+        tasks: tasks of the domain; empty for all tasks.
 
     Returns:
-        Task -> [N] float64 in [0, 1].
+        The rewards of each task by its name, [N] float64 in [0, 1].
     """
     simulator = _labeller(domain)
-    found = []
+    measured = []
     for state in zip(positions, velocities, strict=True):
         simulator.place(*state)
-        found.append(simulator.quantities())
-    quantities = {name: np.stack([each[name] for each in found]) for name in found[0]}
+        measured.append(simulator.quantities())
+    quantities = {name: np.stack([each[name] for each in measured]) for name in measured[0]}
     return {task: simulator.domain.tasks[task](quantities) for task in tasks or simulator.domain.tasks}
 
 
 def images(domain: str, positions: np.ndarray, velocities: np.ndarray, pixels: int) -> np.ndarray:
-    """What states look like to the domain's camera.
+    """Renders states with the domain's camera.
 
     Args:
         domain: a key of DOMAINS.
@@ -224,7 +225,7 @@ def images(domain: str, positions: np.ndarray, velocities: np.ndarray, pixels: i
         [N, pixels, pixels, 3] uint8.
 
     Raises:
-        InputError: when nothing can be rendered here.
+        InputError: when rendering fails.
     """
     simulator = _labeller(domain)
 
@@ -237,15 +238,15 @@ def images(domain: str, positions: np.ndarray, velocities: np.ndarray, pixels: i
 
 @functools.cache
 def _labeller(domain: str) -> Simulator:
-    """One world for all states to be placed in: a new one would cost more than a file's states."""
+    """A cached simulator for labels: starting a new one takes longer than labelling the states of a file."""
     return Simulator(domain)
 
 
 def _prepare_dm_control() -> None:
-    """Imports dm_control, quietly, and lets it work with a MuJoCo that is newer than it knows.
+    """Imports dm_control without warnings, and makes it work with newer versions of MuJoCo.
 
-    It makes an index of all fields of MuJoCo's structs by a table of its own, in which stand some (of
-    deformable bodies, none of which is here) that MuJoCo 4 has no longer.
+    dm_control indexes all fields of MuJoCo's structs by a table. MuJoCo 4 has removed some of these fields;
+    they concern deformable bodies, which are not used here. This function removes them from the table.
     """
     with _quietly():
         errors.require("dm_control.suite", "environments")
@@ -258,7 +259,7 @@ def _prepare_dm_control() -> None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what dm_control says of displays, versions and its own models' age."""
+    """Suppresses dm_control's warnings about displays, versions and old models."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,14 +1,14 @@
-"""The tasks of each domain: rewards in [0, 1], of named quantities of N states at once.
+"""The tasks of each domain: rewards in [0, 1], functions of named quantities of N states at once.
 
-Two shapes say how far a quantity x is from where it should be:
+Two functions measure the distance of a quantity x from its goal:
 
-    ramp(x) = clip(1 - (1 - v) (goal - x) / margin, 0, 1)      1 from the goal on, v a margin below it
-    bell(d) = 0.1 ^ (max(d, 0) / margin)²                      1 at distance 0, 0.1 a margin away
+    ramp(x) = clip(1 - (1 - v) (goal - x) / margin, 0, 1)      1 where x >= goal, v at one margin below it
+    bell(d) = 0.1 ^ (max(d, 0) / margin)²                      1 at distance 0, 0.1 at one margin
 
-They are dm_control's "linear" and "gaussian" tolerances. Speeds are metres a second, heights metres.
+They are dm_control's "linear" and "gaussian" tolerances. Speeds are in metres per second, heights in metres.
 
-Source: walker stand, walk and run, cheetah run, quadruped walk and run are dm_control's (Tassa et al. 2018,
-arXiv:1801.00690), the others those of ExoRL (Yarats et al. 2022, arXiv:2201.13425).
+References: walker stand, walk and run, cheetah run, quadruped walk and run are dm_control's (Tassa et al.
+2018, arXiv:1801.00690); the others are ExoRL's (Yarats et al. 2022, arXiv:2201.13425).
 """
 
 from collections.abc import Callable, Mapping
@@ -26,18 +26,18 @@ MAZE_TARGETS = {
     "reach_bottom_left": (-0.15, -0.15),
     "reach_bottom_right": (0.15, -0.15),
 }
-"""Where the point mass is to go, (x, y) in metres."""
+"""The goal positions of the point mass, (x, y) in metres."""
 
 TARGET_RADIUS = 0.015
-"""Metres around a target within which it is reached."""
+"""The distance to a target that counts as reached, metres."""
 
 
 def ramp(x: np.ndarray, goal: float, margin: float, at_margin: float = 0.0) -> np.ndarray:
-    """1 where x reaches a goal, and less in proportion to what it lacks, down to 0.
+    """A linear reward: 1 where x reaches a goal, decreasing with the distance below it, at least 0.
 
     Args:
         x: [N].
-        goal: least x that counts as reached.
+        goal: the smallest x that counts as reached.
         margin: positive.
         at_margin: the value v at goal - margin, in [0, 1).
 
@@ -48,7 +48,7 @@ def ramp(x: np.ndarray, goal: float, margin: float, at_margin: float = 0.0) -> n
 
 
 def bell(distance: np.ndarray, margin: float) -> np.ndarray:
-    """1 where a distance is 0 or less, 0.1 where it is a margin.
+    """A Gaussian reward: 1 where a distance is 0 or less, 0.1 where it equals the margin.
 
     Args:
         distance: [N].
@@ -61,13 +61,13 @@ def bell(distance: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _walker_standing(quantities: Quantities) -> np.ndarray:
-    """High and upright: three parts of height to one of orientation."""
+    """Standing: three quarters of the reward are for height, one quarter for orientation."""
     upright = (1 + quantities["upright"]) / 2
     return (3 * bell(1.2 - quantities["height"], 0.6) + upright) / 4
 
 
 def _walker_moving(quantity: str, goal: float, margin: float, at_margin: float) -> Reward:
-    """Standing, of which five sixths are for a quantity that reaches its goal."""
+    """Standing times a factor, of which five sixths are for a quantity that reaches its goal."""
 
     def reward(quantities: Quantities) -> np.ndarray:
         moving = ramp(quantities[quantity], goal, margin, at_margin)
@@ -77,27 +77,27 @@ def _walker_moving(quantity: str, goal: float, margin: float, at_margin: float) 
 
 
 def _cheetah(quantity: str, direction: int, goal: float) -> Reward:
-    """A quantity in a direction, 1 or -1; nothing for the other direction."""
+    """A quantity in a direction, 1 or -1; the other direction gives 0."""
     return lambda quantities: ramp(direction * quantities[quantity], goal, goal)
 
 
 def _quadruped_upright(quantities: Quantities) -> np.ndarray:
-    """From 0 upside down to 1 upright."""
+    """Orientation: 0 upside down, 1 upright."""
     return ramp(quantities["upright"], 1, 2)
 
 
 def _quadruped(quantity: str, goal: float) -> Reward:
-    """Upright times a quantity, of which none at all is worth half."""
+    """Orientation times a quantity; a quantity of 0 gives the factor 0.5."""
     return lambda quantities: _quadruped_upright(quantities) * ramp(quantities[quantity], goal, goal, 0.5)
 
 
 def _reach(target: tuple[float, float]) -> Reward:
-    """Near a target, of which a fifth is for small controls."""
+    """Distance to a target; a fifth of the reward is for small controls."""
 
     def reward(quantities: Quantities) -> np.ndarray:
         distance = np.linalg.norm(quantities["position"] - np.array(target), axis=-1)
-        ease = np.mean(np.clip(1 - np.square(quantities["control"]), 0, 1), axis=-1)
-        return bell(distance - TARGET_RADIUS, TARGET_RADIUS) * (4 + ease) / 5
+        small_controls = np.mean(np.clip(1 - np.square(quantities["control"]), 0, 1), axis=-1)
+        return bell(distance - TARGET_RADIUS, TARGET_RADIUS) * (4 + small_controls) / 5
 
     return reward
 
@@ -123,4 +123,4 @@ TASKS: dict[str, dict[str, Reward]] = {
     },
     "point_mass_maze": {task: _reach(target) for task, target in MAZE_TARGETS.items()},
 }
-"""Domain -> task -> reward; the first task of a domain is what is logged where none is asked for."""
+"""Domain -> task -> reward. Exploration logs the rewards of the first task of a domain."""

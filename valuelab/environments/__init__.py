@@ -1,4 +1,4 @@
-"""Environments by name: to evaluate in, and to act in while learning."""
+"""Environments by name, for evaluation and for online learning."""
 
 import contextlib
 import difflib
@@ -7,7 +7,7 @@ from types import ModuleType
 
 from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
-from valuelab.domains.d4rl import SUFFIXES, source_of
+from valuelab.domains.d4rl import SUFFIXES, original_name
 from valuelab.environments import atari, d4rl, dmc, exorl, gymnasium, minari, ogbench, tabular
 from valuelab.files import local_path
 
@@ -21,8 +21,8 @@ _FAMILIES = {
     "minari": minari,
     "ogbench": ogbench,
 }
-"""Modules with a `make`; a `vector` where many are made otherwise than one by one, and `with_rewards` where
-the dataset's own environment asks for goals."""
+"""The module of each family. It has `make`; `vector`, where it has its own vector environments; and
+`with_rewards`, where the tasks of its environments are goals."""
 
 _EXAMPLES = (
     "gymnasium/CartPole-v1",
@@ -34,39 +34,39 @@ _EXAMPLES = (
     "gridworld/target",
     "minari/D4RL/pointmaze/umaze-v2",
 )
-_MEANT = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
-"""Families whose names are tried, in this order, where a name stands without one."""
+_SUGGESTED = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
+"""The families that are searched, in this order, for a name without a family."""
 
 DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
 
 
 def make(dataset_name: str, data_dir: DataDir = None, trust_environment: bool = False) -> types.Environment:
-    """The environment that belongs to a dataset, with the tasks and the score of its benchmark.
+    """The environment of a dataset, with the tasks and the score of its benchmark.
 
     Args:
-        dataset_name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", "rlds/" and one of these for a
-            set that was converted; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
+        dataset_name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", or "rlds/" and one of these for
+            a converted dataset; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
             "atari/GAME" or "gridworld/NAME".
-        data_dir: as for `data.load`; Minari's datasets say themselves what their environment is.
-        trust_environment: whether such a dataset may have any code run, and not only environments that
-            installed packages register.
+        data_dir: as for `data.load`; the files of a Minari dataset name its environment.
+        trust_environment: whether a Minari dataset may run any code, not only environments that installed
+            packages register.
 
     Returns:
-        The environment; nothing is created before its `make` is called.
+        The environment; its `make` creates the simulators.
 
     Raises:
-        InputError: when the family or the name in it is unknown; the message names the nearest.
+        InputError: when the family or the name in it is unknown; the message suggests the nearest name.
     """
     family, name = _family(dataset_name)
     return _make(family, name, data_dir, trust_environment)
 
 
 def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
-    """The environment of a dataset without goals, with all the tasks that its rewards can tell.
+    """The environment of a dataset with all tasks that its rewards define, without goals.
 
     Args:
-        dataset_name: as for `make`, without a task in it.
+        dataset_name: as for `make`, without a task in the name.
         data_dir: as for `make`.
 
     Returns:
@@ -82,7 +82,7 @@ def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environme
 def vector(
     name: str, num_environments: int, data_dir: DataDir = None, trust_environment: bool = False
 ) -> types.VectorEnvironment:
-    """Environments that step together inside jit, to act in while learning.
+    """Parallel environments that step inside jit, for online learning.
 
     Args:
         name: as for `make`.
@@ -91,34 +91,34 @@ def vector(
         trust_environment: as for `make`.
 
     Returns:
-        The vector environment; where the environments live on the host, see `host.vector`.
+        The vector environment; see `host.vector` for environments on the host.
 
     Raises:
-        InputError: when the family or the name in it is unknown, or cannot be acted in so.
+        InputError: when the family or the name in it is unknown, or does not support online learning.
     """
     family, name_in_family = _family(name)
     if hasattr(family, "vector"):
         return family.vector(name_in_family, num_environments)
     environment = _make(family, name_in_family, data_dir, trust_environment)
-    return gymnasium.side_by_side(name, environment, num_environments)
+    return gymnasium.parallel(name, environment, num_environments)
 
 
 def _make(
     family: ModuleType, name: str, data_dir: DataDir, trust_environment: bool = False
 ) -> types.Environment:
-    """An environment of a family; of these, Minari alone reads what lies with the data."""
+    """An environment of a family; only Minari reads files of the dataset."""
     if family is not minari:
         return family.make(name)
     return minari.make(name, local_path("data_dir", data_dir or DEFAULT_DATA_DIR), trust_environment)
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:
-    """The module of an environment's family, and its name there."""
-    source = source_of(environment)
-    family, _, name = source.partition("/")
-    if source.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
+    """The module of an environment's family, and the name in that family."""
+    original = original_name(environment)
+    family, _, name = original.partition("/")
+    if original.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
         raise errors.InputError(
-            f"{environment} names no environment: give one, such as --environment=d4rl/NAME"
+            f"{environment} does not name an environment: give one, such as --environment=d4rl/NAME"
         )
     if family not in _FAMILIES and not name:
         raise errors.no_source("environment", environment, _with_family(family), _EXAMPLES)
@@ -130,8 +130,8 @@ def _family(environment: str) -> tuple[ModuleType, str]:
 
 
 def _with_family(name: str) -> str:
-    """FAMILY/NAME of the first family that knows a name; empty where none does."""
-    for family in _MEANT:
+    """FAMILY/NAME for the first family that knows a name; empty where none does."""
+    for family in _SUGGESTED:
         with contextlib.suppress(errors.InputError):
             _FAMILIES[family].make(name)
             return f"{family}/{name}"

@@ -1,12 +1,13 @@
-"""Atari games of the Arcade Learning Environment, as agents of the DQN family see them.
+"""Atari games of the Arcade Learning Environment, with the preprocessing of DQN.
 
-One step is 4 frames of the game; the last two are merged by their maximum, made grey and resized to 84 x 84.
-Observations stack the newest 4 of these images, zeros before an episode's first. An episode begins with up to
-30 idle frames and, where the game waits for it, a press of the fire button; it is cut after 108,000 frames.
+One step takes 4 frames of the game. The last two are merged by their maximum, converted to grey and resized
+to 84 x 84. Observations stack the last 4 of these images, with zeros before the first image of an episode. An
+episode begins with up to 30 idle frames and, in games that need it, a press of the fire button. It is
+truncated after 108,000 frames.
 
-How a game is played stands in its name, so that a run's configuration says it: "pong" has rewards as the game
-scores them (stocks and returns are sums of them), whole games for episodes, and actions that the game obeys.
-Words after the game change that: "breakout-sticky-clipped-one_life".
+The name contains the variant of a game, so that a run's configuration records it. In "pong", rewards are the
+game's scores, episodes are whole games, and actions are not sticky. Words after the game change this:
+"breakout-sticky-clipped-one_life".
 """
 
 import functools
@@ -18,27 +19,27 @@ from valuelab import errors, types
 from valuelab.environments import host
 
 FRAMES = 4
-"""Images that an observation stacks."""
+"""The number of images in an observation."""
 FRAMES_PER_STEP = 4
 MAX_FRAMES = 108_000
-"""Half an hour of play."""
+"""The time limit of an episode: half an hour of play."""
 WORDS: dict[str, dict[str, Any]] = {
     "sticky": {"repeat_action_probability": 0.25},
     "clipped": {"reward_clipping": True},
     "one_life": {"episodic_life": True},
 }
 """Sticky: each frame repeats the last action with probability 0.25. Clipped: rewards lie in [-1, 1]. One
-life: an episode ends with the first life lost. The last two are for learning alone, not for evaluation."""
+life: an episode ends with the first life lost. The last two are only for learning, not for evaluation."""
 
 
 def make(name: str) -> types.Environment:
-    """A game to evaluate in: whole games, rewards as the game scores them.
+    """A game for evaluation: whole games, with the game's scores as rewards.
 
     Args:
-        name: of a game, such as "pong" or "ms_pacman", and words after it.
+        name: the game, such as "pong" or "ms_pacman", with words after it.
 
     Returns:
-        The environment with its one task and metric "return". It is rendered as the agent sees it.
+        The environment with its only task and metric "return". Films show the agent's images.
 
     Raises:
         InputError: when the game or a word is unknown.
@@ -54,10 +55,10 @@ def make(name: str) -> types.Environment:
 
 
 def vector(name: str, num_environments: int) -> types.VectorEnvironment:
-    """A game, several of which step together inside jit.
+    """Parallel games that step inside jit, for online learning.
 
     Args:
-        name: of a game, such as "pong" or "ms_pacman", and words after it.
+        name: the game, such as "pong" or "ms_pacman", with words after it.
         num_environments: N.
 
     Returns:
@@ -89,13 +90,13 @@ def _parse(name: str) -> tuple[str, frozenset[str]]:
 
 
 def _lanes(game: str, words: frozenset[str], count: int) -> Any:
-    """A new gymnasium.vector.VectorEnv of a game, images first in memory but last in shape."""
+    """A new gymnasium.vector.VectorEnv of a game, with the stacked images on the last axis."""
     ale_py = errors.require("ale_py", "atari")
     base = errors.require("ale_py.vector_env", "atari").AtariVectorEnv
     spaces = errors.require("gymnasium.spaces", "environments")
 
     class Lanes(base):  # type: ignore[misc,valid-type]
-        """The games with their images on the last axis, and one seed a lane whichever lanes are reset."""
+        """Moves the stacked images to the last axis, and takes one seed per lane in every reset."""
 
         def reset(self, *, seed: Any = None, options: Any = None) -> Any:
             chosen = options["reset_mask"]
@@ -106,7 +107,7 @@ def _lanes(game: str, words: frozenset[str], count: int) -> Any:
             observations, *rest = super().step(actions)
             return np.moveaxis(observations, 1, -1), *rest
 
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else a banner for every seed
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else it prints a banner for every seed
     settings: dict[str, Any] = {"reward_clipping": False}
     for word in words:
         settings |= WORDS[word]
@@ -123,12 +124,12 @@ def _lanes(game: str, words: frozenset[str], count: int) -> Any:
 
 
 def _single(game: str, words: frozenset[str]) -> Any:
-    """A new gymnasium.Env of a game: one lane, and the same images."""
+    """A new gymnasium.Env of a game: a single lane with the same images."""
     gymnasium = errors.require("gymnasium", "environments")
     lanes = _lanes(game, words, 1)
 
     class Game(gymnasium.Env):  # type: ignore[name-defined]
-        """The only lane."""
+        """A game in a single lane."""
 
         metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // FRAMES_PER_STEP}  # noqa: RUF012
         render_mode = "rgb_array"

@@ -1,26 +1,27 @@
 """D4RL: locomotion, AntMaze, Adroit, maze2d and kitchen, scored by 100 (return - random) / (expert - random).
 
-D4RL itself needs mujoco-py. The same tasks live on elsewhere:
+D4RL itself needs mujoco-py. Other packages provide the same tasks:
 
-- Locomotion lives in gymnasium: v4 keeps the physics and rewards of v2.
-- Adroit lives in gymnasium_robotics with D4RL's models and two differences, which are mended here. Its v1
-  rewards the palm's distance from what it should reach, where D4RL and v2 have a cost. In both versions the
-  episode goes on when the pen has fallen, where D4RL ends it.
-- maze2d and kitchen are built on models of gymnasium_robotics, see `d4rl_maze2d` and `d4rl_kitchen`.
-- AntMaze runs on OGBench's ant, which has D4RL's actuators (torque 30), time step (0.02 s, five a step),
+- Locomotion is in gymnasium: v4 keeps the physics and rewards of v2.
+- Adroit is in gymnasium_robotics, with D4RL's models and two differences, which this module corrects. First,
+  its v1 rewards the palm's distance from its target, but D4RL and v2 have a cost. Second, in both versions
+  the episode continues after the pen has fallen, but D4RL ends it.
+- maze2d and kitchen use models of gymnasium_robotics, see `d4rl_maze2d` and `d4rl_kitchen`.
+- AntMaze uses OGBench's ant, which has D4RL's actuators (torque 30), time step (0.02 s, five per step),
   coordinates and 29 observations. The ant of gymnasium_robotics has five times the torque at twice the
-  frequency: policies learnt from D4RL's data mean nothing to it.
+  frequency, so policies trained on D4RL's data fail there.
 
-The references are D4RL's, so that scores compare with published ones. D4RL took the random ones from 100
-episodes of uniformly random actions, which score 0 here too. Some of them are of something else:
+The reference returns are D4RL's, so that scores are comparable with published ones. D4RL measured the random
+references in 100 episodes of uniformly random actions, which score 0 here too, with these exceptions:
 
-- ant: uniform actions score 7. The reference, -325.6, is their return in 1000 steps if the episode goes on
-  after the ant has fallen. Here, as in D4RL's environment, the episode ends there.
-- hopper: uniform actions score 1. They return 18, here and in D4RL's own hopper-random data. How D4RL came to
-  a reference of -20.3 is not known.
-- maze2d-open: uniform actions score 45, and 180 in the dense task, where they vary much. The references are
-  of an earlier version, whose episodes took 50 steps, not 150, and did not start in the goal's cell.
-- kitchen: the reference 0 was not measured. Uniform actions do one of the four things in few episodes.
+- ant: uniform actions score 7. The reference, -325.6, is their return over 1000 steps where the episode
+  continues after the ant has fallen. Here, as in D4RL's environment, the episode ends there.
+- hopper: uniform actions score 1. Their return is 18, here and in D4RL's own hopper-random data. The origin
+  of D4RL's reference of -20.3 is unknown.
+- maze2d-open: uniform actions score 45, and 180 in the dense task, with a large variance. The references
+  belong to an earlier version, with episodes of 50 steps instead of 150 and without starts in the goal's
+  cell.
+- kitchen: the reference 0 was not measured. Uniform actions complete a subtask in few episodes.
 """
 
 import functools
@@ -30,8 +31,7 @@ import numpy as np
 
 from valuelab import errors, types
 from valuelab.domains.d4rl import FILES
-from valuelab.environments import d4rl_kitchen, d4rl_maze2d, ogbench
-from valuelab.environments import gymnasium as plain
+from valuelab.environments import creation, d4rl_kitchen, d4rl_maze2d, ogbench
 
 
 class _Reference(NamedTuple):
@@ -41,8 +41,8 @@ class _Reference(NamedTuple):
     expert: float
 
 
-# From d4rl/infos.py of Farama-Foundation/D4RL (REF_MIN_SCORE and REF_MAX_SCORE), the same in all versions but
-# of maze2d: these are of v1, and v0 of the open maze, which has no other.
+# From d4rl/infos.py of Farama-Foundation/D4RL (REF_MIN_SCORE and REF_MAX_SCORE). They are equal in all
+# versions, except for maze2d: these are those of v1, and of v0 for the open maze, its only version.
 REFERENCE_RETURNS = {
     "halfcheetah": _Reference(-280.178953, 12135.0),
     "hopper": _Reference(-20.272305, 3234.3),
@@ -76,7 +76,7 @@ _LOCOMOTION = {
 }
 _ADROIT_STEPS = {"pen": 100, "hammer": 200, "door": 200, "relocate": 200}
 _PEN_DROPPED = 0.075
-"""Height in metres below which the pen has fallen from the hand."""
+"""The pen has fallen from the hand below this height, metres."""
 # Time limit and goal cell (row, column) of each maze; the ant starts in cell (1, 1).
 _ANTMAZE = {
     "antmaze-umaze": (700, (3, 1)),
@@ -98,13 +98,13 @@ def make(name: str) -> types.Environment:
     """The environment of a D4RL dataset; all datasets of one task share it.
 
     Args:
-        name: of the dataset, such as "hopper-medium-replay-v2" or "antmaze-large-diverse-v2".
+        name: the dataset, such as "hopper-medium-replay-v2" or "antmaze-large-diverse-v2".
 
     Returns:
         The environment with metric "normalized_score".
 
     Raises:
-        InputError: when D4RL publishes no such dataset.
+        InputError: when D4RL does not publish the dataset.
     """
     if name not in FILES:
         raise errors.unknown("D4RL dataset", name, FILES)
@@ -122,12 +122,12 @@ def make(name: str) -> types.Environment:
 
 
 def _create_locomotion(task: str) -> Any:
-    """A new locomotion environment with the observations of D4RL."""
+    """A new locomotion environment with D4RL's observations."""
     gymnasium = errors.require("gymnasium", "environments")
-    environment = plain.create(_LOCOMOTION[task])
+    environment = creation.create(_LOCOMOTION[task])
     if task != "ant":
         return environment
-    # D4RL's 111 numbers end in 84 contact forces that the simulator of its time left at zero.
+    # D4RL's 111 numbers end with 84 contact forces, which its simulator left at 0.
     space = gymnasium.spaces.Box(-np.inf, np.inf, (111,), np.float64)
     return gymnasium.wrappers.TransformObservation(
         environment, lambda observation: np.pad(observation, (0, 84)), space
@@ -138,11 +138,11 @@ def _create_adroit(task: str) -> Any:
     """A new Adroit hand with D4RL's rewards and episode ends."""
     gymnasium = errors.require("gymnasium", "environments")
     gymnasium.register_envs(errors.require("gymnasium_robotics", "environments"))
-    corrected = f"AdroitHand{task.title()}-v2"  # a cost on the palm's distance, like D4RL
+    corrected = f"AdroitHand{task.title()}-v2"  # with a cost on the palm's distance, as in D4RL
     rewards_distance = corrected not in gymnasium.registry and task != "pen"
 
     class D4RLHand(gymnasium.Wrapper):  # type: ignore[name-defined]
-        """Corrects rewards by what the palm should reach, and ends the episode when the pen has fallen."""
+        """Corrects the reward for the palm's distance, and ends the episode when the pen has fallen."""
 
         def step(self, action: Any) -> Any:
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -155,22 +155,22 @@ def _create_adroit(task: str) -> Any:
             return observation, reward, terminated, truncated, info
 
     name = corrected if corrected in gymnasium.registry else f"AdroitHand{task.title()}-v1"
-    return D4RLHand(plain.create(name, max_episode_steps=_ADROIT_STEPS[task]))
+    return D4RLHand(creation.create(name, max_episode_steps=_ADROIT_STEPS[task]))
 
 
 def _create_antmaze(task: str) -> Any:
-    """A new AntMaze: the ant starts at (0, 0), the goal lies up to 1.5 beyond the centre of its cell."""
+    """A new AntMaze: the ant starts at (0, 0); the goal is up to 1.5 from its cell's centre on each axis."""
     gymnasium = errors.require("gymnasium", "environments")
     errors.require("ogbench", "environments")
     time_limit, (row, column) = _ANTMAZE[task]
 
     class D4RLTask(gymnasium.Wrapper):  # type: ignore[name-defined]
-        """Replaces OGBench's tasks, which are noisy at both ends, by D4RL's."""
+        """Replaces OGBench's tasks, which have random starts and goals, by D4RL's."""
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-            if seed is not None:  # an episode that follows another goes on with its numbers
+            if seed is not None:  # without a seed, the next episode continues the random numbers
                 self._generator = np.random.default_rng(seed)
-            # D4RL adds to each coordinate one uniform number below 1 and another below 0.5.
+            # D4RL adds to each coordinate a uniform number in [0, 1) and another in [0, 0.5).
             self.env.unwrapped._noise = 0
             noise = self._generator.uniform(0, [[1.0, 1.0], [0.5, 0.5]]).sum(0)
             goal_cell = np.array([row, column]) + noise / self.env.unwrapped._maze_unit
@@ -180,17 +180,17 @@ def _create_antmaze(task: str) -> Any:
     base = f"{task}-v0"
     if task == "antmaze-umaze":
         base = gymnasium.envs.registration.EnvSpec(base, entry_point=_umaze)
-    return D4RLTask(ogbench.reproducible(plain.create(base, max_episode_steps=time_limit)))
+    return D4RLTask(ogbench.reproducible(creation.create(base, max_episode_steps=time_limit)))
 
 
 def _umaze(**settings: Any) -> Any:
-    """OGBench's ant in the one maze of D4RL that OGBench lacks."""
+    """OGBench's ant in the maze of D4RL that OGBench lacks."""
     make_maze_env = errors.require("ogbench.locomaze.maze", "environments").make_maze_env
-    # The class is made inside OGBench's factory and can only be had from one of its instances.
+    # OGBench's factory defines the class, so only an instance gives access to it.
     arena = make_maze_env("ant", "maze", maze_type="arena")
 
     class UMaze(type(arena)):  # type: ignore[misc]
-        """The arena with other walls."""
+        """The arena with the walls of the U-maze."""
 
         def update_tree(self, tree: Any) -> None:
             self.maze_map = _UMAZE.copy()
@@ -206,4 +206,4 @@ _FAMILIES = {
     "maze2d": d4rl_maze2d.create,
     "kitchen": d4rl_kitchen.create,
 }
-"""How the tasks are made whose names begin so."""
+"""The first word of a task's name -> the function that makes it."""

@@ -1,12 +1,12 @@
-"""D4RL's kitchen: a Franka arm opens, switches on and moves four things, and each gives reward 1 once.
+"""D4RL's kitchen: a Franka arm does four subtasks with objects; each gives reward 1 once.
 
-An episode ends after 280 steps, or when all four are done. Observed are the positions of the nine joints,
-then the 21 of the things in the kitchen, both with noise, and then 30 numbers of the goal. An
-action in [-1, 1] is the velocity of a joint, of up to 2 a second, from where the joint was last seen.
+An episode ends after 280 steps, or when all four subtasks are done. An observation holds the positions of the
+nine joints and 21 positions of the objects, both with noise, and then the 30 numbers of the goal. An action
+in [-1, 1] sets the velocity of a joint, up to 2 per second, from its last observed position.
 
-The model comes with gymnasium_robotics and is D4RL's but for one body: the robot's column, which D4RL only
-draws, is solid there. FrankaKitchen of gymnasium_robotics itself observes velocities and no goal, has less
-noise, and rewards positions without noise.
+The model comes with gymnasium_robotics. It differs from D4RL's in one body: the robot's column is solid, but
+D4RL only draws it; this module removes its contacts. FrankaKitchen of gymnasium_robotics observes velocities
+and no goal, has less noise, and computes rewards from positions without noise.
 """
 
 import importlib.resources
@@ -15,29 +15,29 @@ from typing import Any
 import numpy as np
 
 from valuelab import errors
-from valuelab.environments import gymnasium as plain
+from valuelab.environments import creation
 
 _SLIDER = ("microwave", "kettle", "light switch", "slide cabinet")
 _BURNER = ("microwave", "kettle", "bottom burner", "light switch")
 _PARTS = {"kitchen-complete": _SLIDER, "kitchen-partial": _SLIDER, "kitchen-mixed": _BURNER}
-_AIMS = {
+_TARGETS = {
     "bottom burner": (slice(11, 13), (-0.88, -0.01)),
     "light switch": (slice(17, 19), (-0.69, -0.05)),
     "slide cabinet": (slice(19, 20), (0.37,)),
     "microwave": (slice(22, 23), (-0.75,)),
     "kettle": (slice(23, 30), (-0.23, 0.75, 1.62, 0.99, 0.0, 0.0, -0.06)),
 }
-"""Where each part is observed, and where it should be."""
-_DONE_WITHIN = 0.3
+"""The entries of the observation that hold each object, and their goal."""
+_GOAL_DISTANCE = 0.3
 
 _MODEL = "envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml"
 _TIME_LIMIT = 280
 _FRAME_SKIP = 40
 _JOINTS = 9
-_FASTEST = 2.0
+_MAX_VELOCITY = 2.0
 _JOINT_LOW = np.array([-2.9, -1.8, -2.9, -3.1, -2.9, 0.0, -2.9, 0.0, 0.0])
 _JOINT_HIGH = np.array([2.9, 1.8, 2.9, 0.0, 2.9, 3.8, 2.9, 0.04, 0.04])
-# A tenth of the sensors' noise: of joints, burners' knobs, burners and lights, cabinets, microwave, kettle.
+# A tenth of the noise of the sensors: joints, knobs, burners and lights, cabinets, microwave, kettle.
 _NOISE = 0.1 * np.repeat([0.1, 0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [9, 2, 6, 3, 3, 3, 3, 1])
 _START = np.array(
     [
@@ -64,11 +64,11 @@ def create(task: str) -> Any:
     path = str(importlib.resources.files("gymnasium_robotics") / _MODEL)
     goal = np.zeros(len(_START))
     for part in _PARTS[task]:
-        where, aim = _AIMS[part]
-        goal[where] = aim
+        where, target = _TARGETS[part]
+        goal[where] = target
 
     class Kitchen(mujoco_env):  # type: ignore[misc,valid-type]
-        """The arm in front of the kitchen."""
+        """The kitchen with the arm."""
 
         metadata: dict[str, Any] = {  # noqa: RUF012
             "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
@@ -88,21 +88,21 @@ def create(task: str) -> Any:
             return self._observe()
 
         def step(self, action: Any) -> Any:
-            wanted = self._seen[:_JOINTS] + _FASTEST * np.clip(action, -1, 1) * self.dt
+            wanted = self._measured[:_JOINTS] + _MAX_VELOCITY * np.clip(action, -1, 1) * self.dt
             self.do_simulation(np.clip(wanted, _JOINT_LOW, _JOINT_HIGH), self.frame_skip)
-            observation, due = self._observe(), self._left
-            self._left = [part for part in due if not self._done(_AIMS[part][0])]
+            observation, open_parts = self._observe(), self._left
+            self._left = [part for part in open_parts if not self._done(_TARGETS[part][0])]
             success = not self._left
-            return observation, float(len(due) - len(self._left)), success, False, {"success": success}
+            return observation, float(len(open_parts) - len(self._left)), success, False, {"success": success}
 
         def _observe(self) -> np.ndarray:
-            self._seen = self.data.qpos + _NOISE * self.np_random.uniform(-1, 1, len(_NOISE))
-            return np.concatenate([self._seen, goal])
+            self._measured = self.data.qpos + _NOISE * self.np_random.uniform(-1, 1, len(_NOISE))
+            return np.concatenate([self._measured, goal])
 
         def _done(self, where: slice) -> bool:
-            return bool(np.linalg.norm(self._seen[where] - goal[where]) < _DONE_WITHIN)
+            return bool(np.linalg.norm(self._measured[where] - goal[where]) < _GOAL_DISTANCE)
 
     spec = gymnasium.envs.registration.EnvSpec(
         f"{task}-v0", entry_point=Kitchen, max_episode_steps=_TIME_LIMIT
     )
-    return plain.create(spec)
+    return creation.create(spec)

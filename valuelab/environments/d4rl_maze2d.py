@@ -1,11 +1,12 @@
-"""D4RL's maze2d: a ball is pushed through a maze, to the one goal that the maze has, and stays there.
+"""D4RL's maze2d: the agent pushes a ball through a maze to its only goal, and keeps it there.
 
-Each step rewards 1 within 0.5 of the goal and 0 elsewhere, or exp(-distance) in the dense tasks. Episodes end
-by time alone. An episode starts in any free cell, 0.1 around its centre, with a random velocity.
+A step gives reward 1 within 0.5 of the goal and 0 elsewhere, or exp(-distance) in the dense tasks. Episodes
+end only at the time limit. An episode starts in a random free cell, within 0.1 of its centre, with a random
+velocity.
 
 The ball is that of gymnasium_robotics, in D4RL's mazes and coordinates: the first coordinate counts rows, the
-second columns. Cells are one apart, and the walls lie 0.2 nearer to the origin than the cells' coordinates
-say. Mazes of gymnasium_robotics itself lie elsewhere, have moving goals and reward 0.45 around them.
+second columns. Cells have width 1, and the walls are shifted by -0.2 from the cells' coordinates. The mazes
+of gymnasium_robotics have other coordinates, moving goals, and a reward radius of 0.45.
 """
 
 import importlib.resources
@@ -17,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from valuelab import errors
-from valuelab.environments import gymnasium as plain
+from valuelab.environments import creation
 
 # Time limit and cells: "#" is a wall, "G" the goal.
 _MAZES = {
@@ -52,7 +53,7 @@ _MAZES = {
     ),
 }
 _BALL_ORIGIN = 1.2
-"""Where the ball's coordinates begin, in the coordinates in which the wall of cell (0, 0) lies at 1."""
+"""The origin of the ball's coordinates, in coordinates where the centre of wall (0, 0) is at 1."""
 _GOAL_RADIUS = 0.5
 
 
@@ -60,7 +61,7 @@ def create(task: str) -> Any:
     """A new maze.
 
     Args:
-        task: "maze2d-" and one of "open", "umaze", "medium" and "large", with "-dense" behind it or not.
+        task: "maze2d-" and "open", "umaze", "medium" or "large", with or without "-dense".
     """
     gymnasium = errors.require("gymnasium", "environments")
     point = errors.require("gymnasium_robotics.envs.maze.point", "environments")
@@ -71,7 +72,7 @@ def create(task: str) -> Any:
     free = np.argwhere(~walls)
 
     class Maze2d(point.PointEnv):  # type: ignore[misc,name-defined]
-        """The ball among D4RL's walls. A picture has rows upwards: they are the second coordinate there."""
+        """The ball in D4RL's maze. `maze_map` is transposed, because plots put rows on the vertical axis."""
 
         maze_map = walls.T.astype(int)
         cur_goal_xy = goal
@@ -84,7 +85,7 @@ def create(task: str) -> Any:
                 super().__init__(xml_file=path, **settings)
 
         def ij_to_xy(self, cell: tuple[int, int]) -> tuple[float, float]:
-            """The ball's coordinates in the middle between the walls of a cell of `maze_map`."""
+            """The ball's coordinates at the centre of a cell of `maze_map`."""
             return cell[1] + 1 - _BALL_ORIGIN, cell[0] + 1 - _BALL_ORIGIN
 
         def reset_model(self) -> np.ndarray:
@@ -101,11 +102,11 @@ def create(task: str) -> Any:
             return observation, reward, terminated, truncated, {**info, "success": success}
 
     spec = gymnasium.envs.registration.EnvSpec(f"{task}-v1", entry_point=Maze2d, max_episode_steps=time_limit)
-    return plain.create(spec)
+    return creation.create(spec)
 
 
 def _model(walls: np.ndarray) -> ElementTree.ElementTree:
-    """MuJoCo's model of the ball with the walls of a maze, where D4RL has both."""
+    """MuJoCo's model of the ball and the walls of a maze, at D4RL's positions."""
     ball = importlib.resources.files("gymnasium_robotics") / "envs/assets/point/point.xml"
     root = ElementTree.fromstring(ball.read_text())
     world: Any = root.find("worldbody")

@@ -1,4 +1,4 @@
-"""dm_control: the tasks of the domains that ExoRL has, scored by their return, which is at most 1000."""
+"""dm_control: the tasks of ExoRL's domains, scored by their return, which is at most 1000."""
 
 import functools
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import numpy as np
 from valuelab import domains, errors, types
 from valuelab.errors import unknown
 
-_FILMED = 256
-"""Pixels of a film."""
+_FILM_PIXELS = 256
+"""Height and width of a film, pixels."""
 
 
 def make(name: str) -> types.Environment:
@@ -23,7 +23,7 @@ def make(name: str) -> types.Environment:
         The environment with metric "return".
 
     Raises:
-        InputError: when there is no such task.
+        InputError: when the task is unknown.
     """
     known = {f"{domain}_{task}": (domain, task) for domain in domains.DOMAINS for task in tasks_of(domain)}
     if name not in known:
@@ -33,13 +33,13 @@ def make(name: str) -> types.Environment:
 
 
 def environment(name: str, domain: str, tasks: Mapping[str, str], pixels: int = 0) -> types.Environment:
-    """A domain with some of its tasks.
+    """The environment of a domain with some of its tasks.
 
     Args:
-        name: of the environment.
+        name: the name of the environment.
         domain: a key of `domains.DOMAINS`.
-        tasks: names under which results stand -> tasks of the domain; the first is done where none is asked.
-        pixels: height and width of images, which are seen in place of states; 0 for states.
+        tasks: name in the results -> task of the domain; the first is the default task.
+        pixels: height and width of image observations; 0 for vectors.
 
     Returns:
         The environment with metric "return".
@@ -59,12 +59,12 @@ def tasks_of(domain: str) -> tuple[str, ...]:
 
 
 def create(domain: str, task: str, pixels: int = 0) -> Any:
-    """A new gymnasium.Env of a domain, whose episodes depend on nothing but the seed given to reset().
+    """A new gymnasium.Env of a domain, whose episodes depend only on the seed of reset().
 
     Args:
         domain: a key of `domains.DOMAINS`.
-        task: the one whose rewards are given, unless reset()'s options name another as "task".
-        pixels: as of `environment`.
+        task: the task whose rewards are given, unless the options of reset() name another "task".
+        pixels: as for `environment`.
 
     Raises:
         MissingExtraError: without gymnasium or dm_control.
@@ -99,16 +99,16 @@ def create(domain: str, task: str, pixels: int = 0) -> Any:
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             super().reset(seed=seed)
             self._task = (options or {}).get("task", task)
-            return self._seen(self._simulator.reset(seed)), {}
+            return self._observe(self._simulator.reset(seed)), {}
 
         def step(self, action: Any) -> Any:
             observation, last = self._simulator.step(np.asarray(action))
-            return self._seen(observation), self._simulator.reward(self._task), False, last, {}
+            return self._observe(observation), self._simulator.reward(self._task), False, last, {}
 
         def render(self) -> np.ndarray:
-            return self._simulator.image(_FILMED)
+            return self._simulator.image(_FILM_PIXELS)
 
-        def _seen(self, observation: np.ndarray) -> np.ndarray:
+        def _observe(self, observation: np.ndarray) -> np.ndarray:
             return self._simulator.image(pixels) if pixels else observation
 
     return Control()

@@ -1,4 +1,4 @@
-"""ExoRL: the domain that a dataset explores, with its tasks, in dm_control."""
+"""ExoRL: the explored domain of a dataset in dm_control, with its tasks."""
 
 from valuelab import domains, types
 from valuelab.environments import dmc
@@ -8,7 +8,7 @@ def make(name: str) -> types.Environment:
     """The environment of an ExoRL dataset.
 
     Args:
-        name: of the dataset, such as "walker-rnd", for all tasks, or "walker-rnd-run", for one.
+        name: the dataset, such as "walker-rnd" for all tasks or "walker-rnd-run" for one task.
 
     Returns:
         The environment with metric "return".

@@ -1,4 +1,4 @@
-"""Environments whose observations are joined with those before them, as `sampling.transitions` joins them."""
+"""Environments that join an observation with those before it, as `sampling.transitions` does."""
 
 import collections
 import dataclasses
@@ -10,12 +10,12 @@ from valuelab import errors, types
 
 
 def joined(environment: types.Environment, num_frames: int) -> types.Environment:
-    """An environment that shows an observation and those before it, along the last axis.
+    """An environment whose observations are joined with those before them along the last axis.
 
     Args:
-        environment: shows one at a time.
-        num_frames: k; before the first of an episode stands the first again, and a goal is one observation,
-            so many times.
+        environment: the environment with single observations.
+        num_frames: k. Before the first observation of an episode, the first one is repeated. A goal is one
+            observation, repeated k times.
 
     Returns:
         The environment; the same one where k is 1.
@@ -25,12 +25,12 @@ def joined(environment: types.Environment, num_frames: int) -> types.Environment
     gymnasium = errors.require("gymnasium", "environments")
 
     class Joined(gymnasium.Wrapper):  # type: ignore[name-defined]
-        """Remembers the last observations."""
+        """Keeps and joins the last observations."""
 
-        def __init__(self, one: Any) -> None:
-            super().__init__(one)
+        def __init__(self, single: Any) -> None:
+            super().__init__(single)
             self._frames: collections.deque[np.ndarray] = collections.deque(maxlen=num_frames)
-            space = one.observation_space
+            space = single.observation_space
             low, high = (np.concatenate([bound] * num_frames, axis=-1) for bound in (space.low, space.high))
             self.observation_space = gymnasium.spaces.Box(low, high, dtype=space.dtype)
 

@@ -1,15 +1,15 @@
-"""Environments that live on the host, stepped from inside jit as if they were pure functions.
+"""Environments on the host, stepped from inside jit as if they were pure functions.
 
-A simulator such as gymnasium's keeps its state where JAX cannot see it. But all that this state depends on
-is the seed that a lane was given and the actions taken since: these are the simulation that JAX carries, and
-the simulator is only a cache of it. A callback steps the simulator that stands where the simulation says; if
-there is none (a resumed run, an older simulation, another process), it seeds one and takes the actions again
-first. So a step is a function of its arguments, and a killed run goes on with the same bits, in every
-simulator that is deterministic given seed and actions.
+A simulator such as gymnasium's keeps its state outside JAX. This state depends only on the seed of a lane and
+the actions since. JAX carries these as the simulation; the simulator is only a cache of it. A callback steps
+the simulator that is in the state of the simulation. If there is none (in a resumed run, for an older
+simulation, in another process), it seeds a simulator and repeats the actions first. So a step is a function
+of its arguments, and a killed run continues with the same bits, if the simulator is deterministic given its
+seed and actions.
 
-Seeding can be slow: an Atari game takes 0.1 s, a step 1 ms. So episodes follow one another without new seeds
-until a lane has taken T steps, T being the longest episode; the next one then begins from a new seed. Hence
-the log of actions that a simulation carries has 2 T places.
+Seeding can be slow: it takes 0.1 s in an Atari game, a step 1 ms. So episodes follow one another without new
+seeds until a lane has taken T steps, where T is the longest episode; the next episode starts from a new seed.
+Hence a simulation carries a log of 2 T actions.
 """
 
 import contextlib
@@ -27,20 +27,21 @@ from valuelab import errors, types
 from valuelab.environments import interface
 
 _WORDS = 4
-"""Of 32 bits, in each half of a token."""
-_MOST_MEMBERS = 128
-"""Members of a population whose simulators are kept; beyond, those unused for longest are built again."""
+"""The number of 32-bit words in each half of a token."""
+_MAX_MEMBERS = 128
+"""The largest number of members whose simulators are kept; the least recently used are rebuilt on demand."""
 
 
 _Arrays = tuple[np.ndarray, ...]
 
 
 class Simulation(NamedTuple):
-    """Where N environments stand: all that is needed to build them again.
+    """The state of N environments: the data needed to rebuild their simulators.
 
     Attributes:
-        token: uint32 [8], four words drawn from the key of `reset`, four that digest the actions since.
-        seedings: int32 [N], how many seeds each lane had before its present one.
+        token: uint32 [8], four words drawn from the key of `reset`, and four words of a digest of the actions
+            since.
+        seedings: int32 [N], the number of earlier seeds of each lane.
         ages: int32 [N], steps since the lane was seeded, in [0, 2 T]; T is max_episode_steps.
         actions: [N, 2 T, ...], the actions of these steps.
     """
@@ -60,44 +61,44 @@ def vector(
 ) -> types.VectorEnvironment:
     """A vector environment of simulators on the host.
 
-    Members of a population may take turns (under `lax.map` or `vmap`, or on several devices): each has its
-    own simulators, known by the key of its reset.
+    Members of a run may take turns (under `lax.map` or `vmap`, or on several devices). Each member has its
+    own simulators, identified by the key of its reset.
 
     Args:
-        name: in messages.
+        name: the name, for messages.
         make: (number of lanes) -> a new gymnasium.vector.VectorEnv with next-step autoreset, whose `reset`
-            takes one seed a lane and the option "reset_mask".
+            takes one seed per lane and the option "reset_mask".
         num_environments: N, positive.
-        max_episode_steps: T, after which the simulators truncate episodes; None for what gymnasium's spec
-            of a single one says.
-        frames: how many frames observations stack on their last axis.
+        max_episode_steps: T, after which the simulators truncate episodes; None for the limit in gymnasium's
+            spec.
+        frames: the number of frames that observations stack on their last axis.
 
     Returns:
-        The environment. Observations are uint8 or float32; actions int32 [N] or, in the simulator's own
-        units, float32 [N, A]. A simulator does not tell how large rewards can be: the spec says infinite.
+        The environment. Observations are uint8 or float32; actions are int32 [N] or, in the simulator's
+        units, float32 [N, A]. The spec states infinite rewards, because simulators do not state their range.
 
     Raises:
-        InputError: when N is not positive, observations or actions are not such arrays, actions are
-            unbounded, episodes have no limit, or a first step fails.
+        InputError: when N is not positive, observations or actions have other types, actions are unbounded,
+            episodes have no limit, or the first step fails.
     """
     if num_environments < 1:
-        raise errors.InputError(f"num_environments is {num_environments}; give a positive number")
+        raise errors.InputError(f"num_environments is {num_environments}: give a positive number")
     example = make(1)
     action_space = example.single_action_space
     facts = interface.of_spaces(name, example.single_observation_space, action_space)
     spec = facts.spec
     if not spec.discrete and not action_space.is_bounded():
         raise errors.InputError(
-            f"{name} acts in {action_space}, which is unbounded; agents act between bounds: register it "
-            "with a Box that has them"
+            f"the action space of {name} is {action_space}, but must be bounded: register the environment "
+            "with a bounded Box"
         )
     limit: Any = max_episode_steps or example.get_attr("spec")[0].max_episode_steps
     if limit is None:
         raise errors.InputError(
-            f"{name} has no max_episode_steps, and episodes must end: register it with one "
+            f"{name} has no max_episode_steps, but episodes must end: register it with a limit "
             "(Atari games: atari/GAME)"
         )
-    with _told_of(name):  # before any time is lost
+    with _naming(name):  # fails before training starts
         example.reset(seed=[0], options={"reset_mask": np.ones(1, bool)})
         observations, rewards, *_ = example.step(_first_action(facts)[None])
         _check_finite(name, observations, rewards)
@@ -106,17 +107,18 @@ def vector(
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
     result = (*start[:3], *outcomes)
     host = _Host(name, lambda: _Member(name, make(num_environments), spec, limit), result)
-    logging.getLogger("jax._src.callback").addFilter(_is_unknown)
+    logging.getLogger("jax._src.callback").addFilter(_is_other_failure)
 
     @jax.custom_batching.custom_vmap
     def advance(simulation: Simulation, actions: types.Array) -> _Arrays:
-        """What a step returns of one member, or of members along leading axes."""
+        """Steps one member, or members along leading axes; the log already holds `actions`."""
         members = simulation.token.shape[:-1]
         shapes = tuple(jax.ShapeDtypeStruct(members + leaf.shape, leaf.dtype) for leaf in result)
         step, rebuild_and_step = (
             _mapped(function, len(members)) for function in (host.step, host.rebuild_and_step)
         )
-        # Each argument of a callback costs about 20 microseconds: the log is passed only where it is needed.
+        # Each argument of a callback takes about 20 microseconds, so the log is passed only where it is
+        # needed.
         done, stepped = jax.pure_callback(
             step, (jax.ShapeDtypeStruct(members, jnp.bool_), shapes), simulation.token, actions
         )
@@ -128,7 +130,7 @@ def vector(
 
     @advance.def_vmap
     def advance_members(size: int, batched: Any, *arguments: Any) -> Any:
-        """All members in one callback; by itself vmap would make two for each, and pass the logs."""
+        """Steps all members in one callback; plain vmap would make two per member, and pass the logs."""
         arguments = jax.tree.map(
             lambda is_batched, leaf: leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape)),
             tuple(batched),
@@ -145,11 +147,11 @@ def vector(
 
     def step(simulation: Simulation, actions: types.Array) -> tuple[Simulation, types.Outcomes]:
         actions = actions.astype(action_dtype)
-        # A step at age 2 T has no place in the log: it follows the end of an episode and seeds the lane.
+        # The log has no entry for a step at age 2 T, which follows the end of an episode and seeds the lane.
         log = simulation.actions.at[jnp.arange(num_environments), simulation.ages].set(
             actions.astype(simulation.actions.dtype), mode="drop"
         )
-        # Nothing reads the old log any more, so that XLA writes the new one in its place.
+        # Only the new log is used from here, so XLA can update it in place.
         token, seedings, ages, *outcomes = advance(simulation._replace(actions=log), actions)
         return Simulation(token, seedings, ages, log), types.Outcomes(*outcomes)
 
@@ -168,12 +170,12 @@ def vector(
 
 
 def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
-    """The seed of a lane, which does not depend on how many lanes there are.
+    """The seed of a lane, which does not depend on the number of lanes.
 
     Args:
-        token: of a simulation.
-        lane: its index.
-        seeding: how many seeds it had before.
+        token: the token of a simulation.
+        lane: the index of the lane.
+        seeding: the number of earlier seeds of the lane.
 
     Returns:
         An integer in [0, 2³¹).
@@ -183,10 +185,12 @@ def lane_seed(token: np.ndarray, lane: int, seeding: int) -> int:
 
 
 def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> tuple[Simulation, Any]:
-    """Shapes and dtypes of the simulation and of the outcomes."""
+    """The shapes and dtypes of the simulation and of the outcomes."""
     lanes, shaped = (num_environments,), jax.ShapeDtypeStruct
     action_shape = () if spec.discrete else (spec.action_dim,)
-    numbers = jnp.uint8 if spec.num_actions <= 256 else jnp.int32  # the log is most of a simulation
+    numbers = (
+        jnp.uint8 if spec.num_actions <= 256 else jnp.int32
+    )  # the log dominates the size of a simulation
     simulation = Simulation(
         token=shaped((2 * _WORDS,), jnp.uint32),
         seedings=shaped(lanes, jnp.int32),
@@ -201,42 +205,44 @@ def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> 
 
 
 def _first_action(facts: interface.Interface) -> np.ndarray:
-    """Any action."""
+    """A valid action."""
     return np.int64(0) if facts.spec.discrete else facts.action_low  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
-def _told_of(name: str) -> Iterator[None]:
-    """What goes wrong in a simulator becomes an error that names it.
+def _naming(name: str) -> Iterator[None]:
+    """Turns exceptions of a simulator into errors that name it.
 
     Raises:
-        InputError: in place of any exception.
+        InputError: in place of any other exception.
     """
     try:
         yield
     except errors.InputError:
         raise
-    except Exception as error:  # each simulator fails in its own way
+    except Exception as error:  # simulators raise many kinds of exceptions
         raise errors.InputError(
-            f"{name} failed at a reset or a step ({errors.told(error)}): mend the environment"
+            f"{name} failed at a reset or a step ({errors.told(error)}): correct the environment"
         ) from error
 
 
 def _check_finite(name: str, observations: np.ndarray, rewards: Any = 0.0) -> None:
-    """Refuses what no agent can learn from."""
-    for what, values in (("a reward", rewards), ("an observation", observations)):
+    """Refuses observations and rewards that are not finite."""
+    for kind, values in (("a reward", rewards), ("an observation", observations)):
         if not np.isfinite(values).all():
             value = np.asarray(values)[~np.isfinite(values)][0]
-            raise errors.InputError(f"{name} gave {what} that is not finite ({value}): mend the environment")
+            raise errors.InputError(
+                f"{name} gave {kind} that is not finite ({value}): correct the environment"
+            )
 
 
-def _is_unknown(record: logging.LogRecord) -> bool:
-    """Whether a traceback tells more than the line that `failure` gives."""
+def _is_other_failure(record: logging.LogRecord) -> bool:
+    """Whether to log a record; tracebacks of an InputError are dropped, as `failure` reports these."""
     return not (record.exc_info and isinstance(record.exc_info[1], errors.InputError))
 
 
 def _mapped(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
-    """A function of numpy arrays, mapped over so many leading axes."""
+    """A function of numpy arrays, mapped over a number of leading axes."""
     if axes == 0:
         return function
     inner = _mapped(function, axes - 1)
@@ -249,10 +255,10 @@ def _mapped(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
 
 
 class _Host:
-    """What callbacks call, with numpy alone: JAX is busy with the program that waits for them.
+    """The targets of callbacks. They use only numpy, because JAX is busy while it waits for them.
 
     Attributes:
-        failure: of a simulator, if one has failed since the last reset.
+        failure: the error of a simulator that failed since the last reset; None where none did.
     """
 
     def __init__(self, name: str, new_member: Callable[[], "_Member"], result: tuple[Any, ...]):
@@ -260,18 +266,18 @@ class _Host:
         self._name = name
         self._new_member = new_member
         self._members: dict[bytes, _Member] = {}
-        self._lock = threading.Lock()  # several devices may call at a time
+        self._lock = threading.Lock()  # several devices may call at once
         self._ignored = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in result)
 
     def rebuild(self, *simulation: Any) -> np.ndarray:
-        """Brings a member to where the simulation says; returns its observations [N, ...]."""
+        """Rebuilds a member in the state of the simulation; returns its observations [N, ...]."""
         token, *rest = map(np.asarray, simulation)
         self.failure = None
         with self._member(token) as member:
             return member.rebuild(Simulation(token, *rest))
 
     def step(self, token: Any, actions: Any) -> tuple[np.bool_, _Arrays]:
-        """Steps the member if it stands where the token says; tells whether it did."""
+        """Steps the member if its state has this token; returns whether it did, and the outcomes."""
         token = np.asarray(token)
         with self._member(token) as member:
             if not np.array_equal(member.token, token):
@@ -279,7 +285,7 @@ class _Host:
             return np.True_, member.step(np.asarray(actions))
 
     def rebuild_and_step(self, *simulation_and_actions: Any) -> _Arrays:
-        """Steps the member wherever it stands."""
+        """Rebuilds the member in the state of the simulation, then steps it."""
         token, *rest, actions = map(np.asarray, simulation_and_actions)
         with self._member(token) as member:
             member.rebuild(Simulation(token, *rest))
@@ -287,23 +293,23 @@ class _Host:
 
     @contextlib.contextmanager
     def _member(self, token: np.ndarray) -> Iterator["_Member"]:
-        """Lends the member that the token is of; one whose simulators fail is not kept."""
+        """Yields the member of a token. A member whose simulators fail is discarded."""
         identity = token[:_WORDS].tobytes()
         with self._lock:
             try:
-                with _told_of(self._name):
+                with _naming(self._name):
                     member = self._members.pop(identity, None) or self._new_member()
                     yield member
             except errors.InputError as error:
                 self.failure = error
                 raise
             self._members[identity] = member
-            if len(self._members) > _MOST_MEMBERS:
+            if len(self._members) > _MAX_MEMBERS:
                 del self._members[next(iter(self._members))]
 
 
 class _Member:
-    """The simulators of one member of a population, and where they stand: see `Simulation`."""
+    """The simulators of one member of a run, and their state: see `Simulation`."""
 
     def __init__(self, name: str, simulators: Any, spec: types.Spec, max_episode_steps: int):
         self._name = name
@@ -311,15 +317,15 @@ class _Member:
         self._observation_dtype = spec.observation_dtype
         self._action_dtype = np.int32 if spec.discrete else np.float32
         self._max_episode_steps = max_episode_steps
-        self.token = np.zeros(0, np.uint32)  # nowhere
+        self.token = np.zeros(0, np.uint32)  # equals no token
 
     def rebuild(self, simulation: Simulation) -> np.ndarray:
-        """Seeds every lane and takes its actions again; returns observations [N, ...]."""
+        """Seeds every lane and repeats its actions; returns observations [N, ...]."""
         self.token, self._seedings, self._ages, log = simulation
         lanes, longest = np.arange(len(log)), self._ages.max()
         observations = self._seed(self._ages >= 0)
         self._ended = self._ages < 0
-        # All lanes end together: younger ones idle first, and are seeded again when it is time to begin.
+        # All lanes finish at the same step: younger lanes take dummy steps first, and are then seeded again.
         for left in range(longest, 0, -1):
             actions = log[lanes, np.maximum(self._ages - left, 0)].astype(self._action_dtype)
             observations, _, terminated, truncated, _ = self._simulators.step(actions)
@@ -331,7 +337,7 @@ class _Member:
         return observations.astype(self._observation_dtype)
 
     def step(self, actions: np.ndarray) -> _Arrays:
-        """Steps all lanes; those whose episode ended begin another, from a new seed where it is time."""
+        """Steps all lanes; a lane whose episode ended starts another, from a new seed if it is old enough."""
         observations, rewards, terminated, truncated, _ = self._simulators.step(actions)
         self._ages = self._ages + 1
         due = self._ended & (self._ages > self._max_episode_steps)

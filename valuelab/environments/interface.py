@@ -1,4 +1,4 @@
-"""What passes between an agent and a world: told of an environment, and compared with what it learns from."""
+"""The interface of an agent: the types and bounds of its data, compared with those of an environment."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -8,15 +8,15 @@ import numpy as np
 from valuelab import errors, types
 
 _TOLERANCE = 1e-5
-"""By which bounds of actions may differ: what rounding to float32 can do to them."""
+"""The largest difference between bounds of actions that count as equal, due to rounding to float32."""
 
 
 class Interface(NamedTuple):
     """Observations, actions, rewards and goals, in the units of the data or of the environment.
 
     Attributes:
-        name: of the dataset or the environment, in messages.
-        spec: their shapes and numbers.
+        name: the dataset or the environment, for messages.
+        spec: their shapes, dtypes and sizes.
         action_low: [A] float32 lower bounds; empty where actions are discrete.
         action_high: [A] float32 upper bounds, likewise.
     """
@@ -28,26 +28,29 @@ class Interface(NamedTuple):
 
 
 def of_spaces(name: str, observation_space: Any, action_space: Any) -> Interface:
-    """What gymnasium's spaces tell.
+    """The interface of gymnasium's spaces.
 
     Args:
-        name: in messages.
-        observation_space: of single observations.
-        action_space: of single actions.
+        name: the name, for messages.
+        observation_space: the space of single observations.
+        action_space: the space of single actions.
 
     Returns:
-        The interface; how large rewards can be is not told, so that its spec says infinite.
+        The interface; its spec states infinite rewards, because spaces do not state their range.
 
     Raises:
-        InputError: when observations are no array, or actions neither a vector nor a number from 0 on.
+        InputError: when observations are not arrays, or actions are neither vectors nor integers from 0.
     """
     spaces = errors.require("gymnasium.spaces", "environments")
     if not isinstance(observation_space, spaces.Box):
-        raise errors.InputError(f"{name} observes {observation_space}; agents need an array, a Box")
+        raise errors.InputError(
+            f"the observation space of {name} is {observation_space}, but must be a Box: use a wrapper"
+        )
     discrete = isinstance(action_space, spaces.Discrete) and action_space.start == 0
     if not discrete and not (isinstance(action_space, spaces.Box) and len(action_space.shape) == 1):
         raise errors.InputError(
-            f"{name} acts in {action_space}; agents choose a number from 0 on (Discrete) or a vector (Box)"
+            f"the action space of {name} is {action_space}, but must be a Discrete from 0 or a "
+            "one-dimensional Box: use a wrapper"
         )
     spec = types.Spec(
         observation_shape=observation_space.shape,
@@ -63,14 +66,14 @@ def of_spaces(name: str, observation_space: Any, action_space: Any) -> Interface
 
 
 def of_environment(environment: types.Environment, instance: Any) -> Interface:
-    """What an environment to evaluate in tells.
+    """The interface of an environment for evaluation.
 
     Args:
         environment: the environment.
-        instance: what its `make` has made.
+        instance: an instance that its `make` has created.
 
     Raises:
-        InputError: as of `of_spaces`.
+        InputError: as for `of_spaces`.
     """
     facts = of_spaces(environment.name, instance.observation_space, instance.action_space)
     spec = dataclasses.replace(
@@ -80,45 +83,45 @@ def of_environment(environment: types.Environment, instance: Any) -> Interface:
 
 
 def of_data(name: str, spec: types.Spec, normalization: types.Normalization) -> Interface:
-    """What an agent knows of its data.
+    """The interface of an agent's data.
 
     Args:
-        name: of the dataset.
-        spec: as the agent sees them.
-        normalization: how it sees them.
+        name: the dataset.
+        spec: the spec of the data as the agent sees them.
+        normalization: how the agent sees them.
     """
     low, high = normalization.action_low, normalization.action_high
-    if low is None or high is None:  # they lie in [-1, 1], or are discrete
+    if low is None or high is None:  # the bounds are [-1, 1], or actions are discrete
         high = np.ones(spec.action_dim, np.float32)
         low = -high
     return Interface(name, spec, low, high)
 
 
 def check_alike(data: Interface, world: Interface | types.VectorEnvironment, remedy: str) -> None:
-    """Refuses a world that an agent of this data cannot act in, or would act wrongly in without a word.
+    """Refuses an environment with another interface than an agent's data.
 
     Args:
-        data: what it learns from.
-        world: where it is to act, with observations joined as the data's are.
-        remedy: what to do, which ends the message.
+        data: the interface of the data.
+        world: the environment, with observations joined as in the data.
+        remedy: what the user can do, the end of the message.
 
     Raises:
-        InputError: naming both, and the first thing that differs.
+        InputError: naming the first difference, with both values.
     """
-    for what, ours, theirs in zip(_NAMES, _facts(data.spec), _facts(world.spec), strict=True):
+    for kind, ours, theirs in zip(_NAMES, _facts(data.spec), _facts(world.spec), strict=True):
         if ours != theirs:
             raise errors.InputError(
-                f"{what} of {data.name} are {ours}, and {theirs} in {world.name}: {remedy}"
+                f"{kind} of {data.name} are {ours}, but {theirs} in {world.name}: {remedy}"
             )
-    for what, our_bounds, their_bounds in (
+    for side, our_bounds, their_bounds in (
         ("lower", data.action_low, world.action_low),
         ("upper", data.action_high, world.action_high),
     ):
-        # An environment without bounds takes any action as it is.
+        # An environment without bounds accepts any action.
         differ = np.isfinite(their_bounds) & ~np.isclose(our_bounds, their_bounds, _TOLERANCE, _TOLERANCE)
         for index in np.flatnonzero(differ)[:1]:
             raise errors.InputError(
-                f"{what} bounds of action {index} are {our_bounds[index]:g} in {data.name}, and "
+                f"the {side} bound of action {index} is {our_bounds[index]:g} in {data.name}, but "
                 f"{their_bounds[index]:g} in {world.name}: {remedy}"
             )
 
@@ -127,7 +130,7 @@ _NAMES = ("observations", "actions", "rewards", "goals")
 
 
 def _facts(spec: types.Spec) -> tuple[str, ...]:
-    """What must be the same, in words: `_NAMES`."""
+    """The properties that must be equal, as text, in the order of `_NAMES`."""
     observations = f"{spec.observation_dtype}{list(spec.observation_shape)}"
     actions = f"{spec.num_actions} choices" if spec.discrete else f"float32[{spec.action_dim}]"
     rewards = "numbers" if spec.reward_dim == 1 else f"float32[{spec.reward_dim}]"

@@ -1,4 +1,4 @@
-"""Minari: the environment that a local dataset was recorded in."""
+"""Minari: the environment in which a local dataset was recorded."""
 
 import contextlib
 import functools
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from valuelab import errors, spaces, types
-from valuelab.environments import gymnasium as plain
+from valuelab.environments import creation
 
 _PACKAGES = ("ale_py", "gymnasium_robotics", "minigrid")
-"""What registers its environments when it is imported, and no sooner."""
+"""Packages that register their environments only when they are imported."""
 
 _WRAPPERS = {
     *("AtariPreprocessing", "ClipAction", "ClipReward", "DtypeObservation", "FilterObservation"),
@@ -22,66 +22,67 @@ _WRAPPERS = {
     *("RecordEpisodeStatistics", "RescaleAction", "RescaleObservation", "ReshapeObservation"),
     *("ResizeObservation", "StickyAction", "TimeAwareObservation", "TimeLimit"),
 }
-"""Wrappers of gymnasium's that change what is seen and done, and touch no file."""
+"""Wrappers of gymnasium that change observations, actions or rewards, and do not access files."""
 
 
 def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> types.Environment:
-    """The evaluation environment of a Minari dataset, with observations as in its data.
+    """The evaluation environment of a Minari dataset, with the observations of its data.
 
     Args:
         dataset_id: such as "mujoco/hopper/expert-v0".
-        data_dir: the folder that holds minari/, where the dataset must lie.
-        trust_environment: whether its metadata may have any code run, and not only environments that
-            installed packages register.
+        data_dir: the folder that holds minari/ with the dataset.
+        trust_environment: whether its metadata may run any code, not only environments that installed
+            packages register.
 
     Returns:
         The environment; its metric is "normalized_score", 100 (return - min) / (max - min), where the
         dataset holds reference scores, and "return" otherwise.
 
     Raises:
-        InputError: when the dataset is not there or names no environment, its reference scores are none, or
-            its environment is not registered.
+        InputError: when the dataset is missing or does not name an environment, its reference scores are
+            invalid, or its environment is not registered.
     """
     minari = errors.require("minari", "data")
     errors.require("gymnasium", "environments")
     path = data_dir / "minari" / dataset_id / "data"
     if not path.is_dir():
         raise errors.InputError(
-            f"no Minari dataset {path}, which would say what its environment is: fetch it with "
+            f"Minari dataset {path}, which names its environment, does not exist: download it with "
             f"MINARI_DATASETS_PATH={data_dir / 'minari'} minari download {dataset_id}"
         )
     spaces.check_stated(path / "metadata.json")
     try:
         dataset = minari.MinariDataset(path)
         metadata = dataset.storage.metadata
-    except Exception as error:  # what is missing in metadata fails in many ways
+    except Exception as error:  # missing metadata raise many kinds of exceptions
         raise errors.InputError(
-            f"{path} cannot be opened ({errors.told(error)}): correct metadata.json, or fetch it anew"
+            f"{path} cannot be opened ({errors.told(error)}): correct metadata.json, or download it again"
         ) from error
-    needs = f" (which needs {_one_line(metadata['requirements'])})" if metadata.get("requirements") else ""
-    own = dataset._eval_env_spec  # which Minari makes where there is one
+    needs = f" (which needs {_shown(metadata['requirements'])})" if metadata.get("requirements") else ""
+    own = dataset._eval_env_spec  # Minari prefers this one
     spec = own or dataset.env_spec
     if spec is None:
         raise errors.InputError(
-            f"{path / 'metadata.json'} names no environment (env_spec): give --environment=gymnasium/ID"
+            f"{path / 'metadata.json'} does not name an environment (env_spec): give "
+            "--environment=gymnasium/ID"
         )
     if not trust_environment and (unknown := next(_unregistered(spec), None)):
         raise errors.InputError(
-            f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, and "
-            "no installed package registers an environment with that: install the package, or look at what "
-            "would be run and give --trust_environment"
+            f"{path / 'metadata.json'}: {'eval_env_spec' if own else 'env_spec'} names {unknown}{needs}, but "
+            "no installed package registers such an environment: install the package, or check the code that "
+            "would run and give --trust_environment"
         )
     low, high = (metadata.get(key) for key in ("ref_min_score", "ref_max_score"))
     normalized = low is not None or high is not None
     if normalized and not all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high)):
         raise errors.InputError(
-            f"{path / 'metadata.json'}: ref_min_score is {low!r} and ref_max_score {high!r}, and scores are "
-            "normalised by two finite numbers: correct them, or take both out"
+            f"{path / 'metadata.json'}: ref_min_score is {low!r} and ref_max_score is {high!r}, but both "
+            "must be finite numbers: correct them, or remove both"
         )
     if normalized and not low < high:
         raise errors.InputError(
-            f"{path / 'metadata.json'}: ref_min_score is {low} and ref_max_score {high}, and scores are "
-            "normalised by their difference, which must be positive: correct them, or take both out"
+            f"{path / 'metadata.json'}: ref_min_score is {low} and ref_max_score is {high}, but "
+            "ref_min_score must be less: correct them, or remove both"
         )
 
     def score(episode_return: float, success: bool) -> float:
@@ -97,31 +98,31 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
 
 
 def _recover(dataset: Any, name: str) -> Any:
-    """A new gymnasium.Env of those that a dataset's metadata describe."""
-    return plain.created(name, functools.partial(dataset.recover_environment, eval_env=True))
+    """A new gymnasium.Env by a dataset's metadata."""
+    return creation.create_with(name, functools.partial(dataset.recover_environment, eval_env=True))
 
 
 def _unregistered(spec: Any) -> Iterator[str]:
-    """What making an environment would run, of a gymnasium.EnvSpec, that no installed package registers."""
+    """The parts of a gymnasium.EnvSpec that would run code which no installed package registers."""
     registry = errors.require("gymnasium", "environments").registry
     if (package := re.split("[.:]", str(spec.entry_point))[0]) in _PACKAGES:
-        with contextlib.suppress(Exception):  # then its environments are as good as not installed
+        with contextlib.suppress(Exception):  # then its environments stay unregistered
             importlib.import_module(package)
     known = [other for other in registry.values() if other.entry_point == spec.entry_point]
     if not known or not isinstance(spec.entry_point, str):
-        yield f"the entry point {_one_line(spec.entry_point)}"
+        yield f"the entry point {_shown(spec.entry_point)}"
     for wrapper in spec.additional_wrappers:
         module, _, name = str(wrapper.entry_point).partition(":")
         if not module.startswith("gymnasium.wrappers.") or name not in _WRAPPERS:
-            yield f"the wrapper {_one_line(wrapper.entry_point)}"
+            yield f"the wrapper {_shown(wrapper.entry_point)}"
     usual = {text for other in known for text in _texts(other.kwargs)}
     for text in _texts([spec.kwargs, *(wrapper.kwargs for wrapper in spec.additional_wrappers)]):
-        if text not in usual and not re.fullmatch(r"[\w -]*", text):  # may be a file, or an entry point too
-            yield f"the argument {_one_line(text)}"
+        if text not in usual and not re.fullmatch(r"[\w -]*", text):  # may be a file or another entry point
+            yield f"the argument {_shown(text)}"
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in what JSON holds."""
+    """The texts in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -129,6 +130,6 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _one_line(value: Any) -> str:
-    """What a file says, as a message can have it."""
+def _shown(value: Any) -> str:
+    """A value of a file as one line of a message."""
     return ", ".join(map(repr, value)) if isinstance(value, list) else repr(value)

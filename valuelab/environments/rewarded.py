@@ -1,4 +1,4 @@
-"""An environment with rewards of the user's own, which are functions of the state of the world."""
+"""An environment with a user's reward function of the simulator state."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,50 +10,51 @@ from valuelab import errors, types
 from valuelab.errors import InputError
 
 Reward = Callable[[Mapping[str, np.ndarray]], Any]
-"""What is known of N states, each array [N, ...], such as "observations" and "qpos" -> their rewards [N]."""
+"""Arrays of N states by name, each [N, ...], such as "observations" and "qpos" -> their rewards [N]."""
 
 
 def rewards_of(reward: Reward, states: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """The rewards [N] of states, checked.
+    """The checked rewards of states, [N] float64.
 
     Args:
         reward: the function.
         states: arrays [N, ...] by name.
-        name: of the function, for messages.
+        name: the name of the function, for messages.
 
     Raises:
-        InputError: when it fails, or returns another shape or numbers that are not finite.
+        InputError: when the function fails, or returns another shape or values that are not finite.
     """
     count = len(states["observations"])
     try:
         rewards = np.asarray(reward(states), np.float64)
     except (Exception, SystemExit) as error:
-        raise InputError(f"reward {name} failed: {errors.told(error)}") from error
+        raise InputError(f"reward {name} failed ({errors.told(error)}): correct the function") from error
     if rewards.shape != (count,):
         raise InputError(
-            f"reward {name} returns shape {rewards.shape} for {count} states; it must return one number each"
+            f"reward {name} returns shape {rewards.shape} for {count} states: return one number per state"
         )
     if not np.isfinite(rewards).all():
         state = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        raise InputError(f"reward {name} is {rewards[state]} at state {state}; it must be finite")
+        raise InputError(f"reward {name} is {rewards[state]} at state {state}: return finite numbers")
     return rewards
 
 
 def rewarded(environment: types.Environment, reward: Reward, name: str) -> types.Environment:
-    """An environment whose one task is to collect such rewards until its episodes' time is over.
+    """An environment with a single task, the sum of a user's rewards up to the time limit.
 
     Args:
-        environment: of MuJoCo, for positions; its first task says where episodes start.
+        environment: the environment; states have positions where it uses MuJoCo. Episodes start as in its
+            first task.
         reward: the function.
-        name: of the task.
+        name: the name of the task.
 
     Returns:
-        The environment with metric "return"; a task's own end does not end episodes.
+        The environment with metric "return"; terminations of the original task do not end episodes.
     """
     gymnasium = errors.require("gymnasium", "environments")
 
     class Rewarded(gymnasium.Wrapper):  # type: ignore[name-defined]
-        """Says what the function says of the state that a step leads to."""
+        """Replaces rewards by those of the function for the next state."""
 
         def step(self, action: Any) -> Any:
             observation, _, _, truncated, info = self.env.step(action)

@@ -1,4 +1,4 @@
-"""What a dataset holds, as tables, JSON and a picture."""
+"""The statistics and faults of a dataset as tables, JSON and a picture."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import rich.table
 from absl import flags as absl_flags
 
 from valuelab import configuration, data, environments
-from valuelab.data import coverage, inspection, normalization, problems
+from valuelab.data import coverage, faults, inspection, normalization
 from valuelab.data.normalization import NormalizationConfig
-from valuelab.domains.d4rl import source_of
+from valuelab.domains.d4rl import original_name
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots, plots
 from valuelab.evaluation.plots import Maze
@@ -20,19 +20,19 @@ from valuelab.runs import command_line, outputs
 from valuelab.types import Dataset
 
 _MOST_DIMENSIONS = 8
-"""Of actions, in the table; dataset.json has all."""
+"""The largest number of action dimensions in the table; dataset.json has all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig:
-    """What is looked at.
+    """The dataset to inspect, and how.
 
     Attributes:
-        dataset: its name, as for experiments.train; may be given without this flag's.
+        dataset: its name, as for experiments.train; may be given as an argument without a flag.
         data_dir: folder that holds the datasets.
         split: train, or val where the source has one.
         data: how an agent sees the data.
-        workdir: folder for dataset.json and dataset.png; empty to print alone.
+        workdir: folder for dataset.json and dataset.png; empty to print only.
     """
 
     dataset: str = ""
@@ -46,13 +46,13 @@ def run(config: InspectConfig) -> dict[str, Any]:
     """Inspects a dataset.
 
     Args:
-        config: which one, and how.
+        config: the dataset, and how to inspect it.
 
     Returns:
-        What dataset.json holds.
+        The contents of dataset.json.
 
     Raises:
-        InputError: for a dataset that cannot be had or is at fault, or a folder that cannot be made.
+        InputError: for a dataset that is missing or cannot be used, or a folder that cannot be made.
     """
     if not config.dataset:
         raise InputError("no dataset is given; write python -m experiments.inspect_dataset ogbench/NAME")
@@ -64,37 +64,37 @@ def run(config: InspectConfig) -> dict[str, Any]:
         compact=True,
         clip_actions=config.data.clip_actions,
     )
-    seen = normalization.fit(
+    fitted = normalization.fit(
         dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
     )
-    found = inspection.inspect(inspection.as_seen(dataset, seen))
+    report = inspection.inspect(inspection.normalized(dataset, fitted))
     maze = find_maze(config.dataset, dataset)
     if maze:
-        found["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
+        report["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
     if score := find_score(config.dataset):
-        found["normalized_scores"] = inspection.distribution(
+        report["normalized_scores"] = inspection.distribution(
             score(normalization.returns(dataset, until_masked=True))
         )
-    found["problems"] = problems.find(found)
-    show(found)
+    report["problems"] = faults.find(report)  # the key is part of the format of dataset.json
+    show(report)
     if folder:
-        outputs.write_json(folder / "dataset.json", {"settings": configuration.to_json(config)} | found)
+        outputs.write_json(folder / "dataset.json", {"settings": configuration.to_json(config)} | report)
         path = folder / "dataset.png"
-        outputs.draw({path.name: lambda: inspection_plots.inspection(found, maze, path=path)})
+        outputs.draw({path.name: lambda: inspection_plots.inspection(report, maze, path=path)})
         print(f"all numbers are in {folder / 'dataset.json'}")
     else:
-        print("--workdir=FOLDER keeps all numbers, and a picture")
-    return found
+        print("--workdir=FOLDER writes all numbers and a picture")
+    return report
 
 
 def find_maze(name: str, dataset: Dataset) -> Maze | None:
-    """The maze that a dataset's vectors are of; None where it is of none, or OGBench is missing.
+    """The maze that a dataset was recorded in; None where there is none, or OGBench is missing.
 
     Args:
         name: of the dataset.
         dataset: the dataset.
     """
-    family, _, rest = source_of(name).partition("/")
+    family, _, rest = original_name(name).partition("/")
     if family not in ("ogbench", "d4rl") or "maze" not in rest or dataset.observations.ndim != 2:
         return None
     try:
@@ -104,47 +104,49 @@ def find_maze(name: str, dataset: Dataset) -> Maze | None:
 
 
 def find_score(name: str) -> Any:
-    """Returns of episodes -> D4RL's normalised scores; None for datasets that have none."""
-    if not source_of(name).startswith("d4rl/"):
+    """A function from episode returns to D4RL's normalised scores; None for datasets without such scores."""
+    if not original_name(name).startswith("d4rl/"):
         return None
     try:
         environment = environments.make(name)
-    except InputError:  # a file of the user's own
+    except InputError:  # a file of the user
         return None
     return lambda returns: environment.score(returns, False)
 
 
-def show(found: Mapping[str, Any]) -> None:
-    """Prints a report as tables, and its problems a line each."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=found["name"])
+def show(report: Mapping[str, Any]) -> None:
+    """Prints a report as tables, and its faults, one a line."""
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=report["name"]
+    )
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, text in summary(found).items():
+    for name, text in summary(report).items():
         table.add_row(name, text)
     outputs.show(table)
-    if not found["actions"]["number"]:
-        outputs.show(_action_table(found["actions"]))
-    print("\n".join(["problems found:", *found["problems"]]) if found["problems"] else "problems found: none")
+    if not report["actions"]["number"]:
+        outputs.show(_action_table(report["actions"]))
+    print("\n".join(["faults found:", *report["problems"]]) if report["problems"] else "faults found: none")
 
 
-def summary(found: Mapping[str, Any]) -> dict[str, str]:
-    """The lines of the table: what is meant, and its numbers in words."""
-    episodes, memory, copies, masks = (found[name] for name in ("episodes", "memory", "copies", "masks"))
+def summary(report: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of the table: the name of each quantity, and its numbers as text."""
+    episodes, memory, copies, masks = (report[name] for name in ("episodes", "memory", "copies", "masks"))
     length = episodes["length"]
     lines = {
-        "transitions": f"{found['transitions']:,} in {found['rows']:,} rows",
+        "transitions": f"{report['transitions']:,} in {report['rows']:,} rows",
         "episodes": f"{episodes['count']:,}; {episodes['terminated']:,} end in a terminal state, "
         f"{episodes['cut']:,} are cut",
         "lengths": "min {min:,.0f}, median {median:,.0f}, max {max:,.0f}".format(**length),
     }
-    lines |= _reward_lines(found)
+    lines |= _reward_lines(report)
     lines["masks of 0"] = f"{masks['zeros']:,}; {masks['zeros_inside']:,} of them inside episodes"
-    lines["actions"] = _actions_line(found["actions"])
-    lines["observations"] = _observations_line(found["observations"])
+    lines["actions"] = _actions_line(report["actions"])
+    lines["observations"] = _observations_line(report["observations"])
     lines["effective dimension"] = "{effective_dimension:.1f}, from {sampled:,} observations".format(
-        **found["coverage"]
+        **report["coverage"]
     )
-    if maze := found.get("maze"):
+    if maze := report.get("maze"):
         share = maze["visited_cells"] / maze["free_cells"]
         lines["maze"] = (
             f"{maze['visited_cells']} of {maze['free_cells']} free cells visited ({_percent(share)})"
@@ -157,17 +159,17 @@ def summary(found: Mapping[str, Any]) -> dict[str, str]:
     return lines
 
 
-def _reward_lines(found: Mapping[str, Any]) -> dict[str, str]:
+def _reward_lines(report: Mapping[str, Any]) -> dict[str, str]:
     """The lines on returns and rewards."""
-    rewards = found["rewards"]
+    rewards = report["rewards"]
     if not rewards:
         return {"rewards": "made in training, for goals"}
     spread = (
         "mean {mean:.4g} ± {std:.4g}; {min:.4g} to {max:.4g}, quartiles {q25:.4g}, {median:.4g}, {q75:.4g}"
     )
-    lines = {"returns": spread.format(**found["returns"])}
-    if "normalized_scores" in found:
-        lines["normalised scores"] = spread.format(**found["normalized_scores"])
+    lines = {"returns": spread.format(**report["returns"])}
+    if "normalized_scores" in report:
+        lines["normalised scores"] = spread.format(**report["normalized_scores"])
     if rewards["values"]:
         lines["rewards"] = ", ".join(
             f"{entry['value']:g} in {_percent(entry['share'])}" for entry in rewards["values"]
@@ -205,7 +207,7 @@ def _observations_line(observations: Mapping[str, Any]) -> str:
 
 
 def _action_table(actions: Mapping[str, Any]) -> rich.table.Table:
-    """A row for each of the first dimensions of continuous actions."""
+    """One row for each of the first dimensions of continuous actions."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     headings = ("action", "bounds", "min", "max", "mean", "std", "at a bound")
     for heading in headings:
@@ -230,5 +232,5 @@ def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> 
 
 
 def main(config: InspectConfig) -> None:
-    """Inspects what a command line asks for."""
+    """Inspects the dataset of a command line."""
     run(config)

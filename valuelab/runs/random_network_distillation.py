@@ -24,7 +24,7 @@ import optax
 from valuelab import domains
 from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
-from valuelab.data.collection.exploration import Act, Explorer, lasting_noise
+from valuelab.data.collection.exploration import Act, Explorer, correlated_noise
 from valuelab.networks import learning
 from valuelab.networks.latents import Encoder
 from valuelab.policies.rebrac import ReBRACConfig
@@ -157,7 +157,7 @@ def explorer(domain: str, seed: int, num_updates: int = UPDATES, batch_size: int
         return agent.act(state.agent, standardized(state, observation[None]), state.predictor.key, 0.0)[0]
 
     def policy(state: State, generator: np.random.Generator) -> Act:
-        noise = lasting_noise(facts.action_dim, generator)
+        noise = correlated_noise(facts.action_dim, generator)
         return lambda observation: np.clip(best(state, observation) + NOISE * next(noise), -1, 1)
 
     return Explorer(init, learn, policy)

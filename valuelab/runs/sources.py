@@ -13,8 +13,6 @@ from valuelab import configuration, data, environments
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
-from valuelab.data.sources import ogbench
-from valuelab.domains.d4rl import source_of
 from valuelab.environments import frames, interface
 from valuelab.errors import InputError
 from valuelab.runs import flags, results
@@ -105,8 +103,7 @@ def find_source(config: RunConfig) -> Source:
         InputError: when one cannot be used, or settings of a dataset are given without one.
     """
     if config.dataset:
-        origin, _, name = source_of(config.dataset).partition("/")
-        if origin == "ogbench" and not ogbench.has_task(name):  # others may turn out to be goal-conditioned
+        if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
             goal_discount(config)
         dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)

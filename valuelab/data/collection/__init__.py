@@ -1,8 +1,8 @@
 """Collects OGBench's datasets with OGBench's own environments and scripted oracles.
 
-A collection is a folder of finished episodes beside the target, NAME.parts, filled by parallel processes
-and joined into NAME.npz and NAME-val.npz at the end. Every episode is a pure function of (seed, split,
-number), so the set does not depend on how many processes made it nor on how often it was interrupted.
+Parallel processes write finished episodes into the folder NAME.parts next to the target. At the end they are
+joined into NAME.npz and NAME-val.npz. Every episode is a pure function of (seed, split, number), so the
+dataset does not depend on the number of processes or of interruptions.
 """
 
 import concurrent.futures
@@ -33,16 +33,16 @@ from valuelab.errors import InputError, require, unknown
 from valuelab.files import local_path, locked, read_json, replace_file, replacing
 
 RECIPES = pointmaze.recipes() | manipulation.recipes() | powderworld.recipes()
-"""What can be collected, by name without "ogbench/"."""
+"""The recipes of datasets that can be collected, by name without "ogbench/"."""
 
 PUBLISHED = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 REFUSED = {
     "antmaze": "its low-level policies do not ship with ogbench",
     "humanoidmaze": "its low-level policies do not ship with ogbench",
     "antsoccer": "its low-level policies do not ship with ogbench",
-    "visual": "pixels are rendered too slowly to be worth collecting",
+    "visual": "rendering its images takes too long",
 }
-"""Families that cannot be collected, and why."""
+"""Families that cannot be collected -> the reason."""
 
 
 def collect(
@@ -54,24 +54,24 @@ def collect(
     seed: int = 0,
     processes: int | None = None,
 ) -> pathlib.Path:
-    """Collects a dataset and its validation split in the published layout; files that exist are kept.
+    """Collects a dataset and its validation split in the published layout; existing files are kept.
 
-    Interrupted at any moment, the same call goes on from the episodes that are finished.
+    After an interruption, the same call continues from the finished episodes.
 
     Args:
         name: "ogbench/" and the published name, such as "ogbench/pointmaze-medium-navigate-v0".
         data_dir: the folder that holds ogbench/NAME.npz.
-        episodes: training episodes; None for as many as were published.
-        val_episodes: validation episodes; None for a tenth of the training episodes.
-        seed: at least 0. The same seed gives the same arrays, whatever the number of processes.
-        processes: None for one a core.
+        episodes: the number of training episodes; None for the published number.
+        val_episodes: the number of validation episodes; None for a tenth of the training episodes.
+        seed: at least 0. The same seed gives the same arrays for any number of processes.
+        processes: the number of parallel processes; None for one per core.
 
     Returns:
-        The path of the training split; the validation split lies beside it as NAME-val.npz.
+        The path of the training split. The validation split is NAME-val.npz in the same folder.
 
     Raises:
         InputError: for a name that is unknown or cannot be collected, a number out of range, a folder of
-            parts with other settings, no room to write, or when a collecting process died.
+            parts with other settings, a full disk, or when a collecting process died.
         MissingExtraError: without ogbench.
     """
     base = _known(name)
@@ -86,7 +86,7 @@ def collect(
         ("processes", processes, 1),
     ):
         if value < least:
-            raise InputError(f"{field} must be at least {least}, got {value}")
+            raise InputError(f"{field} is {value}, but must be at least {least}: change it")
     require("ogbench", "environments")
 
     parts = parts_folder(name, data_dir)
@@ -112,28 +112,30 @@ def collect(
             shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to {parts}: {error}; what is finished is kept, "
-            "so make room and run the same command again"
+            f"cannot write to {parts}: {error}; finished episodes are kept: free some disk and run the same "
+            "command again"
         ) from error
     return targets["train"]
 
 
 def target(name: str, data_dir: str | os.PathLike[str], split: str = "train") -> pathlib.Path:
-    """Where a split of the dataset `name` lies under `data_dir`, in the published layout."""
+    """The path of a split of the dataset `name` under `data_dir`, in the published layout."""
     return local_path("data_dir", data_dir) / f"{name}{'' if split == 'train' else '-val'}.npz"
 
 
 def parts_folder(name: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """Where the finished episodes of an unfinished collection are kept."""
+    """The folder of the finished episodes of an unfinished collection."""
     return target(name, data_dir).with_suffix(".parts")
 
 
 def _known(name: str) -> str:
-    """The name without "ogbench/", or the error that says why it cannot be collected."""
+    """The name without "ogbench/"; raises InputError where it cannot be collected."""
     source, _, base = name.partition("/")
     family = base.partition("-")[0]
     if source != "ogbench":
-        raise InputError(f"{name} cannot be collected: only ogbench/NAME comes with scripted oracles")
+        raise InputError(
+            f"{name} cannot be collected: give a name ogbench/NAME, which comes with scripted oracles"
+        )
     if base in RECIPES:
         return base
     if family in REFUSED:
@@ -145,14 +147,14 @@ def _known(name: str) -> str:
 
 @contextlib.contextmanager
 def claimed(parts: pathlib.Path, settings: dict) -> Iterator[None]:
-    """Makes the folder of parts, or checks that the one there was made with the same settings; locks it.
+    """Makes and locks the folder of parts; an existing folder must have the same settings.
 
     Args:
         parts: the folder.
-        settings: what decides its contents, as JSON has it.
+        settings: the settings that determine its contents, as JSON values.
 
     Raises:
-        InputError: for other settings, or when another process collects there.
+        InputError: for other settings, or when another process collects into the folder.
     """
     parts.mkdir(parents=True, exist_ok=True)
     with locked(parts):
@@ -161,32 +163,32 @@ def claimed(parts: pathlib.Path, settings: dict) -> Iterator[None]:
 
 
 def _check_settings(parts: pathlib.Path, settings: dict) -> None:
-    """Writes down what decides the contents of a folder, or raises InputError where it is something else."""
+    """Records the settings of a new folder; raises InputError where a folder has other settings."""
     record = parts / "settings.json"
     if not record.exists():
         replace_file(record, json.dumps(settings, indent=2))
-    found = read_json(record, "record of a collection", "delete the folder to begin anew")
-    if found != settings:
+    recorded = read_json(record, "record of a collection", "delete the folder to start again")
+    if recorded != settings:
         differences = [
-            f"{field}={found.get(field)}, not {value}"
+            f"{field}={recorded.get(field)}, not {value}"
             for field, value in settings.items()
-            if found.get(field) != value
+            if recorded.get(field) != value
         ]
         raise InputError(
             f"{parts} holds a collection with {'; '.join(differences)}: "
-            "give the same settings to go on with it, or delete the folder to begin anew"
+            "give the same settings to continue it, or delete the folder to start again"
         )
 
 
 def _collect_parts(base: str, parts: pathlib.Path, counts: dict[str, int], seed: int, processes: int) -> None:
-    """Collects the episodes that are not in the folder of parts yet, in parallel, and shows progress."""
+    """Collects the missing episodes in parallel, and shows progress."""
     jobs = [(split, episode) for split, count in counts.items() for episode in range(count)]
     waiting = [job for job in jobs if not _part(parts, *job).exists()]
     if not waiting:
         return
     executor = concurrent.futures.ProcessPoolExecutor(
         min(processes, len(waiting)),
-        # A forked copy of a process that runs JAX can hang.
+        # A forked copy of a process that uses JAX can hang.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare_process,
         initargs=(parts.resolve(),),
@@ -194,7 +196,7 @@ def _collect_parts(base: str, parts: pathlib.Path, counts: dict[str, int], seed:
     with _progress(RECIPES[base].episode_length) as progress:
         task = progress.add_task("episodes", total=len(jobs), completed=len(jobs) - len(waiting))
         try:
-            # Ctrl-C reaches the whole group, but is the collector's to answer: processes inherit the mask.
+            # Ctrl-C reaches the whole process group. Only this process handles it: workers inherit the mask.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             futures = [executor.submit(_collect_part, base, parts.resolve(), seed, *job) for job in waiting]
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -203,19 +205,19 @@ def _collect_parts(base: str, parts: pathlib.Path, counts: dict[str, int], seed:
                 progress.advance(task)
         except BrokenProcessPool as error:
             raise InputError(
-                f"a process collecting {base} died; what is finished is kept. Where memory ran out, run the "
-                "same again with fewer processes. In a script, which each process imports, call it under "
-                "`if __name__ == '__main__':`"
+                f"a process that collected {base} died; finished episodes are kept. If memory ran out, use "
+                "fewer processes. In a script, call this function under `if __name__ == '__main__':`, "
+                "because each process imports the script"
             ) from error
         finally:
             executor.shutdown(cancel_futures=True)
 
 
 def _prepare_process(parts: pathlib.Path) -> None:
-    """Makes a collecting process quiet, and mortal: it ends with the process that started it."""
-    # MuJoCo logs its warnings to a file in the working directory; among the parts it goes with them.
+    """Prepares a worker process: it ends when its parent ends, and prints no warnings of MuJoCo."""
+    # MuJoCo writes a log file into the working directory. In the folder of parts, it is deleted with them.
     os.chdir(parts)
-    # MuJoCo's viewer, never used here, warns where there is no display.
+    # MuJoCo's viewer, which is not used, warns where there is no display.
     warnings.filterwarnings("ignore", module="glfw")
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -228,7 +230,7 @@ def _prepare_process(parts: pathlib.Path) -> None:
 
 
 def _collect_part(base: str, parts: pathlib.Path, seed: int, split: str, episode: int) -> None:
-    """Plays one episode and keeps it, in a process of the collector's own."""
+    """Plays one episode and writes it, in a worker process."""
     arrays = play_episode(RECIPES[base], _player(base), seed, split, episode)
     with replacing(_part(parts, split, episode)) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -236,7 +238,7 @@ def _collect_part(base: str, parts: pathlib.Path, seed: int, split: str, episode
 
 @functools.cache
 def _player(base: str) -> Player:
-    """One environment for all the episodes of a process."""
+    """The environment of a process, shared by all its episodes."""
     return RECIPES[base].make_player()
 
 
@@ -245,10 +247,10 @@ def _part(parts: pathlib.Path, split: str, episode: int) -> pathlib.Path:
 
 
 def _join(files: Sequence[pathlib.Path], output: IO[bytes]) -> None:
-    """Writes the .npz of all episodes one after another, with one array in memory at a time.
+    """Joins the episodes into one .npz, with one array of one episode in memory at a time.
 
-    As `np.savez_compressed` would, but a million frames of a powder world need not fit into memory, and
-    no time of writing is kept, so that equal arrays make equal files.
+    Unlike `np.savez_compressed`, it does not need memory for all frames, and stores no times of writing, so
+    that equal arrays make equal files.
     """
     with open_npz(files[0]) as first:
         examples = dict(first)
@@ -269,7 +271,7 @@ def _join(files: Sequence[pathlib.Path], output: IO[bytes]) -> None:
 
 
 class _StepsPerSecond(rich.progress.ProgressColumn):
-    """Environment steps a second, all processes together."""
+    """Environment steps per second of all processes."""
 
     def __init__(self, episode_length: int):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Explores dm_control's domains without a task, and writes what is met as ExoRL does, a file an episode.
+"""Explores dm_control's domains without a task, and writes the episodes as ExoRL does, one file per episode.
 
-Episode n is a function of the seed, of n and of what the explorer has learnt from the episodes before, which
-is a function of these. So the files there are all that is needed to go on, and the same seed gives the same
-arrays however often it was interrupted.
+Episode n is a function of the seed, of n and of the explorer's state, which is a function of the earlier
+episodes. So the existing files are sufficient to continue, and the same seed gives the same arrays after any
+number of interruptions.
 """
 
 import importlib.metadata
@@ -25,17 +25,17 @@ Act = Callable[[np.ndarray], np.ndarray]
 """Observation [D] -> action [A] in [-1, 1]."""
 
 PERSISTENCE = 0.9
-"""ρ of the noise, of one step."""
+"""ρ, the correlation of the noise in successive steps."""
 
 
 class Explorer(NamedTuple):
     """How a domain is explored.
 
     Attributes:
-        init: () -> its state, before anything is met.
+        init: () -> the initial state.
         learn: (state, observations [E, T + 1, D], actions [E, T + 1, A], n) -> state; the first n episodes
-            have been met, the others are zeros. Row t of the actions led to row t of the observations.
-        policy: (state, generator) -> how it acts in an episode.
+            are finished, the others are zeros. Row t of the actions led to row t of the observations.
+        policy: (state, generator) -> the policy for one episode.
     """
 
     init: Callable[[], Any]
@@ -44,28 +44,28 @@ class Explorer(NamedTuple):
 
 
 def noise(domain: str) -> Explorer:
-    """Acts by noise that lasts, whatever is met.
+    """Acts by temporally correlated noise, independent of observations.
 
     Args:
         domain: a key of `domains.DOMAINS`.
     """
 
     def policy(state: None, generator: np.random.Generator) -> Act:
-        values = lasting_noise(domains.DOMAINS[domain].action_dim, generator)
+        values = correlated_noise(domains.DOMAINS[domain].action_dim, generator)
         return lambda observation: np.clip(next(values), -1, 1)
 
     return Explorer(lambda: None, lambda state, *episodes: state, policy)
 
 
-def lasting_noise(size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def correlated_noise(size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """x_t = ρ x_{t-1} + √(1 - ρ²) ε_t with ε ~ N(0, 1), an Ornstein-Uhlenbeck process of variance 1.
 
     Args:
         size: A.
-        generator: of ε.
+        generator: the generator of ε.
 
     Yields:
-        [A], without end.
+        [A], endlessly.
     """
     current = generator.normal(size=size)
     while True:
@@ -76,25 +76,25 @@ def lasting_noise(size: int, generator: np.random.Generator) -> Iterator[np.ndar
 def collect(
     name: str, data_dir: str | os.PathLike[str], explorer: Explorer, episodes: int, seed: int
 ) -> Path:
-    """Explores for some episodes; those that are there already are kept, and learnt from.
+    """Explores until the folder holds a number of episodes, and learns from existing episodes too.
 
     Args:
         name: without "exorl/", such as "walker-noise".
         data_dir: the folder that holds exorl/.
-        explorer: for that domain.
-        episodes: how many there are to be in the end, at least 1.
+        explorer: an explorer for that domain.
+        episodes: the total number of episodes at the end, at least 1.
         seed: at least 0.
 
     Returns:
         The folder of the episodes.
 
     Raises:
-        InputError: for a number out of range, a folder with episodes of another seed or that were not
-            collected here, a damaged file, or no room to write.
+        InputError: for a number out of range, a folder with episodes of another seed or another origin, a
+            damaged file, or a full disk.
     """
     for field, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
         if value < least:
-            raise InputError(f"{field} must be at least {least}, got {value}")
+            raise InputError(f"{field} is {value}, but must be at least {least}: change it")
     require("dm_control", "environments")
     domain = domains.parse(name).domain
     buffer = exorl.folder_of(name, local_path("data_dir", data_dir))
@@ -107,14 +107,14 @@ def collect(
             _explore(domain, buffer, explorer, episodes, seed)
     except OSError as error:
         raise InputError(
-            f"cannot write to {buffer}: {error}; what is finished is kept, so make room and run the same "
+            f"cannot write to {buffer}: {error}; finished episodes are kept: free some disk and run the same "
             "command again"
         ) from error
     return buffer
 
 
 def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed: int) -> None:
-    """Plays the episodes that are missing, and learns from each before the next."""
+    """Plays the missing episodes; the explorer learns from each before the next."""
     files = [buffer / f"episode_{n:06d}_{domains.EPISODE_STEPS}.npz" for n in range(episodes)]
     if all(file.exists() for file in files):
         return
@@ -124,8 +124,8 @@ def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed:
     observations = np.zeros((episodes, rows, facts.observation_dim), np.float32)
     actions = np.zeros((episodes, rows, facts.action_dim), np.float32)
     state = explorer.init()
-    shown = rich.progress.track(files, "episodes", console=rich.console.Console(stderr=True))
-    for number, file in enumerate(shown):
+    progress = rich.progress.track(files, "episodes", console=rich.console.Console(stderr=True))
+    for number, file in enumerate(progress):
         if number:
             state = explorer.learn(state, observations, actions, number)
         if not file.exists():
@@ -139,34 +139,35 @@ def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed:
 
 
 def play(simulator: domains.Simulator, act: Act, seed: int) -> dict[str, np.ndarray]:
-    """An episode of T steps by ExoRL's keys.
+    """Plays an episode of T steps.
 
     Args:
-        simulator: may have played other episodes.
-        act: how to act.
-        seed: of where the episode begins.
+        simulator: the simulator; may have played other episodes.
+        act: the policy.
+        seed: seed of the initial state.
 
     Returns:
-        "observation" [T + 1, D], "action" [T + 1, A], "reward" [T + 1, 1], of the domain's first task,
-        "discount" [T + 1, 1] in float32 and "physics" [T + 1, P] in float64; the first action is a dummy.
+        ExoRL's keys: "observation" [T + 1, D], "action" [T + 1, A], "reward" [T + 1, 1] of the domain's first
+        task, "discount" [T + 1, 1], all in float32, and "physics" [T + 1, P] in float64. The first action is
+        a dummy.
 
     Raises:
-        InputError: for an action that is not finite or of another size.
+        InputError: for an action that is not finite or has another size.
     """
     task = next(iter(simulator.domain.tasks))
     observation, last = simulator.reset(seed), False
     action, reward = np.zeros(simulator.domain.action_dim, np.float32), 0.0
-    met: list[tuple[Any, ...]] = [(observation, action, (reward,), simulator.state())]
+    rows: list[tuple[Any, ...]] = [(observation, action, (reward,), simulator.state())]
     while not last:
         action = np.asarray(act(observation), np.float32)
-        if action.shape != met[0][1].shape or not np.isfinite(action).all():
+        if action.shape != rows[0][1].shape or not np.isfinite(action).all():
             raise InputError(
-                f"the explorer's action is {action.tolist()} at step {len(met) - 1} of the episode of seed "
-                f"{seed}, where {met[0][1].size} finite numbers are expected: look at its policy"
+                f"the explorer's action is {action.tolist()} at step {len(rows) - 1} of the episode of seed "
+                f"{seed}, but must be {rows[0][1].size} finite numbers: correct its policy"
             )
         observation, last = simulator.step(action)
-        met.append((observation, action, (simulator.reward(task),), simulator.state()))
-    columns = [np.array(column) for column in zip(*met, strict=True)]
+        rows.append((observation, action, (simulator.reward(task),), simulator.state()))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
     rewards = columns[2].astype(np.float32)
     return {
         "observation": columns[0],

@@ -1,4 +1,4 @@
-"""Manipulation (cube, scene, puzzle): a robot arm moved by scripted oracles, one random task after another.
+"""Manipulation (cube, scene, puzzle): scripted oracles move a robot arm through a sequence of random tasks.
 
 "play" follows open-loop plans with temporally correlated noise; "noisy" follows a closed-loop oracle,
 
@@ -21,7 +21,7 @@ NOISE_SHAPE = np.array([1.0, 1.0, 1.0, 3.0, 10.0])
 TASKS = {"cube": ("cube",), "scene": ("cube", "button", "drawer", "window"), "puzzle": ("button",)}
 RANDOM_ACTIONS = {"cube": 0.1, "scene": 0.1, "puzzle": 0.2}
 STACKING = {"single": (0.0, 0.0), "double": (0.0, 0.25), "triple": (0.05, 0.35), "quadruple": (0.1, 0.5)}
-"""Range of an episode's probability of stacking a cube on another, by number of cubes."""
+"""Number of cubes -> range of an episode's probability of stacking a cube on another."""
 EPISODES = {
     "cube-single": 1000,
     "cube-double": 1000,
@@ -36,10 +36,10 @@ EPISODES = {
 
 
 def make_player(name: str, kind: str) -> Player:
-    """Opens a manipulation environment with its oracles.
+    """Makes a player for a manipulation environment, with its oracles.
 
     Args:
-        name: environment without version, such as "cube-single".
+        name: the environment without its version, such as "cube-single".
         kind: "play" or "noisy".
 
     Returns:
@@ -47,13 +47,13 @@ def make_player(name: str, kind: str) -> Player:
     """
     require("ogbench", "environments")
     gymnasium = require("gymnasium", "environments")
-    # Without wrappers: episodes end by count, and actions are clipped here.
+    # Unwrapped: episodes have a fixed number of steps, and actions are clipped here.
     environment = gymnasium.make(
         f"{name}-v0", terminate_at_goal=False, mode="data_collection", disable_env_checker=True
     ).unwrapped
     environment.reset(seed=0)
-    # Targets and their marks outlive a reset, and the closed-loop oracles see them: restored before each
-    # episode, they leave it a function of its seed alone.
+    # A reset keeps targets and their marks, and the closed-loop oracles observe them. They are restored
+    # before each episode, so that the episode depends only on its seed.
     targets = copy.deepcopy(
         {field: value for field, value in vars(environment).items() if field.startswith("_target_")}
     )
@@ -79,8 +79,8 @@ def make_player(name: str, kind: str) -> Player:
                     action = np.clip(action + rng.normal(0.0, scale), -1.0, 1.0)
             next_observation, _, _, _, info = environment.step(action)
             if oracle.done:
-                # The oracle sees its new target from here, but acts once more on the `info` of the step
-                # before, which names the old one: so do the published sets.
+                # The oracle gets its new target here, but acts once more on the `info` of the previous step,
+                # with the old target. The published datasets do so too.
                 target = environment.set_new_target(p_stack=stacking)
                 oracle = oracles[target[1]["privileged/target_task"]]
                 oracle.reset(*target)
@@ -100,23 +100,23 @@ def make_player(name: str, kind: str) -> Player:
         vars(environment).update(copy.deepcopy(targets))
         environment.model.site_pos[:] = marks
         steps = attempt(rng, length, *environment.reset(seed=environment_seed))
-        while family == "scene" and not cube_in_sight(np.array([step["qpos"] for step in steps])):
+        while family == "scene" and not cube_stays_reachable(np.array([step["qpos"] for step in steps])):
             steps = attempt(rng, length, *environment.reset())
         return steps
 
     return play
 
 
-def cube_in_sight(qpos: np.ndarray) -> bool:
+def cube_stays_reachable(qpos: np.ndarray) -> bool:
     """Whether the cube of a scene stays on the table or in the drawer throughout an episode.
 
-    Episodes where it does not are played anew, as goal images would otherwise be ambiguous.
+    Other episodes are played again, because their goal images would be ambiguous.
 
     Args:
-        qpos: [T, 21 or more] joint positions; the cube's position (metres) stands at 14 to 16.
+        qpos: [T, 21 or more] joint positions; entries 14 to 16 are the cube's position in metres.
 
     Returns:
-        False where the cube went too far right, or too far left at a height that is not the drawer's.
+        False where the cube goes too far right, or too far left at a height other than the drawer's.
     """
     sideways, height = qpos[:, 15], qpos[:, 16]
     in_drawer = (height >= 0.06) & (height <= 0.08)
@@ -124,7 +124,7 @@ def cube_in_sight(qpos: np.ndarray) -> bool:
 
 
 def recipes() -> dict[str, Recipe]:
-    """The manipulation sets that can be collected, by name."""
+    """The manipulation datasets that can be collected, by name."""
     return {
         f"{name}-{kind}-v0": Recipe(
             episodes,

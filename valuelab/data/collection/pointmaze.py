@@ -1,9 +1,9 @@
-"""Point mazes: a point that follows the shortest way through a maze, with noise on every action.
+"""Point mazes: a point follows the shortest path through a maze, with noise on every action.
 
     action = clip(direction + ε, -1, 1),   ε ~ N(0, 0.5²)
 
-where direction is the unit vector to the centre of the next cell on the shortest way to the goal.
-"navigate" draws a new goal whenever one is reached; "stitch" goes to one goal four cells away and stays.
+where direction is the unit vector to the centre of the next cell on the shortest path to the goal.
+"navigate" draws a new goal after each goal; "stitch" goes to one goal four cells away and stays there.
 """
 
 import functools
@@ -20,12 +20,12 @@ STITCH_DISTANCE = 4
 
 
 def free_cells(maze: np.ndarray) -> list[Cell]:
-    """The cells (row, column) that are not wall, of a maze [rows, columns] with 1 for wall and 0 for free."""
+    """The free cells (row, column) of a maze [rows, columns], where 1 is a wall and 0 is free."""
     return [(int(row), int(column)) for row, column in np.argwhere(maze == 0)]
 
 
 def junctions(maze: np.ndarray) -> list[Cell]:
-    """The free cells that are not the inside of a straight corridor: ends, corners and crossings."""
+    """The free cells that do not lie inside a straight corridor: ends, corners and crossings."""
 
     def straight(row: int, column: int) -> bool:
         vertical = maze[row - 1, column], maze[row + 1, column]
@@ -36,7 +36,7 @@ def junctions(maze: np.ndarray) -> list[Cell]:
 
 
 def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell]:
-    """The cells whose shortest way from `start` is `distance` moves long."""
+    """The cells whose shortest path from `start` has `distance` moves."""
     reached, frontier = {start}, [start]
     for _ in range(distance):
         moves = [(row + down, column + right) for row, column in frontier for down, right in NEIGHBOURS]
@@ -46,7 +46,7 @@ def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell
 
 
 def make_player(environment: str, kind: str, noise: float = 0.5) -> Player:
-    """Opens a maze.
+    """Makes a player for a maze.
 
     Args:
         environment: OGBench's name, such as "pointmaze-medium-v0".
@@ -58,13 +58,13 @@ def make_player(environment: str, kind: str, noise: float = 0.5) -> Player:
     """
     require("ogbench", "environments")
     gymnasium = require("gymnasium", "environments")
-    # Without wrappers: episodes end by count, and actions are clipped here.
+    # Unwrapped: episodes have a fixed number of steps, and actions are clipped here.
     maze = gymnasium.make(environment, terminate_at_goal=False, disable_env_checker=True).unwrapped
     cells, goals = free_cells(maze.maze_map), junctions(maze.maze_map)
 
     @functools.cache
     def next_centre(position: Cell, goal: Cell) -> np.ndarray:
-        # OGBench searches the whole maze at every step, though the answer depends on the cells alone.
+        # OGBench searches the whole maze at every step, but the result depends only on the cells.
         return maze.get_oracle_subgoal(maze.ij_to_xy(position), maze.ij_to_xy(goal))[0]
 
     def play(rng: np.random.Generator, environment_seed: int, length: int) -> list[Step]:

@@ -1,6 +1,6 @@
-"""Powderworld: elements drawn into a falling-sand world by fills, lines and squares, half the strokes random.
+"""Powderworld: fills, lines and squares of elements in a falling-sand world; half the strokes are random.
 
-A stroke (element, x, y) takes three steps, one discrete action each.
+A stroke (element, x, y) takes three steps with one discrete action each.
 """
 
 import functools
@@ -13,12 +13,12 @@ from valuelab.errors import require
 RANDOM_STROKES = 0.5
 BEHAVIOURS = {"FillBehavior": 1 / 7, "LineBehavior": 3 / 7, "SquareBehavior": 3 / 7}
 EPISODES = {"easy": 1000, "medium": 3000, "hard": 5000}
-# Terminals are integers in the published files.
+# The published files store terminals as integers.
 DTYPES = {"observations": np.uint8, "actions": np.int32, "terminals": np.int32}
 
 
 def make_player(environment: str) -> Player:
-    """Opens a powder world.
+    """Makes a player for a powder world.
 
     Args:
         environment: OGBench's name, such as "powderworld-easy-v0".

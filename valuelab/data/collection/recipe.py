@@ -1,4 +1,4 @@
-"""What a collected dataset is made from: a recipe, and the randomness of one episode."""
+"""Recipes of collected datasets, and the random numbers of one episode."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 Step = dict[str, Any]
-"""One row of a dataset: what was seen and done at one step, by the published key."""
+"""One row of a dataset: published key -> its value at one step."""
 Player = Callable[[np.random.Generator, int, int], list[Step]]
-"""(rng, environment seed, length) -> the `length` steps of one episode; owns its environment."""
+"""(rng, environment seed, length) -> the `length` steps of one episode, in an environment of the player."""
 
 SPLITS = ("train", "val")
 MUJOCO_DTYPES = {
@@ -24,14 +24,14 @@ MUJOCO_DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one of OGBench's datasets is made.
+    """How one of OGBench's datasets is collected.
 
     Attributes:
-        episodes: number of training episodes in the published set; a tenth as many validate.
-        episode_length: steps of every episode. The last one only holds the final observation, hence
-            the published 201, 1001 or 2001.
-        dtypes: published keys, in their order, to dtypes.
-        make_player: () -> a Player with an environment of its own.
+        episodes: number of training episodes in the published dataset; its validation split has a tenth.
+        episode_length: rows of every episode: 201, 1001 or 2001. The last row only holds the final
+            observation.
+        dtypes: published key -> dtype, in the published order.
+        make_player: () -> a Player with a new environment.
     """
 
     episodes: int
@@ -43,22 +43,22 @@ class Recipe:
 def play_episode(
     recipe: Recipe, player: Player, seed: int, split: str, episode: int
 ) -> dict[str, np.ndarray]:
-    """Plays one episode, a pure function of (seed, split, episode) whatever was played before.
+    """Plays one episode, a pure function of (seed, split, episode) that ignores earlier episodes.
 
     Args:
-        recipe: what the dataset is made from.
+        recipe: the recipe of the dataset.
         player: made by the recipe; may have played other episodes.
         seed: the collection's seed, at least 0.
         split: "train" or "val".
         episode: number of the episode in its split.
 
     Returns:
-        The published keys to arrays of `recipe.episode_length` rows.
+        Published key -> array of `recipe.episode_length` rows.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), episode))
     behaviour, environment, shared = sequence.spawn(3)
-    # OGBench's mazes, plan oracles and powder draw from numpy's global state and offer no other way in.
-    # This runs in processes of the collector's own, so nobody else's numbers change.
+    # OGBench's mazes, plan oracles and powder worlds draw from numpy's global state; it must be seeded.
+    # This runs in the collector's worker processes, so no other code is affected.
     np.random.seed(shared.generate_state(8))  # noqa: NPY002
     environment_seed = int(environment.generate_state(1)[0])
     steps = player(np.random.default_rng(behaviour), environment_seed, recipe.episode_length)

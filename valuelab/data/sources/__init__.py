@@ -1,5 +1,5 @@
-"""Where datasets come from: one file a source, each with `read(name, data_dir, split) -> Dataset`.
+"""The sources of datasets: one module per source, with a reader `read(name, data_dir, split) -> Dataset`.
 
-Every reader returns a validated dataset in compact storage. To add a source, write such a file and enter
+Every reader returns a validated dataset in compact storage. To add a source, write such a module and enter
 its `read` in `valuelab.data.SOURCES`.
 """

@@ -1,23 +1,22 @@
 """D4RL: HDF5 files of flat arrays, in the conventions of its versions v0 to v2.
 
-Read are observations, actions, rewards, terminals and, where a file has them, timeouts and
-next_observations; infos/... and metadata/... are left alone. Masks are zero at terminals. An episode ends
+The reader uses observations, actions, rewards and terminals and, where a file has them, timeouts and
+next_observations; it ignores infos/... and metadata/.... Masks are 0 at terminals. An episode ends
 
 - at a terminal, unless trajectories go on after terminals. In AntMaze they do: its terminals mark the rows
-  near the goal. A trajectory goes on where the stored next observation is the observation of the next row.
-  Where none are stored, or all rows have that of the next, trajectories go on after terminals if the steps
-  from most of them are no longer than ordinary steps (`steps.goes_on`);
-- at a timeout. Files of v0 without timeouts count them as D4RL does: an episode is cut when it reaches the
-  step limit of its environment (D4RL's own counter starts at one instead of zero after a terminal; here every
-  episode counts alike);
+  near the goal. A trajectory goes on where the stored next observation equals the observation of the next
+  row. Where the file stores no next observations, or all of them equal the next row, trajectories go on after
+  terminals if most steps from terminals are as short as ordinary steps (`steps.goes_on`);
+- at a timeout. For files of v0 without timeouts, an episode is cut at the step limit of its environment, as
+  in D4RL. (D4RL's own counter starts at 1 instead of 0 after a terminal; here it always starts at 0.)
 - where a stored next observation is not the observation of the next row;
-- at the end of the file. A file that marks no end at all is one episode.
+- at the end of the file. A file without any mark of an end is one episode.
 
-The final observation of an episode is its last stored next observation. A file without those lacks it: a
-transition that a terminal ends is kept, with its own observation standing in for the successor that its mask
-hides; any other last transition is dropped, as D4RL does, since its value would need the successor.
+The final observation of an episode is its last stored next observation. Files without next observations lack
+it. A last transition at a terminal is then kept: its own observation takes the place of the successor, which
+the mask of 0 hides. Any other last transition is dropped, as in D4RL, since its value needs the successor.
 
-Observations of uint8 are images and stay so; all others become float32.
+Observations of uint8 are images and keep their dtype; all others become float32.
 """
 
 import dataclasses
@@ -47,7 +46,7 @@ URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
 
 DIGESTS = Path(__file__).with_name("d4rl.sha256")
-"""Their SHA-256 where TensorFlow Datasets publishes it, in its checksums.tsv: digest, and path under URL."""
+"""SHA-256 digests from the checksums.tsv of TensorFlow Datasets: lines of digest and path under URL."""
 
 _STEP_LIMITS = {
     **dict.fromkeys(("halfcheetah", "hopper", "walker2d", "ant"), 1000),
@@ -59,25 +58,25 @@ _STEP_LIMITS = {
 
 _CHUNK = 1 << 16
 _SAME_OBSERVATION = 1e-6
-"""How far two observations may lie apart and be one; IQL's code splits episodes by the same number."""
+"""The largest distance of two observations that count as equal; IQL's code uses the same number."""
 
 
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
-    """Reads data_dir/d4rl/NAME.hdf5, after downloading it where it is missing, or any HDF5 file.
+    """Reads data_dir/d4rl/NAME.hdf5, or any HDF5 file. Downloads a missing file of D4RL first.
 
-    D4RL files state no bounds: their actions lie in [-1, 1].
+    D4RL files do not state the bounds of actions: they are [-1, 1].
 
     Args:
-        name: the name as D4RL has it, such as "hopper-medium-v2", or a path that ends in .hdf5 or .h5.
+        name: D4RL's name, such as "hopper-medium-v2", or a path that ends in .hdf5 or .h5.
         data_dir: the folder that holds d4rl/.
-        split: "train", the only one there is.
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        split: "train", the only split.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
         A dataset in compact storage.
 
     Raises:
-        InputError: when the name or split is unknown, or the file cannot be had or is at fault.
+        InputError: when the name or split is unknown, the file is missing, or a check fails.
     """
     if split != "train":
         raise unknown("split", split, ("train",))
@@ -85,11 +84,13 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     path = local_path("dataset", name) if own_file else data_dir / "d4rl" / f"{name}.hdf5"
     h5py = require("h5py", "data")
     if own_file and not path.exists():
-        raise InputError(f"no file {path}: give the path of a D4RL HDF5 file, or a name such as d4rl/NAME")
+        raise InputError(
+            f"{path} does not exist: give the path of a D4RL HDF5 file, or a name such as d4rl/NAME"
+        )
     if not path.exists():
         _download(name, path)
 
-    remedy = {"remedy": "mend it, or give another file"} if own_file else {}
+    remedy = {"remedy": "repair it, or give another file"} if own_file else {}
     with reading(path, **remedy), h5py.File(path, "r") as file:
         check_hdf5(file, path)
         pixels = getattr(file.get("observations"), "dtype", None) == np.uint8
@@ -102,10 +103,12 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         observations = arrays["observations"]
         check_finite("observations", observations, path)
         for key in arrays.keys() & {"rewards", "terminals", "timeouts"}:
-            if arrays[key].shape[1:] == (1,):  # early files have columns
+            if arrays[key].shape[1:] == (1,):  # early files store columns
                 arrays[key] = arrays[key][:, 0]
             if arrays[key].ndim > 1:
-                raise InputError(f"{path}: {key} has shape {arrays[key].shape} where [rows] is expected")
+                raise InputError(
+                    f"{path}: {key} has shape {arrays[key].shape}, but [rows] is expected: correct the file"
+                )
         terminated, timeouts = arrays["terminals"], arrays.get("timeouts")
         if "next_observations" in file:
             following = file["next_observations"]
@@ -138,12 +141,12 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
 
 
 def published() -> dict[str, str]:
-    """Names of the datasets that D4RL publishes, and their URLs."""
+    """The datasets that D4RL publishes: name -> URL."""
     return {name: f"{URL}/{file}.hdf5" for name, file in FILES.items()}
 
 
 def _download(name: str, path: Path) -> None:
-    """Fetches one published file."""
+    """Downloads one published file."""
     urls = published()
     if name not in urls:
         raise unknown("D4RL dataset", name, urls)
@@ -153,7 +156,7 @@ def _download(name: str, path: Path) -> None:
         urls[name],
         path,
         lambda part: open_file(part, "r").close(),
-        f"put {urls[name]} there by hand",
+        f"download {urls[name]} by hand and put it there",
         [digest for digest, file in known if f"{URL}/{file}" == urls[name]],
     )
 
@@ -165,12 +168,12 @@ def _episode_ends(
     jumps: np.ndarray,
     path: Path,
 ) -> np.ndarray:
-    """[N] bool, True at the last row of each episode, by the rule of this module.
+    """Marks the last row of each episode by the rules of this module, [N] bool.
 
-    `jumps` are the rows whose successor is known not to be the next row, the last row at least.
+    `jumps` [N] marks the rows whose successor is known not to be the next row, at least the last row.
     """
     ends = jumps if timeouts is None else jumps | timeouts
-    if not jumps[:-1].any():  # where a stored next observation ever tells, it tells at terminals too
+    if not jumps[:-1].any():  # else the stored next observations show the ends at terminals too
         marked, others = np.flatnonzero(terminated & ~ends), np.flatnonzero(~terminated & ~ends)
         if not steps.goes_on(observations, marked, others):
             ends = ends | terminated
@@ -178,15 +181,15 @@ def _episode_ends(
         ends = ends | _steps_out(ends, path)
     if ends.sum() == 1 and not terminated[-1] and not (timeouts is not None and timeouts[-1]):
         logging.warning(
-            "%s: neither terminals nor timeouts has an episode end, so its %d rows are read as one episode; "
-            "if there are several, mark the last row of each in timeouts",
+            "%s: neither terminals nor timeouts marks an end, so its %d rows are read as one episode; "
+            "if there are several episodes, mark the last row of each in timeouts",
             *(path, len(ends)),
         )
     return ends
 
 
 def _steps_out(ends: np.ndarray, path: Path) -> np.ndarray:
-    """[N] bool, True where an episode reaches the step limit of the environment the file is named for."""
+    """Marks where an episode reaches the step limit of the environment in the file's name, [N] bool."""
     steps_out = np.zeros_like(ends)
     limits = [limit for task, limit in _STEP_LIMITS.items() if path.stem.startswith(f"{task}-")]
     if limits:
@@ -197,9 +200,9 @@ def _steps_out(ends: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _jumps(following: Any, observations: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Where the stored next observation is not that of a next row, [N] bool, and these [J, ...].
+    """Marks rows whose stored next observation is not the next row, [N] bool; returns these too, [J, ...].
 
-    Reads piece by piece.
+    Reads the file in pieces.
     """
     jumps, kept = np.ones(len(observations), bool), []
     for start in range(0, len(observations), _CHUNK):
@@ -207,18 +210,18 @@ def _jumps(following: Any, observations: np.ndarray, path: Path) -> tuple[np.nda
         stored = cast("next_observations", stored, observations.dtype, path, start)
         check_finite("next_observations", stored, path, first_row=start)
         rows = slice(start, start + len(stored))
-        seen = observations[start + 1 : start + 1 + len(stored)]
-        moves = (stored[: len(seen)].astype(np.float32) - seen).reshape(len(seen), -1)
-        jumps[rows][: len(seen)] = np.linalg.norm(moves, axis=-1) > _SAME_OBSERVATION
+        next_rows = observations[start + 1 : start + 1 + len(stored)]
+        moves = (stored[: len(next_rows)].astype(np.float32) - next_rows).reshape(len(next_rows), -1)
+        jumps[rows][: len(next_rows)] = np.linalg.norm(moves, axis=-1) > _SAME_OBSERVATION
         kept.append(stored[jumps[rows]])
     return jumps, np.concatenate(kept)
 
 
 def _with_final_rows(dataset: Dataset, has_final: np.ndarray, finals: np.ndarray) -> Dataset:
-    """Compact storage: puts a row with its final observation after each row that `has_final`."""
+    """Compact storage: inserts a row with the final observation after each row that `has_final` marks."""
     copies = 1 + has_final
     rows = np.repeat(np.arange(len(copies)), copies)
-    last = np.cumsum(copies) - 1  # where the last copy of each row stands
+    last = np.cumsum(copies) - 1  # the index of the last copy of each row
     observations = dataset.observations[rows]
     observations[last[has_final]] = finals
     terminals = np.zeros(len(rows), bool)

@@ -1,11 +1,11 @@
-"""ExoRL: exploration of dm_control's domains, an NPZ file an episode.
+"""ExoRL: exploration of dm_control's domains, one NPZ file per episode.
 
-`DOMAIN-EXPLORER`, such as walker-rnd, has the rewards that were logged, of a task that the explorer did not
-see; `DOMAIN-EXPLORER-TASK` those of a task, computed from the simulator's states. Row t of a file holds the
-action that led to observation t and the reward of that observation; the action of row 0 is a dummy.
+`DOMAIN-EXPLORER`, such as walker-rnd, has the logged rewards, of a task that the explorer did not see.
+`DOMAIN-EXPLORER-TASK` has the rewards of a task, computed from the simulator's states. Row t of a file holds
+the action that led to observation t and the reward of that observation; the action of row 0 is a dummy.
 
-With @PIXELS, such as walker-rnd@64, observations are images of the states, uint8. They are rendered when they
-are first read, some fifty a second by a CPU, and kept in pixelsN/ beside buffer/.
+With @PIXELS, such as walker-rnd@64, observations are images of the states, uint8. The first read renders
+them, about fifty images a second on a CPU, and keeps them in pixelsN/ next to buffer/.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from valuelab.errors import InputError, unknown
 from valuelab.types import Dataset
 
 URL = "https://dl.fbaipublicfiles.com/exorl"
-"""Where ExoRL publishes an archive for each domain and explorer."""
+"""Where ExoRL publishes one archive for each domain and explorer."""
 
 DEFAULT_EPISODES = 5_000
-"""Episodes that are read at most unless the name says how many: half of those published, as is usual."""
+"""The largest number of episodes to read where the name gives none; half of the published ones, as usual."""
 
 _LABELLED_EPISODES = 500
-"""Episodes whose states are read to be labelled, half a million of them, spread over those that are used."""
+"""The largest number of episodes whose states are labelled, half a million states."""
 
 _Episode = dict[str, np.ndarray]
 
@@ -37,20 +37,20 @@ _Episode = dict[str, np.ndarray]
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
     """Reads the first episodes of data_dir/exorl/DOMAIN/EXPLORER/buffer/.
 
-    Nothing is downloaded: the archives are large. A thousand episodes take 0.1 GB (walker) to 0.4 GB
-    (quadruped), and nearly twice as much in full storage.
+    Nothing is downloaded, because the archives are large. A thousand episodes take 0.1 GB (walker) to 0.4 GB
+    (quadruped) of memory, and nearly twice as much in full storage.
 
     Args:
-        name: as above, such as "walker-rnd-run"; "walker-rnd-run:1000" for that many episodes.
+        name: as above, such as "walker-rnd-run", or "walker-rnd-run:1000" for the first 1000 episodes.
         data_dir: the folder that holds exorl/.
-        split: "train", the only one there is.
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        split: "train", the only split.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
         A dataset in compact storage. No state is terminal: masks are ExoRL's discounts, which are 1.
 
     Raises:
-        InputError: when the name or split is unknown, or the files are missing or at fault.
+        InputError: when the name or split is unknown, the files are missing, or a check fails.
     """
     if split != "train":
         raise unknown("split", split, ("train",))
@@ -64,18 +64,18 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
 
 
 def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
-    """The simulator's states in episodes spread evenly over those that `read` takes, in time order.
+    """The simulator's states of episodes spread evenly over those that `read` uses, in time order.
 
     Args:
         name: as for `read`.
         data_dir: the folder that holds exorl/.
 
     Returns:
-        "observations" [N, ...], "terminals" [N] at the last of each episode, positions "qpos" [N, nq] and
-        velocities "qvel" [N, nv].
+        "observations" [N, ...], "terminals" [N], True at the last row of each episode, positions "qpos"
+        [N, nq] and velocities "qvel" [N, nv].
 
     Raises:
-        InputError: as `read` does.
+        InputError: as for `read`.
     """
     domain, _, _, pixels, _ = domains.parse(name)
     files = find_files(name, data_dir)
@@ -95,31 +95,31 @@ def task_rewards(name: str, states: Mapping[str, np.ndarray]) -> dict[str, np.nd
         states: "qpos" [N, nq] and "qvel" [N, nv].
 
     Returns:
-        Task -> [N] in [0, 1].
+        The rewards of each task by its name, [N] in [0, 1].
     """
     return domains.rewards(domains.parse(name).domain, states["qpos"], states["qvel"])
 
 
 def has_task(name: str) -> bool:
-    """Whether a name says which task's rewards are meant."""
+    """Whether a name contains a task, whose rewards the dataset then has."""
     return bool(domains.parse(name).task)
 
 
 def folder_of(name: str, data_dir: Path) -> Path:
-    """Where the episodes of a name lie."""
+    """The folder of the episodes of a dataset."""
     domain, explorer, *_ = domains.parse(name)
     return data_dir / "exorl" / domain / explorer / "buffer"
 
 
 def find_files(name: str, data_dir: Path) -> list[Path]:
-    """The files of the episodes that a name stands for, in their order.
+    """The files of the episodes of a dataset, in their order.
 
     Args:
         name: as for `read`.
         data_dir: the folder that holds exorl/.
 
     Raises:
-        InputError: when there are none, or fewer than the name says.
+        InputError: when there are no files, or fewer than the name asks for.
     """
     domain, explorer, _, _, wanted = domains.parse(name)
     folder = folder_of(name, data_dir)
@@ -129,14 +129,14 @@ def find_files(name: str, data_dir: Path) -> list[Path]:
     if not files:
         archive = f"{URL}/{domain}/{explorer}.zip"
         raise InputError(
-            f"no episode_*.npz in {folder}: fetch {archive} by hand and unzip it into {folder.parent}, so "
-            f"that it holds buffer/episode_000000_1000.npz; or explore a little here with: python -m "
+            f"{folder} has no episode_*.npz: download {archive} by hand and unzip it into {folder.parent}, "
+            f"so that it holds buffer/episode_000000_1000.npz; or collect a small dataset with: python -m "
             f"experiments.collect --dataset=exorl/{domain}-noise --data_dir={data_dir} --episodes=20"
         )
     if wanted and wanted > len(files):
         raise InputError(
-            f"dataset exorl/{name} is of {wanted} episodes, and {folder} holds {len(files)}: ask for fewer, "
-            "or fetch or collect more"
+            f"dataset exorl/{name} needs {wanted} episodes, but {folder} holds {len(files)}: ask for fewer, "
+            "or download or collect more"
         )
     if not wanted and len(files) > DEFAULT_EPISODES:
         logging.warning(
@@ -151,18 +151,18 @@ def read_episode(path: Path, domain: str, pixels: int = 0, any_actions: bool = F
 
     Args:
         path: the file.
-        domain: what it is of.
-        pixels: height and width of images, which stand for observations; 0 where states do.
-        any_actions: whether actions out of bounds are let through, for all to be clipped together.
+        domain: its domain.
+        pixels: height and width of image observations; 0 for vectors.
+        any_actions: whether to accept actions outside their bounds, which the caller clips later.
 
     Returns:
-        Of an episode of T steps, by row: "observations" [T + 1, D] in float32 or
+        The rows of an episode of T steps: "observations" [T + 1, D] in float32 or
         [T + 1, pixels, pixels, 3] in uint8; "actions" [T + 1, A], "rewards" [T + 1] and "masks" [T + 1] in
-        float32; "qpos" [T + 1, nq] and "qvel" [T + 1, nv] as they are stored.
+        float32; "qpos" [T + 1, nq] and "qvel" [T + 1, nv] in their stored dtype.
 
     Raises:
-        InputError: when it is truncated, or lacks an array, or one is ragged, of another domain's size, not
-            finite or out of bounds; when images are asked for and nothing can be rendered here.
+        InputError: when the file is truncated or lacks an array; when an array differs in length, has the
+            size of another domain, is not finite or is out of bounds; when images cannot be rendered here.
     """
     facts = domains.DOMAINS[domain]
     widths = {
@@ -179,8 +179,8 @@ def read_episode(path: Path, domain: str, pixels: int = 0, any_actions: bool = F
         check_finite(key, arrays[key], path)
         if arrays[key].shape[1:] != (width,):
             raise InputError(
-                f"{path}: {key} has shape {arrays[key].shape} where {domain} has [rows, {width}]; is it a "
-                "file of this domain, of states and not of pixels?"
+                f"{path}: {key} has shape {arrays[key].shape}, but {domain} has [rows, {width}]: check that "
+                "the file belongs to this domain and holds states, not images"
             )
     columns = {
         "observations": arrays["observation"],
@@ -199,10 +199,10 @@ def read_episode(path: Path, domain: str, pixels: int = 0, any_actions: bool = F
 def _images(
     path: Path, domain: str, pixels: int, positions: np.ndarray, velocities: np.ndarray
 ) -> np.ndarray:
-    """The images [T + 1, pixels, pixels, 3] of an episode's states, rendered where they have not been yet."""
+    """The images [T + 1, pixels, pixels, 3] of an episode's states; renders them on the first call."""
     kept = path.parent.parent / f"pixels{pixels}" / path.name
     if not kept.exists():
-        logging.log_first_n(logging.WARNING, "rendering episodes into %s, once", 1, kept.parent)
+        logging.log_first_n(logging.WARNING, "rendering episodes once into %s", 1, kept.parent)
         kept.parent.mkdir(exist_ok=True)
         images = domains.images(domain, positions, velocities, pixels)
         with files.replacing(kept) as file:
@@ -211,25 +211,25 @@ def _images(
         images = read_array(file, "images", "uint8", kept)
     if images.shape != (len(positions), pixels, pixels, 3):
         raise InputError(
-            f"{kept}: images has shape {images.shape} for the {len(positions)} rows of {path}: delete it, to "
-            "render it anew"
+            f"{kept}: images has shape {images.shape} for the {len(positions)} rows of {path}: delete the "
+            "file to render it again"
         )
     return images
 
 
 def _transitions(episode: _Episode, domain: str, task: str, path: Path) -> _Episode:
-    """The columns of an episode, each action and reward beside the observation that it was taken in."""
+    """The columns of an episode, with each action and reward in the row of the observation before it."""
     if task:
         labelled = domains.rewards(domain, episode["qpos"], episode["qvel"], (task,))[task]
         check_finite(f"the reward of {task} by physics", labelled, path)
         episode |= {"rewards": cast(f"the reward of {task} by physics", labelled, np.float32, path)}
-    # What led to an observation goes one row up; row 0, where nothing did, to the row that only ends.
-    led = {key: np.roll(episode[key], -1, axis=0) for key in ("actions", "rewards", "masks")}
-    return {"observations": episode["observations"]} | led
+    # Actions, rewards and masks move one row up; the dummy of row 0 moves to the last row, which only ends.
+    shifted = {key: np.roll(episode[key], -1, axis=0) for key in ("actions", "rewards", "masks")}
+    return {"observations": episode["observations"]} | shifted
 
 
 def _joined(name: str, episodes: Iterable[_Episode], path: Path) -> Dataset:
-    """A dataset of episodes whose actions lie in [-1, 1]."""
+    """Joins episodes whose actions lie in [-1, 1] into a dataset."""
     dataset = storage.from_episodes(name, episodes, path)
     bound = np.ones(dataset.actions.shape[1], np.float32)
     return dataclasses.replace(dataset, action_low=-bound, action_high=bound)

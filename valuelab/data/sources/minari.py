@@ -1,6 +1,6 @@
-"""Minari: folders of episodes, with terminations told from truncations.
+"""Minari: folders of episodes, which distinguish terminations from truncations.
 
-Observations become vectors, unless they are images, as `spaces.flatten` has it for environments too.
+Observations become vectors by `spaces.flatten`, as in environments; images stay images.
 """
 
 import collections
@@ -27,21 +27,21 @@ from valuelab.types import Dataset
 
 
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
-    """Reads data_dir/minari/ID, after downloading it where it is missing.
+    """Reads data_dir/minari/ID. Downloads a missing dataset first.
 
-    Bounds are those of the action space; actions are discrete where it is.
+    The action space decides whether actions are discrete, and gives their bounds.
 
     Args:
-        name: the id as Minari has it, such as "D4RL/pointmaze/umaze-v2".
-        data_dir: the folder that holds minari/, what Minari calls MINARI_DATASETS_PATH.
-        split: "train", the only one there is.
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        name: Minari's id, such as "D4RL/pointmaze/umaze-v2".
+        data_dir: the folder that holds minari/, which Minari calls MINARI_DATASETS_PATH.
+        split: "train", the only split.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
         A dataset in compact storage.
 
     Raises:
-        InputError: when the id or split is unknown, or the data cannot be had or is at fault.
+        InputError: when the id or split is unknown, the data are missing, or a check fails.
     """
     if split != "train":
         raise unknown("split", split, ("train",))
@@ -53,73 +53,76 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     spaces.check_stated(path / "metadata.json")
     with reading(path):
         try:
-            source = minari.MinariDataset(path)
+            stored = minari.MinariDataset(path)
             metadata = read_json(path / "metadata.json", "metadata of Minari", "correct it")
-            stated = metadata.get("observation_space", "null")
-            space = _as_stated(source.observation_space, json.loads(stated))
-        except Exception as error:  # what is missing in metadata fails in many ways
+            stated_space = metadata.get("observation_space", "null")
+            space = _as_stated(stored.observation_space, json.loads(stated_space))
+        except Exception as error:  # missing metadata raise many kinds of exceptions
             raise InputError(
                 f"{path} cannot be opened ({told(error)}): correct metadata.json, or "
-                "delete the folder and load again to fetch it anew"
+                "delete the folder and load the dataset again to download it"
             ) from error
-        facts = _action_facts(source.action_space, path)
-        flat = spaces.flat(space, str(path))  # before a long time is spent on reading
-        episodes = _episodes(source, space, flat, "num_actions" in facts, path)
+        facts = _action_facts(stored.action_space, path)
+        flat = spaces.flat(space, str(path))  # fails before the slow reading of episodes
+        episodes = _episodes(stored, space, flat, "num_actions" in facts, path)
         dataset = storage.from_episodes(f"minari/{name}", episodes, path)
     return validate(dataclasses.replace(dataset, **facts), path, clip_actions)
 
 
 def _as_stated(space: Any, stated: Any) -> Any:
-    """The same space with the entries of each Dict in the order of metadata.json; Minari sorts them."""
+    """The same space, with Dict entries in the order of metadata.json; Minari sorts them by name."""
     gym_spaces = require("gymnasium.spaces", "data")
     if stated and isinstance(space, gym_spaces.Dict):
         parts = {key: _as_stated(space[key], part) for key, part in stated["subspaces"].items()}
-        return gym_spaces.Dict(collections.OrderedDict(parts))  # in any other mapping they are sorted
+        return gym_spaces.Dict(
+            collections.OrderedDict(parts)
+        )  # gymnasium sorts the entries of any other mapping
     if stated and isinstance(space, gym_spaces.Tuple):
         return gym_spaces.Tuple(map(_as_stated, space.spaces, stated["subspaces"]))
     return space
 
 
 def _action_facts(space: Any, path: Path) -> dict[str, Any]:
-    """What an action space says about actions, as fields of Dataset."""
+    """The fields of Dataset that an action space determines."""
     gym_spaces = require("gymnasium.spaces", "data")
     if isinstance(space, gym_spaces.Discrete) and space.start == 0:
         return {"num_actions": int(space.n)}
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
         if not space.is_bounded():
             raise InputError(
-                f"{path}: the action space {space} is unbounded; give it bounds in metadata.json"
+                f"{path}: the action space {space} is unbounded: give it bounds in metadata.json"
             )
         return {"action_low": space.low.astype(np.float32), "action_high": space.high.astype(np.float32)}
     raise InputError(
-        f"{path}: the action space is {space}; only one-dimensional Box and Discrete can be used"
+        f"{path}: the action space is {space}, but must be a one-dimensional Box or a Discrete from 0: use "
+        "another dataset"
     )
 
 
 def _episodes(
-    source: Any, space: Any, flat: Any, discrete: bool, path: Path
+    stored: Any, space: Any, flat: Any, discrete: bool, path: Path
 ) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of each episode of T transitions, T + 1 rows each, for `storage.from_episodes`."""
-    if (file := path / "main_data.hdf5").exists():  # Minari itself would follow where it leads
+    if (file := path / "main_data.hdf5").exists():  # Minari would follow links to other files
         with require("h5py", "data").File(file) as opened:
             for name, dataset in check_hdf5(opened, file).items():
                 check_written(file, name, dataset)
-    stored = iter(source.iterate_episodes())
-    for number in range(source.total_episodes):
+    episodes = iter(stored.iterate_episodes())
+    for number in range(stored.total_episodes):
         try:
-            episode = next(stored)
+            episode = next(episodes)
         except (KeyError, StopIteration) as error:
             raise InputError(
-                f"{path}: metadata.json states {source.total_episodes} episodes, and the data have no whole "
-                f"episode {number} ({' '.join(str(error).split())}); delete the folder and load again to "
-                "fetch it anew"
+                f"{path}: metadata.json states {stored.total_episodes} episodes, but episode {number} is not "
+                f"complete ({' '.join(str(error).split())}): delete the folder and load the dataset again to "
+                "download it"
             ) from error
         where = f"{path}: episode {number}"
         observations = spaces.flatten(space, episode.observations, where)
         if observations.shape[1:] != flat.shape:
             raise InputError(
-                f"{where}: observations has shape {observations.shape} where metadata.json states "
-                f"{flat.shape} a row: repair the episode, or correct metadata.json"
+                f"{where}: observations has shape {observations.shape}, but metadata.json states "
+                f"{flat.shape} per row: repair the episode, or correct metadata.json"
             )
         columns = {
             "actions": cast("actions", episode.actions, np.int32 if discrete else np.float32, where),
@@ -127,7 +130,7 @@ def _episodes(
             "masks": 1 - cast("terminations", episode.terminations, bool, where).astype(np.float32),
         }
         check_lengths({"observations after the first": observations[1:], **columns}, where)
-        # No action follows the final observation: its row repeats the last one.
+        # No action follows the final observation, so its row repeats the last action.
         columns = {key: np.concatenate([array, array[-1:]]) for key, array in columns.items()}
         pixels = flat.dtype == np.uint8
         observations = cast("observations", observations, np.uint8 if pixels else np.float32, where)
@@ -135,24 +138,23 @@ def _episodes(
 
 
 def _download(name: str, root: Path) -> None:
-    """Fetches a dataset through Minari, which looks for its folder in an environment variable."""
+    """Downloads a dataset through Minari, which takes its folder from an environment variable."""
     minari = require("minari", "data")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # Apart from all that is there, and moved in one step once it is whole.
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as apart:
-            with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=apart):
+        # Into a temporary folder; the complete dataset is then moved in one step.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+            with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=temporary):
                 minari.download_dataset(name)
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):  # another process was faster
-                _move(Path(apart) / name, root / name)
-    except Exception as error:  # anything from a missing client library to a full disk
-        found = sorted(file.parents[1] for file in root.glob("**/data/metadata.json"))
-        near = (
-            f" (there are: {', '.join(str(folder.relative_to(root)) for folder in found)})" if found else ""
-        )
+                _move(Path(temporary) / name, root / name)
+    except Exception as error:  # from a missing client library to a full disk
+        folders = sorted(file.parents[1] for file in root.glob("**/data/metadata.json"))
+        names = ", ".join(str(folder.relative_to(root)) for folder in folders)
+        local = f" (local datasets: {names})" if names else ""
         raise InputError(
-            f"no Minari dataset {root / name}{near}, and it cannot be downloaded "
+            f"Minari dataset {root / name} does not exist{local} and cannot be downloaded "
             f"({' '.join(str(error).split())}): check the id, or copy its folder there by hand"
         ) from error
 
@@ -161,7 +163,7 @@ def _move(folder: Path, target: Path) -> None:
     """Moves a folder.
 
     Raises:
-        FileExistsError: when something is there.
+        FileExistsError: when the target exists.
     """
     try:
         folder.replace(target)

@@ -1,10 +1,11 @@
-"""OGBench: NPZ files of flat arrays, with or without goals, relabelled by OGBench's own code.
+"""OGBench: NPZ files of flat arrays, with goals, or with rewards of single tasks by OGBench's own code.
 
 `TASK-KIND-v0`, such as pointmaze-medium-navigate-v0, is goal-conditioned. `TASK-KIND-singletask-v0` and
-`TASK-KIND-singletask-task3-v0` read the same file and take the rewards of the default or third task.
+`TASK-KIND-singletask-task3-v0` read the same file and use the rewards of the default or the third task.
 
 `TASK-KIND-100m-v0`, such as cube-double-play-100m-v0, is a folder of many files, as OGBench publishes them:
-TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. Those that are there are read; none is downloaded.
+TASK-KIND-v0-000.npz, TASK-KIND-v0-000-val.npz and so on. The reader reads all files in the folder, and
+downloads none.
 """
 
 import re
@@ -44,32 +45,32 @@ _LARGE = {
     "scene": ("play",),
     **{f"puzzle-{size}": ("play",) for size in ("3x3", "4x4", "4x5", "4x6")},
 }
-"""The environments, and the kinds of data, of which 100 million transitions are published."""
+"""The environments and kinds of data for which 100 million transitions are published."""
 
 _NUM_TASKS = 5
 _POWDERWORLD_ACTIONS = 8
-"""A discrete action is an element, one of 2, 5 or 8, or one of 8 columns or rows: OGBench's max of both."""
+"""A discrete action is an element (of 2, 5 or 8), a column or a row (of 8); OGBench takes the maximum."""
 _TAIL = re.compile(r"(-singletask(-task\d+)?)?-v\d+$")
 _SINGLETASK = re.compile(r"-singletask(-task\d+)?(?=-v\d+$)")
 
 
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
-    """Reads data_dir/ogbench/NAME.npz, or NAME-val.npz, after downloading it where it is missing.
+    """Reads data_dir/ogbench/NAME.npz, or NAME-val.npz. Downloads a missing file first.
 
-    Rewards are zero and masks one where the name is goal-conditioned: both are relabelled when sampled.
-    OGBench states no bounds: its continuous actions lie in [-1, 1].
+    In goal-conditioned datasets, rewards are 0 and masks 1: sampling relabels both. OGBench does not state
+    the bounds of continuous actions: they are [-1, 1].
 
     Args:
-        name: the name as OGBench has it, such as "cube-single-play-singletask-task2-v0".
+        name: OGBench's name, such as "cube-single-play-singletask-task2-v0".
         data_dir: the folder that holds ogbench/.
         split: "train" or "val".
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
         A dataset in compact storage.
 
     Raises:
-        InputError: when the name or split is unknown, or the file cannot be had or is at fault.
+        InputError: when the name or split is unknown, the file is missing, or a check fails.
     """
     if split not in ("train", "val"):
         raise unknown("split", split, ("train", "val"))
@@ -90,8 +91,8 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
 
 
 def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
-    """Reads one file; arguments and errors are those of `read`."""
-    # The names say of which dtype a set is: OGBench reads them so, whatever the file has.
+    """Reads one file; arguments and errors as for `read`."""
+    # The name determines the dtypes: OGBench reads files so, whatever dtypes they hold.
     discrete = name.startswith("powderworld")
     pixels = discrete or name.startswith("visual")
     singletask = has_task(name)
@@ -99,7 +100,7 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
         terminals = read_array(arrays, "terminals", "bool", path)
         rewards = np.zeros(len(terminals), np.float32)
         masks = np.ones(len(terminals), np.float32)
-        if singletask:  # first, so that positions need not lie beside the observations
+        if singletask:  # first, so that memory does not hold positions and observations at once
             keys = ("qpos", *(key for key in ("button_states",) if key in arrays))
             states = {key: read_array(arrays, key, None, path) for key in keys}
             _check_states({"terminals": terminals} | states, path)
@@ -125,33 +126,33 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
 
 
 def _find_files(folder: Path, split: str) -> list[Path]:
-    """The files of a large set that are there, in their order."""
+    """The existing files of a large dataset, in their order."""
     stem = folder.name.replace("-100m-", "-")
     files = sorted(folder.glob(f"{stem}-[0-9][0-9][0-9]{'-val' if split == 'val' else ''}.npz"))
     if not files:
         url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{folder.name}"
         raise InputError(
-            f"no {stem}-000.npz, or another of split {split!r}, in {folder}: fetch as many of the files in "
+            f"{folder} has no {stem}-000.npz or other file of split {split!r}: download as many files of "
             f"{url} by hand as you need, and put them there"
         )
     return files
 
 
 def _joined(parts: list[Dataset]) -> Dataset:
-    """One dataset of several files, which are taken out of their list."""
+    """Joins the datasets of several files, and empties their list."""
     columns: list[dict[str, Any]] = [dict(vars(part)) for part in parts]
     parts.clear()
-    # Key by key, so that no more than one array stands beside its pieces.
+    # One key at a time, so that memory holds at most one array twice.
     keys = ("observations", "actions", "rewards", "masks", "terminals", "valid")
     arrays = {key: np.concatenate([column.pop(key) for column in columns]) for key in keys}
     return Dataset(**(columns[0] | arrays))
 
 
 def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
-    """What a file says of the world at each of its rows, in time order.
+    """The observations and simulator states of all rows of a dataset, in time order.
 
     Args:
-        name: of a goal-conditioned set that lies in data_dir/ogbench/.
+        name: the name of a goal-conditioned dataset in data_dir/ogbench/.
         data_dir: the folder that holds ogbench/.
 
     Returns:
@@ -159,7 +160,7 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
         them, "qvel" and "button_states", each [N, ...].
 
     Raises:
-        InputError: when the file is missing or at fault, or does not hold the simulator's positions.
+        InputError: when the file is missing, a check fails, or it lacks the simulator's positions.
     """
     folder = data_dir / "ogbench"
     files = _find_files(folder / name, "train") if "-100m-" in name else [folder / f"{name}.npz"]
@@ -181,38 +182,37 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
 
 
 def _check_states(states: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises unless what rewards are computed from is whole and finite."""
+    """Raises unless the states that determine rewards have equal lengths and are finite."""
     check_lengths(states, path)
     for key, array in states.items():
         check_finite(key, array, path)
 
 
 def task_rewards(name: str, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The rewards of states in each of the five tasks of a set's environment, by OGBench's own code.
+    """The rewards of states in each of the five tasks of the environment, by OGBench's own code.
 
     Args:
-        name: of a goal-conditioned set, such as "cube-single-play-v0".
+        name: the name of a goal-conditioned dataset, such as "cube-single-play-v0".
         states: "qpos" [N, ...], and "button_states" where the environment has buttons.
 
     Returns:
-        "task1" to "task5", each [N]: 1 where the task is done, else 0, less 1 for every further part of it
-        that is not.
+        "task1" to "task5", each [N]: 1 minus the number of parts of the task that are not done.
     """
     stem, _, version = name.rpartition("-")
-    given = {key: states[key] for key in ("qpos", "button_states") if key in states}
+    simulator_states = {key: states[key] for key in ("qpos", "button_states") if key in states}
     return {
-        f"task{number}": _relabel(f"{stem}-singletask-task{number}-{version}", dict(given))[0] + 1
+        f"task{number}": _relabel(f"{stem}-singletask-task{number}-{version}", dict(simulator_states))[0] + 1
         for number in range(1, _NUM_TASKS + 1)
     }
 
 
 def has_task(name: str) -> bool:
-    """Whether a name says which task's rewards are meant."""
+    """Whether a name contains a single task, whose rewards the dataset then has."""
     return _SINGLETASK.search(name) is not None
 
 
 def known_names() -> list[str]:
-    """The names of all datasets that belong to the environments of the installed ogbench."""
+    """The names of all datasets of the environments in the installed ogbench."""
     require("ogbench", "environments")
     registry = require("gymnasium", "environments").registry
     names = []
@@ -231,18 +231,18 @@ def known_names() -> list[str]:
 def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rewards [N] and masks [N] of a single task, from the simulator's states, by OGBench's own code.
 
-    Tasks are the same in states and in images, whose environments need a renderer.
+    The environment with states serves images too, because environments with images need a renderer.
     """
     relabel_dataset = require("ogbench.relabel_utils", "environments").relabel_dataset
     name = name.removeprefix("visual-").replace("-100m-", "-")
     with (
         warnings.catch_warnings(),
         one_line(
-            f"the environment of ogbench/{name}, which tells rewards, cannot be made",
-            "install what it needs; if a renderer fails, try another MUJOCO_GL, such as egl or osmesa",
+            f"the environment of ogbench/{name}, which computes rewards, cannot be made",
+            "install the missing packages; if a renderer fails, try another MUJOCO_GL, such as egl or osmesa",
         ),
     ):
-        warnings.simplefilter("ignore")  # bounds are cast to float32
+        warnings.simplefilter("ignore")  # gymnasium warns that bounds are cast to float32
         environment = require("ogbench", "environments").make_env_and_datasets(name, env_only=True)
     relabel_dataset(name, environment, states)
     environment.close()
@@ -250,7 +250,7 @@ def _relabel(name: str, states: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def _download(file_name: str, path: Path, data_dir: Path) -> None:
-    """Fetches one published file, or says how to make it."""
+    """Downloads one published file; the error says how to get it in another way."""
     url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{path.name}"
     if file_name.startswith(_COLLECTABLE):
         otherwise = (
@@ -258,21 +258,21 @@ def _download(file_name: str, path: Path, data_dir: Path) -> None:
             f"--data_dir={data_dir}"
         )
     else:
-        otherwise = f"fetch {url} by hand and put it there"
+        otherwise = f"download {url} by hand and put it there"
     download.fetch(url, path, check, otherwise)
 
 
 def check(path: Path) -> None:
-    """Raises unless a file is a whole NPZ archive.
+    """Raises unless a file is a complete NPZ archive.
 
     Args:
         path: the file.
 
     Raises:
         InputError: when one of its members is damaged.
-        zipfile.BadZipFile: when it is not an archive.
+        zipfile.BadZipFile: when the file is not an archive.
     """
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise InputError(f"{damaged} is damaged")
+        raise InputError(f"{damaged} is damaged: download the file again")

@@ -1,12 +1,12 @@
-"""RLDS: episodes of steps as TensorFlow Datasets stores them in array_record, without TensorFlow.
+"""RLDS: episodes of steps in the array_record format of TensorFlow Datasets, without TensorFlow.
 
-A step holds an observation, the action taken there and the reward and discount that followed; the last
-step of an episode (is_last) holds the final observation, and is_terminal where it is a terminal state.
-Observations that are dictionaries become one vector, their entries in alphabetical order. Texts are left out.
+A step holds an observation, the action taken there, and the reward and discount that followed. The last step
+of an episode (is_last) holds the final observation; is_terminal marks it where it is a terminal state.
+Dictionaries of observations become one vector, with entries in alphabetical order and without texts.
 
-TensorFlow Datasets prepares D4RL's files with stored next observations so that every episode ends with the
-last one of the whole file. Its own is lost, and it is read as D4RL's files without them: see
-`valuelab.data.sources.d4rl`.
+Where D4RL's files store next observations, TensorFlow Datasets ends every episode with the last next
+observation of the whole file. The correct final observations are lost. Such datasets are read like D4RL's
+files without next observations: see `valuelab.data.sources.d4rl`.
 """
 
 import dataclasses
@@ -30,34 +30,34 @@ from valuelab.types import Dataset
 
 _SHARD_BYTES = 1 << 29
 _CLASSES = ("pythonClassName", "python_class_name", "type")
-"""Under which keys metadata name what TensorFlow Datasets imports; the last is that of old sets."""
+"""The keys of metadata that name classes to import; the last one occurs in old datasets."""
 _OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.(\w+\.)*\w+")
 _FILES = ("filepathTemplate", "filepath_template")
-"""Under which keys metadata name the files that hold the data."""
-_PREPARE = "prepare the set again"
+"""The keys of metadata that name the data files."""
+_PREPARE = "prepare the dataset again"
 _METADATA = "valuelab"
-"""The entry of a set's metadata that holds fields of Dataset."""
+"""The entry of a dataset's metadata that holds fields of Dataset."""
 
 
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
-    """Reads the RLDS set under data_dir/rlds/NAME.
+    """Reads the RLDS dataset under data_dir/rlds/NAME.
 
-    Actions are discrete where they are whole numbers. A set written by `write` remembers their number or
-    bounds; others may state them as features. Where one does not, the greatest action of the data is taken
-    for the last one, and bounds for [-1, 1].
+    Actions are discrete where they are integers. Datasets written by `write` state the number or bounds of
+    actions; features may state them in others. Otherwise the number of actions is the greatest action in the
+    data plus one, and the bounds are [-1, 1].
 
     Args:
         name: a folder in data_dir/rlds, such as "ogbench/pointmaze-medium-navigate-v0", written by
             `experiments.convert_to_rlds`, or "d4rl_mujoco_hopper/v2-medium", prepared by `tfds build`.
         data_dir: the folder that holds rlds/.
-        split: a split of the set.
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        split: a split of the dataset.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
         A dataset in compact storage.
 
     Raises:
-        InputError: when there is no such set or split, or it is at fault.
+        InputError: when the dataset or split does not exist, or a check fails.
     """
     episodes = open_episodes(name, data_dir, split)
     with reading(episodes.folder, _PREPARE):
@@ -75,34 +75,34 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
 
 @dataclasses.dataclass(frozen=True)
 class Episodes:
-    """The episodes of a split, each read from the disk when it is asked for.
+    """The episodes of a split, each read from the disk on access.
 
     Attributes:
-        folder: where they lie.
-        source: the undecoded episodes, a TFDS data source.
+        folder: the folder of the dataset.
+        records: the undecoded episodes, the result of TFDS's `as_data_source`.
         features: the features of their steps, dictionaries where they are nested.
-        facts: fields of Dataset that the set remembers; empty unless `write` wrote it.
-        finals_lost: whether their final observations are those of other episodes.
+        facts: fields of Dataset that the metadata state; empty unless `write` wrote the dataset.
+        finals_lost: whether the stored final observations belong to other episodes.
     """
 
     folder: Path
-    source: Any
+    records: Any
     features: Mapping[str, Any]
     facts: Mapping[str, Any]
     finals_lost: bool = False
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.records)
 
     def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
         """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
         where = f"{self.folder}: episode {number}"
-        columns = _columns(self.features, self.source[number]["steps"], where)
+        columns = _columns(self.features, self.records[number]["steps"], where)
         return _without_final(columns) if self.finals_lost else columns
 
 
 def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
-    """Opens a split; arguments and errors are those of `read`."""
+    """Opens a split; arguments and errors as for `read`."""
     tfds = require("tensorflow_datasets", "data")
     folder = _find(name, data_dir / "rlds")
     with reading(folder, _PREPARE):
@@ -112,24 +112,25 @@ def open_episodes(name: str, data_dir: Path, split: str) -> Episodes:
             raise unknown("split", split, builder.info.splits)
         if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise InputError(
-                f"{folder} is stored as {builder.info.file_format.value}, which only TensorFlow reads; "
-                "prepare it again with: tfds build --file_format=array_record"
+                f"{folder} is stored as {builder.info.file_format.value}, which only TensorFlow can read: "
+                "prepare the dataset again with: tfds build --file_format=array_record"
             )
         features = dict(builder.info.features["steps"].feature.items())
         missing = {"observation", "action", "reward"} - set(features)
         if missing:
             raise InputError(
-                f"{folder}: no {min(missing)!r} in its steps, only {', '.join(sorted(features))}"
+                f"{folder}: its steps lack {min(missing)!r}; they have {', '.join(sorted(features))}: "
+                f"{_PREPARE}"
             )
         for key in ("observation", "action"):
             features[key] = _without_texts(features[key], key, folder)
-        # Undecoded, the steps of an episode are whole arrays instead of one dictionary a step.
-        source = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
-        episodes = Episodes(folder, source, features, (builder.info.metadata or {}).get(_METADATA, {}))
+        # Without decoding, the steps of an episode are whole arrays, not one dictionary per step.
+        records = builder.as_data_source(split, decoders={"steps": tfds.decode.SkipDecoding()})
+        episodes = Episodes(folder, records, features, (builder.info.metadata or {}).get(_METADATA, {}))
         if not episodes.facts and (dropped := _lost_finals(episodes)):
             logging.warning(
                 "%s: all %d episodes end with the same observation, as TensorFlow Datasets prepares D4RL; "
-                "the last transition of %d, whose successor is lost, is dropped",
+                "in %d of them the last transition is dropped, because its successor is lost",
                 *(folder, len(episodes), dropped),
             )
             episodes = dataclasses.replace(episodes, finals_lost=True)
@@ -143,13 +144,13 @@ def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
 
     Args:
         datasets: split -> dataset in compact storage.
-        folder: where to put them; nothing stands there before all of it is written.
+        folder: the folder to write; it exists only once all data are written.
 
     Raises:
-        InputError: when the folder is already there.
+        InputError: when the folder exists.
     """
     if folder.exists():
-        raise InputError(f"{folder} is already there: remove it to write it anew")
+        raise InputError(f"{folder} exists already: remove it to write it again")
     part = files.beside(folder)
     part.mkdir(parents=True)
     try:
@@ -175,29 +176,31 @@ def _write(datasets: Mapping[str, Dataset], folder: Path) -> None:
         data_dir=folder,
         features=features,
         split_infos=[_write_split(split, each, features, folder) for split, each in datasets.items()],
-        check_data=False,  # it would read with TensorFlow
+        check_data=False,  # the check needs TensorFlow
         description=f"{dataset.name}, written by valuelab",
         metadata=tfds.core.MetadataDict({_METADATA: facts}),
     )
 
 
 def _check_metadata(folder: Path) -> None:
-    """Raises where a set has TensorFlow Datasets import what is not its own, or read files elsewhere."""
+    """Refuses metadata that make TensorFlow Datasets import other code, or read files in other folders."""
     file = folder / "features.json"
     for key, text in _texts(files.read_json(file, "metadata of RLDS", _PREPARE)):
         if key in _CLASSES and not _OWN_CLASS.fullmatch(text):
             raise InputError(
-                f"{file}: {key} names {text!r}, whose code would be run: only features of TensorFlow "
-                "Datasets are read; prepare the set again with these"
+                f"{file}: {key} names {text!r}, whose code would be run: prepare the dataset again with "
+                "features of TensorFlow Datasets only"
             )
     file = folder / "dataset_info.json"
     for key, text in _texts(files.read_json(file, "metadata of RLDS", _PREPARE) if file.exists() else {}):
         if key in _FILES and "/" in text:
-            raise InputError(f"{file}: {key} is {text!r}: the data must lie beside it; correct the name")
+            raise InputError(
+                f"{file}: {key} is {text!r}, but the data files must be in the same folder: correct the name"
+            )
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The texts in what JSON holds, each with the key of the dictionary that it stands in."""
+    """The texts in a JSON value, each with its key in the innermost dictionary."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
@@ -209,21 +212,21 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _find(name: str, root: Path) -> Path:
-    """The one folder under root/NAME that holds an RLDS set: itself, or that of its version."""
-    found = sorted(file.parent for file in (root / name).glob("**/features.json"))
-    if not found:
+    """The only folder with an RLDS dataset in root/NAME: the folder itself, or that of a version."""
+    folders = sorted(file.parent for file in (root / name).glob("**/features.json"))
+    if not folders:
         raise InputError(
-            f"no RLDS set in {root / name}: write one with: python -m experiments.convert_to_rlds "
+            f"{root / name} has no RLDS dataset: write one with: python -m experiments.convert_to_rlds "
             f"--dataset=SOURCE/NAME --data_dir={root.parent}, or prepare one with: tfds build NAME "
             f"--data_dir={root} --file_format=array_record"
         )
-    if len(found) > 1:
-        raise unknown("RLDS set", name, [str(folder.relative_to(root)) for folder in found])
-    return found[0]
+    if len(folders) > 1:
+        raise unknown("RLDS dataset", name, [str(folder.relative_to(root)) for folder in folders])
+    return folders[0]
 
 
 def _without_texts(feature: Any, name: str, folder: Path) -> Any:
-    """The feature as nested dictionaries without texts, which no agent can take."""
+    """The feature as nested dictionaries without texts; None where nothing else remains."""
     if hasattr(feature, "items"):
         entries = {key: _without_texts(entry, f"{name}/{key}", folder) for key, entry in feature.items()}
         feature = {key: entry for key, entry in entries.items() if entry is not None}
@@ -233,15 +236,15 @@ def _without_texts(feature: Any, name: str, folder: Path) -> Any:
     if not text:
         return feature
     if "/" not in name:
-        raise InputError(f"{folder}: {name} is text, and agents take numbers: store it as numbers")
-    logging.warning("%s: %s is text, and is left out", folder, name)
+        raise InputError(f"{folder}: {name} is text, but agents need numbers: store it as numbers")
+    logging.warning("%s: %s is text and is left out", folder, name)
     return None
 
 
 def _lost_finals(episodes: Episodes) -> int:
-    """How many episodes bootstrap from one final observation that all share; 0 where they share none.
+    """The number of episodes that bootstrap from a final observation shared by all; 0 if they differ.
 
-    Terminal states may be shared, as where all reach one goal, and nothing bootstraps from them.
+    Episodes may share a terminal state, such as a goal, because nothing bootstraps from it.
     """
     shared, bootstraps = None, 0
     for number in range(len(episodes)):
@@ -255,7 +258,7 @@ def _lost_finals(episodes: Episodes) -> int:
 
 
 def _without_final(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An episode whose final observation is lost: the last transition goes, unless a mask hides it."""
+    """An episode without its lost final observation, and without its last transition unless its mask is 0."""
     if len(columns["masks"]) < 2 or columns["masks"][-2] != 0:
         return {key: array[:-1] for key, array in columns.items()}
     observations = columns["observations"]
@@ -263,7 +266,7 @@ def _without_final(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _columns(features: Mapping[str, Any], steps: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
-    """The arrays of one episode out of its undecoded steps; `where` it stands is for messages."""
+    """Decodes the arrays of one episode; `where` names it in messages."""
     rewards = cast("reward", _scalars(steps["reward"]), np.float32, where)
     masks = np.ones_like(rewards)
     if "discount" in steps:
@@ -272,7 +275,7 @@ def _columns(features: Mapping[str, Any], steps: Mapping[str, Any], where: str) 
         check_masks("discount", discounts, where)
         masks = (discounts != 0).astype(np.float32)
     if "is_terminal" in steps:
-        # What led to a terminal state is not followed by value.
+        # A terminal state has no value: the mask of the transition that leads to it is 0.
         masks[:-1] *= 1 - cast("is_terminal", _scalars(steps["is_terminal"]), bool, where)[1:]
     observations = _decode(features["observation"], steps["observation"])
     actions = _decode(features["action"], steps["action"])
@@ -289,12 +292,12 @@ def _columns(features: Mapping[str, Any], steps: Mapping[str, Any], where: str) 
 
 
 def _scalars(rows: np.ndarray) -> np.ndarray:
-    """Rows [T] of numbers that may be stored as [T, 1]."""
+    """Rows [T] of scalars that may be stored as [T, 1]."""
     return rows[:, 0] if rows.shape[1:] == (1,) else rows
 
 
 def _decode(feature: Any, stored: Any) -> np.ndarray:
-    """Rows of one (nested) feature."""
+    """Decodes the rows of one (nested) feature."""
 
     def decode(feature: Any, stored: Any) -> Any:
         if isinstance(feature, Mapping):
@@ -307,7 +310,7 @@ def _decode(feature: Any, stored: Any) -> np.ndarray:
 
 
 def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, Any]:
-    """What a set that remembers nothing says of its actions by their feature, as fields of Dataset."""
+    """The fields of Dataset on actions, from their feature, where the metadata do not state them."""
     low, high = None, None
     if not isinstance(feature, Mapping):
         info = feature.get_tensor_info()
@@ -317,8 +320,8 @@ def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, 
         if number is None:
             number = int(actions.max()) + 1
             logging.warning(
-                "%s: nothing says how many actions there are; the greatest in the data is %d, so %d it is",
-                *(folder, number - 1, number),
+                "%s: the number of actions is not stated; it is set to %d, as the greatest action is %d",
+                *(folder, number, number - 1),
             )
         return {"num_actions": number}
     low, high = (-1.0, 1.0) if low is None or high is None else (low, high)
@@ -330,7 +333,7 @@ def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, 
 
 
 def _features(dataset: Dataset) -> Any:
-    """The features of a dataset's episodes."""
+    """The TFDS features of a dataset's episodes."""
     tfds = require("tensorflow_datasets", "data")
     observations, actions = dataset.observations, dataset.actions
     pixels = observations.dtype == np.uint8
@@ -363,15 +366,15 @@ def _write_split(split: str, dataset: Dataset, features: Any, folder: Path) -> A
     episodes = list(zip(np.concatenate([[0], ends[:-1] + 1]), ends + 1, strict=True))
     num_shards = math.ceil((dataset.observations.nbytes + dataset.actions.nbytes) / _SHARD_BYTES)
     lengths, num_bytes = [], 0
-    for shard, members in enumerate(np.array_split(episodes, num_shards)):
+    for shard, ranges in enumerate(np.array_split(episodes, num_shards)):
         path = template.sharded_filepath(shard_index=shard, num_shards=num_shards)
         writer = array_record.ArrayRecordWriter(os.fspath(path), "group_size:1")
-        for start, stop in members:
+        for start, stop in ranges:
             record = features.serialize_example({"steps": _steps(dataset, slice(start, stop))})
             writer.write(record)
             num_bytes += len(record)
         writer.close()
-        lengths.append(len(members))
+        lengths.append(len(ranges))
     return tfds.core.SplitInfo(
         name=split, shard_lengths=lengths, num_bytes=num_bytes, filename_template=template
     )
