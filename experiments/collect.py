@@ -8,8 +8,8 @@ oracles;
     python -m experiments.collect --dataset=exorl/walker-rnd --data_dir=DIR --episodes=20
 
 writes DIR/exorl/walker/rnd/buffer/episode_000000_1000.npz and so on: dm_control's walker, cheetah, quadruped
-or point_mass_maze, explored by random network distillation or, as exorl/walker-noise, by noise. Killed or
-interrupted, the same command goes on where it stopped.
+or point_mass_maze, explored by random network distillation or, as exorl/walker-noise, by noise. After an
+interruption, the same command continues where it stopped.
 """
 
 import pathlib
@@ -36,13 +36,14 @@ VAL_EPISODES = flags.DEFINE_integer(
     "val_episodes", None, "Validation episodes (ogbench); a tenth if not given."
 )
 SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same arrays.")
-PROCESSES = flags.DEFINE_integer("processes", None, "Parallel processes (ogbench); one a core if not given.")
+PROCESSES = flags.DEFINE_integer("processes", None, "Parallel processes (ogbench); by default one per core.")
 
 _EXPLORED_EPISODES = 100
+"""The default number of episodes of an exploration."""
 
 
 def main(arguments: list[str]) -> int:
-    """Collects, and says in one line what came of it."""
+    """Collects a dataset, and prints the result in one line."""
     del arguments
     explored = DATASET.value.startswith("exorl/")
     try:
@@ -50,14 +51,15 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         kept = explored_folder() if explored else collection.parts_folder(DATASET.value, DATA_DIR.value)
         print(
-            f"stopped; finished episodes are kept in {kept}: run the same command to go on", file=sys.stderr
+            f"stopped; finished episodes are kept in {kept}: run the command again",
+            file=sys.stderr,
         )
         return 130
     return 0
 
 
 def play_oracles() -> str:
-    """Collects an OGBench dataset; returns what came of it."""
+    """Collects an OGBench dataset; returns a line with the result."""
     name, data_dir = DATASET.value, DATA_DIR.value
     finished = all(collection.target(name, data_dir, split).exists() for split in collection.SPLITS)
     path = collection.collect(
@@ -71,22 +73,22 @@ def play_oracles() -> str:
     with open_npz(path) as arrays:
         episodes = int(np.count_nonzero(arrays["terminals"]))
     if finished:
-        return f"nothing to do: {path} is there, with {episodes} episodes; delete it to collect it anew"
+        return f"nothing to do: {path} exists with {episodes} episodes; delete it to collect it again"
     return f"{path}: {episodes} episodes"
 
 
 def explore() -> str:
-    """Explores a domain of ExoRL; returns what came of it.
+    """Explores a domain of ExoRL; returns a line with the result.
 
     Raises:
-        InputError: for a name that says more than domain and explorer, or an explorer that is not here.
+        InputError: for a name with a task, images or a number of episodes, or an unknown explorer.
     """
     name = DATASET.value.removeprefix("exorl/")
     domain, by, task, pixels, episodes = domains.parse(name)
     if task or pixels or episodes:
         raise InputError(
-            f"dataset is exorl/{name}; what is collected serves all tasks, and images are made of it when it "
-            f"is read: write exorl/{domain}-{by}, and --episodes for how many"
+            f"dataset is exorl/{name}, but a collection serves all tasks, and loading it renders its images: "
+            f"write exorl/{domain}-{by}, and give the number of episodes with --episodes"
         )
     explorers = {
         "noise": lambda: exploration.noise(domain),
@@ -100,7 +102,7 @@ def explore() -> str:
 
 
 def explored_folder() -> pathlib.Path:
-    """Where the episodes of an exploration lie."""
+    """The folder of the explored episodes."""
     return exorl.folder_of(DATASET.value.removeprefix("exorl/"), local_path("data_dir", DATA_DIR.value))
 
 

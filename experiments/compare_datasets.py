@@ -26,8 +26,8 @@ from valuelab.data.comparison import FeatureComparison
 from valuelab.errors import InputError, require
 from valuelab.runs import command_line, outputs
 
-REFERENCE = flags.DEFINE_string("reference", None, "The .npz to compare with.", required=True)
-CANDIDATE = flags.DEFINE_string("candidate", None, "The .npz to judge.", required=True)
+REFERENCE = flags.DEFINE_string("reference", None, "The reference .npz.", required=True)
+CANDIDATE = flags.DEFINE_string("candidate", None, "The .npz to compare with the reference.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder for comparison.json and comparison.png.", required=True)
 PLANE = flags.DEFINE_list("plane", ["0", "1"], "The two observation dimensions whose occupancy is compared.")
 
@@ -39,7 +39,7 @@ def read(path: str) -> dict[str, np.ndarray]:
             arrays = dict(file)
     except InputError:
         raise
-    except Exception as error:  # a damaged file can fail in any way
+    except Exception as error:  # readers of damaged files raise many kinds of exceptions
         raise InputError(
             f"{path} cannot be read as .npz ({error}): give a file in OGBench's layout"
         ) from error
@@ -48,7 +48,8 @@ def read(path: str) -> dict[str, np.ndarray]:
             raise InputError(f"{path} has no {key!r}: give a file in OGBench's layout")
     if arrays["observations"].ndim != 2:
         raise InputError(
-            f"{path} holds observations of {arrays['observations'].ndim - 1} axes: only vectors are compared"
+            f"{path} holds observations of {arrays['observations'].ndim - 1} axes, but only vectors are "
+            "compared: give another file"
         )
     return arrays
 
@@ -77,7 +78,7 @@ def plot(
     plane: tuple[int, int],
     maze: bool,
 ) -> None:
-    """Draws occupancies side by side, actions as histograms, and quantiles against quantiles."""
+    """Plots occupancies, histograms of actions, and quantiles of actions against each other."""
     matplotlib = require("matplotlib", "plots")
     matplotlib.use("Agg")
     pyplot = require("matplotlib.pyplot", "plots")
@@ -137,8 +138,8 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
     """Compares two files, prints the result and writes it.
 
     Args:
-        reference: path of the .npz to compare with.
-        candidate: path of the .npz to judge.
+        reference: path of the reference .npz.
+        candidate: path of the .npz to compare with it.
         out: folder for comparison.json and comparison.png.
         plane: the two observation dimensions whose occupancy is compared.
 
@@ -146,7 +147,7 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
         Whether layouts are equal and no distribution differs beyond sampling error.
 
     Raises:
-        InputError: for a file that is not in OGBench's layout, or a plane that it does not have.
+        InputError: for a file that is not in OGBench's layout, or dimensions that observations lack.
     """
     sets = read(reference), read(candidate)
     layouts = [comparison.layout(arrays) for arrays in sets]
@@ -170,7 +171,10 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
     else:
         size = sets[0]["observations"].shape[1]
         if max(plane) >= size:
-            raise InputError(f"plane={plane[0]},{plane[1]} but observations have {size} dimensions, from 0")
+            raise InputError(
+                f"plane={plane[0]},{plane[1]} but observations have {size} dimensions: "
+                f"give numbers below {size}"
+            )
         results, p = comparison.compare(*sets, plane, maze)
         agree = p >= comparison.SIGNIFICANCE
         print_table(results)
@@ -189,7 +193,7 @@ def run(reference: str, candidate: str, out: str, plane: tuple[int, int]) -> boo
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the comparison of the flags."""
+    """Compares the two files of the command line."""
     del arguments
     if len(PLANE.value) != 2 or not all(dimension.isdecimal() for dimension in PLANE.value):
         raise InputError(f"plane={','.join(PLANE.value)}: give two observation dimensions, such as 0,1")

@@ -2,7 +2,7 @@
 
     python -m experiments.convert_to_rlds --dataset=ogbench/pointmaze-medium-navigate-v0 --data_dir=DIR
 
-writes DIR/rlds/ogbench/pointmaze-medium-navigate-v0; the set's name is then
+writes DIR/rlds/ogbench/pointmaze-medium-navigate-v0. The name of the new dataset is
 rlds/ogbench/pointmaze-medium-navigate-v0.
 """
 
@@ -26,16 +26,16 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
     """Writes splits of a dataset under data_dir/rlds.
 
     Args:
-        dataset: the dataset's name, or a path to D4RL HDF5 (then named after its file).
+        dataset: the dataset's name, or the path of a D4RL HDF5 file, whose name the new dataset gets.
         data_dir: the folder of datasets.
         splits: the splits to write.
-        clip_actions: whether actions out of bounds are clipped instead of refused.
+        clip_actions: whether to clip actions outside their bounds instead of refusing them.
 
     Returns:
-        The folder written.
+        The folder of the new dataset.
 
     Raises:
-        InputError: when the dataset cannot be read, or the folder is already there.
+        InputError: when the dataset cannot be read, or the folder exists.
     """
     name = Path(dataset).stem if dataset.endswith(SUFFIXES) else dataset
     folder = local_path("data_dir", data_dir) / "rlds" / name
@@ -48,7 +48,7 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
 
 
 def main(arguments: list[str]) -> None:
-    """Converts, and says where to."""
+    """Converts a dataset, and prints its new folder."""
     del arguments
     print(f"wrote {convert(DATASET.value, Path(DATA_DIR.value), SPLITS.value, CLIP_ACTIONS.value)}")
 

@@ -5,7 +5,7 @@ import numpy as np
 from valuelab.data import storage
 from valuelab.types import Dataset
 
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits everywhere: 2⁶⁴ / golden ratio
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio, an odd number with well-mixed bits
 
 
 def copies(dataset: Dataset, rows: np.ndarray, lengths: np.ndarray) -> dict[str, int]:
