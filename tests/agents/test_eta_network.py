@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valuelab.agents import commands
+from valuelab.agents import command_objectives
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.errors import InputError
 from valuelab.networks.encoders import Convolutions
@@ -134,16 +134,16 @@ def test_scores_of_targets(objective, expected):
     agent = eta_network(dataclasses.replace(SMALL, objective=objective, commands=(3.0,)), TWO_STATES)
     batch = all_transitions()
     (command,) = agent.memory.commands.values()
-    asked = jnp.repeat(command[None], 2, axis=0)
+    objective = jnp.repeat(command[None], 2, axis=0)
 
     @jax.jit
     def choose(key):
-        return agent.memory.choose(agent.init(key, batch), batch.observations[:2], asked)
+        return agent.memory.choose(agent.init(key, batch), batch.observations[:2], objective)
 
     stocks = choose(jax.random.key(0))
     np.testing.assert_allclose(stocks, [[0.0]] * 2 if objective == "expectation" else [[-3.0]] * 2)
     returns = jnp.array([3.0 if objective == "satisficing" else 2.0, 1.0])
-    np.testing.assert_allclose(agent.memory.score(asked, stocks, returns), expected)
+    np.testing.assert_allclose(agent.memory.score(objective, stocks, returns), expected)
 
 
 @pytest.mark.parametrize("num_targets", [None, 2])
@@ -232,25 +232,31 @@ def test_vector_rewards_are_kept_in_balance():
     )
 
 
-def test_worth_alone():
+def test_value_as_start():
     # Worst half of -1, 0, 3, 8: -0.5; best half 5.5. Target 2: -(3 + 2 + 1 + 6) / 4.
     atoms = jnp.array([[3.0], [-1.0], [8.0], [0.0]])
     for family, number, expected in (("cvar", 0.5, -0.5), ("upper_cvar", 0.5, 5.5), ("target", 2.0, -3.0)):
-        asked = commands.objective(family, np.float32([number]))
-        np.testing.assert_allclose(commands.worth_alone(asked, atoms), expected, rtol=1e-6)
+        objective = command_objectives.objective_of(family, np.float32([number]))
+        np.testing.assert_allclose(command_objectives.value_as_start(objective, atoms), expected, rtol=1e-6)
 
 
 def test_a_ramp_stands_for_the_jump_of_satisficing():
     # f = 0, 0, 1 by the jump; 1/4, 1/4, 1 by a ramp of width 1.
     points = jnp.array([[-0.25], [-0.25], [2.0]])
-    asked = commands.objective("satisficing", np.float32([3.0]))
-    np.testing.assert_allclose(commands.worth(asked, points), 1 / 3, rtol=1e-6)
-    np.testing.assert_allclose(commands.worth(asked, points, 1.0), 1 / 2, rtol=1e-6)
+    objective = command_objectives.objective_of("satisficing", np.float32([3.0]))
+    np.testing.assert_allclose(command_objectives.value(objective, points), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(command_objectives.value(objective, points, 1.0), 1 / 2, rtol=1e-6)
     # Half-way between whole numbers both are the same.
     halves = jnp.array([[-1.5], [-0.5], [0.5], [1.5], [3.5]])
-    np.testing.assert_allclose(commands.worth(asked, halves, 1.0), commands.worth(asked, halves), rtol=1e-6)
-    other = commands.objective("target", np.float32([3.0]))
-    np.testing.assert_allclose(commands.worth(other, points, 1.0), commands.worth(other, points))
+    np.testing.assert_allclose(
+        command_objectives.value(objective, halves, 1.0),
+        command_objectives.value(objective, halves),
+        rtol=1e-6,
+    )
+    other = command_objectives.objective_of("target", np.float32([3.0]))
+    np.testing.assert_allclose(
+        command_objectives.value(other, points, 1.0), command_objectives.value(other, points)
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -265,7 +271,7 @@ def test_atoms_between_points_are_those_of_the_points_in_proportion(dim):
         return np.asarray(network.apply(params, observations, jnp.asarray(stocks, jnp.float32)[None])[0])
 
     def between(stock):
-        """The law at one stock from those at the points around it."""
+        """The distribution at one stock from those at the points around it."""
         stock = np.clip(stock, -2, 2)
         total = 0
         for corner in itertools.product((np.floor, np.ceil), repeat=dim):

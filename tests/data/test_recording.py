@@ -7,7 +7,7 @@ import pytest
 
 from valuelab import environments
 from valuelab.data import normalization, recording, storage
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 
 STEPS, DOWN = 20, 2
@@ -35,7 +35,7 @@ def test_steps_that_begin_episodes_are_not_transitions(dataset):
 
 
 def test_transitions_are_those_of_the_world(dataset):
-    mdp = problems.target().mdp
+    mdp = gridworlds.target().mdp
     before, after = dataset.observations.argmax(1), dataset.next_observations.argmax(1)
     possible = (
         (mdp.next_states[before, dataset.actions] == after[:, None])
@@ -52,7 +52,7 @@ def test_the_spec_states_what_agents_need(dataset):
     spec = normalization.make_spec(dataset, normalization.IDENTITY, 7)
     assert (spec.num_actions, spec.observation_shape, spec.num_updates) == (
         3,
-        (problems.target().mdp.num_states,),
+        (gridworlds.target().mdp.num_states,),
         7,
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.studies.risk.methods import random_task
 from valuelab.distributional import chow, counterexamples, histories, objectives, oracle
-from valuelab.distributional.mdp import from_outcomes
+from valuelab.distributional.mdps import from_outcomes
 from valuelab.errors import InputError
 
 LEVELS = np.linspace(0, 1, 65)
@@ -23,10 +23,10 @@ def many():
     return mdps, jax.tree.map(lambda *leaves: np.stack(leaves), *mdps)
 
 
-def tails(laws):
-    """CVaR of laws at all levels but 0, [N, 64], by the tests' own sums over sorted atoms."""
-    order = np.argsort(laws.support[:, 0])
-    values, probabilities = laws.support[order, 0], laws.probabilities[:, order]
+def tails(distributions):
+    """CVaR of distributions at all levels but 0, [N, 64], by the tests' own sums over sorted atoms."""
+    order = np.argsort(distributions.support[:, 0])
+    values, probabilities = distributions.support[order, 0], distributions.probabilities[:, order]
     below = probabilities.cumsum(1) - probabilities
     taken = np.clip(LEVELS[None, 1:, None] - below[:, None], 0, probabilities[:, None])
     return taken @ values / LEVELS[1:]
@@ -38,20 +38,20 @@ def test_claims_are_never_less_than_the_optimum_and_often_more(many):
         claims = jax.jit(jax.vmap(lambda mdp: chow.value_iteration(mdp, LEVELS, discount=1.0).values))(
             stacked
         )
-    optima = np.stack([tails(oracle.history_laws(mdp, 1.0, 2)[0]).max(0) for mdp in mdps])
+    optima = np.stack([tails(oracle.history_distributions(mdp, 1.0, 2)[0]).max(0) for mdp in mdps])
     gaps = np.asarray(claims)[:, 0] - optima
     assert gaps.min() > -1e-9
     assert np.mean(gaps.max(1) > 0.01) > 0.05
 
 
 def followed(mdp, solution, discount, tau, max_steps=10):
-    """The law of the return of the policy found, from state 0 at level τ."""
+    """The return distribution of the policy found, from state 0 at level τ."""
 
     def policy(states, memories):
         actions, levels = chow.act(mdp, solution, discount, states, memories[:, 0])
         return actions, levels[..., None]
 
-    return histories.law(mdp, discount, 0, np.array([tau]), policy, max_steps)
+    return histories.return_distribution(mdp, discount, 0, np.array([tau]), policy, max_steps)
 
 
 def test_a_given_policy_is_evaluated_exactly(many):
@@ -65,13 +65,15 @@ def test_a_given_policy_is_evaluated_exactly(many):
     with jax.enable_x64(True):
         found = jax.vmap(jax.vmap(evaluate, (0, None)), (None, 0))(stacked, policies)
     for policy, values in zip(policies, found, strict=True):
-        laws = [
-            histories.law(
+        distributions = [
+            histories.return_distribution(
                 mdp, 1.0, 0, np.zeros(0), lambda s, m, policy=policy: (policy[s], np.zeros((len(s), 2, 0))), 3
             )
             for mdp in mdps[:10]
         ]
-        np.testing.assert_allclose(values[:10], np.concatenate([tails(law) for law in laws]), atol=1e-9)
+        np.testing.assert_allclose(
+            values[:10], np.concatenate([tails(distribution) for distribution in distributions]), atol=1e-9
+        )
 
 
 def test_counterexample_claims_too_much_and_acts_worse_than_stock():
@@ -88,8 +90,10 @@ def test_counterexample_claims_too_much_and_acts_worse_than_stock():
     assert int(action[0]) == 1
     np.testing.assert_allclose(levels, [[5 / 8, 3 / 8]])
     half = list(LEVELS).index(0.5) - 1
-    assert np.asarray(solution.values)[0, half] == pytest.approx(example.found) == pytest.approx(-0.75)
-    optimum = tails(oracle.history_laws(example.mdp, 1.0, 2)[0])[:, half].max()
+    assert (
+        np.asarray(solution.values)[0, half] == pytest.approx(example.recursion_value) == pytest.approx(-0.75)
+    )
+    optimum = tails(oracle.history_distributions(example.mdp, 1.0, 2)[0])[:, half].max()
     assert optimum == pytest.approx(example.optimum) == pytest.approx(-1.0)
     assert tails(found)[0, half] == pytest.approx(-1.5)
 
@@ -145,15 +149,15 @@ def walk(limit):
     """A coin of 0 or 1 again and again, the episode ending with a quarter of the 1s."""
     mdp = from_outcomes([[[(0.5, 0, 0.0), (0.25, 0, 1.0), (0.25, 1, 1.0)]], [[(1.0, 1, 0.0)]]])
     still = lambda states, memories: (np.zeros(len(states), int), np.zeros((len(states), 3, 0)))  # noqa: E731
-    return histories.law(mdp, 0.5, 0, np.zeros(0), still, max_steps=2, most=limit)
+    return histories.return_distribution(mdp, 0.5, 0, np.zeros(0), still, max_steps=2, most=limit)
 
 
 def test_histories_are_followed_until_episodes_end_or_are_cut():
     """After one step 0, 1, or 1 and the end (¼); then another, at half the size, makes 0, ½ and 1, 1½."""
-    law = walk(limit=2)
-    np.testing.assert_array_equal(law.support[:, 0], [0, 0.5, 1, 1.5])
+    distribution = walk(limit=2)
+    np.testing.assert_array_equal(distribution.support[:, 0], [0, 0.5, 1, 1.5])
     # 0 then 0: ½·½; 0 then 1: ½·½; the end, or 1 then 0: ¼ + ¼·½; 1 then 1: ¼·½.
-    np.testing.assert_allclose(law.probabilities, [[0.25, 0.25, 0.375, 0.125]])
+    np.testing.assert_allclose(distribution.probabilities, [[0.25, 0.25, 0.375, 0.125]])
 
 
 def test_too_many_histories():

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import stocks
+from valuelab.distributional import mdps, stock_grids
 from valuelab.errors import InputError
 
 
@@ -191,11 +190,11 @@ def test_episodes_are_bounded_unless_there_is_a_cycle():
 
 
 def locate(grid, points):
-    return jax.jit(lambda points: stocks.locate(grid, points))(points)
+    return jax.jit(lambda points: stock_grids.locate(grid, points))(points)
 
 
 def test_stocks_are_split_among_their_neighbours():
-    grid = stocks.from_points([0.0, 1.0, 3.0], [-1.0, 1.0])
+    grid = stock_grids.from_points([0.0, 1.0, 3.0], [-1.0, 1.0])
     assert (grid.shape, grid.size) == ((3, 2), 6)
     np.testing.assert_array_equal(grid.stocks[:3], [[0, -1], [0, 1], [1, -1]])
     # 2 is half way from 1 to 3, 0.5 three quarters of the way from -1 to 1; points are row * 2 + column.
@@ -209,15 +208,15 @@ def test_even_spacing_changes_speed_alone():
     points = np.linspace(-1.7, 2.3, 14)
     values = np.random.default_rng(0).uniform(-2, 3, (50, 1))
     with jax.enable_x64(True):
-        even = locate(stocks.from_points(points), values)
-        other = jax.jit(stocks.locate)(stocks.StockGrid((points,)), values)  # points are traced
+        even = locate(stock_grids.from_points(points), values)
+        other = jax.jit(stock_grids.locate)(stock_grids.StockGrid((points,)), values)  # points are traced
         assert even[1].dtype == np.float64
         jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-12), even, other)
         kept = (points[even[0]] * even[1]).sum(-1)
         np.testing.assert_allclose(kept, values[:, 0].clip(-1.7, 2.3), rtol=1e-12)
         np.testing.assert_array_equal(even[2], np.abs(values[:, 0] - 0.3) > 2)
         # A grid of one point takes everything, and tells.
-        _, weights, outside = locate(stocks.from_points([0.5]), np.array([[0.5], [0.6]]))
+        _, weights, outside = locate(stock_grids.from_points([0.5]), np.array([[0.5], [0.6]]))
         np.testing.assert_array_equal(weights.sum(-1), [1, 1])
         np.testing.assert_array_equal(outside, [False, True])
 
@@ -226,23 +225,23 @@ def test_stock_grids_that_are_none_are_refused():
     with pytest.raises(
         InputError, match=r"stock grid, dimension 1: point 2 is 1.0; points must be finite and"
     ):
-        stocks.from_points([0.0], [0.0, 2.0, 1.0])
+        stock_grids.from_points([0.0], [0.0, 2.0, 1.0])
     with pytest.raises(InputError, match="stock grid, dimension 0: point 1 is nan"):
-        stocks.from_points([0.0, np.nan])
+        stock_grids.from_points([0.0, np.nan])
     with pytest.raises(InputError, match=r"stock grid, dimension 0: shape \(0,\); give one or more points"):
-        stocks.from_points([])
+        stock_grids.from_points([])
     with pytest.raises(InputError, match="stock grid, dimension 0: size 0; give at least 1"):
-        stocks.uniform([0.0], [1.0], [0])
+        stock_grids.uniform([0.0], [1.0], [0])
     with pytest.raises(
         InputError, match=r"stock grid, dimension 0: point 1 is 0.0; points must be finite and rise"
     ):
-        stocks.uniform([0.0], [0.0], [3])
-    np.testing.assert_array_equal(stocks.uniform([0.0], [1.0], [3]).points[0], [0, 0.5, 1])
+        stock_grids.uniform([0.0], [0.0], [3])
+    np.testing.assert_array_equal(stock_grids.uniform([0.0], [1.0], [3]).points[0], [0, 0.5, 1])
 
 
 def test_reachable_stocks_are_those_of_all_paths():
     mdp = random_mdp(1)
-    grids = stocks.reachable(mdp, [0.0, -1.0], 0.8, 3)
+    grids = stock_grids.reachable(mdp, [0.0, -1.0], 0.8, 3)
     np.testing.assert_array_equal(grids[0].points[0], [-1, 0])
     returns = [gain for state in range(3) for gain in np.ravel(all_returns(mdp, state, 0.8, 3))]
     # c_0 + G = γ³ c_3 for the return G of three steps.
@@ -252,11 +251,11 @@ def test_reachable_stocks_are_those_of_all_paths():
 
 def test_reachable_stocks_end_with_the_episodes_and_do_not_explode():
     ends = mdps.from_outcomes([[[(0.5, 1, -1.0), (0.5, 1, 5.0)]], [[]]])
-    grids = stocks.reachable(ends, [0.0], 1.0, 3)
+    grids = stock_grids.reachable(ends, [0.0], 1.0, 3)
     np.testing.assert_array_equal([grid.points[0] for grid in grids[1:]], [[-1, 5]] * 3)
     with pytest.raises(
         InputError, match="10 stocks can be reached at stage 1, more than 9; give a stock grid"
     ):
-        stocks.reachable(random_mdp(0), [0.0], 1.0, 3, limit=9)
+        stock_grids.reachable(random_mdp(0), [0.0], 1.0, 3, limit=9)
     with pytest.raises(InputError, match="rewards have 2 components; reachable stocks are found for 1 alone"):
-        stocks.reachable(random_mdp(0, dim=2), [0.0], 1.0, 3)
+        stock_grids.reachable(random_mdp(0, dim=2), [0.0], 1.0, 3)

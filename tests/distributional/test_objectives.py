@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valuelab.distributional import counterexamples, functionals, objectives, properties, starts, stocks
-from valuelab.distributional.representations import Atoms
+from valuelab.distributional import counterexamples, functionals, objectives, properties, starts, stock_grids
+from valuelab.distributional.return_distributions import Atoms
 from valuelab.distributional.solvers import Solution
 from valuelab.errors import InputError
 
@@ -20,7 +20,7 @@ PROBABILITIES = jnp.array([0.25, 0.25, 0.5])
 def value(objective):
     """What the objective reports for that return: K(c₀ + G), or the measure of G."""
     start = objective.start
-    if isinstance(start, objectives.At):
+    if isinstance(start, objectives.FixedStart):
         values = start.stock(objective.parameters)[None] + VALUES
         return objective.functional(objective.parameters, values, PROBABILITIES)
     return start.measure(objective.parameters, VALUES, PROBABILITIES)
@@ -84,14 +84,14 @@ SEARCHED = [
 def test_the_measure_is_the_optimum_of_the_dual(objective):
     """max_c { -c + E f(c + G) / τ } over stocks that include the quantiles; the minimum for upper CVaR."""
     dim = objective.properties.reward_dim
-    grid = stocks.StockGrid((np.arange(-5.0, 4.0),) * dim).stocks
+    grid = stock_grids.StockGrid((np.arange(-5.0, 4.0),) * dim).stocks
     values = jnp.repeat(VALUES, dim, axis=-1)
     shifted = grid[:, None] + values[None]
-    laws = jnp.broadcast_to(PROBABILITIES, shifted.shape[:-1])
-    scores = objective.functional(objective.parameters, shifted, laws)
+    distributions = jnp.broadcast_to(PROBABILITIES, shifted.shape[:-1])
+    scores = objective.functional(objective.parameters, shifted, distributions)
     duals = objective.start.dual(objective.parameters, grid, scores)
     measure = objective.start.measure(objective.parameters, values, PROBABILITIES)
-    np.testing.assert_allclose(duals.min() if objective.start.mixed else duals.max(), measure, rtol=1e-5)
+    np.testing.assert_allclose(duals.min() if objective.start.minimized else duals.max(), measure, rtol=1e-5)
 
 
 def test_objectives_are_vmapped_over_their_parameters():
@@ -207,7 +207,7 @@ def test_homogeneous_lipschitz_utilities_are_sound_everywhere(objective):
     ],
 )
 def test_the_property_that_fails_is_named(objective, discount, horizon, missing):
-    reason = objectives.unsound(objective, discount, horizon, 1)
+    reason = objectives.unsound_reason(objective, discount, horizon, 1)
     if missing is None:
         assert reason is None
     else:
@@ -259,7 +259,7 @@ def test_objectives_of_ones_own():
     objective = objectives.expected_utility(cubed, properties.of_utility(cubed), stock=[1.0], name="cubed")
     assert objective.properties.degree == 3
     np.testing.assert_allclose(value(objective), -0.25 + 125 / 4 + 8 / 2)
-    assert "Lipschitz" in objectives.unsound(objective, 0.9, None, 1)
+    assert "Lipschitz" in objectives.unsound_reason(objective, 0.9, None, 1)
     general = objectives.general(
         functionals.mean_variance,
         objectives.mean_variance(1.0).properties,
@@ -278,16 +278,16 @@ CERTAIN, RARE, SPREAD = [1.0] * 12, [6.0] + [0.0] * 11, [0.0, 2.0, 4.0] * 4
 
 
 def solved(objective, returns, points):
-    """What a solver finds at some stocks in a state whose policies have those returns; and the best laws."""
-    grid = stocks.from_points(points)
-    laws = Atoms(jnp.asarray(returns)[..., None], jnp.full((len(returns), 12), 1 / 12))
-    shifted = grid.stocks[:, None, None] + laws.values[None]
-    each = jnp.broadcast_to(laws.probabilities[None], shifted.shape[:-1])
+    """The solution at some stocks of a state whose policies have the given returns; the best distributions."""
+    grid = stock_grids.from_points(points)
+    distributions = Atoms(jnp.asarray(returns)[..., None], jnp.full((len(returns), 12), 1 / 12))
+    shifted = grid.stocks[:, None, None] + distributions.values[None]
+    each = jnp.broadcast_to(distributions.probabilities[None], shifted.shape[:-1])
     scores = objective.functional(objective.parameters, shifted, each)
     best = scores.argmax(1)
     values, none = scores.max(1)[None], jnp.zeros((1, grid.size))
     solution = Solution(None, values, None, grid, 0, 0.0, none, {}, none, None)
-    return solution, jax.tree.map(lambda leaf: leaf[best][None], laws)
+    return solution, jax.tree.map(lambda leaf: leaf[best][None], distributions)
 
 
 def test_lower_cvar_starts_from_minus_the_quantile():
@@ -317,18 +317,21 @@ def test_upper_cvar_may_need_a_draw():
     it is 36/11. The duals 6 (c + 1) - c and 6 (c + 6)/12 - c meet there, at c = -6/11.
     """
     objective, optimum = objectives.upper_cvar(1 / 6), 36 / 11
-    solution, laws = solved(objective, [CERTAIN, RARE], [-5, -1, 0])
-    start = starts.choose(solution, objective, laws)
+    solution, distributions = solved(objective, [CERTAIN, RARE], [-5, -1, 0])
+    start = starts.choose(solution, objective, distributions)
     np.testing.assert_allclose([start.values[0], start.alone[0]], [optimum, 3], rtol=1e-5)
     np.testing.assert_allclose([start.chances[0], start.pivots[0, 0]], [1 / 11, -6 / 11], rtol=1e-3)
-    assert (start.stocks[0, 0] <= -1, start.others[0, 0]) == (True, 0)  # 6 is played for below the pivot
+    assert (start.stocks[0, 0] <= -1, start.other_stocks[0, 0]) == (
+        True,
+        0,
+    )  # 6 is played for below the pivot
     np.testing.assert_allclose(start.errors[0], 3.5 - optimum, rtol=1e-4)  # 1 + 6·5/12 = 3.5 at c = -1
     without = starts.choose(solution, objective)
     assert optimum <= without.values[0] <= optimum + without.errors[0]
     assert np.isnan(without.alone[0])
     # With the pivot as a stock nothing is left open.
-    solution, laws = solved(objective, [CERTAIN, RARE], [-5, -1, -6 / 11, 0])
-    np.testing.assert_allclose(starts.choose(solution, objective, laws).errors[0], 0, atol=1e-5)
+    solution, distributions = solved(objective, [CERTAIN, RARE], [-5, -1, -6 / 11, 0])
+    np.testing.assert_allclose(starts.choose(solution, objective, distributions).errors[0], 0, atol=1e-5)
 
 
 def test_a_given_stock_between_points_is_interpolated():
@@ -351,8 +354,8 @@ def test_one_solution_serves_all_levels_at_once():
 
 def test_the_window_of_first_stocks():
     low, high = np.array([[-2.0], [0.0]]), np.array([[1.0], [3.0]])
-    assert starts.window(objectives.lower_cvar(0.1), low, high) == (-3, 2)
-    assert starts.window(objectives.target_return(1.5), low, high) == (-1.5, -1.5)
+    assert starts.first_stock_range(objectives.lower_cvar(0.1), low, high) == (-3, 2)
+    assert starts.first_stock_range(objectives.target_return(1.5), low, high) == (-1.5, -1.5)
 
 
 def test_repeated_rewards():

@@ -12,14 +12,14 @@ import scipy.stats
 
 from valuelab.distributional import (
     counterexamples,
+    distribution_representations,
     objectives,
     oracle,
-    representations,
     solvers,
     starts,
-    stocks,
+    stock_grids,
 )
-from valuelab.distributional.mdp import from_outcomes
+from valuelab.distributional.mdps import from_outcomes
 from valuelab.errors import InputError
 
 STATES, ACTIONS, OUTCOMES, HORIZON = 3, 2, 2, 3
@@ -51,7 +51,7 @@ def whole_grids(discount, dim=1):
     for _ in range(HORIZON + 1):
         grids.append(np.arange(-reach, reach + step / 2, step))
         reach, step = (reach + GREATEST) / discount, step / discount
-    return [stocks.StockGrid((points,) * dim) for points in grids]
+    return [stock_grids.StockGrid((points,) * dim) for points in grids]
 
 
 @functools.partial(jax.jit, static_argnames=("discount", "dim", "exact"))
@@ -62,14 +62,17 @@ def solve(mdp, objective, discount, dim=1, exact=False):
         objective,
         discount=discount,
         horizon=HORIZON,
-        representation=representations.exact() if exact else None,
+        representation=distribution_representations.exact() if exact else None,
         stocks=whole_grids(discount, dim),
     )
     return starts.choose(solution, objective, aligned=True)
 
 
 def optima(mdp, objective, discount):
-    return [oracle.best(objective, laws) for laws in oracle.history_laws(mdp, discount, HORIZON)]
+    return [
+        oracle.best(objective, distributions)
+        for distributions in oracle.history_distributions(mdp, discount, HORIZON)
+    ]
 
 
 SCALAR = {
@@ -130,9 +133,10 @@ def test_history_is_worth_something():
     """Else these tests could not tell a stock from none."""
     rng, worse = np.random.default_rng(0), 0
     for mdp in [random_mdp(rng) for _ in range(10)]:
-        sets = oracle.history_laws(mdp, 1.0, HORIZON), oracle.markov_laws(mdp, 1.0, HORIZON)
+        sets = oracle.history_distributions(mdp, 1.0, HORIZON), oracle.markov_distributions(mdp, 1.0, HORIZON)
         history, markov = (
-            [oracle.best(objectives.target_return(1.0), laws) for laws in each] for each in sets
+            [oracle.best(objectives.target_return(1.0), distributions) for distributions in each]
+            for each in sets
         )
         worse += any(np.greater(history, np.add(markov, 1e-6)))
     assert worse > 2
@@ -172,10 +176,10 @@ def test_spectral_risk_has_a_stock_for_every_level():
 def test_reachable_stocks_make_any_discount_exact(discount):
     rng = np.random.default_rng(1)
     for mdp in [random_mdp(rng)]:
-        laws = oracle.history_laws(mdp, discount, HORIZON)
+        distributions = oracle.history_distributions(mdp, discount, HORIZON)
         for objective in (objectives.lower_cvar(rng.uniform(0.05, 1)), objectives.target_return(0.7)):
-            returns = np.concatenate([each.support[:, 0] for each in laws])
-            first = -returns if isinstance(objective.start, objectives.Search) else [-0.7]
+            returns = np.concatenate([each.support[:, 0] for each in distributions])
+            first = -returns if isinstance(objective.start, objectives.SearchedStart) else [-0.7]
             with jax.enable_x64(True):
                 solution = solvers.value_iteration(
                     mdp,
@@ -183,11 +187,11 @@ def test_reachable_stocks_make_any_discount_exact(discount):
                     discount=discount,
                     horizon=HORIZON,
                     representation=None,
-                    stocks=stocks.reachable(mdp, first, discount, HORIZON),
+                    stocks=stock_grids.reachable(mdp, first, discount, HORIZON),
                 )
                 start = starts.choose(solution, objective, aligned=True)
             np.testing.assert_allclose(
-                start.values, [oracle.best(objective, each) for each in laws], atol=1e-6
+                start.values, [oracle.best(objective, each) for each in distributions], atol=1e-6
             )
 
 
@@ -195,17 +199,17 @@ def test_reachable_stocks_make_any_discount_exact(discount):
 def solve_with(mdp, objective, offsets, discount=1.0):
     """As `solve`, with the stocks between whole numbers that lie so far above one, and with draws."""
     whole = jnp.arange(-12.0, 13.0)
-    grid = stocks.StockGrid((jnp.sort((whole[:, None] + offsets[None]).ravel()),))
+    grid = stock_grids.StockGrid((jnp.sort((whole[:, None] + offsets[None]).ravel()),))
     solution = solvers.value_iteration(
         mdp,
         objective,
         discount=discount,
         horizon=HORIZON,
-        representation=representations.exact(),
+        representation=distribution_representations.exact(),
         stocks=grid,
     )
-    laws = representations.exact().atoms(solution.laws)
-    return starts.choose(solution, objective, laws)
+    distributions = distribution_representations.exact().atoms(solution.distributions)
+    return starts.choose(solution, objective, distributions)
 
 
 @pytest.mark.slow
@@ -248,21 +252,26 @@ def test_refused_objectives_would_miss_the_optimum(name):
     first = np.asarray(example.objective.start.stock(example.objective.parameters), float)
     setting = {"discount": example.discount, "horizon": example.horizon}
     if example.horizon is None:
-        setting |= {"representation": representations.quantile(10), "stocks": stocks.from_points(first)}
+        setting |= {
+            "representation": distribution_representations.quantile(10),
+            "stocks": stock_grids.from_points(first),
+        }
     else:
-        grids = stocks.reachable(example.mdp, first, example.discount, example.horizon)
-        setting |= {"representation": representations.exact(), "stocks": grids}
+        grids = stock_grids.reachable(example.mdp, first, example.discount, example.horizon)
+        setting |= {"representation": distribution_representations.exact(), "stocks": grids}
     with jax.enable_x64(True):
-        with pytest.raises(InputError, match=example.missing):
+        with pytest.raises(InputError, match=example.missing_property):
             solvers.value_iteration(example.mdp, example.objective, **setting)
         solution = solvers.value_iteration(example.mdp, example.objective, **setting, allow_unsound=True)
         start = starts.choose(solution, example.objective)
-    assert example.missing in solution.unsound
-    np.testing.assert_allclose(start.values[0], example.found, atol=1e-6)
-    assert example.found < example.optimum
+    assert example.missing_property in solution.unsound
+    np.testing.assert_allclose(start.values[0], example.recursion_value, atol=1e-6)
+    assert example.recursion_value < example.optimum
     if example.horizon is not None:
-        laws = oracle.history_laws(example.mdp, example.discount, example.horizon)
-        np.testing.assert_allclose(oracle.best(example.objective, laws[0]), example.optimum, atol=1e-6)
+        distributions = oracle.history_distributions(example.mdp, example.discount, example.horizon)
+        np.testing.assert_allclose(
+            oracle.best(example.objective, distributions[0]), example.optimum, atol=1e-6
+        )
 
 
 def test_the_limit_that_satisficing_misses():
@@ -274,10 +283,10 @@ def test_the_limit_that_satisficing_misses():
 
 def test_without_stock_cvar_is_worse():
     example = counterexamples.stock_needed()
-    laws = oracle.history_laws(example.mdp, example.discount, example.horizon)
-    markov = oracle.markov_laws(example.mdp, example.discount, example.horizon)
-    assert oracle.best(example.objective, laws[0]) == pytest.approx(example.optimum)
-    assert oracle.best(example.objective, markov[0]) == pytest.approx(example.found)
+    distributions = oracle.history_distributions(example.mdp, example.discount, example.horizon)
+    markov = oracle.markov_distributions(example.mdp, example.discount, example.horizon)
+    assert oracle.best(example.objective, distributions[0]) == pytest.approx(example.optimum)
+    assert oracle.best(example.objective, markov[0]) == pytest.approx(example.recursion_value)
     with jax.enable_x64(True):
         solution = solvers.value_iteration(
             example.mdp,
@@ -285,7 +294,7 @@ def test_without_stock_cvar_is_worse():
             discount=example.discount,
             horizon=example.horizon,
             representation=None,
-            stocks=stocks.uniform([-9.0], [9.0], [19]),
+            stocks=stock_grids.uniform([-9.0], [9.0], [19]),
         )
         start = starts.choose(solution, example.objective, aligned=True)
     np.testing.assert_allclose(start.values[0], example.optimum)
@@ -299,9 +308,9 @@ def test_without_stock_cvar_is_worse():
 
 
 def test_the_oracle_counts_laws_by_hand():
-    """Twice a coin of 0 and 1 or ½ for sure: 2·2 laws after the coin, 2 after ½, one of them twice."""
+    """Twice a coin of 0 and 1, or ½: 2·2 distributions after the coin, 2 after ½, one of them twice."""
     mdp = from_outcomes([[[(0.5, 0, 0.0), (0.5, 0, 1.0)], [(1.0, 0, 0.5)]]])
-    support, probabilities = oracle.history_laws(mdp, 1.0, 2)[0]
+    support, probabilities = oracle.history_distributions(mdp, 1.0, 2)[0]
     np.testing.assert_array_equal(support[:, 0], [0, 0.5, 1, 1.5, 2])
     expected = [
         [0, 0, 1, 0, 0],  # sure, sure
@@ -312,28 +321,30 @@ def test_the_oracle_counts_laws_by_hand():
     ]
     np.testing.assert_array_equal(probabilities, expected)
     # What knows but state and step does not tell 0 from 1.
-    assert len(oracle.markov_laws(mdp, 1.0, 2)[0].probabilities) == 3
+    assert len(oracle.markov_distributions(mdp, 1.0, 2)[0].probabilities) == 3
 
 
 def test_equal_outcomes_are_one_history():
     mdp = from_outcomes([[[(0.5, 0, 1.0), (0.5, 0, 1.0)], [(1.0, 0, 0.0)]]])
-    assert len(oracle.history_laws(mdp, 0.5, 2)[0].probabilities) == 4
+    assert len(oracle.history_distributions(mdp, 0.5, 2)[0].probabilities) == 4
 
 
 def test_the_oracle_refuses_what_it_cannot_enumerate():
     mdp = random_mdp(np.random.default_rng(0))
     with pytest.raises(InputError, match="horizon is 6; policies are enumerated for 0 to 5 steps"):
-        oracle.history_laws(mdp, 1.0, 6)
-    with pytest.raises(InputError, match=r"action \d in state \d leads to \d+ laws, more than 10;"):
-        oracle.history_laws(mdp, 1.0, 3, most=10)
+        oracle.history_distributions(mdp, 1.0, 6)
+    with pytest.raises(InputError, match=r"action \d in state \d leads to \d+ distributions, more than 10;"):
+        oracle.history_distributions(mdp, 1.0, 3, most=10)
     with pytest.raises(InputError, match="there are 64 Markov policies, more than 10"):
-        oracle.markov_laws(mdp._replace(terminal=np.zeros(3, bool)), 1.0, 2, most=10)
+        oracle.markov_distributions(mdp._replace(terminal=np.zeros(3, bool)), 1.0, 2, most=10)
 
 
 def test_the_best_draw_is_no_worse_than_any():
-    """Against a lattice of draws between two laws, and every b: see `test_upper_cvar_may_need_a_draw`."""
-    laws = oracle.Laws(np.array([[0.0], [1.0], [6.0]]), np.array([[0, 1, 0], [11 / 12, 0, 1 / 12]]))
-    assert oracle.best(objectives.upper_cvar(1 / 6), laws) == pytest.approx(36 / 11)
+    """Against a lattice of draws between two distributions, and all b: see `test_upper_cvar_may_need_a_draw`."""
+    distributions = oracle.DistributionSet(
+        np.array([[0.0], [1.0], [6.0]]), np.array([[0, 1, 0], [11 / 12, 0, 1 / 12]])
+    )
+    assert oracle.best(objectives.upper_cvar(1 / 6), distributions) == pytest.approx(36 / 11)
 
 
 # Representations.
@@ -344,9 +355,9 @@ def rate(sizes, errors):
     return scipy.stats.linregress(np.log(sizes), np.log(errors)).slope
 
 
-def certainty_equivalent(laws):
+def certainty_equivalent(distributions):
     """-log E exp(-G), [S]."""
-    return -np.log(np.sum(laws.probabilities * np.exp(-laws.values[..., 0]), axis=-1))
+    return -np.log(np.sum(distributions.probabilities * np.exp(-distributions.values[..., 0]), axis=-1))
 
 
 @pytest.mark.slow
@@ -354,9 +365,13 @@ def certainty_equivalent(laws):
     ("make", "sizes", "smooth"),
     [
         # Splitting an atom keeps its mean: W₁ falls like the spacing, smooth functionals like its square.
-        (lambda size: representations.categorical(np.linspace(-10, 10, size)), [16, 32, 64, 128, 256], -2),
+        (
+            lambda size: distribution_representations.categorical(np.linspace(-10, 10, size)),
+            [16, 32, 64, 128, 256],
+            -2,
+        ),
         # Midpoints of n equal parts: W₁ falls like 1/n, and smooth functionals at least as fast.
-        (representations.quantile, [4, 8, 16, 32, 64], -1),
+        (distribution_representations.quantile, [4, 8, 16, 32, 64], -1),
     ],
     ids=["categorical", "quantile"],
 )
@@ -371,7 +386,7 @@ def test_laws_converge_as_atoms_grow(make, sizes, smooth):
     rows = [[outcomes() for _ in range(ACTIONS)] for _ in range(STATES)]
     mdp = from_outcomes(rows, np.zeros(STATES, bool))
 
-    def laws_of(representation):
+    def distributions_of(representation):
         with jax.enable_x64(True):
             solution = solvers.value_iteration(
                 mdp,
@@ -379,20 +394,24 @@ def test_laws_converge_as_atoms_grow(make, sizes, smooth):
                 discount=0.9,
                 horizon=6,
                 representation=representation,
-                stocks=stocks.from_points([0.0]),
+                stocks=stock_grids.from_points([0.0]),
             )
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], representation.atoms(solution.laws))
+            return jax.tree.map(
+                lambda leaf: np.asarray(leaf)[:, 0], representation.atoms(solution.distributions)
+            )
 
-    exact = laws_of(representations.exact())
+    exact = distributions_of(distribution_representations.exact())
     distances, errors = [], []
     for size in sizes:
-        laws = laws_of(make(size))
-        of_states = zip(laws.values, exact.values, laws.probabilities, exact.probabilities, strict=True)
+        distributions = distributions_of(make(size))
+        of_states = zip(
+            distributions.values, exact.values, distributions.probabilities, exact.probabilities, strict=True
+        )
         apart = [
             scipy.stats.wasserstein_distance(one[:, 0], two[:, 0], *weights)
             for one, two, *weights in of_states
         ]
         distances.append(np.mean(apart))
-        errors.append(np.abs(certainty_equivalent(laws) - certainty_equivalent(exact)).mean())
+        errors.append(np.abs(certainty_equivalent(distributions) - certainty_equivalent(exact)).mean())
     assert rate(sizes, distances) == pytest.approx(-1, abs=0.3)
     assert rate(sizes, errors) < smooth + 0.3

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds, mdps
 from valuelab.errors import InputError
 
-NAMES = sorted(problems.PROBLEMS)
+NAMES = sorted(gridworlds.GRIDWORLDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_problem_is_a_valid_mdp_with_a_drawing(name):
-    problem = problems.make(name)
+    problem = gridworlds.make(name)
     mdp, layout = problem.mdp, problem.layout
     mdps.validate(mdp, problem.discount)
     assert problem.name == name
@@ -56,7 +55,7 @@ def optimum(problem, utility, points):
 
 
 def test_hazards_are_dared_one_by_one_as_the_level_of_cvar_rises():
-    problem = problems.make("risk_averse")
+    problem = gridworlds.make("risk_averse")
     mdp, layout = problem.mdp, problem.layout
     points = np.linspace(-20, 20, 801)
     actions = optimum(problem, lambda stock: np.minimum(stock, 0), points)
@@ -95,7 +94,7 @@ def test_hazards_are_dared_one_by_one_as_the_level_of_cvar_rises():
     ],
 )
 def test_what_is_best_depends_on_the_stock(name, utility):
-    problem = problems.make(name)
+    problem = gridworlds.make(name)
     actions = optimum(problem, utility, np.arange(-60.0, 61.0))
     regret = actions.max(-1, keepdims=True) - actions
     # There are states in which now one action is the only best one, now another.
@@ -105,4 +104,4 @@ def test_what_is_best_depends_on_the_stock(name, utility):
 
 def test_unknown_problems_are_refused():
     with pytest.raises(InputError, match="unknown problem 'cliff'"):
-        problems.make("cliff")
+        gridworlds.make("cliff")

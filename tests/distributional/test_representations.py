@@ -1,4 +1,4 @@
-"""How laws are held: what projections keep, and how far laws are apart."""
+"""Representations of return distributions: what projections keep, and distances of distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from valuelab.distributional import representations
+from valuelab.distributional import distribution_representations, return_distributions
 from valuelab.errors import InputError
 
-EVEN = representations.categorical(np.linspace(-2, 2, 9))
-UNEVEN = representations.categorical([-2.0, -1.0, 0.5, 0.75, 2.0])
-PRODUCT = representations.categorical([-2.0, 0.0, 2.0], np.linspace(-2, 2, 5))
-QUANTILE = representations.quantile(4)
-EXACT = representations.exact()
+EVEN = distribution_representations.categorical(np.linspace(-2, 2, 9))
+UNEVEN = distribution_representations.categorical([-2.0, -1.0, 0.5, 0.75, 2.0])
+PRODUCT = distribution_representations.categorical([-2.0, 0.0, 2.0], np.linspace(-2, 2, 5))
+QUANTILE = distribution_representations.quantile(4)
+EXACT = distribution_representations.exact()
 
 
 def atoms(seed, count=6, dim=1, spread=1.9, leading=(3,)):
@@ -25,17 +25,17 @@ def atoms(seed, count=6, dim=1, spread=1.9, leading=(3,)):
 
 
 def project(representation, values, probabilities):
-    """Laws and outside mass; compiled once for each representation and shape."""
+    """Distributions and outside mass; compiled once for each representation and shape."""
     return jax.jit(representation.project)(jnp.asarray(values), jnp.asarray(probabilities))
 
 
-def of_row(laws, row):
-    """One of several laws."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[row]), laws)
+def of_row(distributions, row):
+    """One of several distributions."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[row]), distributions)
 
 
 def exact_distance(first, second):
-    """The 1-Wasserstein distance of two laws in R^m, by linear programming."""
+    """The 1-Wasserstein distance of two distributions in R^m, by linear programming."""
     costs = np.linalg.norm(first.values[:, None] - second.values[None], axis=-1)
     rows, columns = costs.shape
     sums = np.concatenate([np.kron(np.eye(rows), np.ones(columns)), np.kron(np.ones(rows), np.eye(columns))])
@@ -45,12 +45,12 @@ def exact_distance(first, second):
 
 def test_categorical_projection_splits_between_neighbours():
     # From -1 to 0.5 it is 1.5, of which -0.3 is 0.7 beyond -1: shares 0.8 / 1.5 and 0.7 / 1.5. 5 is clamped.
-    laws, outside = project(UNEVEN, jnp.array([[-0.3], [5.0], [0.75]]), jnp.array([0.3, 0.5, 0.2]))
-    values, probabilities = UNEVEN.atoms(laws)
+    distributions, outside = project(UNEVEN, jnp.array([[-0.3], [5.0], [0.75]]), jnp.array([0.3, 0.5, 0.2]))
+    values, probabilities = UNEVEN.atoms(distributions)
     np.testing.assert_array_equal(values[:, 0], [-2, -1, 0.5, 0.75, 2])
     np.testing.assert_allclose(probabilities, [0, 0.16, 0.14, 0.2, 0.5], atol=1e-6)
     assert float(outside) == 0.5
-    certain = UNEVEN.atoms(UNEVEN.law_of(jnp.array([0.5])))
+    certain = UNEVEN.atoms(UNEVEN.deterministic(jnp.array([0.5])))
     np.testing.assert_array_equal(certain.probabilities, [0, 0, 1, 0, 0])
 
 
@@ -60,10 +60,10 @@ def test_categorical_projection_splits_between_neighbours():
 def test_categorical_projection_keeps_mass_and_mean(representation, dim):
     with jax.enable_x64(True):
         values, probabilities = atoms(0, dim=dim)
-        laws, outside = project(representation, values, probabilities)
-        assert laws.shape == (3, representation.size)
-        assert laws.dtype == np.float64
-        points, shares = representation.atoms(laws)
+        distributions, outside = project(representation, values, probabilities)
+        assert distributions.shape == (3, representation.size)
+        assert distributions.dtype == np.float64
+        points, shares = representation.atoms(distributions)
         np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-12)
         np.testing.assert_allclose(
             (points * shares[..., None]).sum(-2), (values * probabilities[..., None]).sum(-2), atol=1e-12
@@ -71,12 +71,12 @@ def test_categorical_projection_keeps_mass_and_mean(representation, dim):
         np.testing.assert_array_equal(outside, 0)
         # What lies outside is clamped, and its mass told.
         values, probabilities = atoms(1, dim=dim, spread=4)
-        laws, outside = project(representation, values, probabilities)
-        np.testing.assert_allclose(representation.atoms(laws).probabilities.sum(-1), 1, rtol=1e-12)
+        distributions, outside = project(representation, values, probabilities)
+        np.testing.assert_allclose(representation.atoms(distributions).probabilities.sum(-1), 1, rtol=1e-12)
         beyond = (np.abs(values) > 2).any(-1)
         np.testing.assert_allclose(outside, (probabilities * beyond).sum(-1), rtol=1e-12)
         clamped, _ = project(representation, values.clip(-2, 2), probabilities)
-        np.testing.assert_allclose(clamped, laws, atol=1e-12)
+        np.testing.assert_allclose(clamped, distributions, atol=1e-12)
 
 
 def test_projection_of_a_projection_changes_nothing():
@@ -91,51 +91,51 @@ def test_projection_of_a_projection_changes_nothing():
 def test_projection_works_under_vmap_and_keeps_float32():
     for representation, dim in ((EVEN, 1), (PRODUCT, 2), (QUANTILE, 1)):
         values, probabilities = atoms(3, dim=dim, leading=(2, 3))
-        laws, outside = project(representation, values, probabilities)
-        assert (laws.dtype, outside.dtype) == (np.float32, np.float32)
+        distributions, outside = project(representation, values, probabilities)
+        assert (distributions.dtype, outside.dtype) == (np.float32, np.float32)
         assert outside.shape == (2, 3)
         mapped, _ = jax.jit(jax.vmap(jax.vmap(representation.project)))(
             *map(jnp.asarray, (values, probabilities))
         )
-        np.testing.assert_allclose(mapped, laws, atol=1e-7)
+        np.testing.assert_allclose(mapped, distributions, atol=1e-7)
 
 
 def test_integer_returns_stay_exact_on_integer_supports():
-    representation = representations.categorical(np.arange(-300.0, 301.0))
+    representation = distribution_representations.categorical(np.arange(-300.0, 301.0))
     values = jnp.arange(-300.0, 301.0)[:, None]
-    laws = representation.atoms(jax.jit(representation.law_of)(values))
-    np.testing.assert_array_equal(laws.probabilities, np.eye(601))
+    distributions = representation.atoms(jax.jit(representation.deterministic)(values))
+    np.testing.assert_array_equal(distributions.probabilities, np.eye(601))
 
 
 def test_quantiles_are_those_at_midpoints():
-    # Levels 1/8, 3/8, 5/8, 7/8 of a law whose cumulative probabilities are 0.2, 0.5, 0.6, 1 in rising order.
+    # Levels 1/8, 3/8, 5/8, 7/8; the cumulative probabilities of the rising atoms are 0.2, 0.5, 0.6, 1.
     values = jnp.array([[3.0], [-1.0], [0.0], [1.0]])
-    laws, outside = project(QUANTILE, values, jnp.array([0.4, 0.2, 0.3, 0.1]))
-    np.testing.assert_array_equal(laws, [-1, 0, 3, 3])
+    distributions, outside = project(QUANTILE, values, jnp.array([0.4, 0.2, 0.3, 0.1]))
+    np.testing.assert_array_equal(distributions, [-1, 0, 3, 3])
     assert float(outside) == 0
-    points, probabilities = QUANTILE.atoms(laws)
-    np.testing.assert_array_equal(points[:, 0], laws)
+    points, probabilities = QUANTILE.atoms(distributions)
+    np.testing.assert_array_equal(points[:, 0], distributions)
     np.testing.assert_array_equal(probabilities, [0.25] * 4)
-    np.testing.assert_array_equal(QUANTILE.law_of(jnp.array([[2.0]])), [[2, 2, 2, 2]])
+    np.testing.assert_array_equal(QUANTILE.deterministic(jnp.array([[2.0]])), [[2, 2, 2, 2]])
 
 
 def test_quantile_projection_is_nearest():
     values, probabilities = atoms(4, count=8, leading=())
-    laws, _ = project(QUANTILE, values, probabilities)
+    distributions, _ = project(QUANTILE, values, probabilities)
 
     def distance(candidate):
         return scipy.stats.wasserstein_distance(candidate, values[:, 0], None, probabilities)
 
-    others = np.asarray(laws) + np.random.default_rng(0).normal(0, 0.2, (100, 4))
-    assert distance(laws) <= min(map(distance, others)) + 1e-6
+    others = np.asarray(distributions) + np.random.default_rng(0).normal(0, 0.2, (100, 4))
+    assert distance(distributions) <= min(map(distance, others)) + 1e-6
 
 
 def test_exact_laws_are_their_atoms():
-    laws, outside = project(EXACT, jnp.array([[1.0], [0.0]]), jnp.array([0.25, 0.75]))
-    np.testing.assert_array_equal(laws.values, [[1], [0]])
+    distributions, outside = project(EXACT, jnp.array([[1.0], [0.0]]), jnp.array([0.25, 0.75]))
+    np.testing.assert_array_equal(distributions.values, [[1], [0]])
     assert float(outside) == 0
-    assert EXACT.atoms(laws) is laws
-    np.testing.assert_array_equal(EXACT.law_of(jnp.array([[1.0, 2.0]])).values, [[[1, 2]]])
+    assert EXACT.atoms(distributions) is distributions
+    np.testing.assert_array_equal(EXACT.deterministic(jnp.array([[1.0, 2.0]])).values, [[[1, 2]]])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_distances_for_one_component_are_exact(representation):
     wasserstein, cramer = jax.jit(representation.wasserstein), jax.jit(representation.cramer)
     distances = zip(wasserstein(first, second), cramer(first, second), strict=True)
     for row, (transported, difference) in enumerate(distances):
-        one, other = (representation.atoms(of_row(laws, row)) for laws in (first, second))
+        one, other = (representation.atoms(of_row(distributions, row)) for distributions in (first, second))
         arguments = (one.values[:, 0], other.values[:, 0], one.probabilities, other.probabilities)
         np.testing.assert_allclose(transported, scipy.stats.wasserstein_distance(*arguments), rtol=1e-5)
         # scipy's energy distance is sqrt(2) times the l2 distance of cumulative distribution functions.
@@ -161,35 +161,39 @@ def test_distances_for_several_components_are_upper_bounds():
         first, second = (project(representation, *atoms(seed, dim=2))[0] for seed in (7, 8))
         wasserstein = jax.jit(representation.wasserstein)
         for row, bound in enumerate(wasserstein(first, second)):
-            laws = (representation.atoms(of_row(laws, row)) for laws in (first, second))
-            assert exact_distance(*laws) <= bound + 1e-6
+            distributions = (
+                representation.atoms(of_row(distributions, row)) for distributions in (first, second)
+            )
+            assert exact_distance(*distributions) <= bound + 1e-6
         np.testing.assert_array_equal(wasserstein(first, first), 0)
-    # Between two Dirac laws they are exact.
-    here, there = (EXACT.law_of(jnp.array(value)) for value in ([0.0, 0.0], [3.0, 4.0]))
+    # Between two Dirac distributions they are exact.
+    here, there = (EXACT.deterministic(jnp.array(value)) for value in ([0.0, 0.0], [3.0, 4.0]))
     assert float(EXACT.wasserstein(here, there)) == 5.0
 
 
 def test_projected_laws_come_nearer_as_supports_grow():
-    """The categorical projection is within half a spacing of the law, the quantile one within spread / 2n."""
-    law = representations.Atoms(*atoms(9, count=50, leading=()))
+    """The categorical projection is at most half a spacing away, the quantile projection at most spread / 2n."""
+    distribution = return_distributions.Atoms(*atoms(9, count=50, leading=()))
     for size in (11, 41):
         for representation, bound in (
-            (representations.categorical(np.linspace(-2, 2, size)), 0.5 * 4 / (size - 1)),
-            (representations.quantile(size), 3.8 / (2 * size)),
+            (distribution_representations.categorical(np.linspace(-2, 2, size)), 0.5 * 4 / (size - 1)),
+            (distribution_representations.quantile(size), 3.8 / (2 * size)),
         ):
-            values, probabilities = representation.atoms(project(representation, *law)[0])
+            values, probabilities = representation.atoms(project(representation, *distribution)[0])
             distance = scipy.stats.wasserstein_distance(
-                values[:, 0], law.values[:, 0], probabilities, law.probabilities
+                values[:, 0], distribution.values[:, 0], probabilities, distribution.probabilities
             )
             assert distance <= bound + 1e-6
 
 
 def test_representations_that_are_none_are_refused():
-    with pytest.raises(InputError, match="support, dimension 1: 1 point; give at least 2"):
-        representations.categorical([0.0, 1.0], [0.0])
+    with pytest.raises(InputError, match="support, dimension 1 has 1 point; give at least 2"):
+        distribution_representations.categorical([0.0, 1.0], [0.0])
     with pytest.raises(
         InputError, match=r"support, dimension 0: point 1 is 0.0; points must be finite and rise"
     ):
-        representations.categorical([1.0, 0.0])
-    with pytest.raises(InputError, match="quantile representation: 0 atoms; give at least 1"):
-        representations.quantile(0)
+        distribution_representations.categorical([1.0, 0.0])
+    with pytest.raises(
+        InputError, match="a quantile representation with 0 atoms is not possible; give at least 1"
+    ):
+        distribution_representations.quantile(0)

@@ -10,14 +10,14 @@ import pytest
 from valuelab.distributional import (
     cells,
     defaults,
-    laws,
+    distribution_representations,
     mdp,
     objectives,
     oracle,
-    representations,
+    return_distributions,
     solvers,
     starts,
-    stocks,
+    stock_grids,
 )
 from valuelab.errors import InputError
 
@@ -58,8 +58,8 @@ def chain():
 
 
 # Returns lie in [-10, 10]; 0.5 apart is less than any |reward|'s maximum.
-GRID = stocks.uniform([-10], [10], [41])
-SUPPORT = representations.categorical(np.linspace(-10, 10, 41))
+GRID = stock_grids.uniform([-10], [10], [41])
+SUPPORT = distribution_representations.categorical(np.linspace(-10, 10, 41))
 endless = functools.partial(
     solvers.value_iteration, discount=DISCOUNT, representation=SUPPORT, stocks=GRID, tolerance=1e-9
 )
@@ -68,8 +68,8 @@ whole_numbers = functools.partial(
     solvers.value_iteration,
     discount=1.0,
     horizon=HORIZON,
-    representation=representations.categorical(INTEGERS),
-    stocks=stocks.from_points(INTEGERS),
+    representation=distribution_representations.categorical(INTEGERS),
+    stocks=stock_grids.from_points(INTEGERS),
 )
 
 
@@ -84,7 +84,7 @@ def test_expectation_is_classic_value_iteration_at_every_stock():
     expected = GRID.points[0] + classic[:, None]
     np.testing.assert_allclose(solution.values, expected, atol=1e-6)
     assert np.abs(solution.values - expected).max() <= solution.error_bound < 1e-6
-    atoms = SUPPORT.atoms(solution.laws)
+    atoms = SUPPORT.atoms(solution.distributions)
     means = (atoms.values[..., 0] * atoms.probabilities).sum(-1)
     np.testing.assert_allclose(means, np.broadcast_to(classic[:, None], means.shape), atol=1e-6)
     np.testing.assert_array_equal(solution.off_grid_mass, 0)
@@ -98,7 +98,7 @@ def test_policy_iteration_finds_what_value_iteration_finds():
     improved = solvers.policy_iteration(problem, objective, **settings)
     np.testing.assert_array_equal(improved.policy, greedy.policy)
     np.testing.assert_allclose(improved.values, greedy.values, atol=1e-7)
-    np.testing.assert_allclose(improved.laws, greedy.laws, atol=1e-7)
+    np.testing.assert_allclose(improved.distributions, greedy.distributions, atol=1e-7)
     np.testing.assert_allclose(improved.errors, greedy.errors, atol=1e-6)
     evaluated = solvers.policy_evaluation(problem, greedy.policy, objective, **settings, distance="cramer")
     np.testing.assert_allclose(evaluated.values, greedy.values, atol=1e-7)
@@ -107,13 +107,16 @@ def test_policy_iteration_finds_what_value_iteration_finds():
 
 @pytest.mark.slow
 def test_errors_bound_the_distance_from_the_policys_value():
-    # The law of a policy that draws stocks off the grid is exact but for projection: on a fine support, where
+    # The distribution of a policy that draws stocks off the grid is exact except for projection. On a fine support,
     # that adds less than 0.01, K of it is within the bound of the value.
-    objective, held = objectives.lower_cvar(0.3), representations.categorical(np.linspace(-10, 10, 1001))
+    objective, held = (
+        objectives.lower_cvar(0.3),
+        distribution_representations.categorical(np.linspace(-10, 10, 1001)),
+    )
     settings = {"discount": DISCOUNT, "representation": held, "stocks": GRID}
     policy = np.random.default_rng(10).integers(0, 2, (3, 41))
     solution = solvers.policy_evaluation(random_mdp(1), policy, objective, **settings)
-    values, probabilities = held.atoms(solution.laws)
+    values, probabilities = held.atoms(solution.distributions)
     read = objective.functional(objective.parameters, GRID.stocks[None, :, None] + values, probabilities)
     assert (np.abs(read - solution.values) <= solution.errors + 0.01).all()
 
@@ -131,7 +134,7 @@ def test_integers_without_discount_are_exact(name):
     problem, objective = random_mdp(2, whole=True), OBJECTIVES[name]
     solution = whole_numbers(problem, objective)
     start = starts.choose(solution, objective)
-    best = [oracle.best(objective, found) for found in oracle.history_laws(problem, 1.0, HORIZON)]
+    best = [oracle.best(objective, found) for found in oracle.history_distributions(problem, 1.0, HORIZON)]
     np.testing.assert_allclose(start.values, best, atol=1e-12)
     np.testing.assert_allclose(start.errors, 0, atol=1e-12)
     first = int(np.flatnonzero(start.stocks[0] == INTEGERS)[0])
@@ -164,7 +167,7 @@ def test_a_batch_equals_its_mdps_one_by_one():
 
     def solve(problem, tau):
         solution = endless(problem, objectives.lower_cvar(tau))
-        return solution.values, solution.laws, solution.policy, solution.errors
+        return solution.values, solution.distributions, solution.policy, solution.errors
 
     together = jax.vmap(solve)(batch(3), levels)
     for index, tau in enumerate(levels):
@@ -184,11 +187,11 @@ def test_errors_bound_the_distance_from_the_optimum(name):
         solution = jax.vmap(lambda problem: values_of(problem, objective, stocks=grid))(problems)
         return solution.values, solution.errors
 
-    fine_grid = stocks.uniform([-10], [10], [2001])
+    fine_grid = stock_grids.uniform([-10], [10], [2001])
     fine, fine_errors = map(np.asarray, solve(fine_grid))
     assert fine_errors.max() < 0.2
     for low, high in [(-10, 10), (-2, 3)]:
-        grid = stocks.uniform([low], [high], [21])
+        grid = stock_grids.uniform([low], [high], [21])
         coarse, errors = solve(grid)
         at = np.searchsorted(fine_grid.points[0], grid.points[0] - 1e-9)
         assert (np.abs(coarse - fine[..., at]) <= errors + fine_errors[..., at]).all()
@@ -196,12 +199,15 @@ def test_errors_bound_the_distance_from_the_optimum(name):
 
 def test_errors_hold_the_optimum_of_histories():
     objective = OBJECTIVES["target"]
-    grid = stocks.uniform([-7], [8], [31])  # -1, the first stock, is a point of it
+    grid = stock_grids.uniform([-7], [8], [31])  # -1, the first stock, is a point of it
     for seed in range(3):
         problem = random_mdp(seed)
         solution = values_of(problem, objective, stocks=grid, horizon=HORIZON)
         start = starts.choose(solution, objective)
-        best = [oracle.best(objective, found) for found in oracle.history_laws(problem, DISCOUNT, HORIZON)]
+        best = [
+            oracle.best(objective, found)
+            for found in oracle.history_distributions(problem, DISCOUNT, HORIZON)
+        ]
         assert (np.abs(start.values - np.array(best)) <= start.errors + 1e-12).all()
         assert 0 < start.errors.max() < 1
 
@@ -212,7 +218,7 @@ def test_what_is_worse_for_certain_makes_no_errors():
     risk = [(0.5, 2, 8.0), (0.5, 2, -8.0)]
     rows = [[[(1.0, 2, 1.0)], [(1.0, 1, -7.0)]], [risk, risk], [[], []]]
     problem = mdp.from_outcomes(rows, np.array([False, False, True]))
-    solution = values_of(problem, OBJECTIVES["target"], stocks=stocks.uniform([-10], [10], [5]))
+    solution = values_of(problem, OBJECTIVES["target"], stocks=stock_grids.uniform([-10], [10], [5]))
     assert solution.values[0, 2] == pytest.approx(-1)
     assert solution.errors[0, 2] < 1e-9
     assert solution.errors[0].max() > 0.1  # from 5 upwards it is better to lose 7
@@ -220,12 +226,12 @@ def test_what_is_worse_for_certain_makes_no_errors():
 
 def test_mass_that_leaves_is_told():
     problem, objective = random_mdp(4), OBJECTIVES["cvar"]
-    small = values_of(problem, objective, stocks=stocks.uniform([-1], [1], [41]))
+    small = values_of(problem, objective, stocks=stock_grids.uniform([-1], [1], [41]))
     assert 0 < small.off_grid_mass.max() <= 1
     assert values_of(problem, objective, stocks=GRID).off_grid_mass.max() == 0
     # c + G has one sign beyond the grid: there f is linear, and nothing is lost.
     low, high = mdp.return_bounds(problem, DISCOUNT)
-    tight = stocks.uniform([-high.max()], [-low.min()], [41])
+    tight = stock_grids.uniform([-high.max()], [-low.min()], [41])
     assert values_of(problem, objective, stocks=tight).off_grid_mass.max() == 0
 
 
@@ -233,8 +239,13 @@ def test_mass_that_leaves_is_told():
 def test_mass_beyond_the_support_is_told():
     # A reward of 2 where the support ends at 1.
     twice = chain()._replace(rewards=chain().rewards * 2)
-    narrow = representations.categorical(np.linspace(-1, 1, 5))
-    settings = {"discount": 1.0, "horizon": 1, "representation": narrow, "stocks": stocks.from_points([0.0])}
+    narrow = distribution_representations.categorical(np.linspace(-1, 1, 5))
+    settings = {
+        "discount": 1.0,
+        "horizon": 1,
+        "representation": narrow,
+        "stocks": stock_grids.from_points([0.0]),
+    }
     solution = solvers.value_iteration(twice, objectives.expectation(), **settings)
     np.testing.assert_array_equal(solution.off_grid_mass[:, 0], [1, 1, 0])
 
@@ -265,7 +276,7 @@ def test_noise_does_not_decide_between_equals():
 
 
 def test_episodes_that_end_need_no_horizon():
-    grid = stocks.from_points(np.arange(-3.0, 4))
+    grid = stock_grids.from_points(np.arange(-3.0, 4))
     settings = {"discount": 1.0, "stocks": grid, "representation": None}
     solution = solvers.value_iteration(chain(), objectives.target_return(2), **settings)
     assert solution.policy.shape == (3, 7)
@@ -285,20 +296,20 @@ def test_episodes_that_end_need_no_horizon():
 )
 def test_backups_by_cells_are_projections_of_atoms(points, discount):
     random = np.random.default_rng(6)
-    held = representations.categorical(points)
+    held = distribution_representations.categorical(points)
     known = jnp.asarray(random.dirichlet(np.ones(7), 6).cumsum(-1))
-    chosen = laws.Chosen(
+    chosen = return_distributions.Successors(
         jnp.asarray(random.integers(0, 6, (3, 2, 2, 4)), jnp.int32),
         jnp.asarray(np.moveaxis(random.dirichlet(np.ones(4), (3, 4)).reshape(3, 4, 2, 2), 1, -1)),
         jnp.asarray(random.integers(0, 2, (3, 4)), jnp.int32),
     )
     rewards = jnp.asarray(random.uniform(-4, 4, (3, 2, 2, 1)))
-    slow = laws.by_projection(held)
+    slow = return_distributions.with_projected_backups(held)
 
     @jax.jit
     def both(known, rewards, chosen):
-        by_cells = cells.backup(known, cells.plan(points, rewards, discount), chosen)
-        return by_cells, slow.backup(known, slow.plan(rewards, discount), chosen)
+        by_cells = cells.backup(known, cells.make_cells(points, rewards, discount), chosen)
+        return by_cells, slow.backup(known, slow.prepare(rewards, discount), chosen)
 
     found, expected = both(known, rewards, chosen)
     for one, other in zip(found, expected, strict=True):
@@ -306,9 +317,11 @@ def test_backups_by_cells_are_projections_of_atoms(points, discount):
     assert expected[1].max() > 0
 
 
-def test_merging_keeps_laws():
+def test_merging_equal_atoms_keeps_distributions():
     values = np.array([[0.1 + 0.2, 0.3, 1.0, 5.0], [2.0, 1.0, 2.0, 1.0]])[..., None]
-    merged = laws.merge(laws.Atoms(values, np.array([[0.25, 0.25, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]])))
+    merged = return_distributions.merge_equal_atoms(
+        return_distributions.Atoms(values, np.array([[0.25, 0.25, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]))
+    )
     kept = merged.probabilities > 0
     np.testing.assert_allclose(merged.values[..., 0][kept], [0.3, 1, 1, 2])
     np.testing.assert_allclose(merged.probabilities[kept], [0.5, 0.5, 0.6, 0.4])
@@ -319,17 +332,17 @@ def test_solve_is_exact_where_it_can_be():
     problem = random_mdp(7, states=2)
     objective = objectives.lower_cvar(0.35)
     solved = defaults.solve(problem, objective, discount=0.9, horizon=2)
-    best = [oracle.best(objective, found) for found in oracle.history_laws(problem, 0.9, 2)]
+    best = [oracle.best(objective, found) for found in oracle.history_distributions(problem, 0.9, 2)]
     np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
     assert solved.exact
     assert solved.start.errors.max() < 1e-9
     np.testing.assert_array_equal(solved.off_grid_mass, 0)
-    # The laws from the first stocks are worth what was promised.
+    # The distributions from the first stocks are worth what was promised.
     for state, stock in enumerate(solved.start.stocks[:, 0]):
         place = int(np.abs(solved.solution.stocks.points[0] - stock).argmin())
-        law = solved.atoms.values[state, place], solved.atoms.probabilities[state, place]
+        distribution = solved.atoms.values[state, place], solved.atoms.probabilities[state, place]
         np.testing.assert_allclose(
-            objective.start.measure(objective.parameters, *law), best[state], atol=1e-9
+            objective.start.measure(objective.parameters, *distribution), best[state], atol=1e-9
         )
 
 
@@ -352,22 +365,29 @@ BAD = {
     "distance": (lambda: LIMITED(stocks=GRID, distance="cramér"), "unknown distance 'cramér'"),
     "discount": (lambda: LIMITED(stocks=GRID, discount=1.5), "discount is 1.5"),
     "grid": (
-        lambda: LIMITED(stocks=stocks.uniform([0, 0], [1, 1], [2, 2])),
+        lambda: LIMITED(stocks=stock_grids.uniform([0, 0], [1, 1], [2, 2])),
         "stock grid has 2 dimension.* and rewards have 1",
     ),
     "grids": (lambda: LIMITED(stocks=[GRID, GRID], horizon=3), "2 stock grids for 4 stages"),
     "support": (
-        lambda: LIMITED(stocks=GRID, representation=representations.categorical([-1.0, 1], [0.0, 1])),
-        "categorical laws have 2 component.* and rewards have 1",
+        lambda: LIMITED(
+            stocks=GRID, representation=distribution_representations.categorical([-1.0, 1], [0.0, 1])
+        ),
+        "categorical distributions have 2 component.* and rewards have 1",
     ),
     "atoms": (
-        lambda: LIMITED(stocks=GRID, representation=representations.categorical(np.linspace(-10, 10, 5))),
+        lambda: LIMITED(
+            stocks=GRID, representation=distribution_representations.categorical(np.linspace(-10, 10, 5))
+        ),
         "5 atoms from -10 to 10 lie further apart than the greatest reward 1.9.*; give at least 1[12]",
     ),
-    "endless atoms": (lambda: LIMITED(stocks=GRID, representation=representations.exact()), "give a horizon"),
-    "no laws": (
+    "endless atoms": (
+        lambda: LIMITED(stocks=GRID, representation=distribution_representations.exact()),
+        "give a horizon",
+    ),
+    "no distributions": (
         lambda: values_of(random_mdp(8), objectives.entropic(1.0), stocks=GRID, discount=1.0, horizon=2),
-        "entropic is read from laws here; give a representation",
+        "entropic is read from distributions here; give a representation",
     ),
     "policy's shape": (
         lambda: evaluate(np.zeros((3, 40), int)),
@@ -406,7 +426,10 @@ def test_solve_equals_the_oracle(name):
     for seed, discount in [(0, 1.0), (1, 0.7 if name != "entropic" else 1.0)]:
         problem = random_mdp(seed)
         solved = defaults.solve(problem, objective, discount=discount, horizon=HORIZON)
-        best = [oracle.best(objective, found) for found in oracle.history_laws(problem, discount, HORIZON)]
+        best = [
+            oracle.best(objective, found)
+            for found in oracle.history_distributions(problem, discount, HORIZON)
+        ]
         assert (np.abs(solved.start.values - best) <= solved.start.errors + 1e-9).all()
         np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from valuelab import environments, types
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.environments import tabular
 from valuelab.errors import InputError
 
@@ -40,7 +40,7 @@ def expected(mdp):
 
 @pytest.mark.parametrize("name", ["risk_seeking", "homeostasis"])
 def test_outcomes_come_with_the_chances_of_the_mdp(name):
-    problem = problems.make(name)
+    problem = gridworlds.make(name)
     mdp = problem.mdp
     starts = np.where(mdp.terminal, 0, 1) / np.count_nonzero(~mdp.terminal)
     environment = tabular.simulate(problem, LANES, starts)
@@ -73,7 +73,7 @@ def test_outcomes_come_with_the_chances_of_the_mdp(name):
 
 
 def test_episodes_start_where_the_problem_says_and_are_cut_at_its_limit():
-    problem = problems.make("risk_averse")._replace(max_episode_steps=7)
+    problem = gridworlds.make("risk_averse")._replace(max_episode_steps=7)
     environment = tabular.simulate(problem, LANES)
     assert environment.max_episode_steps == 7
     _, observations = environment.reset(jax.random.key(1))
@@ -89,7 +89,7 @@ def test_episodes_start_where_the_problem_says_and_are_cut_at_its_limit():
 
 def test_the_spec_says_what_an_agent_needs():
     spec = tabular.vector("homeostasis", 3).spec
-    num_states = problems.make("homeostasis").mdp.num_states
+    num_states = gridworlds.make("homeostasis").mdp.num_states
     assert spec == types.Spec((num_states,), "float32", 0, 5, -1.0, 1.0, reward_dim=2)
     assert environments.vector("gridworld/target", 3).spec.num_actions == 3
     with pytest.raises(InputError, match="unknown problem 'targets': did you mean 'target'"):
@@ -139,7 +139,7 @@ def test_one_at_a_time_it_is_the_same_mdp():
     grid = environment.make()
     observation, _ = grid.reset(seed=5)
     assert grid.observation_space.contains(observation)
-    assert observation.argmax() == problems.make("homeostasis").start_state
+    assert observation.argmax() == gridworlds.make("homeostasis").start_state
     # Up and right to the water, and stay: after the first step, three times out of four there is some.
     rewards, lengths = episodes(grid, 5, 300, [0, 1, 4, 4, 4, 4, 4, 4])
     assert lengths == [8] * 300

@@ -13,15 +13,15 @@ def is_picture(path):
 
 
 def test_distributions_are_bars_on_one_axis_with_their_marks_and_tails(tmp_path):
-    few = plots.Law(
+    few = plots.ReturnDistribution(
         "few",
         np.array([3.0, -1.0, 3.0, 50.0]),
         np.array([0.25, 0.5, 0.25, 0.0]),
         {"CVaR": -2.0},
         (-9.0, -1.0),
     )
-    many = plots.Law("many", np.linspace(0, 10, 500), np.full(500, 1 / 500))
-    figure = plots.distributions([few, many], title="returns", path=tmp_path / "laws.png")
+    many = plots.ReturnDistribution("many", np.linspace(0, 10, 500), np.full(500, 1 / 500))
+    figure = plots.distributions([few, many], title="returns", path=tmp_path / "distributions.png")
     upper, lower = figure.axes
     bars = [
         (bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in upper.patches if bar.get_height() < 1
@@ -42,11 +42,13 @@ def test_distributions_are_bars_on_one_axis_with_their_marks_and_tails(tmp_path)
     assert len(heights) == 60
     assert sum(heights) == pytest.approx(1.0)
     assert lower.get_xlabel() == "discounted return G"
-    assert is_picture(tmp_path / "laws.png")
+    assert is_picture(tmp_path / "distributions.png")
 
 
 def test_a_certain_return_is_drawn_too():
-    (panel,) = plots.distributions([plots.Law("certain", np.array([2.0]), np.array([1.0]))]).axes
+    (panel,) = plots.distributions(
+        [plots.ReturnDistribution("certain", np.array([2.0]), np.array([1.0]))]
+    ).axes
     (bar,) = panel.patches
     assert bar.get_height() == 1.0
     left, right = panel.get_xlim()
@@ -70,12 +72,12 @@ def test_tradeoffs_mark_points_and_bands(tmp_path):
 def test_arrows_stand_in_their_cells_and_terminal_states_have_none(tmp_path):
     walls = np.array([[False, False, True], [False, False, True]])
     places = np.argwhere(~walls)  # (0, 0), (0, 1), (1, 0), (1, 1)
-    moves = np.array([[0, 1], [1, 0], [0, 0]])
+    transitions = np.array([[0, 1], [1, 0], [0, 0]])
     terminal = np.array([False, False, False, True])
     figure = plots.policy_arrows(
         walls,
         places,
-        moves,
+        transitions,
         {"c = -1": np.array([0, 1, 2, 0]), "c = 2": np.array([1, 1, 0, 0])},
         values={"c = -1": np.array([0.0, 1.0, 2.0, 99.0]), "c = 2": np.array([3.0, 4.0, 5.0, 99.0])},
         value_label="value",

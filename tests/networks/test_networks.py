@@ -1,4 +1,4 @@
-"""Laws of the distributions that policies give."""
+"""Properties of the distributions that policies give."""
 
 import flax.linen as nn
 import jax

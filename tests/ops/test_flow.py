@@ -1,4 +1,4 @@
-"""Flow matching and soft histograms: golden numbers and laws."""
+"""Flow matching and soft histograms: golden numbers and properties."""
 
 import jax
 import jax.numpy as jnp

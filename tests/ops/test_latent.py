@@ -1,4 +1,4 @@
-"""Latent predictive maths: numbers worked out by hand, and the laws that theory states on small MDPs."""
+"""Latent predictive maths: numbers worked out by hand, and properties that theory states on small MDPs."""
 
 import hypothesis
 import hypothesis.strategies as st

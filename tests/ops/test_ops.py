@@ -1,4 +1,4 @@
-"""Golden numbers and laws of the pure maths."""
+"""Golden numbers and properties of the pure maths."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Golden numbers and laws of quantile regression, energy distances and stocks."""
+"""Golden numbers and properties of quantile regression, energy distances and stocks."""
 
 import jax
 import jax.numpy as jnp

@@ -9,7 +9,7 @@ import pytest
 from absl import flags as absl_flags
 from helpers import ROOT
 
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.runs import solving
 
@@ -165,7 +165,7 @@ def test_a_narrow_grid_is_warned_of_and_an_unsound_objective_marked(files, tmp_p
 def test_a_problem_gives_what_is_not_asked_otherwise():
     settings = solving.SolveConfig(problem="risk_averse", workdir="anywhere")
     config, task = solving.resolve(settings)
-    problem = problems.make("risk_averse")
+    problem = gridworlds.make("risk_averse")
     assert (config.objective, config.tau) == ("cvar", problem.settings[0])
     assert (task.discount, task.horizon, task.start_state) == (0.95, None, problem.start_state)
     asked = solving.SolveConfig(problem="homeostasis", workdir="anywhere", discount=0.9)
@@ -174,7 +174,7 @@ def test_a_problem_gives_what_is_not_asked_otherwise():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", problems.PROBLEMS)
+@pytest.mark.parametrize("name", gridworlds.GRIDWORLDS)
 def test_every_problem_is_solved_and_drawn(name, tmp_path):
     pytest.importorskip("matplotlib")
     result = launch(tmp_path, problem=name, plots=True)

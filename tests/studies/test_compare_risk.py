@@ -9,7 +9,7 @@ from helpers import ROOT
 
 from experiments.studies.risk import compare_risk, methods, plots
 from experiments.studies.risk.methods import CLAIM, GREEDY, LEVEL, MEAN, STOCK, Task
-from valuelab.distributional import counterexamples, problems, stocks
+from valuelab.distributional import counterexamples, gridworlds, stock_grids
 from valuelab.distributional.solvers import Solution
 from valuelab.errors import InputError
 
@@ -27,17 +27,17 @@ def found():
 
 
 def test_a_policy_with_a_stock_is_followed_at_the_nearest_one():
-    """A coin of 0 or 4, then a gamble of -2 and 5 that is taken next to a stock of 0: the law by hand."""
+    """A coin gives 0 or 4, then the policy gambles for -2 or 5 at stock 0: the return distribution by hand."""
     mdp = counterexamples.stock_needed().mdp
-    task = Task(mdp, 1.0, 0, stocks.uniform([0.0], [3.0], [2]))
+    task = Task(mdp, 1.0, 0, stock_grids.uniform([0.0], [3.0], [2]))
     solution = Solution(*[None] * 10)._replace(
         values=np.zeros((3, 2)), policy=np.array([[0, 0], [1, 0], [0, 0]]), stocks=task.grid
     )
-    law = task.follow(methods.by_stock(task, solution), [0.0])
-    assert law.support[:, 0].tolist() == [-2, 4, 5]
-    np.testing.assert_allclose(law.probabilities, [[0.25, 0.5, 0.25]])
-    assert methods.tail(law, 0.5) == pytest.approx(1.0)
-    assert methods.tail(law, 1.0) == pytest.approx(2.75)
+    distribution = task.follow(methods.by_stock(task, solution), [0.0])
+    assert distribution.support[:, 0].tolist() == [-2, 4, 5]
+    np.testing.assert_allclose(distribution.probabilities, [[0.25, 0.5, 0.25]])
+    assert methods.tail(distribution, 0.5) == pytest.approx(1.0)
+    assert methods.tail(distribution, 1.0) == pytest.approx(2.75)
 
 
 def test_networks_differ_in_what_they_know_alone():
@@ -122,6 +122,6 @@ def test_networks_are_compared_with_what_is_exact(found, tmp_path, monkeypatch):
 
 
 def test_the_gridworld_of_a_problem():
-    task = methods.gridworld(problems.risk_averse(), spacing=1.0, copies=2)
+    task = methods.gridworld(gridworlds.risk_averse(), spacing=1.0, copies=2)
     assert task.grid.shape == (19, 19)
     assert task.mdp.reward_dim == 2

@@ -1,4 +1,4 @@
-"""The implicit quantile critic: the law of the return as a function of the quantile's level.
+"""The implicit quantile critic: the return distribution as a function of the quantile's level.
 
 One update:
 
@@ -91,7 +91,7 @@ class ImplicitQuantileConfig:
 
 
 def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Critic:
-    """A critic that learns the law of the return.
+    """A critic that learns the return distribution.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -124,16 +124,18 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         # 1. Targets [B, N'].
         following = look_ahead(batch, action_key)
         target_levels = jax.random.uniform(target_key, (size, config.num_target_levels))
-        laws = quantiles(state.target_params, batch.next_observations, following.actions, target_levels)
-        next_values = jnp.mean(laws, axis=0) - following.costs[:, None]
+        predicted = quantiles(state.target_params, batch.next_observations, following.actions, target_levels)
+        next_values = jnp.mean(predicted, axis=0) - following.costs[:, None]
         targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
         levels = jax.random.uniform(level_key, (size, config.num_levels))
 
         def loss(params):
-            laws = quantiles(params, batch.observations, batch.actions, levels)
-            losses = jax.vmap(quantile_huber_loss, (0, None, None, None))(laws, targets, config.huber, levels)
+            predicted = quantiles(params, batch.observations, batch.actions, levels)
+            losses = jax.vmap(quantile_huber_loss, (0, None, None, None))(
+                predicted, targets, config.huber, levels
+            )
             return jnp.sum(jnp.mean(losses, axis=1)), {
-                "mean": jnp.mean(laws),
+                "mean": jnp.mean(predicted),
                 "target_mean": jnp.mean(targets),
             }
 
@@ -147,8 +149,8 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            laws = quantiles(state.params, observations, actions, read_levels)
-            return jnp.mean(laws, axis=(0, 2))
+            predicted = quantiles(state.params, observations, actions, read_levels)
+            return jnp.mean(predicted, axis=(0, 2))
 
         return Estimates(q)
 

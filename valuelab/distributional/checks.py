@@ -1,4 +1,4 @@
-"""What solvers refuse: bad values are named with their place, and with what to give instead."""
+"""The checks of the solvers' arguments. Messages name the bad value, its place and what to give instead."""
 
 import math
 from collections.abc import Sequence
@@ -8,64 +8,65 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import objectives
-from valuelab.distributional.bellman import Setting
-from valuelab.distributional.laws import Representation
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional import mdps, objectives
+from valuelab.distributional.bellman import SolverSetting
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.return_distributions import DistributionRepresentation
+from valuelab.distributional.stock_grids import StockGrid
 from valuelab.errors import InputError, unknown
 from valuelab.types import Array
 
 DISTANCES = ("wasserstein", "cramer")
 
 
-def traced(tree: Any) -> bool:
-    """Whether values are not known yet, inside jit or vmap."""
+def is_traced(tree: Any) -> bool:
+    """Whether some values are traced, inside jit or vmap."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def problem(
+def check_problem(
     mdp: MDP, objective: Objective, discount: float, horizon: int | None, allow_unsound: bool
 ) -> tuple[str | None, int | None]:
-    """Refuses what no solver can solve.
+    """Refuses problems that no solver can solve.
 
     Args:
-        mdp: the MDP; where it is traced, its values are not looked at.
+        mdp: the MDP; its values are not checked if they are traced.
         objective: what is maximised.
         discount: γ.
         horizon: number of steps, or None.
-        allow_unsound: let the objective pass.
+        allow_unsound: whether to accept an objective that dynamic programming may not optimise.
 
     Returns:
-        Why the optimum may be missed, or None; and the number of steps, None where it is infinite.
+        The reason why the optimum may be missed, or None; and the number of steps, None if it is infinite.
 
     Raises:
         InputError: as `solvers.value_iteration`.
     """
-    if not traced(mdp):
+    if not is_traced(mdp):
         mdps.validate(mdp, discount)
     if horizon is not None and horizon < 1:
         raise InputError(f"horizon is {horizon}; give at least one step, or None for an infinite one")
     steps = horizon
     if horizon is None and discount == 1:
-        steps = None if traced(mdp) else mdps.episode_bound(mdp)
+        steps = None if is_traced(mdp) else mdps.episode_bound(mdp)
         if steps is None:
-            again = "which a traced MDP does not show" if traced(mdp) else f"but {_endless(mdp)}"
-            raise InputError(f"discount 1 without a horizon needs episodes that end, {again}; give a horizon")
-    reason = objectives.unsound(objective, discount, steps, mdp.reward_dim)
+            reason = "which cannot be checked for a traced MDP" if is_traced(mdp) else f"but {_cycle(mdp)}"
+            raise InputError(
+                f"discount 1 without a horizon needs episodes that end, {reason}; give a horizon"
+            )
+    reason = objectives.unsound_reason(objective, discount, steps, mdp.reward_dim)
     if reason and not allow_unsound:
         objectives.check(objective, discount, steps, mdp.reward_dim)
     return reason, steps
 
 
-def _endless(mdp: MDP) -> str:
-    """Names a state that episodes may meet again and again."""
+def _cycle(mdp: MDP) -> str:
+    """Names a state that an episode may visit again and again."""
     possible = np.asarray(mdp.probabilities) > 0
     successors = [set(mdp.next_states[state][possible[state]].tolist()) for state in range(mdp.num_states)]
     alive = set(np.flatnonzero(~np.asarray(mdp.terminal)).tolist())
-    # Where all successors end, a state ends; of what is left, every path goes on.
+    # Removes the states whose successors all end. From every state that is left some path never ends.
     while ending := {state for state in alive if not successors[state] & alive}:
         alive -= ending
     path: list[int] = []
@@ -73,11 +74,11 @@ def _endless(mdp: MDP) -> str:
     while state not in path:
         path.append(state)
         state = min(successors[state] & alive)
-    return f"state {state} can be met again and again"
+    return f"an episode can visit state {state} again and again"
 
 
-def method(
-    setting: Setting,
+def check_method(
+    setting: SolverSetting,
     mdp: MDP,
     objective: Objective,
     steps: int | None,
@@ -85,7 +86,7 @@ def method(
     tolerance: float,
     distance: str,
 ) -> list[StockGrid]:
-    """Refuses ways to solve that do not fit the problem.
+    """Refuses solver settings that do not fit the problem.
 
     Args:
         setting: of the solver.
@@ -93,11 +94,11 @@ def method(
         objective: what is maximised.
         steps: number of steps; None: infinite.
         grids: one stock grid, or one for each stage.
-        tolerance: at which to stop.
-        distance: of laws.
+        tolerance: the distance at which to stop.
+        distance: "wasserstein" or "cramer".
 
     Returns:
-        The grids of the stages 0 to H, or the only one where the horizon is infinite.
+        The grids of the stages 0 to H; a single grid if the horizon is infinite.
 
     Raises:
         InputError: as `solvers.value_iteration`.
@@ -108,16 +109,19 @@ def method(
         raise InputError(f"tolerance is {tolerance}; give a positive distance at which to stop")
     representation = setting.representation
     if representation is None and setting.factor(objective) is None:
-        raise InputError(f"objective {objective.name} is read from laws here; give a representation")
+        raise InputError(
+            f"objective {objective.name} is read from return distributions here, but representation is None; "
+            "give a representation"
+        )
     if representation is not None:
         if representation.size is None and steps is None:
-            raise InputError("exact laws grow without end in an infinite horizon; give a horizon")
+            raise InputError("exact distributions grow forever in an infinite horizon; give a horizon")
         if representation.reward_dim not in (None, mdp.reward_dim):
             raise InputError(
-                f"{representation.name} laws have {representation.reward_dim} component(s) and rewards have "
-                f"{mdp.reward_dim}: give one support for each"
+                f"the {representation.name} representation has {representation.reward_dim} component(s), but "
+                f"rewards have {mdp.reward_dim}: give one support for each component of the rewards"
             )
-        if representation.name == "categorical" and not traced(mdp):
+        if representation.name == "categorical" and not is_traced(mdp):
             _check_support(representation, mdp)
     needed = 1 if steps is None else steps + 1
     of_stage = [grids] * needed if isinstance(grids, StockGrid) else list(grids)
@@ -126,34 +130,35 @@ def method(
     for grid in of_stage:
         if len(grid.points) != mdp.reward_dim:
             raise InputError(
-                f"the stock grid has {len(grid.points)} dimension(s) and rewards have {mdp.reward_dim}: "
-                "give one for each component"
+                f"the stock grid has {len(grid.points)} dimension(s), but rewards have {mdp.reward_dim} "
+                "component(s): give one dimension for each component"
             )
     return of_stage
 
 
-def _check_support(representation: Representation, mdp: MDP) -> None:
-    """Refuses supports so coarse that a single reward is lost between two atoms."""
+def _check_support(representation: DistributionRepresentation, mdp: MDP) -> None:
+    """Refuses supports whose atoms lie further apart than the greatest reward."""
     rewards = np.abs(np.asarray(mdp.rewards)).max((0, 1, 2))
-    support = np.asarray(representation.atoms(representation.law_of(jnp.zeros(mdp.reward_dim))).values)
+    zero = representation.deterministic(jnp.zeros(mdp.reward_dim))
+    support = np.asarray(representation.atoms(zero).values)
     for component, reward in enumerate(rewards):
         points = np.unique(support[:, component])
         if reward > 0 and np.diff(points).max() > reward * (1 + 1e-6):
             needed = math.ceil((points[-1] - points[0]) / reward) + 1
             raise InputError(
                 f"support, dimension {component}: {points.size} atoms from {points[0]:g} to {points[-1]:g} "
-                f"lie further apart than the greatest reward {reward:g}; give at least {needed}"
+                f"lie further apart than the greatest reward {reward:g}; give at least {needed} atoms"
             )
 
 
-def policies(policy: Any, mdp: MDP, grids: Sequence[StockGrid], horizon: int | None) -> list[Array]:
-    """Refuses policies that do not fit.
+def check_policies(policy: Any, mdp: MDP, grids: Sequence[StockGrid], horizon: int | None) -> list[Array]:
+    """Refuses policies that do not fit the MDP, the grids or the horizon.
 
     Args:
-        policy: actions [S, C], or H such.
+        policy: actions [S, C], or H such arrays.
         mdp: the MDP.
-        grids: of stages.
-        horizon: number of steps H that the policy is given for; None: it is stationary.
+        grids: of the stages.
+        horizon: number of stages H of the policy; None: the policy is stationary.
 
     Returns:
         Actions [S, C] of every stage.
@@ -164,18 +169,22 @@ def policies(policy: Any, mdp: MDP, grids: Sequence[StockGrid], horizon: int | N
     stages = max(1, len(grids) - 1)
     of_stage = [policy] * stages if horizon is None else list(policy)
     if len(of_stage) != stages:
-        raise InputError(f"policy has {len(of_stage)} stages and the horizon is {stages}: give one for each")
+        raise InputError(
+            f"policy has {len(of_stage)} stages, but the horizon is {stages}: give one array for each stage"
+        )
     names = ["policy" if horizon is None else f"policy[{stage}]" for stage in range(stages)]
     return [_checked(*one, mdp) for one in zip(names, of_stage, grids[:stages], strict=True)]
 
 
 def _checked(name: str, policy: Any, grid: StockGrid, mdp: MDP) -> Array:
-    """The actions of one stage."""
-    if traced(policy):
+    """The actions of one stage, checked unless they are traced."""
+    if is_traced(policy):
         return policy
     actions, expected = np.asarray(policy), (mdp.num_states, grid.size)
     if actions.shape != expected or actions.dtype.kind not in "iu":
-        raise InputError(f"{name} is {actions.dtype} {actions.shape}; give integers {expected}")
+        raise InputError(
+            f"{name} has dtype {actions.dtype} and shape {actions.shape}; give integers of shape {expected}"
+        )
     wrong = np.argwhere((actions < 0) | (actions >= mdp.num_actions))
     if wrong.size:
         index = tuple(int(part) for part in wrong[0])

@@ -1,19 +1,19 @@
-"""CVaR value iteration on levels instead of stocks, after Chow et al. (2015): what stocks are compared with.
+"""CVaR value iteration on levels instead of stocks, after Chow et al. (2015), for comparison with stocks.
 
 The level y of CVaR is carried along in place of the stock. By duality the mean of the worst fraction y is a
-mean under the worst perturbation ξ of the chances, 0 ≤ ξ ≤ 1/y and E ξ = 1, and after outcome k the level is
-z_k = y ξ_k. With T(s, y) = y V(s, y), the sum over the worst fraction y,
+mean under the worst perturbation ξ of the probabilities, with 0 ≤ ξ ≤ 1/y and E ξ = 1. After outcome k the
+level is z_k = y ξ_k. Let T(s, y) = y V(s, y), the sum over the worst fraction y. Then
 
     T(s, y) = max_a min_z Σ_k p_k [r_k z_k + γ T(s'_k, z_k)],   0 ≤ z_k ≤ 1,  Σ_k p_k z_k = y.
 
 T(s, ·) is convex, and linear between the points of a grid of levels. So the inner problem is separable and
-convex, and solved exactly by spending y on the steepest descents first: the slopes of all T(s'_k, ·) are the
-atoms of a law, and the minimum is the sum over the worst fraction y of its mixture.
+convex. It is solved exactly by spending y on the steepest descents first: the slopes of all T(s'_k, ·) are
+the atoms of a distribution, and the minimum is the sum over the worst fraction y of their mixture.
 
-For a given policy of states alone the recursion is right. As an optimisation it is not: the best action is
-chosen after the adversary has spent y, as if one could act by z_k, while no adversary spends the return of
-ONE policy so. The claim is an upper bound of the optimum, and the policy may fall short of it
-(`counterexamples.level_instead_of_stock`). Linear interpolation only adds to the claim.
+For a given policy of states alone the recursion is correct. As an optimisation it is not: it chooses the best
+action after the adversary has spent y, as if the policy knew z_k, but no adversary spends the return of ONE
+policy in this way. The claimed value is an upper bound of the optimum, and the policy may not reach it
+(`counterexamples.level_instead_of_stock`). Linear interpolation can only increase the claimed value.
 
 Sources: Chow, Tamar, Mannor, Pavone 2015, "Risk-Sensitive and Robust Decision-Making", theorems 3 and 4 and
 section 4; Hau, Delage, Ghavamzadeh, Petrik 2023, arXiv:2304.12477, on why it fails.
@@ -25,20 +25,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional import mdps
+from valuelab.distributional.mdps import MDP
 from valuelab.errors import InputError
 from valuelab.types import Array
 
 
 class Solution(NamedTuple):
-    """What the recursion claims.
+    """The result of the recursion.
 
     Attributes:
         levels: [Y + 1] from 0 to 1.
         tails: [S, Y + 1], T(s, y).
-        sweeps: how many there were.
-        distance: the greatest change of T in the last one.
+        sweeps: the number of sweeps.
+        distance: the greatest change of T in the last sweep.
     """
 
     levels: Array
@@ -48,7 +48,7 @@ class Solution(NamedTuple):
 
     @property
     def values(self) -> Array:
-        """[S, Y], V(s, y), the claimed CVaR at all levels but 0."""
+        """[S, Y], V(s, y), the claimed CVaR at all levels except 0."""
         return self.tails[:, 1:] / self.levels[None, 1:]
 
 
@@ -60,14 +60,14 @@ def value_iteration(
     tolerance: float = 1e-9,
     max_sweeps: int = 10_000,
 ) -> Solution:
-    """The fixed point of the recursion; pure, and may be vmapped over the leaves of the MDP.
+    """The fixed point of the recursion. The function is pure and may be vmapped over the leaves of the MDP.
 
     Args:
         mdp: with rewards [S, A, K, 1].
         levels: [Y + 1], rising from 0 to 1.
         discount: γ in (0, 1].
-        tolerance: change of T at which to stop.
-        max_sweeps: after which to stop in any case; after H sweeps values are those of H steps.
+        tolerance: the change of T at which to stop.
+        max_sweeps: the largest number of sweeps; after H sweeps values are those of H steps.
 
     Returns:
         The solution.
@@ -96,8 +96,8 @@ def policy_evaluation(
         policy: int actions [S].
         levels: [Y + 1], rising from 0 to 1.
         discount: γ in (0, 1].
-        tolerance: change of T at which to stop.
-        max_sweeps: after which to stop in any case.
+        tolerance: the change of T at which to stop.
+        max_sweeps: the largest number of sweeps.
 
     Returns:
         The solution.
@@ -111,10 +111,10 @@ def policy_evaluation(
 
 @jax.jit
 def act(mdp: MDP, solution: Solution, discount: Array, states: Array, levels: Array) -> tuple[Array, Array]:
-    """The policy that the recursion finds: greedy at (s, y), and after outcome k at level z_k.
+    """The policy of the recursion: greedy at (s, y), and after outcome k at level z_k.
 
-    Where several outcomes descend alike, y is spent on the first: any such choice is as good by the theory.
-    At levels below the first positive one of the grid it acts as there.
+    Where several outcomes have equal slopes, y is spent on the first; in theory every such choice is equally
+    good. At levels below the first positive level of the grid, it acts as at this level.
 
     Args:
         mdp: the MDP.
@@ -150,18 +150,22 @@ def _solve(
         else:
             tails = jnp.take_along_axis(tails, policy[:, None, None], axis=1)[:, 0]
         distance = jnp.max(jnp.abs(tails - solution.tails))
-        return Solution(levels, tails, solution.sweeps + 1, distance)
+        return Solution(levels=levels, tails=tails, sweeps=solution.sweeps + 1, distance=distance)
 
     def go_on(solution: Solution) -> Array:
         return (solution.distance > tolerance) & (solution.sweeps < max_sweeps)
 
-    nothing = jnp.zeros((mdp.num_states, len(levels)), levels.dtype)
-    start = Solution(levels, nothing, jnp.int32(0), jnp.asarray(jnp.inf, levels.dtype))
+    start = Solution(
+        levels=levels,
+        tails=jnp.zeros((mdp.num_states, len(levels)), levels.dtype),
+        sweeps=jnp.int32(0),
+        distance=jnp.asarray(jnp.inf, levels.dtype),
+    )
     return jax.lax.while_loop(go_on, sweep, start)
 
 
 def _look_ahead(mdp: MDP, levels: Array, tails: Array, discount: Array) -> tuple[Array, Array]:
-    """The laws that the slopes of T make up, after each action: atoms and their shares [S, A, K, Y]."""
+    """The distributions of the slopes of T after each action: atoms and their shares [S, A, K, Y]."""
     widths = jnp.diff(levels)
     slopes = jnp.diff(tails) / widths[None]
     atoms = jnp.asarray(mdp.rewards) + discount * slopes[jnp.asarray(mdp.next_states)]
@@ -169,7 +173,7 @@ def _look_ahead(mdp: MDP, levels: Array, tails: Array, discount: Array) -> tuple
 
 
 def _worst(atoms: Array, shares: Array, levels: Array) -> Array:
-    """Sums over the worst fractions [Y] of the laws of actions, atoms [A, K, Y] to [A, Y]."""
+    """The sums over the worst fractions [Y] of each action's distribution: atoms [A, K, Y] to [A, Y]."""
 
     def of_action(atoms: Array, shares: Array) -> Array:
         order = jnp.argsort(atoms, axis=None)
@@ -181,7 +185,7 @@ def _worst(atoms: Array, shares: Array, levels: Array) -> Array:
 
 
 def _spend(atoms: Array, shares: Array, level: Array) -> Array:
-    """How much of a level goes to each outcome, [K], of a law with atoms [K, Y]."""
+    """The part of a level that goes to each outcome, [K], of a distribution with atoms [K, Y]."""
     order = jnp.argsort(atoms, axis=None)
     ranked = shares.ravel()[order]
     taken = jnp.clip(level - (jnp.cumsum(ranked) - ranked), 0, ranked)
@@ -196,10 +200,11 @@ def _first_best(scores: Array) -> Array:
 
 
 def _check(mdp: MDP, levels: Any, discount: float) -> None:
+    """Refuses what `value_iteration` refuses."""
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in mdp):
         mdps.validate(mdp, discount)
     if mdp.reward_dim != 1:
-        raise InputError(f"rewards have {mdp.reward_dim} components; CVaR is that of a scalar return")
+        raise InputError(f"rewards have {mdp.reward_dim} components, but CVaR needs 1; give scalar rewards")
     levels = np.asarray(levels)
     if (
         levels.ndim != 1

@@ -1,7 +1,7 @@
-"""Small MDPs that show why each refused class of objectives is refused, and why stock is needed at all.
+"""Small MDPs that show why each refused class of objectives is refused, and why a stock is needed.
 
-Each is worked out by hand in its docstring; the tests compare with the oracle and with what the solver finds
-when it is told to go on regardless.
+The docstring of each derives the numbers by hand. Tests compare them with the oracle, and with the result of
+the solver with allow_unsound=True.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from valuelab.distributional import objectives
 from valuelab.distributional.functionals import Parameters
-from valuelab.distributional.mdp import MDP, from_outcomes
+from valuelab.distributional.mdps import MDP, from_outcomes
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.properties import Properties
 from valuelab.types import Array
@@ -25,18 +25,18 @@ class Counterexample(NamedTuple):
         discount: γ.
         horizon: number of steps; None if infinite.
         objective: what is maximised.
-        missing: the property that the objective lacks there, as refusals name it.
+        missing_property: the property that the objective lacks, as refusals name it.
         optimum: the greatest value over all policies.
-        found: what the greedy recursion finds instead.
+        recursion_value: the value that the recursion finds instead.
     """
 
     mdp: MDP
     discount: float
     horizon: int | None
     objective: Objective
-    missing: str
+    missing_property: str
     optimum: float
-    found: float
+    recursion_value: float
 
 
 _END = [[(1.0, 2, 0.0)]] * 2
@@ -44,10 +44,11 @@ _END = [[(1.0, 2, 0.0)]] * 2
 
 
 def mixture() -> Counterexample:
-    """Mean less 0.15 times variance: a coin gives 10, or else a choice between 0 and a gamble of 0 and 20.
+    """Mean minus 0.15 variance: a coin gives 10, or leads to a choice between 0 and a gamble of 0 and 20.
 
-    The choice by itself is 0 against 10 - 0.15·100 = -5: the recursion takes 0, in all 5 - 0.15·25 = 1.25.
-    But next to 10 the gamble hardly adds variance: 10 - 0.15·50 = 2.5.
+    Alone, the choice is between 0 and 10 - 0.15·100 = -5. So the recursion takes 0, and the value of the
+    whole is 5 - 0.15·25 = 1.25. But together with the coin's 10 the gamble hardly adds variance:
+    10 - 0.15·50 = 2.5.
     """
     mdp = from_outcomes(
         [
@@ -56,11 +57,19 @@ def mixture() -> Counterexample:
             _END,
         ]
     )
-    return Counterexample(mdp, 1.0, 2, objectives.mean_variance(0.15), "mixture-indifference", 2.5, 1.25)
+    return Counterexample(
+        mdp=mdp,
+        discount=1.0,
+        horizon=2,
+        objective=objectives.mean_variance(0.15),
+        missing_property="mixture-indifference",
+        optimum=2.5,
+        recursion_value=1.25,
+    )
 
 
 def _delayed_choice(sure: float, gamble: float) -> MDP:
-    """A step without reward, then a choice between a sure reward and a coin's gamble of it or nothing."""
+    """A step without reward, then a choice between a sure reward and a gamble: 0 or a reward, each with ½."""
     return from_outcomes(
         [
             [[(1.0, 1, 0.0)]] * 2,
@@ -73,12 +82,20 @@ def _delayed_choice(sure: float, gamble: float) -> MDP:
 def exponential() -> Counterexample:
     """Exponential utility at β = -1 and γ = 0.5: a step, then 0.9 or a gamble of 0 and 4.
 
-    There and then the gamble is worth -log(½ + ½e⁻⁴) = 0.675, less than 0.9; the recursion gets 0.45. Seen
-    from the start, at half the size, it is worth -log(½ + ½e⁻²) = 0.566.
+    In state 1 the value of the gamble is -log(½ + ½e⁻⁴) = 0.675, less than 0.9, so the recursion gets 0.45.
+    From the start, where rewards count half, the value of the gamble is -log(½ + ½e⁻²) = 0.566.
     """
     optimum = float(-jnp.log(0.5 + 0.5 * jnp.exp(-2.0)))
     mdp = _delayed_choice(sure=0.9, gamble=4.0)
-    return Counterexample(mdp, 0.5, 2, objectives.entropic(-1.0), "gamma-indifference", optimum, 0.45)
+    return Counterexample(
+        mdp=mdp,
+        discount=0.5,
+        horizon=2,
+        objective=objectives.entropic(-1.0),
+        missing_property="gamma-indifference",
+        optimum=optimum,
+        recursion_value=0.45,
+    )
 
 
 def capped(parameters: Parameters, points: Array) -> Array:
@@ -89,20 +106,28 @@ def capped(parameters: Parameters, points: Array) -> Array:
 def cap() -> Counterexample:
     """f(x) = min(x, 1) at γ = 0.5: a step, then 0.9 or a gamble of 0 and 2.
 
-    There and then the gamble is worth ½·1, less than 0.9; the recursion gets 0.45. Seen from the start, at
-    half the size, the cap does not bind: 0.5.
+    In state 1 the value of the gamble is ½·1, less than 0.9, so the recursion gets 0.45. From the start,
+    where rewards count half, the gamble does not exceed the cap: 0.5.
     """
     properties = Properties(gamma_indifferent=False, lipschitz=1.0)
     objective = objectives.expected_utility(capped, properties, stock=[0.0], name="capped")
     mdp = _delayed_choice(sure=0.9, gamble=2.0)
-    return Counterexample(mdp, 0.5, 2, objective, "gamma-indifference", 0.5, 0.45)
+    return Counterexample(
+        mdp=mdp,
+        discount=0.5,
+        horizon=2,
+        objective=objective,
+        missing_property="gamma-indifference",
+        optimum=0.5,
+        recursion_value=0.45,
+    )
 
 
 def satisficing() -> Counterexample:
-    """The probability of a return of 2 at γ = 0.5: a chance of 0.1 of it at once, or 1 at every step.
+    """The probability of a return of 2 at γ = 0.5: 2 at once with probability 0.1, or 1 at every step.
 
-    1 + ½ + ¼ + ... = 2, with certainty. But the return of any number n of steps is 2 - 2¹⁻ⁿ, too little:
-    however many sweeps, the recursion takes the chance of 0.1 (until floats take the sum for 2).
+    1 + ½ + ¼ + ... = 2, with certainty. But the return of any number n of steps is 2 - 2¹⁻ⁿ, too little. So
+    after any number of sweeps the recursion takes the probability of 0.1 (until floats round the sum to 2).
     """
     mdp = from_outcomes(
         [
@@ -111,15 +136,24 @@ def satisficing() -> Counterexample:
             _END,
         ]
     )
-    return Counterexample(mdp, 0.5, None, objectives.satisficing(2.0), "Lipschitz continuity", 1.0, 0.1)
+    return Counterexample(
+        mdp=mdp,
+        discount=0.5,
+        horizon=None,
+        objective=objectives.satisficing(2.0),
+        missing_property="Lipschitz continuity",
+        optimum=1.0,
+        recursion_value=0.1,
+    )
 
 
 def stock_needed() -> Counterexample:
-    """CVaR at τ = 0.5, where policies that know but the state are strictly worse (`found`).
+    """CVaR at τ = 0.5, where policies of the state alone are strictly worse (`recursion_value`).
 
-    A coin gives 0 or 4, then either nothing more or a gamble of -2 and 5. Never to gamble leaves 0 or 4, and
-    always to gamble -2, 2, 5 or 9: the worse half means 0 both times. To gamble only after 0, which is what
-    the stock tells, leaves -2, 4, 4 or 5: the worse half means 1. After 4 alone: 0.
+    A coin gives 0 or 4, then there is a choice between nothing more and a gamble of -2 and 5. Never gambling
+    returns 0 or 4, and always gambling returns -2, 2, 5 or 9: the mean of the worse half is 0 both times. The
+    stock tells what the coin gave. Gambling only after 0 returns -2, 4, 4 or 5, and the mean of the worse
+    half is 1. Gambling only after 4 gives 0.
     """
     mdp = from_outcomes(
         [
@@ -128,20 +162,29 @@ def stock_needed() -> Counterexample:
             _END,
         ]
     )
-    return Counterexample(mdp, 1.0, 2, objectives.lower_cvar(0.5), "stock", 1.0, 0.0)
+    return Counterexample(
+        mdp=mdp,
+        discount=1.0,
+        horizon=2,
+        objective=objectives.lower_cvar(0.5),
+        missing_property="stock",
+        optimum=1.0,
+        recursion_value=0.0,
+    )
 
 
 def level_instead_of_stock() -> Counterexample:
-    """CVaR at τ = 0.5, where a recursion on levels (`chow`) claims too much (`found`) and acts worse for it.
+    """CVaR at τ = 0.5, where a recursion on levels (`chow`) claims too much (`recursion_value`).
 
-    One may decline for -1, or toss a coin that gives 0 or leads to a choice of two gambles: -6 or 6 with
-    chances ¼ and ¾, or -2 or 8 with chances ¾ and ¼. With either of them the worse half of what can happen
-    adds up to -6·⅛ = -2·⅜ = -¾, a mean of -1.5: it is best to decline.
+    The agent may decline and get -1, or toss a coin that gives 0 or leads to a choice of two gambles: -6 or 6
+    with probabilities ¼ and ¾, or -2 or 8 with probabilities ¾ and ¼. With either gamble the sum over the
+    worse half of the returns is -6·⅛ = -2·⅜ = -¾, a mean of -1.5: it is best to decline.
 
-    Sums over the worst fraction z of the two gambles are -6z, from z = ¼ on 6z - 3, and -2z, from z = ¾ on
-    8z - 7.5. The recursion takes the greater one at each z BEFORE the adversary settles how much of the level
-    the coin's bad side gets: that is z = ⅜, where both are -¾, and by ½·(-¾) / ½ it claims -0.75 for the
-    coin. So it tosses it, and gets -1.5.
+    The sum over the worst fraction z of the first gamble is -6z, and 6z - 3 from z = ¼ on. That of the second
+    gamble is -2z, and 8z - 7.5 from z = ¾ on. The recursion takes the greater sum at each z BEFORE the
+    adversary chooses how much of the level goes to the coin's bad side. The adversary chooses z = ⅜, where
+    both sums are -¾, and the recursion claims ½·(-¾) / ½ = -0.75 for the coin. So it tosses the coin, and
+    gets -1.5.
     """
     mdp = from_outcomes(
         [
@@ -150,7 +193,15 @@ def level_instead_of_stock() -> Counterexample:
             _END,
         ]
     )
-    return Counterexample(mdp, 1.0, 2, objectives.lower_cvar(0.5), "stock", -1.0, -0.75)
+    return Counterexample(
+        mdp=mdp,
+        discount=1.0,
+        horizon=2,
+        objective=objectives.lower_cvar(0.5),
+        missing_property="stock",
+        optimum=-1.0,
+        recursion_value=-0.75,
+    )
 
 
 REFUSED: dict[str, Callable[[], Counterexample]] = {
@@ -159,4 +210,4 @@ REFUSED: dict[str, Callable[[], Counterexample]] = {
     "cap": cap,
     "satisficing": satisficing,
 }
-"""One for each class of objectives that the solvers refuse."""
+"""One counterexample for each class of objectives that the solvers refuse."""

@@ -1,13 +1,14 @@
-"""One call that solves an MDP for an objective: exactly where that is feasible, else as finely as is quick.
+"""One call that solves an MDP for an objective: exactly where that is feasible, else on a fine grid.
 
-    1. Values. In a finite horizon with scalar rewards, on all stocks that can be reached from the first ones,
-       which is exact; for integers summed without discount, on the integers; else on a uniform grid, finer
-       than one for laws could be, since values need no atoms. In an infinite horizon returns are worst where
-       nobody would go, and a second, finer grid spans those that the optimum can meet.
+    1. Values. In a finite horizon with scalar rewards the grids hold all stocks that can be reached from the
+       first ones, which is exact. For sums of integers without discount the grid holds the integers. Else the
+       grid is uniform, and finer than one for distributions could be, since values need no atoms. In an
+       infinite horizon the extreme returns come from actions that an optimal policy does not take, so a
+       second, finer grid spans the returns that the optimal policy can have.
     2. First stocks, by the objective's rule.
-    3. Laws and the policy, on a grid that holds these first stocks.
+    3. Return distributions and the policy, on a grid that contains these first stocks.
 
-Where K is no expected utility the values come from the laws, in one pass.
+If K is not an expected utility, the values come from the distributions, in a single pass.
 """
 
 import math
@@ -18,55 +19,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import checks, representations, solvers, starts
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import stocks as grids_of
-from valuelab.distributional.bellman import Setting
-from valuelab.distributional.laws import Atoms, Representation
-from valuelab.distributional.mdp import MDP
-from valuelab.distributional.objectives import Objective, Search
+from valuelab.distributional import (
+    checks,
+    distribution_representations,
+    mdps,
+    solvers,
+    starts,
+    stock_grids,
+)
+from valuelab.distributional.bellman import SolverSetting
+from valuelab.distributional.mdps import MDP
+from valuelab.distributional.objectives import Objective, SearchedStart
+from valuelab.distributional.return_distributions import Atoms, DistributionRepresentation
 from valuelab.distributional.solvers import Solution
 from valuelab.distributional.starts import Start
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 from valuelab.errors import InputError, unknown
 
-_WORK = 20_000_000
-"""Numbers that a sweep may go through: successors of state, action and stock, or atoms of laws."""
+_MAX_SWEEP_SIZE = 20_000_000
+"""The largest number of entries of a sweep: successors of states, actions and stocks, or atoms."""
 
-_ALL_WORK = 1_000_000_000
-"""Of these, what all sweeps of an infinite horizon may go through."""
+_MAX_TOTAL_SIZE = 1_000_000_000
+"""The largest number of entries of all sweeps of an infinite horizon."""
 
-_MOST_STOCKS, _MOST_ATOMS = 20_001, 801
-"""Beyond these, finer grids do not change what is read from figures and results."""
+_MAX_STOCKS, _MAX_ATOMS = 20_001, 801
+"""Finer grids do not visibly change figures and results."""
 
 _WIDE_STOCKS = 1001
-"""Of the first grid in an infinite horizon, which spans all returns."""
+"""The largest size of the first grid in an infinite horizon, which spans all returns."""
 
-_MOST_RETURNS = 20_000
-"""Of how many distinct returns exact laws may consist."""
+_MAX_RETURNS = 20_000
+"""The largest number of distinct returns of exact distributions."""
 
-_MOST_STEPS = 100_000
-"""Of outcomes and stages together that are followed one by one."""
+_MAX_OUTCOMES = 100_000
+"""The largest number of outcomes, summed over stages, that are followed one by one."""
 
-_PRECISION, _PRECISION_OF_LAWS = 1e-9, 1e-6
-"""At which changes sweeps for values and for laws stop, relative to the greatest return."""
+_VALUE_PRECISION, _DISTRIBUTION_PRECISION = 1e-9, 1e-6
+"""Sweeps for values and for distributions stop at these changes, relative to the greatest return."""
 
-_MOST_ROUNDS = 20
-"""Of solving for further stocks, to find where upper CVaR's dual is least."""
+_MAX_ROUNDS = 20
+"""The largest number of rounds of solving for further stocks, to find the minimum of upper CVaR's dual."""
 
 Grids = StockGrid | list[StockGrid]
 
 
-class Solved(NamedTuple):
-    """What is known of an MDP under an objective, in float64 on the host.
+class SolvedMDP(NamedTuple):
+    """The solution of an MDP for an objective, in float64 on the host.
 
     Attributes:
         start: the objective's optimum from every state, a bound of its error, and the first stocks.
-        solution: laws, values and policy, on a grid that holds the first stocks.
-        atoms: the laws [S, C] as atoms.
+        solution: distributions, values and policy, on a grid that contains the first stocks.
+        atoms: the return distributions [S, C] as atoms.
         off_grid_mass: [S], of the episodes from the first stocks, on the grid that `start` was computed on.
-        sweeps: for the values.
-        exact: whether nothing but rounding separates `start` from the optimum.
+        sweeps: the number of sweeps for the values.
+        exact: whether `start` differs from the optimum only by rounding.
     """
 
     start: Start
@@ -78,7 +84,18 @@ class Solved(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """What is to be solved; `steps` is the horizon, or that of the longest episode; None if infinite."""
+    """An MDP and an objective, with the range of returns.
+
+    Attributes:
+        mdp: the MDP.
+        objective: what is maximised.
+        discount: γ.
+        horizon: number of steps, or None.
+        steps: the horizon, or the length of the longest episode if γ = 1; None: infinite.
+        allow_unsound: whether to solve where the theory does not hold.
+        low: [S, m], least returns.
+        high: [S, m], greatest returns.
+    """
 
     mdp: MDP
     objective: Objective
@@ -91,11 +108,12 @@ class _Problem(NamedTuple):
 
     @property
     def successors(self) -> int:
-        """How many there are of one stock."""
+        """The number of successors of one stock, over all states, actions and outcomes."""
         return self.mdp.probabilities.size * 2**self.mdp.reward_dim
 
-    def iterate(self, grids: Grids, representation: Representation | None) -> Solution:
-        precision = _PRECISION if representation is None else _PRECISION_OF_LAWS
+    def iterate(self, grids: Grids, representation: DistributionRepresentation | None) -> Solution:
+        """Solves the problem on given grids by value iteration."""
+        precision = _VALUE_PRECISION if representation is None else _DISTRIBUTION_PRECISION
         scale = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
         return solvers.value_iteration(
             self.mdp,
@@ -121,23 +139,25 @@ def solve(
     stock_low: Sequence[float] | None = None,
     stock_high: Sequence[float] | None = None,
     allow_unsound: bool = False,
-) -> Solved:
-    """Solves an MDP, with grids and representation of its own choice where none are given.
+) -> SolvedMDP:
+    """Solves an MDP. Chooses the grids and the representation that are not given.
 
     Args:
         mdp: host arrays.
         objective: what is maximised.
         discount: γ in (0, 1].
-        horizon: number of steps; None: infinite, or that of the longest episode if γ = 1.
-        representation: "exact", "categorical" or "quantile" laws; None: exact where they are small enough.
-        atoms: of a law, along each component.
-        stocks: points of a uniform grid along each component, on which all is solved then.
-        stock_low: [m], its least stock.
-        stock_high: [m], its greatest.
-        allow_unsound: solve where the theory does not hold, and mark the solution.
+        horizon: number of steps; None: infinite, or the length of the longest episode if γ = 1.
+        representation: of return distributions, "exact", "categorical" or "quantile"; None: exact if they are
+            small enough, else categorical.
+        atoms: the number of atoms of a distribution along each component; None: chosen.
+        stocks: the number of points of a uniform grid along each component, on which everything is solved;
+            None: grids are chosen.
+        stock_low: [m], the least stock of this grid.
+        stock_high: [m], its greatest stock.
+        allow_unsound: whether to solve where the theory does not hold, and mark the solution.
 
     Returns:
-        What is known.
+        The solution.
 
     Raises:
         InputError: as `solvers.value_iteration`.
@@ -147,72 +167,88 @@ def solve(
     with jax.enable_x64(True):
         mdps.validate(mdp, discount)
         if horizon is None and discount < 1:
-            # Where every episode ends by itself, it is as if the horizon were that of the longest.
+            # If every episode ends, the length of the longest episode serves as horizon.
             horizon = mdps.episode_bound(mdp) or None
-        _, steps = checks.problem(mdp, objective, discount, horizon, allow_unsound)
+        _, steps = checks.check_problem(mdp, objective, discount, horizon, allow_unsound)
         low, high = _ranges(mdp, discount, steps)
-        problem = _Problem(mdp, objective, discount, horizon, steps, allow_unsound, low, high)
-        fixed = _given_grid(problem, stocks, stock_low, stock_high)
+        problem = _Problem(
+            mdp=mdp,
+            objective=objective,
+            discount=discount,
+            horizon=horizon,
+            steps=steps,
+            allow_unsound=allow_unsound,
+            low=low,
+            high=high,
+        )
+        fixed = _fixed_grid(problem, stocks, stock_low, stock_high)
         return _on_host(_solve(problem, fixed, representation, atoms))
 
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest sums [S, m] of rewards over any number of steps up to the horizon."""
+    """Least and greatest returns [S, m] over any number of steps up to the horizon."""
     low, high = mdps.return_bounds(mdp, discount, steps)
-    for some in range(steps or 0):
-        fewer = mdps.return_bounds(mdp, discount, some)
-        low, high = np.minimum(low, fewer[0]), np.maximum(high, fewer[1])
+    for fewer in range(steps or 0):
+        least, greatest = mdps.return_bounds(mdp, discount, fewer)
+        low, high = np.minimum(low, least), np.maximum(high, greatest)
     return np.minimum(low, 0), np.maximum(high, 0)
 
 
 def _on_host(tree: Any) -> Any:
+    """The same pytree with numpy arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
-def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: int | None) -> Solved:
+def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: int | None) -> SolvedMDP:
+    """Solves a problem on a fixed grid or on chosen grids, in the three steps of the module docstring."""
     objective = problem.objective
-    if Setting(None, problem.discount, False, True).factor(objective) is None:
-        first = np.stack(starts.window(objective, problem.low, problem.high))
-        grids, held, exact = _for_laws(problem, fixed, first, name, size)
-        solution = problem.iterate(grids, held)
+    setting = SolverSetting(representation=None, discount=problem.discount, infinite=False, optimal=True)
+    if setting.factor(objective) is None:
+        first = np.stack(starts.first_stock_range(objective, problem.low, problem.high))
+        grids, representation, exact = _for_distributions(problem, fixed, first, name, size)
+        solution = problem.iterate(grids, representation)
         start = starts.choose(solution, objective, aligned=True)
-        return _solved(start, solution, solution, held, exact and _nothing(problem, solution.errors))
-    returns = _returns(problem) if isinstance(objective.start, Search) and fixed is None else None
+        exact = exact and _is_rounding(problem, solution.errors)
+        return _assemble(start, solution, solution, representation, exact)
+    returns = (
+        _possible_returns(problem) if isinstance(objective.start, SearchedStart) and fixed is None else None
+    )
     grids, exact = _for_values(problem, fixed, returns)
-    found = problem.iterate(grids, None)
+    values = problem.iterate(grids, None)
     aligned = exact and returns is not None
-    start = starts.choose(found, objective, aligned=aligned)
+    start = starts.choose(values, objective, aligned=aligned)
     if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
-        problem = _narrowed(problem, found, np.asarray(start.pivots))
-        fine = _uniform(problem, min(_MOST_STOCKS, _work(problem) / problem.successors))
-        found = problem.iterate(_union(found.stocks, fine), None)
-        start = starts.choose(found, objective)
-    mixed = isinstance(objective.start, Search) and objective.start.mixed
-    if mixed and aligned:
-        start = _lowest(problem, found, start)
+        problem = _narrow_returns(problem, values, np.asarray(start.pivots))
+        fine = _uniform_grid(problem, min(_MAX_STOCKS, _sweep_limit(problem) / problem.successors))
+        values = problem.iterate(_union(values.stocks, fine), None)
+        start = starts.choose(values, objective)
+    minimized = isinstance(objective.start, SearchedStart) and objective.start.minimized
+    if minimized and aligned:
+        start = _minimize_dual(problem, values, start)
     first = np.asarray(start.pivots)
-    if mixed:
-        # The draw is between the laws of stocks on both sides.
-        points = np.asarray(found.stocks.points[0])
+    if minimized:
+        # The draw is between the distributions of stocks on both sides of the pivot.
+        points = np.asarray(values.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
-    grids, held, _ = _for_laws(problem, fixed, first, name, size)
-    solution = problem.iterate(grids, held)
-    if mixed:
-        drawn = starts.choose(solution, objective, laws=held.atoms(solution.laws), aligned=aligned)
+    grids, representation, _ = _for_distributions(problem, fixed, first, name, size)
+    solution = problem.iterate(grids, representation)
+    if minimized:
+        atoms = representation.atoms(solution.distributions)
+        drawn = starts.choose(solution, objective, distributions=atoms, aligned=aligned)
         start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
-    return _solved(start, found, solution, held, exact and _nothing(problem, start.errors))
+    return _assemble(start, values, solution, representation, exact and _is_rounding(problem, start.errors))
 
 
-def _lowest(problem: _Problem, found: Solution, start: Start) -> Start:
-    """Where a dual that is minimised is least, between the stocks that returns name.
+def _minimize_dual(problem: _Problem, found: Solution, start: Start) -> Start:
+    """The start at the minimum of a dual, which may lie between two stocks of an aligned grid.
 
-    It is convex and piecewise linear, for it is the greatest of such. So around its least point two lines,
-    through the two points on either side, bound it from below; where they meet is the next stock to solve
-    for, and once the dual comes down to the lines there, it is least there.
+    The dual is convex and piecewise linear, because it is a maximum of such functions. So around its minimum
+    two lines bound it from below: those through the two nearest points on either side. The next stock to
+    solve for is where the lines meet. If the dual equals the lines there, it has its minimum there.
     """
     search = problem.objective.start
-    assert isinstance(search, Search)
+    assert isinstance(search, SearchedStart)
 
     def duals(solution: Solution) -> np.ndarray:
         points = jnp.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
@@ -222,17 +258,19 @@ def _lowest(problem: _Problem, found: Solution, start: Start) -> Start:
     points = np.tile(np.asarray(found.stocks.points[0]), (num_states, 1))
     values = duals(found)
     pivots, least, bounds = np.zeros(num_states), values.min(1), np.zeros(num_states)
-    for _ in range(_MOST_ROUNDS):
-        meets = np.array([_meetings(*curve) for curve in zip(points, values, strict=True)])
-        pivots, bounds = points[np.arange(num_states), values.argmin(1)], meets[:, :, 1].min(1)
+    for _ in range(_MAX_ROUNDS):
+        meetings = np.array([_meetings(*curve) for curve in zip(points, values, strict=True)])
+        pivots, bounds = points[np.arange(num_states), values.argmin(1)], meetings[:, :, 1].min(1)
         least = values.min(1)
-        if _nothing(problem, least - bounds):
+        if _is_rounding(problem, least - bounds):
             break
-        followed = _followed(problem, meets[:, :, 0].ravel(), _WORK // problem.successors, fill=0)
-        if followed is None:
+        grids = _reachable_grids(
+            problem, meetings[:, :, 0].ravel(), _MAX_SWEEP_SIZE // problem.successors, first_padded=0
+        )
+        if grids is None:
             break
-        more = problem.iterate(followed, None)
-        at = np.searchsorted(np.asarray(more.stocks.points[0]) + 1e-12, meets[:, :, 0])
+        more = problem.iterate(grids, None)
+        at = np.searchsorted(np.asarray(more.stocks.points[0]) + 1e-12, meetings[:, :, 0])
         at = np.minimum(at, more.stocks.size - 1)
         points = np.concatenate([points, np.asarray(more.stocks.points[0])[at]], axis=1)
         values = np.concatenate([values, np.take_along_axis(duals(more), at, 1)], axis=1)
@@ -245,12 +283,12 @@ def _lowest(problem: _Problem, found: Solution, start: Start) -> Start:
 
 
 def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where lines that bound a convex curve from below meet on either side of its least point, [2, 2]."""
+    """Where lines that bound a convex curve from below meet, on either side of its minimum, [2, 2]."""
     points, index = np.unique(points, return_index=True)
     values, place = values[index], int(np.argmin(values[index]))
     meets = []
     for left in (place - 1, place):
-        # The lines through the points left - 1 and left, and left + 1 and left + 2; level beyond the ends.
+        # The lines through points left - 1 and left, and left + 1 and left + 2; horizontal beyond the ends.
         ends = []
         for near, far in ((left, left - 1), (left + 1, left + 2)):
             inside = 0 <= near < len(points) and 0 <= far < len(points)
@@ -264,44 +302,58 @@ def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.array(meets)
 
 
-def _nothing(problem: _Problem, errors: Any) -> bool:
-    """Whether errors are mere rounding."""
-    return bool(np.max(errors) <= _PRECISION * max(np.abs(problem.low).max(), np.abs(problem.high).max()))
+def _is_rounding(problem: _Problem, errors: Any) -> bool:
+    """Whether errors are as small as rounding."""
+    greatest = max(np.abs(problem.low).max(), np.abs(problem.high).max())
+    return bool(np.max(errors) <= _VALUE_PRECISION * greatest)
 
 
-def _solved(start: Start, found: Solution, solution: Solution, held: Representation, exact: bool) -> Solved:
-    """All together; the mass that leaves is that of the nearest stocks of the grid."""
-    first = start.pivots.astype(found.values.dtype)
-    indices, weights, _ = grids_of.locate(found.stocks, first)
+def _assemble(
+    start: Start,
+    values: Solution,
+    solution: Solution,
+    representation: DistributionRepresentation,
+    exact: bool,
+) -> SolvedMDP:
+    """The result. Its off-grid mass is that of `values` at the grid points nearest to the first stocks."""
+    first = start.pivots.astype(values.values.dtype)
+    indices, weights, _ = stock_grids.locate(values.stocks, first)
     nearest = np.take_along_axis(np.asarray(indices), np.asarray(weights).argmax(-1)[:, None], -1)[:, 0]
-    off = np.asarray(found.off_grid_mass)[np.arange(len(nearest)), nearest]
-    return Solved(start, solution, held.atoms(solution.laws), off, int(found.sweeps), exact)
+    return SolvedMDP(
+        start=start,
+        solution=solution,
+        atoms=representation.atoms(solution.distributions),
+        off_grid_mass=np.asarray(values.off_grid_mass)[np.arange(len(nearest)), nearest],
+        sweeps=int(values.sweeps),
+        exact=exact,
+    )
 
 
 # Grids.
 
 
-def _given_grid(
+def _fixed_grid(
     problem: _Problem, size: int | None, low: Sequence[float] | None, high: Sequence[float] | None
 ) -> StockGrid | None:
-    """The uniform grid that a user asks for, with its ends where they are given."""
+    """The uniform grid that the arguments of `solve` describe; None if they give no size."""
     if size is None:
         return None
-    box = _box(problem)
+    box = _stock_range(problem)
     dim = problem.mdp.reward_dim
     ends = [np.asarray(given or default, float) for given, default in zip((low, high), box, strict=True)]
     if any(len(end) != dim for end in ends):
         raise InputError(f"stock_low and stock_high are {low} and {high}; give {dim} number(s) each")
-    return grids_of.uniform(ends[0].tolist(), ends[1].tolist(), [size] * dim)
+    return stock_grids.uniform(ends[0].tolist(), ends[1].tolist(), [size] * dim)
 
 
-def _box(problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
-    """The stocks [m] that matter.
+def _stock_range(problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
+    """The least and greatest stocks [m] that matter.
 
-    For m = 1 and f homogeneous of degree 0 or 1 these are where c + G may have either sign. Else all that
-    can be reached matter, and in an infinite horizon, where stocks grow without end, the nearer ones.
+    For m = 1 and f homogeneous of degree 0 or 1, they are the stocks where c + G may have either sign. Else
+    all reachable stocks matter. In an infinite horizon stocks grow without bound, and the range covers the
+    nearer ones.
     """
-    first = starts.window(problem.objective, problem.low, problem.high)
+    first = starts.first_stock_range(problem.objective, problem.low, problem.high)
     low, high = -problem.high.max(0), -problem.low.min(0)
     if problem.mdp.reward_dim > 1 or problem.objective.properties.degree not in (0, 1):
         furthest = 2.0 if problem.steps is None else problem.discount ** -float(problem.steps)
@@ -310,34 +362,37 @@ def _box(problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _for_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray | None) -> tuple[Grids, bool]:
-    """Grids for values alone, and whether they are exact."""
+    """The grids for values alone, and whether they are exact."""
     if fixed is not None:
         return fixed, False
     start = problem.objective.start
     first = -returns if returns is not None else None
-    if not isinstance(start, Search):
+    if not isinstance(start, SearchedStart):
         first = np.asarray(start.stock(problem.objective.parameters))
-    most = _WORK // problem.successors
-    followed = None if first is None else _followed(problem, first, most)
-    if (exact := followed or _integers(problem, most)) is not None:
+    max_stocks = _MAX_SWEEP_SIZE // problem.successors
+    reachable = None if first is None else _reachable_grids(problem, first, max_stocks)
+    if (exact := reachable or _integer_grid(problem, max_stocks)) is not None:
         return exact, True
     dim = problem.mdp.reward_dim
-    most = _WIDE_STOCKS if problem.steps is None and dim == 1 else _MOST_STOCKS
-    return _uniform(problem, min(most, (_work(problem) / problem.successors) ** (1 / dim))), False
+    max_stocks = _WIDE_STOCKS if problem.steps is None and dim == 1 else _MAX_STOCKS
+    size = min(max_stocks, (_sweep_limit(problem) / problem.successors) ** (1 / dim))
+    return _uniform_grid(problem, size), False
 
 
-def _work(problem: _Problem, precision: float = _PRECISION) -> int:
-    """How many numbers a sweep may go through."""
-    return _WORK if problem.steps is not None else min(_WORK, _ALL_WORK // _sweeps(problem, precision))
+def _sweep_limit(problem: _Problem, precision: float = _VALUE_PRECISION) -> int:
+    """The largest number of entries of a sweep."""
+    if problem.steps is not None:
+        return _MAX_SWEEP_SIZE
+    return min(_MAX_SWEEP_SIZE, _MAX_TOTAL_SIZE // _num_sweeps(problem, precision))
 
 
-def _sweeps(problem: _Problem, precision: float) -> int:
-    """After how many sweeps of an infinite horizon nothing is left of what was before."""
+def _num_sweeps(problem: _Problem, precision: float) -> int:
+    """The number of sweeps of an infinite horizon after which discounting leaves `precision` of the start."""
     return math.ceil(math.log(precision) / math.log(problem.discount))
 
 
-def _narrowed(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem:
-    """The problem with the returns that the optimum's episodes from the first stocks can have, nearly."""
+def _narrow_returns(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem:
+    """The problem with the approximate range of returns of optimal episodes from the first stocks."""
     mdp, points = problem.mdp, np.asarray(found.stocks.points[0])
     rows, policy = np.arange(mdp.num_states)[:, None], np.asarray(found.policy)
     between = (points[1:] + points[:-1]) / 2
@@ -345,10 +400,10 @@ def _narrowed(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem
     nearest = np.searchsorted(between, (points[:, None] + rewards) / problem.discount)
     possible, at = mdp.probabilities[rows, policy] > 0, np.searchsorted(between, first)
     low, high = np.zeros((2, *policy.shape))
-    for _ in range(_sweeps(problem, _PRECISION_OF_LAWS)):
+    for _ in range(_num_sweeps(problem, _DISTRIBUTION_PRECISION)):
         least, most = (rewards + problem.discount * bound[next_states, nearest] for bound in (low, high))
         low, high = np.where(possible, least, np.inf).min(2), np.where(possible, most, -np.inf).max(2)
-    # One cell more on either side: so far out nothing is best even on the wide grid.
+    # One more cell on either side: no stock this far away was best on the wide grid.
     cell = np.diff(points).max()
     return problem._replace(
         low=np.minimum(np.take_along_axis(low, at, 1), 0) - cell,
@@ -357,125 +412,128 @@ def _narrowed(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem
 
 
 def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:
-    """The points of a fine grid, and those of a wide one around it."""
+    """The points of a fine grid, and those of a wide grid around it."""
     (points,), (inside,) = wide.points, fine.points
     around = points[(points < inside[0]) | (points > inside[-1])]
-    return grids_of.from_points(np.sort(np.append(around, inside)))
+    return stock_grids.from_points(np.sort(np.append(around, inside)))
 
 
-def _for_laws(
+def _for_distributions(
     problem: _Problem, fixed: StockGrid | None, first: np.ndarray, name: str | None, size: int | None
-) -> tuple[Grids, Representation, bool]:
-    """Grids that hold the first stocks, a representation for the laws, and whether both are exact."""
+) -> tuple[Grids, DistributionRepresentation, bool]:
+    """Grids that contain the first stocks, a distribution representation, and whether both are exact."""
     dim, pairs = problem.mdp.reward_dim, problem.mdp.num_states * problem.mdp.num_actions
     if name in (None, "exact") and size is None and fixed is None:
-        returns = _returns(problem)
+        returns = _possible_returns(problem)
         atoms = 1 if returns is None else len(returns)
         if name == "exact" or returns is not None:
-            followed = _followed(problem, first, _WORK // (atoms * problem.successors))
-            if followed is not None:
-                return followed, representations.exact(), True
+            reachable = _reachable_grids(problem, first, _MAX_SWEEP_SIZE // (atoms * problem.successors))
+            if reachable is not None:
+                return reachable, distribution_representations.exact(), True
     if name == "exact":
-        grid = fixed or _integers(problem, _WORK // pairs) or _uniform(problem, 101, first)
-        return grid, representations.exact(), False
-    work = _work(problem, _PRECISION_OF_LAWS)
-    share = (work / pairs) ** (0.5 / dim)
-    needed = max(3, *(_resolution(problem, component) for component in range(dim)))
-    atoms = size or int(min(_MOST_ATOMS, max(share, needed)))
-    held: Representation
-    integers = _integers(problem, _WORK // (pairs * max(1, atoms**dim)))
+        grid = fixed or _integer_grid(problem, _MAX_SWEEP_SIZE // pairs) or _uniform_grid(problem, 101, first)
+        return grid, distribution_representations.exact(), False
+    sweep_limit = _sweep_limit(problem, _DISTRIBUTION_PRECISION)
+    share = (sweep_limit / pairs) ** (0.5 / dim)
+    needed = max(3, *(_min_atoms(problem, component) for component in range(dim)))
+    atoms = size or int(min(_MAX_ATOMS, max(share, needed)))
+    representation: DistributionRepresentation
+    integers = _integer_grid(problem, _MAX_SWEEP_SIZE // (pairs * max(1, atoms**dim)))
     if name == "quantile":
-        held = representations.quantile(atoms)
+        representation = distribution_representations.quantile(atoms)
     elif integers is not None and size is None:
-        held = representations.categorical(
+        representation = distribution_representations.categorical(
             *(
                 np.arange(low, high + 1)
                 for low, high in zip(problem.low.min(0), problem.high.max(0), strict=True)
             )
         )
-        return fixed or integers, held, fixed is None
+        return fixed or integers, representation, fixed is None
     else:
-        held = representations.categorical(
+        representation = distribution_representations.categorical(
             *(
                 _multiples(low, high, atoms)
                 for low, high in zip(problem.low.min(0), problem.high.max(0), strict=True)
             )
         )
-    stocks = min(_MOST_ATOMS, (work / pairs) ** (1 / dim) / atoms)
-    return fixed or _uniform(problem, max(11, stocks), first), held, False
+    stocks = min(_MAX_ATOMS, (sweep_limit / pairs) ** (1 / dim) / atoms)
+    return fixed or _uniform_grid(problem, max(11, stocks), first), representation, False
 
 
-def _resolution(problem: _Problem, component: int) -> int:
-    """How many atoms lie no further apart than the greatest reward."""
+def _min_atoms(problem: _Problem, component: int) -> int:
+    """The number of atoms at which neighbouring atoms are no further apart than the greatest reward."""
     span = problem.high[:, component].max() - problem.low[:, component].min()
     reward = np.abs(problem.mdp.rewards[..., component]).max()
     return 3 if reward == 0 else math.ceil(span / reward) + 3
 
 
 def _multiples(low: float, high: float, size: float) -> np.ndarray:
-    """About so many multiples of one number, 0 among them, from low or below to high or above."""
+    """About `size` multiples of one number, with 0 among them, that cover the interval from low to high."""
     step = (high - low) / (size - 1) or 1.0
     return step * np.arange(math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9) + 1)
 
 
-def _uniform(problem: _Problem, size: float, first: np.ndarray | None = None) -> StockGrid:
-    """A grid over what matters, with 0 and the first stocks among its points."""
+def _uniform_grid(problem: _Problem, size: float, first: np.ndarray | None = None) -> StockGrid:
+    """A uniform grid over the stocks that matter, with 0 and the first stocks among its points."""
+    if first is None:
+        first = starts.first_stock_range(problem.objective, problem.low, problem.high)[0][None]
     axes = []
-    for component, (low, high) in enumerate(zip(*_box(problem), strict=True)):
+    for component, (low, high) in enumerate(zip(*_stock_range(problem), strict=True)):
         points = _multiples(low, high, max(3, int(size)))
-        chosen = (
-            starts.window(problem.objective, problem.low, problem.high)[0][None] if first is None else first
-        )
-        axes.append(_distinct(np.append(points, chosen[:, component]), (points[1] - points[0]) * 1e-6))
-    return grids_of.from_points(*axes)
+        axes.append(_distinct(np.append(points, first[:, component]), (points[1] - points[0]) * 1e-6))
+    return stock_grids.from_points(*axes)
 
 
 def _distinct(points: np.ndarray, apart: float) -> np.ndarray:
+    """The rising points, without those that lie within `apart` of the one before."""
     points = np.unique(points)
     return points[np.diff(points, prepend=-np.inf) > apart]
 
 
-def _integers(problem: _Problem, most: int) -> StockGrid | None:
-    """All integers between the ends of what matters, where stocks never leave these."""
-    box = np.stack(_box(problem))
+def _integer_grid(problem: _Problem, max_size: int) -> StockGrid | None:
+    """All integers in the range that matters, if stocks are always integers and there are not too many."""
+    box = np.stack(_stock_range(problem))
     whole = problem.discount == 1 and np.isfinite(box).all() and problem.steps is not None
-    first = np.stack(starts.window(problem.objective, problem.low, problem.high))
+    first = np.stack(starts.first_stock_range(problem.objective, problem.low, problem.high))
     if not whole or not all(np.array_equal(part, np.round(part)) for part in (problem.mdp.rewards, first)):
         return None
     sizes = box[1] - box[0] + 1
-    if np.prod(sizes) > most:
+    if np.prod(sizes) > max_size:
         return None
-    return grids_of.uniform(box[0].tolist(), box[1].tolist(), sizes.astype(int).tolist())
+    return stock_grids.uniform(box[0].tolist(), box[1].tolist(), sizes.astype(int).tolist())
 
 
-def _followed(problem: _Problem, first: np.ndarray, most: int, fill: int = 1) -> list[StockGrid] | None:
-    """All stocks that can be reached from the first ones, where there are not too many.
+def _reachable_grids(
+    problem: _Problem, first: np.ndarray, max_stocks: int, first_padded: int = 1
+) -> list[StockGrid] | None:
+    """The grids of all stocks that can be reached from the first ones, if there are not too many.
 
-    Stages of one size share one program: those from `fill` on are filled up with stocks that are never met.
+    Stages of one size share a compiled program. So the grids from stage `first_padded` on are padded to one
+    size, with stocks that never occur.
     """
     mdp, steps = problem.mdp, problem.steps
-    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MOST_STEPS:
+    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MAX_OUTCOMES:
         return None
     try:
-        grids = grids_of.reachable(mdp, first, problem.discount, steps, limit=most)
+        grids = stock_grids.reachable(mdp, first, problem.discount, steps, limit=max_stocks)
     except InputError:
         return None
-    if sum(grid.size for grid in grids) > most:
+    if sum(grid.size for grid in grids) > max_stocks:
         return None
     size = 2 ** math.ceil(math.log2(max(grid.size for grid in grids[1:])))
-    return grids[:fill] + [_filled(grid, size) for grid in grids[fill:]]
+    return grids[:first_padded] + [_padded(grid, size) for grid in grids[first_padded:]]
 
 
-def _filled(grid: StockGrid, size: int) -> StockGrid:
-    """A grid with further points above its own."""
+def _padded(grid: StockGrid, size: int) -> StockGrid:
+    """The grid with further points above its own, `size` points in all."""
     (points,) = grid.points
-    return StockGrid((np.append(points, points[-1] + 1.0 + np.arange(size - len(points))),))
+    return StockGrid(points=(np.append(points, points[-1] + 1.0 + np.arange(size - len(points))),))
 
 
-def _returns(problem: _Problem) -> np.ndarray | None:
-    """All returns that can occur from any state, where there are not too many."""
+def _possible_returns(problem: _Problem) -> np.ndarray | None:
+    """All returns that can occur from any state, if there are not too many."""
     mdp, steps = problem.mdp, problem.steps
-    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MOST_STEPS:
+    if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MAX_OUTCOMES:
         return None
     returns = [np.zeros(1)] * mdp.num_states
     outcomes = np.argwhere((mdp.probabilities > 0) & ~mdp.terminal[:, None, None])
@@ -484,13 +542,13 @@ def _returns(problem: _Problem) -> np.ndarray | None:
         for state, action, outcome in outcomes:
             after = before[mdp.next_states[state, action, outcome]]
             found[state].append(mdp.rewards[state, action, outcome, 0] + problem.discount * after)
-        if sum(part.size for parts in found for part in parts) > 50 * _MOST_RETURNS:
+        if sum(part.size for parts in found for part in parts) > 50 * _MAX_RETURNS:
             return None
         returns = [
             _distinct(points := np.concatenate(parts), 1e-12 * max(1.0, np.abs(points).max()))
             for parts in found
         ]
-        if max(map(len, returns)) > _MOST_RETURNS:
+        if max(map(len, returns)) > _MAX_RETURNS:
             return None
     points = np.concatenate(returns)
     return _distinct(points, 1e-12 * max(1.0, np.abs(points).max()))

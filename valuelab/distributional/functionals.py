@@ -1,8 +1,8 @@
-"""Utilities and functionals of return distributions: the maths that objectives are made of.
+"""Utilities and functionals of return distributions: the maths of the objectives.
 
-A utility f takes parameters and points [..., m] of stock plus return to [...]; a functional takes parameters,
-values [..., n, m] and probabilities [..., n] of a finite law to [...]. They are named module-level functions,
-or cached ones, so that objectives made twice share what jit has compiled.
+A utility f maps parameters and points [..., m] of stock plus return to [...]. A functional maps parameters,
+values [..., n, m] and probabilities [..., n] of a finite distribution to [...]. They are named module-level
+functions, or cached functions, so that equal objectives share their compiled programs.
 """
 
 import functools
@@ -29,11 +29,11 @@ def expectation_of(utility: Utility) -> Functional:
     return functional
 
 
-# Tails of finite laws on the line.
+# Tails of finite distributions of scalars.
 
 
 def lower_tail(values: Array, probabilities: Array, tau: Array | float) -> Array:
-    """The mean of the worst fraction τ of a law, exactly.
+    """The mean of the worst fraction τ of a distribution, exactly.
 
         CVaR_τ(X) = max_b { b + E[min(X - b, 0)] / τ }
 
@@ -55,7 +55,7 @@ def lower_tail(values: Array, probabilities: Array, tau: Array | float) -> Array
 
 
 def upper_tail(values: Array, probabilities: Array, tau: Array | float) -> Array:
-    """The mean of the best fraction τ of a law, min_b { b + E[max(X - b, 0)] / τ }; as `lower_tail`."""
+    """The mean of the best fraction τ, min_b { b + E[max(X - b, 0)] / τ }; arguments as in `lower_tail`."""
     return -lower_tail(-values, probabilities, tau)
 
 
@@ -84,7 +84,7 @@ def mean_and_shortfall(parameters: Parameters, points: Array) -> Array:
 
 
 def weighted_shortfalls(parameters: Parameters, points: Array) -> Array:
-    """f(x) = Σᵢ wᵢ t/τᵢ min(xᵢ, 0), t the least of the levels τ."""
+    """f(x) = Σᵢ wᵢ t/τᵢ min(xᵢ, 0), with t the least of the levels τ."""
     taus, weights = jnp.asarray(parameters["taus"], float), jnp.asarray(parameters["weights"], float)
     return jnp.minimum(points, 0) @ (weights * jnp.min(taus) / taus)
 
@@ -107,13 +107,13 @@ def minus_distance(norm: float, weights: tuple[float, ...], power: float) -> Uti
 
 
 def reached(parameters: Parameters, points: Array) -> Array:
-    """f(x) = 1(x ≥ 0); sums that are 0 but for rounding, above -ε^⅔ with ε the dtype's, count as 0."""
+    """f(x) = 1(x ≥ 0). For rounding's sake, points above -ε^⅔ count as 0; ε is the machine epsilon."""
     return jnp.where(points[..., 0] >= -(jnp.finfo(points.dtype).eps ** (2 / 3)), 1.0, 0.0)
 
 
 @functools.cache
 def sum_of(first: Utility, second: Utility) -> Utility:
-    """f(x) = (1 - w) f₁(x) + w f₂(x), each with parameters of its own."""
+    """f(x) = (1 - w) f₁(x) + w f₂(x), each with its own parameters."""
 
     def utility(parameters: Parameters, points: Array) -> Array:
         weight = parameters["weight"]
@@ -123,7 +123,7 @@ def sum_of(first: Utility, second: Utility) -> Utility:
     return utility
 
 
-# Functionals that are no means of a utility.
+# Functionals that are not the mean of a utility.
 
 
 def entropic(parameters: Parameters, values: Array, probabilities: Array) -> Array:
@@ -151,7 +151,7 @@ def upper_cvar(parameters: Parameters, values: Array, probabilities: Array) -> A
 
 
 def mean_cvar(parameters: Parameters, values: Array, probabilities: Array) -> Array:
-    """The mixture w E X + (1 - w) CVaR_τ(X)."""
+    """The weighted sum w E X + (1 - w) CVaR_τ(X)."""
     mean = jnp.sum(values[..., 0] * probabilities, axis=-1)
     tail = lower_tail(values[..., 0], probabilities, parameters["tau"])
     return parameters["weight"] * mean + (1 - parameters["weight"]) * tail

@@ -1,12 +1,14 @@
-"""Objectives: functionals of the law of stock plus return, and what is known of them.
+"""Objectives: functionals of the distribution of stock plus return, and what is known about them.
 
-An objective scores the law of c + G by K; most are expected utilities, K(ν) = E f(X). Its `properties` say
-whether dynamic programming finds its optimum; `check` refuses it, by name of the property, where not. Its
-`start` says with which stock an episode begins and which value is reported:
+An objective scores the distribution of c + G by K. Most objectives are expected utilities, K(ν) = E f(X). The
+`properties` of an objective say whether dynamic programming finds its optimum; where it does not, `check`
+refuses the objective and names the missing property. The `start` of an objective says with which stock an
+episode begins and which value is reported:
 
-    At      c₀ is given, and the value is K(law of c₀ + G);
-    Search  the value is a measure of the law of G itself (CVaR and the like), and is the optimum over c of a
-            dual, which K(law of c + G), solved for every c at once, makes up.
+    FixedStart     c₀ is given, and the value is K(distribution of c₀ + G);
+    SearchedStart  the value is a measure of the distribution of G itself (such as CVaR). It is the optimum
+                   over c of a dual that depends on K(distribution of c + G), which is solved for every c at
+                   once.
 
 Parameters that the solved problem or its start depends on are leaves: objectives may be vmapped over them.
 """
@@ -24,37 +26,37 @@ import numpy as np
 
 from valuelab.distributional import functionals
 from valuelab.distributional.functionals import Functional, Parameters, Utility
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.properties import Properties
 from valuelab.errors import InputError, unknown
 from valuelab.types import Array
 
 
-class At(NamedTuple):
-    """The episode begins with a given stock.
+class FixedStart(NamedTuple):
+    """Episodes begin with a given stock.
 
     Attributes:
-        stock: parameters to c₀ [m].
+        stock: (parameters) -> c₀ [m].
     """
 
     stock: Callable[[Parameters], Array]
 
 
-class Search(NamedTuple):
-    """The episode begins with the stock that the optimum of the dual names.
+class SearchedStart(NamedTuple):
+    """Episodes begin with the stock at the optimum of a dual.
 
     Attributes:
-        measure: the functional of the law of G that is reported, the optimum of the dual over c.
-        dual: parameters, stocks [..., m] and K(law of c + G) [...] to [...].
-        scale: parameters to the factor by which an error of K becomes one of the value.
-        mixed: whether the measure is the least of the dual over c, not the greatest. Then it is concave in
-            mixtures, and the best may be to draw the first stock from two.
+        measure: the functional of the distribution of G that is reported, the optimum of the dual over c.
+        dual: (parameters, stocks [..., m], K(distribution of c + G) [...]) -> [...].
+        scale: (parameters) -> the factor that turns an error of K into an error of the value.
+        minimized: whether the measure is the minimum of the dual over c, not the maximum. Then it is concave
+            in mixtures, and it may be best to draw the first stock from two.
     """
 
     measure: Functional
     dual: Callable[[Parameters, Array, Array], Array]
     scale: Callable[[Parameters], Array]
-    mixed: bool = False
+    minimized: bool = False
 
 
 @functools.partial(
@@ -69,8 +71,8 @@ class Objective:
     Attributes:
         parameters: name to number or array, the leaves of this pytree.
         name: for messages and figures.
-        functional: K of the law of c + G.
-        properties: what is known of K.
+        functional: K of the distribution of c + G.
+        properties: the known properties of K.
         start: the first stock and the reported value.
         utility: f where K = E f, else None.
     """
@@ -79,112 +81,125 @@ class Objective:
     name: str
     functional: Functional
     properties: Properties
-    start: At | Search
+    start: FixedStart | SearchedStart
     utility: Utility | None = None
 
 
-def unsound(
+def unsound_reason(
     objective: Objective, discount: Array | float, horizon: int | None, reward_dim: int
 ) -> str | None:
-    """Why dynamic programming may miss the optimum of an objective, or None where it cannot.
+    """The reason why dynamic programming may miss the optimum of an objective, or None where it cannot.
 
     Args:
         objective: any.
-        discount: γ in (0, 1]; taken for less than 1 where it is traced.
-        horizon: number of steps, that of the longest episode where γ = 1 and episodes end; None if infinite.
+        discount: γ in (0, 1]; a traced γ counts as less than 1.
+        horizon: number of steps (the length of the longest episode if γ = 1 and episodes end); None if
+            infinite.
         reward_dim: number m of the MDP's reward components.
 
     Returns:
-        One clause that names the property that fails.
+        One clause that names the missing property.
 
     Raises:
-        InputError: for an MDP whose rewards do not have the components that the objective takes.
+        InputError: when the objective takes another number of reward components than the MDP has.
     """
     name, known = objective.name, objective.properties
     if known.reward_dim not in (None, reward_dim):
         raise InputError(
-            f"objective {name} takes {known.reward_dim} reward components and the MDP has {reward_dim}: "
+            f"objective {name} takes {known.reward_dim} reward components, but the MDP has {reward_dim}: "
             "change the objective's parameters or the MDP"
         )
     if not known.mixture_indifferent:
-        return f"{name} lacks mixture-indifference: mixing turns its order of distributions round"
+        return f"{name} lacks mixture-indifference: mixing can reverse its order of two distributions"
     discounted = isinstance(discount, jax.core.Tracer) or discount < 1
     if discounted and not known.gamma_indifferent:
-        return f"{name} lacks gamma-indifference: discounting turns its order of distributions round"
+        return f"{name} lacks gamma-indifference: discounting can reverse its order of two distributions"
     if horizon is None and math.isinf(known.lipschitz):
         return f"{name} lacks Lipschitz continuity, which infinite horizons need"
     return None
 
 
 def check(objective: Objective, discount: Array | float, horizon: int | None, reward_dim: int) -> None:
-    """Refuses an objective that dynamic programming cannot be trusted with; arguments as of `unsound`.
+    """Refuses an objective that dynamic programming may not optimise; arguments as in `unsound_reason`.
 
     Raises:
-        InputError: naming the property that fails.
+        InputError: with the name of the missing property.
     """
-    if reason := unsound(objective, discount, horizon, reward_dim):
-        raise InputError(f"{reason}; change the objective or the MDP, or see it fail with allow_unsound=True")
+    if reason := unsound_reason(objective, discount, horizon, reward_dim):
+        raise InputError(f"{reason}; change the objective or the MDP, or try it anyway: allow_unsound=True")
 
 
 # Parameters.
 
 
-def _given(field: str, value: Any, holds: Callable[[Any], Any], wanted: str) -> Any:
-    """A parameter, tested entry by entry unless it is traced: a float, or a float64 array if it has axes."""
+def _parameter(field: str, value: Any, is_valid: Callable[[Any], Any], wanted: str) -> Any:
+    """A parameter as a float, or as a float64 array if it has axes. Each entry is checked unless traced."""
     if isinstance(value, jax.core.Tracer):
         return value
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{field} is {value!r}; it must be {wanted}") from error
-    if wrong := [index for index in np.ndindex(array.shape) if not holds(array[index])]:
-        place = f"[{', '.join(map(str, wrong[0]))}]" if array.ndim else ""
-        raise InputError(f"{field}{place} is {array[wrong[0]]:g}; it must be {wanted}")
+    if wrong := [index for index in np.ndindex(array.shape) if not is_valid(array[index])]:
+        position = f"[{', '.join(map(str, wrong[0]))}]" if array.ndim else ""
+        raise InputError(f"{field}{position} is {array[wrong[0]]:g}; it must be {wanted}")
     return array if array.ndim else float(array)
 
 
 def _level(field: str, value: Any) -> Any:
-    return _given(field, value, lambda level: 0 < level <= 1, "a level in (0, 1]")
+    return _parameter(field, value, lambda level: 0 < level <= 1, "a level in (0, 1]")
 
 
-def _share(field: str, value: Any) -> Any:
-    return _given(field, value, lambda share: 0 <= share <= 1, "in [0, 1]")
+def _fraction(field: str, value: Any) -> Any:
+    return _parameter(field, value, lambda fraction: 0 <= fraction <= 1, "in [0, 1]")
 
 
 def _finite(field: str, value: Any) -> Any:
-    return _given(field, value, math.isfinite, "finite")
+    return _parameter(field, value, math.isfinite, "finite")
 
 
 def _positive(field: str, value: Any) -> Any:
-    return _given(field, value, lambda number: 0 < number < math.inf, "positive and finite")
+    return _parameter(field, value, lambda number: 0 < number < math.inf, "positive and finite")
 
 
-# Objectives whose first stock is given.
+# Objectives with a fixed first stock.
 
 
 def _expected(
-    name: str, utility: Utility, parameters: Parameters, properties: Properties, start: At | Search
+    name: str,
+    utility: Utility,
+    parameters: Parameters,
+    properties: Properties,
+    start: FixedStart | SearchedStart,
 ) -> Objective:
-    return Objective(parameters, name, functionals.expectation_of(utility), properties, start, utility)
+    """The objective E f."""
+    return Objective(
+        parameters=parameters,
+        name=name,
+        functional=functionals.expectation_of(utility),
+        properties=properties,
+        start=start,
+        utility=utility,
+    )
 
 
 _LINEAR_GROWTH = Properties(lipschitz=1.0, degree=1.0)
 
-_FROM_NOTHING = At(lambda parameters: jnp.zeros(1))
-_FROM_STOCK = At(lambda parameters: jnp.atleast_1d(jnp.asarray(parameters["stock"], float)))
-_FROM_MINUS_TARGET = At(lambda parameters: -jnp.atleast_1d(jnp.asarray(parameters["target"], float)))
+_FROM_ZERO = FixedStart(lambda parameters: jnp.zeros(1))
+_FROM_STOCK = FixedStart(lambda parameters: jnp.atleast_1d(jnp.asarray(parameters["stock"], float)))
+_FROM_MINUS_TARGET = FixedStart(lambda parameters: -jnp.atleast_1d(jnp.asarray(parameters["target"], float)))
 
 
 def expectation() -> Objective:
-    """The mean return, f(x) = x: ordinary dynamic programming, whatever the stock."""
-    return _expected("expectation", functionals.identity, {}, _LINEAR_GROWTH, _FROM_NOTHING)
+    """The mean return, f(x) = x: ordinary dynamic programming, independent of the stock."""
+    return _expected("expectation", functionals.identity, {}, _LINEAR_GROWTH, _FROM_ZERO)
 
 
 def target_return(target: Array | float) -> Objective:
-    """A return as near a target as can be, f(x) = -|x| from c₀ = -target.
+    """A return as close to a target as possible, f(x) = -|x| from c₀ = -target.
 
     Args:
-        target: the wanted return; finite.
+        target: the desired return; finite.
 
     Raises:
         InputError: for a target that is not finite.
@@ -201,13 +216,13 @@ def homeostatic(
     weights: Sequence[float] | None = None,
     power: float = 1,
 ) -> Objective:
-    """Several returns as near their set points as can be, f(x) = -‖w ⊙ x‖ᵖ from c₀ = -target.
+    """Several returns as close to their set points as possible, f(x) = -‖w ⊙ x‖ᵖ from c₀ = -target.
 
     Args:
         target: [m], the set points; finite.
         norm: 1, 2 or infinity.
         weights: w [m], positive; 1 by default.
-        power: p > 0; Lipschitz, as infinite horizons need, for 1 alone.
+        power: p > 0. Only p = 1 is Lipschitz continuous, as infinite horizons need.
 
     Raises:
         InputError: for a target that is not finite, an unknown norm, a weight or power that is not positive.
@@ -230,9 +245,9 @@ def homeostatic(
 
 
 def satisficing(target: Array | float) -> Objective:
-    """The probability of returning the target or more, f(x) = 1(x ≥ 0) from c₀ = -target.
+    """The probability that the return reaches the target, f(x) = 1(x ≥ 0) from c₀ = -target.
 
-    Not Lipschitz: sound in finite horizons alone.
+    f is not Lipschitz continuous: sound only in finite horizons.
 
     Args:
         target: the return to reach; finite.
@@ -248,21 +263,27 @@ def satisficing(target: Array | float) -> Objective:
 
 
 def entropic(risk: Array | float) -> Objective:
-    """The certainty equivalent of exponential utility, (1/β) log E exp(β G); sound for γ = 1 alone.
+    """The certainty equivalent of exponential utility, (1/β) log E exp(β G); sound only for γ = 1.
 
     Args:
-        risk: β, not 0; averse to risk where negative, seeking it where positive.
+        risk: β, not 0; risk-averse where negative, risk-seeking where positive.
 
     Raises:
         InputError: for a risk that is 0 or not finite.
     """
-    risk = _given("risk", risk, lambda beta: math.isfinite(beta) and beta != 0, "finite and not 0")
+    risk = _parameter("risk", risk, lambda beta: math.isfinite(beta) and beta != 0, "finite and not 0")
     properties = Properties(gamma_indifferent=False)
-    return Objective({"risk": risk}, "entropic", functionals.entropic, properties, _FROM_NOTHING)
+    return Objective(
+        parameters={"risk": risk},
+        name="entropic",
+        functional=functionals.entropic,
+        properties=properties,
+        start=_FROM_ZERO,
+    )
 
 
 def mean_variance(weight: Array | float) -> Objective:
-    """The mean less w times the variance: refused, for it is not mixture-indifferent.
+    """The mean minus w times the variance. Solvers refuse it, since it is not mixture-indifferent.
 
     Args:
         weight: w > 0.
@@ -272,10 +293,16 @@ def mean_variance(weight: Array | float) -> Objective:
     """
     parameters = {"weight": _positive("weight", weight)}
     properties = Properties(mixture_indifferent=False, gamma_indifferent=False)
-    return Objective(parameters, "mean_variance", functionals.mean_variance, properties, _FROM_NOTHING)
+    return Objective(
+        parameters=parameters,
+        name="mean_variance",
+        functional=functionals.mean_variance,
+        properties=properties,
+        start=_FROM_ZERO,
+    )
 
 
-# Objectives whose first stock is searched for.
+# Objectives with a searched first stock.
 
 
 def _one_over_tau(parameters: Parameters) -> Array:
@@ -291,7 +318,7 @@ def lower_cvar(tau: Array | float) -> Objective:
 
         max_π CVaR_τ(G) = max_c { -c + max_π E[min(c + G, 0)] / τ }
 
-    f(x) = min(x, 0) does not know τ: one solution serves every level, and only the start differs.
+    f(x) = min(x, 0) does not depend on τ: one solution serves every level, and only the start differs.
 
     Args:
         tau: level in (0, 1]; 1 is the mean.
@@ -301,7 +328,7 @@ def lower_cvar(tau: Array | float) -> Objective:
 
     Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
     """
-    start = Search(functionals.lower_cvar, _tail_dual, _one_over_tau)
+    start = SearchedStart(measure=functionals.lower_cvar, dual=_tail_dual, scale=_one_over_tau)
     return _expected("cvar", functionals.shortfall, {"tau": _level("tau", tau)}, _LINEAR_GROWTH, start)
 
 
@@ -311,10 +338,11 @@ def upper_cvar(tau: Array | float) -> Objective:
         max_π UCVaR_τ(G) = max_π min_c { -c + E[max(c + G, 0)] / τ }
                          = min_c { -c + max_π E[max(c + G, 0)] / τ }
 
-    The measure is a minimum of what is linear in the law, hence concave in mixtures, and the second equality
-    (minimax) holds over all policies, those that draw at random between deterministic ones included. f(x) =
-    max(x, 0) is solved for every c and serves every level. But where the minimising c has two best policies,
-    neither need attain the optimum: a draw between them does, and `starts.choose` finds it.
+    The measure is a minimum of functions that are linear in the distribution, hence concave in mixtures. The
+    second equality (minimax) holds over all policies, including those that draw at random between
+    deterministic ones. f(x) = max(x, 0) is solved for every c and serves every level. But where the
+    minimising c has two best policies, it is possible that neither attains the optimum. A draw between them
+    does, and `starts.choose` finds it.
 
     Args:
         tau: level in (0, 1]; 1 is the mean.
@@ -322,12 +350,14 @@ def upper_cvar(tau: Array | float) -> Objective:
     Raises:
         InputError: for a level outside (0, 1].
     """
-    start = Search(functionals.upper_cvar, _tail_dual, _one_over_tau, mixed=True)
+    start = SearchedStart(
+        measure=functionals.upper_cvar, dual=_tail_dual, scale=_one_over_tau, minimized=True
+    )
     return _expected("upper_cvar", functionals.excess, {"tau": _level("tau", tau)}, _LINEAR_GROWTH, start)
 
 
 def mean_cvar(tau: Array | float, weight: Array | float) -> Objective:
-    """A mixture of mean and risk-averse CVaR, w E[G] + (1 - w) CVaR_τ(G).
+    """A weighted sum of mean and risk-averse CVaR, w E[G] + (1 - w) CVaR_τ(G).
 
         f(x) = w τ x + (1 - w) min(x, 0),   value max_c { -c + E f(c + G) / τ }
 
@@ -338,8 +368,8 @@ def mean_cvar(tau: Array | float, weight: Array | float) -> Objective:
     Raises:
         InputError: for a level or weight out of range.
     """
-    parameters = {"tau": _level("tau", tau), "weight": _share("weight", weight)}
-    start = Search(functionals.mean_cvar, _tail_dual, _one_over_tau)
+    parameters = {"tau": _level("tau", tau), "weight": _fraction("weight", weight)}
+    start = SearchedStart(measure=functionals.mean_cvar, dual=_tail_dual, scale=_one_over_tau)
     return _expected("mean_cvar", functionals.mean_and_shortfall, parameters, _LINEAR_GROWTH, start)
 
 
@@ -352,10 +382,10 @@ def _spectral_dual(parameters: Parameters, stocks: Array, scores: Array) -> Arra
 
 
 def spectral(taus: Sequence[float] | Array, weights: Sequence[float] | Array) -> Objective:
-    """A spectral risk measure as a mixture of k CVaRs, Σᵢ wᵢ CVaR_τᵢ(G).
+    """A spectral risk measure as a weighted sum of k CVaRs, Σᵢ wᵢ CVaR_τᵢ(G).
 
-    Every level has a quantile, hence a stock, of its own: the MDP's scalar reward is repeated in k components
-    (`repeat_rewards`), the stock is a vector, and with t the least level
+    Every level has another quantile, hence another stock. So the MDP's scalar reward is repeated in k
+    components (`repeat_rewards`), and the stock is a vector. With t the least level,
 
         f(x) = Σᵢ wᵢ t/τᵢ min(xᵢ, 0),   value max_c { -w·c + E f(c + G) / t }
 
@@ -366,16 +396,17 @@ def spectral(taus: Sequence[float] | Array, weights: Sequence[float] | Array) ->
     Raises:
         InputError: for levels or weights out of range, or of different lengths.
     """
-    parameters = {"taus": _level("taus", taus), "weights": _share("weights", weights)}
+    parameters = {"taus": _level("taus", taus), "weights": _fraction("weights", weights)}
     shape, others = np.shape(parameters["taus"]), np.shape(parameters["weights"])
     if len(shape) != 1 or shape != others:
         raise InputError(
-            f"taus have shape {shape} and weights {others}: give a list of levels, a weight each"
+            f"taus have shape {shape}, but weights have shape {others}: "
+            "give a list of levels and one weight for each"
         )
     total = parameters["weights"].sum()
-    _given("the sum of weights", total, lambda total: abs(total - 1) < 1e-6, "1")
+    _parameter("the sum of weights", total, lambda total: abs(total - 1) < 1e-6, "1")
     properties = Properties(lipschitz=1.0, degree=1.0, reward_dim=shape[0])
-    start = Search(functionals.spectral, _spectral_dual, _one_over_least_tau)
+    start = SearchedStart(measure=functionals.spectral, dual=_spectral_dual, scale=_one_over_least_tau)
     return _expected("spectral", functionals.weighted_shortfalls, parameters, properties, start)
 
 
@@ -383,7 +414,7 @@ def repeat_rewards(mdp: MDP, copies: int) -> MDP:
     """The MDP with its scalar reward repeated in several components, as `spectral` needs it.
 
     Args:
-        mdp: one with rewards [S, A, K, 1].
+        mdp: with rewards [S, A, K, 1].
         copies: k.
 
     Returns:
@@ -392,20 +423,20 @@ def repeat_rewards(mdp: MDP, copies: int) -> MDP:
     return mdp._replace(rewards=mdp.rewards.repeat(copies, axis=-1))
 
 
-# Objectives of a user's own.
+# User-defined objectives.
 
 
 def expected_utility(
     utility: Utility, properties: Properties, *, stock: Sequence[float], name: str, **parameters: Any
 ) -> Objective:
-    """The mean of a utility of one's own.
+    """The mean of a user-defined utility.
 
     Args:
-        utility: f; one function for many objectives, for jit compiles once for each.
-        properties: what is known of f, or what `properties.of_utility` finds by tests.
+        utility: f. Share one function among many objectives, because jit compiles once for each function.
+        properties: the known properties of f, or those that `properties.of_utility` finds by tests.
         stock: c₀ [m]; finite.
         name: for messages and figures.
-        **parameters: what f depends on.
+        **parameters: the parameters of f.
 
     Raises:
         InputError: for a stock that is not finite.
@@ -416,38 +447,40 @@ def expected_utility(
 def general(
     functional: Functional, properties: Properties, *, stock: Sequence[float], name: str, **parameters: Any
 ) -> Objective:
-    """A functional of one's own, as `expected_utility`; `properties.of_functional` tests it."""
+    """A user-defined functional; as `expected_utility`, but `properties.of_functional` tests it."""
     parameters["stock"] = _finite("stock", stock)
-    return Objective(parameters, name, functional, properties, _FROM_STOCK)
+    return Objective(
+        parameters=parameters, name=name, functional=functional, properties=properties, start=_FROM_STOCK
+    )
 
 
 def weighted_sum(first: Objective, second: Objective, weight: Array | float) -> Objective:
-    """Two expected utilities of one stock at once, E[(1 - w) f₁ + w f₂].
+    """A weighted sum of two expected utilities of the same stock, E[(1 - w) f₁ + w f₂].
 
-    With a small w it is lexicographic: `second` decides among the policies that are equally good for `first`,
-    as soon as w times the range of f₂ is less than any other difference in E f₁. With w the share of a
-    Lagrange multiplier it is constrained: the least w whose optimum keeps E f₂ above a bound is that bound's
-    price. Both stay expected utilities, hence mixture-indifferent.
+    With a small w the sum is lexicographic: if w times the range of f₂ is less than every other difference in
+    E f₁, then `second` decides among the policies that are equally good for `first`. The sum also solves
+    constrained problems, with w in the role of a Lagrange multiplier: search for the least w whose optimum
+    keeps E f₂ above a bound. The sum is an expected utility, hence mixture-indifferent.
 
     Args:
-        first: an expected utility with a given first stock, which is kept.
-        second: an expected utility of as many reward components.
+        first: an expected utility with a fixed first stock, which the sum keeps.
+        second: an expected utility with the same number of reward components.
         weight: w in [0, 1].
 
     Raises:
-        InputError: for objectives that are no expected utilities, that begin otherwise or differ in
-            reward components, or for a weight out of range.
+        InputError: for objectives that are not expected utilities, for a `first` without a fixed first stock,
+            for different numbers of reward components, or for a weight out of range.
     """
-    if first.utility is None or second.utility is None or not isinstance(first.start, At):
+    if first.utility is None or second.utility is None or not isinstance(first.start, FixedStart):
         raise InputError(
-            f"{first.name} and {second.name} have no sum: "
-            "give expected utilities, the first one's first stock given"
+            f"{first.name} and {second.name} cannot be added: "
+            "give two expected utilities, the first of them with a fixed first stock"
         )
     one, two = first.properties, second.properties
     if one.reward_dim != two.reward_dim:
         raise InputError(
-            f"{first.name} takes {one.reward_dim} reward components and {second.name} {two.reward_dim}: "
-            "the parts of a sum must take as many"
+            f"{first.name} takes {one.reward_dim} reward components, but {second.name} takes "
+            f"{two.reward_dim}: give two objectives with the same number"
         )
     degree = one.degree if one.degree == two.degree else None
     properties = Properties(
@@ -456,7 +489,7 @@ def weighted_sum(first: Objective, second: Objective, weight: Array | float) -> 
         degree=degree,
         reward_dim=one.reward_dim,
     )
-    weight = _share("weight", weight)
+    weight = _fraction("weight", weight)
     parameters = {"first": first.parameters, "second": second.parameters, "weight": weight}
     utility = functionals.sum_of(first.utility, second.utility)
     name = f"{first.name} and {second.name}"
@@ -464,8 +497,8 @@ def weighted_sum(first: Objective, second: Objective, weight: Array | float) -> 
 
 
 @functools.cache
-def _from_first(start: At) -> At:
-    return At(lambda parameters: start.stock(parameters["first"]))
+def _from_first(start: FixedStart) -> FixedStart:
+    return FixedStart(lambda parameters: start.stock(parameters["first"]))
 
 
 # Objectives by name.
@@ -485,14 +518,14 @@ REGISTRY: dict[str, Callable[..., Objective]] = {
 
 
 def make(name: str, **parameters: Any) -> Objective:
-    """An objective by name, as launchers make it.
+    """Makes an objective by name.
 
     Args:
         name: a key of `REGISTRY`.
         **parameters: those of its constructor.
 
     Raises:
-        InputError: for an unknown name, an unknown, missing or impossible parameter.
+        InputError: for an unknown name, or an unknown, missing or invalid parameter.
     """
     if name not in REGISTRY:
         raise unknown("objective", name, REGISTRY)
@@ -501,5 +534,5 @@ def make(name: str, **parameters: Any) -> Objective:
         raise unknown(f"parameter of objective {name}", given, known)
     for wanted in known.values():
         if wanted.default is wanted.empty and wanted.name not in parameters:
-            raise InputError(f"objective {name} needs {wanted.name}: give it a value")
+            raise InputError(f"objective {name} needs {wanted.name}: give {wanted.name} a value")
     return REGISTRY[name](**parameters)

@@ -1,4 +1,4 @@
-"""What an objective must be like for distributional dynamic programming to find its optimum."""
+"""The properties that distributional dynamic programming needs of an objective to find its optimum."""
 
 import dataclasses
 import math
@@ -16,14 +16,15 @@ from valuelab.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """What is known of a functional K of return distributions; K = E f for expected utilities.
+    """The known properties of a functional K of return distributions; K = E f for expected utilities.
 
     Attributes:
-        mixture_indifferent: mixing each of two distributions with a third never turns their order round.
-        gamma_indifferent: scaling two distributions by one factor in (0, 1] never turns their order round.
-        lipschitz: |K(ν) - K(ν')| ≤ lipschitz · W₁(ν, ν'), W₁ for the Euclidean metric; infinite if none.
+        mixture_indifferent: mixing each of two distributions with a third never reverses their order.
+        gamma_indifferent: scaling two distributions by one factor in (0, 1] never reverses their order.
+        lipschitz: L with |K(ν) - K(ν')| ≤ L · W₁(ν, ν'), W₁ for the Euclidean metric; infinite if there is
+            none.
         degree: d where f(λx) = λᵈ f(x) for every λ > 0, else None.
-        reward_dim: the number m of reward components that K takes; None if any.
+        reward_dim: the number m of reward components that K takes; None for any number.
 
     Source: Pires et al. 2025 (arXiv:2501.13028), section 4.
     """
@@ -36,22 +37,23 @@ class Properties:
 
 
 _SAMPLES, _ATOMS = 20_000, 3
-"""Laws drawn for each test, and the atoms of each."""
+"""The number of distributions drawn for each test, and the number of atoms of each."""
 
 _FACTORS = (0.9, 0.5, 0.1)
-"""By which laws and points are scaled."""
+"""The factors by which distributions and points are scaled."""
 
 _ROUNDING = 1e-9
-"""Relative differences up to this are none."""
+"""Numbers count as equal if their relative difference is at most this."""
 
 
 def of_utility(
     utility: Utility, parameters: Mapping[str, Any] | None = None, reward_dim: int = 1, seed: int = 0
 ) -> Properties:
-    """Tests a utility by samples.
+    """Tests the properties of a utility by samples.
 
-    Mixture-indifference holds for every expected utility. For the rest a counter-example that is found
-    settles it; one that exists may be missed, where f departs from what it is elsewhere in a small place.
+    Mixture-indifference holds for every expected utility. For the other properties, a counterexample among
+    the samples is proof. The samples may miss a counterexample if f behaves differently only in a small
+    region.
 
     Args:
         utility: f.
@@ -60,7 +62,8 @@ def of_utility(
         seed: of the samples.
 
     Returns:
-        What no sample speaks against; the Lipschitz constant is the steepest slope met.
+        The properties that no sample contradicts. The Lipschitz constant is the steepest slope of the
+        samples.
     """
     parameters = parameters or {}
     found = of_functional(functionals.expectation_of(utility), parameters, reward_dim, seed)
@@ -79,10 +82,10 @@ def of_utility(
 def of_functional(
     functional: Functional, parameters: Mapping[str, Any] | None = None, reward_dim: int = 1, seed: int = 0
 ) -> Properties:
-    """Tests a functional by samples; as `of_utility`."""
+    """Tests the properties of a functional by samples; as `of_utility`."""
     parameters, rng = parameters or {}, np.random.default_rng(seed)
 
-    def laws(scale: np.ndarray | float) -> tuple[Array, Array]:
+    def draw(scale: np.ndarray | float) -> tuple[Array, Array]:
         values = scale * rng.uniform(-1, 1, size=(_SAMPLES, _ATOMS, reward_dim))
         return jnp.asarray(values), jnp.asarray(rng.dirichlet(np.ones(_ATOMS), size=_SAMPLES))
 
@@ -95,8 +98,8 @@ def of_functional(
         return score(values, probabilities / 2)
 
     def slope(spread: float, step: float) -> float:
-        """The steepest change of K met, over steps so long from laws so wide."""
-        values, probabilities = laws(spread)
+        """The steepest change of K when atoms of distributions of the given spread move by up to `step`."""
+        values, probabilities = draw(spread)
         steps = step * jnp.asarray(rng.uniform(-1, 1, size=values.shape))
         change = jnp.abs(score(values + steps, probabilities) - score(values, probabilities))
         distance = jnp.sum(probabilities * jnp.linalg.norm(steps, axis=-1), axis=-1)
@@ -104,28 +107,34 @@ def of_functional(
 
     with jax.enable_x64(True):
         widths = 10 ** rng.uniform(-1, 1, size=(_SAMPLES, 1, 1))
-        one, two, third = laws(widths), laws(widths), laws(widths)
+        one, two, third = draw(widths), draw(widths), draw(widths)
         order = score(*one), score(*two)
-        mixture_indifferent = _keeps(order, (mixed(one, third), mixed(two, third)))
+        mixture_indifferent = _keeps_order(order, (mixed(one, third), mixed(two, third)))
         gamma_indifferent = all(
-            _keeps(order, (score(factor * one[0], one[1]), score(factor * two[0], two[1])))
+            _keeps_order(order, (score(factor * one[0], one[1]), score(factor * two[0], two[1])))
             for factor in _FACTORS
         )
-        # A law without a bound on its slope shows by steeper ones for shorter steps, about 0 or elsewhere, or
-        # farther out.
+        # If K is not Lipschitz continuous, slopes increase for shorter steps, near 0 or elsewhere, or for
+        # wider distributions.
         pairs = [((1e-4, 1e-4), (1e-6, 1e-6)), ((10.0, 1e-2), (10.0, 1e-3)), ((100.0, 1.0), (1000.0, 1.0))]
         slopes = [(slope(*near), slope(*far)) for near, far in pairs]
     bounded = all(far <= 2 * near for near, far in slopes)
     lipschitz = max(max(pair) for pair in slopes) if bounded else math.inf
-    return Properties(mixture_indifferent, gamma_indifferent, lipschitz, None, reward_dim)
+    return Properties(
+        mixture_indifferent=mixture_indifferent,
+        gamma_indifferent=gamma_indifferent,
+        lipschitz=lipschitz,
+        degree=None,
+        reward_dim=reward_dim,
+    )
 
 
 def _same(first: Array, second: Array) -> bool:
     return bool(jnp.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING * float(jnp.abs(second).max())))
 
 
-def _keeps(before: tuple[Array, Array], after: tuple[Array, Array]) -> bool:
-    """Whether no pair's order is turned round."""
+def _keeps_order(before: tuple[Array, Array], after: tuple[Array, Array]) -> bool:
+    """Whether no pair reverses its order."""
     rounding = _ROUNDING * (jnp.abs(after[0]) + jnp.abs(after[1]))
-    turned = (before[0] >= before[1]) & (after[0] < after[1] - rounding)
-    return not bool(turned.any())
+    reversed_order = (before[0] >= before[1]) & (after[0] < after[1] - rounding)
+    return not bool(reversed_order.any())

@@ -1,4 +1,4 @@
-"""How episodes begin: the first stock and the value that an objective names, once all stocks are solved."""
+"""How episodes begin: an objective's first stock and its value, once the MDP is solved for all stocks."""
 
 import functools
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import stocks
-from valuelab.distributional.objectives import At, Objective, Search
-from valuelab.distributional.representations import Atoms
+from valuelab.distributional import stock_grids
+from valuelab.distributional.objectives import FixedStart, Objective, SearchedStart
+from valuelab.distributional.return_distributions import Atoms
 from valuelab.distributional.solvers import Solution
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 from valuelab.types import Array
 
 
@@ -20,62 +20,65 @@ class Start(NamedTuple):
     """The beginning of episodes from every state.
 
     Attributes:
-        values: [S], the objective's optimum, as near as the solution has it.
-        errors: [S], a bound of |values - optimum|, by the solution's errors and the stocks between the points
-            of the grid.
+        values: [S], the objective's optimum, as accurate as the solution.
+        errors: [S], a bound of |values - optimum|, from the solution's errors and from the stocks between the
+            points of the grid.
         stocks: [S, m], the first stocks.
-        others: [S, m], stocks to begin with instead, by chance.
-        chances: [S], the probability of `others`; 0 but for upper CVaR.
-        alone: [S], what beginning with `stocks` and no chance attains; `values` but for upper CVaR.
-        pivots: [S, m], where over all c the dual has its optimum; `stocks` but for upper CVaR, where it lies
-            between `stocks` and `others`, and solving for it as a stock, too, makes errors smaller.
+        other_stocks: [S, m], first stocks that are drawn instead with probability `chances`.
+        chances: [S], the probability of `other_stocks`; 0 except for upper CVaR.
+        alone: [S], the value of `stocks` without a draw; equal to `values` except for upper CVaR.
+        pivots: [S, m], the stocks where the dual has its optimum over all c; equal to `stocks` except for
+            upper CVaR. There a pivot lies between `stocks` and `other_stocks`, and solving for it as well
+            makes errors smaller.
     """
 
     values: Array
     errors: Array
     stocks: Array
-    others: Array
+    other_stocks: Array
     chances: Array
     alone: Array
     pivots: Array
 
 
-def window(objective: Objective, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The box that holds every first stock that may be best.
+def first_stock_range(
+    objective: Objective, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of a box that contains every first stock that may be best.
 
     Args:
-        objective: its start decides.
-        low: [S, m], least returns of the states that episodes begin in.
+        objective: with a fixed or a searched start.
+        low: [S, m], least returns of the states in which episodes begin.
         high: [S, m], greatest returns.
 
     Returns:
-        The box's corners [m]: c₀ twice where it is given; for a search [-max high, -min low], for beyond
-        these c + G has one sign and the dual moves away from its optimum.
+        The corners [m]: c₀ twice where it is fixed; for a search [-max high, -min low], because beyond these
+        c + G has one sign and the dual moves away from its optimum.
     """
-    if isinstance(objective.start, At):
+    if isinstance(objective.start, FixedStart):
         first = np.asarray(objective.start.stock(objective.parameters))
         return first, first
     return -np.max(high, axis=0), -np.min(low, axis=0)
 
 
 def choose(
-    solution: Solution, objective: Objective, laws: Atoms | None = None, aligned: bool = False
+    solution: Solution, objective: Objective, distributions: Atoms | None = None, aligned: bool = False
 ) -> Start:
-    """Chooses the first stock by the objective's rule, and says what it is worth.
+    """Chooses the first stock by the objective's rule, with its value.
 
-        given   K at c₀, interpolated as the solver does where c₀ is no point of the grid
-        search  the optimum over the grid of the dual: c₀* = argmax_c { -c + E[f(c + G)] / τ } for CVaR
+        fixed     K at c₀, interpolated as the solver does where c₀ is not a point of the grid
+        searched  the optimum of the dual over the grid: c₀* = argmax_c { -c + E[f(c + G)] / τ } for CVaR
 
-    The dual at c is no more than the CVaR of the law found there, and reaches it at the best c. For upper
-    CVaR, where the dual is minimised, the best may be a draw between two stocks: see `_draw`.
+    The dual at c is at most the CVaR of the return distribution of this c, and equals it at the best c. For
+    upper CVaR, where the dual is minimised, a draw between two stocks may be best: see `_draw`.
 
     Args:
-        solution: its grid must hold the `window`.
-        objective: as solved for; other parameters of the start, such as another τ, may be given.
-        laws: of G, values [S, C, n, m] and probabilities [S, C, n], as they are and not projected; only upper
-            CVaR takes them, which without them knows its value but not the draw that attains it.
-        aligned: whether -g is a stock of the grid for every return g that can occur: then the best stock is,
-            too (the pivot of upper CVaR apart).
+        solution: its grid must contain the `first_stock_range`.
+        objective: the objective that was solved for; parameters of the start may differ, such as τ.
+        distributions: of G, not projected: values [S, C, n, m] and probabilities [S, C, n]. Only upper CVaR
+            uses them: without them its value is known, but not the draw that attains it.
+        aligned: whether -g is a stock of the grid for every possible return g. Then the best stock is a point
+            of the grid (except for the pivot of upper CVaR).
 
     Returns:
         The start.
@@ -83,16 +86,16 @@ def choose(
     Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
     """
     scores, errors = solution.values, solution.errors
-    if isinstance(objective.start, At):
-        return _given(objective, objective.start, solution.stocks, scores, errors)
-    return _search(objective, objective.start, solution.stocks, scores, errors, laws, aligned)
+    if isinstance(objective.start, FixedStart):
+        return _fixed(objective, objective.start, solution.stocks, scores, errors)
+    return _search(objective, objective.start, solution.stocks, scores, errors, distributions, aligned)
 
 
 @functools.partial(jax.jit, static_argnames="start")
-def _given(objective: Objective, start: At, grid: StockGrid, scores: Array, errors: Array) -> Start:
-    """What the future adds to K is interpolated, K(law of c + G) - K(c), and not the kinks of K itself."""
+def _fixed(objective: Objective, start: FixedStart, grid: StockGrid, scores: Array, errors: Array) -> Start:
+    """Interpolates what the future adds, K(distribution of c + G) - K(c), since K itself may have kinks."""
     first = start.stock(objective.parameters).astype(scores.dtype)
-    indices, weights, _ = stocks.locate(grid, first)
+    indices, weights, _ = stock_grids.locate(grid, first)
     neighbours = grid.stocks.astype(scores.dtype)[indices]
 
     def of_certain(points: Array) -> Array:
@@ -101,40 +104,50 @@ def _given(objective: Objective, start: At, grid: StockGrid, scores: Array, erro
     added = (scores[:, indices] - of_certain(neighbours)[None]) @ weights
     values = of_certain(first[None]) + added
     distances = jnp.linalg.norm(neighbours - first[None], axis=-1)
-    # |K(law of c₀ + G) - K(law of c + G)| ≤ L |c₀ - c|, and the same for G = 0.
+    # |K(distribution of c₀ + G) - K(distribution of c + G)| ≤ L |c₀ - c|, and the same for G = 0.
     rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.linalg.norm(first))
     apart = weights * distances
     moved = jnp.where(apart > rounding, 2 * objective.properties.lipschitz * apart, 0)
     bound = errors[:, indices] @ weights + moved.sum()
-    return _certain(values, bound, jnp.broadcast_to(first, (len(scores), first.size)))
+    return _without_draw(values, bound, jnp.broadcast_to(first, (len(scores), first.size)))
 
 
-def _certain(values: Array, errors: Array, first: Array) -> Start:
+def _without_draw(values: Array, errors: Array, first: Array) -> Start:
     """A start without a draw."""
-    return Start(values, errors, first, first, jnp.zeros_like(values), values, first)
+    return Start(
+        values=values,
+        errors=errors,
+        stocks=first,
+        other_stocks=first,
+        chances=jnp.zeros_like(values),
+        alone=values,
+        pivots=first,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("start", "aligned"))
 def _search(
     objective: Objective,
-    start: Search,
+    start: SearchedStart,
     grid: StockGrid,
     scores: Array,
     errors: Array,
-    laws: Atoms | None,
+    distributions: Atoms | None,
     aligned: bool,
 ) -> Start:
+    """The optimum of the dual over the grid."""
     points = grid.stocks.astype(scores.dtype)
 
     def duals(at: Array, of: Array) -> Array:
-        """The dual at stocks [X, m] of scores [S, X]."""
+        """The dual at stocks [X, m] with scores [S, X]."""
         return start.dual(objective.parameters, jnp.broadcast_to(at, (*of.shape, at.shape[-1])), of)
 
-    # K rises in c, and where it does not the dual falls. So between the points of the grid no dual is above
-    # that of a cell's lowest c with the K of its highest, nor below that of its highest c with its lowest K.
+    # K increases with c, and where it does not, the dual decreases. So inside a cell of the grid the dual is
+    # at most that of the cell's lowest c with the K of its highest c, and at least that of its highest c with
+    # the K of its lowest c.
     lowest, highest = (corner.T for corner in _corners(grid, points.T))
     found = duals(points, scores)
-    if start.mixed:
+    if start.minimized:
         values = jnp.min(found, axis=-1)
         least = jnp.min(duals(highest, _corners(grid, scores - errors)[0]), axis=-1)
         most = jnp.min(duals(points, scores + errors), axis=-1)
@@ -143,18 +156,18 @@ def _search(
         least = jnp.max(duals(points, scores - errors), axis=-1)
         between = _corners(grid, scores + errors)[1]
         most = jnp.max(duals(points, scores + errors) if aligned else duals(lowest, between), axis=-1)
-    if laws is not None and start.mixed:
-        return _draw(objective, start, points, most, laws)
+    if distributions is not None and start.minimized:
+        return _draw(objective, start, points, most, distributions)
     rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.abs(values))
     index = jnp.argmax(jnp.abs(found - values[:, None]) <= rounding[:, None], axis=-1)
-    chosen = _certain(values, jnp.maximum(most - values, values - least), points[index])
-    return chosen._replace(alone=jnp.full_like(values, jnp.nan)) if start.mixed else chosen
+    chosen = _without_draw(values, jnp.maximum(most - values, values - least), points[index])
+    return chosen._replace(alone=jnp.full_like(values, jnp.nan)) if start.minimized else chosen
 
 
 def _corners(grid: StockGrid, array: Array) -> tuple[Array, Array]:
-    """Of numbers [X, C] on the grid those at the lowest and at the highest corner of each of its cells."""
+    """The entries of an array [X, C] on the grid at the lowest and at the highest corner of each cell."""
     shaped = array.reshape(-1, *grid.shape)
-    single = [size == 1 for size in grid.shape]  # a dimension of one point is its own cell
+    single = [size == 1 for size in grid.shape]  # a dimension with one point has one cell
     ends = (
         [slice(None, None if one else -1) for one in single],
         [slice(0 if one else 1, None) for one in single],
@@ -163,44 +176,50 @@ def _corners(grid: StockGrid, array: Array) -> tuple[Array, Array]:
     return lowest, highest
 
 
-def _draw(objective: Objective, start: Search, points: Array, most: Array, laws: Atoms) -> Start:
-    """The best draw between the laws of two stocks, where the measure is concave in mixtures.
+def _draw(
+    objective: Objective, start: SearchedStart, points: Array, most: Array, distributions: Atoms
+) -> Start:
+    """The best draw between the distributions of two stocks, where the measure is concave in mixtures.
 
-    By minimax the best mixture of the laws is worth min_c max_j dual(c, K(c + G_j)), the minimum of a convex
-    function; just below and just above its place c* (the pivot) two laws are greatest, and the best mixture
-    is of these. It is attained, and `most`, the least dual of the grid, is no less than the optimum.
+    By minimax the value of the best mixture is min_c max_j dual(c, K(c + G_j)), the minimum of a convex
+    function at c* (the pivot). One distribution attains the maximum just below c*, another just above it, and
+    the best mixture is a mixture of these two. It is attained, and `most`, the least dual of the grid, is not
+    less than the optimum.
     """
 
     def duals_at(pivots: Array) -> Array:
-        shifted = pivots[:, None, None, None] + laws.values
-        scores = objective.functional(objective.parameters, shifted, laws.probabilities)
+        shifted = pivots[:, None, None, None] + distributions.values
+        scores = objective.functional(objective.parameters, shifted, distributions.probabilities)
         at = jnp.broadcast_to(pivots[:, None, None], (*scores.shape, 1))
         return start.dual(objective.parameters, at, scores)
 
-    ends = -jnp.max(laws.values, axis=(1, 2, 3)), -jnp.min(laws.values, axis=(1, 2, 3))
-    below, above = _least(lambda pivots: jnp.max(duals_at(pivots), axis=-1), *ends)
+    ends = -jnp.max(distributions.values, axis=(1, 2, 3)), -jnp.min(distributions.values, axis=(1, 2, 3))
+    below, above = _minimize(lambda pivots: jnp.max(duals_at(pivots), axis=-1), *ends)
     pair = [jnp.argmax(duals_at(pivots), axis=-1) for pivots in (below, above)]
-    measures = start.measure(objective.parameters, *laws)
-    # The one that is better alone comes first.
+    measures = start.measure(objective.parameters, *distributions)
+    # The stock that is better without a draw comes first.
     swap = _at(measures, pair[0]) < _at(measures, pair[1])
     first, other = jnp.where(swap, pair[1], pair[0]), jnp.where(swap, pair[0], pair[1])
-    values = jnp.concatenate([_at(laws.values, index) for index in (first, other)], axis=1)
-    probabilities = [_at(laws.probabilities, index) for index in (first, other)]
+    values = jnp.concatenate([_at(distributions.values, index) for index in (first, other)], axis=1)
+    probabilities = [_at(distributions.probabilities, index) for index in (first, other)]
 
-    def worth(chances: Array) -> Array:
+    def value_of_draw(chances: Array) -> Array:
+        """The measure [S] of the draw with probabilities [S] of the other stock."""
         shares = (1 - chances)[:, None] * probabilities[0], chances[:, None] * probabilities[1]
         return start.measure(objective.parameters, values, jnp.concatenate(shares, axis=1))
 
     alone = _at(measures, first)
-    low, high = _least(lambda chances: -worth(chances), jnp.zeros_like(alone), jnp.ones_like(alone))
+    low, high = _minimize(
+        lambda chances: -value_of_draw(chances), jnp.zeros_like(alone), jnp.ones_like(alone)
+    )
     chances = (low + high) / 2
-    drawn = worth(chances) > alone + jnp.finfo(alone.dtype).eps ** (2 / 3) * (1 + jnp.abs(alone))
-    attained = jnp.where(drawn, worth(chances), alone)
+    drawn = value_of_draw(chances) > alone + jnp.finfo(alone.dtype).eps ** (2 / 3) * (1 + jnp.abs(alone))
+    attained = jnp.where(drawn, value_of_draw(chances), alone)
     return Start(
         values=attained,
         errors=jnp.maximum(most - attained, 0),
         stocks=points[first],
-        others=points[jnp.where(drawn, other, first)],
+        other_stocks=points[jnp.where(drawn, other, first)],
         chances=jnp.where(drawn, chances, 0),
         alone=alone,
         pivots=((below + above) / 2)[:, None],
@@ -212,13 +231,16 @@ def _at(array: Array, index: Array) -> Array:
     return jax.vmap(lambda row, place: row[place])(array, index)
 
 
-def _least(function: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array]:
-    """Golden-section search: the ends of an interval, ε^⅔ as long as the given one, that holds a minimum.
+def _minimize(function: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array]:
+    """Golden-section search for a minimum.
 
     Args:
         function: convex, element by element, [S] to [S].
         low: [S].
         high: [S].
+
+    Returns:
+        The ends of an interval that contains a minimum, ε^⅔ times as long as the given one.
     """
     ratio = (np.sqrt(5) - 1) / 2
     count = int(np.ceil(np.log(np.finfo(low.dtype).eps ** (2 / 3)) / np.log(ratio)))

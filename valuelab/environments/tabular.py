@@ -1,4 +1,4 @@
-"""Finite MDPs to act in: many at once wholly on the device, and one at a time as a gymnasium.Env."""
+"""Finite MDPs as environments: many at once on the device, or one at a time as a gymnasium.Env."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab import errors, types
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.types import Array, Key
 
 
 class Simulation(NamedTuple):
-    """N episodes under way.
+    """The state of N simulated episodes.
 
     Attributes:
-        key: of all randomness, together with the time.
+        key: the random numbers follow from the key and the time.
         time: number of steps taken so far.
-        states: [N] int32; S where an episode has ended and the next step begins another.
+        states: [N] int32; S where an episode has ended and the next step begins a new one.
         lengths: [N] int32, number of steps of each episode.
     """
 
@@ -29,40 +29,41 @@ class Simulation(NamedTuple):
 
 
 def vector(name: str, num_environments: int) -> types.VectorEnvironment:
-    """A gridworld many times over: see `simulate`.
+    """N parallel episodes of a gridworld: see `simulate`.
 
     Args:
-        name: a key of `problems.PROBLEMS`.
+        name: a key of `gridworlds.GRIDWORLDS`.
         num_environments: N.
 
     Raises:
         InputError: for an unknown name.
     """
-    return simulate(problems.make(name), num_environments)
+    return simulate(gridworlds.make(name), num_environments)
 
 
 def simulate(
-    problem: problems.Problem, num_environments: int, starts: np.ndarray | None = None
+    gridworld: gridworlds.Gridworld, num_environments: int, starts: np.ndarray | None = None
 ) -> types.VectorEnvironment:
-    """A finite MDP many times over, on the device; a state is observed as a one-hot vector [S].
+    """N parallel episodes of a finite MDP, on the device; observations are one-hot vectors [S] of the state.
 
     Args:
-        problem: the MDP, where its episodes start and how long they go.
+        gridworld: the MDP, its start state and the length of its episodes.
         num_environments: N.
-        starts: [S], probabilities to start in each state, for exploration; None: in the problem's start.
+        starts: [S], the probability of starting in each state, for exploration; None: always in the start
+            state.
 
     Returns:
         The vector environment; rewards are [N] where m = 1, else [N, m].
     """
-    num_states, num_actions, _, reward_dim = problem.mdp.rewards.shape
+    num_states, num_actions, _, reward_dim = gridworld.mdp.rewards.shape
     if starts is None:
-        starts = np.eye(num_states)[problem.start_state]
-    bounds, next_states, rewards = (jnp.asarray(table) for table in _tables(problem, starts))
-    terminal = jnp.asarray(problem.mdp.terminal)
+        starts = np.eye(num_states)[gridworld.start_state]
+    bounds, next_states, rewards = (jnp.asarray(table) for table in _tables(gridworld, starts))
+    terminal = jnp.asarray(gridworld.mdp.terminal)
 
     def reset(key: Key) -> tuple[Simulation, Array]:
         between = jnp.full(num_environments, num_states, jnp.int32)
-        simulation = Simulation(key, jnp.int32(0), between, jnp.zeros_like(between))
+        simulation = Simulation(key=key, time=jnp.int32(0), states=between, lengths=jnp.zeros_like(between))
         simulation, outcomes = step(simulation, jnp.zeros_like(between))
         return simulation, outcomes.observations
 
@@ -74,7 +75,7 @@ def simulate(
         lengths = jnp.where(states == num_states, 0, lengths + 1)
         states, gained = next_states.ravel()[places], rewards[places]
         terminated = terminal[states]
-        truncated = ~terminated & (lengths >= problem.max_episode_steps)
+        truncated = ~terminated & (lengths >= gridworld.max_episode_steps)
         outcomes = types.Outcomes(
             observations=jax.nn.one_hot(states, num_states, dtype=jnp.float32),
             rewards=gained[:, 0] if reward_dim == 1 else gained,
@@ -82,31 +83,31 @@ def simulate(
             truncated=truncated,
         )
         states = jnp.where(terminated | truncated, num_states, states)
-        return Simulation(key, time + 1, states, lengths), outcomes
+        return Simulation(key=key, time=time + 1, states=states, lengths=lengths), outcomes
 
     return types.VectorEnvironment(
-        name=f"gridworld/{problem.name}",
+        name=f"gridworld/{gridworld.name}",
         spec=types.Spec(
             observation_shape=(num_states,),
             observation_dtype="float32",
             action_dim=0,
             num_actions=num_actions,
-            reward_min=float(problem.mdp.rewards.min()),
-            reward_max=float(problem.mdp.rewards.max()),
+            reward_min=float(gridworld.mdp.rewards.min()),
+            reward_max=float(gridworld.mdp.rewards.max()),
             reward_dim=reward_dim,
         ),
         num_environments=num_environments,
-        max_episode_steps=problem.max_episode_steps,
+        max_episode_steps=gridworld.max_episode_steps,
         reset=reset,
         step=step,
     )
 
 
-def _tables(problem: problems.Problem, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What follows each pair of a state and an action, "between two episodes" being state S.
+def _tables(gridworld: gridworlds.Gridworld, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lookup tables of the outcomes of each state and action; state S means "between two episodes".
 
     Args:
-        problem: with an MDP of S states, A actions and K outcomes.
+        gridworld: with an MDP of S states, A actions and K outcomes.
         starts: [S], n of them positive.
 
     Returns:
@@ -114,16 +115,16 @@ def _tables(problem: problems.Problem, starts: np.ndarray) -> tuple[np.ndarray, 
         them, their next states [(S + 1) A, W] int32 and rewards [(S + 1) A W, m] float32.
     """
     first = np.flatnonzero(starts)
-    states, actions, outcomes, dim = problem.mdp.rewards.shape
+    states, actions, outcomes, dim = gridworld.mdp.rewards.shape
     shape = (states + 1, actions, max(outcomes, first.size))
     probabilities, next_states = np.zeros(shape), np.zeros(shape, np.int32)
     rewards = np.zeros((*shape, dim), np.float32)
-    probabilities[:-1, :, :outcomes] = problem.mdp.probabilities
-    next_states[:-1, :, :outcomes] = problem.mdp.next_states
-    rewards[:-1, :, :outcomes] = problem.mdp.rewards
+    probabilities[:-1, :, :outcomes] = gridworld.mdp.probabilities
+    next_states[:-1, :, :outcomes] = gridworld.mdp.next_states
+    rewards[:-1, :, :outcomes] = gridworld.mdp.rewards
     probabilities[-1, :, : first.size] = starts[first]
     next_states[-1, :, : first.size] = first
-    # Outcomes after the last possible one are out of reach of rounding: their bound is above every variate.
+    # Rounding must never select an outcome after the last possible one: its bound is above every variate.
     bounds = np.cumsum(probabilities, axis=-1)
     bounds = np.where(bounds > 1 - 1e-6, 2.0, bounds)[..., :-1].astype(np.float32)
     pairs = (states + 1) * actions
@@ -131,34 +132,34 @@ def _tables(problem: problems.Problem, starts: np.ndarray) -> tuple[np.ndarray, 
 
 
 def make(name: str) -> types.Environment:
-    """A gridworld to evaluate in, one episode at a time.
+    """A gridworld for evaluation, one episode at a time.
 
     Args:
-        name: a key of `problems.PROBLEMS`.
+        name: a key of `gridworlds.GRIDWORLDS`.
 
     Returns:
-        The environment with its one task and metric "return".
+        The environment, with the metric "return".
 
     Raises:
         InputError: for an unknown name.
     """
-    problem = problems.make(name)
+    gridworld = gridworlds.make(name)
     return types.Environment(
         name=f"gridworld/{name}",
-        make=functools.partial(_create, problem),
+        make=functools.partial(_create, gridworld),
         tasks={"default": None},
         metric="return",
         score=lambda episode_return, success: episode_return,
-        reward_dim=problem.mdp.reward_dim,
+        reward_dim=gridworld.mdp.reward_dim,
     )
 
 
-def _create(problem: problems.Problem) -> Any:
-    """A new gymnasium.Env; its rewards are floats where m = 1, else arrays [m]."""
+def _create(gridworld: gridworlds.Gridworld) -> Any:
+    """A new gymnasium.Env. Its rewards are floats if m = 1, else arrays [m]."""
     gymnasium = errors.require("gymnasium", "environments")
     base: Any = gymnasium.Env
-    num_states, num_actions, _, reward_dim = problem.mdp.rewards.shape
-    bounds, next_states, rewards = _tables(problem, np.eye(num_states)[problem.start_state])
+    num_states, num_actions, _, reward_dim = gridworld.mdp.rewards.shape
+    bounds, next_states, rewards = _tables(gridworld, np.eye(num_states)[gridworld.start_state])
 
     class Tabular(base):
         observation_space = gymnasium.spaces.Box(0.0, 1.0, (num_states,), np.float32)
@@ -166,7 +167,7 @@ def _create(problem: problems.Problem) -> Any:
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             super().reset(seed=seed)
-            self.state, self.length = problem.start_state, 0
+            self.state, self.length = gridworld.start_state, 0
             return self._observation(), {}
 
         def step(self, action: Any) -> Any:
@@ -174,8 +175,8 @@ def _create(problem: problems.Problem) -> Any:
             outcome = int((self.np_random.random() >= bounds[pair]).sum())
             reward = rewards[pair * next_states.shape[1] + outcome]
             self.state, self.length = int(next_states[pair, outcome]), self.length + 1
-            terminated = bool(problem.mdp.terminal[self.state])
-            truncated = not terminated and self.length >= problem.max_episode_steps
+            terminated = bool(gridworld.mdp.terminal[self.state])
+            truncated = not terminated and self.length >= gridworld.max_episode_steps
             gained = float(reward[0]) if reward_dim == 1 else reward
             return self._observation(), gained, terminated, truncated, {}
 

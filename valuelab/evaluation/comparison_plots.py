@@ -37,7 +37,7 @@ class Reached(NamedTuple):
 
 
 class Foretold(NamedTuple):
-    """The law of the return that M seeds predict, and the returns of E episodes of each.
+    """The return distribution that M seeds predict, and the returns of E episodes of each.
 
     Attributes:
         predicted: [M, N, m], equally likely atoms.

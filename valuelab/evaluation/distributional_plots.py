@@ -1,4 +1,4 @@
-"""Pictures of stock-augmented solutions: what is done at which stock, and which returns come of it."""
+"""Plots of stock-augmented solutions: the policy at each stock, and the returns that follow from it."""
 
 import math
 import os
@@ -11,9 +11,9 @@ from valuelab import errors
 from valuelab.evaluation import figures
 
 _HIDDEN_MASS = 5e-4
-"""Probability at either end of a distribution that the axis is not stretched to."""
-_MOST_BARS = 60
-"""Distributions with more atoms are drawn as histograms of so many bins."""
+"""The probability at either end of a distribution that may lie beyond the axis."""
+_MAX_BARS = 60
+"""Distributions with more atoms are drawn as histograms with this number of bins."""
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": figures.VERMILLION, "linestyle": "-"},
     {"color": figures.BLACK, "linestyle": (0, (4, 2))},
@@ -25,15 +25,15 @@ _ACTION_COLOURS = (
 )
 
 
-class Law(NamedTuple):
-    """A distribution of returns, and what to mark in it.
+class ReturnDistribution(NamedTuple):
+    """A return distribution, and what to mark in its panel.
 
     Attributes:
-        label: over its panel.
+        label: above its panel.
         values: [n].
         probabilities: [n].
-        marks: name to a return, drawn as vertical lines.
-        tail: the interval of returns that is shaded; None for none.
+        marks: name to a return, drawn as a vertical line.
+        tail: the interval of returns to shade; None for none.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Law(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One panel of a trade-off: a line through points of a solution, some of which are marked.
+    """One panel of a trade-off: a line through points of a solution, some of them marked.
 
     Attributes:
         x: [n].
@@ -52,10 +52,10 @@ class Curve(NamedTuple):
         x_label: with units.
         y_label: with units.
         marked: name to the index of a point, two at most.
-        band: low [n] and high [n] of what is shaded around the line; None for none.
-        band_label: what the band is.
-        diagonal: what the line y = x stands for; empty for none.
-        logarithmic: whether x is spread logarithmically.
+        band: low [n] and high [n] of a shaded band around the line; None for none.
+        band_label: of the band, for the legend.
+        diagonal: label of the line y = x; empty for no line.
+        logarithmic: whether the x axis is logarithmic.
     """
 
     x: np.ndarray
@@ -70,31 +70,31 @@ class Curve(NamedTuple):
 
 
 def distributions(
-    laws: Sequence[Law],
+    panels: Sequence[ReturnDistribution],
     *,
     x_label: str = "discounted return G",
     title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Distributions of returns one under the other, on one axis of returns.
+    """Return distributions below each other, on a common axis of returns.
 
     Args:
-        laws: from top to bottom.
-        x_label: what the returns are.
-        title: over the picture.
-        path: where to save the picture.
+        panels: from top to bottom.
+        x_label: of the axis of returns.
+        title: above the figure.
+        path: where to save the figure.
 
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(7.2, 1.0 + 1.75 * len(laws))
-    panels = figure.subplots(len(laws), sharex=True, squeeze=False).ravel()
-    ends = np.array([_ends(law) for law in laws])
+    figure = figures.new(7.2, 1.0 + 1.75 * len(panels))
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False).ravel()
+    ends = np.array([_ends(distribution) for distribution in panels])
     low, high = ends[:, 0].min(), ends[:, 1].max()
     margin = 0.05 * (high - low) or 0.5
-    for panel, law in zip(panels, laws, strict=True):
-        _draw_law(panel, law, low - margin, high + margin)
-    panels[-1].set_xlabel(x_label)
+    for panel, distribution in zip(axes, panels, strict=True):
+        _draw_distribution(panel, distribution, low - margin, high + margin)
+    axes[-1].set_xlabel(x_label)
     figure.supylabel("probability", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
@@ -105,8 +105,8 @@ def tradeoff(curves: Sequence[Curve], *, title: str = "", path: str | os.PathLik
 
     Args:
         curves: from left to right.
-        title: over the picture.
-        path: where to save the picture.
+        title: above the figure.
+        path: where to save the figure.
 
     Returns:
         The matplotlib Figure.
@@ -128,16 +128,16 @@ def policy_map(
     title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Which action is taken in every state at every stock.
+    """A map of the action in every state at every stock.
 
     Args:
         policy: [S, C] integers.
         stocks: [C], rising.
-        terminal: [S] bool; such states are left out.
+        terminal: [S] bool; terminal states are omitted.
         action_names: [A]; numbers if empty.
         start_stocks: [S], marked in the rows of their states.
-        title: over the picture.
-        path: where to save the picture.
+        title: above the figure.
+        path: where to save the figure.
 
     Returns:
         The matplotlib Figure.
@@ -163,7 +163,7 @@ def policy_map(
     if start_stocks is not None:
         marks = {"s": 34, "c": "white", "edgecolors": figures.BLACK, "label": "start stock c₀", "zorder": 3}
         shown.append(axes.scatter(start_stocks[states], np.arange(len(states)), **marks))
-    every = -(-len(states) // 24)  # labels that would touch are left out
+    every = -(-len(states) // 24)  # omits labels that would touch
     axes.set_yticks(np.arange(len(states))[::every], states[::every])
     axes.set(xlabel="stock c", ylabel="state", title=title)
     axes.set_ylim(len(states) - 0.5, -0.5)
@@ -189,14 +189,14 @@ def policy_arrows(
     Args:
         walls: [rows, columns] bool.
         places: [S, 2], row and column of each state.
-        moves: [A, 2], rows and columns that an action moves by; a dot where it does not move.
-        policies: title of a panel, such as "c = -2", to the actions [S] taken there.
-        values: the same titles to values [S], drawn as colours on one scale; None for none.
-        value_label: beside the colour bar.
+        moves: [A, 2], the rows and columns that each action moves by; drawn as a dot if both are 0.
+        policies: title of a panel, such as "c = -2", to the actions [S].
+        values: the same titles to values [S], drawn as colours on a common scale; None for none.
+        value_label: of the colour bar.
         cell_labels: (row, column) to a short text, such as "S" for the start or "+1" for a reward.
-        terminal: [S] bool; such states have no arrow.
-        title: over the picture.
-        path: where to save the picture.
+        terminal: [S] bool; terminal states have no arrow.
+        title: above the figure.
+        path: where to save the figure.
 
     Returns:
         The matplotlib Figure.
@@ -225,7 +225,7 @@ def policy_arrows(
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:
-    """The least and greatest of some values, apart in any case."""
+    """The least and the greatest value, with an interval around them if they are equal."""
     low, high = float(values.min()), float(values.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
@@ -233,7 +233,7 @@ def _span(values: np.ndarray) -> tuple[float, float]:
 def _draw_cells(
     panel: Any, walls: np.ndarray, places: np.ndarray, values: np.ndarray | None, span: tuple[float, float]
 ) -> Any:
-    """Walls, and the values of the states at some places, as an image."""
+    """Draws walls, and the values of the states at the given places, as an image."""
     colors = errors.require("matplotlib.colors", "plots")
     panel.set_facecolor(figures.FREE)
     heat = np.full(walls.shape, np.nan)
@@ -246,7 +246,7 @@ def _draw_cells(
 
 
 def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
-    """An arrow of one length for each move, a dot where there is none; labels have room above."""
+    """Draws an arrow for each move, all of one length, and a dot where there is no move; labels fit above."""
     rows, columns = places.T + np.array([[0.12], [0]])
     still = ~moves.any(1)
     moves = moves / np.maximum(np.linalg.norm(moves, axis=1, keepdims=True), 1)
@@ -274,7 +274,7 @@ def _draw_moves(panel: Any, places: np.ndarray, moves: np.ndarray) -> None:
 
 
 def _draw_labels(panel: Any, labels: Mapping[tuple[int, int], str], width: float) -> None:
-    """A text at the top of each of some cells, as small as their width in points asks for."""
+    """Draws texts at the top of cells, small enough for the width of a cell in points."""
     effects = errors.require("matplotlib.patheffects", "plots")
     outline = [effects.Stroke(linewidth=1.4, foreground=figures.BLACK), effects.Normal()]
     for (row, column), text in labels.items():
@@ -284,44 +284,52 @@ def _draw_labels(panel: Any, labels: Mapping[tuple[int, int], str], width: float
 
 
 def _edges(stocks: np.ndarray) -> np.ndarray:
-    """The bounds [C + 1] of the intervals that are nearer to one stock than to the others."""
+    """The bounds [C + 1] of the intervals around each stock, half-way to its neighbours."""
     gaps = np.diff(stocks) if len(stocks) > 1 else np.ones(1)
     middles = (stocks[1:] + stocks[:-1]) / 2
     return np.concatenate([stocks[:1] - gaps[0] / 2, middles, stocks[-1:] + gaps[-1] / 2])
 
 
-def _ends(law: Law) -> tuple[float, float]:
-    """Where a distribution begins and ends, its marks included."""
-    order = np.argsort(law.values)
-    below = np.cumsum(law.probabilities[order])
+def _ends(distribution: ReturnDistribution) -> tuple[float, float]:
+    """The ends of a distribution, including its marks."""
+    order = np.argsort(distribution.values)
+    below = np.cumsum(distribution.probabilities[order])
     first, last = np.searchsorted(below, (_HIDDEN_MASS, below[-1] - _HIDDEN_MASS))
-    places = [law.values[order[first]], law.values[order[last]], *law.marks.values()]
+    places = [
+        distribution.values[order[first]],
+        distribution.values[order[last]],
+        *distribution.marks.values(),
+    ]
     return min(places), max(places)
 
 
-def _draw_law(panel: Any, law: Law, low: float, high: float) -> None:
-    """One distribution, as bars where atoms are few and as a histogram where they are many."""
-    inside = (law.values >= low) & (law.values <= high)
-    values, order = np.unique(law.values[inside].round(9), return_inverse=True)
-    mass = np.bincount(order, law.probabilities[inside])
+def _draw_distribution(panel: Any, distribution: ReturnDistribution, low: float, high: float) -> None:
+    """Draws a distribution with bars if it has few atoms, and else as a histogram."""
+    inside = (distribution.values >= low) & (distribution.values <= high)
+    values, order = np.unique(distribution.values[inside].round(9), return_inverse=True)
+    mass = np.bincount(order, distribution.probabilities[inside])
     values, mass = values[mass > 0], mass[mass > 0]
-    if len(values) > _MOST_BARS:
-        mass, edges = np.histogram(values, _MOST_BARS, (low, high), weights=mass)
-        values, width = (edges[1:] + edges[:-1]) / 2, (high - low) / _MOST_BARS
+    if len(values) > _MAX_BARS:
+        mass, edges = np.histogram(values, _MAX_BARS, (low, high), weights=mass)
+        values, width = (edges[1:] + edges[:-1]) / 2, (high - low) / _MAX_BARS
     else:
         gap = np.diff(values).min() if len(values) > 1 else math.inf
         width = max(min(0.8 * gap, (high - low) / 40), (high - low) / 250)
     panel.bar(values, mass, width, color=figures.BLUE, alpha=0.75, linewidth=0, zorder=2)
-    if law.tail is not None:
+    if distribution.tail is not None:
         panel.axvspan(
-            *np.clip(law.tail, low, high), color=figures.VERMILLION, alpha=0.12, linewidth=0, zorder=1
+            *np.clip(distribution.tail, low, high),
+            color=figures.VERMILLION,
+            alpha=0.12,
+            linewidth=0,
+            zorder=1,
         )
-    for style, (name, value) in zip(_STYLES, law.marks.items(), strict=False):
+    for style, (name, value) in zip(_STYLES, distribution.marks.items(), strict=False):
         panel.axvline(value, label=f"{name} {value:.4g}", linewidth=1.8, zorder=3, **style)
-    panel.set_title(law.label, fontsize=10, loc="left")
+    panel.set_title(distribution.label, fontsize=10, loc="left")
     panel.set(xlim=(low, high), ylim=(0, 1.15 * mass.max()))
     figures.plain(panel)
-    if law.marks:
+    if distribution.marks:
         panel.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

@@ -9,11 +9,17 @@ import jax
 import numpy as np
 
 from valuelab import files
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import objectives, representations, solvers, starts, stocks
-from valuelab.distributional.defaults import Solved
-from valuelab.distributional.objectives import Objective, Search
-from valuelab.distributional.problems import Problem
+from valuelab.distributional import (
+    distribution_representations,
+    mdps,
+    objectives,
+    solvers,
+    starts,
+    stock_grids,
+)
+from valuelab.distributional.defaults import SolvedMDP
+from valuelab.distributional.gridworlds import Gridworld
+from valuelab.distributional.objectives import Objective, SearchedStart
 from valuelab.distributional.starts import Start
 
 LEVELS = np.union1d(np.geomspace(0.01, 0.1, 9), np.linspace(0.1, 1, 19))
@@ -21,7 +27,7 @@ LEVELS = np.union1d(np.geomspace(0.01, 0.1, 9), np.linspace(0.1, 1, 19))
 MOST_TARGETS = 41
 """On trade-off curves, and in pictures of exact solutions the first stocks."""
 MEASURES = {"cvar": "CVaR", "upper_cvar": "upper CVaR", "mean_cvar": "mean-CVaR", "spectral": "spectral"}
-"""Names in pictures, of objectives that measure the law of the return itself."""
+"""Names in pictures, of objectives that measure the return distribution itself."""
 
 
 class Task(NamedTuple):
@@ -43,7 +49,7 @@ class Task(NamedTuple):
     discount: float
     horizon: int | None
     start_state: int
-    problem: Problem | None
+    problem: Gridworld | None
 
 
 def describe(task: Task) -> str:
@@ -61,7 +67,7 @@ def in_words(value: Any) -> str:
 # Numbers.
 
 
-def summarize(task: Task, solved: Solved) -> dict[str, Any]:
+def summarize(task: Task, solved: SolvedMDP) -> dict[str, Any]:
     """What result.json says of a solution; see README, "Solve"."""
     start, solution = solved.start, solved.solution
     num_states, num_actions, outcomes = np.shape(task.mdp.probabilities)
@@ -86,11 +92,11 @@ def summarize(task: Task, solved: Solved) -> dict[str, Any]:
             "atoms": np.shape(solved.atoms.probabilities)[-1],
         },
     }
-    if isinstance(task.objective.start, Search) and task.objective.start.mixed:
+    if isinstance(task.objective.start, SearchedStart) and task.objective.start.minimized:
         # The start values are attained by beginning, with these chances, with the other stocks instead.
         others = {
             "chances": start.chances,
-            "other_stocks": _scalars(np.asarray(start.others)),
+            "other_stocks": _scalars(np.asarray(start.other_stocks)),
             "alone": start.alone,
         }
         result["draw"] = others
@@ -102,13 +108,13 @@ def _scalars(vectors: np.ndarray) -> np.ndarray:
     return vectors[:, 0] if vectors.shape[1] == 1 else vectors
 
 
-def save(path: pathlib.Path, solved: Solved) -> None:
+def save(path: pathlib.Path, solved: SolvedMDP) -> None:
     """Saves everything about all stocks of the grid.
 
     Args:
         path: an .npz, which gets stocks [C, m], values [S, C], policy [S, C] (of a finite horizon policy_0,
-            policy_1, ... by step), atoms [S, C, n, m] and probabilities [S, C, n] of the laws of the return;
-            an axis along which these are the same has length 1.
+            policy_1, ... by step), atoms [S, C, n, m] and probabilities [S, C, n] of return distributions; an
+            axis along which these are the same has length 1.
         solved: what was found.
     """
     solution = solved.solution
@@ -134,11 +140,11 @@ def _shortened(array: np.ndarray) -> np.ndarray:
     return array[:, :1] if (array == array[:, :1]).all() else array
 
 
-# Laws of the return from the start.
+# Return distributions from the start.
 
 
-def first_law(solved: Solved, start: Start, state: int) -> tuple[np.ndarray, np.ndarray]:
-    """The law of the return at the first stock, or the draw of two, that a start names.
+def first_distribution(solved: SolvedMDP, start: Start, state: int) -> tuple[np.ndarray, np.ndarray]:
+    """The return distribution at the first stock, or at the draw of two, that a start names.
 
     Args:
         solved: what was found.
@@ -149,7 +155,7 @@ def first_law(solved: Solved, start: Start, state: int) -> tuple[np.ndarray, np.
         values [k, m] and probabilities [k].
     """
     values, probabilities = [], []
-    for first, chances in ((start.stocks, 1 - start.chances), (start.others, start.chances)):
+    for first, chances in ((start.stocks, 1 - start.chances), (start.other_stocks, start.chances)):
         indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first[0]))
         for index, weight in zip(indices, weights * float(chances[0]), strict=True):
             values.append(np.asarray(solved.atoms.values)[state, index])
@@ -158,15 +164,15 @@ def first_law(solved: Solved, start: Start, state: int) -> tuple[np.ndarray, np.
 
 
 def measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray) -> float:
-    """What an objective like CVaR says of a law: values [k, m], probabilities [k]."""
+    """What an objective like CVaR says of a distribution: values [k, m], probabilities [k]."""
     return float(_measure(objective.start, objective.parameters, values, probabilities))
 
 
-_locate = jax.jit(stocks.locate)
+_locate = jax.jit(stock_grids.locate)
 
 
 @functools.partial(jax.jit, static_argnames="start")
-def _measure(start: Search, parameters: Any, values: jax.Array, probabilities: jax.Array) -> jax.Array:
+def _measure(start: SearchedStart, parameters: Any, values: jax.Array, probabilities: jax.Array) -> jax.Array:
     return start.measure(parameters, values, probabilities)
 
 
@@ -177,19 +183,19 @@ def quantile(values: np.ndarray, probabilities: np.ndarray, level: float) -> flo
     return float(values[order][min(place, len(order) - 1)])
 
 
-def with_more_stocks(task: Task, solved: Solved) -> Solved:
+def with_more_stocks(task: Task, solved: SolvedMDP) -> SolvedMDP:
     """The same, but where only the first stocks were solved, solved exactly for others that matter, too."""
     if solved.solution.stocks.size > task.mdp.num_states or task.mdp.reward_dim > 1:
         return solved
     steps = task.horizon or mdps.episode_bound(task.mdp)
     if steps is None:
         return solved
-    follow = functools.partial(stocks.reachable, task.mdp, discount=task.discount, horizon=steps)
+    follow = functools.partial(stock_grids.reachable, task.mdp, discount=task.discount, horizon=steps)
     sums = [task.discount**step * grid.points[0] for step, grid in enumerate(follow([0.0]))]
     returns = np.unique(np.concatenate(sums).round(9))
     if len(returns) > MOST_TARGETS:
         returns = np.linspace(returns[0], returns[-1], MOST_TARGETS)
-    held = representations.exact()
+    held = distribution_representations.exact()
     solution = solvers.value_iteration(
         task.mdp,
         task.objective,
@@ -199,10 +205,10 @@ def with_more_stocks(task: Task, solved: Solved) -> Solved:
         stocks=follow(np.append(-returns, solved.start.stocks)),
         allow_unsound=True,
     )
-    return solved._replace(solution=solution, atoms=held.atoms(solution.laws))
+    return solved._replace(solution=solution, atoms=held.atoms(solution.distributions))
 
 
-def choose_again(task: Task, solved: Solved, **parameters: float) -> Start:
+def choose_again(task: Task, solved: SolvedMDP, **parameters: float) -> Start:
     """How episodes begin in the start state for other parameters of the objective: the same solution holds.
 
     Returns:
@@ -210,14 +216,14 @@ def choose_again(task: Task, solved: Solved, **parameters: float) -> Start:
     """
     here = slice(task.start_state, task.start_state + 1)
     one = solved.solution._replace(values=solved.solution.values[here], errors=solved.solution.errors[here])
-    laws = jax.tree.map(lambda leaf: leaf[here], solved.atoms)
-    return starts.choose(one, objectives.make(task.objective.name, **parameters), laws)
+    distributions = jax.tree.map(lambda leaf: leaf[here], solved.atoms)
+    return starts.choose(one, objectives.make(task.objective.name, **parameters), distributions)
 
 
 # Pictures.
 
 
-def draw(task: Task, solved: Solved, workdir: pathlib.Path) -> None:
+def draw(task: Task, solved: SolvedMDP, workdir: pathlib.Path) -> None:
     """Draws policy.png, distributions.png and, where one solution answers many questions, tradeoff.png.
 
     Args:
@@ -231,14 +237,16 @@ def draw(task: Task, solved: Solved, workdir: pathlib.Path) -> None:
     from valuelab.evaluation import distributional_plots as plots  # takes as long to import as all the rest
 
     asked, name = describe(task), task.objective.name
-    if not solved.exact:  # such laws are spread out: their tails are longer than those of the true ones
-        asked += f"; laws held by {np.shape(solved.atoms.probabilities)[-1]} atoms"
+    if not solved.exact:  # projection widens distributions: their tails are longer than the true ones
+        asked += f"; distributions held by {np.shape(solved.atoms.probabilities)[-1]} atoms"
     with jax.enable_x64(True):
         solved = with_more_stocks(task, solved)
         draw_policy = _draw_arrows if task.problem else _draw_map
         draw_policy(plots, task, solved, workdir / "policy.png")
         title = f"Return from state {task.start_state} of {asked}"
-        plots.distributions(_shown_laws(plots, task, solved), title=title, path=workdir / "distributions.png")
+        plots.distributions(
+            _shown_distributions(plots, task, solved), title=title, path=workdir / "distributions.png"
+        )
         curves = {"cvar": _level_curves, "upper_cvar": _level_curves, "target": _target_curves}
         curves["satisficing"] = _target_curves
         if name in curves:
@@ -246,13 +254,13 @@ def draw(task: Task, solved: Solved, workdir: pathlib.Path) -> None:
             plots.tradeoff(curves[name](plots, task, solved), title=title, path=workdir / "tradeoff.png")
 
 
-def _first_policy(solved: Solved) -> np.ndarray:
+def _first_policy(solved: SolvedMDP) -> np.ndarray:
     """The actions [S, C] of the first step."""
     policy = solved.solution.policy
     return np.asarray(policy[0] if isinstance(policy, tuple) else policy)
 
 
-def _draw_map(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> None:
+def _draw_map(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> None:
     """Where stocks are vectors, along their first component and through the first stock in the others."""
     all_stocks, first = np.asarray(solved.solution.stocks.stocks), np.asarray(solved.start.stocks)
     distances = np.abs(all_stocks[:, 1:] - first[task.start_state, 1:]).sum(1)
@@ -268,9 +276,9 @@ def _draw_map(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> Non
     )
 
 
-def _draw_arrows(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> None:
+def _draw_arrows(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> None:
     """Arrows at several stocks; a cell that is met at several times is drawn as it is met first."""
-    solution, problem = solved.solution, cast(Problem, task.problem)
+    solution, problem = solved.solution, cast(Gridworld, task.problem)
     layout, grid = problem.layout, solution.stocks
     all_stocks, policy = np.asarray(grid.stocks), _first_policy(solved)
     low, high = (np.resize(ends, len(grid.points)) for ends in (problem.stock_low, problem.stock_high))
@@ -290,7 +298,7 @@ def _draw_arrows(plots: Any, task: Task, solved: Solved, path: pathlib.Path) -> 
         layout.moves,
         {name: policy[cells, place] for name, place in panels.items()},
         values={name: np.asarray(solution.values)[cells, place] for name, place in panels.items()},
-        value_label="E f(c + G)" if task.objective.utility else "K(law of c + G)",
+        value_label="E f(c + G)" if task.objective.utility else "K(distribution of c + G)",
         cell_labels=layout.labels,
         terminal=np.asarray(task.mdp.terminal)[cells],
         title=describe(task),
@@ -310,17 +318,17 @@ def _spread(low: np.ndarray, high: np.ndarray, first: np.ndarray) -> np.ndarray:
     return wanted
 
 
-def _shown_laws(plots: Any, task: Task, solved: Solved) -> list[Any]:
-    """The law from the start state as it was asked for, component by component; for CVaR also at τ = 1."""
+def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
+    """The return distribution from the start state, component by component; for CVaR also at τ = 1."""
     objective, parameters = task.objective, task.objective.parameters
     start = jax.tree.map(lambda leaf: leaf[task.start_state : task.start_state + 1], solved.start)
     shown = [("", start)]
     if objective.name in ("cvar", "upper_cvar"):
         shown = [(f"τ = {parameters['tau']:g}", start)]
         shown.append(("τ = 1, risk-neutral", choose_again(task, solved, tau=1.0)))
-    laws = []
+    shown_distributions = []
     for what, begun in shown:
-        values, probabilities = first_law(solved, begun, task.start_state)
+        values, probabilities = first_distribution(solved, begun, task.start_state)
         copies = objective.name == "spectral"
         for component in range(1 if copies else values.shape[1]):
             of = f"component {component + 1}" if task.mdp.reward_dim > 1 and not copies else ""
@@ -329,7 +337,7 @@ def _shown_laws(plots: Any, task: Task, solved: Solved) -> list[Any]:
             marks, tail = {}, None
             if "target" in parameters:
                 marks["target"] = float(np.atleast_1d(parameters["target"])[component])
-            if objective.name in MEASURES:  # known better than laws are, where it is the optimum
+            if objective.name in MEASURES:  # more accurate than the distributions, where it is the optimum
                 optimum = float(solved.start.values[task.start_state])
                 found = optimum if begun is start else measure(objective, values, probabilities)
                 marks[MEASURES[objective.name]] = found
@@ -341,19 +349,19 @@ def _shown_laws(plots: Any, task: Task, solved: Solved) -> list[Any]:
             elif objective.name == "satisficing":
                 tail = (marks["target"], math.inf)
             label = ", ".join(filter(None, [of, what, stock]))
-            laws.append(plots.Law(label, returns, probabilities, marks, tail))
-    return laws
+            shown_distributions.append(plots.ReturnDistribution(label, returns, probabilities, marks, tail))
+    return shown_distributions
 
 
-def _level_curves(plots: Any, task: Task, solved: Solved) -> list[Any]:
+def _level_curves(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
     """CVaR over levels, and what each level costs in the mean and in the CVaR that was asked for."""
     objective, tau = task.objective, task.objective.parameters["tau"]
     levels = np.unique(np.append(LEVELS, tau))
     begun = [choose_again(task, solved, tau=float(level)) for level in levels]
-    laws = [first_law(solved, start, task.start_state) for start in begun]
+    distributions = [first_distribution(solved, start, task.start_state) for start in begun]
     values = np.array([float(start.values[0]) for start in begun])
-    means = np.array([probabilities @ points[:, 0] for points, probabilities in laws])
-    measures = np.array([measure(objective, *law) for law in laws])
+    means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
+    measures = np.array([measure(objective, *distribution) for distribution in distributions])
     tail = "worst" if objective.name == "cvar" else "best"
     asked = {f"τ = {tau:g}, as asked": int(np.searchsorted(levels, tau))}
     ends = asked | {"τ = 1, risk-neutral": len(levels) - 1}
@@ -363,7 +371,7 @@ def _level_curves(plots: Any, task: Task, solved: Solved) -> list[Any]:
     ]
 
 
-def _target_curves(plots: Any, task: Task, solved: Solved) -> list[Any]:
+def _target_curves(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
     """What comes of other targets."""
     objective, state = task.objective, task.start_state
     asked = float(objective.parameters["target"])
@@ -373,10 +381,12 @@ def _target_curves(plots: Any, task: Task, solved: Solved) -> list[Any]:
     targets = targets[(targets >= met.min() - margin) & (targets <= met.max() + margin)]
     targets = np.unique(np.append(targets[:: -(-len(targets) // MOST_TARGETS) or 1], asked))
     begun = [choose_again(task, solved, target=float(target)) for target in targets]
-    laws = [first_law(solved, start, state) for start in begun]
+    distributions = [first_distribution(solved, start, state) for start in begun]
     values = np.array([float(start.values[0]) for start in begun])
-    means = np.array([probabilities @ points[:, 0] for points, probabilities in laws])
-    low, high = (np.array([quantile(points[:, 0], p, level) for points, p in laws]) for level in (0.1, 0.9))
+    means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
+    low, high = (
+        np.array([quantile(points[:, 0], p, level) for points, p in distributions]) for level in (0.1, 0.9)
+    )
     reached = objective.name == "satisficing"
     return [
         plots.Curve(

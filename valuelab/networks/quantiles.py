@@ -12,16 +12,16 @@ from valuelab.types import Array
 
 
 class ReturnAtoms(nn.Module):
-    """The law of the return from (s, c) after each action, as N equally likely atoms.
+    """The return distribution from (s, c) after each action, as N equally likely atoms.
 
     Images go through an encoder first. Each observation comes with E stocks, and everything up to
     where the two meet, in the first hidden layer, is computed once for all of them.
 
     Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
     linear on each side of it, and the greedy action no longer depends on the stock. They are seen as exact
-    solvers see them: at the points of a uniform grid, from one of which to the next actions, and with them
-    laws, may change. Between points atoms are interpolated linearly, as the last hidden features are of which
-    they are linear functions. To split the stock at the input instead would not do: training sees the points
+    solvers see them: at the points of a uniform grid. Actions, and with them return distributions, may change
+    from one point to the next. Between points atoms are interpolated linearly, because the last hidden
+    features are, and atoms are linear functions of these. To split the stock at the input instead would not do: training sees the points
     alone, and what a network makes of sums of two inputs is not the mean of what it makes of each.
 
     Atoms are predicted in units of the range of -stocks.
@@ -82,7 +82,7 @@ class ReturnAtoms(nn.Module):
 
 
 class ImplicitQuantiles(nn.Module):
-    """The quantiles of the law of the return from (s, a) at any levels.
+    """The quantiles of the return distribution from (s, a) at any levels.
 
         Z(s, a; τ) = g(ψ(s, a) ⊙ φ(τ)),   φ(τ) = σ(W [cos(π i τ)]_i),   i = 0 .. num_waves - 1
 

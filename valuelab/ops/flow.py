@@ -1,8 +1,8 @@
 """Flow matching: noise is carried to data along straight lines, and a velocity field learns to do so.
 
 A field v(x, t) is trained at points x(t) of the line from noise x(0) to data x(1) to give the line's velocity
-x(1) - x(0); integrated from new noise it draws from the law of the data, or, where data are a deterministic
-function of what the field is told, computes that function in many small steps.
+x(1) - x(0); integrated from new noise it draws from the distribution of the data, or, where data are a
+deterministic function of what the field is told, computes that function in many small steps.
 
 Source: Lipman et al. 2023, arXiv:2210.02747; for critics Agrawalla et al. 2025, arXiv:2509.06863 (floq).
 """

@@ -2,7 +2,7 @@
 
 Atoms of scalar returns are learnt as quantiles. Vectors have no quantiles: their atoms are particles,
 learnt by the energy distance, a proper score in any dimension (its expectation over sampled targets is
-least at the law of the targets).
+least at the distribution of the targets).
 """
 
 import functools
@@ -17,7 +17,7 @@ from valuelab.types import Array
 
 
 def midpoints(num_quantiles: int) -> Array:
-    """The levels whose quantiles approximate a law best in W₁: τ_i = (2i + 1) / 2N, shape [N].
+    """The levels whose quantiles approximate a distribution best in W₁: τ_i = (2i + 1) / 2N, shape [N].
 
     Source: Dabney, Rowland, Bellemare, Munos 2018 (arXiv:1710.10044), lemma 2.
     """

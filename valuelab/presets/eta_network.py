@@ -1,7 +1,7 @@
 r"""D-eta-N, the deep eta network (Pires et al. 2025, arXiv:2501.13028): one network for every risk or target.
 
 The defaults are for small worlds. What each preset was run on, and its score
-(pong before laws were interpolated between stocks: see CHANGELOG):
+(pong before return distributions were interpolated between stocks: see CHANGELOG):
 
 risk_averse, risk_seeking, target, homeostasis, satisficing: the gridworlds of valuelab/distributional
     python -m experiments.studies.risk.compare_eta_network --problem=target --num_seeds=5 \
@@ -29,8 +29,8 @@ cartpole: every level of CVaR; the world has no chance but its starts
     hardware: one CPU core; 1 minute; three seeds of 20 episodes each. Steps held at levels 0.1, 0.5, 1: 190
     (140 to 271), 204 (152 to 286), 192 (133 to 280); 500 steps, a discounted return of 99, are not reached.
     The dual of CVaR at the chosen stock: 28 (4 to 71), 77 (72 to 84), 81 (74 to 90); at level 0.1 it charges
-    ten times what a stock is off, and stocks lie 5 apart. (10, 39, 56 while the stock was the one whose law
-    is worth most, for laws that are the same at many stocks do not name one)
+    ten times what a stock is off, and stocks lie 5 apart. (10, 39, 56 with the stock whose return distribution
+    has the greatest value: where many stocks have the same return distribution, this rule cannot choose)
 cartpole_target: to hold the pole for so many steps, then to drop it
     python -m experiments.train --agent=eta_network:cartpole_target --num_seeds=3 \
       --workdir=runs/cartpole_target
@@ -116,7 +116,7 @@ PRESETS = {
         # At the lowest stocks a prize that comes once in 300 times decides.
         "agent.num_atoms": 200,
         "agent.num_targets": 50,
-        # Between two points laws are interpolated, once a backup: over many backups that blurs them.
+        # Between two points atoms are interpolated, once a backup: over many backups this blurs distributions.
         "agent.stock_points": 289,
         # Many states with few stocks each teach more than few states with many.
         "batch_size": 128,

@@ -1,4 +1,4 @@
-r"""A flow critic whose noise draws each bootstrap from their own end: the law of the return, not its mean.
+r"""A flow critic whose noise draws each bootstrap from their own end: the return distribution, not its mean.
 
 Source: the ablation of arXiv:2603.04333. What each preset was run on, and its score:
 

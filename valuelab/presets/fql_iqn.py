@@ -1,4 +1,4 @@
-r"""FQL with implicit quantiles: the whole law of the return, learnt by the quantile Huber loss.
+r"""FQL with implicit quantiles: the whole return distribution, learnt by the quantile Huber loss.
 
 Source: Dabney et al. 2018, arXiv:1806.06923. What each preset was run on, and its score:
 

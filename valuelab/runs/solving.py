@@ -14,8 +14,7 @@ from absl import flags as absl_flags
 
 from valuelab import configuration
 from valuelab.configuration import check_ranges
-from valuelab.distributional import defaults, objectives, problems
-from valuelab.distributional import mdp as mdps
+from valuelab.distributional import defaults, gridworlds, mdps, objectives
 from valuelab.distributional.objectives import Objective
 from valuelab.errors import InputError
 from valuelab.evaluation import solutions
@@ -109,12 +108,12 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
         InputError: for a problem, file or objective that cannot be used, or a setting that is missing.
     """
     if bool(config.problem) == bool(config.mdp):
-        names = ", ".join(problems.PROBLEMS)
+        names = ", ".join(gridworlds.GRIDWORLDS)
         raise InputError(f"give either --problem=NAME, one of {names}, or --mdp=FILE.npz")
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)
     if config.problem:
-        problem = problems.make(config.problem)
+        problem = gridworlds.make(config.problem)
         config = _with_defaults(config, problem)
         mdp, start_state = problem.mdp, problem.start_state
     else:
@@ -133,7 +132,7 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
     return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, problem)
 
 
-def _with_defaults(config: SolveConfig, problem: problems.Problem) -> SolveConfig:
+def _with_defaults(config: SolveConfig, problem: gridworlds.Gridworld) -> SolveConfig:
     """The settings with what the problem says where nothing was given."""
     own: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon}
     if not config.objective:

@@ -21,7 +21,7 @@ from experiments.studies.risk import optimality
 from experiments.studies.risk.optimality import WITHIN, AtSettings, AtStocks, Networks
 from valuelab import configuration, training
 from valuelab.configuration import check_ranges
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
 from valuelab.evaluation.comparison_plots import Foretold, Reached
@@ -74,7 +74,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         InputError: for settings or a folder that cannot be used.
     """
     if config.problem:
-        problems.make(config.problem)  # refuses what is unknown
+        gridworlds.make(config.problem)  # refuses what is unknown
     with outputs.prepare_folder(config) as workdir:
         if done := outputs.finished(workdir, "compare"):
             return done
@@ -86,7 +86,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         else:
             parts = [
                 run(dataclasses.replace(config, problem=name, workdir=str(workdir / name)))
-                for name in problems.PROBLEMS
+                for name in gridworlds.GRIDWORLDS
             ]
             result = {"problems": {part["problem"]: part for part in parts}}
         found = result.get("problems", {config.problem: result})
@@ -101,7 +101,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
 
 def compare(config: CompareConfig, workdir: pathlib.Path) -> tuple[dict[str, Any], Callable[[], None]]:
     """What result.json says of one problem, learnt, solved and played; and what draws its picture."""
-    problem = problems.make(config.problem)
+    problem = gridworlds.make(config.problem)
     networks, training_facts = learn(config, workdir / "checkpoints")
     table = optimality.solve(problem, networks.config.stock_low, networks.config.stock_high)
     settings = optimality.at_settings(table, networks, config.episodes)
@@ -151,7 +151,7 @@ def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[Networks, dict[s
     return Networks(preset.agent, source.spec, agent, states), facts
 
 
-def summarize(problem: problems.Problem, settings: AtSettings, stocks: AtStocks) -> dict[str, Any]:
+def summarize(problem: gridworlds.Gridworld, settings: AtSettings, stocks: AtStocks) -> dict[str, Any]:
     """What result.json says of settings and stocks; gaps are in percent.
 
     Args:
@@ -233,7 +233,7 @@ def draw_comparison(found: Mapping[str, Mapping[str, Any]], path: pathlib.Path) 
     comparison_plots.comparison(rows, tolerated=WITHIN, title=title, path=path)
 
 
-def draw_calibration(problem: problems.Problem, settings: AtSettings, path: pathlib.Path) -> None:
+def draw_calibration(problem: gridworlds.Gridworld, settings: AtSettings, path: pathlib.Path) -> None:
     """Draws predicted returns against those of the episodes."""
     dim = problem.mdp.reward_dim
     shown = {

@@ -26,8 +26,8 @@ from experiments.studies.risk.methods import GREEDY
 from valuelab import configuration, environments
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.data import recording, sampling
-from valuelab.distributional import objectives, problems
-from valuelab.distributional.oracle import Laws
+from valuelab.distributional import gridworlds, objectives
+from valuelab.distributional.oracle import DistributionSet
 from valuelab.errors import InputError
 from valuelab.evaluation.statistics import mean_interval
 from valuelab.runs import flags, outputs
@@ -111,7 +111,7 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
 
 
 def reached(
-    problem: problems.Problem, agent: Agent, states: Sequence[Any], taus: Sequence[float]
+    problem: gridworlds.Gridworld, agent: Agent, states: Sequence[Any], taus: Sequence[float]
 ) -> list[dict[str, Any]]:
     """CVaR of the learnt policies at each level, in simulated episodes, with intervals over seeds."""
     follow = jax.jit(optimality.follow_commands(problem, agent, EPISODES))
@@ -119,7 +119,7 @@ def reached(
 
     def measure(seed: int, state: Any, tau: float) -> float:
         _, returns = follow(state, jnp.array([tau]), jax.random.key(seed))
-        return methods.tail(Laws(np.asarray(returns), equal), tau)
+        return methods.tail(DistributionSet(np.asarray(returns), equal), tau)
 
     return [
         mean_interval(np.array([[measure(seed, state, tau)] for seed, state in enumerate(states)]))
@@ -128,7 +128,7 @@ def reached(
 
 
 def compare_networks(
-    problem: problems.Problem, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
+    problem: gridworlds.Gridworld, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
 ) -> dict[str, list[dict[str, Any]]]:
     """CVaR by learnt method, at each level that the agent is commanded."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -166,7 +166,7 @@ def main(parsed: tuple[CompareRiskConfig, MakeAgent]) -> None:
             "device": outputs.device(),
         }
         outputs.write_json(workdir / "config.json", facts)
-        problem = problems.make(name)
+        problem = gridworlds.make(name)
         result = facts | compare_exactly(config, problem)
         result["networks"] = compare_networks(problem, config, make_agent, workdir / "checkpoints")
         outputs.write_json(workdir / "compare_risk.json", result)
@@ -174,7 +174,7 @@ def main(parsed: tuple[CompareRiskConfig, MakeAgent]) -> None:
         outputs.draw({path.name: lambda: plots.draw(result, path)})
 
 
-def compare_exactly(config: CompareRiskConfig, problem: problems.Problem) -> dict[str, Any]:
+def compare_exactly(config: CompareRiskConfig, problem: gridworlds.Gridworld) -> dict[str, Any]:
     """The exact methods in the counter-example, in random MDPs and in the gridworld, and the dial."""
     levels = [float(level) for level in np.arange(1, 65) / 64]
     rng = np.random.default_rng(config.seed)

@@ -5,7 +5,7 @@
     greedy      distributional value iteration greedy in CVaR at every state, without a stock
     mean        value iteration, what QR-DQN tends to
 
-Whatever a method believes, its policy is measured by the law of its return.
+Whatever a method believes, its policy is measured by its return distribution.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,21 +17,21 @@ import numpy as np
 from valuelab.distributional import (
     chow,
     counterexamples,
+    distribution_representations,
     functionals,
+    gridworlds,
     histories,
     objectives,
     oracle,
-    problems,
-    representations,
     solvers,
     starts,
-    stocks,
+    stock_grids,
 )
 from valuelab.distributional.histories import Policy
-from valuelab.distributional.mdp import MDP, from_outcomes
+from valuelab.distributional.mdps import MDP, from_outcomes
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.properties import Properties
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 
 LEVELS = np.linspace(0, 1, 1025)
 """Among them the sums of all chances in the counter-example and in random MDPs, where they are exact."""
@@ -62,9 +62,11 @@ class Task(NamedTuple):
     grid: StockGrid
     max_steps: int = 200
 
-    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.Laws:
-        """The law of a policy's return."""
-        return histories.law(self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps)
+    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.DistributionSet:
+        """The return distribution of a policy."""
+        return histories.return_distribution(
+            self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps
+        )
 
 
 # Policies, as `histories` follows them.
@@ -103,9 +105,9 @@ def by_level(task: Task, solution: chow.Solution) -> Policy:
 # Comparisons.
 
 
-def tail(laws: oracle.Laws, tau: float) -> float:
-    """CVaR of the law of a policy."""
-    return oracle.best(objectives.lower_cvar(tau), laws)
+def tail(distribution: oracle.DistributionSet, tau: float) -> float:
+    """CVaR of the return distribution of a policy."""
+    return oracle.best(objectives.lower_cvar(tau), distribution)
 
 
 def greedy_cvar(tau: float) -> Objective:
@@ -122,7 +124,7 @@ def greedy_cvar(tau: float) -> Objective:
 def compare(task: Task, taus: Iterable[float]) -> dict[str, list[float]]:
     """CVaR by method, at each level."""
     found: dict[str, list[float]] = {name: [] for name in (STOCK, CLAIM, LEVEL, GREEDY, MEAN)}
-    nowhere = stocks.uniform([0.0], [0.0], [1])
+    nowhere = stock_grids.uniform([0.0], [0.0], [1])
 
     def solve(objective: Objective, grid: StockGrid, **options: Any) -> solvers.Solution:
         return solvers.value_iteration(
@@ -143,7 +145,7 @@ def compare(task: Task, taus: Iterable[float]) -> dict[str, list[float]]:
             greedy = solve(
                 greedy_cvar(tau),
                 nowhere,
-                representation=representations.quantile(256),
+                representation=distribution_representations.quantile(256),
                 allow_unsound=True,
                 max_sweeps=1000,
             )
@@ -155,7 +157,7 @@ def compare(task: Task, taus: Iterable[float]) -> dict[str, list[float]]:
 def counterexample() -> Task:
     """Where levels fail, with chances and returns that its grids hold."""
     example = counterexamples.level_instead_of_stock()
-    return Task(example.mdp, example.discount, 0, stocks.uniform([-8.0], [6.0], [15]))
+    return Task(example.mdp, example.discount, 0, stock_grids.uniform([-8.0], [6.0], [15]))
 
 
 def random_task(rng: np.random.Generator) -> Task:
@@ -171,14 +173,14 @@ def random_task(rng: np.random.Generator) -> Task:
         for state, after in enumerate(successors)
     ]
     mdp = from_outcomes(outcomes, np.array([False, False, False, True]))
-    return Task(mdp, 1.0, 0, stocks.uniform([-8.0], [8.0], [17]))
+    return Task(mdp, 1.0, 0, stock_grids.uniform([-8.0], [8.0], [17]))
 
 
-def gridworld(problem: problems.Problem, spacing: float, copies: int = 1) -> Task:
+def gridworld(problem: gridworlds.Gridworld, spacing: float, copies: int = 1) -> Task:
     """A problem with a grid of stocks so far apart, in one or several equal components."""
     low, high = problem.stock_low.item(), problem.stock_high.item()
     size = round((high - low) / spacing) + 1
-    grid = stocks.uniform([low] * copies, [high] * copies, [size] * copies)
+    grid = stock_grids.uniform([low] * copies, [high] * copies, [size] * copies)
     mdp = objectives.repeat_rewards(problem.mdp, copies)
     return Task(mdp, problem.discount, problem.start_state, grid)
 
@@ -210,12 +212,12 @@ def dial(
                 tolerance=1e-9,
             )
             first = np.asarray(starts.choose(solution, objective).stocks)[task.start]
-            law = task.follow(by_stock(task, solution), first)
+            distribution = task.follow(by_stock(task, solution), first)
             rows.append(
                 {
                     "weight": float(weight),
-                    "mean": tail(law, 1.0),
-                    "cvar": tail(law, tau),
+                    "mean": tail(distribution, 1.0),
+                    "cvar": tail(distribution, tau),
                 }
             )
     return rows

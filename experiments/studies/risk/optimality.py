@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.agents import commands as commanding
-from valuelab.agents.eta_network import EtaNetworkConfig, of_actions, return_atoms
-from valuelab.distributional import solvers, starts, stocks
-from valuelab.distributional.mdp import MDP
-from valuelab.distributional.problems import Problem
+from valuelab.agents import command_objectives
+from valuelab.agents.eta_network import EtaNetworkConfig, atoms_of_actions, return_atoms
+from valuelab.distributional import solvers, starts, stock_grids
+from valuelab.distributional.gridworlds import Gridworld
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.solvers import Solution
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 from valuelab.environments import tabular
 from valuelab.types import Agent, Array, Augmented, Key, Memory, Spec, VectorEnvironment
 
@@ -88,7 +88,7 @@ class AtSettings(NamedTuple):
         reached: [M, X], by each seed.
         standard_errors: [M, X] of `reached`, for it is measured in episodes.
         stocks: [M, X, m], the first ones that were chosen.
-        predicted: [M, X, N, m], atoms of the law that each seed's network expects.
+        predicted: [M, X, N, m], atoms of the return distribution that each seed's network predicts.
         returns: [M, X, E, m], those of the episodes.
     """
 
@@ -132,7 +132,7 @@ class Table(NamedTuple):
         best: the optimum, in float64.
     """
 
-    problem: Problem
+    problem: Gridworld
     grid: StockGrid
     best: Solution
 
@@ -147,7 +147,7 @@ class Table(NamedTuple):
             return np.asarray(evaluated.values[problem.start_state])
 
 
-def solve(problem: Problem, low: float, high: float) -> Table:
+def solve(problem: Gridworld, low: float, high: float) -> Table:
     """Solves a gridworld on a grid of stocks a unit apart, which is exact for γ = 1, else on a fine one.
 
     Args:
@@ -156,13 +156,13 @@ def solve(problem: Problem, low: float, high: float) -> Table:
         high: greatest stock, likewise.
     """
     dim, per_unit = problem.mdp.reward_dim, 1 if problem.discount == 1 else _POINTS
-    grid = stocks.uniform([low] * dim, [high] * dim, [round((high - low) * per_unit) + 1] * dim)
+    grid = stock_grids.uniform([low] * dim, [high] * dim, [round((high - low) * per_unit) + 1] * dim)
     with jax.enable_x64(True):
         best = solvers.value_iteration(problem.mdp, problem.objective, **_settings(problem, grid))
     return Table(problem, grid, best)
 
 
-def _settings(problem: Problem, grid: StockGrid) -> dict[str, Any]:
+def _settings(problem: Gridworld, grid: StockGrid) -> dict[str, Any]:
     settings = {"discount": problem.discount, "horizon": problem.horizon, "stocks": grid}
     return settings | {"representation": None, "tolerance": 1e-6}
 
@@ -236,7 +236,7 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
         held, returns = follow(state, command, key)
         atoms = network.apply(state.params, first_seen, held[:, None])
         first_actions = agent.act(state, Augmented(first_seen, held), key, 0.0)
-        return held[0], of_actions(atoms, first_actions[:, None])[0, 0], returns
+        return held[0], atoms_of_actions(atoms, first_actions[:, None])[0, 0], returns
 
     @jax.jit
     def of_random(key: Key) -> Array:
@@ -245,12 +245,12 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
 
     @jax.jit
     def measure(command: Array, returns: Array) -> Array:
-        """The objective of laws [..., E, m] of equally likely returns, [...]."""
-        return commanding.worth_alone(commanding.objective(family, command), returns)
+        """The objective of E equally likely returns [..., E, m], [...]."""
+        return command_objectives.value_as_start(command_objectives.objective_of(family, command), returns)
 
     def compare(number: int, command: np.ndarray) -> tuple[np.ndarray, ...]:
         with jax.enable_x64(True):
-            start = starts.choose(table.best, commanding.objective(family, command))
+            start = starts.choose(table.best, command_objectives.objective_of(family, command))
         key = jax.random.fold_in(jax.random.key(1), number)
         played = [
             of_seed(state, command, jax.random.fold_in(key, seed))
@@ -281,7 +281,7 @@ def at_settings(table: Table, networks: Networks, episodes: int) -> AtSettings:
 
 
 def follow_commands(
-    problem: Problem, agent: Agent, episodes: int
+    problem: Gridworld, agent: Agent, episodes: int
 ) -> Callable[[Any, Array, Key], tuple[Array, Array]]:
     """What greedy episodes of an agent bring that is asked for something.
 
@@ -308,7 +308,7 @@ def follow_commands(
     return follow
 
 
-def _first_seen(problem: Problem) -> Array:
+def _first_seen(problem: Gridworld) -> Array:
     """The observation that episodes begin with, [1, S]."""
     return jnp.eye(problem.mdp.num_states)[problem.start_state][None]
 

@@ -1,7 +1,7 @@
-"""Finite Markov decision processes: how they are built, read, checked and bounded, on the host.
+"""Finite Markov decision processes on the host: building, loading, checking, and bounds of their returns.
 
-Transitions and rewards are stochastic together: taking action a in state s has K possible outcomes, each a
-probability, a next state and a reward vector. The solvers take the same named tuple with traced leaves.
+Transitions and rewards are random together: action a in state s has K possible outcomes, and each outcome is
+a probability, a next state and a reward vector. The solvers take the same named tuple with traced leaves.
 """
 
 import pathlib
@@ -16,25 +16,26 @@ from valuelab.arrays import open_npz
 from valuelab.errors import InputError, unknown
 
 _ROUNDING = 1e-6
-"""How far from one the probabilities of a row may sum; float32 files come near it."""
+"""The largest difference from 1 of the sum of a row of probabilities; files in float32 come close to it."""
 
-_TIGHT, _MOST_SWEEPS = 1e-9, 100_000
-"""How near the fixed point, relative to the greatest bound, return bounds come, and when they give up."""
+_TOLERANCE, _MAX_SWEEPS = 1e-9, 100_000
+"""The distance from the fixed point, relative to the greatest bound, at which the iteration of return bounds
+stops, and its largest number of sweeps."""
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-"""What a broken file makes numpy raise."""
+"""The exceptions that numpy raises for a broken file."""
 
 _ARRAYS = ("transitions", "rewards", "terminal")
 
 
 class MDP(NamedTuple):
-    """A finite MDP of S states, A actions and K outcomes of each pair, with rewards in R^m.
+    """A finite MDP with S states, A actions, K outcomes of each state and action, and rewards in R^m.
 
     Attributes:
-        probabilities: [S, A, K] floats, each row sums to one; 0 where a pair has fewer outcomes.
+        probabilities: [S, A, K] floats, each row sums to one; 0 where a state and action have fewer outcomes.
         next_states: [S, A, K] int32.
-        rewards: [S, A, K, m] floats; m = 1 is usual.
-        terminal: [S] bool: absorbing states, whose outcomes are themselves with reward 0.
+        rewards: [S, A, K, m] floats; usually m = 1.
+        terminal: [S] bool, the absorbing states: every action stays there with reward 0.
     """
 
     probabilities: Any
@@ -71,7 +72,7 @@ def from_outcomes(outcomes: Sequence[Sequence[Sequence[Outcome]]], terminal: np.
         terminal: [S] bool; None: the states that no action leaves and that give no reward.
 
     Returns:
-        The MDP, K being the length of the longest list, in float64.
+        The MDP in float64, where K is the length of the longest list.
 
     Raises:
         InputError: as `validate`.
@@ -84,30 +85,32 @@ def from_outcomes(outcomes: Sequence[Sequence[Sequence[Outcome]]], terminal: np.
     rewards = np.zeros((num_states, num_actions, width, dim))
     for state, actions in enumerate(outcomes):
         for action, row in enumerate(actions):
-            for place, (probability, successor, reward) in enumerate(row):
-                probabilities[state, action, place] = probability
-                next_states[state, action, place] = successor
-                rewards[state, action, place] = reward
-    mdp = _absorb(MDP(probabilities, next_states, rewards, terminal))
+            for outcome, (probability, successor, reward) in enumerate(row):
+                probabilities[state, action, outcome] = probability
+                next_states[state, action, outcome] = successor
+                rewards[state, action, outcome] = reward
+    mdp = _absorb(
+        MDP(probabilities=probabilities, next_states=next_states, rewards=rewards, terminal=terminal)
+    )
     validate(mdp, 1.0)
     return mdp
 
 
 def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarray | None = None) -> MDP:
-    """An MDP from a matrix of transitions.
+    """An MDP from an array of transition probabilities.
 
     Args:
         transitions: [S, A, S], the probability of each next state; rows of terminal states may be zero.
-        rewards: [S, A, S] or [S, A, S, m], the reward of each transition; what terminal states would give
-            is ignored.
+        rewards: [S, A, S] or [S, A, S, m], the reward of each transition; rewards of terminal states are
+            ignored.
         terminal: [S] bool; None: the states that no action leaves and that give no reward.
 
     Returns:
-        The MDP, K being the largest number of possible successors, in float64.
+        The MDP in float64, where K is the largest number of possible successors.
 
     Raises:
-        InputError: when shapes disagree, a row does not sum to one, or a number is negative or not finite;
-            it names the array, the index and the value.
+        InputError: when shapes disagree, a row does not sum to one, a probability is negative or a number is
+            not finite; the message names the array, the index and the value.
     """
     transitions, rewards = np.asarray(transitions), np.asarray(rewards)
     _check_numbers("transitions", transitions)
@@ -118,7 +121,7 @@ def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarra
     if rewards.ndim not in (3, 4) or rewards.shape[:3] != transitions.shape or not rewards.size:
         shape = (states, *actions, states)
         raise InputError(
-            f"rewards has shape {rewards.shape}; give {shape} or {(*shape, 'm')} as transitions has"
+            f"rewards has shape {rewards.shape}; give {shape} or {(*shape, 'm')}, which match transitions"
         )
     if terminal is not None:
         terminal = np.asarray(terminal)
@@ -129,17 +132,24 @@ def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarra
     rewards = rewards.reshape(*transitions.shape, -1).astype(float)
     empty = False if terminal is None else terminal[:, None] & ~transitions.any(-1)
     _check_rows("transitions", transitions, empty)
-    # Successors that can occur come first, in the order of their numbers; K of them are kept.
+    # Possible successors come first, in the order of their numbers. The first K are kept.
     order = np.argsort(transitions == 0, axis=-1, kind="stable")
     order = order[..., : max(1, np.count_nonzero(transitions, axis=-1).max())]
     probabilities = np.take_along_axis(transitions.astype(float), order, -1)
     probabilities /= np.where(empty, 1.0, probabilities.sum(-1))[..., None]
     rewards = np.where(probabilities[..., None] > 0, np.take_along_axis(rewards, order[..., None], 2), 0.0)
-    return _absorb(MDP(probabilities, order.astype(np.int32), rewards, terminal))
+    return _absorb(
+        MDP(
+            probabilities=probabilities,
+            next_states=order.astype(np.int32),
+            rewards=rewards,
+            terminal=terminal,
+        )
+    )
 
 
 def _absorb(mdp: MDP) -> MDP:
-    """Finds the terminal states where they are not given, and makes them absorbing."""
+    """Makes terminal states absorbing, and finds them first if they are not given."""
     own = np.arange(mdp.num_states, dtype=np.int32)[:, None, None]
     if mdp.terminal is None:
         stays = (mdp.probabilities == 0) | ((mdp.next_states == own) & ~mdp.rewards.any(-1))
@@ -165,15 +175,17 @@ def load(path: str | pathlib.Path) -> MDP:
         The MDP.
 
     Raises:
-        InputError: when the file cannot be read, lacks an array, has one that is not known, or holds what
-            `from_dense` refuses; it begins with the path.
+        InputError: when the file cannot be read, lacks an array, has an unknown array, or contains what
+            `from_dense` refuses; the message begins with the path.
     """
     path = pathlib.Path(path)
     try:
         with open_npz(path) as file:
             arrays = dict(file)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give an .npz with transitions and rewards") from None
+        raise InputError(
+            f"{path}: the file does not exist; give an .npz with transitions and rewards"
+        ) from None
     except InputError:
         raise
     except _UNREADABLE as error:
@@ -186,7 +198,9 @@ def load(path: str | pathlib.Path) -> MDP:
             raise unknown(f"array in {path}", name, _ARRAYS)
     for name in _ARRAYS[:2]:
         if name not in arrays:
-            raise InputError(f"{path}: {name} is missing; it has {', '.join(arrays) or 'no arrays'}")
+            raise InputError(
+                f"{path}: {name} is missing; the file has {', '.join(arrays) or 'no arrays'}: add {name}"
+            )
     try:
         return from_dense(**arrays)
     except InputError as error:
@@ -194,7 +208,7 @@ def load(path: str | pathlib.Path) -> MDP:
 
 
 def validate(mdp: MDP, discount: float) -> None:
-    """Refuses what is no MDP, or no discount.
+    """Refuses an invalid MDP or discount.
 
     Args:
         mdp: host arrays.
@@ -202,17 +216,18 @@ def validate(mdp: MDP, discount: float) -> None:
 
     Raises:
         InputError: when rows do not sum to one, probabilities are negative, rewards are not finite, next
-            states are out of range or γ is outside (0, 1]; it names the array, the index and the value.
+            states are out of range or γ is outside (0, 1]; the message names the array, the index and the
+            value.
     """
     if not 0 < discount <= 1:
-        raise InputError(f"discount is {discount}; give one in (0, 1]")
+        raise InputError(f"discount is {discount}; give a number in (0, 1]")
     probabilities, next_states, rewards, _ = (np.asarray(leaf) for leaf in mdp)
     _check_numbers("probabilities", probabilities)
     _check_numbers("rewards", rewards)
     _check_rows("probabilities", probabilities)
     if (index := _first((next_states < 0) | (next_states >= mdp.num_states))) is not None:
         raise InputError(
-            f"next_states{list(index)} is {next_states[index]}; states go from 0 to {mdp.num_states - 1}"
+            f"next_states{list(index)} is {next_states[index]}; give a state from 0 to {mdp.num_states - 1}"
         )
 
 
@@ -222,7 +237,7 @@ def _first(wrong: np.ndarray) -> tuple[int, ...] | None:
 
 
 def _check_numbers(name: str, array: np.ndarray) -> None:
-    """Refuses arrays of anything but finite real numbers."""
+    """Refuses arrays that contain anything other than finite real numbers."""
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} has dtype {array.dtype}; give floats")
     if (index := _first(~np.isfinite(array))) is not None:
@@ -230,7 +245,7 @@ def _check_numbers(name: str, array: np.ndarray) -> None:
 
 
 def _check_rows(name: str, probabilities: np.ndarray, empty: np.ndarray | bool = False) -> None:
-    """Refuses rows that are no probability distribution, apart from those that may be empty."""
+    """Refuses rows that are not a probability distribution, except rows that may be empty."""
     if (index := _first(probabilities < 0)) is not None:
         raise InputError(f"{name}{list(index)} is {probabilities[index]}; a probability cannot be negative")
     sums = probabilities.sum(-1, dtype=float)
@@ -242,7 +257,7 @@ def _check_rows(name: str, probabilities: np.ndarray, empty: np.ndarray | bool =
 
 
 def return_bounds(mdp: MDP, discount: float, horizon: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest return of each state, over all policies and all chance.
+    """The least and the greatest return from each state, over all policies and all outcomes.
 
         low(s) = min over a and outcomes (s', r) of positive probability of r + γ low(s')
 
@@ -252,8 +267,9 @@ def return_bounds(mdp: MDP, discount: float, horizon: int | None = None) -> tupl
         horizon: number of steps; None: infinite.
 
     Returns:
-        low [S, m] and high [S, m]; -inf and inf where sums of rewards grow without bound (γ = 1 alone). In an
-        infinite horizon they are true bounds, and tight unless γ is so near to one that sweeps give up.
+        low [S, m] and high [S, m]; -inf and inf where sums of rewards grow without bound (only if γ = 1). In
+        an infinite horizon they are always bounds; they are tight unless γ is so close to 1 that the largest
+        number of sweeps is too small.
     """
     high = _least_returns(mdp._replace(rewards=-np.asarray(mdp.rewards)), discount, horizon)
     return _least_returns(mdp, discount, horizon), -high + 0.0  # never -0
@@ -276,16 +292,18 @@ def _least_returns(mdp: MDP, discount: float, horizon: int | None) -> np.ndarray
         worst = np.where(possible, rewards, 0.0).min((0, 1, 2)) / (1 - discount)
         low = np.where(terminal[:, None], 0.0, worst)
     else:
-        # The least sum of any beginning of a path, as shortest paths are found. What still falls after S
-        # sweeps meets a cycle that falls forever, and so do all states that can reach one.
+        # The least sum over all beginnings of a path, as in shortest-path algorithms. A state whose sum still
+        # decreases after S sweeps reaches a cycle of negative sum, and its least return is -inf.
         for _ in range(mdp.num_states):
             low = np.minimum(low, sweep(low))
         low = np.where(sweep(low) < low, -np.inf, low)
         for _ in range(mdp.num_states):
             low = np.minimum(low, sweep(low))
-    # From below the fixed point sweeps can only rise: wherever they stop, this is a bound.
-    tolerance = _TIGHT * (1 - discount) * np.abs(low, where=np.isfinite(low), out=np.zeros_like(low)).max()
-    for _ in range(_MOST_SWEEPS):
+    # Sweeps from below the fixed point only increase, so the result is a bound after any number of sweeps.
+    tolerance = (
+        _TOLERANCE * (1 - discount) * np.abs(low, where=np.isfinite(low), out=np.zeros_like(low)).max()
+    )
+    for _ in range(_MAX_SWEEPS):
         before, low = low, sweep(low)
         if np.allclose(low, before, rtol=0.0, atol=tolerance):
             break
@@ -293,13 +311,13 @@ def _least_returns(mdp: MDP, discount: float, horizon: int | None) -> np.ndarray
 
 
 def episode_bound(mdp: MDP) -> int | None:
-    """The number of steps after which every episode has ended, whatever was done in it.
+    """The number of steps after which every episode has ended, whatever actions it took.
 
     Args:
         mdp: host arrays.
 
     Returns:
-        The length of the longest path through nonterminal states; None where there is a cycle of them.
+        The length of the longest path through nonterminal states; None if they contain a cycle.
     """
     possible, terminal = np.asarray(mdp.probabilities) > 0, np.asarray(mdp.terminal)
     steps = np.zeros(mdp.num_states, int)

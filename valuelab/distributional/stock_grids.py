@@ -1,4 +1,4 @@
-"""Stocks, what an agent carries along: c' = (c + r) / γ, so that c + G = γ^t (c_t + G_t) at every step t."""
+"""Grids of stocks. A stock follows c' = (c + r) / γ, so that c + G = γ^t (c_t + G_t) at every step t."""
 
 import itertools
 import math
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional.mdps import MDP
 from valuelab.errors import InputError
 from valuelab.types import Array
 
 _SAME = 1e-12
-"""Reachable stocks that differ by no more, relatively, are one."""
+"""Reachable stocks count as equal if their relative difference is at most this."""
 
 
 class StockGrid(NamedTuple):
@@ -45,8 +45,8 @@ def from_points(*points: Sequence[float] | np.ndarray, name: str = "stock grid")
     """A grid of chosen points.
 
     Args:
-        *points: for each of the m dimensions, the strictly rising points.
-        name: what the grid is, in messages.
+        *points: the strictly rising points of each of the m dimensions.
+        name: of the grid, for messages.
 
     Returns:
         The grid.
@@ -57,14 +57,16 @@ def from_points(*points: Sequence[float] | np.ndarray, name: str = "stock grid")
     arrays = tuple(np.asarray(axis, float) for axis in points)
     for dimension, axis in enumerate(arrays):
         if axis.ndim != 1 or not axis.size:
-            raise InputError(f"{name}, dimension {dimension}: shape {axis.shape}; give one or more points")
+            raise InputError(f"{name}, dimension {dimension}: shape is {axis.shape}; give one or more points")
         wrong = ~np.isfinite(axis)
         wrong[1:] |= np.diff(axis) <= 0
         if wrong.any():
             index = int(wrong.argmax())
-            problem = f"point {index} is {axis[index]}"
-            raise InputError(f"{name}, dimension {dimension}: {problem}; points must be finite and rise")
-    return StockGrid(arrays)
+            raise InputError(
+                f"{name}, dimension {dimension}: point {index} is {axis[index]}; "
+                "points must be finite and rise"
+            )
+    return StockGrid(points=arrays)
 
 
 def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -> StockGrid:
@@ -83,7 +85,7 @@ def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -
     """
     for dimension, size in enumerate(sizes):
         if size < 1:
-            raise InputError(f"stock grid, dimension {dimension}: size {size}; give at least 1")
+            raise InputError(f"stock grid, dimension {dimension}: size is {size}; give at least 1")
     return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
 
 
@@ -96,14 +98,14 @@ def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:
 
     Returns:
         Indices [..., 2^m] int32 of the neighbours in `grid.stocks`; their weights [..., 2^m], which sum to
-        one and keep the mean; and whether the stock lies outside [...], where it is clamped to the grid.
+        one and keep the mean; and whether the stock lies outside the grid [...] and is clamped to it.
     """
     indices, weights, outside = neighbours(grid, stocks)
     return jnp.stack(indices, -1), jnp.stack(weights, -1), outside
 
 
 def neighbours(grid: StockGrid, stocks: Array) -> tuple[list[Array], list[Array], Array]:
-    """What `locate` stacks: lists of 2^m indices [...] and weights [...], and what is outside [...]."""
+    """As `locate`, but with lists of 2^m indices [...] and weights [...]."""
     below, above, outside = [], [], jnp.zeros(stocks.shape[:-1], bool)
     for dimension, points in enumerate(grid.points):
         lower, upper, fraction, beyond = _split(points, stocks[..., dimension])
@@ -121,15 +123,15 @@ def neighbours(grid: StockGrid, stocks: Array) -> tuple[list[Array], list[Array]
 
 
 def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Array, Array]:
-    """Between which two points values lie, and where.
+    """The two points around each value, and its position between them.
 
     Args:
-        points: [n], strictly rising; even spacing is made use of where they are on the host.
+        points: [n], strictly rising; evenly spaced points on the host are located faster.
         values: [...].
 
     Returns:
-        The int32 indices of the lower and of the upper point [...], how far in [0, 1] the value is from the
-        one to the other [...], and whether it lies beyond all points by more than rounding [...].
+        The int32 indices of the lower and of the upper point [...], the position in [0, 1] from the lower to
+        the upper point [...], and whether the value lies outside all points by more than rounding [...].
     """
     last = len(points) - 1
     spacing = _spacing(points)
@@ -137,8 +139,8 @@ def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Arr
     rounding = 8 * jnp.finfo(values.dtype).eps * jnp.maximum(jnp.abs(points[0]), jnp.abs(points[-1]))
     outside = (values < points[0] - rounding) | (values > points[-1] + rounding)
     if last == 0:
-        nowhere = jnp.zeros(values.shape, jnp.int32)
-        return nowhere, nowhere, jnp.zeros_like(values), outside
+        only = jnp.zeros(values.shape, jnp.int32)
+        return only, only, jnp.zeros_like(values), outside
     values = jnp.clip(values, points[0], points[-1])
     if spacing is not None:
         position = (values - points[0]) / spacing
@@ -149,7 +151,7 @@ def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Arr
 
 
 def _spacing(points: Array | np.ndarray) -> float | None:
-    """The distance between neighbouring points where it is the same for all, else None."""
+    """The distance between neighbouring points if it is the same for all, else None."""
     if not isinstance(points, np.ndarray) or len(points) < 2:
         return None
     spacing = (points[-1] - points[0]) / (len(points) - 1)
@@ -164,18 +166,18 @@ def reachable(
     horizon: int,
     limit: int = 100_000,
 ) -> list[StockGrid]:
-    """All stocks that can occur, stage by stage: on these grids finite-horizon solutions are exact.
+    """All stocks that can occur at each stage. On these grids finite-horizon solutions are exact.
 
-    Stocks are followed from every state as a start; those of episodes that have ended are not followed, for
-    from there on the return is 0 whatever the stock. A grid is shared by all states, so for some pairs that
-    no episode reaches a next stock may be missing.
+    Stocks are followed from every state as a start. They are not followed after the end of an episode: the
+    return from there on is 0 for every stock. All states share a grid, so the next stock of a state and a
+    stock that no episode reaches together may be missing.
 
     Args:
         mdp: host arrays, m = 1.
         start_stocks: the stocks of stage 0.
         discount: γ in (0, 1].
         horizon: number of steps.
-        limit: of points of a grid.
+        limit: the largest number of points of a grid.
 
     Returns:
         horizon + 1 grids.
@@ -184,27 +186,30 @@ def reachable(
         InputError: when rewards are vectors, or there are more points than the limit.
     """
     if mdp.reward_dim != 1:
-        raise InputError(f"rewards have {mdp.reward_dim} components; reachable stocks are found for 1 alone")
+        raise InputError(
+            f"rewards have {mdp.reward_dim} components, but reachable stocks need 1; give a stock grid"
+        )
     probabilities, next_states, rewards, terminal = (np.asarray(leaf) for leaf in mdp)
     start = _distinct([np.asarray(start_stocks, float).ravel()])
-    of_state, grids = [start] * mdp.num_states, [StockGrid((start,))]
+    of_state, grids = [start] * mdp.num_states, [StockGrid(points=(start,))]
     for stage in range(1, horizon + 1):
         arriving: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(mdp.num_states)]
         for state, action, outcome in np.argwhere((probabilities > 0) & ~terminal[:, None, None]):
             reward = rewards[state, action, outcome, 0]
             arriving[next_states[state, action, outcome]].append((of_state[state] + reward) / discount)
         of_state = [_distinct(stocks) for stocks in arriving]
-        # Where all episodes have ended, the last grid stays.
+        # The last grid is kept once all episodes have ended.
         points = _distinct(of_state)
-        grids.append(StockGrid((points,)) if points.size else grids[-1])
+        grids.append(StockGrid(points=(points,)) if points.size else grids[-1])
         if points.size > limit:
             raise InputError(
-                f"{points.size} stocks can be reached at stage {stage}, more than {limit}; give a stock grid"
+                f"{points.size} stocks can be reached at stage {stage}, but the limit is {limit}; "
+                "give a stock grid"
             )
     return grids
 
 
 def _distinct(stocks: Sequence[np.ndarray]) -> np.ndarray:
-    """The distinct ones of several arrays of stocks, rising."""
+    """The distinct stocks of several arrays, rising."""
     points = np.unique(np.concatenate(stocks))
     return points[np.diff(points, prepend=-np.inf) > _SAME * np.maximum(1.0, np.abs(points))]

@@ -1,9 +1,9 @@
-"""Gridworlds in which the law of the return matters, in the spirit of the experiments of Pires et al. (2025).
+"""Gridworlds in which the return distribution matters, similar to the experiments of Pires et al. (2025).
 
-An agent moves among the cells of a map; the letter of the cell where it arrives decides the reward. All are
-stationary: where there is a deadline, the time or the progress is part of the state, so that one policy of
-state and stock can be optimal, as a deep agent needs. Rewards are integers where γ = 1: then stocks stay on
-the integers, and solutions on integer grids are exact.
+An agent moves among the cells of a map, and the letter of the cell where it arrives decides the reward. All
+gridworlds are stationary: where there is a deadline, the time is part of the state. So one policy of state
+and stock can be optimal, as a deep agent needs. Rewards are integers where γ = 1: then stocks stay on the
+integers, and solutions on integer grids are exact.
 """
 
 from collections import defaultdict
@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import objectives
+from valuelab.distributional import mdps, objectives
 from valuelab.errors import unknown
 
 _MOVES = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1), "stay": (0, 0)}
@@ -22,7 +21,7 @@ Cell = tuple[int, int]
 
 
 class State(NamedTuple):
-    """Where an episode is; states are numbered in this order.
+    """A state of an episode; states are numbered in the order of these fields.
 
     Attributes:
         time: steps since the start, 0 where there is no deadline.
@@ -35,13 +34,13 @@ class State(NamedTuple):
     ended: bool
 
 
-class Prize(NamedTuple):
-    """What can come of arriving in a cell.
+class CellOutcome(NamedTuple):
+    """A possible outcome of arriving in a cell.
 
     Attributes:
-        probability: of this prize among those of the cell.
+        probability: of this outcome among those of the cell.
         reward: [m].
-        ends: whether the episode ends with it.
+        ends: whether it ends the episode.
     """
 
     probability: float
@@ -54,15 +53,15 @@ class Prize(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a gridworld is drawn.
+    """What is needed to draw a gridworld.
 
     Attributes:
         walls: [rows, columns] bool.
         places: [S, 2], row and column of each state.
-        times: [S], steps since the start; 0 everywhere where the time is not part of the state.
+        times: [S], steps since the start; all 0 where the time is not part of the state.
         actions: [A] names.
         moves: [A, 2], in rows and columns.
-        labels: (row, column) -> what to write into the cell.
+        labels: (row, column) -> the text to write into the cell.
     """
 
     walls: np.ndarray
@@ -73,22 +72,23 @@ class Layout(NamedTuple):
     labels: Mapping[tuple[int, int], str]
 
 
-class Problem(NamedTuple):
-    """An MDP with what is asked in it.
+class Gridworld(NamedTuple):
+    """A gridworld: an MDP and an objective.
 
     Attributes:
-        name: a key of `PROBLEMS`.
+        name: a key of `GRIDWORLDS`.
         summary: one sentence for people.
         mdp: the MDP, in float64.
         discount: γ.
         horizon: number of steps after which every episode has ended; None: infinite.
-        start_state: where episodes begin.
-        objective: what is asked by default.
-        settings: of the objective's first parameter, the values worth comparing, the default among them.
-        stock_low: [m], the least stock that matters in episodes of these settings: what lies below is as good
-            as it.
-        stock_high: [m], the greatest, likewise.
-        max_episode_steps: when a simulation is cut; never within the horizon.
+        start_state: the state in which episodes begin.
+        objective: the default objective.
+        settings: values of the objective's first parameter that are interesting to compare, including the
+            default.
+        stock_low: [m], the least stock that matters in episodes with these settings. The best actions at
+            lower stocks are the same as at this one.
+        stock_high: [m], the greatest stock that matters.
+        max_episode_steps: simulated episodes are cut after this number of steps, never within the horizon.
         layout: for drawing.
     """
 
@@ -108,7 +108,7 @@ class Problem(NamedTuple):
 
 def _gridworld(
     rows: Sequence[str],
-    prizes: Mapping[str, Sequence[Prize]],
+    cell_outcomes: Mapping[str, Sequence[CellOutcome]],
     *,
     actions: Sequence[str],
     step: tuple[int, ...],
@@ -120,18 +120,19 @@ def _gridworld(
 
     Args:
         rows: the map.
-        prizes: letter -> what arriving in such a cell can give, besides the reward of the step.
-        actions: names of `_MOVES`; to move into a wall or out of the map is to stay.
+        cell_outcomes: letter -> the possible outcomes of arriving in such a cell; their rewards are added to
+            the reward of the step.
+        actions: names of `_MOVES`; a move into a wall or out of the map leaves the agent where it is.
         step: [m], the reward of every step.
-        drift: rows and columns by which every step moves on, whatever is done.
+        drift: rows and columns by which every step moves the agent in addition to its action.
         slip: probability that the action is replaced by one drawn uniformly from all.
-        deadline: number of steps after which episodes end, the time being part of the state.
+        deadline: number of steps after which episodes end; the time is then part of the state.
 
     Returns:
-        The MDP of the states that can be reached, the start state, and the layout.
+        The MDP of the reachable states, the start state, and the layout.
     """
     letters = np.array([list(row) for row in rows])
-    nothing = (Prize(1.0, (0,) * len(step)),)
+    no_reward = (CellOutcome(probability=1.0, reward=(0,) * len(step)),)
 
     def arrive(cell: Cell, action: str) -> Cell:
         row, column = cell[0] + drift[0], cell[1] + drift[1]
@@ -145,18 +146,19 @@ def _gridworld(
         for moved in () if state.ended else actions:
             cell = arrive(state.cell, moved)
             chance = slip / len(actions) + (1 - slip) * (moved == action)
-            for prize in prizes.get(letters[cell], nothing):
-                successor = State(time, cell, prize.ends or time == deadline)
-                chances[successor, tuple(np.add(step, prize.reward).tolist())] += chance * prize.probability
+            for outcome in cell_outcomes.get(letters[cell], no_reward):
+                successor = State(time=time, cell=cell, ended=outcome.ends or time == deadline)
+                reward = tuple(np.add(step, outcome.reward).tolist())
+                chances[successor, reward] += chance * outcome.probability
         return {outcome: chance for outcome, chance in chances.items() if chance > 0}
 
     row, column = np.argwhere(letters == "S")[0]
-    start = State(0, (int(row), int(column)), False)
+    start = State(time=0, cell=(int(row), int(column)), ended=False)
     table: dict[State, list[dict[tuple[State, tuple[int, ...]], float]]] = {}
-    unseen = {start}
-    while unseen:
-        table |= {state: [outcomes(state, action) for action in actions] for state in unseen}
-        unseen = {after for state in unseen for row in table[state] for after, _ in row} - table.keys()
+    new = {start}
+    while new:
+        table |= {state: [outcomes(state, action) for action in actions] for state in new}
+        new = {after for state in new for row in table[state] for after, _ in row} - table.keys()
     states = sorted(table)
     number = {state: index for index, state in enumerate(states)}
     mdp = mdps.from_outcomes(
@@ -170,8 +172,8 @@ def _gridworld(
         np.array([state.ended for state in states]),
     )
     texts = {"S": "start"} | {
-        letter: "\n".join(str(prize) for prize in row if any(prize.reward)) or "exit"
-        for letter, row in prizes.items()
+        letter: "\n".join(str(outcome) for outcome in row if any(outcome.reward)) or "exit"
+        for letter, row in cell_outcomes.items()
     }
     layout = Layout(
         walls=letters == "#",
@@ -184,13 +186,21 @@ def _gridworld(
     return mdp, number[start], layout
 
 
-def _chance(probability: float, reward: tuple[int, ...], ends: bool = False) -> list[Prize]:
-    """A reward that comes by chance, or nothing."""
-    return [Prize(probability, reward, ends), Prize(1 - probability, (0,) * len(reward))]
+def _always(reward: tuple[int, ...], ends: bool = False) -> list[CellOutcome]:
+    """A reward that every arrival gives."""
+    return [CellOutcome(probability=1.0, reward=reward, ends=ends)]
+
+
+def _sometimes(probability: float, reward: tuple[int, ...], ends: bool = False) -> list[CellOutcome]:
+    """A reward that an arrival gives with some probability."""
+    return [
+        CellOutcome(probability=probability, reward=reward, ends=ends),
+        CellOutcome(probability=1 - probability, reward=(0,) * len(reward)),
+    ]
 
 
 def _stock_range(mdp: mdps.MDP, start: int, first: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """[m] and [m], between which stocks stay for γ = 1: the first ones [n, m] and all sums of rewards."""
+    """The least and greatest stocks [m] that episodes with first stocks [n, m] can reach, for γ = 1."""
     low, high = zip(*(mdps.return_bounds(mdp, 1.0, steps) for steps in range(horizon + 1)), strict=True)
     return (
         first.min(0) + np.min([bound[start] for bound in low], axis=0),
@@ -198,8 +208,8 @@ def _stock_range(mdp: mdps.MDP, start: int, first: np.ndarray, horizon: int) -> 
     )
 
 
-def risk_averse() -> Problem:
-    """Three hazards on the short way, from rare and grave to frequent and mild, each with its own detour."""
+def risk_averse() -> Gridworld:
+    """Three hazards on the short way, from rare and severe to frequent and mild; a detour avoids each."""
     mdp, start, layout = _gridworld(
         [
             "###...###",
@@ -207,26 +217,26 @@ def risk_averse() -> Problem:
             "#...#...#",
         ],
         {
-            "a": _chance(0.01, (-10,)),
-            "b": _chance(0.05, (-6,)),
-            "c": _chance(0.25, (-4,)),
-            "G": [Prize(1.0, (0,), ends=True)],
+            "a": _sometimes(0.01, (-10,)),
+            "b": _sometimes(0.05, (-6,)),
+            "c": _sometimes(0.25, (-4,)),
+            "G": _always((0,), ends=True),
         },
         actions=("up", "right", "down", "left"),
         step=(-1,),
     )
     settings = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-    return Problem(
+    return Gridworld(
         name="risk_averse",
-        summary="each detour round a hazard costs two steps: which are worth it depends on the level of CVaR "
-        "and, once a hazard has struck, none is",
+        summary="a detour around each hazard costs two steps: the level of CVaR decides which detours are "
+        "worth it, and after a hazard has struck, none is",
         mdp=mdp,
         discount=0.95,
         horizon=None,
         start_state=start,
         objective=objectives.lower_cvar(settings[0]),
         settings=settings,
-        # From 0 downwards the stock can no longer be made good, and at 14 all detours together leave some.
+        # From a stock of 0 or less every total is negative. From 14 the total is positive with all detours.
         stock_low=np.array([-4.0]),
         stock_high=np.array([14.0]),
         max_episode_steps=100,
@@ -234,8 +244,8 @@ def risk_averse() -> Problem:
     )
 
 
-def risk_seeking() -> Problem:
-    """A sure exit, a fair chance nearby, a long shot far off; every step, and every stake, costs 1."""
+def risk_seeking() -> Gridworld:
+    """A certain exit, a gamble nearby, and a more extreme gamble far away; every step costs 1."""
     mdp, start, layout = _gridworld(
         [
             "b...",
@@ -243,25 +253,25 @@ def risk_seeking() -> Problem:
             "aS.G",
         ],
         {
-            "a": _chance(0.25, (7,), ends=True),
-            "b": _chance(0.08, (16,), ends=True),
-            "G": [Prize(1.0, (6,), ends=True)],
+            "a": _sometimes(0.25, (7,), ends=True),
+            "b": _sometimes(0.08, (16,), ends=True),
+            "G": _always((6,), ends=True),
         },
         actions=("up", "right", "down", "left"),
         step=(-1,),
     )
     settings = (0.1, 0.2, 0.5, 0.6, 1.0)
-    return Problem(
+    return Gridworld(
         name="risk_seeking",
-        summary="who looks at the best returns alone plays on until a prize is won, and after losses goes to "
-        "the long shot",
+        summary="an agent that counts only the best returns gambles until it wins, and after losses it goes "
+        "to the more extreme gamble",
         mdp=mdp,
         discount=0.95,
         horizon=None,
         start_state=start,
         objective=objectives.upper_cvar(settings[0]),
         settings=settings,
-        # From -16 no prize leads above 0, and from 20 = 1 / (1 - γ) no losses lead below.
+        # From -16 no prize makes the total positive, and from 20 = 1 / (1 - γ) no costs make it negative.
         stock_low=np.array([-16.0]),
         stock_high=np.array([20.0]),
         max_episode_steps=100,
@@ -269,8 +279,8 @@ def risk_seeking() -> Problem:
     )
 
 
-def target() -> Problem:
-    """A river that carries on one column a step, past rewards of both signs; which to take makes the sum."""
+def target() -> Gridworld:
+    """A river moves the agent one column a step, past rewards of both signs; their sum has a target."""
     mdp, start, layout = _gridworld(
         [
             "..2..5..3",
@@ -279,8 +289,8 @@ def target() -> Problem:
             ".a..2.1..",
             "..d..7..b",
         ],
-        {letter: [Prize(1.0, (int(letter),))] for letter in "123457"}
-        | {letter: [Prize(1.0, (-1 - "abcd".index(letter),))] for letter in "abcd"},
+        {letter: _always((int(letter),)) for letter in "123457"}
+        | {letter: _always((-1 - "abcd".index(letter),)) for letter in "abcd"},
         actions=("up", "stay", "down"),
         step=(0,),
         drift=(0, 1),
@@ -289,10 +299,9 @@ def target() -> Problem:
     )
     settings = (8, -4, 0, 4, 12)
     low, high = _stock_range(mdp, start, -np.array(settings, float)[:, None], horizon=8)
-    return Problem(
+    return Gridworld(
         name="target",
-        summary="one policy of state and stock brings home whichever return is asked for, as near as slips "
-        "allow",
+        summary="one policy of state and stock reaches any target return, as closely as slips allow",
         mdp=mdp,
         discount=1.0,
         horizon=8,
@@ -306,25 +315,25 @@ def target() -> Problem:
     )
 
 
-def homeostasis() -> Problem:
-    """Food in one corner, water, that is not always there, in the other; every step costs one of both."""
+def homeostasis() -> Gridworld:
+    """Food in one corner, and sometimes water in the other; every step costs one unit of both."""
     mdp, start, layout = _gridworld(
         [
             "F..W",
             "..S.",
             "#..#",
         ],
-        {"F": [Prize(1.0, (2, 0))], "W": _chance(0.75, (0, 2))},
+        {"F": _always((2, 0)), "W": _sometimes(0.75, (0, 2))},
         actions=("up", "right", "down", "left", "stay"),
         step=(-1, -1),
         deadline=8,
     )
     settings = ((-4, -4), (-8, 4), (4, -8), (-6, 0))
     low, high = _stock_range(mdp, start, -np.array(settings, float), horizon=8)
-    return Problem(
+    return Gridworld(
         name="homeostasis",
-        summary="two needs at once: the reserves at the start decide how long to stay where, and when to "
-        "cross",
+        summary="two needs at once: the reserves at the start decide how long to stay in each corner, and "
+        "when to cross",
         mdp=mdp,
         discount=1.0,
         horizon=8,
@@ -338,8 +347,8 @@ def homeostasis() -> Problem:
     )
 
 
-def satisficing() -> Problem:
-    """A descent among small sure gains, even chances and long shots, towards a sum that is enough."""
+def satisficing() -> Gridworld:
+    """A descent past small certain gains, even gambles and unlikely large gains, towards a target sum."""
     mdp, start, layout = _gridworld(
         [
             ".lhl.lhl",
@@ -348,23 +357,23 @@ def satisficing() -> Problem:
             ".shhsshh",
             ".slshlss",
         ],
-        {"s": [Prize(1.0, (1,))], "h": _chance(0.5, (3,)), "l": _chance(0.15, (8,))},
+        {"s": _always((1,)), "h": _sometimes(0.5, (3,)), "l": _sometimes(0.15, (8,))},
         actions=("up", "stay", "down"),
         step=(0,),
         drift=(0, 1),
         deadline=7,
     )
     settings = (12, 8, 10, 16, 20)
-    return Problem(
+    return Gridworld(
         name="satisficing",
-        summary="whoever is ahead of the plan plays safe, whoever is behind must gamble",
+        summary="an agent that is ahead plays safe, and one that is behind must gamble",
         mdp=mdp,
         discount=1.0,
         horizon=7,
         start_state=start,
         objective=objectives.satisficing(settings[0]),
         settings=settings,
-        # Gains are never negative: from 0 upwards it is enough already.
+        # Gains are never negative: a stock of 0 or more has reached the target already.
         stock_low=np.array([-20.0]),
         stock_high=np.array([0.0]),
         max_episode_steps=7,
@@ -372,17 +381,17 @@ def satisficing() -> Problem:
     )
 
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {
-    problem.__name__: problem for problem in (risk_averse, risk_seeking, target, homeostasis, satisficing)
+GRIDWORLDS: dict[str, Callable[[], Gridworld]] = {
+    make_one.__name__: make_one for make_one in (risk_averse, risk_seeking, target, homeostasis, satisficing)
 }
 
 
-def make(name: str) -> Problem:
-    """A problem by name.
+def make(name: str) -> Gridworld:
+    """Makes a gridworld by name.
 
     Raises:
         InputError: for an unknown name.
     """
-    if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS)
-    return PROBLEMS[name]()
+    if name not in GRIDWORLDS:
+        raise unknown("gridworld", name, GRIDWORLDS)
+    return GRIDWORLDS[name]()
