@@ -11,7 +11,7 @@ import pytest
 from valuelab import arrays, data
 from valuelab.data import storage
 from valuelab.data.sources import d4rl
-from valuelab.distributional import mdp
+from valuelab.distributional import mdps
 from valuelab.errors import InputError
 
 ROWS = 30_000_000
@@ -60,7 +60,7 @@ def test_a_header_is_compared_with_its_member_and_memory(tmp_path, monkeypatch):
     ):
         file["transitions"]
     with pytest.raises(InputError, match="^" + str(lying) + ": transitions states"):
-        mdp.load(lying)
+        mdps.load(lying)
     bomb = archive(tmp_path / "bomb.npz", zeros=npy(np.zeros(1 << 24, np.float64)))
     assert bomb.stat().st_size < 1 << 18
     monkeypatch.setattr(arrays, "available_memory", lambda: 100 << 20)

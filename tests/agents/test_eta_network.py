@@ -134,16 +134,16 @@ def test_scores_of_targets(objective, expected):
     agent = eta_network(dataclasses.replace(SMALL, objective=objective, commands=(3.0,)), TWO_STATES)
     batch = all_transitions()
     (command,) = agent.memory.commands.values()
-    objective = jnp.repeat(command[None], 2, axis=0)
+    commands = jnp.repeat(command[None], 2, axis=0)
 
     @jax.jit
     def choose(key):
-        return agent.memory.choose(agent.init(key, batch), batch.observations[:2], objective)
+        return agent.memory.choose(agent.init(key, batch), batch.observations[:2], commands)
 
     stocks = choose(jax.random.key(0))
     np.testing.assert_allclose(stocks, [[0.0]] * 2 if objective == "expectation" else [[-3.0]] * 2)
     returns = jnp.array([3.0 if objective == "satisficing" else 2.0, 1.0])
-    np.testing.assert_allclose(agent.memory.score(objective, stocks, returns), expected)
+    np.testing.assert_allclose(agent.memory.score(commands, stocks, returns), expected)
 
 
 @pytest.mark.parametrize("num_targets", [None, 2])
@@ -301,13 +301,13 @@ def test_images_pass_the_convolutions_once_for_all_stocks():
 @pytest.mark.parametrize(
     ("changes", "facts", "message"),
     [
-        ({}, {"num_actions": 0, "action_dim": 2}, "eta_network chooses between discrete actions"),
+        ({}, {"num_actions": 0, "action_dim": 2}, "agent eta_network needs discrete actions"),
         ({}, {"observation_shape": (3, 3)}, r"observations have shape \(3, 3\)"),
-        ({}, {"reward_dim": 2}, "rewards have 2 components; agent.objective cvar takes 1"),
+        ({}, {"reward_dim": 2}, "rewards have 2 components, but agent.objective cvar takes 1"),
         ({}, {"num_updates": 0}, "learning rate's schedule is 'cosine' but the run's length is unknown"),
-        ({"commands": ()}, {}, "agent.commands has 0 numbers; cvar takes 1 for each tau"),
+        ({"commands": ()}, {}, "agent.commands has 0 numbers, but cvar takes 1 for each tau"),
         ({"commands": (0.5, 1.5)}, {}, "tau is 1.5; it must be a level"),
-        ({"augmented": False}, {}, "agent.commands has 2 commands; without the stock the agent knows one"),
+        ({"augmented": False}, {}, "agent.commands has 2 commands, but agent.augmented=false allows one"),
     ],
 )  # fmt: skip
 def test_refusals(changes, facts, message):
@@ -316,7 +316,7 @@ def test_refusals(changes, facts, message):
 
 
 def test_ranges_are_checked():
-    with pytest.raises(InputError, match="num_targets is 3; it must divide num_atoms 8"):
+    with pytest.raises(InputError, match="num_targets is 3; give a divisor of num_atoms, which is 8"):
         dataclasses.replace(SMALL, num_targets=3)
     with pytest.raises(InputError, match=r"stock_low is 1.0; it must lie below stock_high 1.0"):
         EtaNetworkConfig(stock_low=1.0, stock_high=1.0)

@@ -135,7 +135,7 @@ def test_levels_rise_from_zero_to_one(levels, many):
 
 
 def test_bad_input(many):
-    with pytest.raises(InputError, match=r"discount is 1\.5; give one in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"discount is 1\.5; give a number in \(0, 1\]"):
         chow.value_iteration(many[0][0], LEVELS, discount=1.5)
     vector = objectives.repeat_rewards(many[0][0], 2)
     with pytest.raises(InputError, match="rewards have 2 components; CVaR is that of a scalar return"):
@@ -149,7 +149,7 @@ def walk(limit):
     """A coin of 0 or 1 again and again, the episode ending with a quarter of the 1s."""
     mdp = from_outcomes([[[(0.5, 0, 0.0), (0.25, 0, 1.0), (0.25, 1, 1.0)]], [[(1.0, 1, 0.0)]]])
     still = lambda states, memories: (np.zeros(len(states), int), np.zeros((len(states), 3, 0)))  # noqa: E731
-    return histories.return_distribution(mdp, 0.5, 0, np.zeros(0), still, max_steps=2, most=limit)
+    return histories.return_distribution(mdp, 0.5, 0, np.zeros(0), still, max_steps=2, max_histories=limit)
 
 
 def test_histories_are_followed_until_episodes_end_or_are_cut():
@@ -161,5 +161,7 @@ def test_histories_are_followed_until_episodes_end_or_are_cut():
 
 
 def test_too_many_histories():
-    with pytest.raises(InputError, match="2 histories after 1 steps, more than 1: simulate instead"):
+    with pytest.raises(
+        InputError, match="2 histories after 1 steps, but max_histories is 1: simulate episodes"
+    ):
         walk(limit=1)

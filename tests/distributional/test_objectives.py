@@ -139,7 +139,7 @@ def test_equal_objectives_share_what_is_compiled():
         ),
         (lambda: objectives.homeostatic([0.0, 0.0], weights=[1]), "weights have shape (1,)"),
         (lambda: objectives.homeostatic([0.0], power=0), "power is 0"),
-        (lambda: objectives.spectral([0.5], [0.5, 0.5]), "taus have shape (1,) and weights (2,)"),
+        (lambda: objectives.spectral([0.5], [0.5, 0.5]), "taus have shape (1,), but weights have shape (2,)"),
         (lambda: objectives.spectral([0.5, 1.0], [0.5, 0.6]), "the sum of weights is 1.1; it must be 1"),
         (lambda: objectives.entropic(0.0), "risk is 0; it must be finite and not 0"),
         (lambda: objectives.make("cvarr", tau=0.1), "unknown objective 'cvarr': did you mean 'cvar'?"),
@@ -150,17 +150,17 @@ def test_equal_objectives_share_what_is_compiled():
         ),
         (
             lambda: objectives.weighted_sum(objectives.lower_cvar(0.1), objectives.expectation(), 0.5),
-            "cvar and expectation have no sum",
+            "cvar and expectation cannot be added",
         ),
         (
             lambda: objectives.weighted_sum(
                 objectives.homeostatic([0.0, 0.0]), objectives.expectation(), 0.5
             ),
-            "homeostatic takes 2 reward components and expectation 1",
+            "homeostatic takes 2 reward components, but expectation takes 1",
         ),
         (
             lambda: objectives.check(objectives.homeostatic([0.0, 0.0]), 1.0, 3, 1),
-            "homeostatic takes 2 reward components and the MDP has 1",
+            "homeostatic takes 2 reward components, but the MDP has 1",
         ),
     ],
 )
@@ -278,7 +278,7 @@ CERTAIN, RARE, SPREAD = [1.0] * 12, [6.0] + [0.0] * 11, [0.0, 2.0, 4.0] * 4
 
 
 def solved(objective, returns, points):
-    """The solution at some stocks of a state whose policies have the given returns; the best distributions."""
+    """The solution at some stocks of a state whose policies have given returns; the best distributions."""
     grid = stock_grids.from_points(points)
     distributions = Atoms(jnp.asarray(returns)[..., None], jnp.full((len(returns), 12), 1 / 12))
     shifted = grid.stocks[:, None, None] + distributions.values[None]

@@ -307,7 +307,7 @@ def test_without_stock_cvar_is_worse():
 # The oracle itself.
 
 
-def test_the_oracle_counts_laws_by_hand():
+def test_the_oracle_counts_distributions_by_hand():
     """Twice a coin of 0 and 1, or ½: 2·2 distributions after the coin, 2 after ½, one of them twice."""
     mdp = from_outcomes([[[(0.5, 0, 0.0), (0.5, 0, 1.0)], [(1.0, 0, 0.5)]]])
     support, probabilities = oracle.history_distributions(mdp, 1.0, 2)[0]
@@ -320,7 +320,7 @@ def test_the_oracle_counts_laws_by_hand():
         [0.25, 0, 0.5, 0, 0.25],
     ]
     np.testing.assert_array_equal(probabilities, expected)
-    # What knows but state and step does not tell 0 from 1.
+    # A policy of state and step alone does not distinguish 0 from 1.
     assert len(oracle.markov_distributions(mdp, 1.0, 2)[0].probabilities) == 3
 
 
@@ -331,16 +331,18 @@ def test_equal_outcomes_are_one_history():
 
 def test_the_oracle_refuses_what_it_cannot_enumerate():
     mdp = random_mdp(np.random.default_rng(0))
-    with pytest.raises(InputError, match="horizon is 6; policies are enumerated for 0 to 5 steps"):
+    with pytest.raises(InputError, match="horizon is 6; give 0 to 5 steps"):
         oracle.history_distributions(mdp, 1.0, 6)
-    with pytest.raises(InputError, match=r"action \d in state \d leads to \d+ distributions, more than 10;"):
-        oracle.history_distributions(mdp, 1.0, 3, most=10)
-    with pytest.raises(InputError, match="there are 64 Markov policies, more than 10"):
-        oracle.markov_distributions(mdp._replace(terminal=np.zeros(3, bool)), 1.0, 2, most=10)
+    with pytest.raises(
+        InputError, match=r"action \d in state \d leads to \d+ return distributions, but max_count is 10;"
+    ):
+        oracle.history_distributions(mdp, 1.0, 3, max_count=10)
+    with pytest.raises(InputError, match="there are 64 Markov policies, but max_count is 10"):
+        oracle.markov_distributions(mdp._replace(terminal=np.zeros(3, bool)), 1.0, 2, max_count=10)
 
 
 def test_the_best_draw_is_no_worse_than_any():
-    """Against a lattice of draws between two distributions, and all b: see `test_upper_cvar_may_need_a_draw`."""
+    """Against a lattice of draws of two distributions, and all b: see `test_upper_cvar_may_need_a_draw`."""
     distributions = oracle.DistributionSet(
         np.array([[0.0], [1.0], [6.0]]), np.array([[0, 1, 0], [11 / 12, 0, 1 / 12]])
     )

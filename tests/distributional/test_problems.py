@@ -103,5 +103,5 @@ def test_what_is_best_depends_on_the_stock(name, utility):
 
 
 def test_unknown_problems_are_refused():
-    with pytest.raises(InputError, match="unknown problem 'cliff'"):
+    with pytest.raises(InputError, match="unknown gridworld 'cliff'"):
         gridworlds.make("cliff")

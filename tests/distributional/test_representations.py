@@ -172,7 +172,7 @@ def test_distances_for_several_components_are_upper_bounds():
 
 
 def test_projected_laws_come_nearer_as_supports_grow():
-    """The categorical projection is at most half a spacing away, the quantile projection at most spread / 2n."""
+    """The categorical projection is at most half a spacing away, the quantile one at most spread / 2n."""
     distribution = return_distributions.Atoms(*atoms(9, count=50, leading=()))
     for size in (11, 41):
         for representation, bound in (

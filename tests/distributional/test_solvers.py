@@ -11,7 +11,7 @@ from valuelab.distributional import (
     cells,
     defaults,
     distribution_representations,
-    mdp,
+    mdps,
     objectives,
     oracle,
     return_distributions,
@@ -38,7 +38,7 @@ def random_mdp(seed, states=3, actions=2, outcomes=2, whole=False):
     random = np.random.default_rng(seed)
     shape = (states, actions, outcomes)
     rewards = random.integers(-2, 3, (*shape, 1)) if whole else random.uniform(-2, 2, (*shape, 1))
-    return mdp.MDP(
+    return mdps.MDP(
         random.dirichlet(np.ones(outcomes), (states, actions)),
         random.integers(0, states, shape).astype(np.int32),
         rewards.astype(float),
@@ -54,7 +54,7 @@ def batch(count, **settings):
 
 def chain():
     """0 goes to 1, 1 to 2, where it ends; each step gives 1."""
-    return mdp.from_outcomes([[[(1.0, 1, 1.0)]], [[(1.0, 2, 1.0)]], [[]]], np.array([False, False, True]))
+    return mdps.from_outcomes([[[(1.0, 1, 1.0)]], [[(1.0, 2, 1.0)]], [[]]], np.array([False, False, True]))
 
 
 # Returns lie in [-10, 10]; 0.5 apart is less than any |reward|'s maximum.
@@ -107,8 +107,8 @@ def test_policy_iteration_finds_what_value_iteration_finds():
 
 @pytest.mark.slow
 def test_errors_bound_the_distance_from_the_policys_value():
-    # The distribution of a policy that draws stocks off the grid is exact except for projection. On a fine support,
-    # that adds less than 0.01, K of it is within the bound of the value.
+    # The distribution of a policy that draws stocks off the grid is exact except for projection. On a fine
+    # support, projection adds less than 0.01, and K of it is within the bound of the value.
     objective, held = (
         objectives.lower_cvar(0.3),
         distribution_representations.categorical(np.linspace(-10, 10, 1001)),
@@ -217,7 +217,7 @@ def test_what_is_worse_for_certain_makes_no_errors():
     # is worth less than -4 whatever the error there; the former is worth -1.
     risk = [(0.5, 2, 8.0), (0.5, 2, -8.0)]
     rows = [[[(1.0, 2, 1.0)], [(1.0, 1, -7.0)]], [risk, risk], [[], []]]
-    problem = mdp.from_outcomes(rows, np.array([False, False, True]))
+    problem = mdps.from_outcomes(rows, np.array([False, False, True]))
     solution = values_of(problem, OBJECTIVES["target"], stocks=stock_grids.uniform([-10], [10], [5]))
     assert solution.values[0, 2] == pytest.approx(-1)
     assert solution.errors[0, 2] < 1e-9
@@ -230,7 +230,7 @@ def test_mass_that_leaves_is_told():
     assert 0 < small.off_grid_mass.max() <= 1
     assert values_of(problem, objective, stocks=GRID).off_grid_mass.max() == 0
     # c + G has one sign beyond the grid: there f is linear, and nothing is lost.
-    low, high = mdp.return_bounds(problem, DISCOUNT)
+    low, high = mdps.return_bounds(problem, DISCOUNT)
     tight = stock_grids.uniform([-high.max()], [-low.min()], [41])
     assert values_of(problem, objective, stocks=tight).off_grid_mass.max() == 0
 
@@ -337,7 +337,7 @@ def test_solve_is_exact_where_it_can_be():
     assert solved.exact
     assert solved.start.errors.max() < 1e-9
     np.testing.assert_array_equal(solved.off_grid_mass, 0)
-    # The distributions from the first stocks are worth what was promised.
+    # The distributions from the first stocks have the reported values.
     for state, stock in enumerate(solved.start.stocks[:, 0]):
         place = int(np.abs(solved.solution.stocks.points[0] - stock).argmin())
         distribution = solved.atoms.values[state, place], solved.atoms.probabilities[state, place]
@@ -358,7 +358,7 @@ def evaluate(policy):
 BAD = {
     "loop": (
         lambda: values_of(random_mdp(8, states=1), objectives.expectation(), stocks=GRID, discount=1.0),
-        "discount 1 without a horizon needs episodes that end, but state 0 can be met again and again",
+        "discount 1 without a horizon needs episodes that end, but an episode can visit state 0 again and again",
     ),
     "tolerance": (lambda: LIMITED(stocks=GRID, tolerance=0.0), "tolerance is 0.0; give a positive"),
     "horizon": (lambda: LIMITED(stocks=GRID, horizon=0), "horizon is 0; give at least one step"),
@@ -366,14 +366,14 @@ BAD = {
     "discount": (lambda: LIMITED(stocks=GRID, discount=1.5), "discount is 1.5"),
     "grid": (
         lambda: LIMITED(stocks=stock_grids.uniform([0, 0], [1, 1], [2, 2])),
-        "stock grid has 2 dimension.* and rewards have 1",
+        "stock grid has 2 dimension.* but rewards have 1",
     ),
     "grids": (lambda: LIMITED(stocks=[GRID, GRID], horizon=3), "2 stock grids for 4 stages"),
     "support": (
         lambda: LIMITED(
             stocks=GRID, representation=distribution_representations.categorical([-1.0, 1], [0.0, 1])
         ),
-        "categorical distributions have 2 component.* and rewards have 1",
+        "categorical representation has 2 component.* but rewards have 1",
     ),
     "atoms": (
         lambda: LIMITED(
@@ -387,11 +387,11 @@ BAD = {
     ),
     "no distributions": (
         lambda: values_of(random_mdp(8), objectives.entropic(1.0), stocks=GRID, discount=1.0, horizon=2),
-        "entropic is read from distributions here; give a representation",
+        "entropic is read from return distributions here, but representation is None; give a representation",
     ),
     "policy's shape": (
         lambda: evaluate(np.zeros((3, 40), int)),
-        r"policy is int64 \(3, 40\); give integers \(3, 41\)",
+        r"policy has dtype int64 and shape \(3, 40\); give integers of shape \(3, 41\)",
     ),
     "policy's action": (
         lambda: evaluate(np.where(np.arange(41) == 7, 2, np.zeros((3, 1), int))),
@@ -440,7 +440,7 @@ def test_solve_without_end_keeps_its_promise(monkeypatch):
     problem = random_mdp(9, states=5)
     for objective in (objectives.lower_cvar(0.1), objectives.target_return(0.5)):
         solved = defaults.solve(problem, objective, discount=0.9)
-        span = np.ptp(np.stack(mdp.return_bounds(problem, 0.9)))
+        span = np.ptp(np.stack(mdps.return_bounds(problem, 0.9)))
         assert solved.start.errors.max() < 3e-3 * span
         np.testing.assert_array_equal(solved.off_grid_mass, 0)
 
@@ -450,7 +450,7 @@ def test_returns_that_nobody_would_meet_do_not_coarsen_grids(monkeypatch):
     monkeypatch.setattr(defaults, "_ALL_WORK", 5_000_000)
     # Who stays gets -1 for ever, -10 in all; who leaves gets 1 or -1, and grids end not far from there.
     staying, leaving = [(1.0, 0, -1.0)], [(0.5, 1, 1.0), (0.5, 1, -1.0)]
-    problem = mdp.from_outcomes([[staying, leaving], [[], []]], np.array([False, True]))
+    problem = mdps.from_outcomes([[staying, leaving], [[], []]], np.array([False, True]))
     solved = defaults.solve(problem, objectives.lower_cvar(0.75), discount=0.9)
     # Half of the worst 0.75 are not -1: (-0.5 + 0.25) / 0.75.
     np.testing.assert_allclose(solved.start.values, [-1 / 3, 0], atol=1e-3)

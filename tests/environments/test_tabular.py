@@ -92,7 +92,7 @@ def test_the_spec_says_what_an_agent_needs():
     num_states = gridworlds.make("homeostasis").mdp.num_states
     assert spec == types.Spec((num_states,), "float32", 0, 5, -1.0, 1.0, reward_dim=2)
     assert environments.vector("gridworld/target", 3).spec.num_actions == 3
-    with pytest.raises(InputError, match="unknown problem 'targets': did you mean 'target'"):
+    with pytest.raises(InputError, match="unknown gridworld 'targets': did you mean 'target'"):
         environments.vector("gridworld/targets", 3)
     with pytest.raises(InputError, match="unknown problem 'river'"):
         environments.make("gridworld/river")

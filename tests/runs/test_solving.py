@@ -190,8 +190,8 @@ GOOD = {"discount": 0.9, "horizon": 2, "objective": "expectation"}
 BAD = [
     ({"problem": "target"}, "give either --problem=NAME, one of risk_averse, .*, or --mdp=FILE.npz"),
     ({"mdp": ""}, "give either --problem=NAME"),
-    ({"mdp": "", "problem": "risk_avers"}, "unknown problem 'risk_avers': did you mean 'risk_averse'"),
-    ({"mdp": "nowhere.npz"}, "nowhere.npz: no such file"),
+    ({"mdp": "", "problem": "risk_avers"}, "unknown gridworld 'risk_avers': did you mean 'risk_averse'"),
+    ({"mdp": "nowhere.npz"}, "nowhere.npz: the file does not exist"),
     ({"objective": "cvarr"}, "unknown objective 'cvarr': did you mean 'cvar'"),
     ({"objective": ""}, "objective is missing; give --objective=one of expectation, cvar"),
     ({"objective": "cvar"}, "objective cvar needs tau"),
@@ -206,7 +206,7 @@ BAD = [
     ({"horizon": 0}, r"horizon is 0; it must lie in \[1, inf\)"),
     (
         {"objective": "homeostatic", "target": "3,5"},
-        "homeostatic takes 2 reward components and the MDP has 1",
+        "homeostatic takes 2 reward components, but the MDP has 1",
     ),
     ({"objective": "entropic", "risk": -1}, "entropic lacks gamma-indifference"),
     ({"stock_low": -5}, "give its size, too: --stocks=401"),

@@ -104,7 +104,7 @@ def test_shares_below():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"problem": "gravity"}, "unknown problem 'gravity'"),
+        ({"problem": "gravity"}, "unknown gridworld 'gravity'"),
         ({"problem": "target"}, "no workdir is given"),
     ],
 )

@@ -27,7 +27,7 @@ def found():
 
 
 def test_a_policy_with_a_stock_is_followed_at_the_nearest_one():
-    """A coin gives 0 or 4, then the policy gambles for -2 or 5 at stock 0: the return distribution by hand."""
+    """A coin gives 0 or 4, then it gambles for -2 or 5 at stock 0: the return distribution by hand."""
     mdp = counterexamples.stock_needed().mdp
     task = Task(mdp, 1.0, 0, stock_grids.uniform([0.0], [3.0], [2]))
     solution = Solution(*[None] * 10)._replace(

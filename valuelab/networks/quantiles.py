@@ -21,8 +21,9 @@ class ReturnAtoms(nn.Module):
     linear on each side of it, and the greedy action no longer depends on the stock. They are seen as exact
     solvers see them: at the points of a uniform grid. Actions, and with them return distributions, may change
     from one point to the next. Between points atoms are interpolated linearly, because the last hidden
-    features are, and atoms are linear functions of these. To split the stock at the input instead would not do: training sees the points
-    alone, and what a network makes of sums of two inputs is not the mean of what it makes of each.
+    features are, and atoms are linear functions of these. To split the stock at the input instead would not
+    do: training sees the points alone, and what a network makes of sums of two inputs is not the mean of what
+    it makes of each.
 
     Atoms are predicted in units of the range of -stocks.
 

@@ -29,8 +29,8 @@ cartpole: every level of CVaR; the world has no chance but its starts
     hardware: one CPU core; 1 minute; three seeds of 20 episodes each. Steps held at levels 0.1, 0.5, 1: 190
     (140 to 271), 204 (152 to 286), 192 (133 to 280); 500 steps, a discounted return of 99, are not reached.
     The dual of CVaR at the chosen stock: 28 (4 to 71), 77 (72 to 84), 81 (74 to 90); at level 0.1 it charges
-    ten times what a stock is off, and stocks lie 5 apart. (10, 39, 56 with the stock whose return distribution
-    has the greatest value: where many stocks have the same return distribution, this rule cannot choose)
+    ten times what a stock is off, and stocks lie 5 apart. (10, 39, 56 with the stock whose return
+    distribution has the greatest value: this rule cannot choose between stocks with equal distributions)
 cartpole_target: to hold the pole for so many steps, then to drop it
     python -m experiments.train --agent=eta_network:cartpole_target --num_seeds=3 \
       --workdir=runs/cartpole_target
@@ -116,7 +116,7 @@ PRESETS = {
         # At the lowest stocks a prize that comes once in 300 times decides.
         "agent.num_atoms": 200,
         "agent.num_targets": 50,
-        # Between two points atoms are interpolated, once a backup: over many backups this blurs distributions.
+        # Between two points atoms are interpolated at each backup; many backups blur the distributions.
         "agent.stock_points": 289,
         # Many states with few stocks each teach more than few states with many.
         "batch_size": 128,

@@ -6,8 +6,8 @@ prints cells per second (a cell is a state, action, stock and atom), bytes per s
 copying reaches in the same process, how much longer a sweep takes when one of the factors doubles, and the
 time to convergence; with --out=FILE it writes them as JSON. Two ways are measured:
 
-    by numbers        expected utilities: one number scores each action, and only the return distribution of the
-                      best action is computed
+    by numbers        expected utilities: one number scores each action, and only the distribution of the best
+                      action is computed
     by distributions  any other functional: the look-ahead distributions of all actions are read
 
 Bytes are those of the distributions that a sweep reads and writes, in float32: one read of each distribution
