@@ -318,7 +318,7 @@ def test_refusals(changes, facts, message):
 def test_ranges_are_checked():
     with pytest.raises(InputError, match="num_targets is 3; give a divisor of num_atoms, which is 8"):
         dataclasses.replace(SMALL, num_targets=3)
-    with pytest.raises(InputError, match=r"stock_low is 1.0; it must lie below stock_high 1.0"):
+    with pytest.raises(InputError, match=r"stock_low is 1.0; give a number below stock_high, which is 1.0"):
         EtaNetworkConfig(stock_low=1.0, stock_high=1.0)
     with pytest.raises(InputError, match=r"discount is 1.5; it must lie in \(0, 1\]"):
         EtaNetworkConfig(discount=1.5)

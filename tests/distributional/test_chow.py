@@ -138,7 +138,7 @@ def test_bad_input(many):
     with pytest.raises(InputError, match=r"discount is 1\.5; give a number in \(0, 1\]"):
         chow.value_iteration(many[0][0], LEVELS, discount=1.5)
     vector = objectives.repeat_rewards(many[0][0], 2)
-    with pytest.raises(InputError, match="rewards have 2 components; CVaR is that of a scalar return"):
+    with pytest.raises(InputError, match="rewards have 2 components, but CVaR needs 1; give scalar rewards"):
         chow.value_iteration(vector, LEVELS, discount=1.0)
 
 

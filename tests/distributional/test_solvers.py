@@ -358,7 +358,7 @@ def evaluate(policy):
 BAD = {
     "loop": (
         lambda: values_of(random_mdp(8, states=1), objectives.expectation(), stocks=GRID, discount=1.0),
-        "discount 1 without a horizon needs episodes that end, but an episode can visit state 0 again and again",
+        "discount 1 without a horizon needs episodes that end, but an episode can visit state 0 again",
     ),
     "tolerance": (lambda: LIMITED(stocks=GRID, tolerance=0.0), "tolerance is 0.0; give a positive"),
     "horizon": (lambda: LIMITED(stocks=GRID, horizon=0), "horizon is 0; give at least one step"),

@@ -94,7 +94,7 @@ def test_the_spec_says_what_an_agent_needs():
     assert environments.vector("gridworld/target", 3).spec.num_actions == 3
     with pytest.raises(InputError, match="unknown gridworld 'targets': did you mean 'target'"):
         environments.vector("gridworld/targets", 3)
-    with pytest.raises(InputError, match="unknown problem 'river'"):
+    with pytest.raises(InputError, match="unknown gridworld 'river'"):
         environments.make("gridworld/river")
 
 

@@ -129,7 +129,9 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"mdp.npz: not a readable .npz \(Object arrays"):
         mdps.load(path)
     np.savez(path, transitions=np.zeros(1))
-    with pytest.raises(InputError, match=r"mdp.npz: rewards is missing; it has transitions"):
+    with pytest.raises(
+        InputError, match=r"mdp.npz: rewards is missing; the file has transitions: add rewards"
+    ):
         mdps.load(path)
     np.savez(path, transition=np.zeros(1), rewards=np.zeros(1))
     with pytest.raises(
@@ -144,7 +146,7 @@ def test_what_was_put_together_by_hand_is_validated_too():
         with pytest.raises(InputError, match=rf"discount is {discount}; give a number in \(0, 1\]"):
             mdps.validate(mdp, discount)
     mdp.next_states[1, 1, 0] = 3
-    with pytest.raises(InputError, match=r"next_states\[1, 1, 0\] is 3; states go from 0 to 2"):
+    with pytest.raises(InputError, match=r"next_states\[1, 1, 0\] is 3; give a state from 0 to 2"):
         mdps.validate(mdp, 1.0)
     with pytest.raises(InputError, match=r"probabilities\[0, 0\] sums to 0.9, not 1"):
         mdps.from_outcomes([[[(0.5, 0, 1.0), (0.4, 1, 1.0)]], [[]]], np.array([False, True]))
@@ -232,7 +234,7 @@ def test_stock_grids_that_are_none_are_refused():
         InputError, match=r"stock grid, dimension 0: shape is \(0,\); give one or more points"
     ):
         stock_grids.from_points([])
-    with pytest.raises(InputError, match="stock grid, dimension 0: size 0; give at least 1"):
+    with pytest.raises(InputError, match="stock grid, dimension 0: size is 0; give at least 1"):
         stock_grids.uniform([0.0], [1.0], [0])
     with pytest.raises(
         InputError, match=r"stock grid, dimension 0: point 1 is 0.0; points must be finite and rise"
@@ -259,5 +261,5 @@ def test_reachable_stocks_end_with_the_episodes_and_do_not_explode():
         InputError, match="10 stocks can be reached at stage 1, but the limit is 9; give a stock grid"
     ):
         stock_grids.reachable(random_mdp(0), [0.0], 1.0, 3, limit=9)
-    with pytest.raises(InputError, match="rewards have 2 components; reachable stocks are found for 1 alone"):
+    with pytest.raises(InputError, match="rewards have 2 components, but reachable stocks need 1"):
         stock_grids.reachable(random_mdp(0, dim=2), [0.0], 1.0, 3)
