@@ -65,7 +65,7 @@ def learn(agent, batch, num_updates):
 
 @pytest.fixture(scope="module")
 def learnt():
-    """The agent of all risk levels in the two states, learnt from each transition once in every batch."""
+    """The agent of all risk levels in the two states; every batch contains each transition once."""
     return learn(eta_network(SMALL, TWO_STATES), all_transitions(), 1000)
 
 
@@ -90,7 +90,7 @@ def test_values_of_stocks(learnt):
 
 
 def test_the_mean_breaks_ties():
-    # From c = 1 up E min(c + G, 0) is 0 of both actions. The gamble's mean is 1; the value is 0 all the same.
+    # From c = 1 on E min(c + G, 0) is 0 for both actions. The gamble's mean is 1, but the value stays 0.
     changed = dataclasses.replace(SMALL, mean_weight=0.05)
     agent, state = learn(eta_network(changed, TWO_STATES), all_transitions(), 500)
     assert agent.act(state, rows(1, [2, 4, 6, 8]), jax.random.key(0), 0.0).tolist() == [GAMBLE] * 4
@@ -98,9 +98,9 @@ def test_the_mean_breaks_ties():
 
 
 def test_first_stocks_of_risk_levels(learnt):
-    # CVaR of the worst quarter is greatest, -2, where the agent is always safe, G = ±2: at c = 2, and above
-    # it too, where nothing is ever short and the first of equal actions is the safe one.
-    # The mean, 1, is that of the gamble always: any c from -5 downwards names it.
+    # CVaR of the worst quarter has its maximum, -2, where the agent is always safe, G = ±2: at c = 2, and
+    # above it, where no return is too low and the first of equal actions is the safe one.
+    # The greatest mean, 1, is that of always gambling: every c from -5 downwards leads to it.
     agent, state = learnt
     observations = np.eye(2, dtype=np.float32)[[0, 0]]
     stocks = agent.memory.choose(state, observations, np.float32([[0.25], [1.0]]))
@@ -168,7 +168,7 @@ def test_update_equals_one_written_by_hand(num_targets):
     atoms = np.asarray(apply(state.params, batch.observations, stocks))[..., 0]
     next_atoms = np.asarray(apply(state.target_params, batch.next_observations, next_stocks))[..., 0]
 
-    # All atoms of the target, or every second one from a random one on.
+    # All atoms of the target, or every second one, from a random first one.
     spacing = 4 // (num_targets or 4)
     first = int(jax.random.randint(jax.random.fold_in(key, 1), (), 0, spacing))
 
@@ -188,7 +188,7 @@ def test_update_equals_one_written_by_hand(num_targets):
     update = jax.jit(agent.update)
     once, metrics = update(state, batch)
     np.testing.assert_allclose(metrics["loss"], total / 24, rtol=1e-5)
-    # The target network is copied at every second update, and not before.
+    # The target network is copied at every second update only.
     jax.tree.map(np.testing.assert_array_equal, once.target_params, state.target_params)
     twice, _ = update(once, batch)
     jax.tree.map(np.testing.assert_array_equal, twice.target_params, twice.params)
@@ -208,7 +208,7 @@ def test_epsilon_falls_linearly(learnt):
 
 @pytest.mark.slow
 def test_vector_rewards_are_kept_in_balance():
-    # Two steps, each feeding one of two needs; with both at -1, the second step feeds what the first did not.
+    # Each of two steps feeds one of two needs. If both are at -1, the second step feeds the other need.
     spec = Spec((2,), "float32", 0, 2, 0.0, 1.0, reward_dim=2, num_updates=600)
     config = dataclasses.replace(
         SMALL, objective="homeostatic", commands=(1.0, 1.0), stock_low=-2.0, stock_high=2.0, num_atoms=4
@@ -226,7 +226,7 @@ def test_vector_rewards_are_kept_in_balance():
     seen = Augmented(one_hot[[1, 1]], stocks)
     assert agent.act(state, seen, jax.random.key(0), 0.0).tolist() == [1, 0]
     np.testing.assert_allclose(agent.value(state, Augmented(one_hot[:1], first)), [0.0], atol=0.2)
-    # From (0, -1) the step towards (0, 0) is taken; c + G is (0, 0) or, the other way, (1, -1).
+    # From (0, -1) the greedy step leads to (0, 0); the other action would lead to (1, -1).
     np.testing.assert_allclose(
         agent.memory.score(np.ones((1, 2)), first, jnp.array([[2.0, 0.0]])), [-(2**0.5)]
     )
@@ -240,13 +240,13 @@ def test_value_as_start():
         np.testing.assert_allclose(command_objectives.value_as_start(objective, atoms), expected, rtol=1e-6)
 
 
-def test_a_ramp_stands_for_the_jump_of_satisficing():
+def test_a_ramp_replaces_the_jump_of_satisficing():
     # f = 0, 0, 1 by the jump; 1/4, 1/4, 1 by a ramp of width 1.
     points = jnp.array([[-0.25], [-0.25], [2.0]])
     objective = command_objectives.objective_of("satisficing", np.float32([3.0]))
     np.testing.assert_allclose(command_objectives.value(objective, points), 1 / 3, rtol=1e-6)
     np.testing.assert_allclose(command_objectives.value(objective, points, 1.0), 1 / 2, rtol=1e-6)
-    # Half-way between whole numbers both are the same.
+    # For points half-way between integers both are equal.
     halves = jnp.array([[-1.5], [-0.5], [0.5], [1.5], [3.5]])
     np.testing.assert_allclose(
         command_objectives.value(objective, halves, 1.0),
@@ -261,7 +261,7 @@ def test_a_ramp_stands_for_the_jump_of_satisficing():
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_atoms_between_points_are_those_of_the_points_in_proportion(dim):
-    """As exact solvers have them: whatever the network, it is linear in each component between its points."""
+    """As in the exact solvers: for all parameters, atoms are linear in each component between the points."""
     network = ReturnAtoms(2, 3, dim, (8, 8), True, -2.0, 2.0, 5)
     observations = jax.random.normal(jax.random.key(1), (1, 4))
     places = jnp.array([[-0.75, 1.25], [-2.0, 0.5], [9.0, -9.0]])[:, :dim]
@@ -271,7 +271,7 @@ def test_atoms_between_points_are_those_of_the_points_in_proportion(dim):
         return np.asarray(network.apply(params, observations, jnp.asarray(stocks, jnp.float32)[None])[0])
 
     def between(stock):
-        """The distribution at one stock from those at the points around it."""
+        """The atoms at one stock, interpolated from those at the points around it."""
         stock = np.clip(stock, -2, 2)
         total = 0
         for corner in itertools.product((np.floor, np.ceil), repeat=dim):

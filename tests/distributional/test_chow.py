@@ -1,4 +1,4 @@
-"""CVaR by levels instead of stocks: right for a given policy, but as an optimisation an upper bound alone."""
+"""CVaR by levels instead of stocks: correct for a given policy, but as an optimisation an upper bound."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from valuelab.distributional.mdps import from_outcomes
 from valuelab.errors import InputError
 
 LEVELS = np.linspace(0, 1, 65)
-"""Chances of two steps, each a multiple of 1/8, add up to these: between them the recursion is linear."""
+"""All sums of the probabilities of two steps, multiples of 1/8: in between the recursion is linear."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def many():
 
 
 def tails(distributions):
-    """CVaR of distributions at all levels but 0, [N, 64], by the tests' own sums over sorted atoms."""
+    """CVaR of distributions at all levels except 0, [N, 64], by sums over sorted atoms."""
     order = np.argsort(distributions.support[:, 0])
     values, probabilities = distributions.support[order, 0], distributions.probabilities[:, order]
     below = probabilities.cumsum(1) - probabilities
@@ -45,7 +45,7 @@ def test_claims_are_never_less_than_the_optimum_and_often_more(many):
 
 
 def followed(mdp, solution, discount, tau, max_steps=10):
-    """The return distribution of the policy found, from state 0 at level τ."""
+    """The return distribution of the recursion's policy, from state 0 at level τ."""
 
     def policy(states, memories):
         actions, levels = chow.act(mdp, solution, discount, states, memories[:, 0])
@@ -77,7 +77,7 @@ def test_a_given_policy_is_evaluated_exactly(many):
 
 
 def test_counterexample_claims_too_much_and_acts_worse_than_stock():
-    """The numbers are derived in the counter-example's docstring.
+    """The docstring of the counterexample derives the numbers.
 
     Of ½ the coin's bad side gets ½·⅜, for up to there its slope is -2, and its good side, of slope 0, the
     rest.
@@ -121,7 +121,7 @@ def test_certain_returns_are_worth_the_same_at_every_level(solved):
 
 
 def test_level_one_is_the_greatest_mean(solved):
-    """At y = 1 nothing is left to the adversary, and this is value iteration.
+    """At y = 1 the adversary has no choice, and this is value iteration.
 
     v(3) = 2; v(2) = 0.1·½·v(2) + 0.9·(1 + ½·2), more than 0.5 + ½·2.
     """
@@ -146,14 +146,14 @@ def test_bad_input(many):
 
 
 def walk(limit):
-    """A coin of 0 or 1 again and again, the episode ending with a quarter of the 1s."""
+    """A coin of 0 or 1 at every step; a quarter of the 1s end the episode."""
     mdp = from_outcomes([[[(0.5, 0, 0.0), (0.25, 0, 1.0), (0.25, 1, 1.0)]], [[(1.0, 1, 0.0)]]])
     still = lambda states, memories: (np.zeros(len(states), int), np.zeros((len(states), 3, 0)))  # noqa: E731
     return histories.return_distribution(mdp, 0.5, 0, np.zeros(0), still, max_steps=2, max_histories=limit)
 
 
 def test_histories_are_followed_until_episodes_end_or_are_cut():
-    """After one step 0, 1, or 1 and the end (¼); then another, at half the size, makes 0, ½ and 1, 1½."""
+    """A step gives 0, 1, or 1 and the end (¼). The second step counts half: returns are 0, ½, 1 and 1½."""
     distribution = walk(limit=2)
     np.testing.assert_array_equal(distribution.support[:, 0], [0, 0.5, 1, 1.5])
     # 0 then 0: ½·½; 0 then 1: ½·½; the end, or 1 then 0: ¼ + ¼·½; 1 then 1: ¼·½.

@@ -44,7 +44,7 @@ def exact_distance(first, second):
 
 
 def test_categorical_projection_splits_between_neighbours():
-    # From -1 to 0.5 it is 1.5, of which -0.3 is 0.7 beyond -1: shares 0.8 / 1.5 and 0.7 / 1.5. 5 is clamped.
+    # -0.3 lies 0.7 above -1 in a cell of length 1.5: shares 0.8 / 1.5 and 0.7 / 1.5. 5 is clamped.
     distributions, outside = project(UNEVEN, jnp.array([[-0.3], [5.0], [0.75]]), jnp.array([0.3, 0.5, 0.2]))
     values, probabilities = UNEVEN.atoms(distributions)
     np.testing.assert_array_equal(values[:, 0], [-2, -1, 0.5, 0.75, 2])
@@ -69,7 +69,7 @@ def test_categorical_projection_keeps_mass_and_mean(representation, dim):
             (points * shares[..., None]).sum(-2), (values * probabilities[..., None]).sum(-2), atol=1e-12
         )
         np.testing.assert_array_equal(outside, 0)
-        # What lies outside is clamped, and its mass told.
+        # Atoms outside are clamped, and their mass is returned.
         values, probabilities = atoms(1, dim=dim, spread=4)
         distributions, outside = project(representation, values, probabilities)
         np.testing.assert_allclose(representation.atoms(distributions).probabilities.sum(-1), 1, rtol=1e-12)
@@ -130,7 +130,7 @@ def test_quantile_projection_is_nearest():
     assert distance(distributions) <= min(map(distance, others)) + 1e-6
 
 
-def test_exact_laws_are_their_atoms():
+def test_exact_distributions_are_their_atoms():
     distributions, outside = project(EXACT, jnp.array([[1.0], [0.0]]), jnp.array([0.25, 0.75]))
     np.testing.assert_array_equal(distributions.values, [[1], [0]])
     assert float(outside) == 0
@@ -166,12 +166,12 @@ def test_distances_for_several_components_are_upper_bounds():
             )
             assert exact_distance(*distributions) <= bound + 1e-6
         np.testing.assert_array_equal(wasserstein(first, first), 0)
-    # Between two Dirac distributions they are exact.
+    # For two Dirac distributions the distances are exact.
     here, there = (EXACT.deterministic(jnp.array(value)) for value in ([0.0, 0.0], [3.0, 4.0]))
     assert float(EXACT.wasserstein(here, there)) == 5.0
 
 
-def test_projected_laws_come_nearer_as_supports_grow():
+def test_projections_converge_as_supports_grow():
     """The categorical projection is at most half a spacing away, the quantile one at most spread / 2n."""
     distribution = return_distributions.Atoms(*atoms(9, count=50, leading=()))
     for size in (11, 41):
@@ -186,7 +186,7 @@ def test_projected_laws_come_nearer_as_supports_grow():
             assert distance <= bound + 1e-6
 
 
-def test_representations_that_are_none_are_refused():
+def test_invalid_representations_are_refused():
     with pytest.raises(InputError, match="support, dimension 1 has 1 point; give at least 2"):
         distribution_representations.categorical([0.0, 1.0], [0.0])
     with pytest.raises(

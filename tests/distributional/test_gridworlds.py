@@ -1,4 +1,4 @@
-"""The gridworlds: that they are what they say, and that in each the stock decides what is best."""
+"""The gridworlds match their descriptions, and in each of them the best action depends on the stock."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_a_problem_is_a_valid_mdp_with_a_drawing(name):
     if problem.discount == 1:
         np.testing.assert_array_equal(mdp.rewards, np.round(mdp.rewards))
         assert problem.max_episode_steps == problem.horizon
-    # Cells are on the map, and where an action most likely leads is one move on, or ahead if that is blocked.
+    # Cells are on the map. The most likely next cell is one move away, or one drift away if a wall blocks it.
     rows, columns = layout.places.T
     assert not layout.walls[rows, columns].any()
     assert len(layout.actions) == len(layout.moves) == mdp.num_actions
@@ -63,7 +63,7 @@ def test_hazards_are_dared_one_by_one_as_the_level_of_cvar_rises():
     best = (-points + actions[problem.start_state].max(-1) / np.array(problem.settings)[:, None]).argmax(-1)
 
     def passed(state, stock, luck):
-        """The hazards on the way, struck by those in `luck` and no others."""
+        """The hazards on the way when those in `luck` strike and no others."""
         met = ""
         while not mdp.terminal[state]:
             action = actions[state, np.abs(points - stock).argmin()].argmax()
@@ -81,7 +81,7 @@ def test_hazards_are_dared_one_by_one_as_the_level_of_cvar_rises():
         **{0.05: "", 0.1: "a", 0.25: "ab"},
         **{0.5: "ab", 0.75: "abc", 1.0: "abc"},
     }
-    # At level 0.1 only the rarest hazard is dared; but once it has struck, the others are worth their risk.
+    # At level 0.1 the policy risks only the rarest hazard; once it has struck, it risks the others, too.
     assert passed(start, points[best[1]], "a") == "abc"
 
 
@@ -97,7 +97,7 @@ def test_what_is_best_depends_on_the_stock(name, utility):
     problem = gridworlds.make(name)
     actions = optimum(problem, utility, np.arange(-60.0, 61.0))
     regret = actions.max(-1, keepdims=True) - actions
-    # There are states in which now one action is the only best one, now another.
+    # There are states whose only best action depends on the stock.
     only_best = (regret < 1e-9) & ((regret < 1e-9).sum(-1, keepdims=True) == 1)
     assert (only_best.any(1).sum(-1) >= 2).sum() >= 3
 

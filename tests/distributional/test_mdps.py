@@ -1,4 +1,4 @@
-"""Finite MDPs and stocks: how they are built and refused, what their returns and stocks can be."""
+"""Finite MDPs and stock grids: building, refusals, bounds of returns, and reachable stocks."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from valuelab.errors import InputError
 
 
 def dense():
-    """Two states and an end; in state 0, action 0 either stays (reward 0) or goes on (reward 1)."""
+    """Two states and a terminal one; in state 0, action 0 either stays (reward 0) or moves on (reward 1)."""
     transitions = np.zeros((3, 2, 3))
     transitions[0] = [[0.5, 0.5, 0], [0, 0, 1]]
     transitions[1] = [[0, 1, 0], [0, 0.25, 0.75]]
@@ -22,7 +22,7 @@ def dense():
 
 
 def random_mdp(seed, dim=1):
-    """Three states of two actions with two outcomes each, one of them impossible here and there."""
+    """Three states, two actions and two outcomes each; some outcomes have probability 0."""
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet([1.0, 1.0], size=(3, 2))
     probabilities[random.random((3, 2)) < 0.3] = [1, 0]
@@ -31,7 +31,7 @@ def random_mdp(seed, dim=1):
 
 
 def all_returns(mdp, state, discount, steps):
-    """The returns of every path of positive probability, one by one: [n, m]."""
+    """The returns of all paths of positive probability: [n, m]."""
     if steps == 0:
         return [np.zeros(mdp.reward_dim)]
     return [
@@ -140,7 +140,7 @@ def test_unreadable_files_are_refused(tmp_path):
         mdps.load(path)
 
 
-def test_what_was_put_together_by_hand_is_validated_too():
+def test_mdps_built_by_hand_are_validated_too():
     mdp = mdps.from_dense(*dense())
     for discount in (0.0, 1.5, -1.0, np.nan):
         with pytest.raises(InputError, match=rf"discount is {discount}; give a number in \(0, 1\]"):
@@ -173,7 +173,7 @@ def test_return_bounds_of_an_infinite_horizon():
     low, high = mdps.return_bounds(mdp, 1.0)
     np.testing.assert_array_equal(high[:, 0], [np.inf, np.inf, 0])
     np.testing.assert_array_equal(low[:, 0], [0, 11, 0])
-    # Where all paths end, it is the horizon that does not matter.
+    # If all paths end, the horizon does not matter.
     ends = mdps.from_outcomes([[[(0.5, 1, -1.0), (0.5, 2, 5.0)]], [[(1.0, 2, -2.0)]], [[]]])
     for horizon in (None, 2, 3):
         low, high = mdps.return_bounds(ends, 1.0, horizon)
@@ -184,7 +184,7 @@ def test_episodes_are_bounded_unless_there_is_a_cycle():
     ends = mdps.from_outcomes([[[(0.5, 1, 0.0), (0.5, 2, 0.0)]], [[(1.0, 2, -2.0)]], [[]]])
     assert mdps.episode_bound(ends) == 2
     assert mdps.episode_bound(mdps.from_dense(*dense())) is None
-    # A cycle that cannot happen is none.
+    # A cycle of probability 0 does not count.
     assert mdps.episode_bound(mdps.from_outcomes([[[(1.0, 1, 1.0), (0.0, 0, 1.0)]], [[]]])) == 1
 
 
@@ -217,13 +217,13 @@ def test_even_spacing_changes_speed_alone():
         kept = (points[even[0]] * even[1]).sum(-1)
         np.testing.assert_allclose(kept, values[:, 0].clip(-1.7, 2.3), rtol=1e-12)
         np.testing.assert_array_equal(even[2], np.abs(values[:, 0] - 0.3) > 2)
-        # A grid of one point takes everything, and tells.
+        # A grid of one point takes all stocks, and reports those outside.
         _, weights, outside = locate(stock_grids.from_points([0.5]), np.array([[0.5], [0.6]]))
         np.testing.assert_array_equal(weights.sum(-1), [1, 1])
         np.testing.assert_array_equal(outside, [False, True])
 
 
-def test_stock_grids_that_are_none_are_refused():
+def test_invalid_stock_grids_are_refused():
     with pytest.raises(
         InputError, match=r"stock grid, dimension 1: point 2 is 1.0; points must be finite and"
     ):

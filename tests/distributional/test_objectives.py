@@ -1,4 +1,4 @@
-"""Objectives: golden numbers, what is known of them, what is refused, and how episodes begin."""
+"""Objectives: golden numbers, properties, refusals, and starts of episodes."""
 
 import math
 
@@ -18,7 +18,7 @@ PROBABILITIES = jnp.array([0.25, 0.25, 0.5])
 
 
 def value(objective):
-    """What the objective reports for that return: K(c₀ + G), or the measure of G."""
+    """The reported value of this return: K(c₀ + G), or the measure of G."""
     start = objective.start
     if isinstance(start, objectives.FixedStart):
         values = start.stock(objective.parameters)[None] + VALUES
@@ -274,7 +274,7 @@ def test_objectives_of_ones_own():
 
 
 CERTAIN, RARE, SPREAD = [1.0] * 12, [6.0] + [0.0] * 11, [0.0, 2.0, 4.0] * 4
-"""Returns in twelve equally likely cases: 1; 6 with probability 1/12; or 0, 2 and 4 alike."""
+"""Returns in twelve equally likely cases: 1; 6 with probability 1/12; or 0, 2 and 4 with 1/3 each."""
 
 
 def solved(objective, returns, points):
@@ -291,7 +291,7 @@ def solved(objective, returns, points):
 
 
 def test_lower_cvar_starts_from_minus_the_quantile():
-    # The worst third of 0, 2, 4 is 0, less than 1; the mean is 2, more than 1, and -4 its first stock.
+    # The worst third of 0, 2, 4 is 0, less than 1. The mean is 2, more than 1, with first stock -4.
     solution, _ = solved(objectives.lower_cvar(1.0), [CERTAIN, SPREAD], [-4, -3, -2, -1, 0])
     averse = starts.choose(solution, objectives.lower_cvar(1 / 3), aligned=True)
     np.testing.assert_allclose(
@@ -310,7 +310,7 @@ def test_a_coarse_grid_shows_in_the_error():
 
 
 def test_upper_cvar_may_need_a_draw():
-    """The best sixth of 1, and of 6 with probability 1/12.
+    """The best sixth of two policies: the return 1, or 6 with probability 1/12.
 
     Alone they are worth 1 and 6·6/12 = 3. With 1 drawn by chance p, the best sixth holds (1 - p)/12 of 6
     and the rest in ones, as far as p suffices: 3 (1 - p) + 6 min(p, 1/12 + p/12), greatest at p = 1/11, where
@@ -324,12 +324,12 @@ def test_upper_cvar_may_need_a_draw():
     assert (start.stocks[0, 0] <= -1, start.other_stocks[0, 0]) == (
         True,
         0,
-    )  # 6 is played for below the pivot
+    )  # below the pivot the gamble for 6 is best
     np.testing.assert_allclose(start.errors[0], 3.5 - optimum, rtol=1e-4)  # 1 + 6·5/12 = 3.5 at c = -1
     without = starts.choose(solution, objective)
     assert optimum <= without.values[0] <= optimum + without.errors[0]
     assert np.isnan(without.alone[0])
-    # With the pivot as a stock nothing is left open.
+    # With the pivot as a point of the grid the error bound is 0.
     solution, distributions = solved(objective, [CERTAIN, RARE], [-5, -1, -6 / 11, 0])
     np.testing.assert_allclose(starts.choose(solution, objective, distributions).errors[0], 0, atol=1e-5)
 

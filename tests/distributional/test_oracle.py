@@ -24,11 +24,11 @@ from valuelab.errors import InputError
 
 STATES, ACTIONS, OUTCOMES, HORIZON = 3, 2, 2, 3
 GREATEST = 2
-"""Rewards are whole numbers up to it in size: returns are, too, and at γ = ½ multiples of ¼."""
+"""The greatest absolute reward. Rewards are integers, so returns are integers, or multiples of ¼ at γ = ½."""
 
 
 def random_mdp(rng, dim=1):
-    """One with whole rewards, whose last state ends episodes in half of all cases."""
+    """A random MDP with integer rewards; in half of all cases its last state is terminal."""
     shape = STATES, ACTIONS, OUTCOMES
     outcomes = zip(
         rng.dirichlet(np.ones(OUTCOMES), size=shape[:2]).reshape(-1, OUTCOMES),
@@ -44,7 +44,7 @@ def random_mdp(rng, dim=1):
 
 
 def whole_grids(discount, dim=1):
-    """Grids of one shape for all these MDPs that hold every stock reached from minus a possible return."""
+    """Grids of one shape for all these MDPs, with every stock that can follow minus a possible return."""
     step, reach, grids = discount ** (HORIZON - 1), 0.0, []
     for stage in range(HORIZON):
         reach += GREATEST * discount**stage
@@ -94,11 +94,11 @@ VECTOR = {
     ),
     "homeostatic, squared": lambda rng: objectives.homeostatic(rng.integers(-1, 2, size=2), power=2),
 }
-"""Applications with parameters at random; upper CVaR and spectral risk have tests of their own below."""
+"""Applications with random parameters; upper CVaR and spectral risk have separate tests below."""
 
 
 def compare(make, discount, count):
-    """The solver's optimum and the oracle's on many random MDPs with parameters of their own, all at once."""
+    """The solver's optimum and the oracle's on many random MDPs, each with its own parameters."""
     rng = np.random.default_rng(2)
     made = [make(rng) for _ in range(count)]
     dim = made[0].properties.reward_dim
@@ -115,7 +115,7 @@ def compare(make, discount, count):
     np.testing.assert_array_less(start.errors, 1e-6)
 
 
-# Quick: one program each for two objectives, whatever the MDP, level or target.
+# Fast: one compiled program for each of two objectives serves all MDPs, levels and targets.
 
 
 @hypothesis.settings(max_examples=30, deadline=None, database=None, derandomize=True)
@@ -130,7 +130,7 @@ def test_cvar_is_that_of_the_best_policy_of_all(seed, tau):
 
 @pytest.mark.slow
 def test_history_is_worth_something():
-    """Else these tests could not tell a stock from none."""
+    """Otherwise these tests could not detect a missing stock."""
     rng, worse = np.random.default_rng(0), 0
     for mdp in [random_mdp(rng) for _ in range(10)]:
         sets = oracle.history_distributions(mdp, 1.0, HORIZON), oracle.markov_distributions(mdp, 1.0, HORIZON)
@@ -197,7 +197,7 @@ def test_reachable_stocks_make_any_discount_exact(discount):
 
 @functools.partial(jax.jit, static_argnames="discount")
 def solve_with(mdp, objective, offsets, discount=1.0):
-    """As `solve`, with the stocks between whole numbers that lie so far above one, and with draws."""
+    """As `solve`, with further stocks at the given offsets above each integer, and with draws."""
     whole = jnp.arange(-12.0, 13.0)
     grid = stock_grids.StockGrid((jnp.sort((whole[:, None] + offsets[None]).ravel()),))
     solution = solvers.value_iteration(
@@ -228,7 +228,7 @@ def test_upper_cvar_is_that_of_the_best_draw():
             assert (best <= start.values + start.errors + 1e-9).all()
             if start.errors.max() < 1e-7:
                 break
-            # Pivots at a point that is there already, or alike, are replaced by any other number.
+            # Pivots that are equal to a grid point or to each other are replaced by another number.
             found = np.unique(np.round(np.mod(start.pivots[:, 0], 1), 12) % 1)
             found = found[found > 0]
             pivots = np.append(found, rng.uniform(size=3 - len(found)))
@@ -237,7 +237,7 @@ def test_upper_cvar_is_that_of_the_best_draw():
     assert drawn > 0
 
 
-# Counter-examples.
+# Counterexamples.
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_refused_objectives_would_miss_the_optimum(name):
 
 
 def test_the_limit_that_satisficing_misses():
-    """Rewards of 1 for ever return 2; only a policy that never sees it end can tell."""
+    """Rewards of 1 forever return 2; every finite number of steps returns less."""
     example = counterexamples.satisficing()
     returns = sum(example.discount**step for step in range(60))
     np.testing.assert_allclose(returns, 2, atol=1e-12)
@@ -304,7 +304,7 @@ def test_without_stock_cvar_is_worse():
     np.testing.assert_array_equal(after[places], [1, 0])
 
 
-# The oracle itself.
+# The oracle.
 
 
 def test_the_oracle_counts_distributions_by_hand():

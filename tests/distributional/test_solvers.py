@@ -53,11 +53,11 @@ def batch(count, **settings):
 
 
 def chain():
-    """0 goes to 1, 1 to 2, where it ends; each step gives 1."""
+    """State 0 leads to 1, and 1 to the terminal state 2; each step gives 1."""
     return mdps.from_outcomes([[[(1.0, 1, 1.0)]], [[(1.0, 2, 1.0)]], [[]]], np.array([False, False, True]))
 
 
-# Returns lie in [-10, 10]; 0.5 apart is less than any |reward|'s maximum.
+# Returns lie in [-10, 10]; a spacing of 0.5 is less than every maximum of |reward|.
 GRID = stock_grids.uniform([-10], [10], [41])
 SUPPORT = distribution_representations.categorical(np.linspace(-10, 10, 41))
 endless = functools.partial(
@@ -153,7 +153,7 @@ def test_policy_iteration_in_a_finite_horizon():
 
 
 def test_more_reward_is_more_stock():
-    # One more in each of three steps is three more in the return.
+    # A reward that is 1 greater in each of three steps makes the return 3 greater.
     problem, objective = random_mdp(3, whole=True), OBJECTIVES["target"]
     richer = problem._replace(rewards=problem.rewards + 1)
     plain, shifted = whole_numbers(problem, objective), whole_numbers(richer, objective)
@@ -179,7 +179,7 @@ def test_a_batch_equals_its_mdps_one_by_one():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cvar", "target"])
 def test_errors_bound_the_distance_from_the_optimum(name):
-    """Of coarse grids, one too small; a fine one knows the optimum within its own, smaller bound."""
+    """Coarse grids, one of them too small; a fine grid gives the optimum within its smaller bound."""
     problems, objective = batch(6), OBJECTIVES[name]
 
     @jax.jit
@@ -213,15 +213,15 @@ def test_errors_hold_the_optimum_of_histories():
 
 
 def test_what_is_worse_for_certain_makes_no_errors():
-    # In state 0, 1 for certain; or -7, and from there ±8. At stock 0 that leads to -8.75, off the grid, and
-    # is worth less than -4 whatever the error there; the former is worth -1.
+    # State 0 gives 1 for certain, or -7 and then ±8. At stock 0 the second choice leads to -8.75, off the
+    # grid, and its value is below -4 whatever the error there. The value of the first choice is -1.
     risk = [(0.5, 2, 8.0), (0.5, 2, -8.0)]
     rows = [[[(1.0, 2, 1.0)], [(1.0, 1, -7.0)]], [risk, risk], [[], []]]
     problem = mdps.from_outcomes(rows, np.array([False, False, True]))
     solution = values_of(problem, OBJECTIVES["target"], stocks=stock_grids.uniform([-10], [10], [5]))
     assert solution.values[0, 2] == pytest.approx(-1)
     assert solution.errors[0, 2] < 1e-9
-    assert solution.errors[0].max() > 0.1  # from 5 upwards it is better to lose 7
+    assert solution.errors[0].max() > 0.1  # from 5 on it is better to lose 7
 
 
 def test_mass_that_leaves_is_told():
@@ -229,7 +229,7 @@ def test_mass_that_leaves_is_told():
     small = values_of(problem, objective, stocks=stock_grids.uniform([-1], [1], [41]))
     assert 0 < small.off_grid_mass.max() <= 1
     assert values_of(problem, objective, stocks=GRID).off_grid_mass.max() == 0
-    # c + G has one sign beyond the grid: there f is linear, and nothing is lost.
+    # Beyond the grid c + G has one sign, so f is linear there, and clamping changes nothing.
     low, high = mdps.return_bounds(problem, DISCOUNT)
     tight = stock_grids.uniform([-high.max()], [-low.min()], [41])
     assert values_of(problem, objective, stocks=tight).off_grid_mass.max() == 0
@@ -251,7 +251,7 @@ def test_mass_beyond_the_support_is_told():
 
 
 def test_where_projection_loses_nothing_is_known_of_other_functionals():
-    # Halves do not lie on the integers.
+    # Returns of ½ do not lie on the grid of integers.
     problem = random_mdp(2, whole=True)
     halves = problem._replace(rewards=problem.rewards / 2)
     assert np.isinf(whole_numbers(halves, OBJECTIVES["entropic"]).error_bound)
@@ -267,7 +267,7 @@ def test_what_cannot_be_optimised_is_refused_or_marked():
     assert np.isinf(solution.error_bound)
 
 
-def test_noise_does_not_decide_between_equals():
+def test_noise_does_not_choose_between_equal_actions():
     problem = random_mdp(5, actions=1)
     noisy = jax.tree.map(lambda leaf: leaf.repeat(2, axis=1) if leaf.ndim > 1 else leaf, problem)
     noisy.rewards[:, 1] *= 1 + 1e-15
@@ -448,11 +448,11 @@ def test_solve_without_end_keeps_its_promise(monkeypatch):
 @pytest.mark.slow
 def test_returns_that_nobody_would_meet_do_not_coarsen_grids(monkeypatch):
     monkeypatch.setattr(defaults, "_ALL_WORK", 5_000_000)
-    # Who stays gets -1 for ever, -10 in all; who leaves gets 1 or -1, and grids end not far from there.
+    # Staying gives -1 forever, a return of -10. Leaving gives 1 or -1, and grids end close to these.
     staying, leaving = [(1.0, 0, -1.0)], [(0.5, 1, 1.0), (0.5, 1, -1.0)]
     problem = mdps.from_outcomes([[staying, leaving], [[], []]], np.array([False, True]))
     solved = defaults.solve(problem, objectives.lower_cvar(0.75), discount=0.9)
-    # Half of the worst 0.75 are not -1: (-0.5 + 0.25) / 0.75.
+    # The worst 0.75 contain -1 with 0.5 and 1 with 0.25: (-0.5 + 0.25) / 0.75.
     np.testing.assert_allclose(solved.start.values, [-1 / 3, 0], atol=1e-3)
     assert solved.start.errors.max() < 2e-3
     assert np.ptp(solved.solution.stocks.points[0]) < 3

@@ -1,4 +1,4 @@
-"""Finite MDPs to act in: the chances are the MDP's, and episodes end and begin as they should."""
+"""Finite MDPs as environments: probabilities match the MDP, and episodes end and begin correctly."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def act_at_random(environment, steps=STEPS):
 
 
 def expected(mdp):
-    """The chance of each next state [S, A, S] and the mean reward [S, A, m], by the MDP's own numbers."""
+    """The probability of each next state [S, A, S] and the mean reward [S, A, m], from the MDP."""
     chances = np.zeros((mdp.num_states, mdp.num_actions, mdp.num_states))
     pairs = np.indices(mdp.next_states.shape)
     np.add.at(chances, (pairs[0], pairs[1], mdp.next_states), mdp.probabilities)
@@ -48,7 +48,7 @@ def test_outcomes_come_with_the_chances_of_the_mdp(name):
     ended = outcomes.terminated | outcomes.truncated
     begins = np.concatenate([np.zeros((1, LANES), bool), ended[:-1]])
 
-    # An episode's last step is followed by one that only begins the next.
+    # After the last step of an episode comes a step that only begins the next episode.
     assert ended.sum() > 1000
     np.testing.assert_array_equal(outcomes.rewards[begins], 0)
     assert not (begins & ended).any()
@@ -80,7 +80,7 @@ def test_episodes_start_where_the_problem_says_and_are_cut_at_its_limit():
     np.testing.assert_array_equal(observations, np.tile(np.eye(18)[problem.start_state], (LANES, 1)))
     assert observations.dtype == np.float32
     _, _, successors, outcomes = act_at_random(environment, steps=16)
-    # In 7 random steps nobody gets through 8 cells: steps 7 and 15 are cut, step 8 begins again.
+    # 7 random steps are too few for 8 cells: episodes are cut at steps 7 and 15, and step 8 begins a new one.
     assert not outcomes.terminated.any()
     np.testing.assert_array_equal(np.flatnonzero(outcomes.truncated.all(1)), [6, 14])
     assert outcomes.truncated.sum() == 2 * LANES
@@ -140,7 +140,7 @@ def test_one_at_a_time_it_is_the_same_mdp():
     observation, _ = grid.reset(seed=5)
     assert grid.observation_space.contains(observation)
     assert observation.argmax() == gridworlds.make("homeostasis").start_state
-    # Up and right to the water, and stay: after the first step, three times out of four there is some.
+    # Up and right to the water, then stay: from the second step on there is water with probability ¾.
     rewards, lengths = episodes(grid, 5, 300, [0, 1, 4, 4, 4, 4, 4, 4])
     assert lengths == [8] * 300
     np.testing.assert_array_equal(rewards[:, 0], -1)
@@ -155,5 +155,5 @@ def test_one_at_a_time_it_is_the_same_mdp():
 def test_one_at_a_time_it_is_cut_too_and_rewards_are_numbers():
     pytest.importorskip("gymnasium")
     rewards, lengths = episodes(environments.make("gridworld/risk_averse").make(), 0, 1, [3])
-    assert lengths == [100]  # against the wall
+    assert lengths == [100]  # always moves into the wall
     np.testing.assert_array_equal(rewards, [-1.0] * 100)

@@ -1,4 +1,4 @@
-"""Pictures of solutions: that what is drawn is what was given, where it belongs."""
+"""Plots of solutions: they draw the given data in the right place."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def test_distributions_are_bars_on_one_axis_with_their_marks_and_tails(tmp_path)
     bars = [
         (bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in upper.patches if bar.get_height() < 1
     ]
-    # Equal atoms are one bar, and what has no mass is neither drawn nor on the axis.
+    # Equal atoms share a bar; atoms without mass are not drawn and do not stretch the axis.
     np.testing.assert_allclose(bars, [(-1, 0.5), (3, 0.5)])
     (mark,) = upper.lines
     shade = upper.patches[-1]
     assert shade.get_x() + shade.get_width() == pytest.approx(-1.0)
     assert mark.get_xdata() == [-2.0, -2.0]
     assert [text.get_text() for text in upper.get_legend().get_texts()] == ["CVaR -2"]
-    # From -2, a mark, to 10.
+    # The axis goes from -2, a mark, to 10.
     left, right = upper.get_xlim()
     assert (left, right) == lower.get_xlim()
     assert -3 < left < -2
@@ -93,7 +93,7 @@ def test_arrows_stand_in_their_cells_and_terminal_states_have_none(tmp_path):
     np.testing.assert_array_equal(dots.get_offsets().round(), [(0, 1)])
     heat = first.images[0]
     np.testing.assert_array_equal(heat.get_array().filled(np.nan), [[0, 1, np.nan], [2, np.nan, np.nan]])
-    # One scale for all panels, and terminal states do not stretch it.
+    # All panels share a scale, which terminal states do not stretch.
     assert heat.get_clim() == second.images[0].get_clim() == (0, 5)
     assert [text.get_text() for text in first.texts] == ["+1"]
     assert first.get_ylim() == (1.5, -0.5)  # the first row is on top
