@@ -91,7 +91,8 @@ class _Problem(NamedTuple):
         objective: what is maximised.
         discount: γ.
         horizon: number of steps, or None.
-        steps: the horizon, or the length of the longest episode if γ = 1; None: infinite.
+        steps: the horizon, or the length of the longest episode if there is no horizon and γ = 1; None:
+            infinite.
         allow_unsound: whether to solve where the theory does not hold.
         low: [S, m], least returns.
         high: [S, m], greatest returns.
@@ -146,7 +147,7 @@ def solve(
         mdp: host arrays.
         objective: what is maximised.
         discount: γ in (0, 1].
-        horizon: number of steps; None: infinite, or the length of the longest episode if γ = 1.
+        horizon: number of steps; None: the length of the longest episode if all episodes end, else infinite.
         representation: of return distributions, "exact", "categorical" or "quantile"; None: exact if they are
             small enough, else categorical.
         atoms: the number of atoms of a distribution along each component; None: chosen.
@@ -214,21 +215,21 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
         _possible_returns(problem) if isinstance(objective.start, SearchedStart) and fixed is None else None
     )
     grids, exact = _for_values(problem, fixed, returns)
-    values = problem.iterate(grids, None)
+    value_solution = problem.iterate(grids, None)
     aligned = exact and returns is not None
-    start = starts.choose(values, objective, aligned=aligned)
+    start = starts.choose(value_solution, objective, aligned=aligned)
     if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
-        problem = _narrow_returns(problem, values, np.asarray(start.pivots))
+        problem = _narrow_returns(problem, value_solution, np.asarray(start.pivots))
         fine = _uniform_grid(problem, min(_MAX_STOCKS, _sweep_limit(problem) / problem.successors))
-        values = problem.iterate(_union(values.stocks, fine), None)
-        start = starts.choose(values, objective)
+        value_solution = problem.iterate(_union(value_solution.stocks, fine), None)
+        start = starts.choose(value_solution, objective)
     minimized = isinstance(objective.start, SearchedStart) and objective.start.minimized
     if minimized and aligned:
-        start = _minimize_dual(problem, values, start)
+        start = _minimize_dual(problem, value_solution, start)
     first = np.asarray(start.pivots)
     if minimized:
         # The draw is between the distributions of stocks on both sides of the pivot.
-        points = np.asarray(values.stocks.points[0])
+        points = np.asarray(value_solution.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
     grids, representation, _ = _for_distributions(problem, fixed, first, name, size)
@@ -237,10 +238,11 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
         atoms = representation.atoms(solution.distributions)
         drawn = starts.choose(solution, objective, distributions=atoms, aligned=aligned)
         start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
-    return _assemble(start, values, solution, representation, exact and _is_rounding(problem, start.errors))
+    exact = exact and _is_rounding(problem, start.errors)
+    return _assemble(start, value_solution, solution, representation, exact)
 
 
-def _minimize_dual(problem: _Problem, found: Solution, start: Start) -> Start:
+def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) -> Start:
     """The start at the minimum of a dual, which may lie between two stocks of an aligned grid.
 
     The dual is convex and piecewise linear, because it is a maximum of such functions. So around its minimum
@@ -255,8 +257,8 @@ def _minimize_dual(problem: _Problem, found: Solution, start: Start) -> Start:
         return np.asarray(search.dual(problem.objective.parameters, points, solution.values))
 
     num_states = problem.mdp.num_states
-    points = np.tile(np.asarray(found.stocks.points[0]), (num_states, 1))
-    values = duals(found)
+    points = np.tile(np.asarray(value_solution.stocks.points[0]), (num_states, 1))
+    values = duals(value_solution)
     pivots, least, bounds = np.zeros(num_states), values.min(1), np.zeros(num_states)
     for _ in range(_MAX_ROUNDS):
         meetings = np.array([_meetings(*curve) for curve in zip(points, values, strict=True)])
@@ -310,21 +312,21 @@ def _is_rounding(problem: _Problem, errors: Any) -> bool:
 
 def _assemble(
     start: Start,
-    values: Solution,
+    value_solution: Solution,
     solution: Solution,
     representation: DistributionRepresentation,
     exact: bool,
 ) -> SolvedMDP:
-    """The result. Its off-grid mass is that of `values` at the grid points nearest to the first stocks."""
-    first = start.pivots.astype(values.values.dtype)
-    indices, weights, _ = stock_grids.locate(values.stocks, first)
+    """The result. Its off-grid mass is that of the values, at the grid points nearest to the first stocks."""
+    first = start.pivots.astype(value_solution.values.dtype)
+    indices, weights, _ = stock_grids.locate(value_solution.stocks, first)
     nearest = np.take_along_axis(np.asarray(indices), np.asarray(weights).argmax(-1)[:, None], -1)[:, 0]
     return SolvedMDP(
         start=start,
         solution=solution,
         atoms=representation.atoms(solution.distributions),
-        off_grid_mass=np.asarray(values.off_grid_mass)[np.arange(len(nearest)), nearest],
-        sweeps=int(values.sweeps),
+        off_grid_mass=np.asarray(value_solution.off_grid_mass)[np.arange(len(nearest)), nearest],
+        sweeps=int(value_solution.sweeps),
         exact=exact,
     )
 
