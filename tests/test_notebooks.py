@@ -51,12 +51,12 @@ def numbers(pattern: str, text: str) -> np.ndarray:
 
 
 def check_distributional(text: str) -> None:
-    """Stocks help, refusals are right, orders are filled, and the network's dial turns as the exact one."""
+    """Stocks help, refusals are right, targets are reached, and the network's dial turns as the exact one."""
     np.testing.assert_array_equal(numbers(r"best CVaR .*: ([\d.]+)", text), [0, 1, 1])
-    lost = numbers(r"lost (\S+)", text)
-    assert len(lost) == 4
-    assert lost.min() > 0
-    assert numbers(r"ordered .*: (\S+) away", text).max() < 0.5
+    differences = numbers(r"difference (\S+)", text)
+    assert len(differences) == 4
+    assert differences.min() > 0
+    assert numbers(r"target .*: (\S+) away", text).max() < 0.5
     aimed, by_mean = numbers(r"at least +\d+: (\S+) against (\S+)", text).T
     assert np.all(aimed > by_mean)
     level, optimum, network = numbers(r"τ = (\S+): optimum +(\S+); network +(\S+) from", text).T
