@@ -51,9 +51,9 @@ def check_problem(
     if horizon is None and discount == 1:
         steps = None if is_traced(mdp) else mdps.episode_bound(mdp)
         if steps is None:
-            reason = "which cannot be checked for a traced MDP" if is_traced(mdp) else f"but {_cycle(mdp)}"
+            why = "which cannot be checked for a traced MDP" if is_traced(mdp) else f"but {_cycle(mdp)}"
             raise InputError(
-                f"discount 1 without a horizon needs episodes that end, {reason}; give a horizon"
+                f"discount 1 without a horizon needs episodes that end, {why}; give a horizon"
             )
     reason = objectives.unsound_reason(objective, discount, steps, mdp.reward_dim)
     if reason and not allow_unsound:
