@@ -52,9 +52,7 @@ def check_problem(
         steps = None if is_traced(mdp) else mdps.episode_bound(mdp)
         if steps is None:
             why = "which cannot be checked for a traced MDP" if is_traced(mdp) else f"but {_cycle(mdp)}"
-            raise InputError(
-                f"discount 1 without a horizon needs episodes that end, {why}; give a horizon"
-            )
+            raise InputError(f"discount 1 without a horizon needs episodes that end, {why}; give a horizon")
     reason = objectives.unsound_reason(objective, discount, steps, mdp.reward_dim)
     if reason and not allow_unsound:
         objectives.check(objective, discount, steps, mdp.reward_dim)

@@ -333,7 +333,11 @@ def _infinite_bounds(
         return after, tail, count + 1
 
     infinite = jnp.full_like(enough, jnp.inf)
-    start = ErrorBounds(zeros, zeros), ErrorBounds(infinite, infinite), jnp.int32(0)
+    start = (
+        ErrorBounds(errors=zeros, off_grid_mass=zeros),
+        ErrorBounds(errors=infinite, off_grid_mass=infinite),
+        jnp.int32(0),
+    )
     bounds, tail, _ = jax.lax.while_loop(go_on, step, start)
     return ErrorBounds(
         errors=bounds.errors + tail.errors, off_grid_mass=bounds.off_grid_mass + tail.off_grid_mass
