@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import sys
 import zipfile
 
 import h5py
@@ -173,3 +174,60 @@ def test_episodes_are_not_read_into_more_memory_than_there_is(monkeypatch):
     episode = {"observations": np.zeros((4, 3), np.float32)}
     with pytest.raises(InputError, match="folder: its first 3 episodes take 144 bytes, but 100 bytes"):
         storage.from_episodes("endless", itertools.repeat(episode), "folder")
+
+
+GIB = 1 << 30
+GROUPS = {
+    "machine": ({}, 8),
+    "version 2, of a container": ({"memory.max": 4 * GIB, "memory.current": 3 * GIB}, 1),
+    "version 2, without a limit": ({"memory.max": "max", "memory.current": 3 * GIB}, 8),
+    "version 2, with a cache that can be freed": (
+        {
+            "memory.max": 4 * GIB,
+            "memory.current": 3 * GIB,
+            "memory.stat": f"anon 0\ninactive_file {2 * GIB}\n",
+        },
+        3,
+    ),
+    "version 2, of a parent": (
+        {
+            "/proc/self/cgroup": "0::/batch/job\n",
+            "batch/memory.max": 2 * GIB,
+            "batch/memory.current": 0,
+            "batch/job/memory.max": 5 * GIB,
+            "batch/job/memory.current": 0,
+        },
+        2,
+    ),
+    "version 1": (
+        {
+            "/proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/x/y\n0::/\n",
+            "memory/x/y/memory.limit_in_bytes": 6 * GIB,
+            "memory/x/y/memory.usage_in_bytes": 5 * GIB,
+            "memory/x/y/memory.stat": f"inactive_file 0\ntotal_inactive_file {2 * GIB}\n",
+        },
+        3,
+    ),
+    "version 1, of a container": (
+        {
+            "/proc/self/cgroup": "4:memory:/x/y\n",
+            "memory/memory.limit_in_bytes": 6 * GIB,
+            "memory/memory.usage_in_bytes": 7 * GIB,
+        },
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("written", "free"), GROUPS.values(), ids=GROUPS)
+def test_memory_is_the_least_that_the_system_leaves(tmp_path, written, free):
+    meminfo = {"/proc/meminfo": f"MemTotal:  9 kB\nMemAvailable:  {8 * GIB >> 10} kB\n"}
+    for name, text in (meminfo | written).items():
+        path = tmp_path / name[1:] if name.startswith("/") else tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(text))
+    assert arrays.available_memory(tmp_path) == free * GIB
+
+
+def test_memory_without_a_word_from_the_system_is_plenty(tmp_path):
+    assert arrays.available_memory(tmp_path) == sys.maxsize

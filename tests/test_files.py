@@ -110,7 +110,7 @@ def test_a_disk_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(files.fcntl, "flock", flock)
     with files.locked(tmp_path):
-        assert capsys.readouterr().out.startswith(f"warning: {tmp_path} takes no lock (")
+        assert capsys.readouterr().out.startswith(f"warning: {tmp_path} cannot be locked (")
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,16 @@ def test_a_disk_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
         (b"[" * 100_000, "RecursionError: "),
         (b"[1]", "TypeError: it holds a list where an object is expected"),
         (b"{}", "KeyError: 'settings'"),
-        (b'{"settings": 3}', "TypeError: settings is a int where a dict is expected"),
-        (b'{"settings": {"a": 1, "a": 2}}', "ValueError: a is in it twice"),
+        (b'{"settings": 3}', "TypeError: settings is of type int where dict is expected"),
+        (b'{"settings": {"a": 1, "a": 2}}', "ValueError: a occurs twice"),
     ],
 )
 def test_json_of_anybody_is_read_or_told_of_in_one_line(contents, cause, tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes(contents)
-    with pytest.raises(InputError, match=rf"^{path} is no config \({cause}.*\): give another$") as refused:
+    with pytest.raises(
+        InputError, match=rf"^{path} cannot be read as config \({cause}.*\): give another$"
+    ) as refused:
         files.read_json(path, "config", "give another", settings=dict)
     assert "\n" not in str(refused.value)
     path.write_bytes("\ufeff".encode() + b'{"settings": {}}')
@@ -146,18 +148,21 @@ def test_what_is_no_file_is_never_opened(tmp_path):
         lambda: outputs.prepare_file("picture", str(pipe)),
     )
     for reader in readers:
-        with pytest.raises(InputError, match=f"{pipe} is no regular file, but a pipe"):
+        with pytest.raises(InputError, match=f"{pipe} is not a regular file but a pipe"):
             reader()
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("~nobody-of-that-name/data", "data_dir is ~nobody-of-that-name/data, and that home is not"),
-        ("x" * 256, "data_dir is x{60}..., which no disk takes"),
-        ("/x" * 2100, "which no disk takes for a name"),
-        ("a\0b", r"data_dir is a\\0b, which no disk"),
-        ("s3://bucket", "data_dir is s3://bucket; it must lie on this machine"),
+        (
+            "~nobody-of-that-name/data",
+            "data_dir is ~nobody-of-that-name/data, but that home folder is unknown",
+        ),
+        ("x" * 256, "data_dir is x{60}..., which is too long"),
+        ("/x" * 2100, "which is too long for a path"),
+        ("a\0b", r"data_dir is 'a\\x00b', which contains a null"),
+        ("s3://bucket", "data_dir is s3://bucket, but must be on this machine"),
     ],
 )
 def test_paths_that_cannot_be(path, message):
@@ -172,7 +177,7 @@ def test_without_a_home_a_path_is_asked_for(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr("pathlib.Path.expanduser", no_home)
-    with pytest.raises(InputError, match=r"data_dir is ~/.cache/valuelab, and that home is not known"):
+    with pytest.raises(InputError, match=r"data_dir is ~/.cache/valuelab, but that home folder is unknown"):
         data.load("ogbench/pointmaze-medium-navigate-v0")
 
 

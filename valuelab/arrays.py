@@ -210,12 +210,54 @@ def check_size(path: pathlib.Path, name: str, size: int) -> None:
         )
 
 
-def available_memory(meminfo: pathlib.Path = pathlib.Path("/proc/meminfo")) -> int:
-    """Free memory for new arrays and programs, bytes; sys.maxsize where the system does not state it."""
+def available_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """Bytes of memory that new arrays and programs can have: what the machine and every limit leave free.
+
+    Args:
+        root: the folder with Linux's /proc and /sys.
+
+    Returns:
+        The least of the machine's free memory and of what is left of the limits of this process's control
+        groups (containers, batch systems); sys.maxsize where the system names none of them.
+    """
+    lines = _read(root / "proc/meminfo").splitlines()
+    free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")]
+    mount = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines() or ["0::/"]:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            names, base = ("memory.max", "memory.current", "inactive_file"), mount
+        elif "memory" in controllers.split(","):  # version 1
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            base = mount / "memory"
+        else:
+            continue
+        folder = base / group.strip("/")  # in a container the limits are those of the mount itself
+        for place in (folder, *folder.parents[: len(folder.parts) - len(base.parts)]):
+            free += _left_of_limit(place, *names)
+    return min(free, default=sys.maxsize)
+
+
+def _left_of_limit(group: pathlib.Path, limit: str, usage: str, reclaimable: str) -> list[int]:
+    """Bytes left of the memory limit of a control group: [] where it has no limit.
+
+    Args:
+        group: the group's folder.
+        limit: the file with the limit.
+        usage: the file with the memory in use, which includes the page cache.
+        reclaimable: the entry of memory.stat that counts the part of the page cache that can be freed.
+    """
+    texts = _read(group / limit).strip(), _read(group / usage).strip()
+    if not all(text.isdecimal() for text in texts):  # no file, or "max"
+        return []
+    most, used = map(int, texts)
+    statistics = dict(line.split() for line in _read(group / "memory.stat").splitlines())
+    return [max(0, most - max(0, used - int(statistics.get(reclaimable, 0))))]
+
+
+def _read(path: pathlib.Path) -> str:
+    """The text of a file of the system; empty where it cannot be read."""
     try:
-        lines = meminfo.read_text().splitlines()
+        return path.read_text()
     except OSError:
-        return sys.maxsize
-    return next(
-        (int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")), sys.maxsize
-    )
+        return ""

@@ -1,7 +1,7 @@
-"""What a user is told when something they gave cannot be used.
+"""Errors for input that cannot be used.
 
-Every message is one line that names the file, field and value at fault and says what to do next.
-Launchers print the line and exit with status 2; libraries and notebooks see the exception.
+Every message is one line: it names the file, field and value at fault and says what to do next.
+Programs print the line and exit with status 2; in libraries and notebooks it is an exception.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 MOST_LISTED = 8
-"""Of names that are more than twice as many, a message lists only the nearest so many."""
+"""A message lists all valid names if there are at most twice this number, else only this number of them."""
 
 
 class InputError(ValueError):
@@ -19,18 +19,18 @@ class InputError(ValueError):
 
 
 class MissingExtraError(InputError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") -> InputError:
-    """The error for a name that is not among the known ones, with the nearest valid name.
+    """The error for an unknown name; it suggests the nearest valid name.
 
     Args:
-        kind: what the name stands for, such as "dataset" or "agent field".
-        value: what the user wrote.
+        kind: the kind of thing that the name denotes, such as "dataset" or "agent field".
+        value: the name that the user wrote.
         choices: the valid names.
-        nearest: the one that was probably meant; by default the one with most letters in common,
-            great or small.
+        nearest: the name that the user probably meant; by default the valid name with the most letters in
+            common, ignoring case.
 
     Returns:
         An InputError to raise.
@@ -40,19 +40,19 @@ def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") ->
     close = [spelt[name] for name in difflib.get_close_matches(value.lower(), spelt, MOST_LISTED, 0.0)]
     hint = f"did you mean {(nearest or close[0])!r}? " if close else ""
     more = len(choices) - MOST_LISTED
-    # Nearly all names of one kind, such as an agent's fields, are worth listing; hundreds are not.
+    # An agent's fields can be listed nearly in full; hundreds of datasets cannot.
     listed = choices if more <= MOST_LISTED else [*close, f"and {more} more"]
     return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
 
 
 def no_source(kind: str, value: str, meant: str, examples: Iterable[str]) -> InputError:
-    """The error for a name without the source that belongs before it.
+    """The error for a name that lacks its source, as in SOURCE/NAME.
 
     Args:
-        kind: what the name stands for, such as "dataset".
-        value: what the user wrote.
-        meant: the whole name that was probably meant; empty where none is known.
-        examples: whole names, of each source one.
+        kind: the kind of thing that the name denotes, such as "dataset".
+        value: the name that the user wrote.
+        meant: the full name that the user probably meant; empty if unknown.
+        examples: one full name for each source.
 
     Returns:
         An InputError to raise.
@@ -61,10 +61,15 @@ def no_source(kind: str, value: str, meant: str, examples: Iterable[str]) -> Inp
     return InputError(f"{kind} {value!r} names no source: {advice}")
 
 
-def told(error: BaseException) -> str:
-    """What went wrong in the code of others, as one line: the kind of the exception and its words.
+def words(error: BaseException) -> str:
+    """The message of an exception on one line; the name of its type where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
 
-    Of a callback of JAX's, whose words are a whole traceback, it is the exception that this ends with.
+
+def describe(error: BaseException) -> str:
+    """An exception of somebody else's code on one line: its type and its message.
+
+    The message of a failed JAX callback is a whole traceback: the line describes the exception at its end.
     """
     _, traceback, rest = str(error).rpartition("Traceback (most recent call last):\n")
     if traceback:
@@ -76,31 +81,33 @@ def told(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def one_line(what: str, advice: str) -> Iterator[None]:
-    """Turns whatever a reader of files raises inside the block into one line.
+    """Turns any exception raised inside the block into an InputError of one line.
 
     Args:
-        what: is wrong then, and with which file, such as "FILE cannot be read".
-        advice: what to do about it.
+        what: the failure, with the name of the file or environment, such as "FILE cannot be read".
+        advice: what the user should do next.
 
     Raises:
-        InputError: in place of any other exception, with its words; one that is raised stays as it is.
+        InputError: in place of any other exception, with its message; an InputError passes unchanged.
     """
     try:
         yield
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{what}: it takes more memory than there is: free some, or use more") from error
+        raise InputError(
+            f"{what}: it needs more memory than is free: free some memory, or use a larger machine"
+        ) from error
     except Exception as error:
-        raise InputError(f"{what} ({told(error)}): {advice}") from error
+        raise InputError(f"{what} ({describe(error)}): {advice}") from error
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports an optional module, or says which extra installs it.
+    """Imports an optional module; if it is missing, the error names the extra that installs it.
 
     Args:
         module: dotted name of the module, such as "h5py".
-        extra: the extra of valuelab that brings it, such as "data".
+        extra: the extra of valuelab that installs it, such as "data".
 
     Returns:
         The imported module.
@@ -112,5 +119,5 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"{error.name or module} is not installed; it comes with: pip install 'valuelab[{extra}]'"
+            f"{error.name or module} is not installed: install it with pip install 'valuelab[{extra}]'"
         ) from error

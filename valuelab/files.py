@@ -1,4 +1,4 @@
-"""Files that are whole whenever the program dies and follow no link, folders with one writer, and text."""
+"""Atomic writing of files, locks of folders, checks of paths, and text for files and the terminal."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import secrets
+import select
 import socket
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -18,40 +19,40 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-"""In a folder that a process fills: who it is; gone when the process ends."""
-MOST_BYTES, MOST_BYTES_OF_PATHS = 255, 4096
-"""Of a name and of a whole path: what Linux and macOS take, and hardly any disk takes more."""
-MOST_SHOWN = 60
-"""Letters of a name that is too long, in the message."""
+"""The file in a locked folder that names the process which holds the lock; removed with the lock."""
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4096
+"""The longest file name and the longest path that Linux accepts."""
+MAX_SHOWN = 60
+"""The number of letters of a name that a message shows."""
 
 
-def beside(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
-    """A name for what will become `path`, hidden, and new each time.
+def temporary_path(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
+    """A new, random, hidden name for a file or folder that will be renamed to `path`.
 
     Args:
-        path: a file or folder.
-        folder: where the name lies, on the same disk; by default that of `path`.
+        path: the final path.
+        folder: the folder of the temporary name, on the same disk; by default the folder of `path`.
     """
     return (folder or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, folder: pathlib.Path | None = None) -> Iterator[IO[bytes]]:
-    """Opens a file that takes the place of `path` when the block ends, and is gone where the block fails.
+    """Opens a new file and renames it to `path` when the block ends; removes it if the block fails.
 
-    It is a new file under a name that nobody can foresee: a link that lies in the folder is never followed.
+    The new file has a random name, so that it never follows a link which somebody put into the folder.
 
     Args:
-        path: the file; a link in its place is replaced itself.
-        folder: where it lies until then, on the same disk; by default that of `path`.
+        path: the final path; a link at this path is replaced, not followed.
+        folder: the folder of the new file, on the same disk; by default the folder of `path`.
 
     Yields:
         The open file.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: when the file cannot be written.
     """
-    temporary = beside(path, folder)
+    temporary = temporary_path(path, folder)
     with temporary.open("xb") as file:
         try:
             yield file
@@ -64,18 +65,18 @@ def replacing(path: pathlib.Path, folder: pathlib.Path | None = None) -> Iterato
 
 
 def replace_file(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that it is, whenever the program dies, either the old one or the new one."""
+    """Writes a text file atomically: if the program dies, the file has either its old or its new text."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
-def not_a_link(path: str, flags: int) -> int:
-    """The `opener` of files that are added to: opens a file, and refuses a link."""
+def open_unless_link(path: str, flags: int) -> int:
+    """An `opener` for files that are appended to: opens a file, and raises OSError for a link."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def is_at(path: pathlib.Path, descriptor: int) -> bool:
-    """Whether an open file still lies at a path."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -84,16 +85,16 @@ def is_at(path: pathlib.Path, descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
-    """Keeps other processes, and other threads, from filling a folder for as long as the block runs.
+    """Locks a folder against other processes and threads while the block runs.
 
-    The kernel holds the lock, and frees it when the process ends in whatever way.
+    The kernel holds the lock and releases it however the process ends.
 
     Args:
-        folder: is there, and can be written.
-        otherwise: what a second process can do instead of waiting, for its message.
+        folder: an existing folder that can be written.
+        otherwise: advice for the message of a second process, besides waiting.
 
     Raises:
-        InputError: when another one holds it.
+        InputError: when another process or thread holds the lock.
     """
     if fcntl is None:
         yield
@@ -109,11 +110,11 @@ def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
             hint = f", or {otherwise}" if otherwise else ""
             raise InputError(f"{folder} is in use by {holder}: wait until it ends{hint}") from None
         except OSError as error:  # some network disks have no locks
-            print(f"warning: {folder} takes no lock ({error}): start no second process on it")
+            print(f"warning: {folder} cannot be locked ({error}): do not start a second process on it")
             break
         if is_at(path, descriptor):
             break
-        os.close(descriptor)  # the holder before has just removed it
+        os.close(descriptor)  # the previous holder has just removed the file: make it again
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -124,94 +125,106 @@ def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
 
 
 def local_path(what: str, path: str | os.PathLike[str]) -> pathlib.Path:
-    """A path that a user gives, which may begin with ~.
+    """Checks a path that a user gives and expands a leading ~.
 
     Args:
-        what: gives it, such as a flag's name, for messages.
-        path: as it was given.
+        what: the name of the flag or argument, for messages.
+        path: the path as given.
 
     Raises:
-        InputError: for a URL, which a path would take for a folder of that name; a home that is not known; or
-            a name that no disk takes.
+        InputError: for a URL (it would become a folder of that name), an unknown home folder, or a name that
+            is too long or holds a null character.
     """
     text = os.fspath(path)
     if "://" in text:
         raise InputError(
-            f"{what} is {text}; it must lie on this machine: give a path, and copy what lies there"
+            f"{what} is {text}, but must be on this machine: give the path of a local file or folder"
         )
     try:
         expanded = pathlib.Path(text).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{what} is {text}, and that home is not known: write the whole path") from error
+        raise InputError(f"{what} is {text}, but that home folder is unknown: write the full path") from error
     longest = max(expanded.parts, key=_size, default="")
-    if "\0" in text or _size(longest) > MOST_BYTES or _size(str(expanded)) > MOST_BYTES_OF_PATHS:
-        shown = text.replace("\0", "\\0")
-        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
-        raise InputError(f"{what} is {shown}, which no disk takes for a name: give a shorter one")
+    if "\0" in text:
+        raise InputError(f"{what} is {text!r}, which contains a null character: remove it")
+    if _size(longest) > MAX_NAME_BYTES or _size(str(expanded)) > MAX_PATH_BYTES:
+        shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+        raise InputError(f"{what} is {shown}, which is too long for a path: give a shorter one")
     return expanded
 
 
 def _size(name: str) -> int:
-    """Bytes that a name takes on the disk."""
+    """The number of bytes of a name on the disk."""
     return len(os.fsencode(name))
 
 
 def check_regular(path: pathlib.Path) -> None:
-    """Refuses what is there and neither a file nor a folder: a program that opens a pipe may wait for ever.
+    """Refuses a path that exists but is neither a file nor a folder: reading a pipe may wait forever.
 
     Args:
-        path: a file, a folder or nothing.
+        path: a path, which need not exist.
 
     Raises:
         InputError: for a pipe, a socket or a device.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path} is no regular file, but a pipe or a device: give a file")
+        raise InputError(f"{path} is not a regular file but a pipe or a device: give a file")
 
 
 def read_json(path: pathlib.Path, what: str, advice: str, **kinds: type) -> dict[str, Any]:
-    """Reads a file that holds a JSON object, whoever wrote it.
+    """Reads a file that must hold a JSON object and may come from anybody.
 
     Args:
         path: the file.
-        what: it should be, such as "config of valuelab", for the message.
-        advice: what to do where it is not.
-        kinds: entries that it must have, to the types of their values.
+        what: the kind of file expected, such as "config of valuelab", for the message.
+        advice: what the user should do if the file cannot be used.
+        kinds: names of entries that the object must have, and the types of their values.
 
     Returns:
         The object.
 
     Raises:
-        InputError: when it cannot be read, is no JSON, holds something else, or lacks an entry.
+        InputError: when the file cannot be read, is not JSON, does not hold an object, or lacks an entry.
     """
-    with one_line(f"{path} is no {what}", advice):
+    with one_line(f"{path} cannot be read as {what}", advice):
         check_regular(path)
-        found = json.loads(path.read_bytes(), object_pairs_hook=_once)
-        if not isinstance(found, dict):
-            raise TypeError(f"it holds a {type(found).__name__} where an object is expected")
+        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__} where an object is expected")
         for name, kind in kinds.items():
-            if not isinstance(found[name], kind):
-                given = type(found[name]).__name__
-                raise TypeError(f"{name} is a {given} where a {kind.__name__} is expected")
-    return found
+            if not isinstance(content[name], kind):
+                given = type(content[name]).__name__
+                raise TypeError(f"{name} is of type {given} where {kind.__name__} is expected")
+    return content
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, each of whose names stands once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs; ValueError if a name occurs twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is in it twice")
-    return found
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} occurs twice")
+    return content
+
+
+def leave_closed_terminal() -> None:
+    """Discards what is printed from now on if the terminal has closed, so that printing does not fail."""
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)  # a hang-up is reported without being asked for
+        if any(event & select.POLLHUP for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def to_text(score: float) -> str:
-    """A score for the terminal, without an exponent: a whole number from 100 on, else with two decimals."""
+    """A score for the terminal, without exponent: two decimals, or none where |score| is 100 or more."""
     return f"{score:.{0 if abs(score) >= 100 else 2}f}"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Nested values as JSON: arrays as lists, and null for what is not finite, which JSON has not."""
+    """Nested values as JSON: arrays become lists, and NaN and infinity, which JSON lacks, become null."""
     return json.dumps(json_values(value), indent=indent, allow_nan=False)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valuelab.agents.shifted import ImageShift, moved, shifted
+from valuelab.agents.shifted import ImageShift, shift_batch, shifted
 from valuelab.errors import InputError
 from valuelab.networks import learning
 from valuelab.types import Agent, Segments, Spec, Transitions
@@ -26,7 +26,7 @@ def batch() -> Transitions:
 
 def all_steps(config):
     """By how much observations, successors, both goals, futures and segments have moved, [7, SIZE, 2]."""
-    found = jax.jit(moved, static_argnums=2)(jax.random.key(0), batch(), config)
+    found = jax.jit(shift_batch, static_argnums=2)(jax.random.key(0), batch(), config)
     assert found.observations.dtype == jnp.uint8
     parts = (*found[:1], *found[4:7], found.futures, *jnp.moveaxis(found.segments.observations, 1, 0))
     images = np.stack(parts)[..., 0].astype(int)
@@ -51,7 +51,7 @@ def test_images_of_a_transition_move_together_or_each_its_own_way():
 def test_a_batch_moves_with_the_probability_asked_for():
     def moves(key):
         config = ImageShift(PIXELS, probability=0.25)
-        return jnp.any(moved(key, batch(), config).observations != batch().observations)
+        return jnp.any(shift_batch(key, batch(), config).observations != batch().observations)
 
     shares = jax.jit(jax.vmap(moves))(jax.random.split(jax.random.key(0), 200))
     assert 0.15 < shares.mean() < 0.35  # three standard errors
@@ -79,9 +79,9 @@ def test_an_agent_learns_from_moved_images_and_acts_on_others():
 
 def test_what_cannot_be_moved_is_refused():
     agent = Agent(lambda key, example: (), lambda state, batch: (state, {}), None)
-    with pytest.raises(InputError, match=r"pixels is 9, and images have 9 x 12 pixels: give less than 9$"):
+    with pytest.raises(InputError, match=r"pixels is 9, but images have 9 x 12 pixels: give less than 9$"):
         shifted(agent, ImageShift(9), Spec((9, 12, 3), "uint8", 1, 0, 0.0, 1.0))
-    with pytest.raises(InputError, match=r"data.image_shift.pixels is 2, and observations of shape \(3,\)"):
+    with pytest.raises(InputError, match=r"data.image_shift.pixels is 2, but observations of shape \(3,\)"):
         shifted(agent, ImageShift(PIXELS), Spec((3,), "float32", 1, 0, 0.0, 1.0))
     with pytest.raises(InputError, match="the agent's state holds none"):
         shifted(agent, ImageShift(PIXELS), IMAGES).update((), batch())

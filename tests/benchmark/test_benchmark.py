@@ -226,7 +226,7 @@ def test_a_folder_of_other_versions_or_another_suite_is_refused(tmp_path):
     with pytest.raises(InputError, match="of format 0, and now 1; suite large, and now small: give"):
         prepare(tmp_path, tiny("a"))
     path.write_text("{")
-    with pytest.raises(InputError, match="is no suite of valuelab"):
+    with pytest.raises(InputError, match="cannot be read as suite of valuelab"):
         prepare(tmp_path, tiny("a"))
 
 
@@ -234,7 +234,7 @@ def test_a_partly_written_result_is_no_result(tmp_path):
     assert processes.read_result(tmp_path) is None
     for text in ("", "[]", '{"steps": 5, "throughput": {}'):
         (tmp_path / "result.json").write_text(text)
-        with pytest.raises(InputError, match=r"result\.json is no whole result"):
+        with pytest.raises(InputError, match=r"result\.json cannot be read as whole result"):
             processes.read_result(tmp_path)
         assert not processes.is_done(tmp_path)
 
@@ -281,13 +281,6 @@ def test_brackets_in_what_a_member_says_are_no_markup(tmp_path):
     board = runner.Board([member], tmp_path, console)
     board.set(member.name, processes.FAILED, "no file [/data/x]")
     assert "no file [/data/x]" in console.file.getvalue()
-
-
-def test_memory_is_what_the_system_says(tmp_path):
-    path = tmp_path / "meminfo"
-    path.write_text("MemTotal:  9 kB\nMemAvailable:    2048 kB\n")
-    assert runner.available_memory(path) == 2048 << 10
-    assert runner.available_memory(tmp_path / "none") == sys.maxsize
 
 
 def test_a_look_at_a_member_finds_its_latest_score(tmp_path):

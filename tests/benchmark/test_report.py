@@ -213,7 +213,7 @@ def test_members_that_are_cut_off_are_reported(tmp_path):
     found = numbers.make(tmp_path)
     statuses = ["done", "unusable", "unfinished", "not started", "unusable", "unusable"]
     assert entries(found["members"], "status") == statuses
-    assert "result.json is no whole result" in found["members"][1]["note"]
+    assert "result.json cannot be read as whole result" in found["members"][1]["note"]
     assert "metrics.jsonl has no row of update 1000" in found["members"][4]["note"]
     assert "some of its episodes have no finite score" in found["members"][5]["note"]
     (group,) = found["groups"]
@@ -235,7 +235,9 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     ):
         command(run)
     (run / "suite.json").write_text("[")
-    with pytest.raises(InputError, match=r"suite.json is no suite .*: give the workdir of a run of exp"):
+    with pytest.raises(
+        InputError, match=r"suite.json cannot be read as suite .*: give the workdir of a run of exp"
+    ):
         command(run)
     with pytest.raises(InputError, match=r"say what to make of it, --readme=README.md or --workdir=FOLDER"):
         command(tmp_path / "report.json")

@@ -159,12 +159,14 @@ def test_a_flow_can_be_handed_over():
         return z * t
 
     start = jnp.array([1.0, 3.0])
-    ends = [recovery.hand_over(early, late, start, 4, steps, "euler") for steps in (0, 4)]
+    ends = [recovery.integrate_two_fields(early, late, start, 4, steps, "euler") for steps in (0, 4)]
     np.testing.assert_allclose(ends[0], integrate(late, start, 4), rtol=1e-6)
     np.testing.assert_allclose(ends[1], start - 8, rtol=1e-6)
     # One step of the early field, then those at t = 1/4, 1/2, 3/4: (z - 2) · 17/16 · 9/8 · 19/16.
     np.testing.assert_allclose(
-        recovery.hand_over(early, late, start, 4, 1, "euler"), (start - 2) * 17 * 9 * 19 / 2048, rtol=1e-6
+        recovery.integrate_two_fields(early, late, start, 4, 1, "euler"),
+        (start - 2) * 17 * 9 * 19 / 2048,
+        rtol=1e-6,
     )
 
 
@@ -235,7 +237,7 @@ def test_a_critic_that_shows_nothing_is_looked_at_all_the_same():
     state, batch = start(critic)
     rows = Rows(batch.observations, batch.actions, jnp.zeros(16), jnp.ones(16))
     key = jax.random.key(1)
-    sight = jax.jit(lambda state: diagnostics.look(critic, state, rows, key))(state)
-    assert sight.report.keys() == {"weight_norms", "gradient_norms", "q"}
-    assert diagnostics.compare(sight, sight) == {}
-    assert np.isnan(sight.report["q"]["rmse"])  # no return is known
+    diagnosis = jax.jit(lambda state: diagnostics.diagnose(critic, state, rows, key))(state)
+    assert diagnosis.report.keys() == {"weight_norms", "gradient_norms", "q"}
+    assert diagnostics.compare(diagnosis, diagnosis) == {}
+    assert np.isnan(diagnosis.report["q"]["rmse"])  # no return is known

@@ -102,7 +102,7 @@ def test_rows_written_again_after_a_resume_replace_the_earlier():
 
 
 def test_no_metrics_no_curves():
-    with pytest.raises(errors.InputError, match="metrics hold no number to draw"):
+    with pytest.raises(errors.InputError, match="holds no number to plot except the step"):
         plots.curves([{"step": 3, "seed": 0}])
 
 
@@ -169,7 +169,7 @@ def test_maze_draws_trajectories_by_success_and_arrows_on_free_cells():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("gymnasium/CartPole-v1", {}, "CartPole-v1 is no maze"),
+        ("gymnasium/CartPole-v1", {}, "CartPole-v1 is not a maze"),
         (
             MAZE,
             {"task": "defalt"},
@@ -178,7 +178,7 @@ def test_maze_draws_trajectories_by_success_and_arrows_on_free_cells():
         (
             MAZE,
             {"policy": lambda observations: np.ones((len(observations), 8))},
-            r"shape \(8,\): arrows need",
+            r"shape \(8,\), but arrows need",
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """Rollouts: what decides an episode, what is kept of it, and the table that a run leaves."""
 
+import re
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import rich.progress
 
 from valuelab import environments, errors, types
 from valuelab.evaluation import rollout
+from valuelab.training import Interrupted
 
 MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
 
@@ -143,9 +146,9 @@ def test_tasks_and_goals_reach_the_policy():
 def test_new_parameters_do_not_recompile():
     traces = []
 
-    def act(states, observations, keys, recall):
+    def act(states, observations, keys, inputs):
         traces.append(0)
-        return jnp.broadcast_to(states[:, None, None], (*observations.shape[:2], 1)), recall
+        return jnp.broadcast_to(states[:, None, None], (*observations.shape[:2], 1)), inputs
 
     with rich.progress.Progress(disable=True) as progress:
         evaluator = rollout.Evaluator(
@@ -162,7 +165,9 @@ def test_one_number_does_not_stand_for_two():
         class action_space:
             shape, low, high = (2,), -1.0, 1.0
 
-    with pytest.raises(errors.InputError, match=r"actions have shape \(1,\), and the environment's \(2,\)"):
+    with pytest.raises(
+        errors.InputError, match=r"actions have shape \(1,\), but those of the environment have \(2,\)"
+    ):
         evaluate(jnp.zeros(1), walk(make=Plane), 1)
 
 
@@ -175,20 +180,57 @@ def test_actions_that_are_no_numbers_are_refused():
         evaluate([0.2, 0.5], walk(), 2, build=build, drift=jnp.array([0.0, 1.0]))
 
 
+class Breaking(Walk):
+    """Its third step fails, and so does its reset for one task."""
+
+    def reset(self, *, seed, options):
+        if options:
+            raise KeyError("qpos")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        if self.time == 2:
+            raise RuntimeError("unstable\nsimulation")
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "place"),
+    [
+        ({"first": None}, "step 2 of episode 0 of task first (member 0) (RuntimeError: unstable simulation)"),
+        ({"a": None, "b": {"goal": 1}}, "step 0 of episode 0 of task b (member 0) (KeyError: 'qpos')"),
+    ],
+)
+def test_a_simulator_that_fails_is_one_line_with_its_place(tasks, place):
+    message = f"walk failed at {place}: fix the environment"
+    with pytest.raises(errors.InputError, match=f"^{re.escape(message)}$") as caught:
+        evaluate([0.2, 0.5], walk(make=Breaking, tasks=tasks), 2)
+    assert caught.value.__cause__ is not None
+
+
+def test_a_request_to_stop_passes_through_a_simulator():
+    class Stopped(Walk):
+        def step(self, action):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        evaluate([0.2], walk(make=Stopped), 1)
+
+
 @pytest.mark.parametrize("choice", [2, 0.5, jnp.nan])
 def test_choices_that_there_are_not_are_refused(choice):
     class Choice(Walk):
         action_space = gymnasium.spaces.Discrete(2)
 
-    agent = types.Agent(None, None, lambda state, seen, key, temperature: jnp.full(len(seen), choice))
+    agent = types.Agent(None, None, lambda state, observations, key, _: jnp.full(len(observations), choice))
     told = rf"action is {choice} at step 0 of episode 0 of task only, where whole numbers from 0 to 1 are"
     with pytest.raises(errors.InputError, match=told):
         evaluate([0.2], walk(make=Choice), 1, build=lambda _: agent)
 
 
 def test_discrete_actions():
-    def act(states, observations, keys, recall):
-        return (observations[..., 2] > 0).astype(jnp.int32), recall  # push towards where the pole falls
+    def act(states, observations, keys, inputs):
+        return (observations[..., 2] > 0).astype(jnp.int32), inputs  # push towards where the pole falls
 
     evaluator = rollout.Evaluator(
         rollout.MemberPolicy(act),
@@ -320,7 +362,7 @@ def test_episodes_are_saved_by_step(tmp_path):
 def test_another_file_in_the_place_of_the_table(tmp_path):
     path = tmp_path / "episodes.npz"
     path.write_text("not a table")
-    with pytest.raises(errors.InputError, match=r"episodes.npz is no table of episodes .*move it away"):
+    with pytest.raises(errors.InputError, match=r"episodes.npz is not a table of episodes .*move it away"):
         rollout.save_episodes(path, evaluate([1.0], walk(), 1, episodes=1), 10, ["only"])
     assert path.read_text() == "not a table"
 

@@ -148,7 +148,7 @@ def test_one_seed_has_no_interval():
     found = statistics.aggregates(np.array([[0.2, 0.4]]))["mean"]
     assert found["value"] == pytest.approx(0.3)
     assert np.isnan([found["ci_low"], found["ci_high"]]).all()
-    assert statistics.in_words(found) == statistics.in_words(found | {"ci_low": None}) == "0.300"
+    assert statistics.interval_text(found) == statistics.interval_text(found | {"ci_low": None}) == "0.300"
 
 
 def test_profile_of_a_known_distribution():
@@ -192,7 +192,7 @@ def test_curve_is_the_mean_of_each_evaluation():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (np.zeros(3), r"scores has shape \[3\]; it must be \[M, T\]"),
+        (np.zeros(3), r"scores has shape \[3\], but must be \[M, T\]"),
         (np.zeros((0, 3)), r"scores has shape \[0, 3\]"),
         (np.array([[0.0, np.nan]]), r"scores is nan at \[0, 1\]: leave out"),
     ],
@@ -203,7 +203,7 @@ def test_unusable_scores(scores, message):
 
 
 def test_samples_on_different_tasks():
-    with pytest.raises(InputError, match="first has scores on 2 tasks and second on 3"):
+    with pytest.raises(InputError, match="first has scores on 2 tasks, but second on 3"):
         statistics.probability_of_improvement(np.zeros((4, 2)), np.zeros((4, 3)))
 
 

@@ -56,7 +56,7 @@ def test_frames_of_all_episodes(tmp_path, suffix):
 def test_a_rehearsal_fails_as_the_film_would_and_leaves_nothing(tmp_path, monkeypatch):
     def rehearse(make):
         environment = types.Environment("countdown", make, {"only": None}, "return", lambda total, _: total)
-        video.rehearse(tmp_path / "film.mp4", environment)
+        video.check(tmp_path / "film.mp4", environment)
 
     rehearse(Countdown)
     with pytest.raises(errors.InputError, match=r"countdown cannot be rendered here \(no display\)"):
@@ -66,16 +66,28 @@ def test_a_rehearsal_fails_as_the_film_would_and_leaves_nothing(tmp_path, monkey
         raise ValueError("Could not find\na backend")
 
     monkeypatch.setattr(imageio, "mimsave", mimsave)
-    message = r"film.mp4 cannot be encoded here \(Could not find a backend\): pip install 'valuelab\[video\]'"
+    message = r"film.mp4 cannot be encoded here \(Could not find a backend\): install .* 'valuelab\[video\]'$"
     with pytest.raises(errors.InputError, match=message):
         rehearse(Countdown)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_a_film_replaces_a_link_and_does_not_follow_it(tmp_path, suffix):
+    other = tmp_path / "other"
+    other.write_text("kept")
+    path = tmp_path / f"film.{suffix}"
+    path.symlink_to(other)
+    film(path)
+    assert other.read_text() == "kept"
+    assert not path.is_symlink()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"other", path.name}
+
+
 def test_what_cannot_be_filmed(tmp_path):
-    with pytest.raises(errors.InputError, match=r"film '.*film.avi' must end in .mp4 or .gif"):
+    with pytest.raises(errors.InputError, match=r"video '.*film.avi' must end in .mp4 or .gif"):
         film(tmp_path / "film.avi")
-    with pytest.raises(errors.InputError, match=r"countdown cannot be filmed: .*; leave --video out"):
+    with pytest.raises(errors.InputError, match=r"countdown cannot be filmed because .*: leave out --video"):
         film(tmp_path / "film.gif", Unseen)
     with pytest.raises(
         errors.InputError, match=r"countdown cannot be rendered here \(no display\): set MUJOCO_GL"

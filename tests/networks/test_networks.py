@@ -98,11 +98,11 @@ def test_images_are_encoded_by_impala_unless_another_is_named():
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("drq", (4,), "encoder is drq, and observations are vectors of 4 numbers, which need none"),
+        ("drq", (4,), "encoder is drq, but observations are vectors of 4 numbers, which need none"),
         ("resnet", (16, 16, 3), "unknown encoder 'resnet'"),
-        ("dqn", (36, 35, 3), "images of 36 x 35 pixels, and encoder dqn needs 36 x 36 at least"),
-        ("drq", (14, 15, 3), "images of 14 x 15 pixels, and encoder drq needs 15 x 15 at least"),
-        (None, (3, 4), r"observations have shape \(3, 4\); agents take vectors, or images"),
+        ("dqn", (36, 35, 3), "images of 36 x 35 pixels, but encoder dqn needs at least 36 x 36"),
+        ("drq", (14, 15, 3), "images of 14 x 15 pixels, but encoder drq needs at least 15 x 15"),
+        (None, (3, 4), r"observations have shape \(3, 4\), but agents take vectors, or images"),
     ],
 )
 def test_observations_that_an_encoder_does_not_take_are_refused(name, shape, message):

@@ -61,7 +61,7 @@ def test_squared_distance_sums_over_the_latent_axis():
 
 def test_tasks_are_goals_or_uniform():
     goals = jax.random.normal(jax.random.key(0), (4000, 3))
-    mixed = latent.mixed_latents(jax.random.key(1), goals, 0.25)
+    mixed = latent.mixed_tasks(jax.random.key(1), goals, 0.25)
     of_goals = (mixed == latent.on_sphere(goals)).all(1)
     assert 0.22 < of_goals.mean() < 0.28
     np.testing.assert_allclose(jnp.sum(mixed**2, 1), 3, rtol=1e-5)
@@ -77,14 +77,14 @@ def test_inference_is_exact_for_rewards_in_the_span(seed, dim):
     features = random.normal(size=(50, dim)).astype(np.float32)
     tasks = latent.on_sphere(jnp.asarray(random.normal(size=(3, dim)), jnp.float32))
     lengths = random.uniform(0.1, 10, 3).astype(np.float32)
-    found = latent.infer_latents(jnp.asarray(features), (features @ (tasks * lengths[:, None]).T).T)
+    found = latent.infer_tasks(jnp.asarray(features), (features @ (tasks * lengths[:, None]).T).T)
     np.testing.assert_allclose(found, tasks, atol=2e-3)
 
 
 def test_inference_leaves_out_what_features_do_not_span():
     """Features of rank 1 in two numbers: the shortest of all solutions lies along them."""
     features = jnp.array([[1.0, 1.0], [2.0, 2.0], [-1.0, -1.0]])
-    found = latent.infer_latents(features, jnp.array([[1.0, 2.0, -1.0]]))
+    found = latent.infer_tasks(features, jnp.array([[1.0, 2.0, -1.0]]))
     np.testing.assert_allclose(found, [[1, 1]], atol=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_values_err_by_no_more_than_the_measure(seed):
     task = np.sqrt(states) * np.linalg.qr(random.normal(size=(states, dim)))[0]
     predictions = measure @ task + random.normal(scale=random.uniform(0, 1), size=(states, dim))
     rewards = random.normal(size=states)
-    found = np.asarray(latent.infer_latents(jnp.float32(task), jnp.float32(rewards)[None]))[0]
+    found = np.asarray(latent.infer_tasks(jnp.float32(task), jnp.float32(rewards)[None]))[0]
     # On the sphere a task has lost its length, which the least-squares solution ψᵀr / S has.
     found = found * np.linalg.norm(task.T @ rewards / states) / np.sqrt(dim)
     error = np.linalg.norm(predictions @ found - measure @ rewards)

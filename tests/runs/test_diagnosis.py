@@ -67,7 +67,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no folder .*nowhere: give --checkpoint=WORKDIR"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(
-        InputError, match=r"^checkpoint is gs://run; it must lie on this machine: give a path"
+        InputError, match=r"^checkpoint is gs://run, but must be on this machine: give the path"
     ):
         diagnosed("gs://run", tmp_path / "out")
     with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):

@@ -13,7 +13,7 @@ from helpers import SUITES, make_dataset
 from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.data.normalization import REWARD_RULES
-from valuelab.errors import InputError, told
+from valuelab.errors import InputError, describe
 from valuelab.runs import flags, sources, zero_shot
 from valuelab.types import Agent
 
@@ -240,9 +240,9 @@ def test_other_files_of_the_users_are_told_with_file_and_line(folder, read):
 
 def test_a_callback_is_told_by_its_own_exception():
     words = 'INTERNAL: error calling callback: Traceback (most recent call last):\n  File "x", line 1, in f\n'
-    assert told(RuntimeError(words + "ValueError: boom\nin two lines")) == "ValueError: boom in two lines"
-    assert told(KeyError("k")) == "KeyError: 'k'"
-    assert told(AssertionError()) == "AssertionError"
+    assert describe(RuntimeError(words + "ValueError: boom\nin two lines")) == "ValueError: boom in two lines"
+    assert describe(KeyError("k")) == "KeyError: 'k'"
+    assert describe(AssertionError()) == "AssertionError"
 
 
 PROGRAM = '''

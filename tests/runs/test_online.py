@@ -244,7 +244,10 @@ def test_seeds_and_devices_do_not_change_a_member():
         ({"online_steps": -1}, r"^online_steps is -1; it must lie in \[0, inf\)"),
         ({"interaction__dataset_share": 1.5}, r"^interaction.dataset_share is 1.5; it must lie in \[0, 1\]"),
         ({"interaction__update_to_data": 0}, r"^interaction.update_to_data is 0.0; it must lie in \[0.0001"),
-        ({"interaction__capacity": 100}, "^interaction.warmup_steps is 1000; .* and the capacity 100"),
+        (
+            {"interaction__capacity": 100},
+            "^interaction.warmup_steps is 1000, but .* at most the capacity 100",
+        ),
         (
             {"dataset": "", "environment": "gridworld/target", "offline_steps": 20},
             "^offline_steps and interaction.dataset_share are for datasets: give a --dataset",
@@ -268,7 +271,7 @@ def test_settings_that_do_not_fit_are_told(data_dir, tmp_path, monkeypatch, sett
 
 def test_goals_are_refused():
     sampler = sampling.goals(make_dataset(goal_conditioned=True), 8, sampling.GoalRelabelling())
-    with pytest.raises(InputError, match=r"^goals of the dataset are float32\[3\], and none in walkers"):
+    with pytest.raises(InputError, match=r"^goals of the dataset are float32\[3\], but none in walkers"):
         mixed(sampler, walkers(), Interaction(2, 60, 20), 0)
     with pytest.raises(InputError, match="are goals, so agents cannot learn in it"):
         sources.make_vector(

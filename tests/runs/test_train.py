@@ -183,7 +183,7 @@ def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, cap
     before = left_behind(tmp_path)
     (tmp_path / "result.json").unlink()
     (tmp_path / "episodes.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"episodes\.npz is no table of episodes .*: move it away"):
+    with pytest.raises(InputError, match=r"episodes\.npz is not a table of episodes .*: move it away"):
         launch(arguments)
     (tmp_path / "episodes.npz").unlink()
     launch(arguments)
@@ -231,7 +231,7 @@ def test_a_run_goes_on_with_the_data_and_settings_that_it_began_with_alone(tmp_p
     launch(command(data_dir, workdir))
     for name in ("result.json", "config.json"):  # as if it had been killed at its end, and tidied up
         (workdir / name).unlink()
-    refused = "^the checkpoints under .*/checkpoints are of another run "
+    refused = "^the checkpoints under .*/checkpoints belong to another run "
     message = rf"{refused}\(agent.learning_rate was 0.0003, is 0.1\): give another --workdir"
     with pytest.raises(InputError, match=message):
         launch(command(data_dir, workdir, agent__learning_rate=0.1))
@@ -348,8 +348,11 @@ BAD = [
         "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
     ),
     ({"workdir": ""}, "^no workdir is given; write --workdir="),
-    ({"workdir": "gs://bucket/run"}, "^workdir is gs://bucket/run; it must lie on this machine: give a path"),
-    ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket; it must lie on this machine: give a"),
+    (
+        {"workdir": "gs://bucket/run"},
+        "^workdir is gs://bucket/run, but must be on this machine: give the path",
+    ),
+    ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket, but must be on this machine: give the"),
     ({"video": True}, "^video is of evaluation episodes, and eval_episodes is 0: leave one of them out"),
     ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
     ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),

@@ -72,9 +72,9 @@ def test_a_run_with_other_settings_does_not_go_on_and_one_with_other_versions_is
     opened(log_every=7)  # changes no result
     assert caplog.text == ""
     opened(jax_version="2")
-    assert "are of other versions (versions.jax was '1', is '2')" in caplog.text
+    assert "were saved with other versions (versions.jax was '1', is '2')" in caplog.text
     with pytest.raises(
-        InputError, match=r"are of another run \(seed was 0, is 3\): give another --workdir, or"
+        InputError, match=r"belong to another run \(seed was 0, is 3\): give another --workdir, or"
     ):
         opened(seed=3)
 
@@ -98,7 +98,7 @@ def test_a_step_that_is_there_is_left_alone(checkpoints):
 def test_states_are_read_without_the_rest(tmp_path):
     opened = Checkpoints(tmp_path, {})
     like = jax.eval_shape(make_state)
-    with pytest.raises(InputError, match=r"there is no checkpoint under .*: wait for the run's first"):
+    with pytest.raises(InputError, match=r"there is no checkpoint under .*: train first, or wait"):
         list(read_states(tmp_path, like))
     for step in (10, 20):
         opened.save(step, Progression(make_state(step), {"buffer": jnp.ones(3)}, {"updates": jnp.int32(1)}))
@@ -109,7 +109,7 @@ def test_states_are_read_without_the_rest(tmp_path):
         assert_same_bits(states, make_state(step))
     other = like | {"half": jax.ShapeDtypeStruct((4, 2), jnp.bfloat16)}
     message = (
-        r"the checkpoint under .*/10 is of .* other data: half has shape \[3, 2\] there, and .* \[4, 2\] h"
+        r"the checkpoint under .*/10 belongs to .* data: half has shape \[3, 2\] there, and .* \[4, 2\] here"
     )
     with pytest.raises(InputError, match=message):
         list(read_states(tmp_path, other))
@@ -189,7 +189,7 @@ def test_when_all_are_damaged_it_is_one_line(checkpoints):
     for step in (10, 20, 30):
         truncate(checkpoints.folder / str(step))
     with pytest.raises(
-        InputError, match=r"no checkpoint under .* can be read \(steps \[10, 20, 30\]\): remove"
+        InputError, match=r"none of the checkpoints under .* can be read \(steps \[10, 20, 30\]\): remove"
     ) as e:
         Checkpoints(checkpoints.folder, {}).restore(jax.eval_shape(make_state))
     assert "\n" not in str(e.value)
@@ -267,6 +267,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_good(tmp_path):
     assert "Traceback" not in done.stderr  # orbax's, of each thread
     told, restored, later = done.stdout.splitlines()
     assert told.startswith("CheckpointError cannot save the checkpoint of step 20 under ")
-    assert "; the one of step 10 stays good. Free some disk and run the same command again. Reason: " in told
+    assert (
+        "; that of step 10 is still good. Free some disk space and run the same command again. Reason: "
+        in told
+    )
     assert restored == "10 True"
     assert later == "20"

@@ -206,7 +206,7 @@ def test_what_is_not_finite_stops_a_run_before_it_is_saved(field, tmp_path):
     broken = online(environment._replace(step=step), 8, SETTINGS)
     with contextlib.closing(Checkpoints(tmp_path, {})) as checkpoints:
         with pytest.raises(
-            loop.NonFiniteError, match=r"online/return is not finite at update \d+.*: look at the"
+            loop.NonFiniteError, match=r"online/return is not finite at update \d+.*: check the"
         ):
             train(experience=broken, checkpoints=checkpoints)
         assert checkpoints.latest_step() is None
@@ -223,7 +223,7 @@ def test_a_long_past_fault_is_not_forgotten():
 @pytest.mark.parametrize("actions", [jnp.zeros(2), jnp.zeros(1, jnp.int32), jnp.zeros((2, 1), jnp.int32)])
 def test_actions_of_another_form_are_refused(actions):
     agent = summing_agent()._replace(act=lambda *_: actions)
-    with pytest.raises(InputError, match=r"the agent's actions are .* where counters takes integers \[2\]"):
+    with pytest.raises(InputError, match=r"the agent's actions are .*, but counters takes integers \[2\]"):
         train(agent=agent)
 
 
@@ -254,8 +254,8 @@ def test_seeds_and_devices_do_not_change_a_member():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"warmup_steps": 3}, "warmup_steps is 3; it must lie between two steps of each of the 2 env"),
-        ({"capacity": 10}, "warmup_steps is 12; it must lie between .* and the capacity 10"),
+        ({"warmup_steps": 3}, "warmup_steps is 3, but must be at least 4 "),
+        ({"capacity": 10}, "warmup_steps is 12, but must .* at most the capacity 10"),
         ({"update_to_data": 0}, r"update_to_data is 0; it must lie in \[0.0001, 10000\]"),
         ({"dataset_share": -0.1}, r"dataset_share is -0.1; it must lie in \[0, 1\]"),
         ({"num_environments": 0}, r"num_environments is 0; it must lie in \[1, inf\)"),

@@ -57,9 +57,32 @@ def test_a_damaged_line_ends_the_rows_with_a_warning(tmp_path, caplog, damage):
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:5], damage, *lines[6:]]))
     assert logs.read_rows(path) == [*rows(1), *rows(2), rows(3)[0]]
-    assert f"{path} is damaged in line 6: what follows is left out" in caplog.text
+    assert f"{path} is damaged in line 6: this line and all later ones are ignored" in caplog.text
     assert logs.MetricsFile(path).rewind(4, members=2) == 2
     assert logs.read_rows(path) == [*rows(1), *rows(2)]
+
+
+@pytest.mark.parametrize("change", ["removed", "edited", "none"])
+def test_rows_that_change_before_a_checkpoint_are_noticed(tmp_path, caplog, change):
+    write(tmp_path, [1, 2, 3, 4])
+    path = tmp_path / "metrics.jsonl"
+    file = logs.MetricsFile(path)
+    file.rewind(3, members=2)
+    saved = json.loads(json.dumps(file.extent))  # as in a checkpoint
+    file.write(rows(4))
+    lines = path.read_text().splitlines(keepends=True)
+    if change == "removed":
+        del lines[2:4]
+    if change == "edited":
+        lines[2] = lines[2].replace("2.0", "2.5")
+    path.write_text("".join(lines))
+    assert logs.MetricsFile(path).rewind(3, members=2, saved=saved) == 3
+    warning = f"{path} has lost or changed rows up to step 3 since the checkpoint was saved"
+    assert (warning in caplog.text) == (change != "none")
+    assert caplog.text.count("\n") == (change != "none")
+    caplog.clear()
+    assert logs.MetricsFile(path).rewind(2, members=2, saved=saved) < 3
+    assert not caplog.text  # the loop warns of a log that ends too early
 
 
 def test_no_file_has_no_rows(tmp_path):
@@ -90,7 +113,7 @@ def test_tensorboard_reads_each_step_of_each_member_once(tmp_path):
 
 WANDB = """
 import pathlib, socket, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/training")
 from test_logs import write
 
 connect = socket.socket.connect
@@ -144,13 +167,15 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", Broken(starts=True))
     write(tmp_path, [1, 2], wandb_project="x")
     assert logs.read_rows(tmp_path / "metrics.jsonl") == [*rows(1), *rows(2)]
-    told = "warning: WeightsAndBiases failed and gets no more (no network); metrics.jsonl has it all\n"
+    told = (
+        "warning: WeightsAndBiases failed (no network) and gets no further rows; metrics.jsonl has them all\n"
+    )
     assert capsys.readouterr().out == told
 
 
 def test_a_tracker_that_lets_nobody_in_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", Broken(starts=False))
-    message = r"wandb_project is x, and .* \(api_key not configured \(no-tty\)\): log in by `wandb login`"
+    message = r"wandb_project is x, and .* \(api_key not configured \(no-tty\)\): log in with `wandb login`"
     with pytest.raises(InputError, match=message):
         write(tmp_path, [1], wandb_project="x")
 
@@ -161,5 +186,5 @@ def test_a_tracker_that_lets_nobody_in_is_one_line(tmp_path, monkeypatch):
 )
 def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, module, settings):
     monkeypatch.setitem(sys.modules, module, None)  # what makes an import fail
-    with pytest.raises(MissingExtraError, match=rf"{module} is not installed; .* 'valuelab\[logging\]'"):
+    with pytest.raises(MissingExtraError, match=rf"{module} is not installed: .* 'valuelab\[logging\]'"):
         write(tmp_path, [1], **settings)

@@ -1,7 +1,11 @@
 """The loop: what may change a run, and what may not."""
 
 import functools
+import os
+import pty
 import signal
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -100,6 +104,33 @@ def test_a_signal_saves_and_the_same_call_goes_on(checkpoints, number, step):
     assert [row["step"] for row in rows] == [5, 10, 15, 20, STEPS]
 
 
+ON_A_TERMINAL = """
+import fcntl, sys, termios
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.path.insert(0, "tests")
+from valuelab.runs import train
+from helpers import linear_agent, make_sampler
+from valuelab.training import loop
+
+train.main((None, None), lambda *_: loop.train(linear_agent(), make_sampler(), steps=10**9))
+"""
+
+
+def test_a_terminal_that_closes_stops_a_run_as_ctrl_c_does():
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", ON_A_TERMINAL]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"updates/s" not in shown:
+            shown += os.read(ours, 1000)
+        os.close(ours)
+        assert process.wait(60) == 130
+
+
 def test_a_signal_right_after_resuming_saves_nothing_twice(checkpoints):
     def ask(step):
         signal.raise_signal(signal.SIGTERM)
@@ -172,7 +203,7 @@ def test_rows_that_were_lost_are_told(checkpoints, caplog):
     assert caplog.text == ""
     checkpoints._manager.delete(22)
     train(on_resume=lambda _: 5, **settings)
-    assert "the log ends at update 5, and should at 11: rows were lost" in caplog.text
+    assert "the log ends at update 5 instead of 11: rows were lost" in caplog.text
 
 
 # What must not matter.
@@ -311,8 +342,11 @@ def poisoned(at_update, part):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("metric", "^noise is not finite at update 17; the last good checkpoint is of step 15: lower"),
-        ("state", "^the state is not finite after update 18; the last good checkpoint is of step 15: lower"),
+        ("metric", "^noise is not finite at update 17; the last good checkpoint is that of step 15: lower"),
+        (
+            "state",
+            "^the state is not finite after update 18; the last good checkpoint is that of step 15: lower",
+        ),
     ],
 )
 def test_a_nan_stops_the_run_and_is_not_saved(checkpoints, part, message):
@@ -344,7 +378,7 @@ def test_a_nan_in_the_data_stops_the_run():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps is 0; it must be positive"),
+        ({"steps": 0}, "steps is 0, but must be positive"),
         ({"log_every": 0}, "log_every 0, eval_every 0 and checkpoint_every 0 must be positive"),
         ({"eval_every": -1}, "eval_every -1"),
         ({"checkpoint_every": -1}, "checkpoint_every -1"),

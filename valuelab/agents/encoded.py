@@ -1,4 +1,4 @@
-"""An agent that sees encodings of observations, by a network that has learnt already and learns no more."""
+"""Wraps an agent so that it sees encodings of observations by a trained encoder, which stays constant."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from valuelab.types import Agent, Array, Key, Metrics, Transitions
 
 
 class EncodedState(NamedTuple):
-    """What such an agent carries.
+    """The state of a wrapped agent.
 
     Attributes:
-        agent: the agent's own state.
-        encoder: what encodes; the same for ever.
+        agent: the state of the agent itself.
+        encoder: the parameters of the encoder, which never change.
     """
 
     agent: Any
@@ -22,26 +22,26 @@ class EncodedState(NamedTuple):
 
 
 def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -> Agent:
-    """Wraps an agent so that it sees encodings where observations and goals stand.
+    """Wraps an agent so that it sees encodings in place of observations and goals.
 
     Args:
-        agent: sees vectors [B, k].
+        agent: an agent of vectors [B, k].
         encode: (encoder, observations [B, ...]) -> encodings [B, k]; no gradient passes.
-        encoder: a pytree of arrays, kept in the state.
+        encoder: the encoder's parameters, a pytree of arrays; kept in the state.
 
     Returns:
-        An agent that takes observations; it shows no critic, for that one does not see them.
+        An agent of observations. It provides no critic for diagnostics, because the critic takes encodings.
 
     Raises:
-        InputError: for an agent with a memory.
+        InputError: when the agent has a memory.
     """
     if agent.memory:
-        raise InputError("an agent with a memory cannot see encodings: choose one without, such as iql")
+        raise InputError("an agent with a memory cannot use encodings: choose one without, such as iql")
 
-    def see(state: EncodedState, observations: Any) -> Any:
+    def encode_observations(state: EncodedState, observations: Any) -> Any:
         return jax.tree.map(lambda part: encode(state.encoder, part), observations)
 
-    def seen(encoder: Any, batch: Transitions) -> Transitions:
+    def encode_batch(encoder: Any, batch: Transitions) -> Transitions:
         goals, policy_goals = (
             None if part is None else encode(encoder, part) for part in (batch.goals, batch.policy_goals)
         )
@@ -55,16 +55,16 @@ def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -
         )
 
     def init(key: Key, example: Transitions) -> EncodedState:
-        return EncodedState(agent.init(key, seen(encoder, example)), encoder)
+        return EncodedState(agent=agent.init(key, encode_batch(encoder, example)), encoder=encoder)
 
     def update(state: EncodedState, batch: Transitions) -> tuple[EncodedState, Metrics]:
-        learnt, metrics = agent.update(state.agent, seen(state.encoder, batch))
-        return state._replace(agent=learnt), metrics
+        updated, metrics = agent.update(state.agent, encode_batch(state.encoder, batch))
+        return state._replace(agent=updated), metrics
 
     def act(state: EncodedState, observations: Any, key: Key, temperature: Array | float) -> Array:
-        return agent.act(state.agent, see(state, observations), key, temperature)
+        return agent.act(state.agent, encode_observations(state, observations), key, temperature)
 
     def value(state: EncodedState, observations: Any) -> Array:
-        return agent.value(state.agent, see(state, observations))
+        return agent.value(state.agent, encode_observations(state, observations))
 
-    return Agent(init, update, act, agent.value and value)
+    return Agent(init=init, update=update, act=act, value=agent.value and value)

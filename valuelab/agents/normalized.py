@@ -1,7 +1,7 @@
-"""An agent that sees its data normalised; everything outside it stays in the data's own units.
+"""Wraps an agent so that it sees normalised data, while everything outside stays in the data's own units.
 
-Because the map stands inside the agent, it holds for offline batches, for transitions met online and for
-acting alike, and there is nothing to undo outside.
+The normalisation is inside the agent, so it applies alike to offline batches, to transitions collected online
+and to acting, and nothing outside needs to undo it.
 """
 
 from typing import Any
@@ -19,20 +19,21 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
         o' = (o - mean) / std,   a' = 2 (a - low) / (high - low) - 1,   r' = scale · r + shift
 
     Args:
-        agent: sees o', a' and r'.
+        agent: an agent that sees o', a' and r'.
         normalization: the maps; None stands for the identity.
 
     Returns:
-        An agent that takes and gives the data's own units. Its values stay in units of r'.
+        An agent whose inputs and actions are in the data's own units. Its values are in units of r'.
 
     Raises:
-        InputError: for normalised rewards and an agent with a memory, whose commands are in units of r.
+        InputError: when rewards are normalised and the agent has a memory, because its commands are in units
+            of r.
     """
     _, _, low, high, reward_scale, reward_shift = normalization
 
     if agent.memory and (reward_scale, reward_shift) != (1, 0):
         raise InputError(
-            f"rewards are scaled by {reward_scale} and shifted by {reward_shift}, and this agent takes "
+            f"rewards are scaled by {reward_scale} and shifted by {reward_shift}, but this agent takes "
             "commands in the rewards' own units: leave rewards as they are (data.rewards none)"
         )
 
@@ -64,22 +65,29 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     features = agent.features and (
         lambda state, observations: agent.features(state, observe(observations))  # type: ignore[misc]
     )
-    return Agent(init, update, act, agent.value and value, memory, features=features)
+    return Agent(
+        init=init,
+        update=update,
+        act=act,
+        value=agent.value and value,
+        memory=memory,
+        features=features,
+    )
 
 
 def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
-    """The batch as an agent behind the normalisation sees it: o', a' and r'."""
+    """The normalised batch, with o', a' and r'."""
     _, _, low, high, reward_scale, reward_shift = normalization
 
     def encode(actions: Array) -> Array:
         if low is None or high is None:
             return actions
-        return 2 * (actions - _beside(low, actions)) / _beside(high - low, actions) - 1
+        return 2 * (actions - _expand(low, actions)) / _expand(high - low, actions) - 1
 
     segments = batch.segments
     if segments is not None:
-        seen = _observe(normalization, segments.observations)
-        segments = segments._replace(actions=encode(segments.actions), observations=seen)
+        observations = _observe(normalization, segments.observations)
+        segments = segments._replace(actions=encode(segments.actions), observations=observations)
     return Transitions(
         observations=_observe(normalization, batch.observations),
         actions=encode(batch.actions),
@@ -100,9 +108,9 @@ def _observe(normalization: Normalization, observations: Any) -> Any:
         return observations
     if isinstance(observations, Augmented):
         return observations._replace(observations=_observe(normalization, observations.observations))
-    return jax.tree.map(lambda array: (array - _beside(mean, array)) / _beside(std, array), observations)
+    return jax.tree.map(lambda array: (array - _expand(mean, array)) / _expand(std, array), observations)
 
 
-def _beside(row: np.ndarray, array: Array) -> np.ndarray:
-    """What is the same for all rows of an array [B, ...] or [B, H, ...], with axes for these."""
+def _expand(row: np.ndarray, array: Array) -> np.ndarray:
+    """A row with leading axes of length 1, to broadcast over an array [B, ...] or [B, H, ...]."""
     return np.expand_dims(row, tuple(range(array.ndim - row.ndim)))

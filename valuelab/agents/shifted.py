@@ -1,11 +1,11 @@
-"""An agent that learns from images that are moved a little at random, and acts on images as they are.
+"""Wraps an agent so that it learns from randomly shifted images, and acts on images as they are.
 
-With a probability, all images of a batch are moved, each by up to so many pixels up or down, left or right;
-what comes into sight repeats the edge. The images of a transition (its observation, its successor, its goals)
-move together, as OGBench's agents have it, or each its own way, as DrQ has it.
+With a given probability all images of a batch are shifted, each by a random number of pixels up or down and
+left or right; new pixels repeat the edge. The images of a transition (its observation, its successor, its
+goals) have one common shift, as in OGBench's agents, or independent shifts, as in DrQ.
 
-Inside `normalized` it moves what is left when the mean image is taken away, so that what stands still in all
-images does not move.
+Inside `normalized` it shifts images from which the mean image was subtracted, so a background that is the
+same in all images does not move.
 
 Source: Park et al. 2025, arXiv:2410.20092; Yarats et al. 2021, arXiv:2107.09645, section 3.1, with whole
 pixels.
@@ -23,17 +23,17 @@ from valuelab.ops.images import shift
 from valuelab.types import Agent, Array, Key, Metrics, Spec, TrainState, Transitions
 
 _STREAM = 0x5817F7
-"""Far from the steps by which parts split their keys."""
+"""Differs from the steps with which agents fold their keys."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageShift:
-    """How images of a batch are moved at random.
+    """Random shifts of the images of a batch.
 
     Attributes:
-        pixels: by which they move at most, in each direction; 0 leaves them where they are.
-        probability: in [0, 1], of a batch that its images move.
-        together: whether all images of a transition move alike; else each moves its own way.
+        pixels: the largest shift in each direction; 0 for no shifts.
+        probability: the probability, in [0, 1], that the images of a batch are shifted.
+        together: whether all images of a transition have the same shift; else their shifts are independent.
     """
 
     pixels: int = 0
@@ -45,30 +45,30 @@ class ImageShift:
 
 
 def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:
-    """Wraps an agent so that it learns from moved images.
+    """Wraps an agent so that it learns from shifted images.
 
     Args:
-        agent: of images; its state holds a TrainState, from whose key and step the moves are drawn.
-        config: how they move.
-        spec: of the data.
+        agent: an agent of images; its state holds a TrainState, whose key and step give the random key.
+        config: the shifts.
+        spec: the spec of the data.
 
     Returns:
-        The agent itself where nothing moves.
+        The wrapped agent; the agent itself if config.pixels is 0.
 
     Raises:
-        InputError: when observations are no images, or too small to move so far.
+        InputError: when observations are not images, or are smaller than the shift.
     """
     if config.pixels == 0:
         return agent
     if len(spec.observation_shape) != 3:
         raise InputError(
-            f"data.image_shift.pixels is {config.pixels}, and observations of shape {spec.observation_shape} "
-            "are no images: leave it out"
+            f"data.image_shift.pixels is {config.pixels}, but observations of shape {spec.observation_shape} "
+            "are not images: leave it out"
         )
     height, width, _ = spec.observation_shape
     if config.pixels >= min(height, width):
         raise InputError(
-            f"data.image_shift.pixels is {config.pixels}, and images have {height} x {width} pixels: "
+            f"data.image_shift.pixels is {config.pixels}, but images have {height} x {width} pixels: "
             f"give less than {min(height, width)}"
         )
 
@@ -76,20 +76,23 @@ def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:
         parts = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, TrainState))
         part = next((part for part in parts if isinstance(part, TrainState)), None)
         if part is None:
-            raise InputError("images are moved by the key of a TrainState, and the agent's state holds none")
+            raise InputError(
+                "data.image_shift draws from the key of a TrainState, but the agent's state holds none: "
+                "leave it out"
+            )
         key = jax.random.fold_in(jax.random.fold_in(part.key, _STREAM), part.step)
-        return agent.update(state, moved(key, batch, config))
+        return agent.update(state, shift_batch(key, batch, config))
 
     return agent._replace(update=update)
 
 
-def moved(key: Key, batch: Transitions, config: ImageShift) -> Transitions:
-    """The batch with its images moved; segments [B, H, ...] too.
+def shift_batch(key: Key, batch: Transitions, config: ImageShift) -> Transitions:
+    """The batch with shifted images, including those of segments [B, H, ...].
 
     Args:
-        key: random.
-        batch: of images.
-        config: how they move.
+        key: random key.
+        batch: transitions with images.
+        config: the shifts.
     """
     whether_key, steps_key = jax.random.split(key)
     whether = jax.random.bernoulli(whether_key, config.probability).astype(jnp.int32)
@@ -97,7 +100,7 @@ def moved(key: Key, batch: Transitions, config: ImageShift) -> Transitions:
     def draw(key: Key, count: int) -> Array:
         return whether * jax.random.randint(key, (count, 2), -config.pixels, config.pixels + 1)
 
-    def move(number: int, images: Array | None) -> Any:
+    def shift_all(number: int, images: Array | None) -> Any:
         if images is None:
             return None
         flat = images.reshape(-1, *images.shape[-3:])
@@ -109,10 +112,10 @@ def moved(key: Key, batch: Transitions, config: ImageShift) -> Transitions:
 
     segments = batch.segments
     return batch._replace(
-        observations=move(0, batch.observations),
-        next_observations=move(1, batch.next_observations),
-        goals=move(2, batch.goals),
-        policy_goals=move(3, batch.policy_goals),
-        futures=move(4, batch.futures),
-        segments=segments and segments._replace(observations=move(5, segments.observations)),
+        observations=shift_all(0, batch.observations),
+        next_observations=shift_all(1, batch.next_observations),
+        goals=shift_all(2, batch.goals),
+        policy_goals=shift_all(3, batch.policy_goals),
+        futures=shift_all(4, batch.futures),
+        segments=segments and segments._replace(observations=shift_all(5, segments.observations)),
     )

@@ -32,7 +32,7 @@ from valuelab.critics.successor_features import SuccessorFeaturesConfig, success
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
 from valuelab.ops.factorizations import symmetric_pseudoinverse
-from valuelab.ops.latent import infer_latents, mixed_latents, on_sphere, uniform_latents
+from valuelab.ops.latent import infer_tasks, mixed_tasks, on_sphere, uniform_tasks
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.types import (
     Agent,
@@ -135,7 +135,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         goals = jax.random.permutation(order_key, encodings)
         if config.whiten_goals:
             goals = goals @ symmetric_pseudoinverse(moment)
-        tasks = mixed_latents(task_key, goals, config.goal_share)
+        tasks = mixed_tasks(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.
         learnt, metrics = learner.update(state.learner, with_tasks(batch, tasks))
@@ -189,7 +189,7 @@ def infer(agent: Agent, state: Any, observations: Array, rewards: Array) -> Arra
     Returns:
         [T, d].
     """
-    return infer_latents(encode(agent, state, observations), rewards)
+    return infer_tasks(encode(agent, state, observations), rewards)
 
 
 def of_goals(agent: Agent, state: Any, goals: Array) -> Array:
@@ -273,7 +273,7 @@ def asked(agent: Agent, tasks: Sequence[str]) -> Agent:
 
     memory = Memory(
         commands={name: np.array([number], np.float32) for number, name in enumerate(tasks)},
-        draw=lambda state, observations, key: uniform_latents(key, len(observations), state.latents.shape[1]),
+        draw=lambda state, observations, key: uniform_tasks(key, len(observations), state.latents.shape[1]),
         choose=choose,
         update=lambda latents, rewards: latents,
         discount=1.0,

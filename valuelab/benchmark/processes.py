@@ -55,8 +55,10 @@ class Stop:
         self._asked = threading.Event()
         self.kills = False
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, number: int = 0, frame: object = None) -> None:
         """Asks; a handler of signals."""
+        if number == signal.SIGHUP:
+            files.leave_closed_terminal()
         self.kills = bool(self)
         self._asked.set()
 
@@ -80,7 +82,7 @@ def run(job: Job, stop: Stop) -> str:
     """
     folder = pathlib.Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "ab", buffering=0, opener=files.not_a_link) as log:
+    with open(folder / "log.txt", "ab", buffering=0, opener=files.open_unless_link) as log:
         while not stop and not _locked(log):
             time.sleep(INTERVAL)
         if stop:
@@ -113,7 +115,7 @@ def refuse(job: Job, message: str) -> None:
     """
     folder = pathlib.Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "a", opener=files.not_a_link) as log:
+    with open(folder / "log.txt", "a", opener=files.open_unless_link) as log:
         log.write(f"{_command(job)}error: {message}\n")
     _enter(job, datetime.datetime.now(datetime.UTC), 0.0, FAILED, 2)
 
@@ -132,7 +134,7 @@ def _enter(job: Job, started: datetime.datetime, seconds: float, status: str, ex
         "status": status,
         "exit": exit_code,
     }
-    with open(job.timings, "a", opener=files.not_a_link) as file:
+    with open(job.timings, "a", opener=files.open_unless_link) as file:
         file.write(files.to_json(line) + "\n")
 
 

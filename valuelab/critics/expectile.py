@@ -23,7 +23,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue, StateValue
 from valuelab.ops.expectile import expectile_loss
@@ -85,7 +85,7 @@ def expectile_critic(config: ExpectileConfig, spec: Spec) -> Critic:
         config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
     )
     value_network, q_network = (
-        seeing(config.encoder, spec, network) for network in (value_network, q_network)
+        with_encoder(config.encoder, spec, network) for network in (value_network, q_network)
     )
     optimizer = optax.adam(config.learning_rate)
 

@@ -32,8 +32,8 @@ from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
-from valuelab.networks.encoders import EncoderName, seeing
-from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers, over_members
+from valuelab.networks.encoders import EncoderName, with_encoder
+from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers, over_ensemble
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
@@ -140,7 +140,7 @@ def flow_critic(
     config: FlowCriticConfig,
     spec: Spec,
     network: type[ValueVelocity] = ValueVelocity,
-    of_members: Callable[..., Callable[..., Any]] = over_members,
+    of_members: Callable[..., Callable[..., Any]] = over_ensemble,
 ) -> Critic:
     """A critic that integrates a velocity field from noise to Q.
 
@@ -175,7 +175,7 @@ def flow_critic(
     members = ensemble(StateActionValue, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, spec.num_actions, config.activation
     )
-    distilled = seeing(config.encoder, spec, members)
+    distilled = with_encoder(config.encoder, spec, members)
     encoder = encoders.choose(config.encoder, spec)
     optimizer = optax.adam(config.learning_rate)
 
@@ -201,7 +201,7 @@ def flow_critic(
 
         def along(values: Array, time: Array) -> Array:
             def of_member(member: Params, encoded: Array, values: Array) -> Array:
-                outputs = field.apply(member, encoded, values, time, method="along")
+                outputs = field.apply(member, encoded, values, time, method="velocity")
                 return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
 
             return of_members(of_member)(params, encoded, values)

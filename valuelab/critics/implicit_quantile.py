@@ -21,7 +21,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import offered
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
@@ -104,7 +104,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
     members = ensemble(ImplicitQuantiles, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, config.num_waves, spec.num_actions, config.activation
     )
-    network = seeing(config.encoder, spec, members)
+    network = with_encoder(config.encoder, spec, members)
     optimizer = optax.adam(config.learning_rate)
 
     def quantiles(params: Params, observations: Array, actions: Array, levels: Array) -> Array:

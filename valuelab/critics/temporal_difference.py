@@ -26,7 +26,7 @@ from valuelab.configuration import check_ranges, check_widths
 from valuelab.critics.values import Aggregation, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
 from valuelab.networks.values import StateActionValue
 from valuelab.ops.categorical import bin_edges, expected_value, hl_gauss
@@ -112,7 +112,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         config.block_depth,
         config.num_bins if categorical else 0,
     )
-    network = seeing(config.encoder, spec, members)
+    network = with_encoder(config.encoder, spec, members)
     optimizer = optax.adam(config.learning_rate)
 
     def values(outputs: Array) -> Array:

@@ -78,6 +78,6 @@ def create_with(name: str, make: Callable[..., Any]) -> Any:
             ) from error
         except Exception as error:  # simulators raise many kinds of exceptions
             raise errors.InputError(
-                f"{name} cannot be made ({errors.told(error)}): install the packages that it needs, or "
+                f"{name} cannot be made ({errors.describe(error)}): install the packages that it needs, or "
                 "correct its id and arguments"
             ) from error

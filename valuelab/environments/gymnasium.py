@@ -75,5 +75,5 @@ def _import(package: str, environment_id: str) -> None:
     except Exception as error:  # by the package's code, or for names such as ".."
         raise errors.InputError(
             f"gymnasium environment {environment_id!r}: its package {package} cannot be imported "
-            f"({errors.told(error)}): install it, or correct its name"
+            f"({errors.describe(error)}): install it, or correct its name"
         ) from error

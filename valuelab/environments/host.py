@@ -222,7 +222,7 @@ def _naming(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # simulators raise many kinds of exceptions
         raise errors.InputError(
-            f"{name} failed at a reset or a step ({errors.told(error)}): correct the environment"
+            f"{name} failed at a reset or a step ({errors.describe(error)}): correct the environment"
         ) from error
 
 

@@ -56,7 +56,7 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
         metadata = dataset.storage.metadata
     except Exception as error:  # missing metadata raise many kinds of exceptions
         raise errors.InputError(
-            f"{path} cannot be opened ({errors.told(error)}): correct metadata.json, or download it again"
+            f"{path} cannot be opened ({errors.describe(error)}): correct metadata.json, or download it again"
         ) from error
     needs = f" (which needs {_shown(metadata['requirements'])})" if metadata.get("requirements") else ""
     own = dataset._eval_env_spec  # Minari prefers this one

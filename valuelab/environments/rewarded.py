@@ -28,7 +28,7 @@ def rewards_of(reward: Reward, states: Mapping[str, np.ndarray], name: str) -> n
     try:
         rewards = np.asarray(reward(states), np.float64)
     except (Exception, SystemExit) as error:
-        raise InputError(f"reward {name} failed ({errors.told(error)}): correct the function") from error
+        raise InputError(f"reward {name} failed ({errors.describe(error)}): correct the function") from error
     if rewards.shape != (count,):
         raise InputError(
             f"reward {name} returns shape {rewards.shape} for {count} states: return one number per state"

@@ -1,1 +1,1 @@
-"""How good a policy is: rollouts, statistics, pictures."""
+"""Evaluation of policies: rollouts, statistics, diagnostics and plots."""

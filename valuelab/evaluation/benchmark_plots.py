@@ -1,7 +1,7 @@
-"""Pictures of benchmarks: methods side by side, with the intervals of all that is estimated.
+"""Plots of benchmarks: scores of methods with confidence intervals.
 
-Every picture takes the names of all methods of the benchmark: their order decides colours, so that a method
-has the same in each, also where others are not drawn.
+Every plot takes the names of all methods of the benchmark. Their order decides colours, so that a method has
+the same colour in every plot, even if other methods are missing there.
 """
 
 import itertools
@@ -27,9 +27,9 @@ _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 _STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
 
 Interval = Mapping[str, Any]
-"""A "value" with its ends, "ci_low" and "ci_high", or None for them where they are unknown."""
+"""A "value" with the ends "ci_low" and "ci_high" of its interval; the ends are None if unknown."""
 Curve = Mapping[str, Sequence[float]]
-"""Lists by name: values along "x" names, and "ci_low" and "ci_high"."""
+"""Name to list: coordinates, values, and the ends "ci_low" and "ci_high" of their intervals."""
 
 
 def aggregates(
@@ -38,12 +38,12 @@ def aggregates(
     *,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Aggregate scores of methods with their intervals, a panel each; the first method is on top.
+    """Aggregate scores of methods with intervals, one panel for each statistic; the first method is on top.
 
     Args:
-        methods: name to what `statistics.aggregates` gives.
-        names: of all methods.
-        path: where to save the picture; its suffix decides the format.
+        methods: name to the result of `statistics.aggregates`.
+        names: the names of all methods.
+        path: where to save the plot; its suffix decides the format.
 
     Returns:
         The matplotlib Figure.
@@ -61,14 +61,14 @@ def aggregates(
         panel.set_title(statistic.replace("_", " "), fontsize=10)
         figures.plain(panel)
         _in_percent(panel.xaxis)
-        panel.use_sticky_edges = False  # or no margin where bars begin
+        panel.use_sticky_edges = False  # else there is no margin where bars begin
         panel.margins(x=0.08)
         panel.locator_params(axis="x", nbins=4)
         panel.grid(visible=False, axis="y")
         panel.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(methods)), list(methods))
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
-    panels[-1].set_xlabel("less is better", fontsize=9)
+    panels[-1].set_xlabel("lower is better", fontsize=9)
     return figures.saved(figure, path)
 
 
@@ -83,9 +83,9 @@ def performance_profiles(
 
     Args:
         thresholds: [K].
-        methods: name to what `statistics.performance_profile` gives.
-        names: of all methods.
-        path: where to save the picture.
+        methods: name to the result of `statistics.performance_profile`.
+        names: the names of all methods.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
@@ -106,13 +106,13 @@ def performance_profiles(
 def improvement(
     probabilities: Mapping[str, Mapping[str, Interval]], *, path: str | os.PathLike[str] | None = None
 ) -> Any:
-    """A matrix of how probable it is that the method of a row scores more than that of a column.
+    """A matrix of P(X > Y): the probability that method X (row) scores more than method Y (column).
 
-    Probabilities whose interval leaves out one half are bold.
+    Probabilities whose interval excludes one half are bold.
 
     Args:
-        probabilities: name of the better to name of the worse to its probability.
-        path: where to save the picture.
+        probabilities: name of X to name of Y to P(X > Y) with its interval.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
@@ -160,14 +160,14 @@ def curves(
     shares: bool = True,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Scores over updates and over the time of training, a row of two panels for each dataset.
+    """Scores over updates and over training time, one row of two panels for each dataset.
 
     Args:
         datasets: name to method to "updates", "seconds", "mean", "ci_low" and "ci_high", lists [S].
-        names: of all methods.
-        y_label: what is scored.
+        names: the names of all methods.
+        y_label: the label of scores.
         shares: whether scores are shares, which are shown in %.
-        path: where to save the picture.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
@@ -182,24 +182,24 @@ def curves(
             minutes = np.array(curve["seconds"]) / 60
             _draw(over_time, minutes, curve["mean"], curve, style)
         over_updates.set(xlabel="updates", ylabel=y_label)
-        over_time.set(xlabel="minutes of training, all seeds together")
+        over_time.set(xlabel="minutes of training (all seeds)")
         over_updates.set_title(dataset, fontsize=10, loc="left")
         for panel in (over_updates, over_time):
             panel.set_xlim(left=0)
             figures.plain(panel)
             if shares:
                 _in_percent(panel.yaxis)
-    shown = {
+    entries = {
         label: line
         for panel in rows[:, 0]
         for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(shown.values(), shown, loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(entries.values(), entries, loc="outside right upper", frameon=False, fontsize=9)
     return figures.saved(figure, path)
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How each method is drawn: in another colour, then in the same colours with other dashes."""
+    """The style of each method: one colour each, and other dashes when the colours repeat."""
     pairs = itertools.cycle(itertools.product(_DASHES, _COLOURS))
     return {
         name: {"label": name, "linestyle": dashes, "color": colour, "linewidth": 1.8}
@@ -212,7 +212,7 @@ def _in_percent(axis: Any) -> None:
 
 
 def _draw(panel: Any, x: Any, y: Any, interval: Curve, style: Mapping[str, Any]) -> None:
-    """A line in the middle of its interval."""
+    """Draws a line with its interval as a shaded band."""
     panel.plot(x, y, **style)
     shade = {"color": style["color"], "alpha": 0.13, "linewidth": 0}
     low, high = (np.array(interval[end], float) for end in ("ci_low", "ci_high"))  # NaN for None

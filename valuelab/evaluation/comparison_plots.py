@@ -1,4 +1,4 @@
-"""Pictures of learnt policies against the optimum, and of predicted returns against those that come."""
+"""Plots of learnt policies against the optimum, and of predicted against observed returns."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from valuelab.evaluation import figures
 _COMPONENT_COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE)
 _LEVELS = np.linspace(0.05, 0.95, 19)
 _MOST_SHOWN = 2.0
-"""Of the tolerated gap, where the colours of gaps end."""
+"""The largest gap on the colour scale, in units of the tolerated gap."""
 
 
-class Reached(NamedTuple):
-    """What policies of M seeds reach, beside the best and what random actions reach.
+class PolicyValues(NamedTuple):
+    """Objectives of the policies of M seeds, of the optimum and of random actions.
 
     Attributes:
-        x: [C] settings as text, or stocks [C, m] for m = 1 or 2.
-        x_label: what x is.
+        x: [C], settings as text; or [C, m], stocks with m = 1 or 2.
+        x_label: the label of x.
         optimum: [C].
         random: [C].
-        reached: [M, C].
-        interval: low [C] and high [C], of the mean of `reached`.
+        learnt: [M, C].
+        interval: low [C] and high [C], ends of the interval of the mean of `learnt`.
         gaps: [M, C], 0 for the optimum and 1 for random actions.
     """
 
@@ -31,13 +31,13 @@ class Reached(NamedTuple):
     x_label: str
     optimum: np.ndarray
     random: np.ndarray
-    reached: np.ndarray
+    learnt: np.ndarray
     interval: tuple[np.ndarray, np.ndarray]
     gaps: np.ndarray
 
 
-class Foretold(NamedTuple):
-    """The return distribution that M seeds predict, and the returns of E episodes of each.
+class PredictedReturns(NamedTuple):
+    """The return distributions that M seeds predict, and the returns of E episodes of each seed.
 
     Attributes:
         predicted: [M, N, m], equally likely atoms.
@@ -49,19 +49,19 @@ class Foretold(NamedTuple):
 
 
 def comparison(
-    problems: Mapping[str, tuple[Reached, Reached]],
+    problems: Mapping[str, tuple[PolicyValues, PolicyValues]],
     *,
     tolerated: float,
     title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """For each problem the objective at its settings, E f(c + G) at its first stocks, and the gaps there.
+    """For each problem the objective at its settings, E f(c + G) at initial stocks, and the gaps there.
 
     Args:
-        problems: name to what is reached at settings and at stocks, a row of panels each.
-        tolerated: the gap that counts as none, marked.
-        title: over the picture.
-        path: where to save the picture.
+        problems: name to values at settings and at initial stocks; one row of panels for each.
+        tolerated: the largest gap that counts as optimal; drawn as a line.
+        title: the title of the plot.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
@@ -76,56 +76,56 @@ def comparison(
             _draw_gaps(panels[2], stocks, tolerated)
         else:
             _draw_map(panels[1], stocks, stocks.optimum, "optimum", "viridis", None)
-            worst = stocks.gaps.mean(0)
-            _draw_map(panels[2], stocks, 100 * worst, "gap in %", "magma_r", 100 * _MOST_SHOWN * tolerated)
+            gaps = stocks.gaps.mean(0)
+            _draw_map(panels[2], stocks, 100 * gaps, "gap in %", "magma_r", 100 * _MOST_SHOWN * tolerated)
     rows[0, 0].legend(frameon=False, fontsize=8.5)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 
 
 def calibration(
-    settings: Mapping[str, Foretold],
+    settings: Mapping[str, PredictedReturns],
     *,
     tolerance: float,
     components: Sequence[str] = ("",),
     title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Whether returns come as they were predicted, a column of two panels for each setting.
+    """Calibration of predicted returns, one column of two panels for each setting.
 
-    Above, quantiles of the returns against the predicted ones, a line for each seed; below, the share of
-    returns up to each predicted quantile against its level. Where returns are discrete a level falls on a
-    jump, and so a return within `tolerance` of a quantile counts as half below and half above it.
+    Above: quantiles of the observed returns against predicted quantiles, one line for each seed. Below: the
+    share of returns below each predicted quantile against the level of this quantile. The distribution of
+    discrete returns has jumps, so a return within `tolerance` of a quantile counts half as below it.
 
     Args:
         settings: name to predictions and returns.
         tolerance: in units of returns.
         components: names of the reward's components.
-        title: over the picture.
-        path: where to save the picture.
+        title: the title of the plot.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
     """
     figure = figures.new(2.7 * len(settings) + 0.6, 5.8)
     rows = figure.subplots(2, len(settings), squeeze=False)
-    for (name, foretold), above, below in zip(settings.items(), *rows, strict=True):
+    for (name, distributions), above, below in zip(settings.items(), *rows, strict=True):
         above.set_title(name, fontsize=10)
         for index, component in enumerate(components):
             colour = _COMPONENT_COLOURS[index % len(_COMPONENT_COLOURS)]
-            for seed, (predicted, returns) in enumerate(zip(*foretold, strict=True)):
+            for seed, (predicted, returns) in enumerate(zip(*distributions, strict=True)):
                 style = {"color": colour, "alpha": 0.7, "linewidth": 1.2, "marker": ".", "markersize": 4}
                 style["label"] = component if not seed else None
-                one, other = np.sort(predicted[:, index]), returns[:, index]
-                levels = (np.arange(len(one)) + 0.5) / len(one)
-                above.plot(one, np.quantile(other, levels, method="inverted_cdf"), **style)
-                below.plot(_LEVELS, shares_below(other, np.quantile(one, _LEVELS), tolerance), **style)
+                atoms, observed = np.sort(predicted[:, index]), returns[:, index]
+                levels = (np.arange(len(atoms)) + 0.5) / len(atoms)
+                above.plot(atoms, np.quantile(observed, levels, method="inverted_cdf"), **style)
+                below.plot(_LEVELS, shares_below(observed, np.quantile(atoms, _LEVELS), tolerance), **style)
         for panel, ends in ((above, above.get_xlim()), (below, (0, 1))):
             panel.plot(ends, ends, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
             figures.plain(panel)
         above.set_xlabel("predicted quantile")
         below.set_xlabel("level")
-    rows[0, 0].set_ylabel("quantile of returns")
+    rows[0, 0].set_ylabel("observed quantile")
     rows[1, 0].set_ylabel("share of returns below")
     if len(components) > 1:
         rows[0, 0].legend(frameon=False, fontsize=8.5)
@@ -134,40 +134,40 @@ def calibration(
 
 
 def shares_below(returns: np.ndarray, thresholds: np.ndarray, tolerance: float) -> np.ndarray:
-    """Shares [K] of returns [E] below thresholds [K]; what is nearer than the tolerance counts half."""
+    """Shares [K] of returns [E] below thresholds [K]; returns within the tolerance count half."""
     ordered = np.sort(returns)
     ends = [np.searchsorted(ordered, thresholds + side * tolerance) for side in (-1, 1)]
     return (ends[0] + ends[1]) / (2 * len(ordered))
 
 
-def _draw_settings(panel: Any, settings: Reached) -> None:
+def _draw_settings(panel: Any, settings: PolicyValues) -> None:
     places = np.arange(len(settings.x))
     panel.scatter(places, settings.random, marker="x", color=figures.WALL, label="random actions")
     wide = {"marker": "_", "s": 500, "color": figures.BLACK, "label": "optimum"}
     panel.scatter(places, settings.optimum, **wide)
-    for reached in settings.reached:
-        panel.scatter(places, reached, s=9, color=figures.BLUE, alpha=0.5)
-    mean = settings.reached.mean(0)
+    for values in settings.learnt:
+        panel.scatter(places, values, s=9, color=figures.BLUE, alpha=0.5)
+    mean = settings.learnt.mean(0)
     sizes = np.abs(np.stack(settings.interval) - mean)
     bars = {"fmt": "o", "markersize": 5, "capsize": 4, "color": figures.BLUE}
-    panel.errorbar(places, mean, sizes, label="D-eta-N, 95 % of the mean", **bars)
+    panel.errorbar(places, mean, sizes, label="D-eta-N, mean and 95 % interval", **bars)
     panel.set_xticks(places, settings.x)
     panel.set(xlabel=settings.x_label, ylabel="objective")
     figures.plain(panel)
 
 
-def _draw_stocks(panel: Any, stocks: Reached) -> None:
+def _draw_stocks(panel: Any, stocks: PolicyValues) -> None:
     first = stocks.x[:, 0]
     panel.plot(first, stocks.random, color=figures.WALL, linewidth=1.2, linestyle=(0, (1, 1.5)))
     panel.plot(first, stocks.optimum, color=figures.BLACK, linewidth=3.5, alpha=0.35)
-    panel.plot(first, stocks.reached.mean(0), color=figures.BLUE, linewidth=1.4)
+    panel.plot(first, stocks.learnt.mean(0), color=figures.BLUE, linewidth=1.4)
     shade = {"color": figures.SKY, "alpha": 0.4, "linewidth": 0}
-    panel.fill_between(first, stocks.reached.min(0), stocks.reached.max(0), **shade)
+    panel.fill_between(first, stocks.learnt.min(0), stocks.learnt.max(0), **shade)
     panel.set(xlabel=stocks.x_label, ylabel="E f(c + G)")
     figures.plain(panel)
 
 
-def _draw_gaps(panel: Any, stocks: Reached, tolerated: float) -> None:
+def _draw_gaps(panel: Any, stocks: PolicyValues, tolerated: float) -> None:
     first = stocks.x[:, 0]
     for gaps in stocks.gaps:
         panel.plot(first, 100 * gaps, color=figures.BLUE, alpha=0.35, linewidth=1.0)
@@ -178,9 +178,9 @@ def _draw_gaps(panel: Any, stocks: Reached, tolerated: float) -> None:
 
 
 def _draw_map(
-    panel: Any, stocks: Reached, values: np.ndarray, label: str, colours: str, most: float | None
+    panel: Any, stocks: PolicyValues, values: np.ndarray, label: str, colours: str, most: float | None
 ) -> None:
-    """Values at stocks of two components, as an image; stocks that were not tested are left blank."""
+    """Draws values at stocks of two components as an image; it is blank at stocks without a value."""
     axes = [np.unique(column) for column in stocks.x.T]
     image = np.full([len(axis) for axis in axes], np.nan)
     image[tuple(np.searchsorted(axis, column) for axis, column in zip(axes, stocks.x.T, strict=True))] = (

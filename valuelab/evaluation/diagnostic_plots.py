@@ -1,4 +1,4 @@
-"""Pictures of what was seen of a critic; see `evaluation.diagnostics`."""
+"""Plots of the diagnostics of a critic; see `evaluation.diagnostics`."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ from valuelab.evaluation import figures
 from valuelab.evaluation.diagnostics import READ_OUTS, Rows
 
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY)
-_COLUMNS = 3  # the norms, whose labels are long, come to stand in the first
+_COLUMNS = 3  # puts the norms, whose labels are long, into the first column
 _MOST_PARTS = 14
 
 
@@ -23,15 +23,15 @@ def diagnosis(
     title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Everything in one figure; a dot or a line is the mean over M seeds, a bar or a shade spans them.
+    """All diagnostics in one figure: dots and lines are means over M seeds, bars and bands their range.
 
     Args:
         found: reports of the checkpoints of a run, oldest first, each with "step"; numbers are arrays with
-            M as leading axis.
-        q: [M, B], of the last checkpoint.
-        rows: arrays [M, B, ...], where it was looked at.
-        title: over the picture.
-        path: where to save the picture.
+            leading axis M.
+        q: [M, B], values of the last checkpoint.
+        rows: the rows of the diagnosis, arrays [M, B, ...].
+        title: the title of the plot.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
@@ -83,7 +83,7 @@ def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
 
 
 def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, Any], title: str) -> None:
-    """Lines over updates; each value is an array over seeds."""
+    """Draws lines over updates; each value is an array over seeds."""
     steps = [entry["step"] for entry in found]
     for colour, (name, values) in zip(_cycle(len(lines)), lines.items(), strict=True):
         members = np.asarray(values)
@@ -95,7 +95,7 @@ def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, 
 
 
 def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
-    """Norms of weights, and of gradients where they are known, of the largest parts."""
+    """Draws the norms of weights, and of gradients if known, of the layers with the largest weights."""
     weights = {name: np.mean(norm) for name, norm in last["weight_norms"].items()}
     names = sorted(weights, key=weights.__getitem__)[-_MOST_PARTS:]
     panel.barh(names, [weights[name] for name in names], color=figures.SKY, label="weights")
@@ -111,16 +111,16 @@ def _draw_recovery(panel: Any, curves: np.ndarray) -> None:
     curves = np.asarray(curves)
     _draw_shaded(panel, np.arange(curves.shape[1]), curves, figures.BLUE, "")
     panel.axhline(1, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
-    panel.set(title="recovery", xlabel="corrupted before step", ylabel="share of the error left")
+    panel.set(title="recovery", xlabel="offset added before step", ylabel="share of the offset left")
     panel.set_ylim(bottom=0)
 
 
 def _draw_read_outs(panel: Any, read_out: dict[str, np.ndarray]) -> None:
     _draw_shaded(
-        panel, READ_OUTS, np.asarray(read_out["change"]), figures.BLUE, f"from {READ_OUTS[-1]} steps"
+        panel, READ_OUTS, np.asarray(read_out["change"]), figures.BLUE, f"to Q of {READ_OUTS[-1]} steps"
     )
     if np.isfinite(read_out["rmse"]).all():
-        _draw_shaded(panel, READ_OUTS, np.asarray(read_out["rmse"]), figures.VERMILLION, "from returns")
+        _draw_shaded(panel, READ_OUTS, np.asarray(read_out["rmse"]), figures.VERMILLION, "to returns")
     panel.set_xscale("log", base=2)
     panel.set(title="read-out", xlabel="steps of integration", ylabel="root mean square difference of Q")
     panel.legend(frameon=False, fontsize=8)
@@ -136,7 +136,7 @@ def _draw_slopes(panel: Any, slope: dict[str, np.ndarray]) -> None:
 
 
 def _draw_shaded(panel: Any, x: Any, members: np.ndarray, colour: str, label: str) -> None:
-    """The mean over seeds, in a shade that spans them."""
+    """Draws the mean over seeds with their range as a shaded band."""
     panel.plot(x, members.mean(0), marker=".", color=colour, label=label)
     panel.fill_between(x, members.min(0), members.max(0), color=colour, alpha=0.2, linewidth=0)
 

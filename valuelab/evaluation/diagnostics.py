@@ -1,7 +1,7 @@
-"""What there is to see of a trained critic, at some rows of its data.
+"""Diagnostics of a trained critic on some rows of its data.
 
-`look` takes any `Critic` and returns a report: nested names to arrays, all made inside jit, so that it can be
-mapped over seeds. What a critic does not show (see `Critic`) is left out.
+`diagnose` takes any `Critic` and returns a report: nested names to arrays. It runs inside jit and can be
+mapped over seeds. The report omits what a critic does not provide (see `Critic`).
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from valuelab.ops import recovery
 from valuelab.types import Array, Critic, Flow, Key, Layer, TrainState
 
 READ_OUTS = (1, 2, 4, 8, 16, 32)
-"""Numbers of steps in which a flow is read out; its slopes are taken along the last."""
+"""Numbers of integration steps at which the values of a flow are computed; slopes use the last."""
 MISSING = 0.01
-"""Returns count as known where what a cut trajectory lacks enters with less than this weight."""
+"""A return counts as known if the weight of the rewards after its trajectory was cut is below this number."""
 
 
 class Rows(NamedTuple):
-    """B rows of a dataset in no order, as the critic sees them.
+    """B rows of a dataset in random order, as the critic sees them.
 
     Attributes:
-        observations: [B, ...], joined with goals where there are any.
+        observations: [B, ...], joined with goals if there are any.
         actions: [B, A] or [B].
-        returns: [B], of `monte_carlo_returns` with the critic's discount.
-        missing: [B], likewise.
+        returns: [B], G of `monte_carlo_returns` with the critic's discount.
+        missing: [B], w of `monte_carlo_returns`.
     """
 
     observations: Array
@@ -38,18 +38,18 @@ class Rows(NamedTuple):
 
     @property
     def known(self) -> Array:
-        """[B], 1 where the return is known, else 0."""
+        """1 where the return is known, else 0, [B]."""
         return (self.missing < MISSING).astype(jnp.float32)
 
 
-class Sight(NamedTuple):
-    """What was seen of one critic.
+class Diagnosis(NamedTuple):
+    """Diagnostics of one critic.
 
     Attributes:
-        report: names to scalars, curves, or reports in turn.
+        report: names to scalars, curves, or nested reports.
         q: [B].
-        features: [E, B, width] of the last hidden layer, a mean over its places; what Q is read from. Where
-            these do not divide B, the last rows are missing. None where the critic shows no layers.
+        features: [E, B', width], the last hidden layer, from which Q is computed, averaged over its places.
+            A few of the B rows may be missing at the end. None if the critic does not provide its layers.
     """
 
     report: dict[str, Any]
@@ -57,24 +57,25 @@ class Sight(NamedTuple):
     features: Array | None
 
 
-def look(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Sight:
-    """Everything that one state of a critic tells.
+def diagnose(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Diagnosis:
+    """All diagnostics of one state of a critic.
 
     Args:
-        critic: any.
+        critic: any critic.
         state: its state.
-        rows: where it is looked at.
-        key: of the noise of flow critics; the same key makes two states comparable.
+        rows: the rows at which it is evaluated.
+        key: the key of the noise of flow critics; use the same key to compare two states.
 
     Returns:
-        A sight, whose report holds:
-        weight_norms: by layer; gradient_norms: of the mean gradient that Adam keeps, likewise.
-        q: mean, and bias, rmse and correlation against known returns, those of the policy in the data.
-        layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. Rank and dormancy
-            are of means over a layer's places, so that they compare between critics: the Q of a flow critic
-            is linear in just these means (with Euler steps and supervision by velocity).
-        refit_error: of known returns from the features.
-        flow: of flow critics, see `look_along`.
+        A diagnosis, whose report holds:
+        weight_norms: the norm of each layer's weights; gradient_norms: the norm of Adam's mean gradients of
+            each layer.
+        q: mean; bias, rmse and correlation against known returns of the policy in the data.
+        layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. Rank and dormancy use
+            means over a layer's places, which makes critics comparable: the Q of a flow critic is linear in
+            these means (with Euler steps and supervision by velocity).
+        refit_error: the error of a linear fit of known returns to the features.
+        flow: only of flow critics, see `diagnose_flow`.
     """
     q = critic.estimates(state).q(rows.observations, rows.actions)
     report: dict[str, Any] = {
@@ -84,23 +85,24 @@ def look(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Sight:
     }
     features = None
     if critic.layers:
-        report["layers"], features = _look_at_layers(critic.layers, state, rows, key)
+        report["layers"], features = _diagnose_layers(critic.layers, state, rows, key)
         count = features.shape[1]
         errors = jax.vmap(ops.refit_error, (0, None, None))(
             features, rows.returns[:count], rows.known[:count]
         )
         report["refit_error"] = jnp.mean(errors)
     if critic.flow:
-        report["flow"] = look_along(critic.flow, state, rows, key)
-    return Sight(report, q, features)
+        report["flow"] = diagnose_flow(critic.flow, state, rows, key)
+    return Diagnosis(report=report, q=q, features=features)
 
 
-def compare(earlier: Sight, later: Sight) -> dict[str, Array]:
-    """What became of features between two states of a critic, looked at in the same rows with the same key.
+def compare(earlier: Diagnosis, later: Diagnosis) -> dict[str, Array]:
+    """The change of features between two states of a critic, diagnosed at the same rows with the same key.
 
     Returns:
-        feature_drift: how far they moved, and later_refit_error: how badly the later Q follows from the
-        earlier features by a linear map; means over the ensemble. Nothing where layers are not shown.
+        feature_drift: how far the features moved; later_refit_error: the error of a linear fit of the later Q
+        to the earlier features. Both are means over the ensemble. Empty if the critic does not provide its
+        layers.
     """
     if earlier.features is None or later.features is None:
         return {}
@@ -112,9 +114,9 @@ def compare(earlier: Sight, later: Sight) -> dict[str, Array]:
 
 
 def value_error(q: Array, returns: Array, known: Array) -> dict[str, Array]:
-    """How far values [B] are from returns [B] where known [B] is 1: bias E(q - G), rmse, correlation.
+    """Errors of values [B] against returns [B] where known [B] is 1: bias E(q - G), rmse, correlation.
 
-    All NaN where no return is known.
+    All are NaN if no return is known.
     """
 
     def mean(numbers: Array) -> Array:
@@ -129,23 +131,24 @@ def value_error(q: Array, returns: Array, known: Array) -> dict[str, Array]:
     }
 
 
-def look_along(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[str, Any]:
-    """What the flow of a critic tells, in as many rows as make B ways together.
+def diagnose_flow(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[str, Any]:
+    """Diagnostics of the flow of a critic, at the first B / m rows: with m noise draws these are B paths.
 
     Args:
-        flow: of the critic.
-        state: of the critic.
-        rows: where it is looked at.
-        key: of the noise.
+        flow: the critic's flow.
+        state: the critic's state.
+        rows: the rows at which it is evaluated.
+        key: the key of the noise.
 
     Returns:
-        recovery: [K], what is left of an offset of one standard deviation of the noise, by step.
-        read_out: for READ_OUTS steps, the mean of Q, its root mean square change from the last of them,
-            and bias, rmse and correlation against known returns.
-        slope: times t, mean dv/dz there, and conic_rate, c.
+        recovery: [K], for each step the share left at time 1 of an offset added before this step; the offset
+            is one standard deviation of the noise.
+        read_out: for each number of steps in READ_OUTS the mean of Q, its root mean square difference from
+            that of the last number, and bias, rmse and correlation against known returns.
+        slope: times t, the mean of dv/dz at t, and conic_rate, c.
     """
     draws = jax.eval_shape(lambda: flow.start(key, 1)).shape[2]
-    rows = Rows(*(array[: max(1, len(rows.returns) // draws)] for array in rows))
+    rows = jax.tree.map(lambda array: array[: max(1, len(rows.returns) // draws)], rows)
     start = flow.start(key, len(rows.returns))
     velocity = flow.velocity(state, rows.observations, rows.actions)
     ends = recovery.read_out_sweep(velocity, start, READ_OUTS, flow.solver)
@@ -168,15 +171,15 @@ def look_along(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[str,
     }
 
 
-def _look_at_layers(
+def _diagnose_layers(
     layers: Callable[[TrainState, Array, Array, Key], dict[str, Layer]],
     state: TrainState,
     rows: Rows,
     key: Key,
 ) -> tuple[dict[str, dict[str, Array]], Array]:
-    """The report of the hidden layers, and the features of the last, [E, B', width].
+    """The report of the hidden layers, and the features of the last one, [E, B', width].
 
-    Pairs are taken in pieces of which the rows that go through the network are about B.
+    The network evaluates each pair at several places, so pairs go through it in pieces of about B places.
     """
     shapes = jax.eval_shape(layers, state, rows.observations, rows.actions, key)
     size = max(1, len(rows.actions) // max(layer.features.shape[2] for layer in shapes.values()))
@@ -191,17 +194,17 @@ def _look_at_layers(
 
     def over_places(piece: tuple[Array, Array, Array]) -> dict[str, tuple[Array, Array, Array]]:
         number, observations, actions = piece
-        seen = layers(state, observations, actions, jax.random.fold_in(key, number))
+        by_name = layers(state, observations, actions, jax.random.fold_in(key, number))
         return {
             name: (
                 jnp.mean(jnp.abs(layer.units), axis=2),
                 jnp.mean(layer.features, axis=2),
                 ops.feature_norm(layer.features),
             )
-            for name, layer in seen.items()
+            for name, layer in by_name.items()
         }
 
-    seen = jax.lax.map(
+    outputs = jax.lax.map(
         over_places, (jnp.arange(pieces), in_pieces(rows.observations), in_pieces(rows.actions))
     )
     report = {
@@ -210,13 +213,13 @@ def _look_at_layers(
             "dormant_fraction": jnp.mean(jax.vmap(ops.dormant_fraction)(joined(units))),
             "feature_norm": jnp.mean(lengths),
         }
-        for name, (units, features, lengths) in seen.items()
+        for name, (units, features, lengths) in outputs.items()
     }
-    return report, joined(seen[f"layer_{len(seen)}"][1])
+    return report, joined(outputs[f"layer_{len(outputs)}"][1])
 
 
 def _mean_gradients(opt_state: Any) -> Any:
-    """Adam's running means of gradients, in the form of the parameters; None for other optimisers."""
+    """Adam's running means of gradients, in the structure of the parameters; None for other optimisers."""
     if isinstance(opt_state, dict):
         return {name: optax.tree.get(part, "mu") for name, part in opt_state.items()}
     return optax.tree.get(opt_state, "mu")

@@ -1,6 +1,6 @@
-"""What all pictures share: colours, an empty figure, saving it.
+"""Colours, new figures, saving and legends for all plots.
 
-Figures are made without pyplot, so nothing global changes: notebooks show what is returned, and scripts
+Figures are made without pyplot, so nothing global changes: notebooks show the returned figure, and scripts
 pass `path`.
 """
 
@@ -12,21 +12,21 @@ from typing import Any
 
 from valuelab import errors, files
 
-# Of Okabe and Ito's colours, which the colour-blind can tell apart.
+# The colours of Okabe and Ito, which colour-blind readers can distinguish.
 BLUE, VERMILLION, PURPLE, GREEN = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 BLACK, WALL, FREE = "#1A1A1A", "#3B3F46", "#E9ECEF"
 _FULL = 0.97
-"""How much of a figure's width a legend takes at most."""
+"""The largest share of a figure's width that a legend may use."""
 
 
 def new(width: float, height: float) -> Any:
-    """An empty figure, in inches."""
+    """An empty figure; width and height in inches."""
     return errors.require("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
 
 
 def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
-    """The figure, saved if there is a path; its suffix decides the format."""
+    """Saves the figure if a path is given (its suffix decides the format), and returns the figure."""
     if path is not None:
         with files.replacing(pathlib.Path(path)) as file:
             figure.savefig(file, dpi=150, format=pathlib.Path(path).suffix[1:] or None)
@@ -34,17 +34,17 @@ def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
 
 
 def plain(panel: Any) -> None:
-    """Gives a panel of curves a light grid, and no frame at the top and on the right."""
+    """Gives a panel a light grid and removes its top and right spines."""
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def legend_below(figure: Any, handles: Sequence[Any]) -> None:
-    """Puts a legend under all panels, in as many columns as fit; the figure grows until it holds every entry.
+    """Puts a legend below all panels, in as many columns as fit, and enlarges the figure to hold it.
 
     Args:
-        figure: with its panels drawn.
-        handles: what the legend explains; each has its label.
+        figure: a figure whose panels are drawn.
+        handles: the labelled artists of the legend.
     """
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
@@ -53,6 +53,6 @@ def legend_below(figure: Any, handles: Sequence[Any]) -> None:
             break
         legend.remove()
     width, height = figure.get_size_inches()
-    # One row is part of what the figure was made for; more rows take nothing from the panels.
+    # The figure's size includes one row of the legend; further rows must not shrink the panels.
     more_rows = box.height * (1 - 1 / math.ceil(len(handles) / columns)) / figure.dpi
     figure.set_size_inches(max(width, box.width / figure.dpi / _FULL), height + more_rows)

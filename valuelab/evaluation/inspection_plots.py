@@ -1,4 +1,4 @@
-"""A picture of a dataset, from the report that `data.inspection` makes of it."""
+"""A plot of a dataset, from the report of `data.inspection`."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from valuelab.evaluation.plots import Maze
 
 _MOST_TICKS = 12
 _WIDE_SCALES = 100.0
-"""Where a standard deviation is so many times the median, observations are drawn on a logarithmic axis."""
+"""The ratio of the largest to the median standard deviation above which the axis is logarithmic."""
 
 
 def inspection(
@@ -22,12 +22,12 @@ def inspection(
     *,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Coverage, lengths of episodes, returns and rewards where there are any, actions and observations.
+    """Coverage, episode lengths, returns and rewards (if there are any), actions and observations.
 
     Args:
-        report: of `data.inspection.inspect`; for a maze, with "maze", which `data.coverage.of_maze` gives.
-        maze: the maze that the dataset is of, in which its coverage is drawn; None for a plane.
-        path: where to save the picture; its suffix decides the format.
+        report: the result of `data.inspection.inspect`; for a maze with "maze" from `data.coverage.of_maze`.
+        maze: the maze of the dataset, in which coverage is drawn; None to draw it in a plane.
+        path: where to save the plot; its suffix decides the format.
 
     Returns:
         The matplotlib Figure.
@@ -65,7 +65,7 @@ def _titled(panel: Any, title: str, **labels: Any) -> None:
 
 
 def _draw_distribution(panel: Any, found: Mapping[str, Any], title: str, label: str) -> None:
-    """A histogram with the median, or a bar where all numbers are the same."""
+    """Draws a histogram with the median, or one bar if all numbers are equal."""
     histogram = found["histogram"]
     if found["min"] == found["max"]:
         panel.bar([f"{found['min']:,.6g}"], histogram["counts"].sum(), 0.4, color=figures.BLUE, alpha=0.75)
@@ -80,7 +80,7 @@ def _draw_distribution(panel: Any, found: Mapping[str, Any], title: str, label: 
 
 
 def _draw_rewards(panel: Any, rewards: Mapping[str, Any]) -> None:
-    """Shares of the rewards that there are, or a histogram where they are many, whose tails count."""
+    """Draws the share of each reward, or a histogram with logarithmic shares if there are many rewards."""
     if rewards["values"]:
         names = [f"{entry['value']:.4g}" for entry in rewards["values"]]
         _draw_bars(panel, names, [entry["share"] for entry in rewards["values"]])
@@ -97,7 +97,7 @@ def _draw_rewards(panel: Any, rewards: Mapping[str, Any]) -> None:
 
 
 def _draw_bars(panel: Any, names: list[str], shares: Any) -> None:
-    """A bar for each of a few things, with its share on top."""
+    """Draws one bar for each name, with its share on top if there are few."""
     bars = panel.bar(names, shares, color=figures.BLUE, alpha=0.75)
     if len(names) <= _MOST_TICKS:
         panel.bar_label(bars, [f"{share:.3g} %" for share in 100 * np.asarray(shares)], fontsize=8, padding=2)
@@ -105,7 +105,7 @@ def _draw_bars(panel: Any, names: list[str], shares: Any) -> None:
 
 
 def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
-    """Frequencies of discrete actions; of continuous ones where each dimension lies between its bounds."""
+    """Draws frequencies of discrete actions, or a histogram of each dimension of continuous ones."""
     if actions["number"]:
         _draw_bars(panel, [str(number) for number in range(actions["number"])], actions["shares"])
         _sparse_ticks(panel.set_xticks, [str(number) for number in range(actions["number"])])
@@ -120,7 +120,9 @@ def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
         shares,
         aspect="auto",
         cmap="viridis",
-        norm=errors.require("matplotlib.colors", "plots").PowerNorm(0.5, vmin=0),  # bounds stand out by far
+        norm=errors.require("matplotlib.colors", "plots").PowerNorm(
+            0.5, vmin=0
+        ),  # many actions are at bounds
         extent=(*ends, len(low) - 0.5, -0.5),
         interpolation="nearest",
     )
@@ -133,7 +135,7 @@ def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
 
 
 def _draw_observations(panel: Any, observations: Mapping[str, Any]) -> None:
-    """Range and spread of each dimension, those that never change marked; intensities of images."""
+    """Draws range and spread of each dimension, with constant ones marked; or the intensities of images."""
     if observations["images"]:
         histogram = observations["histogram"]
         shares = histogram["counts"] / histogram["counts"].sum()
@@ -152,16 +154,16 @@ def _draw_observations(panel: Any, observations: Mapping[str, Any]) -> None:
         panel.set_xscale("symlog", linthresh=1.0)
     panel.set_ylim(len(mean) - 0.4, -0.6)
     _sparse_ticks(panel.set_yticks, [str(number) for number in numbers])
-    _titled(panel, "observations", xlabel="range, and mean ± std", ylabel="dimension")
+    _titled(panel, "observations", xlabel="range and mean ± std", ylabel="dimension")
     figures.plain(panel)
 
 
 def _draw_coverage(panel: Any, report: Mapping[str, Any], maze: Maze | None) -> None:
-    """How often each part of a maze was visited, or of the plane of two components."""
+    """Draws how often each cell of a maze was visited, or each bin of a plane of two components."""
     coverage = report["coverage"]
     if maze is not None:
         cells = report["maze"]
-        plots.draw_maze(panel, maze, _looked_up(cells["counts"], maze.extent), value_label="observations")
+        plots.draw_maze(panel, maze, _cell_lookup(cells["counts"], maze.extent), value_label="observations")
         _titled(panel, f"{cells['visited_cells']} of {cells['free_cells']} free cells visited")
         return
     plane = coverage["plane"]
@@ -174,21 +176,21 @@ def _draw_coverage(panel: Any, report: Mapping[str, Any], maze: Maze | None) -> 
     _titled(panel, title, xlabel=plane["axes"][0], ylabel=plane["axes"][1])
 
 
-def _looked_up(counts: np.ndarray, extent: tuple[float, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """(places [N, 2]) -> [N], the counts [rows, columns] that lie there in the extent; NaN for 0."""
+def _cell_lookup(counts: np.ndarray, extent: tuple[float, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from places [N, 2] in the extent to the counts [N] of their cells; NaN for a count of 0."""
     left, right, bottom, top = extent
     ends, shape = np.array([(left, right), (bottom, top)]), np.array(counts.shape)[::-1]
 
     def look_up(observations: np.ndarray) -> np.ndarray:
         shares = (observations[:, :2] - ends[:, 0]) / (ends[:, 1] - ends[:, 0])
         columns, rows = (shares * shape).astype(int).T
-        found = counts[rows, columns].astype(float)
-        return np.where(found > 0, found, np.nan)
+        at_places = counts[rows, columns].astype(float)
+        return np.where(at_places > 0, at_places, np.nan)
 
     return look_up
 
 
 def _sparse_ticks(set_ticks: Callable[..., Any], labels: list[str]) -> None:
-    """Ticks at 0, 1, 2, ... with labels, no more than can be read."""
+    """Sets labelled ticks at 0, 1, 2, ..., and skips some if there are too many to read."""
     step = -(-len(labels) // _MOST_TICKS)
     set_ticks(range(0, len(labels), step), labels[::step])

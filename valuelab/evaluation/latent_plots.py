@@ -1,4 +1,4 @@
-"""Pictures of what a zero-shot agent has learnt: how features spread, and tasks in mazes."""
+"""Plots of a zero-shot agent: its features, and its inferred tasks in mazes."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from valuelab.evaluation import figures, plots
 from valuelab.evaluation.plots import Maze
 
 _POINTS = 3000
-"""States of a scatter at most."""
+"""The largest number of states in a scatter plot."""
 
 
 def features(
@@ -19,17 +19,17 @@ def features(
     spectra: np.ndarray,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """How the features of labelled states spread, and where in their space tasks give rewards.
+    """The spread of the features of labelled states, and the rewards of each task in feature space.
 
     Args:
         features: ψ of N states, [N, d].
         rewards: task to the rewards [N] of these states.
         spectra: eigenvalues of E ψψᵀ, greatest first, of M members, [M, d].
-        path: where to save the picture.
+        path: where to save the plot.
 
     Returns:
-        The matplotlib Figure: eigenvalues, and for each task the states in the plane of the two directions in
-        which features differ most, coloured by the task's rewards.
+        The matplotlib Figure: eigenvalues, and for each task the features in the plane of their first two
+        principal components, coloured by the task's rewards.
     """
     figure = figures.new(3.4 * (1 + len(rewards)), 3.4)
     spectrum, *panels = figure.subplots(1, 1 + len(rewards))
@@ -44,16 +44,16 @@ def features(
     plane = principal_plane(features)
     shown = np.random.default_rng(0).permutation(len(plane))[:_POINTS]
     for panel, (task, values) in zip(panels, rewards.items(), strict=True):
-        order = shown[np.argsort(values[shown])]  # what is rewarded lies on top
+        order = shown[np.argsort(values[shown])]  # the highest rewards are drawn last, on top
         points = panel.scatter(*plane[order].T, c=values[order], s=4, cmap="viridis", linewidths=0)
         figure.colorbar(points, ax=panel, label="reward", shrink=0.85, pad=0.02)
-        panel.set(title=f"ψ, {task}", xlabel="first direction", ylabel="second")
+        panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second")
         figures.plain(panel)
     return figures.saved(figure, path)
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
-    """Features [N, d], d > 1, in the coordinates [N, 2] along which they differ most."""
+    """The first two principal components [N, 2] of features [N, d], d > 1."""
     centred = features - features.mean(0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     return centred @ directions[:, :-3:-1]
@@ -66,17 +66,17 @@ def tasks_in_maze(
     policy: Callable[[str, np.ndarray], Any] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """What a zero-shot agent takes each task of a maze to be, and what it would do.
+    """The rewards that a zero-shot agent infers for each task of a maze, and its values and policy there.
 
     Args:
-        mazes: task to the maze as it lies there for it.
+        mazes: task to its maze.
         reward: (task, observations [N, D]) -> ψ(s)ᵀz of the inferred z, [N].
-        value: likewise -> values.
-        policy: likewise -> velocities [N, 2]; None where actions are none.
-        path: where to save the picture.
+        value: (task, observations [N, D]) -> values [N].
+        policy: (task, observations [N, D]) -> velocities [N, 2]; None if actions are not velocities.
+        path: where to save the plot.
 
     Returns:
-        The matplotlib Figure: rewards above, values and the policy's arrows below.
+        The matplotlib Figure: inferred rewards above, values and the policy's arrows below.
     """
     rows, columns = next(iter(mazes.values())).walls.shape
     figure = figures.new((1.2 + 0.42 * columns) * len(mazes), 2 * (0.6 + 0.42 * rows))

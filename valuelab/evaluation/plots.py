@@ -1,4 +1,4 @@
-"""Pictures: a run's curves, and value functions, policies and trajectories in OGBench's mazes."""
+"""Plots of a run's curves, and of value functions, policies and trajectories in OGBench's mazes."""
 
 import itertools
 import os
@@ -10,13 +10,13 @@ import numpy as np
 from valuelab import errors, types
 from valuelab.evaluation import figures, statistics
 
-_LIGHT = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # under all means
+_LIGHT = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # below all means
 _BOLD = {"linewidth": 2.2}
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY)
 _DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)), (0, (6, 3, 1, 3)), (0, (1, 6)))
-"""Of settings after the first, whose line is whole: each has gaps where those that it lies on are seen."""
+"""Dashes of the settings after the first, which is solid: lines that coincide show through the gaps."""
 _FEW = 2
-"""Points of a curve that needs markers to be seen."""
+"""Curves with at most this number of points get markers."""
 _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
 
@@ -27,28 +27,27 @@ def curves(
     member_fields: Sequence[str] = ("seed",),
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The curves of a run: evaluation scores first, then losses, then what else was measured.
+    """The curves of a run: evaluation scores first, then losses, then all other metrics.
 
-    Each member is a light line, the mean over the seeds of a setting a bold one in the setting's colour and
-    dashes; settings whose means coincide show through the gaps of each other. Around the mean of an
-    evaluation score stands its 95 % bootstrap interval over these seeds.
+    Each member is a light line; the mean over the seeds of a setting is a bold line in the setting's colour
+    and dashes. The band around the mean of an evaluation score is its 95 % bootstrap interval over seeds.
 
     Args:
-        rows: lines of metrics.jsonl: {"step": int, "seed": int where there are several, name: number, ...};
-            names of scores start with "eval/". Of two rows of one step and member the later counts.
-        member_fields: which fields tell members apart; those other than "seed" tell settings apart.
-        path: where to save the picture; its suffix decides the format.
+        rows: lines of metrics.jsonl: {"step": int, "seed": int if there are several, name: number, ...};
+            names of scores start with "eval/". If a member has two rows of one step, the later one counts.
+        member_fields: the fields that identify a member; all but "seed" identify its setting.
+        path: where to save the plot; its suffix decides the format.
 
     Returns:
         The matplotlib Figure.
 
     Raises:
-        InputError: when there is nothing to draw.
+        InputError: when rows hold no metric.
     """
     series = _series(rows, member_fields)
     names = sorted(series, key=_importance)[:_MOST_PANELS]
     if not names:
-        raise errors.InputError("metrics hold no number to draw besides the step: train for longer")
+        raise errors.InputError("metrics.jsonl holds no number to plot except the step: train for longer")
     columns = min(3, len(names))
     height = -(-len(names) // columns)
     figure = figures.new(4.2 * columns, 2.9 * height)
@@ -80,27 +79,27 @@ def maze(
     value_label: str = "state value V(s)",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """A maze of OGBench from above, with what was learnt about it and what happened in it.
+    """A maze of OGBench from above, with a value function, a policy and trajectories.
 
-    The first two numbers of an observation are the place; where there are more (an ant's joints), those of
-    the task's initial state are used everywhere.
+    The first two numbers of an observation are the position. All other numbers (an ant's joints) are those of
+    the task's initial state.
 
     Args:
         environment: an OGBench maze.
-        task: one of its tasks, whose start and goal are marked; the first if None.
-        value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells, left out where NaN.
+        task: the task whose start and goal are marked; None for the first task.
+        value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells, blank where NaN.
         policy: (observations [N, D]) -> [N, 2], velocities; drawn as arrows.
         trajectories: observations [length, D] each, drawn as lines.
         successes: whether each trajectory reached the goal.
-        title: over the picture.
-        value_label: beside the colour bar; say in it what the value is the expectation of.
-        path: where to save the picture.
+        title: the title of the plot.
+        value_label: the label of the colour bar; it should say which return the value is the expectation of.
+        path: where to save the plot.
 
     Returns:
         The matplotlib Figure.
 
     Raises:
-        InputError: when the environment is no maze, or the policy's actions are no velocities.
+        InputError: when the environment is not a maze, or the policy's actions are not velocities.
     """
     scene = open_maze(environment, task)
     rows, columns = scene.walls.shape
@@ -114,14 +113,14 @@ def maze(
 
 
 class Maze(NamedTuple):
-    """A maze of OGBench as it lies there for a task.
+    """A maze of OGBench with a task.
 
     Attributes:
         walls: [rows, columns] bool.
-        extent: left, right, bottom and top, metres.
-        unit: width of a cell, metres.
+        extent: left, right, bottom and top, in metres.
+        unit: width of a cell, in metres.
         initial: [D], an observation at the start.
-        goal: [2], metres; None where no task is meant, so that neither start nor goal is drawn.
+        goal: [2], in metres; None for a maze without a task, where neither start nor goal is drawn.
     """
 
     walls: np.ndarray
@@ -132,8 +131,8 @@ class Maze(NamedTuple):
 
 
 def is_maze(environment: types.Environment) -> bool:
-    """Whether an environment is a maze of OGBench, seen as numbers: only such can be drawn."""
-    if "maze" not in environment.name:  # others take seconds to make
+    """Whether an environment is a maze of OGBench with vector observations, which `draw_maze` can draw."""
+    if "maze" not in environment.name:  # other environments take seconds to make
         return False
     gym = environment.make()
     try:
@@ -147,10 +146,10 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
 
     Args:
         environment: an OGBench maze.
-        task: one of its tasks; the first if None.
+        task: one of its tasks; None for the first.
 
     Raises:
-        InputError: when the environment is no maze, or has no such task.
+        InputError: when the environment is not a maze, or has no such task.
     """
     gym = environment.make()
     scene = gym.unwrapped
@@ -159,13 +158,18 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
         raise errors.unknown(f"task of {environment.name}", task, environment.tasks)
     initial, _ = gym.reset(seed=0, options=environment.tasks[task])
     if not hasattr(scene, "maze_map") or np.ndim(initial) != 1:
-        raise errors.InputError(f"{environment.name} is no maze seen as numbers: only such can be drawn")
-    walls, unit = scene.maze_map == 1, float(scene._maze_unit)
-    left, bottom = np.array(scene.ij_to_xy((0, 0))) - unit / 2
+        raise errors.InputError(
+            f"{environment.name} is not a maze with vector observations: choose one, such as "
+            "ogbench/pointmaze-medium-navigate-v0"
+        )
+    walls = scene.maze_map == 1
+    corner, neighbour = (np.array(scene.ij_to_xy((0, column))) for column in (0, 1))
+    unit = float(neighbour[0] - corner[0])
+    left, bottom = corner - unit / 2
     extent = (left, left + unit * walls.shape[1], bottom, bottom + unit * walls.shape[0])
     goal = np.array(scene.cur_goal_xy)
     gym.close()
-    return Maze(walls, extent, unit, np.asarray(initial), goal)
+    return Maze(walls=walls, extent=extent, unit=unit, initial=np.asarray(initial), goal=goal)
 
 
 def draw_maze(
@@ -175,14 +179,14 @@ def draw_maze(
     policy: Callable[[np.ndarray], Any] | None = None,
     value_label: str = "",
 ) -> None:
-    """Draws a maze, with its start and goal where it has one, into axes.
+    """Draws a maze into axes, with start and goal if it has a task.
 
     Args:
-        axes: matplotlib's.
+        axes: matplotlib axes.
         scene: the maze.
-        value: as for `maze`.
-        policy: likewise.
-        value_label: beside the colour bar.
+        value: see `maze`.
+        policy: see `maze`.
+        value_label: the label of the colour bar.
     """
     colors = errors.require("matplotlib.colors", "plots")
     walls, extent = scene.walls, scene.extent
@@ -202,42 +206,42 @@ def draw_maze(
         marks = {"edgecolors": figures.BLACK, "linewidths": 1.2, "zorder": 5}
         axes.scatter(*scene.initial[:2], s=110, c="white", marker="o", label="start", **marks)
         axes.scatter(*scene.goal, s=260, c=figures.PURPLE, marker="*", label="goal", **marks)
-    # Half of the outer wall is enough.
+    # Only half of the outer wall is shown.
     edge = (scene.unit / 2, -scene.unit / 2)
     axes.set(xlim=np.add(extent[:2], edge), ylim=np.add(extent[2:], edge))
 
 
-def in_words(settings: Mapping[str, Any]) -> str:
-    """What a member was trained with, for pictures: its fields, without the common "agent."."""
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """A member's settings as text for plots, without the common prefix "agent."."""
     return ", ".join(f"{name.removeprefix('agent.')}={value}" for name, value in settings.items())
 
 
 class _Style(NamedTuple):
-    """How a setting is drawn."""
+    """The colour and dashes of a setting."""
 
     colour: Any
     dashes: Any
 
     @property
     def bold(self) -> dict[str, Any]:
-        """Of its mean."""
+        """The style of the setting's mean."""
         return {"color": self.colour, "linestyle": self.dashes, **_BOLD}
 
 
 def _colours(count: int) -> list[Any]:
-    """Colours that can be told apart; of many settings, whose order then matters, from dark to light."""
+    """Distinct colours for few settings; a scale from dark to light, in their order, for many."""
     if count <= len(_COLOURS):
         return list(_COLOURS[:count])
     return list(errors.require("matplotlib", "plots").colormaps["viridis"](np.linspace(0.0, 0.95, count)))
 
 
 def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]], style: _Style) -> None:
-    """One metric of all members of a setting against updates."""
+    """Draws one metric of all members of a setting over updates."""
     for points in members:
         weight = {"color": style.colour, **_LIGHT} if len(members) > 1 else style.bold
         panel.plot(*zip(*sorted(points.items()), strict=True), **weight, **_marked(len(points)))
     if len(members) > 1:
-        # Where a member lacks a step (a run that is still going on), the mean waits for it.
+        # The mean is drawn only at steps that all members have: the run may still be in progress.
         steps = sorted(set.intersection(*(set(points) for points in members)))
         scores = np.array([[points[step] for step in steps] for points in members])
         panel.plot(steps, scores.mean(0), **style.bold, **_marked(len(steps)))
@@ -253,17 +257,18 @@ def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]],
 
 
 def _marked(points: int) -> dict[str, Any]:
-    """A curve of so few points that no line shows it gets markers."""
+    """The style of markers for a curve with too few points for a line; empty for other curves."""
     return {"marker": "o", "markersize": 5} if points <= _FEW else {}
 
 
 def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarray, policy: Callable) -> None:
-    """A policy's velocities on a coarse grid over the free cells."""
+    """Draws a policy's velocities on a coarse grid over the free cells."""
     places = _places(walls.shape, extent, 3)
     actions = np.asarray(policy(_observations(places, initial)))
     if actions.shape[1:] != (2,):
         raise errors.InputError(
-            f"policy returns actions of shape {actions.shape[1:]}: arrows need pointmaze's two velocities"
+            f"policy returns actions of shape {actions.shape[1:]}, but arrows need two velocities: "
+            "leave out policy, or give an agent of pointmaze"
         )
     free = ~walls.repeat(3, 0).repeat(3, 1).ravel()
     gap = (extent[1] - extent[0]) / walls.shape[1] / 3
@@ -275,7 +280,7 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
         linewidth=0.5,
         angles="xy",
         scale_units="xy",
-        scale=1.2 / gap,  # full speed is nearly as long as the arrows are apart
+        scale=1.2 / gap,  # an arrow of full speed is nearly as long as the distance between arrows
         width=0.006,
         pivot="mid",
         zorder=3,
@@ -283,7 +288,7 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
 
 
 def _draw_trajectories(axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool]) -> None:
-    """Ways through the maze: white where the goal was reached, vermillion and dashed where not."""
+    """Draws trajectories: white if they reached the goal, vermillion and dashed if not."""
     effects = errors.require("matplotlib.patheffects", "plots")
     outline = [effects.Stroke(linewidth=2.6, foreground=figures.BLACK, alpha=0.7), effects.Normal()]
     styles: dict[bool, dict[str, Any]] = {
@@ -293,13 +298,13 @@ def _draw_trajectories(axes: Any, trajectories: Sequence[np.ndarray], successes:
     for trajectory, success in zip(trajectories, successes, strict=True):
         style = styles[bool(success)]
         axes.plot(*trajectory[:, :2].T, linewidth=1.4, path_effects=outline, zorder=4, **style)
-        style.pop("label", None)  # once in the legend is enough
+        style.pop("label", None)  # one legend entry for each style
 
 
 def _over_maze(
     walls: np.ndarray, extent: tuple, points: int, initial: np.ndarray, function: Callable
 ) -> np.ndarray:
-    """A function's values [rows * points, columns * points] on a regular grid, walls included."""
+    """A function's values [rows * points, columns * points] on a regular grid, including walls."""
     places = _places(walls.shape, extent, points)
     values = np.asarray(function(_observations(places, initial)), np.float64)
     return values.reshape(walls.shape[0] * points, walls.shape[1] * points)
@@ -314,7 +319,7 @@ def _places(cells: tuple[int, ...], extent: tuple, points: int) -> np.ndarray:
 
 
 def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    """Observations [N, D] at places [N, 2], in all else as at the start."""
+    """Observations [N, D] at places [N, 2]; all other numbers are those of the initial observation."""
     rest = np.broadcast_to(initial[2:], (len(places), len(initial) - 2))
     return np.concatenate([places, rest], axis=1).astype(np.float32)
 
@@ -322,10 +327,10 @@ def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
 def _series(
     rows: Sequence[Mapping[str, float]], member_fields: Sequence[str]
 ) -> dict[str, dict[str, list[dict[float, float]]]]:
-    """Numbers by metric, setting in words, member and step."""
+    """Numbers by metric, setting (as text), member and step."""
     series: dict[str, dict[str, dict[Any, dict[float, float]]]] = {}
     for row in rows:
-        setting = in_words({field: row.get(field) for field in member_fields if field != "seed"})
+        setting = settings_text({field: row.get(field) for field in member_fields if field != "seed"})
         for name in row.keys() - {"step", "seed", *member_fields}:
             if isinstance(row[name], int | float):
                 members = series.setdefault(name, {}).setdefault(setting, {})
@@ -337,6 +342,6 @@ def _series(
 
 
 def _importance(name: str) -> tuple[bool, bool, bool, bool, str]:
-    """Sorts metrics: scores, then what else evaluation tells, then losses, then values, then the rest."""
+    """A key that sorts metrics: scores, other evaluation metrics, losses, values, all others."""
     score = name.removeprefix("eval/") in ("success", "return", "normalized_score")
     return not score, not name.startswith("eval/"), "loss" not in name, "value" not in name, name

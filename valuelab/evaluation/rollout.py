@@ -1,18 +1,17 @@
-"""Episodes of many policies at once, one batched policy call a step.
+"""Episodes of many policies at once, with one batched policy call for each step.
 
-M members (seeds, hyperparameters) each own W lanes; a lane is one environment that takes the next episode
-as soon as its last one ends, whatever the other lanes do. What happens in an episode depends only on the
-evaluation's seed, the training step, the task and the episode's number, never on lanes or members: all
-members meet the same initial states and the same action noise, and W is a matter of speed alone. (The last
-bits of a policy's arithmetic may change with the batch shape, and with them chaotic trajectories.)
+M members (seeds, hyperparameters) each own W lanes. A lane is one environment; it starts its next episode as
+soon as its last one ends, whatever the other lanes do. An episode depends only on the evaluation's seed, the
+training step, the task and the episode's number, not on lanes or members: all members start from the same
+initial states with the same action noise, and W affects only speed. (The last bits of a policy's arithmetic
+may change with the batch shape, and so may chaotic trajectories.)
 
-An agent with a memory is evaluated on each of its commands, in each of the environment's tasks; or, where
-its commands are named as the tasks, in each task on its own.
+An agent with a memory is evaluated on each of its commands in each of the environment's tasks. If its
+commands have the names of the tasks, it is evaluated on each command in the task of that name.
 
-Lanes are stepped one after another. Whether threads would pay is open: MuJoCo gives Python's lock free for
-56 % (cube) to 93 % (ant) of a step's CPU time, so two free cores might do up to twice as much, but no quiet
-machine was at hand to show it. gymnasium's SyncVectorEnv is not used because it steps all lanes or none,
-also those that have no episode left.
+Lanes are stepped one after another, in one thread. MuJoCo releases Python's lock for 56 % (cube) to 93 %
+(ant) of a step's CPU time, so threads may be faster; this was not measured. gymnasium's SyncVectorEnv is not
+used because it steps all lanes or none, including lanes that have no episode left.
 """
 
 import contextlib
@@ -33,13 +32,13 @@ from valuelab import arrays, errors, files, types
 from valuelab.configuration import RunConfig
 
 
-class Recall(NamedTuple):
-    """What lanes know of their episodes, for agents with a memory; leading axes are [M, W].
+class MemoryInputs(NamedTuple):
+    """The inputs from which agents with a memory compute it at each step; leading axes are [M, W].
 
     Attributes:
-        memory: the agent's: the chosen one where an episode begins, else that of the step before.
-        rewards: of the step before.
-        first: bool, whether the episode begins.
+        memory: at an episode's first step the memory that the agent chose, else that of the previous step.
+        rewards: rewards of the previous step.
+        first: bool, whether this is the first step of an episode.
     """
 
     memory: Any
@@ -51,29 +50,30 @@ class MemberPolicy(NamedTuple):
     """The policies of a population of M agents, each in W lanes.
 
     Attributes:
-        act: (states, observations [M, W, ...] or GoalConditioned of such, keys [M, W], Recall or None) ->
-            (actions [M, W, A], memory [M, W, ...] at this step or None).
-        choose: (states, observations, commands [M, W, k]) -> memory at the start of episodes.
-        agents: [M], where they have a memory; else none.
+        act: (states, observations [M, W, ...] or GoalConditioned of such, keys [M, W], MemoryInputs or None)
+            -> (actions [M, W, A], memory [M, W, ...] at this step or None).
+        choose: (states, observations, commands [M, W, k]) -> memory at the first step of episodes; None for
+            agents without a memory.
+        agents: [M], or one for all members if they are alike; () for agents without a memory.
     """
 
     act: Callable[[Any, Any, types.Key, Any], tuple[types.Array, Any]]
-    choose: Callable[[Any, Any, Any], Any] = None  # type: ignore[assignment] # where agents have a memory
+    choose: Callable[[Any, Any, Any], Any] = None  # type: ignore[assignment]
     agents: Sequence[types.Agent] = ()
 
 
-# Shares a policy call among several steps, and stays few: OGBench's arms take about a second each to make.
 _LANES = 4
+"""Default number of lanes: several share a policy call, but each of OGBench's arms takes a second to make."""
 
 
 class Episodes(NamedTuple):
-    """What came of an evaluation of M members on T tasks in E episodes each.
+    """The result of an evaluation of M members on T tasks in E episodes each.
 
     Attributes:
-        returns: [M, T, E] undiscounted sums of rewards, over all components where rewards are vectors.
-        lengths: [M, T, E] numbers of steps.
+        returns: [M, T, E], undiscounted sums of rewards, over all components of vector rewards.
+        lengths: [M, T, E], numbers of steps.
         successes: [M, T, E], whether the environment reported success at any step.
-        scores: [M, T, E], the metric: the environment's, or the agent's objective where it takes commands.
+        scores: [M, T, E], the environment's metric, or the agent's objective if it takes commands.
         trajectories: observations [length + 1, ...] of the recorded episodes, by (member, task, episode).
     """
 
@@ -90,24 +90,24 @@ def member_policy(
     """The policies of a population of agents as functions of all members and lanes.
 
     Args:
-        build: hyperparameters of one member -> its agent; they arrive traced.
-        hyperparameters: a pytree of arrays [M]; None where `build` needs none.
+        build: hyperparameters of one member (traced) -> its agent.
+        hyperparameters: a pytree of arrays [M]; None if `build` does not use them.
         temperature: 0 for the most likely action, 1 for the policy as learnt.
 
     Returns:
-        The functions, for states whose every leaf has leading axis M.
+        The functions; they take states with leading axis M.
     """
 
-    def act(states: Any, observations: Any, keys: types.Key, recall: Recall | None) -> tuple[Any, Any]:
-        def act_as_member(hyperparameters: Any, state: Any, observations: Any, keys: types.Key, recall: Any):
+    def act(states: Any, observations: Any, keys: types.Key, inputs: MemoryInputs | None) -> tuple[Any, Any]:
+        def act_as_member(hyperparameters: Any, state: Any, observations: Any, keys: types.Key, inputs: Any):
             agent = build(hyperparameters)
             memory = None
             if agent.memory:
-                updated = agent.memory.update(recall.memory, recall.rewards)
+                updated = agent.memory.update(inputs.memory, inputs.rewards)
                 memory = jax.tree.map(
-                    lambda chosen, new: jax.vmap(jnp.where)(recall.first, chosen, new), recall.memory, updated
+                    lambda chosen, new: jax.vmap(jnp.where)(inputs.first, chosen, new), inputs.memory, updated
                 )
-                observations = types.Augmented(observations, memory)
+                observations = types.Augmented(observations=observations, memory=memory)
 
             def act_in_lane(observation: Any, key: types.Key) -> types.Array:
                 batch = jax.tree.map(lambda array: array[None], observation)
@@ -115,7 +115,7 @@ def member_policy(
 
             return jax.vmap(act_in_lane)(observations, keys), memory
 
-        return jax.vmap(act_as_member)(hyperparameters, states, observations, keys, recall)
+        return jax.vmap(act_as_member)(hyperparameters, states, observations, keys, inputs)
 
     def choose(states: Any, observations: Any, commands: Any) -> Any:
         def choose_as_member(hyperparameters: Any, *inputs: Any) -> Any:
@@ -124,11 +124,11 @@ def member_policy(
         return jax.vmap(choose_as_member)(hyperparameters, states, observations, commands)
 
     agents = _members(build, hyperparameters)
-    return MemberPolicy(act, choose, agents) if agents[0].memory else MemberPolicy(act)
+    return MemberPolicy(act=act, choose=choose, agents=agents) if agents[0].memory else MemberPolicy(act=act)
 
 
 def _members(build: Callable[[Any], types.Agent], hyperparameters: Any) -> list[types.Agent]:
-    """The agents of the members; one stands for all where they do not differ."""
+    """The agents of the members; a single one if they have no hyperparameters."""
     leaves, structure = jax.tree.flatten(hyperparameters)
     settings = zip(*leaves, strict=True) if leaves else [()]
     return [build(jax.tree.unflatten(structure, values)) for values in settings]
@@ -147,19 +147,19 @@ def evaluate(
     record: int = 0,
     max_steps: int = RunConfig.eval_max_steps,
 ) -> Episodes:
-    """Evaluates once; to do it again and again, keep an `Evaluator`.
+    """Evaluates once. For repeated evaluations keep an `Evaluator`.
 
     Args:
-        agent: an agent, or what builds one from the hyperparameters of a member.
-        states: of M members, as training returns them.
-        environment: where to evaluate.
+        agent: an agent, or a function that builds one from the hyperparameters of a member.
+        states: the states of M members, as training returns them.
+        environment: the environment.
         episodes: E, for each member and task.
-        hyperparameters: a pytree of arrays [M], for `agent` where it builds.
+        hyperparameters: a pytree of arrays [M], given to `agent` if it is a function.
         temperature: 0 for the most likely action, 1 for the policy as learnt.
-        seed: of the evaluation.
-        step: the training step; other steps see other episodes.
-        record: of how many first episodes of each member and task to keep the trajectory.
-        max_steps: steps after which an episode that does not end by itself is cut, with a warning.
+        seed: the seed of the evaluation.
+        step: the training step; different steps play different episodes.
+        record: the number of first episodes of each member and task whose trajectories are kept.
+        max_steps: an episode that does not end within this number of steps is cut, with a warning.
 
     Returns:
         The episodes.
@@ -179,7 +179,7 @@ def evaluate(
 
 
 class Evaluator:
-    """Evaluates again and again, and keeps its environments in between; close it in the end.
+    """Evaluates repeatedly with the same environments; close it after the last evaluation.
 
     Calling it with (states, step) plays E episodes of every task with every member.
     """
@@ -200,15 +200,15 @@ class Evaluator:
         """Makes M x W environments.
 
         Args:
-            policy: see `member_policy`; compiled here, once.
-            environment: where to evaluate.
+            policy: see `member_policy`; compiled once.
+            environment: the environment.
             num_members: M.
             episodes: E, for each member and task.
-            seed: of the evaluation; training draws from others.
-            width: W; chosen if None.
-            record: of how many first episodes of each member and task to keep the trajectory.
-            max_steps: steps after which an episode that does not end by itself is cut, with a warning.
-            progress: a bar to show episodes in; it appears for each evaluation and goes after it.
+            seed: the seed of the evaluation; training uses other random streams.
+            width: W; None for a default.
+            record: the number of first episodes of each member and task whose trajectories are kept.
+            max_steps: an episode that does not end within this number of steps is cut, with a warning.
+            progress: shows a bar of episodes during each evaluation; None for no bar.
 
         Raises:
             InputError: when a number is not positive.
@@ -223,11 +223,11 @@ class Evaluator:
             ("max_steps", max_steps),
         ):
             if value < 1:
-                raise errors.InputError(f"{name} is {value}: evaluation needs at least 1")
+                raise errors.InputError(f"{name} is {value}: give at least 1")
         self._options = list(environment.tasks.values())
         agents = list(policy.agents) * (1 if len(policy.agents) > 1 else num_members)
         self._memories = [agent.memory for agent in agents if agent.memory]
-        self._asks_score = bool(self._memories) and self._memories[0].score is not None
+        self._has_objective = bool(self._memories) and self._memories[0].score is not None
         self._score = environment.score
         self._no_reward = np.zeros(
             (environment.reward_dim,) if environment.reward_dim > 1 else (), np.float32
@@ -239,8 +239,8 @@ class Evaluator:
         self._name = environment.name
         self._progress = progress
         self._act = jax.jit(
-            lambda states, observations, seeds, times, recall: policy.act(
-                states, observations, jax.vmap(jax.vmap(_action_key))(seeds, times), recall
+            lambda states, observations, seeds, times, inputs: policy.act(
+                states, observations, jax.vmap(jax.vmap(_action_key))(seeds, times), inputs
             )
         )
         self._choose = policy.choose and jax.jit(policy.choose)
@@ -253,21 +253,25 @@ class Evaluator:
         """Plays every episode of one evaluation.
 
         Args:
-            states: what `act` takes; may differ from call to call in values, not in shapes.
-            step: the training step; other steps see other episodes.
+            states: the states that `act` takes, of the same shapes in every call.
+            step: the training step; different steps play different episodes.
 
         Returns:
             The episodes.
         """
         shape = (len(self._lanes), len(self._tasks), self._episodes)
         episodes = Episodes(
-            np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape), {}
+            returns=np.zeros(shape),
+            lengths=np.zeros(shape, np.int32),
+            successes=np.zeros(shape, bool),
+            scores=np.zeros(shape),
+            trajectories={},
         )
-        # Tasks take turns, so that the long episodes of a hard one do not all come last.
+        # Tasks take turns, so that the long episodes of a hard task are not all played at the end.
         waiting = [itertools.product(range(self._episodes), range(len(self._tasks))) for _ in self._lanes]
-        for lanes, jobs in zip(self._lanes, waiting, strict=True):
+        for member, (lanes, jobs) in enumerate(zip(self._lanes, waiting, strict=True)):
             for lane in lanes:
-                self._start_next(lane, jobs, step)
+                self._start_next(lane, jobs, step, member)
         num_cut = 0
         with _bar(self._progress, int(np.prod(shape))) as advance:
             while any(lane.busy for lane in itertools.chain(*self._lanes)):
@@ -276,15 +280,16 @@ class Evaluator:
                     for lane, action in zip(lanes, actions[member], strict=True):
                         if not lane.busy:
                             continue
-                        ended = lane.step(action)
+                        with self._located_errors(lane, member):
+                            ended = lane.step(action)
                         if ended or lane.length == self._max_steps:
                             num_cut += not ended
-                            self._note(episodes, member, lane)
-                            self._start_next(lane, jobs, step)
+                            self._store(episodes, member, lane)
+                            self._start_next(lane, jobs, step, member)
                             advance()
         if num_cut:
             logging.warning(
-                "%d episodes in %s did not end by themselves and were cut after %d steps (eval_max_steps)",
+                "%d episodes in %s did not end and were cut after %d steps (eval_max_steps)",
                 *(num_cut, self._name, self._max_steps),
             )
         return episodes
@@ -294,37 +299,39 @@ class Evaluator:
         for lane in itertools.chain(*self._lanes):
             lane.environment.close()
 
-    def _start_next(self, lane: "_Lane", jobs: Iterator[tuple[int, int]], step: int) -> None:
-        """Starts the next waiting (episode, task) in a lane, or leaves the lane idle when there is none."""
+    def _start_next(self, lane: "_Lane", jobs: Iterator[tuple[int, int]], step: int, member: int) -> None:
+        """Starts the next waiting (episode, task) in a lane; the lane is idle if there is none."""
         lane.busy = False
         for episode, task in itertools.islice(jobs, 1):
-            # Commands share the episodes of a task: the same initial states for each of them.
+            # All commands of a task have the same episode seeds, and so the same initial states.
             number = task * len(self._options) // len(self._tasks)
             seed = episode_seed(self._seed, step, number, episode)
-            lane.start(episode, task, seed, self._options[number], record=episode < self._record)
+            lane.busy, lane.episode, lane.task, lane.seed, lane.length = True, episode, task, seed, 0
+            with self._located_errors(lane, member):
+                lane.start(self._options[number], record=episode < self._record)
 
     def _actions(self, states: Any) -> np.ndarray:
-        """The policy's actions [M, W, ...] in all lanes; what idle lanes get is not used."""
+        """The policy's actions [M, W, ...] in all lanes; those of idle lanes are not used."""
         lanes = list(itertools.chain(*self._lanes))
-        observations = self._stack([lane.seen for lane in lanes])
+        observations = self._stack([lane.observation for lane in lanes])
         seeds = self._stack([np.uint32(lane.seed) for lane in lanes])
         times = self._stack([np.uint32(lane.length) for lane in lanes])
-        recall = self._recall(states, observations, times == 0) if self._memories else None
-        actions, memory = self._act(states, observations, seeds, times, recall)
-        self._keep(memory)
+        inputs = self._memory_inputs(states, observations, times == 0) if self._memories else None
+        actions, memory = self._act(states, observations, seeds, times, inputs)
+        self._set_memories(memory)
         actions = np.asarray(actions)
         space = lanes[0].environment.action_space
-        if actions.shape[2:] != space.shape:  # numpy would repeat one number for all
+        if actions.shape[2:] != space.shape:  # numpy would broadcast a single number
             raise errors.InputError(
-                f"the agent's actions have shape {actions.shape[2:]}, and the environment's {space.shape}: "
-                "evaluate in an environment like that of its data"
+                f"the agent's actions have shape {actions.shape[2:]}, but those of the environment "
+                f"have {space.shape}: evaluate in an environment like that of the agent's data"
             )
         self._check_actions(actions.reshape(len(lanes), *space.shape), lanes)
-        # Policies keep to the bounds up to rounding; noise added at a temperature may not.
+        # Actions can exceed the bounds by rounding, or by noise that a temperature adds.
         return actions if space.shape == () else np.clip(actions, space.low, space.high)
 
     def _check_actions(self, actions: np.ndarray, lanes: Sequence["_Lane"]) -> None:
-        """Raises with the first action, of lanes that play, that is not finite or no choice that there is."""
+        """Raises for the first action of a busy lane that is not finite or not a valid discrete action."""
         space = lanes[0].environment.action_space
         if space.shape != ():
             wrong, wanted = ~np.isfinite(actions), "finite numbers"
@@ -335,34 +342,45 @@ class Evaluator:
             wrong |= ~np.isfinite(actions)
         for index, lane in enumerate(lanes):
             if lane.busy and wrong[index].any():
-                number = index // len(self._lanes[0])
-                member = f" (member {number})" if len(self._lanes) > 1 else ""
                 raise errors.InputError(
-                    f"the agent's action is {actions[index].tolist()} at step {lane.length} of episode "
-                    f"{lane.episode} of task {self._tasks[lane.task]}{member}, where {wanted} are "
-                    "expected: look at its act"
+                    f"the agent's action is {actions[index].tolist()} at "
+                    f"{self._place(lane, index // len(self._lanes[0]))}, where {wanted} are expected: "
+                    "check the agent's act"
                 )
 
+    @contextlib.contextmanager
+    def _located_errors(self, lane: "_Lane", member: int) -> Iterator[None]:
+        """Turns an exception of a simulator into an InputError that names the step of the episode."""
+        with errors.one_line(f"{self._name} failed at {self._place(lane, member)}", "fix the environment"):
+            yield
+
+    def _place(self, lane: "_Lane", member: int) -> str:
+        """The step that a lane is about to take, for messages; step 0 follows the reset."""
+        of_member = f" (member {member})" if len(self._lanes) > 1 else ""
+        return f"step {lane.length} of episode {lane.episode} of task {self._tasks[lane.task]}{of_member}"
+
     def _stack(self, leaves: Sequence[Any]) -> Any:
-        """What lanes hold, as arrays [M, W, ...]."""
+        """Stacks one value of each lane to arrays [M, W, ...]."""
         shape = len(self._lanes), len(self._lanes[0])
         return jax.tree.map(lambda *lanes: np.stack(lanes).reshape(*shape, *np.shape(lanes[0])), *leaves)
 
-    def _recall(self, states: Any, observations: Any, first: np.ndarray) -> Recall:
-        """What the lanes know of their episodes; where these begin, memory is chosen."""
+    def _memory_inputs(self, states: Any, observations: Any, first: np.ndarray) -> MemoryInputs:
+        """The inputs of the agents' memories; where an episode begins, the agent chooses its memory."""
         lanes = list(itertools.chain(*self._lanes))
         if first.any():
             commands = self._stack(
                 [self._command(member, lane.task) for member, own in enumerate(self._lanes) for lane in own]
             )
-            self._keep(self._choose(states, observations, commands), first)
+            self._set_memories(self._choose(states, observations, commands), first)
         rewards = [lane.rewards[-1] if lane.rewards else self._no_reward for lane in lanes]
-        return Recall(
-            self._stack([lane.memory for lane in lanes]), self._stack(rewards).astype(np.float32), first
+        return MemoryInputs(
+            memory=self._stack([lane.memory for lane in lanes]),
+            rewards=self._stack(rewards).astype(np.float32),
+            first=first,
         )
 
-    def _keep(self, memory: Any, first: np.ndarray | None = None) -> None:
-        """Gives lanes their memory: that of this step to all, or the chosen one to those that begin."""
+    def _set_memories(self, memory: Any, first: np.ndarray | None = None) -> None:
+        """Sets the memory of all lanes, or, with `first`, of the lanes whose episode begins."""
         memory = jax.tree.map(np.asarray, memory)
         for index in np.ndindex(len(self._lanes), len(self._lanes[0])):
             if first is None or first[index]:
@@ -371,12 +389,12 @@ class Evaluator:
                 lane.first_memory = lane.memory if first is not None else lane.first_memory
 
     def _command(self, member: int, task: int) -> np.ndarray:
-        """What a member is asked for in a task."""
+        """The command that a member gets in a task."""
         commands = list(self._memories[member].commands.values())
         return np.asarray(commands[task % len(commands)], np.float32)
 
-    def _note(self, episodes: Episodes, member: int, lane: "_Lane") -> None:
-        """Writes a finished episode down."""
+    def _store(self, episodes: Episodes, member: int, lane: "_Lane") -> None:
+        """Stores the results of a finished episode."""
         index = (member, lane.task, lane.episode)
         rewards = np.stack(lane.rewards)
         episodes.returns[index] = rewards.sum()
@@ -384,14 +402,14 @@ class Evaluator:
         episodes.successes[index] = lane.success
         episodes.scores[index] = (
             self._objective(member, lane, rewards)
-            if self._asks_score
+            if self._has_objective
             else self._score(float(rewards.sum()), lane.success)
         )
         if lane.trajectory:
             episodes.trajectories[index] = np.stack(lane.trajectory)
 
     def _objective(self, member: int, lane: "_Lane", rewards: np.ndarray) -> float:
-        """What an episode scores for the command that the member was given."""
+        """The score of an episode by the objective that the member's command asks for."""
         memory = self._memories[member]
         discounted = np.power(float(memory.discount), np.arange(len(rewards))) @ rewards
         given = self._command(member, lane.task), lane.first_memory, np.float32(discounted)
@@ -399,9 +417,10 @@ class Evaluator:
 
 
 def task_names(environment: types.Environment, agents: Sequence[types.Agent]) -> list[str]:
-    """Names of what is evaluated: the environment's tasks, each with each command of agents with a memory.
+    """The names of evaluated tasks: TASK, or TASK/COMMAND for every pair if agents take commands.
 
-    Commands named as the tasks are each for their own.
+    They are the commands alone if there is one task, or if commands have the names of the tasks; each
+    command is then evaluated only in the task of its name.
     """
     tasks = list(environment.tasks)
     commands = list(agents[0].memory.commands) if agents and agents[0].memory else []
@@ -411,83 +430,85 @@ def task_names(environment: types.Environment, agents: Sequence[types.Agent]) ->
 
 
 class _Lane:
-    """One environment and the episode that is under way in it.
+    """One environment and its current episode.
 
     Attributes:
         environment: the gymnasium.Env.
-        busy: whether an episode is under way.
-        episode: its number.
+        busy: whether an episode is in progress.
+        episode: the number of the episode.
         task: the number of its task.
-        seed: what its initial state and action noise are drawn from.
-        seen: the last observation, with the goal in goal-conditioned tasks.
-        length: steps taken.
-        rewards: received so far.
-        success: whether the environment reported success.
-        memory: the agent's at this step, where it has one.
-        first_memory: the agent's at the start.
-        trajectory: observations so far, empty unless recorded.
+        seed: the seed of its initial state and action noise.
+        observation: the last observation, with the goal in goal-conditioned tasks.
+        length: number of steps so far.
+        rewards: rewards so far.
+        success: whether the environment has reported success.
+        memory: the agent's memory at this step, if it has one.
+        first_memory: the agent's memory at the first step.
+        trajectory: observations so far; empty unless recorded.
     """
 
     def __init__(self, environment: Any, goal_conditioned: bool):
         self.environment = environment
         self.busy = False
+        self.episode = self.task = self.seed = self.length = 0
         self.memory: Any = None
         self.first_memory: Any = None
         self._goal_conditioned = goal_conditioned
 
-    def start(self, episode: int, task: int, seed: int, options: dict[str, Any] | None, record: bool) -> None:
+    def start(self, options: dict[str, Any] | None, record: bool) -> None:
         """Starts an episode."""
-        observation, info = self.environment.reset(seed=seed, options=options)
-        self.busy, self.episode, self.task, self.seed = True, episode, task, seed
-        self.length, self.success = 0, False
+        observation, info = self.environment.reset(seed=self.seed, options=options)
+        self.success = False
         self.rewards: list[np.ndarray] = []
         self._goal = _as_in_data(info["goal"]) if self._goal_conditioned else None
         self.trajectory: list[np.ndarray] = []
         self._record = record
-        self._see(observation)
+        self._observe(observation)
 
     def step(self, action: np.ndarray) -> bool:
-        """Takes a step; returns whether the episode ended with it."""
+        """Takes a step; returns whether the episode ended."""
         observation, reward, terminated, truncated, info = self.environment.step(action)
         self.length += 1
         self.rewards.append(np.asarray(reward, np.float64))
         self.success |= bool(info.get("success", False))
-        self._see(observation)
+        self._observe(observation)
         return terminated or truncated
 
-    def _see(self, observation: Any) -> None:
-        observation = _as_in_data(observation)
-        self.seen = observation if self._goal is None else types.GoalConditioned(observation, self._goal)
+    def _observe(self, observation: Any) -> None:
+        array = _as_in_data(observation)
+        self.observation: Any = array
+        if self._goal is not None:
+            self.observation = types.GoalConditioned(observations=array, goals=self._goal)
         if self._record:
-            self.trajectory.append(observation)
+            self.trajectory.append(array)
 
 
 def episode_seed(seed: int, step: int, task: int, episode: int) -> int:
-    """The number that decides an episode's initial state and action noise: 31 bits, alike for all members.
+    """The seed of an episode's initial state and action noise, 31 bits, the same for all members.
 
     Args:
-        seed: of the evaluation.
+        seed: the seed of the evaluation.
         step: the training step.
-        task: the task's number.
-        episode: the episode's number.
+        task: the number of the task.
+        episode: the number of the episode.
     """
     return int(np.random.SeedSequence((seed, step, task, episode)).generate_state(1)[0] >> 1)
 
 
 def save_episodes(path: str | os.PathLike[str], episodes: Episodes, step: int, tasks: Sequence[str]) -> None:
-    """Adds an evaluation to a run's table of episodes; the file is whole at any moment.
+    """Adds an evaluation to a run's table of episodes; the file is replaced atomically.
 
     Columns of equal length: "step", "member", "task", "episode", "return", "length", "success", "score". Rows
-    of the same or a later step, left by a run that was killed and resumed from before, are dropped.
+    of the same or a later step are dropped: a run that was killed and resumed plays them again.
 
     Args:
-        path: of the .npz file; made when it is not there.
+        path: the .npz file, which need not exist.
         episodes: the evaluation.
         step: the training step.
-        tasks: names of the tasks [T].
+        tasks: [T], names of the tasks.
 
     Raises:
-        InputError: when the file is there and is no such table.
+        InputError: when the file exists but is not such a table.
     """
     path = pathlib.Path(path)
     members, task_numbers, numbers = (axis.ravel() for axis in np.indices(episodes.scores.shape))
@@ -510,32 +531,32 @@ def save_episodes(path: str | os.PathLike[str], episodes: Episodes, step: int, t
 
 
 def has_episodes(path: pathlib.Path, step: int) -> bool:
-    """Whether a run's table of episodes holds the evaluation of a step; InputError where it is no table."""
+    """Whether a run's table of episodes has the evaluation of a step; InputError if it is not a table."""
     return path.exists() and step in _read_episodes(path, ["step"])["step"]
 
 
 def _read_episodes(path: pathlib.Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns of a table of episodes."""
-    with errors.one_line(f"{path} is no table of episodes", "move it away"):
+    with errors.one_line(f"{path} is not a table of episodes", "move it away"):
         files.check_regular(path)
         with arrays.open_npz(path) as file:
             return {name: file[name] for name in columns}
 
 
 def _action_key(seed: types.Array, time: types.Array) -> types.Key:
-    """The key of an action: one stream an episode, one key a step."""
+    """The random key of an action: one stream for each episode, one key for each step."""
     return jax.random.fold_in(jax.random.key(seed), time)
 
 
 def _as_in_data(observation: Any) -> Any:
-    """An observation in the dtype that datasets have: bytes for pixels, float32 for all else."""
+    """An observation in the dtype of datasets: uint8 for pixels, float32 for all else."""
     observation = np.asarray(observation)
     return observation if observation.dtype == np.uint8 else observation.astype(np.float32)
 
 
 @contextlib.contextmanager
 def _bar(progress: rich.progress.Progress | None, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a bar for as long as the block runs; yields what moves it one on."""
+    """Shows a bar while the block runs; yields a function that advances it by one episode."""
     if progress is None:
         yield lambda: None
         return

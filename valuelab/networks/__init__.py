@@ -1,1 +1,1 @@
-"""Networks (flax.linen modules) and what is done to their parameters."""
+"""Networks (flax.linen modules) and updates of their parameters."""

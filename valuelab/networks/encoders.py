@@ -1,4 +1,4 @@
-"""What turns observations into vectors: encoders of images, and the networks that are given what they see."""
+"""Encoders of images, and networks that take their features in place of images."""
 
 from typing import Any, Literal
 
@@ -23,27 +23,27 @@ DRQ = ((32, 3, 2), (32, 3, 1), (32, 3, 1), (32, 3, 1))
 class Convolutions(nn.Module):
     """Convolutional layers without padding, each followed by relu.
 
-    Each is a matrix product with patches: inside a loop on CPUs, as in training, XLA's own convolutions and
-    their gradients take ten times as long.
+    Each is computed as a matrix product with patches: inside a loop on CPUs, as in training, XLA's own
+    convolutions and their gradients take ten times as long.
 
     Attributes:
-        layers: width, size of the square window and stride of each.
+        layers: width, size of the square window and stride of each layer.
     """
 
     layers: tuple[tuple[int, int, int], ...] = DQN
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """Maps images [B, H, W, channels], uint8, to features [B, F]; for 84 x 84 F is 3136 by DQN."""
+        """Maps images [B, H, W, channels], uint8, to features [B, F]; DQN gives F = 3136 for 84 x 84."""
         hidden = images
         for width, size, stride in self.layers:
-            seen = in_unit_range(patches(hidden, size, stride))  # only now: bytes are quicker to move about
-            hidden = nn.relu(nn.Dense(width, kernel_init=initializer)(seen))
+            inputs = in_unit_range(patches(hidden, size, stride))  # in this order: bytes are faster to copy
+            hidden = nn.relu(nn.Dense(width, kernel_init=initializer)(inputs))
         return hidden.reshape(len(hidden), -1)
 
     @property
     def least_side(self) -> int:
-        """Pixels that images need at least, in height and in width."""
+        """The least height and width of images, in pixels."""
         side = 1
         for _, size, stride in reversed(self.layers):
             side = (side - 1) * stride + size
@@ -72,8 +72,8 @@ class Impala(nn.Module):
     The defaults are OGBench's impala_small.
 
     Attributes:
-        widths: of each stack.
-        num_blocks: residual blocks of each stack.
+        widths: number of channels of each stack.
+        num_blocks: number of residual blocks of each stack.
         dim: F.
 
     Source: Espeholt et al. 2018, arXiv:1802.01561, figure 3 (right); Park et al. 2025, arXiv:2410.20092.
@@ -98,13 +98,13 @@ class Impala(nn.Module):
 
 
 class PaddedConvolution(nn.Module):
-    """A convolution of 3 x 3 windows, with zeros around the image, so that its size stays the same.
+    """A 3 x 3 convolution padded with zeros, which keeps the size of the image.
 
-    On CPUs it is a matrix product with patches, see `Convolutions`. On accelerators it is XLA's own: patches
-    would take nine times the image's memory.
+    On CPUs it is a matrix product with patches, see `Convolutions`. On accelerators it is XLA's convolution,
+    because patches need nine times the image's memory.
 
     Attributes:
-        width: channels that come out.
+        width: number of output channels.
     """
 
     width: int
@@ -126,55 +126,55 @@ class PaddedConvolution(nn.Module):
 
 
 ENCODERS: dict[str, type[nn.Module]] = {"impala_small": Impala, "drq": DrQ, "dqn": Convolutions}
-"""The encoder of each name."""
+"""Name to encoder."""
 
 
-class Seeing(nn.Module):
-    """A network that is given what an encoder makes of images.
+class WithEncoder(nn.Module):
+    """A network that takes the features of an encoder in place of images.
 
     Attributes:
-        encoder: of images, one for all members of an ensemble.
-        network: whose first input are vectors [B, F].
+        encoder: the encoder of images, shared by all ensemble members.
+        network: the network, whose first input is a batch of vectors [B, F].
     """
 
     encoder: nn.Module
     network: nn.Module
 
     def __call__(self, observations: Array, *others: Any) -> Any:
-        """What the network makes of observations, and of its other inputs."""
+        """Applies the network to encoded observations and its other inputs."""
         return self.network(self.encode(observations), *others)
 
     def encode(self, observations: Array) -> Array:
-        """Maps images [B, H, W, channels] to vectors [B, F]; vectors are what it has made already."""
+        """Maps images [B, H, W, channels] to vectors [B, F]; returns vectors, as already encoded."""
         return self.encoder(observations) if observations.ndim == 4 else observations
 
 
 class UnneededEncoderError(InputError):
-    """An encoder of images is chosen for vectors; the message begins with the field's name."""
+    """An encoder of images is set, but observations are vectors; the message begins with the field's name."""
 
 
 def choose(
     name: EncoderName | None, spec: Spec, default: EncoderName = "impala_small"
 ) -> type[nn.Module] | None:
-    """The encoder of a name.
+    """The encoder class of a name.
 
     Args:
         name: None for the default.
-        spec: of the data.
-        default: of images.
+        spec: the spec of the data.
+        default: the name of the default encoder of images.
 
     Returns:
-        The encoder's class; None where observations are vectors.
+        The encoder class; None if observations are vectors.
 
     Raises:
-        InputError: for an unknown name, an encoder of vectors, observations that are neither vectors nor
-            images, or images that are too small.
+        InputError: when the name is unknown, a name is given but observations are vectors, observations are
+            neither vectors nor images, or images are too small.
     """
     shape = spec.observation_shape
     if len(shape) == 1:
         if name is not None:
             raise UnneededEncoderError(
-                f"encoder is {name}, and observations are vectors of {shape[0]} numbers, which need none: "
+                f"encoder is {name}, but observations are vectors of {shape[0]} numbers, which need none: "
                 "leave it out"
             )
         return None
@@ -186,66 +186,66 @@ def choose(
 
 
 def check_images(shape: tuple[int, ...], name: str, least_side: int, otherwise: str = "") -> None:
-    """Refuses observations that an encoder cannot take.
+    """Raises unless observations are images that are large enough for an encoder.
 
     Args:
-        shape: of an observation.
-        name: of what encodes, for the message.
-        least_side: pixels that images need at least, in height and in width.
-        otherwise: what to do but give larger images, for the message.
+        shape: the shape of an observation.
+        name: the name of the encoder, for the message.
+        least_side: the least height and width of images, in pixels.
+        otherwise: other advice than larger images, for the message.
 
     Raises:
-        InputError: when they are no images, or too small ones.
+        InputError: when observations are not images, or images are too small.
     """
     if len(shape) != 3:
         raise InputError(
-            f"observations have shape {shape}; agents take vectors, or images of shape (height, width, "
-            "channels)"
+            f"observations have shape {shape}, but agents take vectors, or images of shape (height, width, "
+            "channels): flatten them, or wrap the environment"
         )
     if min(shape[:2]) < least_side:
         raise InputError(
-            f"observations are images of {shape[0]} x {shape[1]} pixels, and {name} needs "
-            f"{least_side} x {least_side} at least: give larger images{otherwise}"
+            f"observations are images of {shape[0]} x {shape[1]} pixels, but {name} needs at least "
+            f"{least_side} x {least_side}: give larger images{otherwise}"
         )
 
 
-def seeing(name: EncoderName | None, spec: Spec, network: nn.Module) -> nn.Module:
-    """A network of vectors, made to take the observations of the data.
+def with_encoder(name: EncoderName | None, spec: Spec, network: nn.Module) -> nn.Module:
+    """A network of vectors, with an encoder in front if observations are images.
 
     Args:
-        name: of the encoder; None for impala_small where observations are images.
-        spec: of the data.
-        network: whose first input are vectors [B, D].
+        name: the name of the encoder; None for impala_small if observations are images.
+        spec: the spec of the data.
+        network: the network, whose first input is a batch of vectors [B, D].
 
     Returns:
-        The network itself where observations are vectors; else `Seeing`.
+        The network itself if observations are vectors; else a `WithEncoder`.
 
     Raises:
-        InputError: as `choose`.
+        InputError: see `choose`.
     """
     encoder = choose(name, spec)
-    return Seeing(encoder(), network) if encoder else network
+    return WithEncoder(encoder(), network) if encoder else network
 
 
-def see(network: nn.Module, params: Params, observations: Array) -> Array:
-    """What `seeing`'s network sees of observations: to be given to it in their place, where that is often."""
-    if isinstance(network, Seeing):
+def encode(network: nn.Module, params: Params, observations: Array) -> Array:
+    """Observations encoded once, to be given to a network of `with_encoder` in their place, often."""
+    if isinstance(network, WithEncoder):
         return network.apply(params, observations, method="encode")  # type: ignore[return-value]
     return observations
 
 
 def first_layer(inputs: Array, width: int) -> Array:
-    """A dense layer, layer norm and tanh: whatever the scale of the inputs, units start in their middle."""
+    """A dense layer, layer norm and tanh: units do not saturate at the start, whatever the inputs' scale."""
     return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
 
 
 def in_unit_range(pixels: Array) -> Array:
-    """Bytes as numbers in [0, 1]; what is no bytes, as it is."""
+    """Maps uint8 to float32 in [0, 1]; returns other dtypes unchanged."""
     return pixels.astype(jnp.float32) / 255 if pixels.dtype == jnp.uint8 else pixels
 
 
 def max_pool(images: Array) -> Array:
-    """The greatest of 3 x 3 windows around every other place, with nothing outside the image.
+    """Max pooling of 3 x 3 windows with stride 2, padded with -∞.
 
     Args:
         images: [B, H, W, C].
@@ -267,14 +267,15 @@ def max_pool(images: Array) -> Array:
 
 
 def patches(images: Array, size: int, stride: int) -> Array:
-    """What a convolution without padding sees at each of its places.
+    """The windows of a convolution without padding.
 
-    Blocks of stride x stride pixels become channels, and the convolution one of stride 1 over blocks.
+    If size is a multiple of stride, blocks of stride x stride pixels first become channels: the windows then
+    have stride 1 over blocks.
 
     Args:
         images: [B, H, W, C].
-        size: of the square window.
-        stride: between places.
+        size: width of the square window, in pixels.
+        stride: distance between windows, in pixels.
 
     Returns:
         [B, H', W', size² C], H' = (H - size) // stride + 1, W' likewise.

@@ -1,4 +1,4 @@
-"""Encoders of observations, and predictors of what is to come in their space."""
+"""Encoders of observations, and predictors of future encodings."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ from valuelab.types import Array
 
 
 class Encoder(nn.Module):
-    """φ(s): a `first_layer`, then relu layers, and a linear one; linear alone without hidden layers.
+    """φ(s): a `first_layer`, relu layers, and a linear layer; only the linear layer if hidden_dims is ().
 
-    Of images it sees the features that DrQ's convolutions make.
+    Images first go through DrQ's convolutions.
 
     Attributes:
         hidden_dims: width of each hidden layer.
         dim: d.
-        normalize: whether encodings are put on the sphere of radius √d.
+        normalize: whether encodings are scaled to the sphere of radius √d.
     """
 
     hidden_dims: tuple[int, ...]
@@ -40,23 +40,23 @@ class Encoder(nn.Module):
 
 
 class Predictor(nn.Module):
-    """T(x, a, z): embeddings of (x, z) and of (x, a) side by side, then relu layers and a linear one.
+    """T(x, a, z): embeddings of (x, z) and (x, a), concatenated, then relu layers and a linear layer.
 
     Attributes:
-        hidden_dims: width of each hidden layer, and of the first layer of both embeddings; their second
-            ones have half of it.
-        dim: of the prediction.
+        hidden_dims: width of each hidden layer. The embeddings have two layers: one of the first width and
+            one of half of it.
+        dim: dimension of the prediction.
     """
 
     hidden_dims: tuple[int, ...]
     dim: int
 
     @nn.compact
-    def __call__(self, inputs: Array, actions: Array, latents: Array) -> Array:
+    def __call__(self, inputs: Array, actions: Array, tasks: Array) -> Array:
         """Maps x [B, k], actions [B, A] and tasks [B, d] to [B, dim]."""
         width = self.hidden_dims[0]
         embeddings = []
-        for others in (latents, actions):
+        for others in (tasks, actions):
             hidden = first_layer(jnp.concatenate([inputs, others], axis=-1), width)
             embeddings.append(nn.relu(nn.Dense(width // 2, kernel_init=orthogonal)(hidden)))
         hidden = jnp.concatenate(embeddings, axis=-1)
@@ -66,11 +66,11 @@ class Predictor(nn.Module):
 
 
 class StepPredictor(nn.Module):
-    """P(x, a): what an action makes of an encoding.
+    """P(x, a): predicts an encoding after an action.
 
     Attributes:
         hidden_dims: width of each hidden layer.
-        dim: of the prediction.
+        dim: dimension of the prediction.
     """
 
     hidden_dims: tuple[int, ...]

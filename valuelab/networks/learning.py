@@ -1,4 +1,4 @@
-"""How parameters change: gradient steps and the state in which a part starts."""
+"""Gradient steps, target averages, learning-rate schedules and initial train states."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,20 @@ from valuelab.types import Array, Key, Metrics, Params, Spec, TrainState
 
 
 def start(key: Key, params: Params, target_params: Params, opt_state: Any) -> TrainState:
-    """The state of a part before its first update.
+    """The initial TrainState of a critic, policy or feature learner.
 
-    Target parameters are copied, because a loop that donates its state may not be given one buffer twice.
+    Target parameters are copied, because JAX cannot donate the same buffer twice.
     """
     return TrainState(params, jax.tree.map(jnp.copy, target_params), opt_state, jnp.zeros((), jnp.int32), key)
 
 
 def average_targets(state: TrainState, rate: Array | float) -> TrainState:
-    """Moves what target parameters there are towards the parameters of the same names.
+    """Moves target parameters towards the parameters of the same names.
 
         θ̄ ← (1 - ρ) θ̄ + ρ θ
 
     Args:
-        state: whose target_params are all of params, or some of its parts.
+        state: a state whose target_params have all or some of the top-level names of params.
         rate: ρ in (0, 1].
     """
     followed = {name: state.params[name] for name in state.target_params}
@@ -33,21 +33,21 @@ def average_targets(state: TrainState, rate: Array | float) -> TrainState:
 
 
 def scheduled(learning_rate: Array | float, schedule: str, spec: Spec) -> Array | float | optax.Schedule:
-    """A learning rate as optax takes it.
+    """A learning rate or schedule for optax.
 
     Args:
-        learning_rate: at the first update.
-        schedule: "cosine" (to 0 at the end of the run) or "constant".
-        spec: knows the length of the run.
+        learning_rate: the learning rate of the first update.
+        schedule: "cosine" (decays to 0 at the end of the run) or "constant".
+        spec: the spec of the data, with the length of the run.
 
     Raises:
-        InputError: for a cosine schedule of unknown length.
+        InputError: when the schedule is "cosine" but the length of the run is unknown.
     """
     if schedule == "constant":
         return learning_rate
     if spec.num_updates < 1:
         raise InputError(
-            "the learning rate's schedule is 'cosine' but the run's length is unknown: "
+            "the learning rate's schedule is 'cosine', but spec.num_updates is 0 (unknown): "
             "give spec.num_updates, or choose 'constant'"
         )
     return optax.cosine_decay_schedule(learning_rate, spec.num_updates)
@@ -59,12 +59,12 @@ def gradient_step(
     params: Params,
     opt_state: Any,
 ) -> tuple[Params, Any, Metrics]:
-    """One step down the gradient of a loss.
+    """One gradient step on a loss.
 
     Args:
         loss: params -> (scalar loss, metrics).
-        optimizer: turns gradients into updates.
-        params: where the gradient is taken.
+        optimizer: the optax transformation of gradients into updates.
+        params: the current parameters.
         opt_state: the optimiser's state.
 
     Returns:

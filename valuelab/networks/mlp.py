@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from valuelab.types import Array, Layer
 
 LAYERS = "intermediates"
-"""The collection in which hidden layers are kept where `apply` is told that it is mutable."""
+"""The collection that holds hidden layers if `apply` is called with mutable=LAYERS."""
 
 Activation = Literal["relu", "gelu"]
 
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "gel
 
 
 def scaled(scale: Any) -> nn.initializers.Initializer:
-    """Draws a layer's weights uniformly; their variance is `scale` over the mean of its two widths."""
+    """Initial weights from a uniform distribution with variance scale / mean(fan in, fan out)."""
     return nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
 
 
@@ -27,17 +27,17 @@ initializer = scaled(1.0)
 
 
 class Dropout(nn.Module):
-    """Dropout whose rate may be a traced array; active where a "dropout" key is given.
+    """Dropout whose rate may be a traced array; active only if a "dropout" key is given.
 
     Attributes:
-        rate: share of units set to 0, in [0, 1); the static number 0 costs nothing.
+        rate: probability that a unit is set to 0, in [0, 1); the Python number 0 adds no computation.
     """
 
     rate: Any
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        """Drops units and scales up the rest; the identity without a "dropout" key."""
+        """Drops units and rescales the others; the identity without a "dropout" key."""
         is_off = isinstance(self.rate, int | float) and self.rate == 0
         if is_off or not self.has_rng("dropout"):
             return inputs
@@ -46,12 +46,13 @@ class Dropout(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Numbers of mean 0 and variance 1 along the last axis, scaled and shifted.
+    """Layer normalisation over the last axis.
 
         y = w (x - E x) / √(E x² - (E x)² + ε) + b
 
-    It is flax's, with moments as products with vectors, in float32 whatever x is. For means XLA's CPU
-    programs write out arrays of constants as large as x: integrating a flow critic takes a quarter longer.
+    It equals flax's LayerNorm, but computes moments as products with vectors, always in float32. For jnp.mean
+    XLA's CPU programs write arrays of constants as large as x: integrating a flow critic then takes a quarter
+    longer.
     """
 
     @nn.compact
@@ -69,17 +70,17 @@ class LayerNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by an activation, then layer norm and dropout where asked for.
+    """Dense layers, each followed by an activation, and optionally by layer norm and dropout.
 
     Attributes:
         hidden_dims: width of each hidden layer.
         layer_norm: whether each hidden layer is normalised after its activation.
         dropout_rate: in [0, 1).
         activation: of each hidden layer.
-        block_depth: the first layer is followed by residual blocks of so many layers, to whose output their
-            input is added; all widths are equal then. 0 for none.
-        projected: whether inputs are what the first layer's weights give, so that it has none of its own:
-            for inputs of several parts, of which some are projected once and used often.
+        block_depth: number of layers of each residual block after the first layer; all widths must be equal.
+            0 for no residual blocks.
+        projected: whether inputs are already multiplied by the first layer's weights. Then the first layer
+            has no weights here, and parts of the inputs can be projected once and used often.
     """
 
     hidden_dims: tuple[int, ...]
@@ -107,14 +108,14 @@ class MLP(nn.Module):
 
 
 def pairs(observations: Array, actions: Array, num_actions: int) -> Array:
-    """Observations [B, D] beside actions [B, A]; num_actions discrete ones, [B], become one-hot."""
+    """Concatenates observations [B, D] and actions [B, A], or one-hot vectors of discrete actions [B]."""
     if num_actions:
         actions = jax.nn.one_hot(actions, num_actions)
     return jnp.concatenate([observations, actions], axis=-1)
 
 
 def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
-    """A module of `size` independent members that see the same inputs; outputs are stacked in front."""
+    """A module of `size` independent ensemble members with the same inputs; outputs get a leading axis."""
     return nn.vmap(
         module,
         variable_axes={"params": 0, LAYERS: 0},
@@ -125,30 +126,30 @@ def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
     )
 
 
-def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of each of E members, whose arguments and results are stacked in front.
+def over_ensemble(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Maps a function over E ensemble members, the leading axis of its arguments and results.
 
-    Accelerators compute all members together, under vmap. On a CPU they take turns, for the activations of
-    one are nearer to what its caches hold: together, integrating a flow critic takes 1.2 times as long.
+    Accelerators use vmap. On a CPU ensemble members take turns, because the activations of one fit better
+    into its caches: with vmap, integrating a flow critic takes 1.2 times as long.
     """
     if jax.default_backend() == "cpu":
-        return lambda *members: jax.lax.map(lambda member: function(*member), members)
+        return lambda *arguments: jax.lax.map(lambda argument: function(*argument), arguments)
     return jax.vmap(function)
 
 
 def hidden_layers(variables: Any) -> dict[str, Layer]:
-    """The hidden layers that E networks have gone through, in the order in which they stand in the network.
+    """The hidden layers of E networks, in the order of the network.
 
     Args:
-        variables: what `apply(..., mutable=LAYERS)` gives beside the outputs; leaves [E, B, width], or
-            [E, B, P, width] where each pair is seen in P places.
+        variables: the second result of `apply(..., mutable=LAYERS)`; leaves [E, B, width], or
+            [E, B, P, width] if the network evaluates each pair at P places.
 
     Returns:
         "layer_1", "layer_2", ... to Layer.
     """
-    found = jax.tree.leaves(variables, is_leaf=lambda node: isinstance(node, Layer))
+    layers = jax.tree.leaves(variables, is_leaf=lambda node: isinstance(node, Layer))
 
     def by_place(leaf: Array) -> Array:
         return leaf if leaf.ndim == 4 else leaf[:, :, None]
 
-    return {f"layer_{number}": jax.tree.map(by_place, layer) for number, layer in enumerate(found, 1)}
+    return {f"layer_{number}": jax.tree.map(by_place, layer) for number, layer in enumerate(layers, 1)}

@@ -1,6 +1,6 @@
 """Policy networks: from observations to distributions over actions.
 
-Continuous actions lie in [-1, 1] (`Normalization` maps an environment's bounds there and back).
+Continuous actions lie in [-1, 1] (`Normalization` maps them to and from an environment's bounds).
 """
 
 from typing import Any, Literal, NamedTuple, Protocol
@@ -15,11 +15,11 @@ from valuelab.types import Array, Key
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 Mean = Literal["tanh", "clip"]
-"""How the mean of actions is kept in [-1, 1]: by tanh, also in likelihoods, or by clipping when it acts."""
+"""How the mean of actions is bounded to [-1, 1]: by tanh, also in likelihoods, or by clipping when acting."""
 
 
 class Distribution(Protocol):
-    """What every policy network returns."""
+    """The interface of the outputs of policy networks."""
 
     def log_prob(self, actions: Array) -> Array:
         """Log-likelihoods [B] of actions [B, A] or [B]."""
@@ -59,7 +59,7 @@ class Gaussian(NamedTuple):
 
 
 class ClippedGaussian(Gaussian):
-    """A Gaussian whose mean may lie outside [-1, 1]: it is clipped when it acts, not in likelihoods."""
+    """A Gaussian whose mean may lie outside [-1, 1]: it is clipped when acting, but not in likelihoods."""
 
     def mode(self) -> Array:
         """clip(μ, -1, 1), [B, A]."""
@@ -78,12 +78,12 @@ class SquashedGaussian(NamedTuple):
     log_std: Array
 
     def log_prob(self, actions: Array) -> Array:
-        """Log N(x; μ, σ²) - Σ log(1 - a²) at x = artanh a, [B]; |a| beyond 1 - 1e-6 is cut."""
+        """Log N(x; μ, σ²) - Σ log(1 - a²) at x = artanh a, [B]; a is clipped to ±(1 - 1e-6)."""
         return self._log_prob_before(jnp.arctanh(jnp.clip(actions, -1 + 1e-6, 1 - 1e-6)))
 
     def _log_prob_before(self, points: Array) -> Array:
         gaussian = jax.scipy.stats.norm.logpdf(points, self.mean, jnp.exp(self.log_std))
-        # log(1 - tanh² x) in a form that does not round to log 0.
+        # log(1 - tanh² x) in a form that does not become log 0 by rounding.
         squashing = 2 * (jnp.log(2.0) - points - jax.nn.softplus(-2 * points))
         return jnp.sum(gaussian - squashing, axis=-1)
 
@@ -96,7 +96,7 @@ class SquashedGaussian(NamedTuple):
         return jnp.tanh(self._draw(key, temperature))
 
     def sample_with_log_prob(self, key: Key) -> tuple[Array, Array]:
-        """Actions [B, A] and their log-likelihoods [B], exact also near ±1."""
+        """Actions [B, A] and their log-likelihoods [B], which are accurate even near ±1."""
         points = self._draw(key, 1.0)
         return jnp.tanh(points), self._log_prob_before(points)
 
@@ -129,7 +129,7 @@ class Deterministic(NamedTuple):
 
 
 class ClippedDeterministic(Deterministic):
-    """One action, whose μ may lie outside [-1, 1]: it is clipped when it acts, not in likelihoods."""
+    """One action, whose μ may lie outside [-1, 1]: it is clipped when acting, but not in likelihoods."""
 
     def mode(self) -> Array:
         """clip(μ, -1, 1), [B, A]."""
@@ -150,7 +150,7 @@ class Categorical(NamedTuple):
         return jnp.take_along_axis(jax.nn.log_softmax(self.logits), actions[:, None], axis=-1)[:, 0]
 
     def mode(self) -> Array:
-        """The action of the greatest logit, shape [B] int32."""
+        """The action with the largest logit, shape [B] int32."""
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def sample(self, key: Key, temperature: Array | float) -> Array:
@@ -167,7 +167,7 @@ class GaussianPolicy(nn.Module):
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
         activation: of each hidden layer.
-        final_scale: variance of the last layer's first weights, times the mean of its two widths.
+        final_scale: scale of the last layer's initial weights, see `scaled`.
         mean: "tanh" for the first form, "clip" for the second.
         learn_std: whether σ is learnt, its logarithm clipped to [-5, 2]; else σ = 1.
     """
@@ -204,7 +204,7 @@ class SquashedGaussianPolicy(nn.Module):
         action_dim: A.
         hidden_dims: width of each hidden layer.
         activation: of each hidden layer.
-        final_scale: as of GaussianPolicy.
+        final_scale: see GaussianPolicy.
     """
 
     action_dim: int
@@ -229,8 +229,8 @@ class DeterministicPolicy(nn.Module):
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
         activation: of each hidden layer.
-        final_scale: as of GaussianPolicy.
-        mean: likewise.
+        final_scale: see GaussianPolicy.
+        mean: see GaussianPolicy.
     """
 
     action_dim: int
@@ -258,7 +258,7 @@ class CategoricalPolicy(nn.Module):
         hidden_dims: width of each hidden layer.
         dropout_rate: in [0, 1).
         activation: of each hidden layer.
-        final_scale: as of GaussianPolicy.
+        final_scale: see GaussianPolicy.
     """
 
     num_actions: int

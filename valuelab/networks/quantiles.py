@@ -1,4 +1,4 @@
-"""Return distributions as a network's output."""
+"""Networks whose outputs are return distributions."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,18 +12,17 @@ from valuelab.types import Array
 
 
 class ReturnAtoms(nn.Module):
-    """The return distribution from (s, c) after each action, as N equally likely atoms.
+    """The return distribution from (s, c) for each action, as N equally likely atoms.
 
-    Images go through an encoder first. Each observation comes with E stocks, and everything up to
-    where the two meet, in the first hidden layer, is computed once for all of them.
+    Images go through an encoder first. Each observation comes with E stocks. The first hidden layer adds
+    observations and stocks, and the part of the observations is computed once for all E stocks.
 
-    Stocks are clipped to [stock_low, stock_high]: where that range covers minus the returns to come, f is
-    linear on each side of it, and the greedy action no longer depends on the stock. They are seen as exact
-    solvers see them: at the points of a uniform grid. Actions, and with them return distributions, may change
-    from one point to the next. Between points atoms are interpolated linearly, because the last hidden
-    features are, and atoms are linear functions of these. To split the stock at the input instead would not
-    do: training sees the points alone, and what a network makes of sums of two inputs is not the mean of what
-    it makes of each.
+    Stocks are clipped to [stock_low, stock_high]: if the range covers minus the future returns, f is linear
+    on each side of it, and the greedy action no longer depends on the stock. As in exact solvers, stocks are
+    represented at the points of a uniform grid, between which actions and return distributions may change.
+    Between grid points the last hidden features, and so the atoms, are interpolated linearly. Interpolation
+    of the network's inputs would be wrong: training visits only grid points, and the output for a mean of two
+    inputs is not the mean of the two outputs.
 
     Atoms are predicted in units of the range of -stocks.
 
@@ -33,10 +32,10 @@ class ReturnAtoms(nn.Module):
         reward_dim: m.
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers after the first are normalised.
-        stock_low: least stock, of each component.
-        stock_high: greatest stock, of each component.
-        stock_points: points of the grid, of each component; 0 hides stocks from the network.
-        encoder: of images; None where observations are vectors.
+        stock_low: least stock, for each component.
+        stock_high: greatest stock, for each component.
+        stock_points: number of grid points, for each component; 0 makes the network ignore stocks.
+        encoder: encoder of images; None if observations are vectors.
     """
 
     num_actions: int
@@ -54,23 +53,23 @@ class ReturnAtoms(nn.Module):
         """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
         features = self.encoder()(observations) if self.encoder else observations
         first_width, *widths = self.hidden_dims
-        seen = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
+        projected = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
         layers = MLP(tuple(widths), self.layer_norm)
         half_range = (self.stock_high - self.stock_low) / 2
         if self.stock_points:
             table = self.param("stocks", initializer, (self.reward_dim * self.stock_points, first_width))
             hidden = jnp.zeros(())
             for rows, shares in self._corners(stocks):
-                held = jnp.sum(jnp.take(table, rows, axis=0), axis=-2)
-                hidden += shares[..., None] * layers(nn.relu(seen + held))
+                stock_part = jnp.sum(jnp.take(table, rows, axis=0), axis=-2)
+                hidden += shares[..., None] * layers(nn.relu(projected + stock_part))
         else:
-            hidden = layers(nn.relu(jnp.broadcast_to(seen, (*stocks.shape[:2], first_width))))
+            hidden = layers(nn.relu(jnp.broadcast_to(projected, (*stocks.shape[:2], first_width))))
         atoms = nn.Dense(self.num_actions * self.num_atoms * self.reward_dim, kernel_init=initializer)(hidden)
         atoms = atoms.reshape(*stocks.shape[:2], self.num_actions, self.num_atoms, self.reward_dim)
         return half_range * atoms - (self.stock_low + half_range)
 
     def _corners(self, stocks: Array) -> Iterator[tuple[Array, Array]]:
-        """The 2^m points of the grid around stocks [B, E, m]: rows of the table [B, E, m], shares [B, E]."""
+        """The 2^m grid points around stocks [B, E, m]: rows of the table [B, E, m] and weights [B, E]."""
         last = self.stock_points - 1
         reach = jnp.clip(stocks, self.stock_low, self.stock_high) - self.stock_low
         places = reach / (self.stock_high - self.stock_low) * last
@@ -88,9 +87,9 @@ class ImplicitQuantiles(nn.Module):
         Z(s, a; τ) = g(ψ(s, a) ⊙ φ(τ)),   φ(τ) = σ(W [cos(π i τ)]_i),   i = 0 .. num_waves - 1
 
     Attributes:
-        hidden_dims: width of each hidden layer; φ meets ψ after the first.
+        hidden_dims: width of each hidden layer; ψ is the first layer, and g the others.
         layer_norm: whether hidden layers are normalised, after their activation.
-        num_waves: components of the embedding of levels.
+        num_waves: number of cosines in the embedding of levels.
         num_actions: number of discrete actions, 0 where actions are continuous.
         activation: σ of each hidden layer, and of φ.
     """

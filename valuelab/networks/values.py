@@ -1,4 +1,4 @@
-"""Value functions: one number as output, or the logits of a histogram."""
+"""Value functions, whose output is a number or the logits of a histogram."""
 
 import flax.linen as nn
 
@@ -13,8 +13,8 @@ class StateValue(nn.Module):
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers are normalised.
         activation: of each hidden layer.
-        block_depth: of residual blocks, see `MLP`; 0 for none.
-        num_bins: of a histogram of values; 0 for the values themselves.
+        block_depth: number of layers of a residual block, see `MLP`; 0 for none.
+        num_bins: number of bins of a histogram of values; 0 for the values themselves.
     """
 
     hidden_dims: tuple[int, ...]
@@ -40,9 +40,9 @@ class StateActionValue(nn.Module):
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers are normalised.
         num_actions: number of discrete actions, 0 where actions are continuous.
-        activation: as of StateValue.
-        block_depth: likewise.
-        num_bins: likewise.
+        activation: see StateValue.
+        block_depth: see StateValue.
+        num_bins: see StateValue.
     """
 
     hidden_dims: tuple[int, ...]

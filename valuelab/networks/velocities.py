@@ -1,4 +1,4 @@
-"""Velocity fields: networks that say where a flow goes next."""
+"""Networks of the velocity fields of flows."""
 
 from typing import Any, Literal
 
@@ -15,23 +15,23 @@ ValueEmbedding = Literal["categorical", "scalar"]
 
 
 class ValueVelocity(nn.Module):
-    """v(z, t | s, a) of a critic: z is a number on its way from noise to Q(s, a).
+    """v(z, t | s, a) of a critic: z is a number on its path from noise to Q(s, a).
 
-    The first layer is a sum of what s and a, z, and t bring to it. The first part stays the same while z is
-    integrated: `encode` gives it, once for all steps and all noise draws, and `along` takes it.
+    The first layer is the sum of projections of (s, a), of z and of t. The first one is constant while z is
+    integrated: `encode` computes it once for all steps and all noise draws, and `velocity` takes it.
 
     Attributes:
         hidden_dims: width of each hidden layer.
         layer_norm: whether hidden layers are normalised, after their activation.
-        block_depth: of residual blocks, see `MLP`; 0 for none.
-        value_low: least z that its embedding tells apart.
-        value_high: greatest.
-        value_embedding: "categorical", z as a soft histogram (HL-Gauss), or "scalar", z in units of its
+        block_depth: number of layers of a residual block, see `MLP`; 0 for none.
+        value_low: lower end of the range of z that its embedding distinguishes.
+        value_high: upper end of this range.
+        value_embedding: "categorical" for z as a soft histogram (HL-Gauss), or "scalar" for z in units of its
             range.
-        num_bins: of the histogram.
-        bin_width: σ of its Gaussian, in bins.
-        time_embedding: "fourier", or "cosine" for the single number cos(t), as the released floq code has it.
-        time_size: components of the Fourier embedding.
+        num_bins: number of bins of the histogram.
+        bin_width: σ of its Gaussian, in units of the bin width.
+        time_embedding: "fourier", or "cosine" for the single number cos(t), as in the released floq code.
+        time_size: number of components of the Fourier embedding.
         num_actions: number of discrete actions, 0 where actions are continuous.
         activation: of each hidden layer.
     """
@@ -50,7 +50,7 @@ class ValueVelocity(nn.Module):
     activation: Activation = "gelu"
 
     def setup(self) -> None:
-        """Names the layers, for they are shared by the methods."""
+        """Makes the layers, which the methods share."""
         width = self.hidden_dims[0]
         self.state_layer = nn.Dense(width, kernel_init=initializer)
         self.value_layer = nn.Dense(width, use_bias=False, kernel_init=initializer)
@@ -66,16 +66,17 @@ class ValueVelocity(nn.Module):
 
     def __call__(self, observations: Array, actions: Array, values: Array, times: Array) -> Array:
         """Maps observations [B, D], actions [B, A] or [B], z [B, m] and t [B, m] or scalar to v, [B, m]."""
-        return self.along(self.encode(observations, actions), values, times)
+        return self.velocity(self.encode(observations, actions), values, times)
 
     def encode(self, observations: Array, actions: Array) -> Array:
-        """What observations [B, D] and actions [B, A] or [B] bring to the first layer, [B, width]."""
+        """Projects observations [B, D] and actions [B, A] or [B] to the first layer, [B, width]."""
         return self.state_layer(pairs(observations, actions, self.num_actions))
 
-    def along(self, encoded: Array, values: Array, times: Array) -> Array:
+    def velocity(self, encoded: Array, values: Array, times: Array) -> Array:
         """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m].
 
-        Layers compute in the dtype of `encoded`, which is to be the parameters' too; velocities have z's.
+        Layers compute in the dtype of `encoded`, which must be that of the parameters. Velocities have the
+        dtype of z.
         """
         hidden = encoded[:, None] + self.value_layer(self._embed_values(values).astype(encoded.dtype))
         embedded_times = self.time_layer(self._embed_times(times).astype(encoded.dtype))
@@ -95,7 +96,7 @@ class ValueVelocity(nn.Module):
 
 
 class ActionVelocity(nn.Module):
-    """v(x, t | s) of a policy: x is a vector on its way from noise to an action.
+    """v(x, t | s) of a policy: x is a vector on its path from noise to an action.
 
     Attributes:
         action_dim: A.

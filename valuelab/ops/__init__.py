@@ -1,1 +1,1 @@
-"""Pure maths on arrays, one topic a file."""
+"""Pure maths on arrays, one topic in each file."""

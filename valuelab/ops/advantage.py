@@ -13,7 +13,7 @@ def advantage_weights(
 
         w = min(exp(β A), w_max)
 
-    The exponent is bounded rather than the exponential, so that no infinity arises on the way.
+    The bound is applied to the exponent, so that the exponential cannot overflow.
 
     Args:
         advantages: [B].
@@ -23,7 +23,7 @@ def advantage_weights(
     Returns:
         [B], in (0, w_max].
 
-    Source: Kostrikov et al. 2021 (arXiv:2110.06169), equation 7, with the bound of the authors' code.
+    Source: Kostrikov et al. 2021 (arXiv:2110.06169), equation 7, with the bound in the authors' code.
     """
     chex.assert_rank(advantages, 1)
     chex.assert_type(advantages, float)

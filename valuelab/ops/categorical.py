@@ -1,4 +1,4 @@
-"""Numbers as probabilities of bins: soft histograms for inputs, and for values learnt by classification.
+"""Numbers as soft histograms (probabilities of bins), for inputs and for values learnt by classification.
 
 Source: Imani, White 2018, arXiv:1806.04613 (HL-Gauss); Farebrother et al. 2024, arXiv:2403.03950, for values.
 """
@@ -13,21 +13,22 @@ from valuelab.types import Array
 
 
 def bin_edges(low: Array | float, high: Array | float, num_bins: int) -> Array:
-    """The edges of equal bins of [low, high], [num_bins + 1]."""
+    """The edges of num_bins equal bins on [low, high], [num_bins + 1]."""
     return low + (high - low) * jnp.linspace(0, 1, num_bins + 1)
 
 
 def hl_gauss(values: Array, edges: Array, width: Array | float) -> Array:
-    """A Gaussian around each value as the histogram of its mass in bins.
+    """The histogram of a Gaussian around each value.
 
         p_i ∝ Φ((e_{i+1} - x) / σ) - Φ((e_i - x) / σ),   Σ_i p_i = 1
 
-    The mass outside the edges is shared out in proportion; a value outside is taken for the nearest edge.
+    The histogram is normalised, so mass outside the edges is distributed in proportion. Values outside the
+    edges are clipped.
 
     Args:
         values: x, [...].
         edges: e, evenly spaced, [n + 1].
-        width: σ > 0, in bins.
+        width: σ > 0, in units of the bin width.
 
     Returns:
         p, [..., n].

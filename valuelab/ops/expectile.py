@@ -11,14 +11,14 @@ def expectile_loss(errors: Array, expectile: Array | float) -> Array:
 
         L_τ(u) = |τ - 1(u < 0)| u²
 
-    At τ = 0.5 it is half the square; as τ -> 1 its minimiser tends to the greatest of the targets.
+    At τ = 0.5 it is half the square; as τ -> 1 its minimiser tends to the largest target.
 
     Args:
-        errors: any shape, target minus prediction.
+        errors: u, target minus prediction, of any shape.
         expectile: τ in (0, 1), a scalar.
 
     Returns:
-        Losses of the errors' shape.
+        Losses, of the shape of errors.
 
     Source: Kostrikov et al. 2021 (arXiv:2110.06169), equation 4.
     """

@@ -1,8 +1,8 @@
-"""Matrix factorisations that are done one after the other, however many `jax.vmap` asks for.
+"""Matrix factorisations that run one after another, even under `jax.vmap`.
 
-On CPUs, jaxlib 0.10 gives the matrices of a batch to a pool of as many threads as there are cores, and waits
-for them inside one of these threads. Where as many batches wait at once as there are threads (on two cores,
-the weights of two layers of an ensemble), none is left to do the work, and the program stands still forever.
+On CPUs, jaxlib 0.10 gives the matrices of a batch to a pool with one thread for each core, and waits for them
+inside one of these threads. If as many batches wait as there are threads (on two cores: the weights of two
+layers of an ensemble), no thread is left to do the work and the program hangs.
 """
 
 import jax
@@ -12,12 +12,12 @@ from valuelab.types import Array, Key
 
 
 def orthogonal(key: Key, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
-    """A random matrix with orthonormal rows or columns, whichever are fewer; an initializer of flax's kind.
+    """A random matrix with orthonormal rows or columns, whichever are fewer; an initializer for flax.
 
     Args:
-        key: random.
-        shape: rows and columns.
-        dtype: of its entries.
+        key: random key.
+        shape: numbers of rows and columns.
+        dtype: the dtype of the matrix.
 
     Returns:
         [rows, columns].
@@ -28,7 +28,7 @@ def orthogonal(key: Key, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32)
 
 @jax.custom_batching.sequential_vmap
 def singular_values(matrix: Array) -> Array:
-    """The singular values of a matrix [N, D], the greatest first: [min(N, D)]."""
+    """The singular values of a matrix [N, D] in descending order, [min(N, D)]."""
     return jnp.linalg.svd(matrix, compute_uv=False)
 
 
@@ -40,11 +40,11 @@ def singular_vectors(matrix: Array) -> tuple[Array, Array, Array]:
 
 @jax.custom_batching.sequential_vmap
 def eigenvalues(matrix: Array) -> Array:
-    """The eigenvalues of a symmetric matrix [D, D], the greatest first: [D]."""
+    """The eigenvalues of a symmetric matrix [D, D] in descending order, [D]."""
     return jnp.linalg.eigvalsh(matrix)[::-1]
 
 
 @jax.custom_batching.sequential_vmap
 def symmetric_pseudoinverse(matrix: Array) -> Array:
-    """The inverse of a symmetric matrix [D, D], 0 where eigenvalues are below 1e-6 of the greatest."""
+    """The pseudoinverse of a symmetric matrix [D, D]; eigenvalues below 1e-6 of the largest count as 0."""
     return jnp.linalg.pinv(matrix, rtol=1e-6, hermitian=True)

@@ -1,6 +1,6 @@
-"""What the features of a network tell: how many directions they use, how far they moved, what they can fit.
+"""Statistics of a network's features: their rank, dormant units, norms, drift, and errors of linear fits.
 
-Features are matrices [N, width]: N inputs, one column a unit.
+Features are matrices [N, width], with one row for each input and one column for each unit.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from valuelab.types import Array
 
 
 def effective_rank(features: Array, threshold: float = 0.99) -> Array:
-    """How many singular values, the greatest first, hold a share of their sum.
+    """The number of largest singular values that make up a given share of the sum of all.
 
         min {k : Σ_{i ≤ k} σ_i ≥ threshold · Σ_i σ_i}
 
@@ -24,7 +24,7 @@ def effective_rank(features: Array, threshold: float = 0.99) -> Array:
         threshold: in (0, 1).
 
     Returns:
-        int32 scalar, 0 where all features are 0.
+        int32 scalar, 0 if all features are 0.
 
     Source: Kumar et al. 2021, "Implicit Under-Parameterization Inhibits Data-Efficient Deep Reinforcement
     Learning", arXiv:2010.14498, section 3.
@@ -35,12 +35,13 @@ def effective_rank(features: Array, threshold: float = 0.99) -> Array:
 
 
 def dormant_fraction(units: Array, threshold: float = 0.025) -> Array:
-    """The share of units that are hardly ever active, compared with the others of their layer.
+    """The share of units whose mean activity is small compared with the mean of their layer.
 
         E|h_i| ≤ threshold · mean_k E|h_k|
 
     Args:
-        units: [N, width], after the activation and before any norm, which would hide that a unit is silent.
+        units: h, [N, width], after the activation and before any normalisation, which would hide inactive
+            units.
         threshold: at least 0.
 
     Returns:
@@ -60,13 +61,13 @@ def feature_norm(features: Array) -> Array:
 
 
 def norms(tree: Any) -> dict[str, Array]:
-    """The Euclidean norm of each layer's arrays together.
+    """The Euclidean norm of all arrays of each layer.
 
     Args:
-        tree: nested dictionaries of arrays: parameters, or gradients in their form.
+        tree: nested dictionaries of arrays: parameters, or gradients in the same structure.
 
     Returns:
-        The layer's place, such as "field/state_layer", to a scalar.
+        The layer's path, such as "field/state_layer", to a scalar.
     """
     squares: dict[str, Array] = defaultdict(lambda: jnp.zeros(()))
     for path, leaf in jax.tree.leaves_with_path(tree):
@@ -76,19 +77,18 @@ def norms(tree: Any) -> dict[str, Array]:
 
 
 def feature_drift(earlier: Array, later: Array) -> Array:
-    """How much of what features tell apart has changed: 1 - CKA with a linear kernel.
+    """The change of the similarities between inputs: 1 - CKA with a linear kernel.
 
         1 - ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖),   columns of X and Y centred
 
-    Rotations and a common scale count for nothing: the next layer can undo them, and a relative change of
-    the features themselves would report them as drift.
+    It is invariant to rotations and to a common scale of the features, which the next layer can undo.
 
     Args:
         earlier: X, [N, width].
-        later: Y of the same inputs, [N, another width].
+        later: Y for the same inputs, [N, width'].
 
     Returns:
-        Scalar in [0, 1]; 0 where nothing changed.
+        Scalar in [0, 1]; 0 for no change.
 
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited",
     arXiv:1905.00414, equation 3.
@@ -101,19 +101,19 @@ def feature_drift(earlier: Array, later: Array) -> Array:
 
 
 def refit_error(features: Array, targets: Array, weights: Array | None = None, ridge: float = 1e-6) -> Array:
-    """How badly targets follow from frozen features by a linear map, on inputs that it was not fitted to.
+    """The error of a linear fit of targets to constant features, on inputs that were not fitted.
 
         w, b = argmin Σ_fit (y - w·φ - b)² + ridge · σ²_max ‖w‖²
         Σ_rest (y - w·φ - b)² / Σ_rest (y - mean of y)²
 
     Args:
-        features: φ, [N, width], rows in no order: the first half is fitted, the rest is asked.
+        features: φ, [N, width], rows in random order: the first half is fitted, the rest is tested.
         targets: y, [N].
-        weights: [N], 0 for rows to leave out, else 1; None for none to leave out.
-        ridge: in units of the greatest squared singular value of the fitted rows.
+        weights: [N], 0 for rows to ignore, else 1; None to use all rows.
+        ridge: in units of the largest squared singular value of the fitted rows.
 
     Returns:
-        Scalar, at least 0; 1 is what the mean alone would give. NaN where nothing is there to be asked.
+        Scalar, at least 0; 1 is the error of predicting the mean. NaN if no row is left to test.
 
     Source: Lyle et al. 2022, "Understanding and Preventing Capacity Loss in Reinforcement Learning",
     arXiv:2204.09560, for the idea of fitting new targets from learnt features.

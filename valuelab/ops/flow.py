@@ -1,8 +1,8 @@
-"""Flow matching: noise is carried to data along straight lines, and a velocity field learns to do so.
+"""Flow matching: a velocity field that moves noise to data.
 
-A field v(x, t) is trained at points x(t) of the line from noise x(0) to data x(1) to give the line's velocity
-x(1) - x(0); integrated from new noise it draws from the distribution of the data, or, where data are a
-deterministic function of what the field is told, computes that function in many small steps.
+A field v(x, t) is trained at points x(t) of the straight line from noise x(0) to data x(1) to predict the
+velocity x(1) - x(0). Integrated from new noise it draws samples from the distribution of the data. If the
+data are a deterministic function of the field's other inputs, it computes this function in many small steps.
 
 Source: Lipman et al. 2023, arXiv:2210.02747; for critics Agrawalla et al. 2025, arXiv:2509.06863 (floq).
 """
@@ -16,18 +16,18 @@ import jax.numpy as jnp
 from valuelab.types import Array, Solver
 
 _SLOWEST, _FASTEST = 0.25, 64.0
-"""Of the waves of `fourier_embedding`, in periods over the unit interval."""
+"""The lowest and highest frequency of `fourier_embedding`, in periods over the unit interval."""
 
 
 def interpolate(noise: Array, data: Array, times: Array) -> Array:
-    """The point of the line from noise to data at a time.
+    """The point at time t on the line from noise to data.
 
         x(t) = (1 - t) x(0) + t x(1)
 
     Args:
         noise: x(0), [...].
         data: x(1), of the same shape.
-        times: t in [0, 1], of the same rank, axes of length 1 repeated.
+        times: t in [0, 1], of the same rank; axes of length 1 are broadcast.
 
     Returns:
         x(t), [...].
@@ -45,15 +45,15 @@ def integrate(
     first: Array | int = 0,
     last: Array | int | None = None,
 ) -> Array:
-    """Follows a velocity field from time 0 to time 1: the end of `trajectory`, of which nothing else is kept.
+    """Integrates a velocity field from time 0 to time 1; like `trajectory`, but returns only the end.
 
     Args:
         velocity: (x [...], t scalar) -> dx/dt [...].
         start: x(first / K), [...].
         num_steps: K, at least 1.
-        solver: how a step is made.
-        first: the first of the steps 0 .. K - 1 that are made.
-        last: the step before which to stop; None for K.
+        solver: the integration scheme.
+        first: the index of the first step, in 0 .. K - 1.
+        last: the index after that of the last step; None for K.
 
     Returns:
         x(last / K), [...].
@@ -69,7 +69,7 @@ def integrate(
 def trajectory(
     velocity: Callable[[Array, Array], Array], start: Array, num_steps: int, solver: Solver = "euler"
 ) -> Array:
-    """Follows a velocity field from time 0 to time 1 in K equal steps of h = 1 / K.
+    """Integrates a velocity field from time 0 to time 1 in K equal steps of h = 1 / K.
 
         euler:     x ← x + h v(x, t)
         midpoint:  x ← x + h v(x + h/2 v(x, t), t + h/2)
@@ -79,7 +79,7 @@ def trajectory(
         velocity: (x [...], t scalar) -> dx/dt [...].
         start: x(0), [...].
         num_steps: K, at least 1.
-        solver: how a step is made; the second and the third call the field twice in each.
+        solver: the integration scheme; "midpoint" and "heun" evaluate the field twice in each step.
 
     Returns:
         x(0), x(h), ..., x(1), [K + 1, ...].
@@ -105,9 +105,9 @@ def _step(
 
 
 def fourier_embedding(times: Array, size: int) -> Array:
-    """Times as waves of many lengths, of which a network makes functions that vary fast in t.
+    """Sines and cosines of times at many frequencies, so that a network can vary fast with t.
 
-        [sin(2π ω_i t), cos(2π ω_i t)],   ω_i from 1/4 to 64 in size / 2 equal ratios
+        [sin(2π ω_i t), cos(2π ω_i t)],   size / 2 frequencies ω_i from 1/4 to 64 in a geometric sequence
 
     Args:
         times: t in [0, 1], [...].
@@ -116,7 +116,7 @@ def fourier_embedding(times: Array, size: int) -> Array:
     Returns:
         [..., size].
 
-    Source: Tancik et al. 2020, arXiv:2006.10739, with frequencies fixed in place of drawn.
+    Source: Tancik et al. 2020, arXiv:2006.10739, with fixed instead of random frequencies.
     """
     frequencies = jnp.geomspace(_SLOWEST, _FASTEST, size // 2)
     angles = 2 * jnp.pi * times[..., None] * jnp.expand_dims(frequencies, range(times.ndim))

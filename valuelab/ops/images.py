@@ -1,4 +1,4 @@
-"""Maths of images."""
+"""Transformations of images."""
 
 import chex
 import jax
@@ -8,11 +8,13 @@ from valuelab.types import Array
 
 
 def shift(images: Array, by: Array) -> Array:
-    """Images moved by whole pixels, each its own way; what comes into sight repeats the edge.
+    """Shifts each image by its own number of whole pixels; new pixels repeat the edge.
+
+        y[i, j] = x[clip(i + by_0), clip(j + by_1)]
 
     Args:
-        images: [B, H, W, C], of any dtype.
-        by: [B, 2] int, rows and columns by which what is seen lies further on.
+        images: x, [B, H, W, C], of any dtype.
+        by: [B, 2] int, numbers of rows and columns.
 
     Returns:
         [B, H, W, C].
@@ -20,11 +22,11 @@ def shift(images: Array, by: Array) -> Array:
     chex.assert_rank([images, by], [4, 2])
     _, height, width, _ = images.shape
 
-    def moved(image: Array, steps: Array) -> Array:
+    def shift_one(image: Array, steps: Array) -> Array:
         rows, columns = (
             jnp.clip(jnp.arange(length) + step, 0, length - 1)
             for length, step in zip((height, width), steps, strict=True)
         )
         return image[rows[:, None], columns[None]]
 
-    return jax.vmap(moved)(images, by)
+    return jax.vmap(shift_one)(images, by)

@@ -1,7 +1,7 @@
-"""Latent predictive maths: features kept apart, measures factorised, and tasks found by least squares.
+"""Maths of zero-shot agents: losses of features and successor measures, and tasks by least squares.
 
-A task is a vector z: the reward of a state is ψ(s)ᵀz. Encodings and tasks lie on the sphere of radius √d,
-so that all are of one size whatever d is.
+A task is a vector z: the reward of a state is ψ(s)ᵀz. Encodings and tasks lie on the sphere of radius √d, so
+that their components have the same scale for every d.
 """
 
 import chex
@@ -13,7 +13,7 @@ from valuelab.types import Array, Key
 
 
 def on_sphere(vectors: Array) -> Array:
-    """√d x / ‖x‖ along the last axis, of d numbers; 0 stays 0, with gradient 0.
+    """√d x / ‖x‖ along the last axis, of length d; 0 stays 0, with gradient 0.
 
     Args:
         vectors: [..., d].
@@ -22,22 +22,22 @@ def on_sphere(vectors: Array) -> Array:
         [..., d].
     """
     squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-    # The larger of the two: at 0 the gradient would be infinite.
+    # The maximum keeps the gradient finite at 0.
     return vectors * jnp.sqrt(vectors.shape[-1] / jnp.maximum(squares, 1e-12))
 
 
-def uniform_latents(key: Key, count: int, dim: int) -> Array:
+def uniform_tasks(key: Key, count: int, dim: int) -> Array:
     """Tasks drawn uniformly from the sphere of radius √d, [count, d]."""
     return on_sphere(jax.random.normal(key, (count, dim)))
 
 
-def mixed_latents(key: Key, goals: Array, goal_share: Array | float) -> Array:
-    """Tasks of which some are to reach a goal, and the others are uniform on the sphere.
+def mixed_tasks(key: Key, goals: Array, goal_share: Array | float) -> Array:
+    """Tasks of which a random share is to reach a goal; the others are uniform on the sphere.
 
     Args:
-        key: random.
+        key: random key.
         goals: [B, d], encodings of goals, of any length.
-        goal_share: probability in [0, 1] that a task is a goal's.
+        goal_share: probability in [0, 1] that a task is to reach its goal.
 
     Returns:
         [B, d], on the sphere.
@@ -47,16 +47,16 @@ def mixed_latents(key: Key, goals: Array, goal_share: Array | float) -> Array:
     chex.assert_rank(goals, 2)
     choice_key, uniform_key = jax.random.split(key)
     of_goal = jax.random.uniform(choice_key, (len(goals), 1)) < goal_share
-    return jnp.where(of_goal, on_sphere(goals), uniform_latents(uniform_key, *goals.shape))
+    return jnp.where(of_goal, on_sphere(goals), uniform_tasks(uniform_key, *goals.shape))
 
 
 def orthonormality_loss(features: Array) -> Array:
-    """How far features are from having the identity for their second moment, up to a constant.
+    """The distance between the second moment of features and the identity, up to a constant.
 
         L = ½ mean_{i≠j} (φ_iᵀφ_j)² - mean_i φ_iᵀφ_i
 
-    Its expectation is ½ ‖E φφᵀ - I‖² - d/2: least where E φφᵀ = I, and there it keeps features from
-    becoming one.
+    Its expectation is ½ ‖E φφᵀ - I‖² - d/2, which is least where E φφᵀ = I. It prevents features from
+    collapsing to a single vector.
 
     Args:
         features: [B, d] of B > 1 independent draws.
@@ -64,7 +64,7 @@ def orthonormality_loss(features: Array) -> Array:
     Returns:
         A scalar.
 
-    Source: Touati, Ollivier 2021 (arXiv:2103.07945), whose B is kept so.
+    Source: Touati, Ollivier 2021 (arXiv:2103.07945), where it regularises B.
     """
     chex.assert_rank(features, 2)
     products = features @ features.T
@@ -75,17 +75,17 @@ def orthonormality_loss(features: Array) -> Array:
 
 
 def successor_measure_loss(measures: Array, next_measures: Array, discounts: Array) -> Array:
-    """The temporal difference of a density of the states to come, seen at the B successors of a batch.
+    """The temporal-difference loss of the density of future states, at the B successors of a batch.
 
         L = ½ mean_{i≠j} (M_ij - γ_i M̄_ij)² - mean_i M_ii
 
-    M_ij estimates, from transition i on, the discounted density of being at the successor of transition j,
-    relative to the data.
+    M_ij estimates the discounted density, relative to the data, of reaching the successor of transition j
+    after transition i.
 
     Args:
         measures: [B, B], M_ij = F(s_i, a_i)ᵀB(s'_j).
-        next_measures: [B, B], M̄_ij = F̄(s'_i, a'_i)ᵀB̄(s'_j), taken as constants (their gradient is stopped).
-        discounts: [B], γ, and 0 where the episode ended.
+        next_measures: [B, B], M̄_ij = F̄(s'_i, a'_i)ᵀB̄(s'_j), stop-gradiented.
+        discounts: [B], γ, or 0 where the episode ended.
 
     Returns:
         A scalar.
@@ -100,11 +100,11 @@ def successor_measure_loss(measures: Array, next_measures: Array, discounts: Arr
 
 
 def squared_distance(predictions: Array, targets: Array) -> Array:
-    """The squared error of E members, summed over the latent axis, averaged over members and batch.
+    """The squared error of E ensemble members, summed over d and averaged over members and batch.
 
     Args:
         predictions: [E, B, d].
-        targets: [B, d], taken as constants (their gradient is stopped).
+        targets: [B, d], stop-gradiented.
 
     Returns:
         A scalar.
@@ -114,58 +114,59 @@ def squared_distance(predictions: Array, targets: Array) -> Array:
     return jnp.mean(jnp.sum(jnp.square(errors), axis=-1))
 
 
-def pessimistic(members: Array, pessimism: Array | float) -> Array:
-    """What members agree on, less what they do not.
+def pessimistic(estimates: Array, pessimism: Array | float) -> Array:
+    """The mean of an ensemble's estimates minus their mean distance.
 
         mean_e x_e - λ mean_{e<e'} |x_e - x_e'|
 
     Args:
-        members: [E, ...].
-        pessimism: λ; 0.5 gives the least of two.
+        estimates: x, [E, ...].
+        pessimism: λ; with E = 2 and λ = 0.5 the result is the minimum.
 
     Returns:
-        [...]; the mean alone where E = 1.
+        [...]; the mean alone if E = 1.
     """
-    count = len(members)
-    mean = jnp.mean(members, axis=0)
+    count = len(estimates)
+    mean = jnp.mean(estimates, axis=0)
     if count == 1:
         return mean
-    gaps = jnp.sum(jnp.abs(members[:, None] - members[None]), axis=(0, 1)) / (count * (count - 1))
+    gaps = jnp.sum(jnp.abs(estimates[:, None] - estimates[None]), axis=(0, 1)) / (count * (count - 1))
     return mean - pessimism * gaps
 
 
-def pessimistic_along(members: Array, latents: Array, pessimism: Array | float) -> Array:
-    """Members' mean, moved against z until its product with z is as pessimistic as theirs.
+def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) -> Array:
+    """The mean of an ensemble's vectors, shifted along z so that its product with z is pessimistic.
 
         y = F̄ - λ mean_{e<e'} |(F_e - F_e')ᵀz| z / ‖z‖²,   so that yᵀz = pessimistic(F_eᵀz)
 
-    Component by component, members that differ would push every component down, whatever z makes of it.
+    Pessimism in each component separately would lower every component, whatever its sign in z.
 
     Args:
-        members: F_e, [E, B, d].
-        latents: z, [B, d], not 0.
+        estimates: F_e, [E, B, d].
+        tasks: z, [B, d], not 0.
         pessimism: λ.
 
     Returns:
         [B, d].
     """
-    chex.assert_rank([members, latents], [3, 2])
-    mean = jnp.mean(members, axis=0)
-    values = jnp.sum(members * latents[None], axis=-1)
-    shortfall = jnp.sum(mean * latents, axis=-1) - pessimistic(values, pessimism)
-    return mean - shortfall[:, None] * latents / jnp.sum(jnp.square(latents), axis=-1, keepdims=True)
+    chex.assert_rank([estimates, tasks], [3, 2])
+    mean = jnp.mean(estimates, axis=0)
+    values = jnp.sum(estimates * tasks[None], axis=-1)
+    shortfall = jnp.sum(mean * tasks, axis=-1) - pessimistic(values, pessimism)
+    return mean - shortfall[:, None] * tasks / jnp.sum(jnp.square(tasks), axis=-1, keepdims=True)
 
 
-def infer_latents(features: Array, rewards: Array) -> Array:
-    """The tasks whose rewards are nearest to those of labelled states.
+def infer_tasks(features: Array, rewards: Array) -> Array:
+    """The tasks whose rewards are nearest to given rewards of N states.
 
-        z = argmin_z Σ_n (ψ(s_n)ᵀz - r_n)²,   put on the sphere
+        z = argmin_z Σ_n (ψ(s_n)ᵀz - r_n)²,   scaled to the sphere
 
-    Exact up to its length for rewards in the span of the features; of several solutions the shortest.
+    It is exact, up to its length, if rewards are in the span of the features. If there are several solutions
+    it is the shortest.
 
     Args:
-        features: [N, d].
-        rewards: [T, N], of T tasks.
+        features: ψ, [N, d].
+        rewards: r, [T, N], for T tasks.
 
     Returns:
         [T, d], on the sphere.
@@ -175,5 +176,5 @@ def infer_latents(features: Array, rewards: Array) -> Array:
     chex.assert_rank([features, rewards], 2)
     moments = features.T @ features / len(features)
     products = features.T @ rewards.T / len(features)
-    # d x d, for N is large; it gives 0 in the directions that features leave out.
+    # The matrix is d x d, because N is large. The result is 0 in directions without features.
     return on_sphere((symmetric_pseudoinverse(moments) @ products).T)

@@ -1,8 +1,8 @@
-"""Return distributions as N equally likely atoms: how far a predicted one is from sampled targets.
+"""Losses of return distributions with N equally likely atoms against sampled targets.
 
-Atoms of scalar returns are learnt as quantiles. Vectors have no quantiles: their atoms are particles,
-learnt by the energy distance, a proper score in any dimension (its expectation over sampled targets is
-least at the distribution of the targets).
+Atoms of scalar returns are learnt as quantiles. Vectors have no quantiles: their atoms are particles, learnt
+with the energy distance. It is a proper score in any dimension: its expectation over sampled targets is
+least at the distribution of the targets.
 """
 
 import functools
@@ -27,20 +27,20 @@ def midpoints(num_quantiles: int) -> Array:
 def quantile_huber_loss(
     predictions: Array, targets: Array, kappa: Array | float, levels: Array | None = None
 ) -> Array:
-    """Quantile regression of N quantiles towards N' sampled targets, smoothed around 0.
+    """The quantile regression loss of N quantiles against N' sampled targets, smoothed around 0.
 
         Σ_i mean_j |τ_i - 1(u_ij < 0)| L_κ(u_ij) / κ,   u_ij = target_j - prediction_i
         L_κ(u) / κ = u² / 2κ where |u| ≤ κ, else |u| - κ / 2
 
-    At κ = 0 this is the plain quantile loss, whose minimiser is the τ_i-quantile; κ > 0 draws the quantiles
-    together by up to about κ. The pairs are reduced as they are formed, and the gradient beside the loss: no
-    [B, N, N'] array is kept.
+    At κ = 0 this is the plain quantile loss, whose minimiser is the τ_i-quantile; κ > 0 moves the quantiles
+    closer together by up to about κ. Loss and gradient are summed over targets as the pairs are formed, so no
+    array [B, N, N'] is stored.
 
     Args:
-        predictions: [B, N], the quantiles of the levels.
-        targets: [B, N'], taken as constants (their gradient is stopped).
+        predictions: [B, N], the quantiles at the levels.
+        targets: [B, N'], stop-gradiented.
         kappa: κ ≥ 0, a scalar, in units of returns.
-        levels: τ in (0, 1), [B, N], constants; None for `midpoints(N)`.
+        levels: τ in (0, 1), [B, N], stop-gradiented; None for `midpoints(N)`.
 
     Returns:
         [B].
@@ -61,7 +61,7 @@ def _quantile_term(target: Array, predictions: Array, constants: tuple[Array, Ar
     errors = target[:, None] - predictions
     sizes = jnp.abs(errors)
     inner = jnp.minimum(sizes, kappa)
-    # Outside, inner = κ gives |u| - κ/2; inside, inner = |u| gives u²/2κ; and κ = 0 divides by no zero.
+    # For |u| > κ, inner = κ gives |u| - κ/2; else inner = |u| gives u²/2κ. The divisor is never 0.
     divisor = jnp.maximum(kappa, jnp.finfo(errors.dtype).tiny)
     weights = jnp.where(errors < 0, 1 - levels, levels)
     huber = sizes - inner + jnp.square(inner) / (2 * divisor)
@@ -69,16 +69,17 @@ def _quantile_term(target: Array, predictions: Array, constants: tuple[Array, Ar
 
 
 def energy_loss(predictions: Array, targets: Array) -> Array:
-    """The energy distance between two sets of particles, less the part without predictions.
+    """The energy distance between two sets of particles, without its term that has no predictions.
 
         2 mean_ij ‖x_i - y_j‖ - mean_ii' ‖x_i - x_i'‖
 
     Args:
         predictions: [B, N, m], the x_i.
-        targets: [B, N', m], the y_j, taken as constants (their gradient is stopped).
+        targets: [B, N', m], the y_j, stop-gradiented.
 
     Returns:
-        [B]; the energy distance is this minus mean_jj' ‖y_j - y_j'‖, at least 0, and 0 only between equals.
+        [B]. The energy distance is this minus mean_jj' ‖y_j - y_j'‖; it is at least 0, and 0 only if both
+        distributions are equal.
 
     Source: Székely, Rizzo 2013, "Energy statistics: a class of statistics based on distances".
     """
@@ -88,14 +89,14 @@ def energy_loss(predictions: Array, targets: Array) -> Array:
     chex.assert_type([predictions, targets], float)
     pairs = predictions.shape[1] * targets.shape[1]
     across = jnp.sum(_sum_over_targets(_distance_term, predictions, targets, ()), axis=1) / pairs
-    # Among themselves each counts on both sides, and a sum over constant targets knows of one.
+    # Each prediction occurs on both sides of a pair, but targets have no gradient: so it is doubled.
     within = _sum_over_targets(_distance_term, predictions, predictions, ())
     within = jnp.sum(2 * within - jax.lax.stop_gradient(within), axis=1) / predictions.shape[1] ** 2
     return 2 * across - within
 
 
 def _distance_term(target: Array, predictions: Array, constants: tuple[()]) -> tuple[Array, Array]:
-    """‖x_i - y‖ and its derivative, 0 where the two coincide."""
+    """‖x_i - y‖ and its derivative, which is 0 where the two coincide."""
     differences = predictions - target[:, None]
     squares = jnp.sum(jnp.square(differences), axis=-1)
     apart = squares > 0
@@ -103,7 +104,7 @@ def _distance_term(target: Array, predictions: Array, constants: tuple[()]) -> t
     return distances, differences * jnp.where(apart, 1 / jnp.where(apart, distances, 1), 0)[..., None]
 
 
-# Sums over targets, with their gradient formed beside them.
+# Sums over targets, computed together with their gradients.
 
 Term = Callable[[Array, Array, Any], tuple[Array, Array]]
 
@@ -123,7 +124,8 @@ def _sum_over_targets(term: Term, predictions: Array, targets: Array, constants:
 
 
 def _sums(term: Term, predictions: Array, targets: Array, constants: Any) -> tuple[Array, Array]:
-    # Where kernels are launched one by one a loop is slow; on CPUs all pairs at once are, for want of cache.
+    # A loop is slow on accelerators, which launch a kernel for each target. All pairs at once are slow on
+    # CPUs, whose caches are too small.
     one_by_one, all_at_once = (functools.partial(way, term) for way in (_one_by_one, _all_at_once))
     return jax.lax.platform_dependent(predictions, targets, constants, cpu=one_by_one, default=all_at_once)
 

@@ -1,10 +1,10 @@
-"""How a flow answers to errors on its way: whether it forgets them, and how fast.
+"""The response of a flow to errors during integration: whether it removes them, and how fast.
 
-Where dv/dz = -c / (1 - t), ways through the flow narrow to a cone: of an error before step k of K, Euler
-leaves Π_{j ≥ k} (1 - c / (K - j)), which for an early one falls like K^-c.
+If dv/dz = -c / (1 - t), the paths of the flow form a cone. Of an error before step k of K, Euler steps leave
+Π_{j ≥ k} (1 - c / (K - j)), which falls like K^-c for an early step.
 
-Every function here takes a velocity field (z [...], t scalar) -> dz/dt [...] in which each z moves on its
-own, as in `Flow.velocity`.
+Every function takes a velocity field (z [...], t scalar) -> dz/dt [...] in which each z moves independently
+of the others, as in `Flow.velocity`.
 
 Source: Agrawalla, Nauman, Kumar 2026, "What Does Flow Matching Bring To TD Learning?", arXiv:2603.04333.
 """
@@ -23,7 +23,7 @@ Velocity = Callable[[Array, Array], Array]
 def recovery_curve(
     velocity: Velocity, start: Array, num_steps: int, offset: Array | float, solver: Solver = "euler"
 ) -> Array:
-    """What is left at the end of an offset that is added to z before one of the steps.
+    """The share left at time 1 of an offset that is added to z before a step.
 
         E |z'(1) - z(1)| / |offset|,   z' = z + offset before step k
 
@@ -31,34 +31,34 @@ def recovery_curve(
         velocity: the field.
         start: z(0), [...].
         num_steps: K, at least 1.
-        offset: not 0, a scalar.
-        solver: how a step is made.
+        offset: a scalar, not 0.
+        solver: the integration scheme.
 
     Returns:
-        [K], for k = 0 .. K - 1: 0 where it is forgotten, 1 where it is carried along, more where it grows.
+        [K], for k = 0 .. K - 1: 0 if the offset vanishes, 1 if it is unchanged, more if it grows.
     """
     points = trajectory(velocity, start, num_steps, solver)
 
-    def left(corrupted: tuple[Array, Array]) -> Array:
-        step, point = corrupted
+    def share_left(start: tuple[Array, Array]) -> Array:
+        step, point = start
         end = integrate(velocity, point + offset, num_steps, solver, first=step)
         return jnp.mean(jnp.abs(end - points[-1])) / jnp.abs(offset)
 
-    return jax.lax.map(left, (jnp.arange(num_steps), points[:-1]))
+    return jax.lax.map(share_left, (jnp.arange(num_steps), points[:-1]))
 
 
-def hand_over(
+def integrate_two_fields(
     early: Velocity, late: Velocity, start: Array, num_steps: int, early_steps: Array | int, solver: Solver
 ) -> Array:
-    """The end of a flow whose first steps are made by another field, such as that of an old checkpoint.
+    """The end of a flow whose first steps use another field, such as that of an earlier checkpoint.
 
     Args:
         early: the field of the first steps.
-        late: the field of the others.
+        late: the field of the other steps.
         start: z(0), [...].
         num_steps: K, at least 1.
-        early_steps: how many are the first, 0 .. K.
-        solver: how a step is made.
+        early_steps: the number of first steps, 0 .. K.
+        solver: the integration scheme.
 
     Returns:
         z(1), [...].
@@ -68,13 +68,13 @@ def hand_over(
 
 
 def read_out_sweep(velocity: Velocity, start: Array, steps: Sequence[int], solver: Solver = "euler") -> Array:
-    """The ends of a flow that is followed in different numbers of steps.
+    """The ends of a flow that is integrated with different numbers of steps.
 
     Args:
         velocity: the field.
         start: z(0), [...].
         steps: numbers of steps, each at least 1.
-        solver: how a step is made.
+        solver: the integration scheme.
 
     Returns:
         z(1) for each of them, [len(steps), ...].
@@ -83,16 +83,16 @@ def read_out_sweep(velocity: Velocity, start: Array, steps: Sequence[int], solve
 
 
 def slopes(velocity: Velocity, start: Array, num_steps: int, solver: Solver = "euler") -> tuple[Array, Array]:
-    """The slope of a velocity in z, along the way.
+    """The derivative dv/dz of a velocity field along the paths of its flow.
 
     Args:
         velocity: the field.
         start: z(0), [...].
         num_steps: K, at least 1.
-        solver: how a step is made.
+        solver: the integration scheme.
 
     Returns:
-        Times k / K of the beginnings of steps, [K], and dv/dz there, [K, ...].
+        The times k / K at which steps begin, [K], and dv/dz there, [K, ...].
     """
     times = jnp.arange(num_steps) / num_steps
     points = trajectory(velocity, start, num_steps, solver)[:-1]
@@ -105,7 +105,7 @@ def slopes(velocity: Velocity, start: Array, num_steps: int, solver: Solver = "e
 
 
 def conic_rate(times: Array, slopes: Array) -> Array:
-    """The c of the cone -c / (1 - t) that slopes lie on, fitted so that all times count alike.
+    """The rate c of the cone dv/dz = -c / (1 - t), fitted to slopes with equal weight for all times.
 
         c = E [-(1 - t) dv/dz],   the least squares of (1 - t) dv/dz = -c
 
@@ -114,6 +114,6 @@ def conic_rate(times: Array, slopes: Array) -> Array:
         slopes: dv/dz, [K, ...].
 
     Returns:
-        Scalar: 1 for a field that heads for one end from everywhere, 0 for one that looks at t alone.
+        Scalar: 1 for a field that moves every z to the same end, 0 for a field that depends only on t.
     """
     return -jnp.mean((1 - jnp.expand_dims(times, range(1, slopes.ndim))) * slopes)

@@ -1,4 +1,4 @@
-"""The stock: what an episode has gathered so far, in units of the return still to come."""
+"""The stock: the rewards of an episode so far, in units of the return from now on."""
 
 import chex
 
@@ -12,7 +12,7 @@ def next_stock(stocks: Array, rewards: Array, discount: Array | float) -> Array:
 
     Args:
         stocks: c, [..., m].
-        rewards: r, of the same rank, axes of length 1 repeated.
+        rewards: r, of the same rank; axes of length 1 are broadcast.
         discount: γ in (0, 1], a scalar.
 
     Returns:

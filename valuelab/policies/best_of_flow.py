@@ -16,7 +16,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, see, seeing
+from valuelab.networks.encoders import EncoderName, encode, with_encoder
 from valuelab.networks.mlp import Activation
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.policies.continuous import check_continuous
@@ -69,7 +69,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
     """
     check_continuous("best_of_flow", spec)
     field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
-    field = seeing(config.encoder, spec, field)
+    field = with_encoder(config.encoder, spec, field)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:
@@ -91,7 +91,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
     ) -> Array:
-        repeated = jnp.repeat(see(field, state.params, observations), config.num_candidates, axis=0)
+        repeated = jnp.repeat(encode(field, state.params, observations), config.num_candidates, axis=0)
         noise = temperature * jax.random.normal(key, (len(repeated), spec.action_dim))
         actions = draw_actions(field, state.params, repeated, noise, config.num_steps)
         candidates = actions.reshape(len(observations), config.num_candidates, spec.action_dim)

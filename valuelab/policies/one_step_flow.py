@@ -21,7 +21,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, see, seeing
+from valuelab.networks.encoders import EncoderName, encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
@@ -95,7 +95,7 @@ def draw_actions(
     field: nn.Module, params: Params, observations: Array, noise: Array, num_steps: int
 ) -> Array:
     """The actions [B, A] in [-1, 1] to which a field carries noise [B, A] in K Euler steps."""
-    seen = see(field, params, observations)
+    seen = encode(field, params, observations)
 
     def velocity(points: Array, time: Array) -> Array:
         return field.apply(params, seen, points, jnp.full((len(points), 1), time))
@@ -123,7 +123,7 @@ def one_step_flow(
     seen = cloned or (lambda observations: observations)
     field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
     policy = OneStepMap(spec.action_dim, config.hidden_dims, config.activation)
-    field, policy = (seeing(config.encoder, spec, network) for network in (field, policy))
+    field, policy = (with_encoder(config.encoder, spec, network) for network in (field, policy))
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -10,7 +10,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import (
     CategoricalPolicy,
@@ -82,7 +82,7 @@ def parametric_policy(
     Raises:
         InputError: for a cosine schedule of unknown length.
     """
-    network = seeing(config.encoder, spec, _network(config, spec))
+    network = with_encoder(config.encoder, spec, _network(config, spec))
     optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
 
     def init(key: Key, example: Transitions) -> TrainState:

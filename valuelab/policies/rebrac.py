@@ -16,7 +16,7 @@ import optax
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import DeterministicPolicy
 from valuelab.policies.continuous import check_continuous
@@ -97,7 +97,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
     network = DeterministicPolicy(
         spec.action_dim, config.hidden_dims, activation=config.activation, final_scale=config.final_scale
     )
-    network = seeing(config.encoder, spec, network)
+    network = with_encoder(config.encoder, spec, network)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

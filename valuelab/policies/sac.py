@@ -17,7 +17,7 @@ import optax
 
 from valuelab.configuration import check_ranges, check_widths
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, seeing
+from valuelab.networks.encoders import EncoderName, with_encoder
 from valuelab.networks.mlp import Activation
 from valuelab.networks.policies import SquashedGaussianPolicy
 from valuelab.policies.continuous import check_continuous
@@ -85,7 +85,7 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
     network = SquashedGaussianPolicy(
         spec.action_dim, config.hidden_dims, config.activation, config.final_scale
     )
-    network = seeing(config.encoder, spec, network)
+    network = with_encoder(config.encoder, spec, network)
     optimizer = optax.adam(config.learning_rate)
     target_entropy = config.target_entropy * spec.action_dim
 

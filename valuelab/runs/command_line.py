@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from valuelab import configuration
 from valuelab.configuration import Config
-from valuelab.errors import InputError, told
+from valuelab.errors import InputError, describe
 
 Parsed = TypeVar("Parsed")
 
@@ -146,7 +146,7 @@ def told_of(path: pathlib.Path, kind: str, refusals: bool = True) -> Iterator[No
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else path
-        words = str(error) if isinstance(error, InputError) else told(error)
+        words = str(error) if isinstance(error, InputError) else describe(error)
         raise InputError(f"{kind} {where}: {words}") from error
 
 
@@ -184,5 +184,5 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         if not of_the_machine:
             traceback.print_exc()
         # The last line is what a log is asked for, and JAX ends its tracebacks with words of its own.
-        print(f"error: {told(error)}", file=sys.stderr)
+        print(f"error: {describe(error)}", file=sys.stderr)
         sys.exit(2 if of_the_machine else 1)

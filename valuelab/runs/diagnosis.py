@@ -22,7 +22,7 @@ from valuelab.data import normalization as normalizations
 from valuelab.data import storage
 from valuelab.errors import InputError
 from valuelab.evaluation import diagnostic_plots, diagnostics
-from valuelab.evaluation.diagnostics import Rows, Sight
+from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
 from valuelab.runs import flags, outputs, results
@@ -115,11 +115,11 @@ class View(NamedTuple):
     """What was seen of all M members after some updates; every array has M as leading axis.
 
     Attributes:
-        sight: of their critics.
+        diagnosis: of their critics.
         rows: where they were looked at.
     """
 
-    sight: Sight
+    diagnosis: Diagnosis
     rows: Rows
 
 
@@ -198,7 +198,7 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
             whole = monte_carlo_returns(rewards, masks, ends, critic.discount)
             returns, missing = (part[numbers] for part in whole)
         rows = Rows(batch.observations, batch.actions, returns, missing)
-        return View(diagnostics.look(critic, state.critic, rows, jax.random.key(seed)), rows)
+        return View(diagnostics.diagnose(critic, state.critic, rows, jax.random.key(seed)), rows)
 
     @jax.jit
     def look_at_all(states: Any, batch: Transitions, trajectories: Any) -> View:
@@ -215,9 +215,10 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
 
 def report(views: Mapping[int, View]) -> list[dict[str, Any]]:
     """For each checkpoint its step and report, with what became of its features until the last."""
-    last = list(views.values())[-1].sight
+    last = list(views.values())[-1].diagnosis
     compare = jax.jit(jax.vmap(diagnostics.compare))
-    return [{"step": step, **view.sight.report, **compare(view.sight, last)} for step, view in views.items()]
+    diagnoses = {step: view.diagnosis for step, view in views.items()}
+    return [{"step": step, **each.report, **compare(each, last)} for step, each in diagnoses.items()]
 
 
 def of_members(found: Any, members: list[int]) -> Any:
@@ -267,14 +268,14 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
             "agent": trained.config.agent_name,
             "dataset": trained.config.dataset,
             "members": members,
-            "rows": newest.sight.q.shape[1],
+            "rows": newest.diagnosis.q.shape[1],
             "known_returns": newest.rows.known.sum(1),
             "checkpoints": found,
         } | facts
         outputs.write_json(workdir / "diagnostics.json", result)
         title = f"{trained.config.agent_name} on {trained.config.dataset}"
         for number, (swept, chosen) in enumerate(trained.members.by_setting()):
-            told, q, rows = of_members((found, newest.sight.q, newest.rows), chosen)
+            told, q, rows = of_members((found, newest.diagnosis.q, newest.rows), chosen)
             about = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
             path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
             draw = functools.partial(diagnostic_plots.diagnosis, told, q, rows, title=about, path=path)

@@ -354,7 +354,7 @@ def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
     """What stands over maze.png: after how many updates; of several members the one drawn; its episodes."""
     lines = [f"{config.agent_name} after {config.steps:,} updates"]
     if members.size > 1:
-        lines.append(plots.in_words(members.settings(0)))
+        lines.append(plots.settings_text(members.settings(0)))
     if episodes:
         lines.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
     return "\n".join(lines)

@@ -81,7 +81,7 @@ def fill(
     if environment:
         environment = sources.checked(config, source, environment)
     if config.video and environment:
-        video.rehearse(workdir / results.FILM, environment)
+        video.check(workdir / results.FILM, environment)
 
     def build(hyperparameters: Mapping[str, Any]) -> Agent:
         try:
@@ -181,7 +181,8 @@ def learn(
         lost = (
             evaluation and evaluates and not rollout.has_episodes(experiment.workdir / results.EPISODES, step)
         )
-        return log.rewind(step - 1 if lost else step, experiment.members.size)
+        saved = checkpoints.facts(step).get("log", ()) if step else ()
+        return log.rewind(step - 1 if lost else step, experiment.members.size, saved)
 
     return train(
         experiment.build,
@@ -197,6 +198,7 @@ def learn(
         write=log.write if log else None,
         checkpoints=checkpoints,
         on_resume=rewind if log else None,
+        log_extent=(lambda: log.extent) if log else None,
     )
 
 

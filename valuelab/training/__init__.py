@@ -1,4 +1,4 @@
-"""The loop that trains every agent, and what it needs: mesh, checkpoints, logs."""
+"""The loop that trains every agent, with its mesh, checkpoints and logs."""
 
 from valuelab.training.checkpoints import Checkpoints
 from valuelab.training.loop import Interrupted, NonFiniteError, Run, Throughput, train

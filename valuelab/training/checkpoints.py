@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written atomically, verified when read, newest good one first."""
+"""Checkpoints: written atomically, verified when read; the newest good one is restored."""
 
 import contextlib
 import json
@@ -14,20 +14,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from valuelab import configuration
+from valuelab import configuration, errors
 from valuelab.errors import InputError
 from valuelab.types import Array
 
 
 class CheckpointError(InputError):
-    """A checkpoint could not be written; the one before is untouched."""
+    """A checkpoint could not be written; the previous one is unchanged."""
 
 
 @jax.jit
 def _digests(tree: Any) -> Array:
-    """One number a leaf that changes with any change of one of its words: Σ_i (2 i + 1) · bits_i mod 2³².
+    """A checksum of each leaf: Σ_i (2 i + 1) · bits_i mod 2³². A change of any single word changes it.
 
-    Integer sums come out the same however the leaf is sharded.
+    Sums of integers do not depend on how the leaf is sharded.
     """
 
     def digest(leaf: Array) -> Array:
@@ -46,23 +46,23 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Attributes:
-        folder: where they lie, one folder a step.
+        folder: the folder that holds one folder for each step.
     """
 
     def __init__(
         self, folder: str | pathlib.Path, metadata: Mapping[str, Any], keep: int = 3, config: Any = None
     ):
-        """Opens the folder, making it where there is none, and looks whether what lies there is of this run.
+        """Opens or creates the folder, and checks that its checkpoints belong to this run.
 
         Args:
-            folder: where the checkpoints lie.
-            metadata: JSON-safe facts saved with each. What "data" holds must be as it was; where "versions"
-                differ, a warning says so.
-            keep: how many of the newest to keep.
-            config: settings, saved as "settings"; those that change a result must be as they were.
+            folder: the folder of the checkpoints.
+            metadata: JSON-safe facts saved with each checkpoint. "data" must equal the saved "data"; if
+                "versions" differ, a warning says so.
+            keep: the number of newest checkpoints to keep.
+            config: the settings, saved as "settings"; those that change results must equal the saved ones.
 
         Raises:
-            InputError: when the newest checkpoint is of other data or settings.
+            InputError: when the newest checkpoint belongs to other data or settings.
         """
         self.folder = pathlib.Path(folder).absolute()
         self._metadata = dict(metadata)
@@ -76,41 +76,41 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def _compare(self, saved: Mapping[str, Any], config: Any) -> None:
-        """Refuses to go on from a checkpoint of another run, and tells of other versions."""
+        """Raises if a checkpoint belongs to another run, and warns of different versions."""
         changes = []
         if config is not None and "settings" in saved:
             changes = configuration.difference(saved["settings"], config)
         changes += _changes(saved, self._metadata, "data")
         if changes:
             raise InputError(
-                f"the checkpoints under {self.folder} are of another run ({_listed(changes)}): "
-                "give another --workdir, or what they were trained with"
+                f"the checkpoints under {self.folder} belong to another run ({_listed(changes)}): "
+                "give another --workdir, or the settings and data of that run"
             )
         if changes := _changes(saved, self._metadata, "versions"):
             logging.warning(
-                "the checkpoints under %s are of other versions (%s): what follows may differ from a run "
-                "that was never stopped",
+                "the checkpoints under %s were saved with other versions (%s): results may differ from those "
+                "of a run that was never stopped",
                 self.folder,
                 _listed(changes),
             )
 
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, or None."""
+        """The step of the newest checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, **facts: Any) -> None:
-        """Writes the whole state; returns when it is on disk.
+        """Writes the whole state, and returns when it is on disk.
 
-        What is there already of that step is left alone: a run that was stopped right after saving, or
-        right after restoring, has nothing new to say.
+        If the newest checkpoint has the same step, nothing is written: a run that is stopped right after it
+        saved or restored has no new state.
 
         Args:
-            step: of the state.
+            step: the step of the state.
             state: a pytree of arrays.
-            **facts: JSON-safe, of this step.
+            **facts: JSON-safe facts of this step, for `facts`.
 
         Raises:
-            CheckpointError: when it cannot be written (disk full, no permission).
+            CheckpointError: when the state cannot be written (disk full, no permission).
         """
         previous = self.latest_step()
         if step == previous:
@@ -118,27 +118,26 @@ class Checkpoints:
         metadata = self._metadata | facts | {"step": step, "digests": np.asarray(_digests(state)).tolist()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata))
         try:
-            with _errors_told_once():
+            with _without_orbax_errors():
                 self._manager.save(step, args=args, force=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
-            kept = "there is none before" if previous is None else f"the one of step {previous} stays good"
-            reason = " ".join(str(error).split())[:200]
+            kept = "no earlier one exists" if previous is None else f"that of step {previous} is still good"
             raise CheckpointError(
                 f"cannot save the checkpoint of step {step} under {self.folder}; {kept}. "
-                f"Free some disk and run the same command again. Reason: {reason}"
+                f"Free some disk space and run the same command again. Reason: {_reason(error)}"
             ) from error
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """Reads the newest good checkpoint; damaged newer ones are set aside, with a warning.
+        """Reads the newest good checkpoint; moves damaged newer ones away, with a warning.
 
         Args:
-            like: a pytree of arrays or ShapeDtypeStructs with the shapes, dtypes and shardings wanted.
+            like: a pytree of arrays or ShapeDtypeStructs with the shapes, dtypes and shardings to restore.
 
         Returns:
-            (step, state), or None where there is no checkpoint.
+            (step, state), or None if there is no checkpoint.
 
         Raises:
-            InputError: when there are checkpoints and none is good.
+            InputError: when there are checkpoints but none is good.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -146,30 +145,29 @@ class Checkpoints:
                 args = ocp.args.Composite(
                     state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
                 )
-                with _errors_told_once():
+                with _without_orbax_errors():
                     restored = self._manager.restore(step, args=args)
                 _check_step(restored.metadata, step)
                 _check_digests(restored.state, restored.metadata["digests"])
             except Exception as error:  # a damaged file can fail in any way
-                reason = " ".join(str(error).split())[:200]
                 logging.warning(
-                    "checkpoint of step %d under %s is damaged, going back to the one before. Reason: %s",
+                    "the checkpoint of step %d under %s is damaged; trying the previous one. Reason: %s",
                     step,
                     self.folder,
-                    reason,
+                    _reason(error),
                 )
                 continue
             self._set_aside([damaged for damaged in steps if damaged > step])
             return step, restored.state
         if steps:
             raise InputError(
-                f"no checkpoint under {self.folder} can be read (steps {sorted(steps)}): "
-                "remove the folder to start over"
+                f"none of the checkpoints under {self.folder} can be read (steps {sorted(steps)}): "
+                "remove the folder to start again from step 0"
             )
         return None
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state of a step."""
+        """The metadata saved with the state of a step, including the facts given to `save`."""
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         return self._manager.restore(step, args=args).metadata
 
@@ -184,23 +182,23 @@ class Checkpoints:
             self._manager.reload()
 
     def close(self) -> None:
-        """Frees what the manager holds."""
+        """Releases the resources of the checkpoint manager."""
         self._manager.close()
 
 
 def _newest_metadata(folder: pathlib.Path) -> dict[str, Any]:
-    """What was saved beside the newest state; nothing where there is none, or it is damaged."""
+    """The newest metadata that can be read; empty if there is none."""
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     for step in sorted(steps, reverse=True):
         try:
             return dict(json.loads((folder / str(step) / "metadata" / "metadata").read_text()))
-        except (OSError, ValueError, TypeError):  # `restore` tells of it
+        except (OSError, ValueError, TypeError):  # `restore` warns of it
             continue
     return {}
 
 
 def _changes(saved: Mapping[str, Any], now: Mapping[str, Any], part: str) -> list[tuple[str, Any, Any]]:
-    """(dotted name, saved value, value now) of what is in both and differs."""
+    """(dotted name, saved value, current value) of the entries that are in both and differ."""
     old, new = (configuration.flatten({part: facts.get(part, {})}) for facts in (saved, now))
     return [(name, old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]]
 
@@ -209,23 +207,28 @@ def _listed(changes: list[tuple[str, Any, Any]]) -> str:
     return "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in sorted(changes))
 
 
+def _reason(error: Exception) -> str:
+    """The beginning of an exception's message, on one line."""
+    return errors.words(error)[:200]
+
+
 def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, Any]]:
-    """Reads the agents' states in every checkpoint of a run, and touches nothing: the run may be going on.
+    """Reads the agents' states from every checkpoint of a run. Changes nothing: the run may still be going.
 
     Args:
-        folder: where the checkpoints lie.
+        folder: the folder of the checkpoints.
         like: a pytree of ShapeDtypeStructs with the shapes and dtypes of the states, members as leading axis.
 
     Yields:
-        (step, states), on this process's first device, oldest first.
+        (step, states), on the first device of this process, oldest first.
 
     Raises:
-        InputError: when there is no checkpoint, one cannot be read, or its arrays have other shapes.
+        InputError: when there is no checkpoint, or one cannot be read or has arrays of other shapes.
     """
     folder = pathlib.Path(folder).absolute()
     steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
     if not steps:
-        raise InputError(f"there is no checkpoint under {folder}: wait for the run's first, or train first")
+        raise InputError(f"there is no checkpoint under {folder}: train first, or wait for the first one")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     item = {"states": jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
     args = ocp.args.Composite(
@@ -238,25 +241,24 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         for step in steps:
             try:
                 _check_shapes(folder / str(step), like)
-                with _errors_told_once():
+                with _without_orbax_errors():
                     restored = reader.restore(folder / str(step), args=args)
                 _check_step(restored.metadata, step)
-                # States come first in what is saved, so their digests do, too.
+                # The states are the first leaves of a checkpoint, so their digests come first too.
                 digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
                 _check_digests(restored.state, digests)
             except InputError:
                 raise
             except Exception as error:  # a damaged file can fail in any way
-                reason = " ".join(str(error).split())[:200]
                 raise InputError(
-                    f"the checkpoint of step {step} under {folder} cannot be read: remove its folder, or go "
-                    f"on with the run, which sets it aside. Reason: {reason}"
+                    f"the checkpoint of step {step} under {folder} cannot be read: remove its folder, or "
+                    f"resume the run, which moves it away. Reason: {_reason(error)}"
                 ) from error
             yield step, restored.state["states"]
 
 
 def _check_shapes(folder: pathlib.Path, like: Any) -> None:
-    """Refuses a checkpoint of an agent with other arrays, which is good all the same."""
+    """Raises if a checkpoint holds an agent whose arrays have other shapes; the checkpoint itself is good."""
 
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -271,19 +273,19 @@ def _check_shapes(folder: pathlib.Path, like: Any) -> None:
         if (saved_shape := theirs.get(name)) != shape:
             there = "is missing" if saved_shape is None else f"has shape {list(saved_shape)}"
             raise InputError(
-                f"the checkpoint under {folder} is of an agent of other data: {name} {there} there, and "
-                f"shape {list(shape)} here: give observations and actions like those of its run"
+                f"the checkpoint under {folder} belongs to an agent of other data: {name} {there} there, and "
+                f"has shape {list(shape)} here: give observations and actions like those of its run"
             )
 
 
 def _check_step(metadata: Mapping[str, Any], step: int) -> None:
     if (saved := metadata.get("step", step)) != step:
-        raise ValueError(f"it is a copy of that of step {saved}")
+        raise ValueError(f"it is a copy of the checkpoint of step {saved}")
 
 
 @contextlib.contextmanager
-def _errors_told_once() -> Iterator[None]:
-    """Keeps orbax from logging, each with a traceback, the errors that it then raises."""
+def _without_orbax_errors() -> Iterator[None]:
+    """Suppresses orbax's log of the errors that it then raises: each log entry has a traceback."""
 
     def below_error(record: Any) -> bool:
         return record.levelno < ERROR
@@ -298,4 +300,4 @@ def _errors_told_once() -> Iterator[None]:
 
 def _check_digests(tree: Any, digests: list[int]) -> None:
     if np.asarray(_digests(tree)).tolist() != digests:
-        raise ValueError("its contents do not match its digests")
+        raise ValueError("its content does not match its checksums")

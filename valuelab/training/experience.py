@@ -1,8 +1,8 @@
-"""Where batches come from: a dataset, an environment that the agent acts in, or both.
+"""Sources of batches: a dataset, an environment in which the agent acts, or both.
 
-The loop knows nothing of either. Before each update it lets the experience collect, then samples a batch.
-All that collecting needs (simulation, replay buffer, the agent's memory) is a pytree that the loop carries,
-checkpoints and restores like the agent's own state.
+The loop is the same for all. Before each update it calls `collect`, then `sample`. The state of collecting
+(simulation, replay buffer, the agent's memory) is a pytree that the loop carries, saves and restores like the
+state of the agent.
 """
 
 import dataclasses
@@ -31,21 +31,21 @@ from valuelab.types import (
 )
 
 _BUFFER_STREAM = 0xB0FFE2
-"""Far from the small numbers by which samplers split the key that they share with the buffer."""
+"""Differs from the small numbers with which samplers fold the key that they share with the buffer."""
 
 
 class Experience(NamedTuple):
-    """Where batches come from.
+    """A source of batches.
 
     Attributes:
-        arrays: as of `Sampler`: host arrays that the loop places on the devices once; () for none.
+        arrays: host arrays that the loop places on the devices once, as in `Sampler`; () for none.
         batch_size: B.
         example: (arrays, key) -> Transitions [B], in the shapes of every batch.
-        init: (arrays, agent, state, key) -> carry, any pytree of arrays; () where nothing is carried.
-        collect: (carry, agent, state, step, key) -> (carry, Metrics), done before update `step`.
+        init: (arrays, agent, state, key) -> carry, any pytree of arrays; () for none.
+        collect: (carry, agent, state, step, key) -> (carry, Metrics); called before update `step`.
         sample: (arrays, carry, key) -> Transitions [B].
-        environment_steps: (updates) -> steps taken in environments until then, by one member.
-        environment: where they are taken, if anywhere.
+        environment_steps: (number of updates) -> environment steps of one member until then.
+        environment: the environment in which the agent acts; None for a dataset alone.
     """
 
     arrays: Any
@@ -59,7 +59,7 @@ class Experience(NamedTuple):
 
 
 def offline(sampler: Sampler) -> Experience:
-    """Batches of a dataset: nothing is collected, nothing carried."""
+    """Batches of a dataset: collects nothing and carries nothing."""
     return Experience(
         arrays=sampler.arrays,
         batch_size=sampler.batch_size,
@@ -73,15 +73,15 @@ def offline(sampler: Sampler) -> Experience:
 
 @dataclasses.dataclass(frozen=True)
 class Interaction:
-    """How an agent meets its environment while it learns.
+    """How an agent acts in its environment while it learns.
 
     Attributes:
-        num_environments: environments that step together.
-        capacity: steps that the replay buffer keeps.
-        warmup_steps: steps taken before the first update that learns from them.
+        num_environments: number of environments that are stepped in parallel.
+        capacity: number of steps that the replay buffer keeps.
+        warmup_steps: number of steps taken before the first update that learns from them.
         update_to_data: updates per environment step; 0.0625 is one update every 16 steps.
-        dataset_share: share of each batch that comes from the dataset, where there is one; none for as much
-            as the dataset has of all transitions, as if the buffer had started from it.
+        dataset_share: share of each batch that comes from the dataset, if there is one. None draws uniformly
+            from all transitions of dataset and buffer.
     """
 
     num_environments: int = 8
@@ -101,24 +101,24 @@ class Interaction:
         )
         if not self.num_environments * 2 <= self.warmup_steps <= self.capacity:
             raise InputError(
-                f"warmup_steps is {self.warmup_steps}; it must lie between two steps of each of the "
-                f"{self.num_environments} environments and the capacity {self.capacity}"
+                f"warmup_steps is {self.warmup_steps}, but must be at least {2 * self.num_environments} (two "
+                f"steps of each environment) and at most the capacity {self.capacity}"
             )
 
 
 class Lanes(NamedTuple):
-    """What acting carries from step to step, in N environments.
+    """The state of acting in N environments.
 
     Attributes:
-        simulation: the environments.
-        observations: [N, ...], what is acted on next.
-        ended: [N] bool, whether the last step ended an episode, so that the next one begins another.
-        memory: the agent's, with leading axis N; () where it has none.
-        returns: [N] or [N, m] undiscounted, of the episodes under way; NaN once an action, an observation
-            or a reward was not finite.
-        lengths: [N] int32, likewise.
-        last_returns: of the last episode that ended in each lane; 0 before the first.
-        last_lengths: likewise.
+        simulation: the state of the environments.
+        observations: [N, ...], the current observations.
+        ended: [N] bool, whether the last step ended an episode, so that the next step begins another.
+        memory: the agent's memory with leading axis N; () if it has none.
+        returns: [N] or [N, m], undiscounted returns of the current episodes so far; NaN after an action, an
+            observation or a reward that is not finite.
+        lengths: [N] int32, numbers of steps of the current episodes.
+        last_returns: like `returns`, of the last episode that ended in each environment; 0 before that.
+        last_lengths: like `lengths`, of the same episodes.
     """
 
     simulation: Any
@@ -134,21 +134,22 @@ class Lanes(NamedTuple):
 def online(
     environment: VectorEnvironment, batch_size: int, interaction: Interaction, start: int = 0
 ) -> Experience:
-    """Batches from a replay buffer that the agent fills as it learns.
+    """Batches from a replay buffer that the agent fills while it learns.
 
     Args:
-        environment: where it acts, with temperature 1.
+        environment: the environment; the agent acts in it with temperature 1.
         batch_size: B.
         interaction: how much it acts.
         start: the update before which it takes its first steps; the buffer is empty until then.
 
     Returns:
-        Experience whose carry is (Lanes, Replay), and whose metrics are the mean return and length of the
-        last episode that ended in each environment ("online/return", or "online/return_0" and so on where
-        rewards are vectors; "online/length"). Returns are NaN once anything met was not finite.
+        Experience with carry (Lanes, Replay). Its metrics are means over environments of the return and the
+        length of the last episode that ended: "online/return" ("online/return_0" and so on for vector
+        rewards) and "online/length". Returns are NaN after an action, an observation or a reward that is not
+        finite.
 
     Raises:
-        InputError: when the buffer cannot hold what a batch is drawn from.
+        InputError: when capacity or warmup is too small to draw a batch.
     """
     count = environment.num_environments
     num_rows, warmup = interaction.capacity // count, -(-interaction.warmup_steps // count)
@@ -158,11 +159,11 @@ def online(
             f"{interaction.warmup_steps} leave too few steps for each of {count} environments: "
             f"give more than {environment.frames * count} of both"
         )
-    # Steps of all lanes together that are due for each update.
+    # Vector steps (one step in each of N environments) for each update.
     due = 1 / fractions.Fraction(interaction.update_to_data).limit_denominator(10_000) / count
 
     def steps_until(updates: Any) -> Any:
-        """Those taken by the end of so many updates: warmup + floor(due · updates since the start)."""
+        """Vector steps taken before update number `updates`: warmup + floor(due · (updates - start))."""
         whole, rest = (updates - start) // due.denominator, (updates - start) % due.denominator
         taken = warmup + whole * due.numerator + rest * due.numerator // due.denominator
         return (updates > start) * taken
@@ -170,16 +171,20 @@ def online(
     def step(carry: tuple[Lanes, replays.Replay], agent: Agent, state: Any, key: Key):
         lanes, replay = carry
         act_key, draw_key = jax.random.split(key)
-        seen: Any = lanes.observations
+        inputs: Any = lanes.observations
         if agent.memory:
-            seen = Augmented(seen, lanes.memory)
-        actions = agent.act(state, seen, act_key, 1.0)
+            inputs = Augmented(observations=inputs, memory=lanes.memory)
+        actions = agent.act(state, inputs, act_key, 1.0)
         _check_actions(actions, environment)
-        if not environment.spec.discrete:  # what is stored is what was done
+        if not environment.spec.discrete:  # the buffer stores the actions that the environment takes
             actions = jnp.clip(actions, environment.action_low[None], environment.action_high[None])
         simulation, outcomes = environment.step(lanes.simulation, actions)
         row = replays.Row(
-            lanes.observations, actions, outcomes.rewards, 1.0 - outcomes.terminated, ~lanes.ended
+            observations=lanes.observations,
+            actions=actions,
+            rewards=outcomes.rewards,
+            masks=1.0 - outcomes.terminated,
+            valid=~lanes.ended,
         )
         replay = replays.insert(replay, row, environment.frames)
         memory = lanes.memory
@@ -187,8 +192,8 @@ def online(
             drawn = agent.memory.draw(state, outcomes.observations, draw_key)
             kept = agent.memory.update(memory, outcomes.rewards)
             memory = jax.tree.map(lambda new, old: _where(lanes.ended, new, old), drawn, kept)
-        sound = _finite(actions) & _finite(outcomes.observations) & _finite(outcomes.rewards)
-        return _follow(lanes, simulation, outcomes, memory, sound), replay
+        finite = _finite(actions) & _finite(outcomes.observations) & _finite(outcomes.rewards)
+        return _next_lanes(lanes, simulation, outcomes, memory, finite), replay
 
     def example(arrays: Any, key: Key) -> Transitions:
         del arrays, key
@@ -209,7 +214,13 @@ def online(
             last_returns=rows.rewards,
             last_lengths=jnp.zeros(count, jnp.int32),
         )
-        row = replays.Row(rows.observations, rows.actions, rows.rewards, rows.masks, lanes.ended)
+        row = replays.Row(
+            observations=rows.observations,
+            actions=rows.actions,
+            rewards=rows.rewards,
+            masks=rows.masks,
+            valid=lanes.ended,
+        )
         return lanes, replays.empty(row, num_rows, environment.frames)
 
     def collect(carry: Any, agent: Agent, state: Any, update: Array, key: Key) -> tuple[Any, Metrics]:
@@ -221,7 +232,7 @@ def online(
         )
         lanes = carry[0]
         means = jnp.mean(lanes.last_returns, axis=0)
-        means = jnp.where(jnp.all(jnp.isfinite(lanes.returns)), means, jnp.nan)  # which stops training
+        means = jnp.where(jnp.all(jnp.isfinite(lanes.returns)), means, jnp.nan)  # stops training
         returns = (
             {"online/return": means}
             if means.ndim == 0
@@ -244,24 +255,25 @@ def online(
 def mixed(
     sampler: Sampler, environment: VectorEnvironment, interaction: Interaction, offline_steps: int
 ) -> Experience:
-    """Batches of a dataset, and after some updates also of what the agent meets.
+    """Batches of a dataset, and after some updates also of transitions that the agent collects.
 
-    The agent takes its first steps before update `offline_steps`, as it is then. Until then batches are those
-    of `offline`; from then on each holds rows of both, drawn as `Interaction.dataset_share` says. All are in
-    the units of the data, so that one normalisation holds for both.
+    Until update `offline_steps` the agent does not act and batches equal those of `offline`. From then on
+    each batch holds rows of both, as `Interaction.dataset_share` says. All are in the units of the data, so
+    that one normalisation holds for both.
 
     Args:
         sampler: draws from the dataset.
-        environment: where the agent acts, such as the one that the data are of.
+        environment: the environment in which the agent acts, usually that of the dataset.
         interaction: how much it acts, and how batches are mixed.
-        offline_steps: updates on the dataset alone.
+        offline_steps: number of updates on the dataset alone.
 
     Returns:
-        Experience that carries and reports the same as that of `online`; returns and lengths are 0 until
-        episodes have ended.
+        Experience with the carry and the metrics of `online`; returns and lengths are 0 until an episode
+        ends.
 
     Raises:
-        InputError: when transitions of the two differ in form, as where the data have goals.
+        InputError: when transitions of dataset and environment differ in shape or dtype, or only one of them
+            has goals.
     """
     batch_size, share = sampler.batch_size, interaction.dataset_share
     acting = online(environment, batch_size, interaction, offline_steps)
@@ -270,57 +282,64 @@ def mixed(
         ours, theirs = ("none" if leaf is None else f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves)
         if ours != theirs:
             raise InputError(
-                f"{field} of the dataset are {ours}, and {theirs} in {environment.name}: "
-                "act in an --environment whose transitions are like the data's, or leave --online_steps out"
+                f"{field} of the dataset are {ours}, but {theirs} in {environment.name}: "
+                "choose an --environment with transitions like those of the data, or leave --online_steps out"
             )
 
     def sample(arrays: Any, carry: tuple[Lanes, replays.Replay], key: Key) -> Transitions:
-        met_key, choice_key = jax.random.split(jax.random.fold_in(key, _BUFFER_STREAM))
-        met = replays.num_transitions(carry[1])
+        buffer_key, choice_key = jax.random.split(jax.random.fold_in(key, _BUFFER_STREAM))
+        collected = replays.num_transitions(carry[1])
         if share is None:
-            known = sampler.num_transitions
-            from_dataset = jax.random.uniform(choice_key, (batch_size,)) < known / (known + met)
+            given = sampler.num_transitions
+            from_dataset = jax.random.uniform(choice_key, (batch_size,)) < given / (given + collected)
         else:
-            from_dataset = (jnp.arange(batch_size) < round(share * batch_size)) | (met == 0)
-        # What is drawn from an empty buffer is not chosen.
-        batches = sampler.sample(arrays, key), acting.sample((), carry, met_key)
+            from_dataset = (jnp.arange(batch_size) < round(share * batch_size)) | (collected == 0)
+        # Rows drawn from an empty buffer are never chosen.
+        batches = sampler.sample(arrays, key), acting.sample((), carry, buffer_key)
         return jax.tree.map(functools.partial(_where, from_dataset), *batches)
 
     return acting._replace(arrays=sampler.arrays, example=sampler.sample, sample=sample)
 
 
 def blank(spec: Spec, count: int) -> Transitions:
-    """Transitions [count] of zeros, in the shapes and dtypes that the spec says."""
+    """Transitions [count] of zeros, in the shapes and dtypes of the spec."""
     observations = jnp.zeros((count, *spec.observation_shape), spec.observation_dtype)
     actions = jnp.zeros(count, jnp.int32) if spec.discrete else jnp.zeros((count, spec.action_dim))
     rewards = jnp.zeros((count, spec.reward_dim) if spec.reward_dim > 1 else count)
-    return Transitions(observations, actions, rewards, jnp.zeros(count), observations, next_actions=actions)
+    return Transitions(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        masks=jnp.zeros(count),
+        next_observations=observations,
+        next_actions=actions,
+    )
 
 
 def _check_actions(actions: Array, environment: VectorEnvironment) -> None:
-    """Raises unless an agent's actions are of the environment's form: JAX would repeat one number for all."""
+    """Raises unless actions have the environment's shape and kind: JAX would broadcast a wrong shape."""
     spec, count = environment.spec, environment.num_environments
     shape = (count,) if spec.discrete else (count, spec.action_dim)
     fits = jnp.issubdtype(actions.dtype, jnp.integer if spec.discrete else jnp.floating)
     if actions.shape != shape or not fits:
         kind = "integers" if spec.discrete else "floats"
         raise InputError(
-            f"the agent's actions are {actions.dtype}{list(actions.shape)} where {environment.name} takes "
-            f"{kind} {list(shape)}: look at its act"
+            f"the agent's actions are {actions.dtype}{list(actions.shape)}, but {environment.name} takes "
+            f"{kind} {list(shape)}: check the agent's act"
         )
 
 
 def _finite(leaf: Array) -> Array:
-    """Whether all numbers of each row of [N, ...] are finite, [N]."""
+    """Whether all numbers in each row of an array [N, ...] are finite, [N]."""
     return jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
 
 
-def _follow(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any, sound: Array) -> Lanes:
-    """The lanes after a step; the returns of one that was not `sound` are NaN from then on."""
+def _next_lanes(lanes: Lanes, simulation: Any, outcomes: Outcomes, memory: Any, finite: Array) -> Lanes:
+    """The lanes after a step; where `finite` is False, returns are NaN from then on."""
     ended = outcomes.terminated | outcomes.truncated
     blank_returns = jnp.where(jnp.isfinite(lanes.returns), 0.0, jnp.nan)
     returns = _where(lanes.ended, blank_returns, lanes.returns + outcomes.rewards)
-    returns = _where(sound, returns, jnp.full_like(returns, jnp.nan))
+    returns = _where(finite, returns, jnp.full_like(returns, jnp.nan))
     lengths = jnp.where(lanes.ended, 0, lanes.lengths + 1)
     return Lanes(
         simulation=simulation,

@@ -1,50 +1,76 @@
-"""Where log rows go: metrics.jsonl always, TensorBoard and Weights & Biases where asked for."""
+"""Writes log rows to metrics.jsonl and, if requested, to TensorBoard and Weights & Biases."""
 
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from absl import logging
 
 from valuelab import errors, files
 
 Row = dict[str, Any]
-"""What is logged of one member at one event: "step", what tells the member apart, and numbers by name."""
+"""One member's entry at one event: "step", the fields that identify the member, and numbers by name."""
 
 
 def read_rows(path: pathlib.Path) -> list[Row]:
-    """The rows of a file of JSON lines; a last line that was cut off is left out.
+    """Reads the rows of a file of JSON lines; leaves out a last line that was cut off.
 
-    Where a line in the middle is damaged, rows end before it, and a warning says so.
+    If a line in the middle is damaged, the rows end before it and a warning says so.
     """
     if not path.exists():
         return []
     files.check_regular(path)
     rows: list[Row] = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line end is empty or cut off
+    for line in path.read_bytes().split(b"\n")[:-1]:  # the text after the last line end is empty or cut off
         try:
             rows.append(dict(json.loads(line)))
         except (ValueError, TypeError, RecursionError):
-            logging.warning("%s is damaged in line %d: what follows is left out", path, len(rows) + 1)
+            logging.warning(
+                "%s is damaged in line %d: this line and all later ones are ignored", path, len(rows) + 1
+            )
             break
     return rows
 
 
+class Extent(NamedTuple):
+    """The content of metrics.jsonl at some time; saved with a checkpoint, so that a resumed run can compare.
+
+    Attributes:
+        step: the step of the last row; 0 where there is none.
+        size: bytes.
+        checksum: CRC-32 of these bytes.
+    """
+
+    step: int = 0
+    size: int = 0
+    checksum: int = 0
+
+
 class MetricsFile:
-    """metrics.jsonl: a JSON object a line, one for each event and member; null for what is not finite."""
+    """metrics.jsonl: one JSON object a line for each event and member; null for numbers that are not finite.
+
+    Attributes:
+        path: the file.
+        extent: the content of the file, from the rows kept and written so far.
+    """
 
     def __init__(self, path: pathlib.Path):
         """Appends to the file at `path`."""
         self.path = path
+        self.extent = Extent()
 
-    def rewind(self, step: int, members: int) -> int:
-        """Drops rows after a step: a run that goes on from a checkpoint writes them again.
+    def rewind(self, step: int, members: int, saved: Sequence[int] = ()) -> int:
+        """Drops the rows after a step, because a run that resumes from a checkpoint writes them again.
+
+        Warns where rows before the checkpoint were removed or changed since it was saved.
 
         Args:
-            step: of the checkpoint.
-            members: rows of an event; one that has fewer was cut off, and is dropped as well.
+            step: the step of the checkpoint.
+            members: number of rows of an event; an event with fewer was cut off and is dropped as well.
+            saved: the extent that the checkpoint keeps; empty to compare nothing.
 
         Returns:
             The step of the last event that is kept; 0 for none.
@@ -53,13 +79,39 @@ class MetricsFile:
         last = kept[-1]["step"] if kept else 0
         if sum(row["step"] == last for row in kept) < members:
             kept = [row for row in kept if row["step"] < last]
-        files.replace_file(self.path, "".join(files.to_json(row) + "\n" for row in kept))
-        return kept[-1]["step"] if kept else 0
+        text = _to_lines(kept)
+        files.replace_file(self.path, text)
+        self.extent = _longer(Extent(), kept, text)
+        expected = Extent(*saved)
+        head = text.encode()[: expected.size]
+        if self.extent.step >= expected.step and zlib.crc32(head) != expected.checksum:  # else the loop warns
+            logging.warning(
+                "%s has lost or changed rows up to step %d since the checkpoint was saved: "
+                "curves and results of this run are incomplete",
+                *(self.path, expected.step),
+            )
+        return self.extent.step
 
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
-        with open(self.path, "a", opener=files.not_a_link) as file:
-            file.write("".join(files.to_json(row) + "\n" for row in rows))
+        text = _to_lines(rows)
+        with open(self.path, "a", opener=files.open_unless_link) as file:
+            file.write(text)
+        self.extent = _longer(self.extent, rows, text)
+
+
+def _to_lines(rows: Sequence[Row]) -> str:
+    return "".join(files.to_json(row) + "\n" for row in rows)
+
+
+def _longer(extent: Extent, rows: Sequence[Row], text: str) -> Extent:
+    """The extent after some rows, whose lines are `text`, were appended."""
+    added = text.encode()
+    return Extent(
+        step=rows[-1]["step"] if rows else extent.step,
+        size=extent.size + len(added),
+        checksum=zlib.crc32(added, extent.checksum),
+    )
 
 
 def _member_name(row: Row, fields: tuple[str, ...]) -> str:
@@ -67,10 +119,10 @@ def _member_name(row: Row, fields: tuple[str, ...]) -> str:
 
 
 class TensorBoard:
-    """TensorBoard event files, one folder a member."""
+    """TensorBoard event files, one folder for each member."""
 
     def __init__(self, folder: pathlib.Path, member_fields: tuple[str, ...]):
-        """Writes under `folder`; `member_fields` are the row fields that tell members apart."""
+        """Writes under `folder`; `member_fields` are the row fields that identify a member."""
         self._folder = folder
         self._fields = member_fields
         self._summary_writer = errors.require("tensorboardX", "logging").SummaryWriter
@@ -78,7 +130,7 @@ class TensorBoard:
         self._first_step = 0
 
     def rewind(self, step: int) -> None:
-        """Lets TensorBoard forget events after a step; to be called before anything is written."""
+        """Makes TensorBoard drop events after a step; call it before the first `write`."""
         self._first_step = step + 1
 
     def write(self, rows: list[Row]) -> None:
@@ -93,21 +145,21 @@ class TensorBoard:
                     self._writers[name].add_scalar(key, value, row["step"])
 
     def close(self) -> None:
-        """Writes out what is buffered."""
+        """Writes all buffered events to disk."""
         for writer in self._writers.values():
             writer.close()
 
 
 class WeightsAndBiases:
-    """A run on Weights & Biases (or offline, with WANDB_MODE=offline), members as prefixes."""
+    """A run on Weights & Biases (or offline, with WANDB_MODE=offline); members are prefixes of names."""
 
     def __init__(
         self, project: str, folder: pathlib.Path, config: Mapping[str, Any], member_fields: tuple[str, ...]
     ):
-        """Starts, or goes on with, the run that this folder has named.
+        """Starts or continues the run whose id is derived from the folder.
 
         Raises:
-            InputError: when it is not let in.
+            InputError: when Weights & Biases refuses the connection.
         """
         self._fields = member_fields
         run_id = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
@@ -118,15 +170,15 @@ class WeightsAndBiases:
             )
         except Exception as error:  # without a login, without a network
             raise errors.InputError(
-                f"wandb_project is {project}, and Weights & Biases cannot be used ({_told(error)}): "
-                "log in by `wandb login`, or keep all here by WANDB_MODE=offline"
+                f"wandb_project is {project}, and Weights & Biases cannot be used ({errors.words(error)}): "
+                "log in with `wandb login`, or keep the run on this machine with WANDB_MODE=offline"
             ) from error
 
     def rewind(self, step: int) -> None:
-        """Nothing to drop: rows written again have the same step and say the same."""
+        """Does nothing: rows that are written again have the same step and the same numbers."""
 
     def write(self, rows: list[Row]) -> None:
-        """Logs the rows of one event together."""
+        """Logs all rows of one event."""
         values: Row = {}
         for row in rows:
             name = _member_name(row, self._fields)
@@ -141,29 +193,24 @@ class WeightsAndBiases:
 
 
 def require(tensorboard: bool, wandb_project: str) -> None:
-    """Looks whether what is asked for is installed.
+    """Checks that the packages of the requested trackers are installed.
 
     Args:
-        tensorboard: as of `Logs`.
-        wandb_project: likewise.
+        tensorboard: see `Logs`.
+        wandb_project: see `Logs`.
 
     Raises:
-        MissingExtraError: when it is not.
+        MissingExtraError: when one is not installed.
     """
     for module, wanted in (("tensorboardX", tensorboard), ("wandb", bool(wandb_project))):
         if wanted:
             errors.require(module, "logging")
 
 
-def _told(error: Exception) -> str:
-    """An exception in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 class Logs:
-    """All places where the rows of a run go, as one.
+    """Writes the rows of a run to metrics.jsonl and to all requested trackers.
 
-    metrics.jsonl holds everything, so a tracker that fails is left out from then on, and ends no run.
+    metrics.jsonl holds all rows, so a tracker that fails gets no further rows and the run continues.
     """
 
     def __init__(
@@ -174,14 +221,14 @@ class Logs:
         tensorboard: bool,
         wandb_project: str,
     ):
-        """Writes metrics.jsonl in `folder`, and more where asked for.
+        """Opens metrics.jsonl in `folder`, and the requested trackers.
 
         Args:
-            folder: of the run.
-            config: what Weights & Biases is told of the run.
-            member_fields: the row fields that tell members apart.
-            tensorboard: whether to write TensorBoard's event files too.
-            wandb_project: project of Weights & Biases; empty for none.
+            folder: the workdir of the run.
+            config: the settings that Weights & Biases shows with the run.
+            member_fields: the row fields that identify a member.
+            tensorboard: whether to write TensorBoard event files too.
+            wandb_project: a project of Weights & Biases; empty for none.
         """
         self._file = MetricsFile(folder / "metrics.jsonl")
         self._trackers: list[Any] = []
@@ -190,9 +237,14 @@ class Logs:
         if wandb_project:
             self._trackers.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
 
-    def rewind(self, step: int, members: int) -> int:
-        """Drops rows after a step; as `MetricsFile.rewind`, which says what is given and returned."""
-        last = self._file.rewind(step, members)
+    @property
+    def extent(self) -> Extent:
+        """The content of metrics.jsonl, to be given to `rewind` when the run resumes."""
+        return self._file.extent
+
+    def rewind(self, step: int, members: int, saved: Sequence[int] = ()) -> int:
+        """Drops rows after a step; see `MetricsFile.rewind` for the arguments and the result."""
+        last = self._file.rewind(step, members, saved)
         self._track(lambda tracker: tracker.rewind(last))
         return last
 
@@ -202,15 +254,17 @@ class Logs:
         self._track(lambda tracker: tracker.write(rows))
 
     def close(self) -> None:
-        """Writes out what is buffered."""
+        """Writes all buffered rows to disk."""
         self._track(lambda tracker: tracker.close())
 
-    def _track(self, do: Callable[[Any], None]) -> None:
-        """Does something with every tracker."""
+    def _track(self, call: Callable[[Any], None]) -> None:
+        """Calls a function with every tracker; drops a tracker that fails."""
         for tracker in list(self._trackers):
             try:
-                do(tracker)
+                call(tracker)
             except Exception as error:
                 self._trackers.remove(tracker)
-                name = type(tracker).__name__
-                print(f"warning: {name} failed and gets no more ({_told(error)}); metrics.jsonl has it all")
+                print(
+                    f"warning: {type(tracker).__name__} failed ({errors.words(error)}) and gets no further "
+                    "rows; metrics.jsonl has them all"
+                )

@@ -1,13 +1,13 @@
 """The training loop, one for every agent.
 
 All members of a population (seeds crossed with hyperparameters) train in one program: batches are drawn
-and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. So are
-steps in an environment, where the agent learns from what it does (`training.experience`). The host only
-hears of it at events: log rows, evaluations, checkpoints.
+and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. An agent
+that learns online also steps its environments inside this loop (`training.experience`). The host reads
+results only at events: log rows, evaluations, checkpoints.
 
 Random streams are separate and named: a member's parameters and updates, its batches and its evaluations
-draw from different keys, and batch t depends on nothing but the member's seed, t and what it has met. So
-evaluating or saving more often changes nothing, and a run that was interrupted goes on to the same bits.
+draw from different keys. Batch t depends only on the member's seed, on t and on the transitions collected so
+far. So evaluating or saving more often changes nothing, and an interrupted run resumes to the same bits.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
+from valuelab import files
 from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
@@ -40,27 +41,30 @@ Evaluate = Callable[[Any, int], Mapping[str, np.ndarray]]
 STREAMS = ("agent", "data", "environment")
 NEVER = np.iinfo(np.int32).max
 FIRST_SLICE = 16
-"""Updates in the first call of the training program, while its speed is unknown."""
+"""Number of updates in the first call of the training program, whose speed is not known yet."""
 SLICE_SECONDS = 2.0
-"""About how long later calls take."""
+"""Approximate duration of each later call."""
 
 
 class NonFiniteError(InputError):
     """A metric or a parameter became NaN or infinite."""
 
 
-class Interrupted(Exception):
-    """Training was stopped from outside (Ctrl-C, SIGTERM, SIGHUP), at an update after which all was saved."""
+class Interrupted(BaseException):
+    """Ctrl-C, SIGTERM or SIGHUP stopped training, after the state was saved.
+
+    Like KeyboardInterrupt it is not an Exception: code that handles the failures of a simulator lets it pass.
+    """
 
 
 class Throughput(NamedTuple):
-    """Where the time went.
+    """Speed and durations of a run.
 
     Attributes:
-        updates_per_second: of all members together, without compilation and evaluation.
-        compile_seconds: tracing and compiling the training program.
-        train_seconds: updates.
-        eval_seconds: evaluations.
+        updates_per_second: updates of all members, without compilation and evaluation.
+        compile_seconds: time to trace and compile the training program.
+        train_seconds: time of updates.
+        eval_seconds: time of evaluations.
     """
 
     updates_per_second: float
@@ -70,12 +74,12 @@ class Throughput(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What training leaves.
+    """The result of training.
 
     Attributes:
-        states: the agents' states, members as leading axis, whole on this host.
-        rows: the log: a dict an event and member, with "step" and (where there are several) "seed".
-        throughput: where the time went.
+        states: the agents' states with members as leading axis, complete on this host.
+        rows: the log: one dict for each event and member, with "step" and, if there are several, "seed".
+        throughput: speed and durations.
     """
 
     states: Any
@@ -83,17 +87,18 @@ class Run(NamedTuple):
     throughput: Throughput
 
     def member(self, index: int) -> Any:
-        """The state of one member, as `Agent.act` takes it."""
+        """The state of one member, for `Agent.act`."""
         return jax.tree.map(lambda leaf: leaf[index], self.states)
 
 
 class Tally(NamedTuple):
-    """What the device keeps of the metrics since the last log row.
+    """Metrics accumulated on the device since the last log row.
 
     Attributes:
-        updates: [M] int32, how many.
-        sums: metric name to [M] sums over the updates.
-        first_nonfinite: metric name to [M] the first update that made it NaN or infinite, NEVER if none.
+        updates: [M] int32, the number of updates.
+        sums: metric name to [M], sums over these updates.
+        first_nonfinite: metric name to [M], the first update at which the metric was NaN or infinite; NEVER
+            if there is none.
     """
 
     updates: Array
@@ -102,12 +107,12 @@ class Tally(NamedTuple):
 
 
 class Progression(NamedTuple):
-    """What training carries on and checkpoints save.
+    """The whole state of training, which checkpoints save; members are the leading axis.
 
     Attributes:
-        states: the agents' states, members as leading axis.
-        experience: what collecting carries, likewise: simulations, replay buffers; () with a dataset.
-        tally: of the metrics.
+        states: the agents' states.
+        experience: the carry of `Experience`: simulations and replay buffers; () for a dataset.
+        tally: the accumulated metrics.
     """
 
     states: Any
@@ -121,7 +126,7 @@ class Program(NamedTuple):
     Attributes:
         init: (hyperparameters, keys, arrays) -> Progression.
         advance: (progression, hyperparameters, keys, arrays, start, stop) -> Progression after the updates
-            start .. stop - 1; donates the one it is given.
+            start .. stop - 1; donates its first argument.
         clear: (tally) -> an empty Tally.
         finite: (states) -> [M], whether all floating leaves of each member's state are finite.
     """
@@ -139,17 +144,17 @@ def _stream(key: Key, name: str) -> Key:
 def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     """Builds the jitted functions of a run.
 
-    On accelerators and on several devices all members step together, under vmap. On a single CPU device
-    they take turns, each with all updates of a call: a core gains nothing from products in batches, and
-    XLA transposes more in them (for one member a fifth slower).
+    On accelerators and on several devices vmap updates all members at once. On a single CPU device members
+    take turns, each with all updates of a call: batched matrix products are not faster on a core, and XLA
+    adds transpositions to them (one member trains a fifth slower).
 
     Args:
         build: hyperparameters of one member (traced scalars) -> its agent.
-        experience: where batches come from.
+        experience: the source of batches.
         mesh: (seed, data).
 
     Returns:
-        The program.
+        The jitted functions.
     """
     by_member = meshes.by_member(mesh)
     batch_sharding = jax.sharding.NamedSharding(mesh, PartitionSpec(meshes.DATA))
@@ -162,13 +167,13 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
     def clear(metrics: Mapping[str, Array]) -> Tally:
         return Tally(
-            jnp.zeros((), jnp.int32),
-            {name: jnp.zeros(()) for name in metrics},
-            {name: jnp.asarray(NEVER) for name in metrics},
+            updates=jnp.zeros((), jnp.int32),
+            sums={name: jnp.zeros(()) for name in metrics},
+            first_nonfinite={name: jnp.asarray(NEVER) for name in metrics},
         )
 
     def update(agent: Agent, key: Key, arrays: Any) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
-        """(step, state, carry) -> (state, carry, metrics) of one member: acting, a batch, and learning."""
+        """(step, state, carry) -> (state, carry, metrics) of one member: collect, draw a batch, update."""
         data_key, environment_key = _stream(key, "data"), _stream(key, "environment")
 
         def one_update(step: Array, state: Any, carry: Any) -> tuple[Any, Any, dict[str, Array]]:
@@ -176,8 +181,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             carry, collected = experience.collect(carry, agent, state, step, collect_key)
             batch = experience.sample(arrays, carry, jax.random.fold_in(data_key, step))
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
-            state, learnt = agent.update(state, batch)
-            return state, carry, learnt | collected
+            state, metrics = agent.update(state, batch)
+            return state, carry, metrics | collected
 
         return one_update
 
@@ -188,7 +193,7 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             state = agent.init(_stream(key, "agent"), jax.tree.map(lambda leaf: leaf[:1], example))
             carry = experience.init(arrays, agent, state, _stream(key, "environment"))
             metrics = jax.eval_shape(update(agent, key, arrays), jnp.int32(0), state, carry)[2]
-            return Progression(state, carry, clear(metrics))
+            return Progression(states=state, experience=carry, tally=clear(metrics))
 
         return over_members(init_member)(hyperparameters, keys)
 
@@ -207,14 +212,17 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
             def body(step: Array, progression: Progression) -> Progression:
                 state, carry, metrics = one_update(step, progression.states, progression.experience)
-                updates, sums, first_nonfinite = progression.tally
+                tally = progression.tally
 
-                def note(metric: Array, first: Array) -> Array:
+                def first_bad_update(metric: Array, first: Array) -> Array:
                     return jnp.where(~jnp.isfinite(metric) & (first == NEVER), step + 1, first)
 
-                sums = jax.tree.map(jnp.add, sums, metrics)
-                tally = Tally(updates + 1, sums, jax.tree.map(note, metrics, first_nonfinite))
-                return Progression(state, carry, tally)
+                tally = Tally(
+                    updates=tally.updates + 1,
+                    sums=jax.tree.map(jnp.add, tally.sums, metrics),
+                    first_nonfinite=jax.tree.map(first_bad_update, metrics, tally.first_nonfinite),
+                )
+                return Progression(states=state, experience=carry, tally=tally)
 
             return jax.lax.fori_loop(start, stop, body, progression)
 
@@ -247,44 +255,47 @@ def train(
     write: Callable[[list[Row]], None] | None = None,
     checkpoints: Checkpoints | None = None,
     on_resume: Callable[[int], int] | None = None,
+    log_extent: Callable[[], Any] | None = None,
     show_progress: bool = True,
 ) -> Run:
     """Trains a population of agents.
 
     Args:
         agent: an agent, or a function that builds one from the hyperparameters of a member.
-        experience: the data and how batches are drawn from it, or what is met in an environment.
+        experience: the source of batches: a sampler of a dataset, or an environment to learn in.
         steps: number of updates, positive.
-        seeds: [M], a seed for each member.
-        hyperparameters: name to [M] values, given to `agent` where it is a function.
-        mesh: devices; None takes all of them.
+        seeds: [M], the seed of each member.
+        hyperparameters: name to [M] values, given to `agent` if it is a function.
+        mesh: the devices; None for all devices.
         log_every: updates between log rows.
-        eval_every: updates between evaluations; 0 evaluates at the end alone.
-        checkpoint_every: updates between checkpoints; 0 saves before evaluations alone.
-        evaluate: (states [M, ...], step) -> name to [M] scores; called on the first host alone. When the run
-            is asked to stop meanwhile, `Interrupted` is raised in it, and the next session evaluates again.
-        write: takes the log rows of each event.
-        checkpoints: where states are saved, and found when the run was interrupted.
-        on_resume: called with the step from which the run goes on, before it does; returns the step of the
-            last row that the log keeps, 0 for none. On the first host alone.
+        eval_every: updates between evaluations; 0 evaluates only at the end.
+        checkpoint_every: updates between checkpoints; 0 saves only before evaluations.
+        evaluate: (states [M, ...], step) -> name to [M] scores; called only on the first host. A request to
+            stop raises `Interrupted` inside it; the resumed run evaluates again.
+        write: (rows of one event) -> None, writes them to the log.
+        checkpoints: saves states; an interrupted run resumes from its newest checkpoint.
+        on_resume: (step of the checkpoint, 0 if none) -> step of the last row that the log keeps, 0 if none.
+            Called before the first update, only on the first host.
+        log_extent: () -> the content of the log, JSON-safe; saved with each checkpoint as "log". Called only
+            on the first host.
         show_progress: whether to show a progress bar.
 
     Returns:
         The final states, the log and the throughput.
 
     Raises:
-        InputError: for steps or intervals that are not positive, or a mesh that does not fit.
-            An environment on the host that fails raises its own, with its name and the reason.
-        NonFiniteError: when a metric or a parameter is NaN or infinite; nothing of it is saved.
+        InputError: when steps or intervals are not positive, the mesh does not fit, or an environment on the
+            host fails; the message then names the environment and the reason.
+        NonFiniteError: when a metric or a parameter is NaN or infinite; that state is not saved.
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
     """
     if steps < 1:
-        raise InputError(f"steps is {steps}; it must be positive")
+        raise InputError(f"steps is {steps}, but must be positive")
     intervals = (log_every, eval_every, checkpoint_every)
     if log_every < 1 or min(intervals) < 0:
         raise InputError(
             f"log_every {log_every}, eval_every {eval_every} and checkpoint_every {checkpoint_every} "
-            "must be positive (0 for the last two: only at the end)"
+            "must be positive (the last two may be 0: only at the end)"
         )
     swept = {name: np.asarray(values, np.float32) for name, values in (hyperparameters or {}).items()}
     population = Population(np.asarray(seeds, np.uint32), swept)
@@ -306,23 +317,23 @@ def train(
     slice_updates = FIRST_SLICE
     with _stop_requests() as stop, Progress(steps, show_progress) as progress:
         started = time.perf_counter()
-        with _told_of(experience):
+        with _environment_failures(experience):
             progression = jax.block_until_ready(program.init(fixed, keys, arrays))
         bounds = np.int32(0), np.int32(steps)
         advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
         compile_seconds = time.perf_counter() - started
 
-        row_seconds, logged = 0.0, 0  # what training took since the last row; the step of that row
-        if checkpoints and (found := checkpoints.restore(progression)):
-            step, progression = found
+        row_seconds, logged = 0.0, 0  # duration of training since the last row; step of that row
+        if checkpoints and (restored := checkpoints.restore(progression)):
+            step, progression = restored
             row_seconds = checkpoints.facts(step).get("row_seconds", 0.0)
             logged = step - int(np.asarray(meshes.fetch(progression.tally.updates, mesh))[0])
         kept = _of_first_host(on_resume(step) if on_resume else logged)
-        if kept == step > logged:  # all was done of this step
+        if kept == step > logged:  # the log has the row of this step already
             progression = progression._replace(tally=program.clear(progression.tally))
             row_seconds, logged = 0.0, step
         elif kept != logged:
-            logging.warning("the log ends at update %d, and should at %d: rows were lost", kept, logged)
+            logging.warning("the log ends at update %d instead of %d: rows were lost", kept, logged)
         progress.begin(step)
         first_step = step
         interrupted = False
@@ -330,11 +341,11 @@ def train(
             if not (step > logged and _has_row(step, steps, log_every, eval_every)):
                 event = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
                 while step < event and not (interrupted := stop.is_requested()):
-                    # Slices are short enough for Ctrl-C and the bar. Where they end changes no bit; several
-                    # hosts would have to agree on it.
+                    # Short slices keep Ctrl-C and the progress bar responsive. Their length does not change
+                    # results. Several hosts would have to agree on it, so they use whole events.
                     end = min(event, step + slice_updates) if jax.process_count() == 1 else event
                     started = time.perf_counter()
-                    with _told_of(experience):
+                    with _environment_failures(experience):
                         progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(end))
                         jax.block_until_ready(progression)
                     seconds = time.perf_counter() - started
@@ -348,10 +359,11 @@ def train(
             _check_finite(tally, finite, members, step, checkpoints, experience)
 
             evaluates = step == steps or bool(eval_every and step % eval_every == 0)
-            # Before the row and the evaluation, which a run that ends in between makes again.
+            # Saved before the row and the evaluation: a run that is killed in between makes both again.
             due = evaluates or (checkpoint_every and step % checkpoint_every == 0)
             if checkpoints and (due or interrupted):
-                checkpoints.save(step, progression, row_seconds=row_seconds)
+                extent = {"log": log_extent()} if log_extent else {}
+                checkpoints.save(step, progression, row_seconds=row_seconds, **extent)
             if step > logged and _has_row(step, steps, log_every, eval_every):
                 metrics = {name: sums / tally.updates for name, sums in tally.sums.items()}
                 if evaluates:
@@ -368,9 +380,9 @@ def train(
                 speed = (step - logged) * len(seeds) / row_seconds
                 row_seconds, logged = 0.0, step
                 taken = experience.environment_steps(step)
-                met = {"environment_steps": taken} if taken else {}
+                collected = {"environment_steps": taken} if taken else {}
                 event_rows = [
-                    {"step": step, **member, **met, "updates_per_second": speed}
+                    {"step": step, **member, **collected, "updates_per_second": speed}
                     | {name: float(values[index]) for name, values in metrics.items()}
                     for index, member in enumerate(members)
                 ]
@@ -383,9 +395,12 @@ def train(
         raise Interrupted(f"stopped after update {step} of {steps}")
     updates = (steps - first_step) * len(seeds)
     throughput = Throughput(
-        updates / train_seconds if updates else 0.0, compile_seconds, train_seconds, eval_seconds
+        updates_per_second=updates / train_seconds if updates else 0.0,
+        compile_seconds=compile_seconds,
+        train_seconds=train_seconds,
+        eval_seconds=eval_seconds,
     )
-    return Run(meshes.fetch(progression.states, mesh), rows, throughput)
+    return Run(states=meshes.fetch(progression.states, mesh), rows=rows, throughput=throughput)
 
 
 def _next_multiple(step: int, every: int) -> int:
@@ -393,23 +408,23 @@ def _next_multiple(step: int, every: int) -> int:
 
 
 def _has_row(step: int, steps: int, log_every: int, eval_every: int) -> bool:
-    """Whether the log has a row of a step."""
+    """Whether the log has a row for a step."""
     return step == steps or step % log_every == 0 or bool(eval_every and step % eval_every == 0)
 
 
 def _of_first_host(value: int) -> int:
-    """What the first host says, on all of them."""
+    """The first host's value, on all hosts."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 @contextlib.contextmanager
-def _told_of(experience: Experience) -> Iterator[None]:
-    """Raises why an environment on the host failed, in place of JAX's word that something did."""
+def _environment_failures(experience: Experience) -> Iterator[None]:
+    """Raises the error of an environment on the host in place of JAX's error about a failed callback."""
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # a callback's failure is either
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a failed callback
         if experience.environment and (failure := experience.environment.failure()):
             raise failure from error
         raise
@@ -423,19 +438,19 @@ def _check_finite(
     checkpoints: Checkpoints | None,
     experience: Experience,
 ) -> None:
-    """Raises NonFiniteError naming the first bad update, what was bad in it, and where to go back to."""
+    """Raises NonFiniteError with the first bad update, its metric, its member, and the last checkpoint."""
     first_bad = {name: int(steps.min()) for name, steps in tally.first_nonfinite.items()}
-    # What was met in an environment comes before what was learnt from it.
+    # In one update the environment is stepped before the agent learns: its metrics are named first.
     name = min(first_bad, key=lambda name: (first_bad[name], not name.startswith("online/")))
-    sources = ["the data"] if jax.tree.leaves(experience.arrays) else []
+    suspects = ["the data"] if jax.tree.leaves(experience.arrays) else []
     if experience.environment:
-        sources.append(f"the observations and rewards of {experience.environment.name}")
-    advice = f"lower the learning rate, or look at {' and '.join(sources)}"
+        suspects.append(f"the observations and rewards of {experience.environment.name}")
+    advice = f"lower the learning rate, or check {' and '.join(suspects)}"
     if first_bad[name] != NEVER:
         index = int(tally.first_nonfinite[name].argmin())
         what = f"{name} is not finite at update {first_bad[name]}"
         if name.startswith("online/"):
-            advice = f"look at the agent's actions, and at {sources[-1]}"
+            advice = f"check the agent's actions and {suspects[-1]}"
     elif not finite.all():
         index = int(finite.argmin())
         what = f"the state is not finite after update {step}"
@@ -443,34 +458,36 @@ def _check_finite(
         return
     member = ", ".join(f"{key} {value}" for key, value in members[index].items())
     last = checkpoints.latest_step() if checkpoints else None
-    kept = f"; the last good checkpoint is of step {last}" if last is not None else ""
+    kept = f"; the last good checkpoint is that of step {last}" if last is not None else ""
     raise NonFiniteError(f"{what}{f' ({member})' if member else ''}{kept}: {advice}")
 
 
 class _Stop:
-    """Whether somebody has asked the run to stop. A second Ctrl-C stops it at once."""
+    """Whether a signal has requested a stop. A second Ctrl-C stops the run at once."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()
         self._raises = False
 
     def __call__(self, signal_number: int, frame: Any) -> None:
-        """Asks; a handler of signals."""
+        """Requests a stop; a handler of signals."""
         del frame
+        if signal_number == getattr(signal, "SIGHUP", None):
+            files.leave_closed_terminal()
         if self._requested.is_set() and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
         self._requested.set()
         if self._raises:
-            raise Interrupted("stopped while it was evaluated")
+            raise Interrupted("stopped during an evaluation")
 
     def is_requested(self) -> bool:
-        """On several hosts a request to one is a request to all."""
+        """Whether any host has received a request to stop."""
         if jax.process_count() == 1:
             return self._requested.is_set()
         return bool(np.any(multihost_utils.process_allgather(np.array(self._requested.is_set()))))
 
     def unless_requested(self, do: Callable[[], Result]) -> Result | None:
-        """What a function returns; none, as soon as this host is asked to stop."""
+        """Calls a function and returns its result; ends it and returns None on a request to stop."""
         try:
             self._raises = True
             if self._requested.is_set():
@@ -484,10 +501,10 @@ class _Stop:
 
 @contextlib.contextmanager
 def _stop_requests() -> Iterator[_Stop]:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop.
 
-    Outside the main thread, where Python takes no signals, there are no requests. A process that was told to
-    ignore SIGHUP, as by nohup, goes on when its terminal closes.
+    Outside the main thread there are no requests, because Python handles signals only in the main thread.
+    A process that ignores SIGHUP (nohup) continues when its terminal closes.
     """
     stop = _Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -1,8 +1,8 @@
-"""Where arrays lie: a mesh of devices with a seed axis and a data axis.
+"""The placement of arrays on a mesh of devices with a seed axis and a data axis.
 
-Members of a population (seeds, swept hyperparameters) are spread over the seed axis, batches and dataset
-rows over the data axis; parameters are replicated along it. The same code runs on one device, on many,
-and on several hosts.
+Members of a population (seeds, swept hyperparameters) are sharded over the seed axis. Batches and dataset
+rows are sharded over the data axis; parameters are replicated along it. The same code runs on one device,
+on many, and on several hosts.
 """
 
 import functools
@@ -19,14 +19,14 @@ SEED, DATA = "seed", "data"
 
 
 def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None = None) -> Mesh:
-    """Lays out all devices, of all hosts, as (seed, data).
+    """Arranges the devices of all hosts as (seed, data).
 
     Args:
-        num_members: members of the population; a multiple of the seed axis.
+        num_members: number of members of the population; a multiple of the seed axis.
         batch_size: a multiple of the data axis.
-        shape: (seed, data) sizes whose product is at most the number of devices, or that number where
-            there are several hosts; None takes every device, as many along the seed axis as divide both
-            the devices and the members.
+        shape: sizes (seed, data). Their product is at most the number of devices; with several hosts it must
+            equal that number. None uses every device; the seed axis is then the greatest common divisor of
+            the numbers of devices and members.
 
     Returns:
         The mesh.
@@ -42,22 +42,22 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
     if seed_size < 1 or data_size < 1 or seed_size * data_size > num_devices:
         raise InputError(
             f"mesh {seed_size},{data_size} does not fit {num_devices} device(s): "
-            "give --mesh=SEED,DATA with a product of at most that"
+            f"give --mesh=SEED,DATA with a product of at most {num_devices}"
         )
     if jax.process_count() > 1 and seed_size * data_size < num_devices:
         raise InputError(
-            f"mesh {seed_size},{data_size} leaves devices of some hosts out: "
+            f"mesh {seed_size},{data_size} does not use all {num_devices} devices of the hosts: "
             f"give --mesh=SEED,DATA with a product of {num_devices}"
         )
     if num_members % seed_size:
         raise InputError(
-            f"num_seeds gives {num_members} member(s), not divisible by the seed axis of {seed_size}: "
-            f"train a multiple of {seed_size}, or give --mesh=1,{num_devices}"
+            f"the {num_members} member(s) are not divisible by the seed axis of {seed_size}: "
+            f"choose num_seeds so that they are, or give --mesh=1,{num_devices}"
         )
     if batch_size % data_size:
         raise InputError(
             f"batch_size {batch_size} is not divisible by the data axis of {data_size} device(s): "
-            f"take a multiple of {data_size}, or give --mesh=SEED,DATA with a data axis that divides it"
+            f"give a multiple of {data_size}, or --mesh=SEED,DATA with a data axis that divides it"
         )
     devices = np.array(jax.devices()[: seed_size * data_size]).reshape(shape)
     return Mesh(devices, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
@@ -69,12 +69,12 @@ def by_member(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of arrays that every device holds whole."""
+    """The sharding of arrays of which every device holds a full copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """Puts a host array, the same on every host, on the devices; each host hands over its own shards."""
+    """Puts a host array, equal on all hosts, on the devices; each host provides the shards of its devices."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
@@ -86,7 +86,7 @@ def place_members(tree: Any, mesh: Mesh) -> Any:
 def place_rows(tree: Any, mesh: Mesh) -> Any:
     """Puts host arrays with dataset rows as leading axis on the devices, sharded over the data axis.
 
-    Rows are padded at the end with copies of the last one where they do not divide evenly.
+    If the number of rows is not a multiple of the data axis, copies of the last row are appended.
     """
     data_size = mesh.shape[DATA]
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
@@ -106,5 +106,5 @@ def _gather(mesh: Mesh) -> Any:
 
 
 def fetch(tree: Any, mesh: Mesh) -> Any:
-    """Copies arrays, wherever their shards lie, to arrays that this host alone holds, whole."""
+    """Copies sharded arrays to complete arrays on one device of this host."""
     return jax.tree.map(lambda array: array.addressable_data(0), _gather(mesh)(tree))

@@ -1,4 +1,4 @@
-"""What a person sees while training runs."""
+"""The progress bar of training."""
 
 import contextlib
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from valuelab import files
 from valuelab.configuration import Population
 
 console = Console(stderr=True, markup=False)
-"""Where everything that moves is shown: rich redraws bars together only on one console."""
+"""The console of all progress bars: rich can redraw several bars only if they share a console."""
 
 
 class Progress:
-    """A bar with updates per second and time left, and a line for every evaluation."""
+    """A bar with updates per second and the remaining time, and one line for every evaluation."""
 
     def __init__(self, steps: int, show: bool):
-        """A bar of `steps` updates; it shows nothing unless `show` is set and this is the first host."""
+        """Makes a bar of `steps` updates; it is shown only on the first host, and only if `show` is set."""
         self._bar = Bar(
             TextColumn("training"),
             BarColumn(),
@@ -41,22 +41,22 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leaves the bar as it stands."""
-        with contextlib.suppress(OSError):  # the terminal may be gone, and the run saves all the same
+        """Stops the bar and leaves it on the screen."""
+        with contextlib.suppress(OSError):  # the terminal may be closed: the run must still save
             self._bar.stop()
 
     def begin(self, step: int) -> None:
-        """Puts the bar where training begins: after the updates of earlier sessions."""
+        """Sets the bar to the update at which training starts or resumes."""
         self._bar.update(self._task, completed=step, rate="")
         if step:
-            self._say(f"going on after update {step:,}")
+            self._print(f"resuming after update {step:,}")
 
     def update(self, step: int, updates_per_second: float) -> None:
-        """Moves the bar."""
+        """Sets the bar to an update."""
         self._bar.update(self._task, completed=step, rate=f"{updates_per_second:,.0f} updates/s")
 
     def report(self, step: int, metrics: Mapping[str, np.ndarray], members: Population) -> None:
-        """Prints the means over seeds of any evaluation among the metrics, a line for each setting."""
+        """Prints the evaluation scores among the metrics: means over seeds, one line for each setting."""
         scores = {name: values for name, values in metrics.items() if name.startswith("eval/")}
         for swept, chosen in members.by_setting() if scores else ():
             setting = [f"{name}={value}" for name, value in swept.items()]
@@ -64,9 +64,9 @@ class Progress:
                 f"{name.removeprefix('eval/')} {files.to_text(np.mean(np.asarray(v)[chosen]))}"
                 for name, v in scores.items()
             ]
-            self._say(f"update {step:,}: {'  '.join(setting + means)}")
+            self._print(f"update {step:,}: {'  '.join(setting + means)}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         with contextlib.suppress(OSError):
             if not self._bar.disable:
                 self._bar.console.print(text, highlight=False)

@@ -1,8 +1,8 @@
-"""A replay buffer on the device: a ring of rows, one block of N lanes a vector step.
+"""A replay buffer on the device: a ring of rows, each with the transitions of N environments (lanes).
 
-Rows are stored as `Dataset` stores them compactly: each observation once, its successor in the next row of
-its lane, and a row that only holds the final observation after the last transition of an episode. Of
-observations that are stacks of frames, each row keeps the newest frame alone, and batches stack them again.
+Rows are stored like a compact `Dataset`: each observation once, its successor in the next row of its lane,
+and a row with only the final observation after the last transition of an episode. If observations are stacks
+of frames, each row keeps only the newest frame, and `sample` stacks the frames again.
 """
 
 from typing import NamedTuple
@@ -13,18 +13,18 @@ import jax.numpy as jnp
 from valuelab.types import Array, Key, Transitions
 
 _CANDIDATES = 4
-"""Rows drawn for each of the batch, of which the first valid one is taken."""
+"""Number of rows drawn for each transition of a batch; the first valid one is used."""
 
 
 class Row(NamedTuple):
-    """What one vector step adds.
+    """The result of one step in N environments.
 
     Attributes:
-        observations: [N, ...]; in the buffer, of stacks the newest frame, [N, ..., 1].
+        observations: [N, ...]; for stacks of frames the buffer keeps the newest frame, [N, ..., 1].
         actions: [N, ...].
         rewards: [N] or [N, m].
         masks: [N], 1 - terminated.
-        valid: [N] bool, whether the row is a transition; where not, it ends an episode.
+        valid: [N] bool, whether the row is a transition; if not, it holds the last observation of an episode.
     """
 
     observations: Array
@@ -39,7 +39,7 @@ class Replay(NamedTuple):
 
     Attributes:
         rows: every leaf [T, N, ...].
-        written: int32 scalar, rows written since the start; row i lies at i mod T.
+        written: int32 scalar, number of rows written since the start; row i is stored at i mod T.
     """
 
     rows: Row
@@ -50,9 +50,9 @@ def empty(row: Row, num_rows: int, frames: int) -> Replay:
     """A buffer without rows.
 
     Args:
-        row: of the shapes and dtypes that will be inserted.
+        row: an example with the shapes and dtypes of all rows.
         num_rows: T.
-        frames: how many frames observations stack on their last axis; 1 where they are no stacks.
+        frames: number of frames that observations stack on their last axis; 1 if they are not stacks.
     """
     rows = jax.tree.map(
         lambda leaf: jnp.zeros((num_rows, *leaf.shape), leaf.dtype), _with_newest_frame(row, frames)
@@ -61,7 +61,7 @@ def empty(row: Row, num_rows: int, frames: int) -> Replay:
 
 
 def insert(replay: Replay, row: Row, frames: int) -> Replay:
-    """Writes a row over the oldest one."""
+    """Adds a row; in a full buffer it replaces the oldest one."""
     position = replay.written % replay.rows.valid.shape[0]
     rows = jax.tree.map(
         lambda column, new: jax.lax.dynamic_update_index_in_dim(column, new, position, 0),
@@ -72,21 +72,21 @@ def insert(replay: Replay, row: Row, frames: int) -> Replay:
 
 
 def num_transitions(replay: Replay) -> Array:
-    """The number of transitions in the buffer, an int32 scalar; the newest of each lane among them."""
+    """The number of transitions in the buffer, an int32 scalar; includes the newest of each lane."""
     return jnp.sum(replay.rows.valid, dtype=jnp.int32)
 
 
 def sample(replay: Replay, key: Key, batch_size: int, frames: int) -> Transitions:
-    """Draws transitions uniformly, with replacement, among those whose successor is written.
+    """Draws transitions uniformly, with replacement, among those whose successor is in the buffer.
 
-    A row that only ends an episode is drawn again, up to three times; the transition before it stands in
-    should all four be such rows.
+    If a drawn row is not a transition, another one is drawn, up to three times. If all four are not
+    transitions, the transition before the first row is used.
 
     Args:
-        replay: with at least `frames` + 1 rows, the last one after a transition.
-        key: random.
+        replay: has at least `frames` + 1 rows, of which the row before the last is a transition.
+        key: random key.
         batch_size: B.
-        frames: how many frames observations stack; before an episode's first frame the stack holds zeros.
+        frames: number of frames that observations stack; before an episode's first frame a stack has zeros.
 
     Returns:
         Transitions [B].
@@ -117,14 +117,14 @@ def _with_newest_frame(row: Row, frames: int) -> Row:
 
 
 def _stack(stored: Row, row: Array, lane: Array, frames: int) -> Array:
-    """The observations [B, ...] of rows [B], their stacks put together from single frames."""
+    """The observations [B, ...] of rows [B]; stacks are built from single frames."""
     num_rows = stored.valid.shape[0]
     if frames == 1:
         return stored.observations[row % num_rows, lane]
     age = jnp.arange(frames - 1, -1, -1)
     rows = (row[:, None] - age[None]) % num_rows  # [B, frames], oldest first
     images = stored.observations[rows, lane[:, None]][..., 0]
-    # A frame is of the same episode if no row from it up to the one before `row` ends an episode.
+    # A frame belongs to the same episode if no row from it up to the row before `row` ends an episode.
     ends = ~stored.valid[rows, lane[:, None]] & (age > 0)[None]
     same = jnp.cumsum(ends[:, ::-1], axis=1)[:, ::-1] == 0
     same = same.reshape(*same.shape, *[1] * (images.ndim - 2))

@@ -1,7 +1,7 @@
-"""How fast an agent learns on this machine, against what the machine can do.
+"""Measures the speed of training relative to the speed of matrix products on the same machine.
 
-Shared machines change speed from second to second, so updates and matrix products are timed in turn and
-compared round by round.
+The speed of a shared machine varies from second to second, so updates and matrix products are timed in turn
+and compared within each round.
 """
 
 import functools
@@ -22,22 +22,22 @@ from valuelab.training.loop import make_program
 from valuelab.types import Agent, Sampler, Spec, Transitions
 
 TIMINGS = 5
-"""How often updates and products are timed in one round."""
+"""Number of timings of updates, and of products, in one round."""
 SLICE_SECONDS = 0.4
-"""About how long the updates of one timing take."""
+"""Approximate duration of the updates of one timing."""
 
 
 class Measurement(NamedTuple):
     """Speed of an agent's training loop; medians over rounds.
 
     Attributes:
-        updates_per_second: of all members together.
+        updates_per_second: sum over all members.
         flop_per_update: floating-point operations of one member's update, as XLA counts them.
-        flop_per_second: achieved, updates_per_second x flop_per_update.
-        matmul_peak: flop/s of a square float32 matrix product, all devices together.
-        share_of_peak: median over rounds of achieved over peak in the same round.
-        compile_seconds: tracing and compiling the training program.
-        environment_steps_per_second: of all members together; 0 where batches come from a dataset.
+        flop_per_second: updates_per_second x flop_per_update.
+        matmul_peak: flop/s of a square float32 matrix product, summed over all devices.
+        share_of_peak: median over rounds of flop_per_second over matmul_peak in the same round.
+        compile_seconds: time to trace and compile the training program.
+        environment_steps_per_second: sum over all members; 0 if batches come from a dataset.
     """
 
     updates_per_second: float
@@ -50,12 +50,12 @@ class Measurement(NamedTuple):
 
 
 def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> Sampler:
-    """Random transitions of a spec, drawn uniformly: speed depends on shapes alone.
+    """A sampler of random data with the shapes of a spec: speed depends only on shapes.
 
     Args:
-        spec: shapes and action kind.
+        spec: shapes and kind of actions.
         batch_size: B.
-        num_rows: rows of the dataset.
+        num_rows: number of rows of the dataset.
 
     Returns:
         A sampler of batches of B transitions.
@@ -85,15 +85,15 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
         indices = jax.random.randint(key, (batch_size,), 0, num_rows)
         return jax.tree.map(lambda column: column[indices], rows)
 
-    return Sampler(rows, sample, batch_size, num_rows)
+    return Sampler(arrays=rows, sample=sample, batch_size=batch_size, num_transitions=num_rows)
 
 
 def flop_per_update(agent: Agent, example: Transitions) -> float:
     """Floating-point operations of one update, as XLA counts them in the optimised CPU program.
 
-    The CPU program is taken whatever the device, because there common subexpressions are merged and no
-    product hides in a vendor's library call. XLA counts one round of each loop; to that, the matrix products
-    of the other rounds are added.
+    Always uses the CPU program: XLA merges common subexpressions in it and calls no vendor library whose
+    operations it would not count. XLA counts one iteration of each loop; the matrix products of the other
+    iterations are added.
     """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         example = jax.tree.map(jnp.asarray, example)
@@ -101,45 +101,46 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
         traced = jax.jit(agent.update).trace(state, example)
         analysis = traced.lower().compile().cost_analysis()
     jaxpr = traced.jaxpr.jaxpr
-    more = _product_flop(jaxpr, all_rounds=True) - _product_flop(jaxpr, all_rounds=False)
+    more = _product_flop(jaxpr, all_iterations=True) - _product_flop(jaxpr, all_iterations=False)
     return float(analysis["flops"]) + more  # type: ignore[index]
 
 
-def _product_flop(jaxpr: Any, all_rounds: bool) -> int:
-    """Floating-point operations of a program's matrix products, in all rounds of its loops or in one."""
+def _product_flop(jaxpr: Any, all_iterations: bool) -> int:
+    """Floating-point operations of a program's matrix products, with all iterations of its loops or one."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive is jax.lax.dot_general_p:
             (contracted, _), _ = equation.params["dimension_numbers"]
             left, outputs = (variable.aval.shape for variable in (equation.invars[0], equation.outvars[0]))
             total += 2 * math.prod(outputs) * math.prod(left[axis] for axis in contracted)
-        rounds = equation.params.get("length", 1) if all_rounds else 1
-        total += rounds * sum(_product_flop(part, all_rounds) for part in jaxprs_in_params(equation.params))
+        iterations = equation.params.get("length", 1) if all_iterations else 1
+        parts = jaxprs_in_params(equation.params)
+        total += iterations * sum(_product_flop(part, all_iterations) for part in parts)
     return total
 
 
 def measure(
     agent: Agent, source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7
 ) -> Measurement:
-    """Times the training loop and the matrix product in turn: `compare` of one agent."""
+    """Times one agent's training loop and the matrix product in turn; see `compare`."""
     return compare({"": agent}, source, num_seeds=num_seeds, rounds=rounds)[""]
 
 
 def compare(
     agents: Mapping[str, Agent], source: Sampler | Experience, *, num_seeds: int = 1, rounds: int = 7
 ) -> dict[str, Measurement]:
-    """Times the training loops of some agents and the matrix product in turn.
+    """Times the training loops of several agents and the matrix product in turn.
 
-    In each round all are timed `TIMINGS` times in turn, and the best of each counts.
+    In each round each is timed `TIMINGS` times, and the best timing counts.
 
     Args:
-        agents: what to train, by name.
-        source: where batches come from.
-        num_seeds: members trained together.
-        rounds: how often they are compared.
+        agents: name to agent.
+        source: the source of batches.
+        num_seeds: number of members in one training program.
+        rounds: number of rounds.
 
     Returns:
-        A Measurement by name.
+        Name to Measurement.
     """
     experience = offline(source) if isinstance(source, Sampler) else source
     mesh = meshes.make_mesh(num_seeds, experience.batch_size)
@@ -167,18 +168,18 @@ def compare(
 
 
 def _best_in_turn(timers: Sequence[Callable[[], float]]) -> list[float]:
-    """The best of `TIMINGS` timings of each."""
+    """The best of `TIMINGS` timings of each timer, taken in turn."""
     timings = [[timer() for timer in timers] for _ in range(TIMINGS)]
     return [max(by_timer) for by_timer in zip(*timings, strict=True)]
 
 
 class _Loop(NamedTuple):
-    """An agent's training loop, compiled.
+    """An agent's compiled training loop.
 
     Attributes:
-        updates: how many one timing takes, of each member.
-        updates_per_second: does them, and says how many a second, of all members together.
-        compile_seconds: tracing and compiling.
+        updates: number of updates of each member in one timing.
+        updates_per_second: () -> speed; runs these updates and returns updates per second of all members.
+        compile_seconds: time to trace and compile.
     """
 
     updates: int
@@ -196,7 +197,7 @@ def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, nu
     progression = program.init({}, keys, arrays)
     advance = program.advance.lower(progression, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
     compile_seconds = time.perf_counter() - started
-    # Update 0 is not timed: steps that fill a replay buffer come before it.
+    # Update 0 is not timed: the steps that first fill the replay buffer come before it.
     progression = advance(progression, {}, keys, arrays, np.int32(0), np.int32(1))
 
     def updates_per_second(count: int) -> float:
@@ -210,11 +211,15 @@ def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, nu
     count = 1
     for _ in range(3):
         count = max(1, int(updates_per_second(count) / num_seeds * SLICE_SECONDS))
-    return _Loop(count, functools.partial(updates_per_second, count), compile_seconds)
+    return _Loop(
+        updates=count,
+        updates_per_second=functools.partial(updates_per_second, count),
+        compile_seconds=compile_seconds,
+    )
 
 
 def _matmul_timer(mesh: jax.sharding.Mesh) -> Callable[[], float]:
-    """A function that times one square float32 product on each of the mesh's devices at once, in flop/s."""
+    """A function that times one square float32 product on every device of the mesh at once, in flop/s."""
     size = 2048 if mesh.devices.flat[0].platform == "cpu" else 8192
     matrices = jax.device_put(
         np.random.default_rng(0).standard_normal((mesh.size, size, size), np.float32),

@@ -24,7 +24,7 @@ from valuelab import environments
 from valuelab.agents.actor_critic import ActorCriticState
 from valuelab.agents.normalized import normalized
 from valuelab.evaluation import rollout, statistics
-from valuelab.ops.recovery import hand_over
+from valuelab.ops.recovery import integrate_two_fields
 from valuelab.policies.best_of_flow import BestOfFlowConfig, best_of_flow
 from valuelab.types import Array, Critic, Estimates, Key, TrainState
 
@@ -75,7 +75,9 @@ def operated_q(critic: Critic, states: Operated, share: float, depth: int, key: 
     def q(observations: Array, actions: Array) -> Array:
         early, late = (flow.velocity(state, observations, actions) for state in (stale, fresh))
         start = flow.start(key, len(actions))
-        ends = hand_over(early, late, start, flow.num_steps, round(share * flow.num_steps), flow.solver)
+        ends = integrate_two_fields(
+            early, late, start, flow.num_steps, round(share * flow.num_steps), flow.solver
+        )
         return jnp.mean(ends, axis=(0, 2))
 
     return Estimates(q)

@@ -24,7 +24,7 @@ from valuelab.configuration import check_ranges
 from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
-from valuelab.evaluation.comparison_plots import Foretold, Reached
+from valuelab.evaluation.comparison_plots import PolicyValues, PredictedReturns
 from valuelab.runs import flags, outputs, sources
 
 _TOLERANCE = 0.02
@@ -207,24 +207,24 @@ def draw_comparison(found: Mapping[str, Mapping[str, Any]], path: pathlib.Path) 
     for name, part in found.items():
         told, held = part["settings"], {key: np.array(rows) for key, rows in part["stocks"].items()}
         networks = [told[setting]["network"] for setting in told]
-        at_settings = Reached(
+        at_settings = PolicyValues(
             x=np.array([setting.partition("=")[2] for setting in told]),
             x_label=next(iter(told)).partition("=")[0],
             optimum=np.array([told[setting]["optimum"] for setting in told]),
             random=np.array([told[setting]["random_actions"] for setting in told]),
-            reached=np.array([network["per_seed"] for network in networks]).T,
+            learnt=np.array([network["per_seed"] for network in networks]).T,
             gaps=np.array([told[setting]["gap"]["per_seed"] for setting in told]).T / 100,
             interval=(
                 np.array([network["ci_low"] for network in networks]),
                 np.array([network["ci_high"] for network in networks]),
             ),
         )
-        at_stocks = Reached(
+        at_stocks = PolicyValues(
             x=held["stocks"],
             x_label="first stock",
             optimum=held["optimum"],
             random=held["random"],
-            reached=held["reached"],
+            learnt=held["reached"],
             gaps=optimality.gaps(held["optimum"], held["reached"], held["random"]),
             interval=(held["reached"].min(0), held["reached"].max(0)),
         )
@@ -237,7 +237,7 @@ def draw_calibration(problem: gridworlds.Gridworld, settings: AtSettings, path: 
     """Draws predicted returns against those of the episodes."""
     dim = problem.mdp.reward_dim
     shown = {
-        name: Foretold(settings.predicted[:, index], settings.returns[:, index])
+        name: PredictedReturns(predicted=settings.predicted[:, index], returns=settings.returns[:, index])
         for index, name in enumerate(settings.names)
     }
     comparison_plots.calibration(
@@ -254,7 +254,7 @@ def show(found: Mapping[str, Mapping[str, Any]]) -> None:
     table = rich.table.Table("problem", "setting", "optimum", "D-eta-N (95 % interval)", "gap in %")
     for name, part in found.items():
         for setting, told in part["settings"].items():
-            reached = statistics.in_words(told["network"], ".4g")
+            reached = statistics.interval_text(told["network"], ".4g")
             table.add_row(name, setting, f"{told['optimum']:.4g}", reached, f"{told['gap']['mean']:.2f}")
         worst = part["worst_stock"]
         stock = ", ".join(f"{number:g}" for number in worst["stock"])

@@ -21,7 +21,7 @@ from valuelab import spaces
 from valuelab.arrays import cast, check_hdf5, check_written
 from valuelab.data import storage
 from valuelab.data.validation import check_lengths, reading, validate
-from valuelab.errors import InputError, require, told, unknown
+from valuelab.errors import InputError, describe, require, unknown
 from valuelab.files import read_json
 from valuelab.types import Dataset
 
@@ -59,7 +59,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
             space = _as_stated(stored.observation_space, json.loads(stated_space))
         except Exception as error:  # missing metadata raise many kinds of exceptions
             raise InputError(
-                f"{path} cannot be opened ({told(error)}): correct metadata.json, or "
+                f"{path} cannot be opened ({describe(error)}): correct metadata.json, or "
                 "delete the folder and load the dataset again to download it"
             ) from error
         facts = _action_facts(stored.action_space, path)

@@ -151,7 +151,7 @@ def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
     """
     if folder.exists():
         raise InputError(f"{folder} exists already: remove it to write it again")
-    part = files.beside(folder)
+    part = files.temporary_path(folder)
     part.mkdir(parents=True)
     try:
         _write(datasets, part)
