@@ -1,4 +1,4 @@
-"""Files are whole or as before, and whoever leaves links in a folder gets nothing through them."""
+"""Tests of files: they are replaced atomically, and links in a folder are not followed."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from valuelab.training import logs
 
 @pytest.fixture
 def other(tmp_path_factory):
-    """A file elsewhere, which links lead to."""
+    """A file elsewhere, the target of links."""
     path = tmp_path_factory.mktemp("elsewhere") / "precious"
     path.write_text("kept")
     yield path
@@ -99,7 +99,7 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_no_lock(tmp_path):
     held.kill()
     held.communicate()
     ours = f"in use by process {os.getpid()} on "
-    with files.locked(tmp_path), pytest.raises(InputError, match=ours):  # as of another thread
+    with files.locked(tmp_path), pytest.raises(InputError, match=ours):  # as if from another thread
         files.locked(tmp_path).__enter__()
     assert list(tmp_path.iterdir()) == []
 

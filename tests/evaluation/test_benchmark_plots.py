@@ -1,4 +1,4 @@
-"""Pictures of benchmarks: that what is drawn is what was given, and methods keep their colours."""
+"""Tests of benchmark plots: they show the given numbers, and methods keep their colours."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_aggregates_are_bars_over_their_intervals(tmp_path):
         values = [lines.get_segments()[0][0, 0] for lines in panel.collections]
         assert values == pytest.approx([0.5, 0.6, 0.9])
     bottom, top = figure.axes[0].get_ylim()
-    assert bottom > top  # the first is on top
+    assert bottom > top  # the first method is on top
     assert (tmp_path / "aggregates.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,4 +1,4 @@
-"""What is measured of critics, each on an example whose answer is known."""
+"""Tests of the diagnostics of critics, each on an example with a known answer."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def test_effective_rank_golden(matrix, rank):
 
 
 def test_dormant_fraction_golden():
-    # Mean activities 2, 0.1, 0 and 1.9, whose mean is 1: of it 0.025 is more than 0, 0.1 more than both.
+    # Mean activities 2, 0.1, 0 and 1.9 with mean 1: the thresholds are 0.025 and 0.1, which 1 and 2 units meet.
     units = jnp.array([[4.0, 0.1, 0.0, -1.9], [0.0, -0.1, 0.0, 1.9]])
     assert features.dormant_fraction(units) == 0.25
     assert features.dormant_fraction(units, threshold=0.11) == 0.5
@@ -74,11 +74,11 @@ def test_refit_error_golden():
     inputs, all_rows = numbers(60, 4), np.ones(60, np.float32)
     linear = inputs @ numbers(4) + 3
     np.testing.assert_allclose(refit_error(inputs, linear, all_rows), 0, atol=1e-6)
-    # Features without information: all that is left is the mean of the first half, 0. The others, 1 ± 1, are
-    # 0² + 2² from it, and 1² + 1² from their own mean.
+    # Features without information: the prediction is the mean of the first half, 0. The others, 1 ± 1, have
+    # squared errors 0² + 2², and 1² + 1² around their own mean.
     targets = np.array([-1, 1] * 15 + [0, 2] * 15, np.float32)
     np.testing.assert_allclose(refit_error(np.ones_like(inputs), targets, all_rows), 2, rtol=1e-5)
-    # Rows of weight 0 count neither when fitting nor when asking.
+    # Rows of weight 0 count neither in the fit nor in the test.
     spoilt, weights = np.array(linear), np.array(all_rows)
     spoilt[[3, 50]], weights[[3, 50]] = 100, 0
     np.testing.assert_allclose(refit_error(inputs, spoilt, weights), 0, atol=1e-6)
@@ -98,7 +98,7 @@ def test_monte_carlo_returns_golden():
 
 
 def test_value_error_golden():
-    # Of the known ones q - G is 1 and 3, and both rise together.
+    # For known returns q - G is 1 and 3, and both increase together.
     error = diagnostics.value_error(jnp.array([1.0, 5, 9]), jnp.array([0.0, 2, 0]), jnp.array([1.0, 1, 0]))
     np.testing.assert_allclose([error["bias"], error["rmse"], error["correlation"]], [2, np.sqrt(5), 1])
 
@@ -143,7 +143,7 @@ def test_read_outs_and_slopes_golden():
         return ends, times, slopes, rates
 
     ends, times, slopes, rates = look(start)
-    # dz/dt = z: (1 + 1/K)^K times as much after K steps; its slope is 1, on no cone.
+    # dz/dt = z: (1 + 1/K)^K times as much after K steps; its slope is 1, which is not a cone.
     np.testing.assert_allclose(ends, np.outer([2, 1.5**2, 1.25**4], start), rtol=1e-5)
     np.testing.assert_allclose(times, [0, 0.25, 0.5, 0.75])
     np.testing.assert_allclose(slopes, 1)

@@ -1,4 +1,4 @@
-"""Pictures: that what is drawn is what was given, where it belongs."""
+"""Tests of plots: they show the given numbers at the right places."""
 
 import sys
 
@@ -57,7 +57,7 @@ def test_settings_of_a_sweep_have_a_mean_and_a_band_each():
     assert len({line.get_color() for line in loss.lines}) == 2
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["expectile=0.7", "expectile=0.9"]
-    assert [line.is_dashed() for line in bold] == [False, True]  # one that lies on the other hides it not
+    assert [line.is_dashed() for line in bold] == [False, True]  # a dashed line does not hide the other
 
 
 @pytest.mark.parametrize(("metrics", "settings"), [(1, 9), (2, 4), (9, 2)])
@@ -118,7 +118,7 @@ def test_maze_walls_value_start_and_goal(tmp_path):
     axes, colour_bar = figure.axes
     heat, walls = axes.images
     scene = environment.make().unwrapped
-    # Each place in the picture is where the environment puts it: the cell centres, walls and values agree.
+    # Places in the plot are those of the environment: cell centres, walls and values agree.
     left, right, bottom, top = heat.get_extent()
     for row, column in np.ndindex(scene.maze_map.shape):
         x, y = scene.ij_to_xy((row, column))
@@ -127,7 +127,7 @@ def test_maze_walls_value_start_and_goal(tmp_path):
         square = heat.get_array()[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
         assert square.mean() == pytest.approx(x + 100 * y, abs=1e-3)
     assert (right, top) == (26, 26)
-    # Colours span the free cells alone: centres from (0, 0) to (20, 20), 15/8 each way to the last points.
+    # Colours cover only free cells: centres from (0, 0) to (20, 20), 15/8 each way to the last points.
     assert heat.get_clim() == pytest.approx((-1.875 * 101, 20 * 101 + 1.875 * 101))
     assert asked[0].shape == (128 * 128, 2)
     start, goal = axes.collections[-2:]

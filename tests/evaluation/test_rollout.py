@@ -1,4 +1,4 @@
-"""Rollouts: what decides an episode, what is kept of it, and the table that a run leaves."""
+"""Tests of rollouts: what determines an episode, its results, and the table of a run."""
 
 import re
 
@@ -108,7 +108,7 @@ def test_seed_and_step_decide_the_episodes():
 
 
 def test_hyperparameters_reach_their_members():
-    # State and drift add up, so these two members are one and the same.
+    # State and drift are added, so these two members are equal.
     episodes = evaluate([0.2, 0.5], walk(), 2, drift=jnp.array([0.3, 0.0]))
     np.testing.assert_allclose(episodes.returns[0], episodes.returns[1], rtol=1e-5)
 
@@ -181,7 +181,7 @@ def test_actions_that_are_no_numbers_are_refused():
 
 
 class Breaking(Walk):
-    """Its third step fails, and so does its reset for one task."""
+    """Its third step fails, and its reset fails for one task."""
 
     def reset(self, *, seed, options):
         if options:
@@ -263,7 +263,7 @@ def test_lanes_change_nothing_in_mujoco():
 
 
 def commanded(drift):
-    """Walks by what it is told and has gathered: its memory is command + start, then the sum of rewards."""
+    """Its actions depend on its memory: command + start, plus the sum of rewards so far."""
 
     def act(state, observations, key, temperature):
         assert isinstance(observations, types.Augmented)
@@ -281,7 +281,7 @@ def commanded(drift):
 
 
 def test_a_command_may_have_no_numbers():
-    # The expectation has none: what is asked for is known, and only memory is carried.
+    # Without a score of its own, the agent only carries its memory.
     def build(drift):
         memory = commanded(drift).memory._replace(
             commands={"expectation": np.zeros(0, np.float32)},
@@ -309,7 +309,9 @@ def test_an_agent_with_a_memory_is_asked_each_command(width):
     assert rollout.task_names(walk(tasks=tasks), []) == ["near", "far"]
     for member, task, episode in np.ndindex(episodes.returns.shape):
         scene = Walk()
-        seed = rollout.episode_seed(0, 10, task // 2, episode)  # commands share the episodes of a task
+        seed = rollout.episode_seed(
+            0, 10, task // 2, episode
+        )  # all commands of a task have the same episodes
         x = scene.reset(seed=seed, options=None)[0][0]
         command = [0.0, 9.0][task % 2]
         memory = first = command + x + drift[member]
@@ -348,7 +350,7 @@ def test_episodes_are_saved_by_step(tmp_path):
     assert {name: len(column) for name, column in table(path).items()} == dict.fromkeys(
         ["step", "member", "task", "episode", "return", "length", "success", "score"], 18
     )
-    # A run resumed after step 10 comes to 20 again: what the killed one left from there on goes.
+    # A run resumed after step 10 reaches step 20 again: later rows of the killed run are dropped.
     rollout.save_episodes(path, episodes._replace(returns=episodes.returns + 1), 20, ["only"])
     saved = table(path)
     np.testing.assert_array_equal(saved["step"], [10] * 6 + [20] * 6)

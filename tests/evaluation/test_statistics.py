@@ -42,7 +42,7 @@ def test_both_levels_add_up():
 
 
 def test_tasks_are_never_resampled():
-    # Every seed scores 0 on one task and 1 on the other: nothing is left to chance.
+    # Every seed scores 0 on one task and 1 on the other: resampling changes nothing.
     scores = np.broadcast_to(np.array([0.0, 1.0])[:, None], (3, 2, 8))
     interval = statistics.mean_interval(scores)
     assert interval == {"mean": 0.5, "ci_low": 0.5, "ci_high": 0.5, "per_seed": [0.5] * 3}
@@ -63,7 +63,7 @@ def test_coverage_where_the_assumptions_hold():
 def test_interquartile_mean_is_of_the_middle_half():
     # Means of the eight runs are 0, 1, ..., 7; the middle half is 2, 3, 4, 5.
     scores = np.arange(8.0).reshape(4, 2, 1).repeat(5, axis=2)
-    scores[-1] += 1000  # and the outer half does not matter
+    scores[-1] += 1000  # the outer half does not matter
     interval = statistics.interquartile_mean_interval(scores)
     assert interval["interquartile_mean"] == 3.5
     assert interval["ci_low"] < 3.5 < interval["ci_high"]
@@ -79,7 +79,7 @@ def test_intervals_repeat_and_go_into_json():
 
 def test_aggregates_of_known_scores():
     # Of the sorted 0, 0, 0.5, 0.5, 1, 1, 2, 7 the middle half is 0.5, 0.5, 1, 1; tasks have means 0, 0.5, 1
-    # and 4.5; scores are short of 1 by 1, 1, 0.5, 0.5 and nothing more, together 3 of 8.
+    # and 4.5; the gaps to 1 are 1, 1, 0.5, 0.5 and 0, with mean 3 / 8.
     found = statistics.aggregates(np.array([[0.0, 0.5, 1.0, 2.0], [0.0, 0.5, 1.0, 7.0]]))
     values = {name: interval["value"] for name, interval in found.items()}
     assert values == {
@@ -168,7 +168,7 @@ def test_probability_of_improvement_of_known_samples():
     assert improves(low, high)["mean"] == 0.0
     assert improves(low, low)["mean"] == 0.5
     assert improves(low, low)["ci_low"] < 0.5 < improves(low, low)["ci_high"]
-    # On one task always better, on the other never.
+    # Always better on one task, never on the other.
     assert improves(np.array([[1.0, 0.0]] * 4), np.array([[0.0, 1.0]] * 2))["mean"] == 0.5
 
 
@@ -236,13 +236,13 @@ def test_where_coverage_is_not_reached():
     # whose interval is a point.
     failed = coverage(lambda rng: rng.random((5, 1)) < 0.8, {"mean": 0.8}, trials=500)
     assert 0.55 < failed["mean"] < 1 - 0.328 + 0.03
-    # Very skewed scores, exp of normal ones with mean exp(1/2): long tails are seldom seen.
+    # Very skewed scores, exp of normal ones with mean exp(1/2): few samples are in the long tail.
     skewed = coverage(lambda rng: rng.lognormal(size=(5, 1)), {"mean": np.exp(0.5)}, trials=500)
     assert 0.75 < skewed["mean"] < 0.90
 
 
 def rows(table):
-    """The printed cells of a table, line by line."""
+    """The printed cells of a table, by line."""
     console = rich.console.Console(width=120, file=io.StringIO())
     console.print(table)
     lines = [line.replace("┃", "│").strip("│").split("│") for line in console.file.getvalue().splitlines()]

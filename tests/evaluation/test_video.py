@@ -1,4 +1,4 @@
-"""Films: the right frames in a file that can be read back, and what is said where nothing renders."""
+"""Tests of videos: the right frames in a readable file, and the errors if rendering fails."""
 
 import gymnasium
 import imageio
@@ -14,7 +14,7 @@ class Countdown(gymnasium.Env):
     """Four steps, each a brighter picture."""
 
     render_mode = "rgb_array"
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - as gymnasium has it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - as in gymnasium
     observation_space = gymnasium.spaces.Box(-1, 1, (1,))
     action_space = gymnasium.spaces.Box(-1, 1, (1,))
 

@@ -1,4 +1,4 @@
-"""Properties of the distributions that policies give."""
+"""Tests of encoders and of the distributions that policies return."""
 
 import flax.linen as nn
 import jax
@@ -41,7 +41,9 @@ def test_the_mode_is_what_temperature_0_gives_and_nothing_is_likelier(distributi
 @pytest.mark.parametrize(("size", "stride"), [(8, 4), (4, 2), (3, 1), (3, 2)])
 def test_a_matrix_product_with_patches_is_a_convolution(size, stride):
     random = np.random.default_rng(0)
-    images = random.normal(size=(2, 12, 15, 3)).astype(np.float32)  # 15: what no window reaches is left out
+    images = random.normal(size=(2, 12, 15, 3)).astype(
+        np.float32
+    )  # 15: pixels that no window reaches are ignored
     kernel = random.normal(size=(size, size, 3, 5)).astype(np.float32)
     expected = jax.lax.conv_general_dilated(
         images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")

@@ -1,4 +1,4 @@
-"""Factorisations under vmap: right, and never a batch, for which jaxlib may wait forever."""
+"""Tests of factorisations under vmap: they are right and never batched, which could hang jaxlib."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Latent predictive maths: numbers worked out by hand, and properties that theory states on small MDPs."""
+"""Tests of the maths of zero-shot agents: numbers derived by hand, and theorems on small MDPs."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -36,7 +36,7 @@ def test_successor_measure_loss():
 def test_pessimism():
     members = jnp.array([[1.0, 5.0], [3.0, 1.0]])
     np.testing.assert_array_equal(latent.pessimistic(members, 0.0), [2, 3])
-    np.testing.assert_array_equal(latent.pessimistic(members, 0.5), [1, 1])  # the least of two
+    np.testing.assert_array_equal(latent.pessimistic(members, 0.5), [1, 1])  # the minimum of two
     np.testing.assert_array_equal(latent.pessimistic(members[:1], 9.0), [1, 5])
 
 
@@ -48,7 +48,7 @@ def test_pessimism_along_a_task_is_that_of_its_value():
     np.testing.assert_allclose(
         jnp.sum(found * tasks, -1), latent.pessimistic(values, 0.7), rtol=1e-4, atol=1e-5
     )
-    # Across the task nothing is changed.
+    # Components orthogonal to the task do not change.
     across = tasks[:, ::-1] * jnp.array([1.0, 1, -1, -1])[None]
     np.testing.assert_allclose(jnp.sum(found * across, -1), jnp.sum(members.mean(0) * across, -1), atol=1e-5)
 
@@ -82,7 +82,7 @@ def test_inference_is_exact_for_rewards_in_the_span(seed, dim):
 
 
 def test_inference_leaves_out_what_features_do_not_span():
-    """Features of rank 1 in two numbers: the shortest of all solutions lies along them."""
+    """Features of rank 1 in two dimensions: the shortest solution is parallel to them."""
     features = jnp.array([[1.0, 1.0], [2.0, 2.0], [-1.0, -1.0]])
     found = latent.infer_tasks(features, jnp.array([[1.0, 2.0, -1.0]]))
     np.testing.assert_allclose(found, [[1, 1]], atol=1e-5)
@@ -94,7 +94,7 @@ DISCOUNT = 0.8
 
 
 def transitions(seed: int, states: int) -> np.ndarray:
-    """A symmetric P with uniform stationary distribution: what the exact statements assume."""
+    """A symmetric P with uniform stationary distribution, as the theorems assume."""
     random = np.random.default_rng(seed)
     permutations = [np.eye(states)[random.permutation(states)] for _ in range(4)]
     chances = random.dirichlet(np.ones(4))
@@ -103,7 +103,7 @@ def transitions(seed: int, states: int) -> np.ndarray:
 
 
 def descend(loss, params, steps, learning_rate, optimizer=optax.adam):
-    """Parameters after so many gradient steps; bars are the parameters of the step before."""
+    """Parameters after a number of gradient steps; targets use the parameters of the step before."""
     descent = optimizer(learning_rate)
 
     def step(carry, _):
@@ -131,7 +131,7 @@ def tables(seed: int, states: int, dim: int) -> dict[str, jax.Array]:
 
 
 def kept_apart(table) -> jax.Array:
-    """The orthonormality loss of draws from all states, each drawn often: nearly its expectation."""
+    """The orthonormality loss of draws from all states, each drawn often: close to its expectation."""
     return latent.orthonormality_loss(jnp.tile(table, (16, 1)))
 
 
@@ -159,7 +159,7 @@ def test_at_full_rank_the_predictor_gives_successor_features_and_measure(seed):
     params = descend(td_jepa(kernel, 1.0), tables(seed, states, states), 16_000, learning_rate)
     measure = np.linalg.inv(np.eye(states) - DISCOUNT * kernel)
     predicted = np.asarray(params["state"] @ params["task_predictor"])
-    # Of what is to come, from the next state on.
+    # The successor measure from the next state on.
     np.testing.assert_allclose(predicted, measure @ kernel @ params["task"], 1e-3, 1e-3)
     factorised = np.eye(states) + DISCOUNT * predicted @ np.linalg.inv(params["task"])
     np.testing.assert_allclose(factorised, measure, 1e-3, 1e-3)
@@ -172,7 +172,7 @@ def spectrum(table) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_features_do_not_collapse_from_an_orthonormal_start(seed):
-    """With predictors at their optimum and small steps E φφᵀ stays what it was, even without its own loss."""
+    """With predictors at their optimum and small steps E φφᵀ stays constant, even without its own loss."""
     states, dim = 8, 3
     kernel = transitions(seed, states)
 
@@ -197,7 +197,7 @@ def test_features_do_not_collapse_from_an_orthonormal_start(seed):
 
 @pytest.mark.parametrize(("orthonormality", "least"), [(0.0, (0.0, 0.05)), (1.0, (0.5, 2.0))])
 def test_without_targets_of_their_own_features_collapse_unless_kept_apart(orthonormality, least):
-    """Prediction of the next encoding alone, whose gradient may move what is predicted."""
+    """Prediction of the next encoding alone, without a stopped gradient of the target."""
     states, dim = 8, 3
     kernel = transitions(0, states)
 
@@ -222,7 +222,7 @@ def test_values_err_by_no_more_than_the_measure(seed):
     predictions = measure @ task + random.normal(scale=random.uniform(0, 1), size=(states, dim))
     rewards = random.normal(size=states)
     found = np.asarray(latent.infer_tasks(jnp.float32(task), jnp.float32(rewards)[None]))[0]
-    # On the sphere a task has lost its length, which the least-squares solution ψᵀr / S has.
+    # A task on the sphere lacks the length of the least-squares solution ψᵀr / S.
     found = found * np.linalg.norm(task.T @ rewards / states) / np.sqrt(dim)
     error = np.linalg.norm(predictions @ found - measure @ rewards)
     bound = np.linalg.norm(predictions @ task.T / states - measure, 2) * np.linalg.norm(rewards)

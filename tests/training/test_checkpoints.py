@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, and no flipped bit goes unseen."""
+"""Tests of checkpoints: they are complete or absent, and every flipped bit is noticed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from valuelab.training.loop import Progression
 
 
 def make_state(fill: float = 0.0):
-    """A state with a leaf of every kind that states have."""
+    """A state with a leaf of every kind that occurs in states."""
     return {
         "params": jnp.arange(300.0) + fill,
         "half": jnp.full((3, 2), 1.5 + fill, jnp.bfloat16),
@@ -69,7 +69,7 @@ def test_a_run_with_other_settings_does_not_go_on_and_one_with_other_versions_is
         return Checkpoints(tmp_path, {"versions": {"jax": jax_version}}, config=config)
 
     opened().save(10, make_state())
-    opened(log_every=7)  # changes no result
+    opened(log_every=7)  # does not change results
     assert caplog.text == ""
     opened(jax_version="2")
     assert "were saved with other versions (versions.jax was '1', is '2')" in caplog.text
@@ -177,7 +177,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(checkpoints, da
     assert_same_bits(state, make_state(20))
     assert "checkpoint of step 30 under" in caplog.text
     assert "is damaged" in caplog.text
-    # The damaged one is out of the way, and its step can be saved again.
+    # The damaged one was moved away, and its step can be saved again.
     assert (checkpoints.folder.parent / "checkpoints-damaged" / "30").is_dir()
     reopened.save(30, make_state(33))
     step, state = Checkpoints(checkpoints.folder, {}).restore(jax.eval_shape(make_state))
@@ -196,7 +196,7 @@ def test_when_all_are_damaged_it_is_one_line(checkpoints):
 
 
 def test_what_a_killed_save_leaves_is_harmless(checkpoints):
-    """Killed while saving, orbax leaves a folder whose name says that it is not finished."""
+    """If killed while saving, orbax leaves a folder whose name marks it as unfinished."""
     for name in ("40.orbax-checkpoint-tmp", "40.orbax-checkpoint-tmp-1700000000"):
         (checkpoints.folder / name / "state").mkdir(parents=True)
     reopened = Checkpoints(checkpoints.folder, {})
@@ -205,11 +205,11 @@ def test_what_a_killed_save_leaves_is_harmless(checkpoints):
     assert reopened.restore(jax.eval_shape(make_state))[0] == 40
 
 
-# Digests.
+# Checksums.
 
 
 def test_a_digest_is_the_sum_that_it_says():
-    """Of words 3, 0, 2: 1 · 3 + 3 · 0 + 5 · 2 = 13; of 2³² - 1 and 1: (2³² - 1) + 3 = 2 mod 2³²."""
+    """For words 3, 0, 2: 1 · 3 + 3 · 0 + 5 · 2 = 13; for 2³² - 1 and 1: (2³² - 1) + 3 = 2 mod 2³²."""
     words = [jnp.array([3, 0, 2], jnp.uint32), jnp.array([2**32 - 1, 1], jnp.uint32)]
     assert _digests(words).tolist() == [13, 2]
     assert _digests([jnp.array([True, True])]).tolist() == [4]
@@ -242,7 +242,7 @@ import resource, signal, sys
 import jax.numpy as jnp, numpy as np
 from valuelab.training import Checkpoints
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing on then fails, as on a full disk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # further writing then fails, as on a full disk
 noise = jnp.asarray(np.random.default_rng(0).normal(size=100_000).astype(np.float32))
 checkpoints = Checkpoints(sys.argv[1], {})
 checkpoints.save(10, {"params": noise})
@@ -264,7 +264,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_good(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FILL, tmp_path / "checkpoints"], capture_output=True, text=True, check=True
     )
-    assert "Traceback" not in done.stderr  # orbax's, of each thread
+    assert "Traceback" not in done.stderr  # orbax logs one for each thread
     told, restored, later = done.stdout.splitlines()
     assert told.startswith("CheckpointError cannot save the checkpoint of step 20 under ")
     assert (

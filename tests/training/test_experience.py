@@ -1,4 +1,4 @@
-"""Acting inside the loop: what is stored, what is drawn, and that a run goes on to the same bits."""
+"""Tests of acting inside the loop: stored rows, drawn batches, and resuming to the same bits."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ from valuelab.training.experience import Interaction, blank, online
 from valuelab.types import Agent, Augmented, Memory, Outcomes, Spec, VectorEnvironment
 
 LENGTHS = (3, 5)
-"""Lane i ends an episode after LENGTHS[i] steps: lane 0 truly, lane 1 by a time limit."""
+"""Lane i ends an episode after LENGTHS[i] steps: lane 0 terminates, lane 1 reaches a time limit."""
 
 
 def counters(frames=1):
@@ -57,7 +57,7 @@ def counters(frames=1):
 
 
 def summing_agent(memory=None):
-    """Fits rewards linearly; acts at random; its metrics show what its memory was when it acted last."""
+    """Fits rewards linearly and acts at random; its metrics show its memory at its last action."""
     optimizer = optax.sgd(0.01)
 
     def init(key, example):
@@ -80,7 +80,7 @@ def summing_agent(memory=None):
 
 
 def sum_of_rewards():
-    """A memory that starts at 100 and adds rewards: observations of lanes tell what it must be."""
+    """A memory that starts at 100 and adds rewards: its value follows from the observations of a lane."""
     return Memory(
         commands={},
         draw=lambda state, observations, key: jnp.full(len(observations), 100.0),
@@ -95,7 +95,7 @@ SETTINGS = Interaction(num_environments=2, capacity=40, warmup_steps=12, update_
 
 
 def filled(frames=1, capacity=40, steps=30, memory=None):
-    """A buffer after so many steps, of which those of one update are not warmup, with the lanes."""
+    """A buffer and its lanes after a number of steps; those of one update are not warmup."""
     settings = Interaction(2, capacity, warmup_steps=steps - 4, update_to_data=0.25)
     experience = online(counters(frames), 64, settings)
     agent = summing_agent(memory)
@@ -115,13 +115,13 @@ def test_rows_are_stored_as_compact_datasets_are():
     _, (lanes, stored) = filled(capacity=60, steps=30)
     assert int(stored.written) == 15
     rows = jax.tree.map(lambda leaf: np.asarray(leaf)[:15], stored.rows)
-    # Lane 0: states 0 1 2, the final one, then the next episode: three transitions, then a row that is none.
+    # Lane 0: states 0 1 2, the final one, then the next episode: three transitions, then a row without one.
     np.testing.assert_array_equal(rows.observations[:8, 0, 2], [0, 1, 2, 3, 0, 1, 2, 3])
     np.testing.assert_array_equal(rows.observations[:8, 0, 1], [0, 0, 0, 0, 1, 1, 1, 1])
     np.testing.assert_array_equal(rows.valid[:8, 0], [1, 1, 1, 0] * 2)
     np.testing.assert_array_equal(rows.rewards[:8, 0], [1, 2, 3, 0] * 2)
     np.testing.assert_array_equal(rows.masks[:8, 0], [1, 1, 0, 1] * 2)
-    # Lane 1 is cut by its limit: the mask stays 1.
+    # Lane 1 is cut by its time limit: the mask stays 1.
     np.testing.assert_array_equal(rows.valid[:6, 1], [1, 1, 1, 1, 1, 0])
     np.testing.assert_array_equal(rows.masks[:6, 1], np.ones(6))
     np.testing.assert_array_equal(lanes.last_returns, [6, 15])  # 1 + 2 + 3, 1 + ... + 5
@@ -129,7 +129,7 @@ def test_rows_are_stored_as_compact_datasets_are():
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-@pytest.mark.parametrize("capacity", [24, 200])  # the ring has gone round, or not
+@pytest.mark.parametrize("capacity", [24, 200])  # the ring is full, or not
 def test_batches_are_transitions(frames, capacity):
     experience, carry = filled(frames, capacity, steps=24)
     carry = jax.jit(lambda carry: experience.collect(carry, summing_agent(), (), 1, jax.random.key(2)))(
@@ -157,13 +157,13 @@ def test_batches_are_transitions(frames, capacity):
 
 
 def test_draws_are_uniform_over_transitions():
-    """Lane 0 has 3 transitions in 4 rows, lane 1 has 5 in 6: each is drawn alike within its lane."""
+    """Lane 0 has 3 transitions in 4 rows, lane 1 has 5 in 6: all are equally likely within their lane."""
     _, (_, stored) = filled(capacity=400, steps=2 * 121)
     batch = jax.jit(lambda key: replay.sample(stored, key, 40_000, 1))(jax.random.key(0))
     lane, step = np.asarray(batch.observations)[:, [0, 2]].astype(int).T
     counts = np.array([np.sum((lane == 0) & (step == number)) for number in range(3)])
-    # Four standard deviations of a count with mean 20000 * 0.95 / 3 are 260; the last transition stands in
-    # for four misses, of probability 0.2⁴.
+    # Four standard deviations of a count with mean 20000 * 0.95 / 3 are 260; the last transition replaces
+    # four misses, which have probability 0.2⁴.
     np.testing.assert_allclose(counts, counts.mean(), atol=330)
 
 

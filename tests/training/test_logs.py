@@ -1,4 +1,4 @@
-"""Logs: what stands in them after a run was stopped and went on."""
+"""Tests of logs: their rows after a run was stopped and resumed."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, lost):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-lost])
     assert logs.read_rows(path) == [*rows(1), rows(2)[0]]
-    write(tmp_path, [2], rewind=2)  # a checkpoint is before its rows, and these are not whole
+    write(tmp_path, [2], rewind=2)  # a checkpoint is saved before its rows, which are incomplete here
     assert logs.read_rows(path) == [*rows(1), *rows(2)]
 
 
@@ -101,7 +101,9 @@ def test_tensorboard_reads_each_step_of_each_member_once(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     write(tmp_path, [1, 2, 3, 4], tensorboard=True)
     for path in tmp_path.glob("tensorboard/seed=*/events*"):
-        path.rename(path.with_name("events.out.tfevents.0000000001.earlier"))  # sessions are named by second
+        path.rename(
+            path.with_name("events.out.tfevents.0000000001.earlier")
+        )  # the name is the time in seconds
     write(tmp_path, [3, 4, 5], scale=10.0, rewind=2, tensorboard=True)
     for seed in (0, 1):
         read = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / f"seed={seed}"))
@@ -146,7 +148,7 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 class Broken(types.ModuleType):
-    """In the place of a tracker's package: it starts where `starts` says so, and fails at all else."""
+    """Replaces a tracker's package: it starts only if `starts` is set, and all other calls fail."""
 
     def __init__(self, starts):
         super().__init__("broken")
@@ -185,6 +187,6 @@ def test_a_tracker_that_lets_nobody_in_is_one_line(tmp_path, monkeypatch):
     [("tensorboardX", {"tensorboard": True}), ("wandb", {"wandb_project": "x"})],
 )
 def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, module, settings):
-    monkeypatch.setitem(sys.modules, module, None)  # what makes an import fail
+    monkeypatch.setitem(sys.modules, module, None)  # makes an import fail
     with pytest.raises(MissingExtraError, match=rf"{module} is not installed: .* 'valuelab\[logging\]'"):
         write(tmp_path, [1], **settings)

@@ -1,4 +1,4 @@
-"""Meshes: where arrays lie is a matter of speed alone."""
+"""Tests of meshes: the placement of arrays affects only speed."""
 
 import functools
 
@@ -94,7 +94,7 @@ def on_one_device():
     [pytest.param((1, 8), marks=pytest.mark.slow), (2, 4), pytest.param((8, 1), marks=pytest.mark.slow)],
 )
 def test_devices_change_a_run_by_rounding_alone(shape):
-    """Forty rows over a data axis of 8 or 4, and random noise in the loss that follows the batch."""
+    """Forty rows over a data axis of 8 or 4, and random noise in the loss, of the shape of the batch."""
     spread = train(
         linear_agent(),
         make_sampler(),

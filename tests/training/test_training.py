@@ -1,4 +1,4 @@
-"""The loop: what may change a run, and what may not."""
+"""Tests of the loop: what may change the result of a run, and what must not."""
 
 import functools
 import os
@@ -29,13 +29,13 @@ def train(**settings):
 
 @functools.cache
 def straight():
-    """The run that nothing disturbs."""
+    """The run without interruptions."""
     return train()
 
 
 @functools.cache
 def evaluated():
-    """The same, looked at every fourth update."""
+    """The same run, evaluated every fourth update."""
     return train(eval_every=4, evaluate=stop_at(None, kill))
 
 
@@ -51,7 +51,7 @@ class Killed(Exception):
 
 
 def stop_at(step, by):
-    """An evaluation that is stopped in the middle at one step."""
+    """An evaluation that is interrupted at one step."""
 
     def evaluate(states, now):
         if now == step:
@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
         train(evaluate=stop_at(step, kill), write=rows.extend, **settings)
 
     def rewind(saved):
-        assert saved == step  # which is saved before it is evaluated
+        assert saved == step  # a step is saved before it is evaluated
         return rows[-1]["step"] if rows else 0
 
     resumed = train(evaluate=stop_at(None, kill), write=rows.extend, on_resume=rewind, **settings)
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [5, 10])
 def test_a_signal_saves_and_the_same_call_goes_on(checkpoints, number, step):
-    """Step 10 is saved by its interval as well: asked to stop then, the run must not save it twice."""
+    """Step 10 is a checkpoint anyway: on a request to stop at this step the run must not save it twice."""
     settings = {"eval_every": 5, "checkpoint_every": 10, "checkpoints": checkpoints}
 
     def stop_here():
@@ -146,7 +146,7 @@ def test_a_signal_right_after_resuming_saves_nothing_twice(checkpoints):
 
 
 def test_a_signal_between_two_events_keeps_what_the_next_row_is_the_mean_of(checkpoints, monkeypatch):
-    """Stopped after one slice, in the middle of what one row of the log sums up."""
+    """Stopped after one slice, between two rows of the log."""
     monkeypatch.setattr(loop, "FIRST_SLICE", 2)
     rows = []
     for _ in range(2):  # the request is seen after the first slice: 2, then 4
@@ -206,7 +206,7 @@ def test_rows_that_were_lost_are_told(checkpoints, caplog):
     assert "the log ends at update 5 instead of 11: rows were lost" in caplog.text
 
 
-# What must not matter.
+# What must not change results.
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_where_slices_end_changes_no_bit(monkeypatch):
 
 
 def test_rows_hold_the_means_over_the_updates_since_the_row_before():
-    """From runs that log every update, by hand."""
+    """Computed by hand from runs that log every update."""
     singly = train(log_every=1).rows
     for row, first in zip(straight().rows, range(0, STEPS, 5), strict=True):
         updates = singly[first : row["step"]]
@@ -300,7 +300,7 @@ def test_nothing_goes_to_the_host_while_updates_run():
 
 
 def compiled():
-    """The functions of a run, and what they take, on the device."""
+    """The functions of a run and their arguments, on the device."""
     mesh = make_mesh(2, 8, (2, 4))
     program = loop.make_program(lambda _: linear_agent(), offline(make_sampler()), mesh)
     arrays = loop.meshes.place_rows(make_sampler().arrays, mesh)
@@ -320,11 +320,11 @@ def test_states_given_to_an_evaluation_may_be_kept():
     assert [int(states.step[0]) for states in kept] == [10, 20, STEPS]
 
 
-# What cannot go on.
+# Errors.
 
 
 def poisoned(at_update, part):
-    """The linear agent, of which one thing becomes NaN at an update, counted from 1."""
+    """The linear agent; its metric or its state becomes NaN at an update, counted from 1."""
     agent = linear_agent()
 
     def update(state, batch):
