@@ -41,7 +41,7 @@ def test_effective_rank_golden(matrix, rank):
 
 
 def test_dormant_fraction_golden():
-    # Mean activities 2, 0.1, 0 and 1.9 with mean 1: the thresholds are 0.025 and 0.1, which 1 and 2 units meet.
+    # Mean activities 2, 0.1, 0 and 1.9 with mean 1: one is at most 0.025, and two are at most 0.11.
     units = jnp.array([[4.0, 0.1, 0.0, -1.9], [0.0, -0.1, 0.0, 1.9]])
     assert features.dormant_fraction(units) == 0.25
     assert features.dormant_fraction(units, threshold=0.11) == 0.5
