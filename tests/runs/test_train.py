@@ -450,7 +450,7 @@ def test_a_missing_extra_is_named(tmp_path, data_dir, nothing_trains, monkeypatc
     (tmp_path / "any.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
     settings = {"agent": ROOT / CLONING} | settings
-    with pytest.raises(InputError, match=rf"{missing}.* is not installed; .*'valuelab\[{extra}\]'") as caught:
+    with pytest.raises(InputError, match=rf"{missing}.* is not installed: .*'valuelab\[{extra}\]'") as caught:
         launch(command(data_dir, tmp_path / "run", **settings))
     assert "\n" not in str(caught.value)
 
