@@ -1,4 +1,4 @@
-"""The scripts that test what is claimed of flow critics: their parts, and each of them in small."""
+"""The programs that test claims about flow critics: their parts, and each program at a small size."""
 
 import dataclasses
 import json
@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from helpers import make_dataset
 
-from experiments.studies.flow_claims import plasticity, recovery, supervision, targets, trials, update_to_data
-from experiments.studies.flow_claims.trials import ClaimConfig, Trial
+from experiments.studies.flow_claims import (
+    claims,
+    plasticity,
+    recovery,
+    supervision,
+    targets,
+    update_to_data,
+    variants,
+)
+from experiments.studies.flow_claims.claims import ClaimConfig
+from experiments.studies.flow_claims.variants import TrainedVariant
 from valuelab import configuration
 from valuelab.agents import composed
 from valuelab.data import recording
@@ -60,7 +69,7 @@ def test_differences_have_intervals_and_signs():
     assert statistics.difference(np.array([1.0, 0.0]), np.array([4.0, 5.0]))["sign"] == -1
     assert statistics.difference(np.array([0.0, 4.0]), np.array([1.0, 3.0]))["sign"] == 0
     assert statistics.difference(np.array([0.0]), np.array([9.0]))["sign"] == 0  # one seed tells nothing
-    assert [trials.verdict(sign) for sign in (1, 0, -1)] == [
+    assert [claims.verdict(sign) for sign in (1, 0, -1)] == [
         "seen here",
         "undecided here",
         "the opposite is seen here",
@@ -144,14 +153,16 @@ def test_successive_policies_take_turns():
 
 def test_steps_to_a_return():
     scores = {4: np.array([-300.0, -900.0]), 8: np.array([-200.0, -800.0]), 12: np.array([-240.0, -251.0])}
-    np.testing.assert_array_equal(update_to_data.steps_to(Trial(None, None, scores), 4), [2, np.inf])
+    np.testing.assert_array_equal(
+        update_to_data.steps_to_threshold(TrainedVariant(None, None, scores), 4), [2, np.inf]
+    )
 
 
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="steps is 10; it must be a multiple of evaluations, 4"):
         ClaimConfig(steps=10, evaluations=4)
     with pytest.raises(InputError, match="no workdir is given"):
-        trials.run(supervision.examine, ClaimConfig())
+        claims.run(supervision.examine, ClaimConfig())
 
 
 def test_continuous_actions_are_recorded():
@@ -179,24 +190,24 @@ def test_continuous_actions_are_recorded():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_run_and_are_done_once(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    monkeypatch.setattr(variants, "SETTINGS", variants.SETTINGS | NARROW)
     config = ClaimConfig(log_steps=1000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path / "out"))
-    result = trials.run(SCRIPTS[name].examine, config)
-    assert result["verdict"] in {trials.verdict(sign) for sign in (-1, 0, 1)}
+    result = claims.run(SCRIPTS[name].examine, config)
+    assert result["verdict"] in {claims.verdict(sign) for sign in (-1, 0, 1)}
     assert (tmp_path / "out" / "claim.png").read_bytes().startswith(b"\x89PNG")
     saved = json.loads((tmp_path / "out" / "result.json").read_text())
     for score in saved["scores"].values():
         assert score["curve"]["updates"] == [2, 4]
         assert len(score["final"]["per_seed"]) == 2
-    assert trials.run(SCRIPTS[name].examine, config) == saved
+    assert claims.run(SCRIPTS[name].examine, config) == saved
     assert "is done already" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_plasticity_in_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    monkeypatch.setattr(variants, "SETTINGS", variants.SETTINGS | NARROW)
     config = ClaimConfig(log_steps=2000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path / "out"))
-    result = trials.run(plasticity.examine, config)
+    result = claims.run(plasticity.examine, config)
     assert set(result["log_growth_of_feature_norm"]["flow"]) == set(plasticity.REGIMES)
     assert len(result["verdicts"]) == 4
     assert (tmp_path / "out" / "claim.png").exists()
@@ -204,7 +215,7 @@ def test_plasticity_in_small(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_updates_a_step_in_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "SIZE", trials.SIZE | NARROW)
+    monkeypatch.setattr(variants, "SETTINGS", variants.SETTINGS | NARROW)
     config = update_to_data.UpdateToDataConfig(
         log_steps=1000,
         steps=4,
@@ -213,6 +224,6 @@ def test_updates_a_step_in_small(tmp_path, monkeypatch):
         ratios=(1, 2),
         workdir=str(tmp_path / "out"),
     )
-    result = trials.run(update_to_data.examine, config)
+    result = claims.run(update_to_data.examine, config)
     assert result["scores"]["flow, 2"]["curve"]["updates"] == [4, 8]
     assert set(result["steps_to_threshold"]["flow"]) == {1, 2}

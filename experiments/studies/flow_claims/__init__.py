@@ -1,1 +1,1 @@
-"""What papers claim of flow critics, tested at a size that two CPU cores can train: one script a claim."""
+"""Claims that papers make about flow critics, each tested by one program that two CPU cores can run."""

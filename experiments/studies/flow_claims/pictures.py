@@ -1,4 +1,4 @@
-"""What the figures of claims share."""
+"""Parts of the figures of all claims."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,9 +29,9 @@ def panels(count: int, title: str) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
-def scores(axis: Any, told: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draws returns over updates, with intervals over seeds, of each kind of critic."""
-    for (name, score), colour in zip(told.items(), COLOURS, strict=False):
+def scores(axis: Any, scores_by_variant: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draws the returns of each variant over updates, with intervals over seeds."""
+    for (name, score), colour in zip(scores_by_variant.items(), COLOURS, strict=False):
         curve = score["curve"]
         axis.plot(curve["updates"], curve["mean"], color=colour, label=name)
         axis.fill_between(curve["updates"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.2, lw=0)
@@ -42,7 +42,7 @@ def scores(axis: Any, told: Mapping[str, Mapping[str, Any]]) -> None:
 def by_seed(
     axis: Any, x: Sequence[float] | np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str
 ) -> None:
-    """Draws a line for each name: the mean over seeds of [M, len(x)], and a shade from least to greatest."""
+    """Draws a line for each name: the mean over seeds of [M, len(x)], and a band from least to greatest."""
     for (name, values), colour in zip(lines.items(), COLOURS, strict=False):
         axis.plot(x, np.mean(values, axis=0), color=colour, label=name, marker=".")
         axis.fill_between(x, np.min(values, axis=0), np.max(values, axis=0), color=colour, alpha=0.2, lw=0)
