@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.studies.risk.methods import random_task
+from experiments.studies.risk.methods import random_problem
 from valuelab.distributional import chow, counterexamples, histories, objectives, oracle
 from valuelab.distributional.mdps import from_outcomes
 from valuelab.errors import InputError
@@ -19,7 +19,7 @@ LEVELS = np.linspace(0, 1, 65)
 def many():
     """MDPs of two steps, in a list and stacked."""
     rng = np.random.default_rng(0)
-    mdps = [random_task(rng).mdp for _ in range(60)]
+    mdps = [random_problem(rng).mdp for _ in range(60)]
     return mdps, jax.tree.map(lambda *leaves: np.stack(leaves), *mdps)
 
 

@@ -1,4 +1,4 @@
-"""D-eta-N against the exact optimum: gaps, episodes against tables, and what the launcher leaves."""
+"""D-eta-N compared with the exact optimum: gaps, episodes and tables, and the files of the program."""
 
 import json
 
@@ -8,9 +8,11 @@ import pytest
 
 from experiments.studies.risk import compare_eta_network, optimality
 from experiments.studies.risk.compare_eta_network import CompareConfig
+from experiments.studies.risk.networks import TrainedNetworks
 from valuelab import configuration
 from valuelab.agents.eta_network import eta_network
-from valuelab.distributional import gridworlds, mdps
+from valuelab.distributional import mdp as mdps
+from valuelab.distributional import problems
 from valuelab.environments import tabular
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots
@@ -41,51 +43,52 @@ def test_random_actions():
 @pytest.fixture(scope="module")
 def compared():
     """Two networks that have learnt nothing, in the gridworld of satisficing."""
-    problem = gridworlds.make("satisficing")
+    gridworld = problems.make("satisficing")
     preset, _ = flags.load_agent("eta_network:satisficing")
     small = {"agent.hidden_dims": (8,), "agent.num_atoms": 4, "agent.learning_rate_schedule": "constant"}
     config = configuration.replace(preset, small).agent
-    spec = tabular.simulate(problem, 1).spec
+    spec = tabular.simulate(gridworld, 1).spec
     agent = eta_network(config, spec)
     init = jax.jit(lambda key: agent.init(key, blank(spec, 1)))
-    networks = optimality.Networks(config, spec, agent, [init(jax.random.key(seed)) for seed in (0, 1)])
-    table = optimality.solve(problem, config.stock_low, config.stock_high)
-    return table, optimality.at_stocks(table, networks), optimality.at_settings(table, networks, 2000)
+    networks = TrainedNetworks(config, spec, agent, [init(jax.random.key(seed)) for seed in (0, 1)])
+    solved = optimality.solve(gridworld, config.stock_low, config.stock_high)
+    stocks = optimality.evaluate_stocks(solved, networks)
+    return solved, stocks, optimality.evaluate_commands(solved, networks, 2000)
 
 
 @pytest.mark.slow
 def test_episodes_agree_with_tables(compared):
-    _, stocks, settings = compared
-    for index, (name, first) in enumerate(zip(settings.names, settings.stocks[0], strict=True)):
-        np.testing.assert_array_equal(settings.stocks[1, index], first)  # given by the target, to any network
+    _, stocks, commands = compared
+    for index, (name, first) in enumerate(zip(commands.names, commands.stocks[0], strict=True)):
+        np.testing.assert_array_equal(commands.stocks[1, index], first)  # given by the target, to any network
         assert name == f"target={-first[0]:g}"
         place = int(np.argmin(np.abs(stocks.stocks - first)))
-        assert settings.optimum[index] == pytest.approx(stocks.optimum[place])
+        assert commands.optimum[index] == pytest.approx(stocks.optimum[place])
         # Shares of 2000 episodes: four standard deviations of a fair coin's are 0.045.
-        np.testing.assert_allclose(settings.reached[:, index], stocks.reached[:, place], atol=0.045)
-        np.testing.assert_allclose(settings.random[index], stocks.random[place], atol=0.045)
+        np.testing.assert_allclose(commands.reached[:, index], stocks.reached[:, place], atol=0.045)
+        np.testing.assert_allclose(commands.random[index], stocks.random[place], atol=0.045)
         assert (stocks.reached[:, place] <= stocks.optimum[place] + 1e-9).all()
-    spread = np.sqrt(settings.reached * (1 - settings.reached) / 2000)
-    np.testing.assert_allclose(settings.standard_errors, spread, rtol=0.6, atol=2e-3)
-    assert settings.returns.shape == (2, 5, 2000, 1)
-    assert settings.predicted.shape == (2, 5, 4, 1)
+    spread = np.sqrt(commands.reached * (1 - commands.reached) / 2000)
+    np.testing.assert_allclose(commands.standard_errors, spread, rtol=0.6, atol=2e-3)
+    assert commands.returns.shape == (2, 5, 2000, 1)
+    assert commands.predicted.shape == (2, 5, 4, 1)
 
 
 @pytest.mark.slow
-def test_optimum_is_that_of_the_problem(compared):
-    table, stocks, _ = compared
+def test_optimum_is_that_of_the_gridworld(compared):
+    solved, stocks, _ = compared
     # From stock 0.5 it is enough already, and from -56.5 no seven prizes of 8 would be: the grid is cut long
     # before, at -20.5, where four long shots are needed.
     assert stocks.optimum[-1] == 1
     assert 0 < stocks.optimum[0] < 0.15
     assert float(np.max(stocks.errors)) == 0
-    assert table.grid.size == 22
+    assert solved.grid.size == 22
 
 
 @pytest.mark.slow
 def test_summary(compared):
-    table, stocks, settings = compared
-    result = compare_eta_network.summarize(table.problem, settings, stocks)
+    solved, stocks, commands = compared
+    result = compare_eta_network.summarize(solved.gridworld, commands, stocks)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert not result["reached"]
     told = result["settings"]["target=11.5"]
@@ -104,7 +107,7 @@ def test_shares_below():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"problem": "gravity"}, "unknown gridworld 'gravity'"),
+        ({"problem": "gravity"}, "unknown problem 'gravity'"),
         ({"problem": "target"}, "no workdir is given"),
     ],
 )

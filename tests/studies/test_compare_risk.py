@@ -1,4 +1,4 @@
-"""The comparison of ways to optimise CVaR: numbers known by hand, what it refuses and what it leaves."""
+"""The comparison of methods that optimise CVaR: numbers known by hand, refusals, and files."""
 
 import json
 
@@ -8,8 +8,8 @@ from absl import flags as absl_flags
 from helpers import ROOT
 
 from experiments.studies.risk import compare_risk, methods, plots
-from experiments.studies.risk.methods import CLAIM, GREEDY, LEVEL, MEAN, STOCK, Task
-from valuelab.distributional import counterexamples, gridworlds, stock_grids
+from experiments.studies.risk.methods import GREEDY, LEVEL_CLAIMED, LEVEL_REACHED, MEAN, STOCK, RiskProblem
+from valuelab.distributional import counterexamples, problems, stocks
 from valuelab.distributional.solvers import Solution
 from valuelab.errors import InputError
 
@@ -27,17 +27,17 @@ def found():
 
 
 def test_a_policy_with_a_stock_is_followed_at_the_nearest_one():
-    """A coin gives 0 or 4, then it gambles for -2 or 5 at stock 0: the return distribution by hand."""
+    """A coin of 0 or 4, then a gamble of -2 and 5 that is taken at the nearest stock, 0."""
     mdp = counterexamples.stock_needed().mdp
-    task = Task(mdp, 1.0, 0, stock_grids.uniform([0.0], [3.0], [2]))
+    problem = RiskProblem(mdp, 1.0, 0, stocks.uniform([0.0], [3.0], [2]))
     solution = Solution(*[None] * 10)._replace(
-        values=np.zeros((3, 2)), policy=np.array([[0, 0], [1, 0], [0, 0]]), stocks=task.grid
+        values=np.zeros((3, 2)), policy=np.array([[0, 0], [1, 0], [0, 0]]), stocks=problem.grid
     )
-    distribution = task.follow(methods.by_stock(task, solution), [0.0])
+    distribution = problem.follow(methods.by_stock(problem, solution), [0.0])
     assert distribution.support[:, 0].tolist() == [-2, 4, 5]
     np.testing.assert_allclose(distribution.probabilities, [[0.25, 0.5, 0.25]])
-    assert methods.tail(distribution, 0.5) == pytest.approx(1.0)
-    assert methods.tail(distribution, 1.0) == pytest.approx(2.75)
+    assert methods.cvar(distribution, 0.5) == pytest.approx(1.0)
+    assert methods.cvar(distribution, 1.0) == pytest.approx(2.75)
 
 
 def test_networks_differ_in_what_they_know_alone():
@@ -63,12 +63,12 @@ def test_other_questions_are_refused(arguments, tmp_path):
 @pytest.mark.parametrize("where", ["counterexample", "random", "gridworld"])
 def test_published_claims_are_too_high_and_policies_too_low(found, where):
     cvar = found[where]["cvar"]
-    for method in (LEVEL, GREEDY, MEAN):
+    for method in (LEVEL_REACHED, GREEDY, MEAN):
         assert np.all(np.subtract(cvar[method], cvar[STOCK]) < 1e-6)
-    assert np.all(np.subtract(cvar[CLAIM], cvar[STOCK]) > -1e-6)
+    assert np.all(np.subtract(cvar[LEVEL_CLAIMED], cvar[STOCK]) > -1e-6)
     if where != "gridworld":  # there levels are right, so that claim and policy prove each other optimal
-        assert np.max(np.subtract(cvar[CLAIM], cvar[STOCK])) > 0.2
-        assert np.min(np.subtract(cvar[LEVEL], cvar[STOCK])) < -0.1
+        assert np.max(np.subtract(cvar[LEVEL_CLAIMED], cvar[STOCK])) > 0.2
+        assert np.min(np.subtract(cvar[LEVEL_REACHED], cvar[STOCK])) < -0.1
 
 
 def test_published_networks_with_a_stock_are_better_than_qr_dqn_where_risk_matters(found):
@@ -97,7 +97,7 @@ def test_counterexample_by_every_method():
     """The numbers of its docstring; tossing the coin has the greatest mean, 1.5."""
     cvar = methods.compare(methods.counterexample(), [0.5])
     assert {method: values[0] for method, values in cvar.items()} == pytest.approx(
-        {STOCK: -1.0, CLAIM: -0.75, LEVEL: -1.5, GREEDY: -1.0, MEAN: -1.5}
+        {STOCK: -1.0, LEVEL_CLAIMED: -0.75, LEVEL_REACHED: -1.5, GREEDY: -1.0, MEAN: -1.5}
     )
 
 
@@ -122,6 +122,6 @@ def test_networks_are_compared_with_what_is_exact(found, tmp_path, monkeypatch):
 
 
 def test_the_gridworld_of_a_problem():
-    task = methods.gridworld(gridworlds.risk_averse(), spacing=1.0, copies=2)
-    assert task.grid.shape == (19, 19)
-    assert task.mdp.reward_dim == 2
+    problem = methods.gridworld_problem(problems.risk_averse(), spacing=1.0, copies=2)
+    assert problem.grid.shape == (19, 19)
+    assert problem.mdp.reward_dim == 2

@@ -1,1 +1,1 @@
-"""Risk-sensitive control: exact solutions and D-eta-N against other methods."""
+"""Risk-sensitive control: exact solutions and D-eta-N, compared with other methods."""

@@ -1,11 +1,11 @@
-"""Ways to optimise CVaR in finite MDPs, and what each of them reaches, exactly.
+"""Methods that optimise CVaR in finite MDPs, and the exact CVaR that each of them reaches.
 
-    stocks      the optimum over all policies
-    levels      the recursion of Chow et al. (2015): what it claims, and what its policy reaches
-    greedy      distributional value iteration greedy in CVaR at every state, without a stock
-    mean        value iteration, what QR-DQN tends to
+    stocks      value iteration on states and stocks: the optimum over all policies
+    levels      the recursion of Chow et al. (2015): the CVaR that it claims, and what its policy reaches
+    greedy      distributional value iteration that is greedy in CVaR at every state, without a stock
+    mean        value iteration for the mean, the limit of QR-DQN
 
-Whatever a method believes, its policy is measured by its return distribution.
+Whatever a method claims, its policy is measured by its exact return distribution.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,26 +17,27 @@ import numpy as np
 from valuelab.distributional import (
     chow,
     counterexamples,
-    distribution_representations,
     functionals,
-    gridworlds,
     histories,
     objectives,
     oracle,
+    problems,
+    representations,
     solvers,
     starts,
-    stock_grids,
+    stocks,
 )
 from valuelab.distributional.histories import Policy
-from valuelab.distributional.mdps import MDP, from_outcomes
+from valuelab.distributional.mdp import MDP, from_outcomes
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.properties import Properties
-from valuelab.distributional.stock_grids import StockGrid
+from valuelab.distributional.stocks import StockGrid
 
-LEVELS = np.linspace(0, 1, 1025)
-"""Among them the sums of all chances in the counter-example and in random MDPs, where they are exact."""
+LEVEL_GRID = np.linspace(0, 1, 1025)
+"""The levels of the recursion. They include all sums of probabilities of the counter-example and of random
+MDPs, so the recursion is exact there."""
 
-STOCK, CLAIM, LEVEL, GREEDY, MEAN = (
+STOCK, LEVEL_CLAIMED, LEVEL_REACHED, GREEDY, MEAN = (
     "stocks",
     "levels, as claimed",
     "levels, as reached",
@@ -45,15 +46,15 @@ STOCK, CLAIM, LEVEL, GREEDY, MEAN = (
 )
 
 
-class Task(NamedTuple):
-    """An MDP to optimise CVaR in, and how.
+class RiskProblem(NamedTuple):
+    """An MDP in which the methods optimise CVaR, and the grid on which stocks are solved.
 
     Attributes:
         mdp: the MDP.
         discount: γ.
-        start: the state that episodes begin in.
-        grid: of stocks.
-        max_steps: when episodes are cut.
+        start: the first state of episodes.
+        grid: the stocks.
+        max_steps: number of steps after which an episode is cut.
     """
 
     mdp: MDP
@@ -62,56 +63,72 @@ class Task(NamedTuple):
     grid: StockGrid
     max_steps: int = 200
 
-    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.DistributionSet:
-        """The return distribution of a policy."""
-        return histories.return_distribution(
-            self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps
+    def solve(self, objective: Objective, grid: StockGrid | None = None, **options: Any) -> solvers.Solution:
+        """Value iteration on a grid of stocks; on the problem's own grid if None."""
+        return solvers.value_iteration(
+            self.mdp,
+            objective,
+            discount=self.discount,
+            stocks=self.grid if grid is None else grid,
+            tolerance=1e-9,
+            **options,
         )
 
+    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.Laws:
+        """The return distribution of a policy that starts with this memory."""
+        return histories.law(self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps)
 
-# Policies, as `histories` follows them.
+
+# Policies, in the form that `histories` follows.
 
 
-def by_state(task: Task, actions: np.ndarray) -> Policy:
-    """Actions [S] of a policy without memory."""
-    outcomes = task.mdp.probabilities.shape[-1]
+def by_state(problem: RiskProblem, actions: np.ndarray) -> Policy:
+    """The policy that takes actions [S] and has no memory."""
+    outcomes = problem.mdp.probabilities.shape[-1]
     return lambda states, memories: (actions[states], np.zeros((len(states), outcomes, 0)))
 
 
-def by_stock(task: Task, solution: solvers.Solution) -> Policy:
-    """The policy of a solution, at the point of the grid next to the stock."""
-    actions = np.asarray(solution.policy).reshape(len(solution.values), *task.grid.shape)
+def by_stock(problem: RiskProblem, solution: solvers.Solution) -> Policy:
+    """The policy of a solution on states and stocks, which looks up the grid point nearest to the stock."""
+    actions = np.asarray(solution.policy).reshape(len(solution.values), *problem.grid.shape)
 
-    def policy(states: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def policy(states: np.ndarray, stock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nearest = [
-            np.abs(points[None] - held[:, [axis]]).argmin(1) for axis, points in enumerate(task.grid.points)
+            np.abs(points[None] - stock[:, [axis]]).argmin(1)
+            for axis, points in enumerate(problem.grid.points)
         ]
         chosen = actions[states, *nearest]
-        return chosen, (held[:, None] + task.mdp.rewards[states, chosen]) / task.discount
+        return chosen, (stock[:, None] + problem.mdp.rewards[states, chosen]) / problem.discount
 
     return policy
 
 
-def by_level(task: Task, solution: chow.Solution) -> Policy:
-    """The policy that the recursion on levels finds."""
+def by_level(problem: RiskProblem, solution: chow.Solution) -> Policy:
+    """The policy of the recursion on levels, whose memory is the level."""
 
     def policy(states: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        actions, after = chow.act(task.mdp, solution, task.discount, states, levels[:, 0])
+        actions, after = chow.act(problem.mdp, solution, problem.discount, states, levels[:, 0])
         return np.asarray(actions), np.asarray(after)[..., None]
 
     return policy
 
 
+def follow_optimum(problem: RiskProblem, solution: solvers.Solution, objective: Objective) -> oracle.Laws:
+    """The return distribution of a solution's policy from the first stock that is best for an objective."""
+    first = np.asarray(starts.choose(solution, objective).stocks)[problem.start]
+    return problem.follow(by_stock(problem, solution), first)
+
+
 # Comparisons.
 
 
-def tail(distribution: oracle.DistributionSet, tau: float) -> float:
-    """CVaR of the return distribution of a policy."""
+def cvar(distribution: oracle.Laws, tau: float) -> float:
+    """CVaR at level tau of the return distribution of a policy."""
     return oracle.best(objectives.lower_cvar(tau), distribution)
 
 
 def greedy_cvar(tau: float) -> Objective:
-    """CVaR as a functional of what follows, which has no need of a stock and no right to one policy."""
+    """CVaR of the remaining return, without a stock; dynamic programming is not sound for this functional."""
     return objectives.general(
         functionals.lower_cvar,
         Properties(mixture_indifferent=False),
@@ -121,47 +138,46 @@ def greedy_cvar(tau: float) -> Objective:
     )
 
 
-def compare(task: Task, taus: Iterable[float]) -> dict[str, list[float]]:
-    """CVaR by method, at each level."""
-    found: dict[str, list[float]] = {name: [] for name in (STOCK, CLAIM, LEVEL, GREEDY, MEAN)}
-    nowhere = stock_grids.uniform([0.0], [0.0], [1])
-
-    def solve(objective: Objective, grid: StockGrid, **options: Any) -> solvers.Solution:
-        return solvers.value_iteration(
-            task.mdp, objective, discount=task.discount, stocks=grid, tolerance=1e-9, **options
-        )
+def compare(problem: RiskProblem, taus: Iterable[float]) -> dict[str, list[float]]:
+    """Solves a problem by each method; method -> CVaR reached (or claimed) at each level."""
+    by_method: dict[str, list[float]] = {
+        name: [] for name in (STOCK, LEVEL_CLAIMED, LEVEL_REACHED, GREEDY, MEAN)
+    }
+    one_stock = stocks.uniform([0.0], [0.0], [1])
 
     with jax.enable_x64(True):
-        with_stocks = solve(objectives.lower_cvar(1.0), task.grid, representation=None)
-        with_levels = chow.value_iteration(task.mdp, LEVELS, discount=task.discount)
-        claimed = np.asarray(with_levels.tails)[task.start]
-        mean = solve(objectives.expectation(), nowhere, representation=None)
-        of_mean = task.follow(by_state(task, np.asarray(mean.policy)[:, 0]))
+        with_stocks = problem.solve(objectives.lower_cvar(1.0), representation=None)
+        with_levels = chow.value_iteration(problem.mdp, LEVEL_GRID, discount=problem.discount)
+        claimed = np.asarray(with_levels.tails)[problem.start]
+        mean = problem.solve(objectives.expectation(), one_stock, representation=None)
+        of_mean = problem.follow(by_state(problem, np.asarray(mean.policy)[:, 0]))
         for tau in taus:
-            first = np.asarray(starts.choose(with_stocks, objectives.lower_cvar(tau)).stocks)[task.start]
-            found[STOCK].append(tail(task.follow(by_stock(task, with_stocks), first), tau))
-            found[CLAIM].append(float(np.interp(tau, LEVELS, claimed) / tau))
-            found[LEVEL].append(tail(task.follow(by_level(task, with_levels), [tau]), tau))
-            greedy = solve(
+            best = follow_optimum(problem, with_stocks, objectives.lower_cvar(tau))
+            by_method[STOCK].append(cvar(best, tau))
+            by_method[LEVEL_CLAIMED].append(float(np.interp(tau, LEVEL_GRID, claimed) / tau))
+            by_method[LEVEL_REACHED].append(cvar(problem.follow(by_level(problem, with_levels), [tau]), tau))
+            greedy = problem.solve(
                 greedy_cvar(tau),
-                nowhere,
-                representation=distribution_representations.quantile(256),
+                one_stock,
+                representation=representations.quantile(256),
                 allow_unsound=True,
                 max_sweeps=1000,
             )
-            found[GREEDY].append(tail(task.follow(by_state(task, np.asarray(greedy.policy)[:, 0])), tau))
-            found[MEAN].append(tail(of_mean, tau))
-    return found
+            by_method[GREEDY].append(
+                cvar(problem.follow(by_state(problem, np.asarray(greedy.policy)[:, 0])), tau)
+            )
+            by_method[MEAN].append(cvar(of_mean, tau))
+    return by_method
 
 
-def counterexample() -> Task:
-    """Where levels fail, with chances and returns that its grids hold."""
+def counterexample() -> RiskProblem:
+    """The MDP in which levels fail; its probabilities and returns lie on the grids, so all is exact."""
     example = counterexamples.level_instead_of_stock()
-    return Task(example.mdp, example.discount, 0, stock_grids.uniform([-8.0], [6.0], [15]))
+    return RiskProblem(example.mdp, example.discount, 0, stocks.uniform([-8.0], [6.0], [15]))
 
 
-def random_task(rng: np.random.Generator) -> Task:
-    """A step, then another from one of two states; whole rewards, chances that are multiples of 1/8."""
+def random_problem(rng: np.random.Generator) -> RiskProblem:
+    """A random MDP of two steps; the rewards are integers and the probabilities multiples of 1/8."""
     successors = [(1, 2), (3, 3), (3, 3), (3, 3)]
     chances = rng.integers(1, 8, size=(4, 2)) / 8
     rewards = rng.integers(-4, 5, size=(4, 2, 2)).astype(float)
@@ -173,51 +189,37 @@ def random_task(rng: np.random.Generator) -> Task:
         for state, after in enumerate(successors)
     ]
     mdp = from_outcomes(outcomes, np.array([False, False, False, True]))
-    return Task(mdp, 1.0, 0, stock_grids.uniform([-8.0], [8.0], [17]))
+    return RiskProblem(mdp, 1.0, 0, stocks.uniform([-8.0], [8.0], [17]))
 
 
-def gridworld(problem: gridworlds.Gridworld, spacing: float, copies: int = 1) -> Task:
-    """A problem with a grid of stocks so far apart, in one or several equal components."""
-    low, high = problem.stock_low.item(), problem.stock_high.item()
+def gridworld_problem(gridworld: problems.Problem, spacing: float, copies: int = 1) -> RiskProblem:
+    """A gridworld with a uniform grid of stocks, in `copies` equal components."""
+    low, high = gridworld.stock_low.item(), gridworld.stock_high.item()
     size = round((high - low) / spacing) + 1
-    grid = stock_grids.uniform([low] * copies, [high] * copies, [size] * copies)
-    mdp = objectives.repeat_rewards(problem.mdp, copies)
-    return Task(mdp, problem.discount, problem.start_state, grid)
+    grid = stocks.uniform([low] * copies, [high] * copies, [size] * copies)
+    mdp = objectives.repeat_rewards(gridworld.mdp, copies)
+    return RiskProblem(mdp, gridworld.discount, gridworld.start_state, grid)
 
 
 def dial(
-    task: Task, tau: float, weights: Iterable[float], objective_of: Callable[[float], Objective]
+    problem: RiskProblem, tau: float, weights: Iterable[float], objective_of: Callable[[float], Objective]
 ) -> list[dict[str, float]]:
-    """What optima between CVaR and the mean reach of both.
+    """Mean and CVaR of the policies that are optimal for mixtures of the two.
 
     Args:
-        task: with as many components as the objective takes.
+        problem: the MDP, with as many reward components as the objective takes.
         tau: level of CVaR.
-        weights: of the mean.
-        objective_of: weight of the mean to objective.
+        weights: weights of the mean.
+        objective_of: weight of the mean -> objective.
 
     Returns:
-        For each weight "weight", "mean" and "cvar".
+        "weight", "mean" and "cvar" for each weight.
     """
     rows = []
     with jax.enable_x64(True):
         for weight in weights:
             objective = objective_of(weight)
-            solution = solvers.value_iteration(
-                task.mdp,
-                objective,
-                discount=task.discount,
-                representation=None,
-                stocks=task.grid,
-                tolerance=1e-9,
-            )
-            first = np.asarray(starts.choose(solution, objective).stocks)[task.start]
-            distribution = task.follow(by_stock(task, solution), first)
-            rows.append(
-                {
-                    "weight": float(weight),
-                    "mean": tail(distribution, 1.0),
-                    "cvar": tail(distribution, tau),
-                }
-            )
+            solution = problem.solve(objective, representation=None)
+            best = follow_optimum(problem, solution, objective)
+            rows.append({"weight": float(weight), "mean": cvar(best, 1.0), "cvar": cvar(best, tau)})
     return rows

@@ -1,17 +1,17 @@
-"""Pictures of how ways to optimise CVaR compare: see `compare_risk`."""
+"""The figure of `compare_risk`."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from experiments.studies.risk.methods import CLAIM, GREEDY, LEVEL, MEAN, STOCK
+from experiments.studies.risk.methods import GREEDY, LEVEL_CLAIMED, LEVEL_REACHED, MEAN, STOCK
 from valuelab.evaluation import figures
 
 _LINES: dict[str, dict[str, Any]] = {
     STOCK: {"color": figures.BLACK, "linewidth": 4, "alpha": 0.35},
-    CLAIM: {"color": figures.VERMILLION, "linestyle": "--"},
-    LEVEL: {"color": figures.VERMILLION},
+    LEVEL_CLAIMED: {"color": figures.VERMILLION, "linestyle": "--"},
+    LEVEL_REACHED: {"color": figures.VERMILLION},
     GREEDY: {"color": figures.BLUE, "linestyle": "-."},
     MEAN: {"color": figures.GREEN, "linestyle": ":"},
 }
@@ -27,8 +27,8 @@ def draw(result: dict[str, Any], path: pathlib.Path | None = None) -> Any:
     """Draws the counter-example, random MDPs, the gridworld and the dial.
 
     Args:
-        result: what `compare_risk` writes as JSON.
-        path: where to save it.
+        result: the content of compare_risk.json.
+        path: file for the figure; none if None.
 
     Returns:
         The figure.
@@ -51,7 +51,9 @@ def _plot_counterexample(panel: Any, taus: list[float], cvar: dict[str, list[flo
     for name, values in cvar.items():
         panel.plot(taus, values, label=name, **_LINES[name])
     panel.set(
-        title="Counter-example: what levels claim, and reach", xlabel="level τ", ylabel="CVaR of the return"
+        title="Counter-example: CVaR that levels claim and reach",
+        xlabel="level τ",
+        ylabel="CVaR of the return",
     )
     panel.legend(frameon=False, loc="lower right")
 
@@ -64,8 +66,8 @@ def _plot_random(panel: Any, tau: float, cvar: dict[str, list[float]]) -> None:
             panel.plot(apart, share, drawstyle="steps-post", label=name, **_LINES[name])
     panel.set(
         title=f"{len(cvar[STOCK])} random MDPs, τ = {tau:g}",
-        xlabel="distance x of CVaR from the optimum (claims above it, policies below)",
-        ylabel="share of MDPs at least x away",
+        xlabel="distance x of CVaR from the optimum (claims lie above, policies below)",
+        ylabel="share of MDPs with distance at least x",
         ylim=(0, 0.4),
     )
     panel.legend(frameon=False, loc="upper right")
@@ -93,9 +95,9 @@ def _plot_gridworld(
         )
     panel.set_yscale("symlog", linthresh=0.1)
     panel.set(
-        title="Gridworld risk_averse: learnt (95 % intervals), and exact (lines as above)",
+        title="Gridworld risk_averse: networks (95 % intervals) and exact methods (lines as above)",
         xlabel="level τ",
-        ylabel="CVaR lost against the optimum",
+        ylabel="optimal CVaR - CVaR reached",
         xticks=places,
         xticklabels=[f"{tau:g}" for tau in taus],
     )
@@ -126,7 +128,7 @@ def _plot_dial(
             label=f"{name}: spectral, a stock for each level",
         )
     panel.set(
-        title="Gridworld risk_averse: the dial from CVaR to the mean",
+        title="Gridworld risk_averse: from CVaR to the mean",
         xlabel="weight of the mean",
         ylabel="return",
     )
