@@ -7,7 +7,7 @@ import pytest
 from absl import flags as absl_flags
 from helpers import CLONING, ROOT, command, launch, make_dataset
 
-from experiments.studies import adapt
+from experiments.studies import frozen_encoder
 from valuelab import data
 from valuelab.data import normalization
 from valuelab.errors import InputError
@@ -97,7 +97,7 @@ def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
         config = {"settings": {"agent_source": source}, "normalization": seen}
         (run / "config.json").write_text(json.dumps(config))
         name = source.partition(":")[0]
-        for read in (diagnosis.open_run, lambda folder, _: adapt.read_encoder(folder, False)):
+        for read in (diagnosis.open_run, lambda folder, _: frozen_encoder.read_run(folder, False)):
             with pytest.raises(InputError, match="names the agent file") as refused:
                 read(run, "")
             told = (
@@ -107,7 +107,7 @@ def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
         diagnosed(run, tmp_path / "out", trust_agent_file=True)
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
-        adapt.read_encoder(run, True)
+        frozen_encoder.read_run(run, True)
     config["settings"]["agent_source"] = str(tmp_path / "mine")  # mine.py, were it a path
     (tmp_path / "mine.py").write_text("raise RuntimeError('run')\n")
     (run / "config.json").write_text(json.dumps(config))

@@ -349,9 +349,11 @@ def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
     encoder = saved_state(tmp_path / "encoder", 4)["states"]
     assert_same_bits(saved["encoder"], jax.tree.map(lambda leaf: leaf[:1], encoder))
     assert adapt() == result
-    with pytest.raises(InputError, match="saw observations with observation_mean None"):
+    with pytest.raises(InputError, match="has observation_mean None, but here it is"):
         adapt(workdir=tmp_path / "other", **{"data.normalize_observations": True})
-    with pytest.raises(InputError, match=r"saw 1 observations side by side, .*: give --data.num_frames=1$"):
+    with pytest.raises(
+        InputError, match=r"has data.num_frames 1, but here it is 2: give --data.num_frames=1$"
+    ):
         adapt(workdir=tmp_path / "joined", **{"data.num_frames": 2})
     with pytest.raises(InputError, match=r"is no workdir of a run of experiments\.zero_shot"):
         adapt(workdir=tmp_path / "another", encoder=tmp_path)
@@ -364,7 +366,7 @@ def test_agents_that_see_encodings_are_given_no_encoder_of_images():
         other = {"critic": "policy", "policy": "critic"}[part]
         with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., and observations are vectors"):
             composed(unneeded, Spec((5,), "float32", 1, 0, 0.0, 1.0))
-    assert adapting._of_vectors(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
+    assert adapting.without_image_encoders(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
 
 
 def some_tasks(name, states):
