@@ -1,1 +1,1 @@
-"""How fast agents, flow critics and the solver of MDPs are, as ratios to a reference in the same process."""
+"""The speed of agents, flow critics and the solver of MDPs, relative to a reference in the same process."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.studies.speed import flow
-from experiments.studies.speed.flow import FlowThroughputConfig
+from experiments.studies.speed.flow import FlowSpeedConfig
 from valuelab import configuration
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.errors import InputError
@@ -16,7 +16,7 @@ from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.training import throughput
 from valuelab.types import Agent, Spec
 
-CONFIG = FlowThroughputConfig(
+CONFIG = FlowSpeedConfig(
     FlowCriticConfig(hidden_dims=(16, 16), num_draws=2, num_steps=3, num_bins=10, time_size=4),
     OneStepFlowConfig(hidden_dims=(8,), num_steps=2),
     observation_dim=3,
