@@ -78,9 +78,9 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         source = sources.find_source(config)
         encoder = frozen_encoder.load(encoder_run, source, config.data.num_frames)
 
-        def on_encodings(agent_config: Any, spec: Spec) -> Agent:
+        def on_encodings(config: Any, spec: Spec) -> Agent:
             vectors = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
-            agent = make_agent(without_image_encoders(agent_config), vectors)
+            agent = make_agent(without_image_encoders(config), vectors)
             return encoded(agent, encoder.encode, encoder.state)
 
         inputs: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
