@@ -1,4 +1,4 @@
-r"""Do stocks, levels (Chow et al. 2015) or no memory at all optimise CVaR best, solved exactly and learnt?
+r"""Which method reaches the highest CVaR: stocks, levels (Chow et al. 2015), or no memory?
 
     python -m experiments.studies.risk.compare_risk --agent=eta_network:risk_averse --num_seeds=3 \
       --workdir=runs/compare_risk
@@ -46,8 +46,11 @@ from valuelab.training.experience import Experience
 from valuelab.types import Agent, Array, Key, MakeAgent, Sampler
 
 RANDOM_TAU, DIAL_TAU = 0.25, 0.05
+"""The level of CVaR in random MDPs, and the level that is mixed with the mean."""
 LOG_ENVIRONMENTS, LOG_STEPS = 100, 1000
+"""The log of random actions has this number of steps in each of this number of environments."""
 EPISODES = 20_000
+"""The number of simulated episodes of each network at each level."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ class CompareRiskConfig(RunConfig):
 
 
 def variants(config: RunConfig) -> dict[str, RunConfig]:
-    """Method -> settings; GREEDY has a method for each level."""
+    """Name of a network -> settings; GREEDY has one network for each level."""
     plain = dataclasses.replace(config.agent, augmented=False, stock_edits=1)
     return {
         "D-eta-N": config,
