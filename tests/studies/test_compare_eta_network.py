@@ -11,8 +11,7 @@ from experiments.studies.risk.compare_eta_network import CompareConfig
 from experiments.studies.risk.networks import TrainedNetworks
 from valuelab import configuration
 from valuelab.agents.eta_network import eta_network
-from valuelab.distributional import mdp as mdps
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds, mdps
 from valuelab.environments import tabular
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots
@@ -43,7 +42,7 @@ def test_random_actions():
 @pytest.fixture(scope="module")
 def compared():
     """Two networks that have learnt nothing, in the gridworld of satisficing."""
-    gridworld = problems.make("satisficing")
+    gridworld = gridworlds.make("satisficing")
     preset, _ = flags.load_agent("eta_network:satisficing")
     small = {"agent.hidden_dims": (8,), "agent.num_atoms": 4, "agent.learning_rate_schedule": "constant"}
     config = configuration.replace(preset, small).agent
@@ -107,7 +106,7 @@ def test_shares_below():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"problem": "gravity"}, "unknown problem 'gravity'"),
+        ({"problem": "gravity"}, "unknown gridworld 'gravity'"),
         ({"problem": "target"}, "no workdir is given"),
     ],
 )

@@ -9,7 +9,7 @@ from helpers import ROOT
 
 from experiments.studies.risk import compare_risk, methods, plots
 from experiments.studies.risk.methods import GREEDY, LEVEL_CLAIMED, LEVEL_REACHED, MEAN, STOCK, RiskProblem
-from valuelab.distributional import counterexamples, problems, stocks
+from valuelab.distributional import counterexamples, gridworlds, stock_grids
 from valuelab.distributional.solvers import Solution
 from valuelab.errors import InputError
 
@@ -27,9 +27,9 @@ def found():
 
 
 def test_a_policy_with_a_stock_is_followed_at_the_nearest_one():
-    """A coin of 0 or 4, then a gamble of -2 and 5 that is taken at the nearest stock, 0."""
+    """A coin gives 0 or 4, then it gambles for -2 or 5 at stock 0: the return distribution by hand."""
     mdp = counterexamples.stock_needed().mdp
-    problem = RiskProblem(mdp, 1.0, 0, stocks.uniform([0.0], [3.0], [2]))
+    problem = RiskProblem(mdp, 1.0, 0, stock_grids.uniform([0.0], [3.0], [2]))
     solution = Solution(*[None] * 10)._replace(
         values=np.zeros((3, 2)), policy=np.array([[0, 0], [1, 0], [0, 0]]), stocks=problem.grid
     )
@@ -121,7 +121,7 @@ def test_networks_are_compared_with_what_is_exact(found, tmp_path, monkeypatch):
     assert (tmp_path / "compare_risk.png").stat().st_size > 10_000
 
 
-def test_the_gridworld_of_a_problem():
-    problem = methods.gridworld_problem(problems.risk_averse(), spacing=1.0, copies=2)
+def test_the_problem_of_a_gridworld():
+    problem = methods.gridworld_problem(gridworlds.risk_averse(), spacing=1.0, copies=2)
     assert problem.grid.shape == (19, 19)
     assert problem.mdp.reward_dim == 2

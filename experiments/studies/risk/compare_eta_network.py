@@ -26,7 +26,7 @@ from experiments.studies.risk.networks import TrainedNetworks
 from experiments.studies.risk.optimality import WITHIN, CommandResults, StockResults
 from valuelab import configuration
 from valuelab.configuration import check_ranges
-from valuelab.distributional import problems
+from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
 from valuelab.evaluation.comparison_plots import Foretold, Reached
@@ -79,7 +79,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         InputError: for settings or a folder that cannot be used.
     """
     if config.problem:
-        problems.make(config.problem)  # refuses an unknown name
+        gridworlds.make(config.problem)  # refuses an unknown name
     with outputs.prepare_folder(config) as workdir:
         if done := outputs.finished(workdir, "compare"):
             return done
@@ -93,7 +93,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         else:
             by_gridworld = {
                 name: run(dataclasses.replace(config, problem=name, workdir=str(workdir / name)))
-                for name in problems.PROBLEMS
+                for name in gridworlds.GRIDWORLDS
             }
             result = {"problems": by_gridworld}
         pictures["comparison.png"] = lambda: draw_comparison(by_gridworld, workdir / "comparison.png")
@@ -114,7 +114,7 @@ def compare(config: CompareConfig, workdir: pathlib.Path) -> tuple[dict[str, Any
     Returns:
         Its part of result.json, and a function that draws calibration.png.
     """
-    gridworld = problems.make(config.problem)
+    gridworld = gridworlds.make(config.problem)
     trained, training_facts = learn(config, workdir / "checkpoints")
     solved = optimality.solve(gridworld, trained.config.stock_low, trained.config.stock_high)
     commands = optimality.evaluate_commands(solved, trained, config.episodes)
@@ -156,7 +156,9 @@ def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[TrainedNetworks,
     return TrainedNetworks(preset.agent, source.spec, agent, states), facts
 
 
-def summarize(gridworld: problems.Problem, commands: CommandResults, stocks: StockResults) -> dict[str, Any]:
+def summarize(
+    gridworld: gridworlds.Gridworld, commands: CommandResults, stocks: StockResults
+) -> dict[str, Any]:
     """The part of result.json about one gridworld; gaps are in percent.
 
     Args:
@@ -240,7 +242,7 @@ def draw_comparison(by_gridworld: Mapping[str, Mapping[str, Any]], path: pathlib
     comparison_plots.comparison(rows, tolerated=WITHIN, title=title, path=path)
 
 
-def draw_calibration(gridworld: problems.Problem, commands: CommandResults, path: pathlib.Path) -> None:
+def draw_calibration(gridworld: gridworlds.Gridworld, commands: CommandResults, path: pathlib.Path) -> None:
     """Draws the predicted return distributions against the returns of the episodes."""
     dim = gridworld.mdp.reward_dim
     shown = {

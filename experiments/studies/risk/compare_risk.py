@@ -36,8 +36,8 @@ from experiments.studies.risk.methods import GREEDY
 from valuelab import configuration, environments
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.data import recording, sampling
-from valuelab.distributional import objectives, problems
-from valuelab.distributional.oracle import Laws
+from valuelab.distributional import gridworlds, objectives
+from valuelab.distributional.oracle import DistributionSet
 from valuelab.errors import InputError
 from valuelab.evaluation.statistics import mean_interval
 from valuelab.runs import flags, outputs
@@ -115,7 +115,7 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
 
 
 def cvar_reached(
-    gridworld: problems.Problem, agent: Agent, states: Sequence[Any], taus: Sequence[float]
+    gridworld: gridworlds.Gridworld, agent: Agent, states: Sequence[Any], taus: Sequence[float]
 ) -> list[dict[str, Any]]:
     """CVaR of the learnt policies in simulated episodes, at each level, with intervals over seeds."""
     follow = jax.jit(episodes.follow_commands(gridworld, agent, EPISODES))
@@ -123,7 +123,7 @@ def cvar_reached(
 
     def measure(seed: int, state: Any, tau: float) -> float:
         _, returns = follow(state, jnp.array([tau]), jax.random.key(seed))
-        return methods.cvar(Laws(np.asarray(returns), equal), tau)
+        return methods.cvar(DistributionSet(np.asarray(returns), equal), tau)
 
     return [
         mean_interval(np.array([[measure(seed, state, tau)] for seed, state in enumerate(states)]))
@@ -132,7 +132,7 @@ def cvar_reached(
 
 
 def compare_networks(
-    gridworld: problems.Problem, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
+    gridworld: gridworlds.Gridworld, config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path
 ) -> dict[str, list[dict[str, Any]]]:
     """Method -> CVaR of its networks at each level that the agent is commanded."""
     by_method: dict[str, list[dict[str, Any]]] = {}
@@ -145,7 +145,7 @@ def compare_networks(
     return by_method
 
 
-def compare_exactly(config: CompareRiskConfig, gridworld: problems.Problem) -> dict[str, Any]:
+def compare_exactly(config: CompareRiskConfig, gridworld: gridworlds.Gridworld) -> dict[str, Any]:
     """The exact methods in the counter-example, in random MDPs and in the gridworld, and the dial."""
     levels = [float(level) for level in np.arange(1, 65) / 64]
     rng = np.random.default_rng(config.seed)
@@ -213,7 +213,7 @@ def run(config: CompareRiskConfig, make_agent: MakeAgent) -> dict[str, Any]:
             "device": outputs.device(),
         }
         outputs.write_json(workdir / "config.json", facts)
-        gridworld = problems.make(name)
+        gridworld = gridworlds.make(name)
         result = facts | compare_exactly(config, gridworld)
         result["networks"] = compare_networks(gridworld, config, make_agent, workdir / "checkpoints")
         outputs.write_json(workdir / "compare_risk.json", result)

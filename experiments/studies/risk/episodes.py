@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelab.distributional.problems import Problem
+from valuelab.distributional.gridworlds import Gridworld
 from valuelab.environments import tabular
 from valuelab.types import Agent, Array, Augmented, Key, Memory, VectorEnvironment
 
 
 def follow_commands(
-    gridworld: Problem, agent: Agent, episodes: int
+    gridworld: Gridworld, agent: Agent, episodes: int
 ) -> Callable[[Any, Array, Key], tuple[Array, Array]]:
     """Makes a function that plays greedy episodes of an agent under a command.
 
@@ -39,7 +39,7 @@ def follow_commands(
     return follow
 
 
-def first_observation(gridworld: Problem) -> Array:
+def first_observation(gridworld: Gridworld) -> Array:
     """The first observation of every episode, [1, S]."""
     return jnp.eye(gridworld.mdp.num_states)[gridworld.start_state][None]
 

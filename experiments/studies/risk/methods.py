@@ -17,21 +17,21 @@ import numpy as np
 from valuelab.distributional import (
     chow,
     counterexamples,
+    distribution_representations,
     functionals,
+    gridworlds,
     histories,
     objectives,
     oracle,
-    problems,
-    representations,
     solvers,
     starts,
-    stocks,
+    stock_grids,
 )
 from valuelab.distributional.histories import Policy
-from valuelab.distributional.mdp import MDP, from_outcomes
+from valuelab.distributional.mdps import MDP, from_outcomes
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.properties import Properties
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 
 LEVEL_GRID = np.linspace(0, 1, 1025)
 """The levels of the recursion. They include all sums of probabilities of the counter-example and of random
@@ -74,9 +74,11 @@ class RiskProblem(NamedTuple):
             **options,
         )
 
-    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.Laws:
+    def follow(self, policy: Policy, memory: Sequence[float] | np.ndarray = ()) -> oracle.DistributionSet:
         """The return distribution of a policy that starts with this memory."""
-        return histories.law(self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps)
+        return histories.return_distribution(
+            self.mdp, self.discount, self.start, np.asarray(memory), policy, self.max_steps
+        )
 
 
 # Policies, in the form that `histories` follows.
@@ -113,7 +115,9 @@ def by_level(problem: RiskProblem, solution: chow.Solution) -> Policy:
     return policy
 
 
-def follow_optimum(problem: RiskProblem, solution: solvers.Solution, objective: Objective) -> oracle.Laws:
+def follow_optimum(
+    problem: RiskProblem, solution: solvers.Solution, objective: Objective
+) -> oracle.DistributionSet:
     """The return distribution of a solution's policy from the first stock that is best for an objective."""
     first = np.asarray(starts.choose(solution, objective).stocks)[problem.start]
     return problem.follow(by_stock(problem, solution), first)
@@ -122,7 +126,7 @@ def follow_optimum(problem: RiskProblem, solution: solvers.Solution, objective: 
 # Comparisons.
 
 
-def cvar(distribution: oracle.Laws, tau: float) -> float:
+def cvar(distribution: oracle.DistributionSet, tau: float) -> float:
     """CVaR at level tau of the return distribution of a policy."""
     return oracle.best(objectives.lower_cvar(tau), distribution)
 
@@ -143,7 +147,7 @@ def compare(problem: RiskProblem, taus: Iterable[float]) -> dict[str, list[float
     by_method: dict[str, list[float]] = {
         name: [] for name in (STOCK, LEVEL_CLAIMED, LEVEL_REACHED, GREEDY, MEAN)
     }
-    one_stock = stocks.uniform([0.0], [0.0], [1])
+    one_stock = stock_grids.uniform([0.0], [0.0], [1])
 
     with jax.enable_x64(True):
         with_stocks = problem.solve(objectives.lower_cvar(1.0), representation=None)
@@ -159,7 +163,7 @@ def compare(problem: RiskProblem, taus: Iterable[float]) -> dict[str, list[float
             greedy = problem.solve(
                 greedy_cvar(tau),
                 one_stock,
-                representation=representations.quantile(256),
+                representation=distribution_representations.quantile(256),
                 allow_unsound=True,
                 max_sweeps=1000,
             )
@@ -173,7 +177,7 @@ def compare(problem: RiskProblem, taus: Iterable[float]) -> dict[str, list[float
 def counterexample() -> RiskProblem:
     """The MDP in which levels fail; its probabilities and returns lie on the grids, so all is exact."""
     example = counterexamples.level_instead_of_stock()
-    return RiskProblem(example.mdp, example.discount, 0, stocks.uniform([-8.0], [6.0], [15]))
+    return RiskProblem(example.mdp, example.discount, 0, stock_grids.uniform([-8.0], [6.0], [15]))
 
 
 def random_problem(rng: np.random.Generator) -> RiskProblem:
@@ -189,14 +193,14 @@ def random_problem(rng: np.random.Generator) -> RiskProblem:
         for state, after in enumerate(successors)
     ]
     mdp = from_outcomes(outcomes, np.array([False, False, False, True]))
-    return RiskProblem(mdp, 1.0, 0, stocks.uniform([-8.0], [8.0], [17]))
+    return RiskProblem(mdp, 1.0, 0, stock_grids.uniform([-8.0], [8.0], [17]))
 
 
-def gridworld_problem(gridworld: problems.Problem, spacing: float, copies: int = 1) -> RiskProblem:
+def gridworld_problem(gridworld: gridworlds.Gridworld, spacing: float, copies: int = 1) -> RiskProblem:
     """A gridworld with a uniform grid of stocks, in `copies` equal components."""
     low, high = gridworld.stock_low.item(), gridworld.stock_high.item()
     size = round((high - low) / spacing) + 1
-    grid = stocks.uniform([low] * copies, [high] * copies, [size] * copies)
+    grid = stock_grids.uniform([low] * copies, [high] * copies, [size] * copies)
     mdp = objectives.repeat_rewards(gridworld.mdp, copies)
     return RiskProblem(mdp, gridworld.discount, gridworld.start_state, grid)
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from experiments.studies.risk import episodes
 from experiments.studies.risk.networks import TrainedNetworks
-from valuelab.agents import commands as commanding
-from valuelab.agents.eta_network import of_actions, return_atoms
-from valuelab.distributional import solvers, starts, stocks
-from valuelab.distributional.mdp import MDP
-from valuelab.distributional.problems import Problem
+from valuelab.agents import command_objectives
+from valuelab.agents.eta_network import atoms_of_actions, return_atoms
+from valuelab.distributional import solvers, starts, stock_grids
+from valuelab.distributional.gridworlds import Gridworld
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.solvers import Solution
-from valuelab.distributional.stocks import StockGrid
+from valuelab.distributional.stock_grids import StockGrid
 from valuelab.environments import tabular
 from valuelab.types import Array, Augmented, Key
 
@@ -111,7 +111,7 @@ class SolvedGridworld(NamedTuple):
         optimum: the solution, in float64.
     """
 
-    gridworld: Problem
+    gridworld: Gridworld
     grid: StockGrid
     optimum: Solution
 
@@ -126,7 +126,7 @@ class SolvedGridworld(NamedTuple):
             return np.asarray(evaluated.values[gridworld.start_state])
 
 
-def solve(gridworld: Problem, low: float, high: float) -> SolvedGridworld:
+def solve(gridworld: Gridworld, low: float, high: float) -> SolvedGridworld:
     """Solves a gridworld on a grid of stocks: one per unit for γ = 1, which is exact, else a fine grid.
 
     Args:
@@ -135,7 +135,7 @@ def solve(gridworld: Problem, low: float, high: float) -> SolvedGridworld:
         high: largest stock of each component.
     """
     dim, per_unit = gridworld.mdp.reward_dim, 1 if gridworld.discount == 1 else _POINTS
-    grid = stocks.uniform([low] * dim, [high] * dim, [round((high - low) * per_unit) + 1] * dim)
+    grid = stock_grids.uniform([low] * dim, [high] * dim, [round((high - low) * per_unit) + 1] * dim)
     with jax.enable_x64(True):
         optimum = solvers.value_iteration(
             gridworld.mdp, gridworld.objective, **_solver_options(gridworld, grid)
@@ -143,7 +143,7 @@ def solve(gridworld: Problem, low: float, high: float) -> SolvedGridworld:
     return SolvedGridworld(gridworld, grid, optimum)
 
 
-def _solver_options(gridworld: Problem, grid: StockGrid) -> dict[str, Any]:
+def _solver_options(gridworld: Gridworld, grid: StockGrid) -> dict[str, Any]:
     options = {"discount": gridworld.discount, "horizon": gridworld.horizon, "stocks": grid}
     return options | {"representation": None, "tolerance": 1e-6}
 
@@ -225,7 +225,7 @@ def evaluate_commands(
         first_stock, returns = follow(state, command, key)
         atoms = network.apply(state.params, start, first_stock[:, None])
         first_actions = agent.act(state, Augmented(start, first_stock), key, 0.0)
-        return first_stock[0], of_actions(atoms, first_actions[:, None])[0, 0], returns
+        return first_stock[0], atoms_of_actions(atoms, first_actions[:, None])[0, 0], returns
 
     @jax.jit
     def of_random_actions(key: Key) -> Array:
@@ -239,12 +239,12 @@ def evaluate_commands(
     @jax.jit
     def measure(command: Array, returns: Array) -> Array:
         """The objective of E equally likely returns [..., E, m], [...]."""
-        return commanding.worth_alone(commanding.objective(family, command), returns)
+        return command_objectives.value_as_start(command_objectives.objective_of(family, command), returns)
 
     def evaluate(number: int, command: np.ndarray) -> tuple[np.ndarray, ...]:
         """The fields of CommandResults, except the names, for one command."""
         with jax.enable_x64(True):
-            best = starts.choose(solved.optimum, commanding.objective(family, command))
+            best = starts.choose(solved.optimum, command_objectives.objective_of(family, command))
         key = jax.random.fold_in(jax.random.key(1), number)
         played = [
             of_seed(state, command, jax.random.fold_in(key, seed))

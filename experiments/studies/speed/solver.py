@@ -36,10 +36,11 @@ import rich.table
 
 from experiments.studies.speed import reports
 from valuelab.configuration import check_ranges
-from valuelab.distributional import bellman, objectives, representations, solvers, stocks
-from valuelab.distributional.bellman import Setting
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional import bellman, distribution_representations, objectives, solvers, stock_grids
+from valuelab.distributional.bellman import SolverSetting
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
+from valuelab.distributional.return_distributions import DistributionRepresentation
 from valuelab.runs import flags, outputs
 
 NEIGHBOURS = 2
@@ -104,8 +105,8 @@ class RandomProblem(NamedTuple):
     """A random MDP, with a distribution representation and a grid of stocks that hold all its returns."""
 
     mdp: MDP
-    representation: representations.Representation
-    grid: stocks.StockGrid
+    representation: DistributionRepresentation
+    grid: stock_grids.StockGrid
 
 
 def make_problem(size: SolverSpeedConfig) -> RandomProblem:
@@ -119,21 +120,21 @@ def make_problem(size: SolverSpeedConfig) -> RandomProblem:
         np.zeros(size.states, bool),
     )
     reach = 1 / (1 - size.discount)
-    support = representations.categorical(np.linspace(-reach, reach, size.atoms))
-    return RandomProblem(mdp, support, stocks.uniform([-reach], [reach], [size.stocks]))
+    support = distribution_representations.categorical(np.linspace(-reach, reach, size.atoms))
+    return RandomProblem(mdp, support, stock_grids.uniform([-reach], [reach], [size.stocks]))
 
 
 def sweeper(problem: RandomProblem, objective: Objective, discount: float) -> Callable[[int], Any]:
     """(number of sweeps) -> return distributions after them; one program for all numbers."""
     mdp, representation, grid = problem
-    setting = Setting(representation, discount, endless=True, optimal=True)
+    setting = SolverSetting(representation=representation, discount=discount, infinite=True, optimal=True)
 
     @jax.jit
     def sweeps(mdp, objective, count):
-        low, high = bellman.endless_range(mdp, discount)
-        moves = bellman.make_moves(setting, mdp, objective, grid, grid, low, high)
-        step = functools.partial(bellman.sweep, setting, mdp, objective, grid, moves, policy=None)
-        start = bellman.ended(setting, mdp, grid, low.dtype)
+        low, high = bellman.infinite_return_range(mdp, discount)
+        transitions = bellman.make_transitions(setting, mdp, objective, grid, grid, low, high)
+        step = functools.partial(bellman.sweep, setting, mdp, objective, grid, transitions, policy=None)
+        start = bellman.terminal_backup(setting, mdp, grid, low.dtype)
         return jax.lax.fori_loop(0, count, lambda _, before: step(before)[0], start)
 
     return functools.partial(sweeps, mdp, objective)
