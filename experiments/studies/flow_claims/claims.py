@@ -113,7 +113,9 @@ def show(result: Mapping[str, Any]) -> None:
     if "scores" in result:
         table = rich.table.Table("critic", "final return (95 % interval)", "average over training")
         for name, score in result["scores"].items():
-            table.add_row(name, *[statistics.in_words(score[part], ".0f") for part in ("final", "average")])
+            table.add_row(
+                name, *[statistics.interval_text(score[part], ".0f") for part in ("final", "average")]
+            )
         outputs.show(table)
 
 

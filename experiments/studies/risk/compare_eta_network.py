@@ -29,7 +29,7 @@ from valuelab.configuration import check_ranges
 from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
-from valuelab.evaluation.comparison_plots import Foretold, Reached
+from valuelab.evaluation.comparison_plots import PolicyValues, PredictedReturns
 from valuelab.runs import flags, outputs, sources
 
 _TOLERANCE = 0.02
@@ -216,24 +216,24 @@ def draw_comparison(by_gridworld: Mapping[str, Mapping[str, Any]], path: pathlib
         commands = part["settings"]
         stocks = {key: np.array(values) for key, values in part["stocks"].items()}
         networks_reached = [command["network"] for command in commands.values()]
-        at_commands = Reached(
+        at_commands = PolicyValues(
             x=np.array([command.partition("=")[2] for command in commands]),
             x_label=next(iter(commands)).partition("=")[0],
             optimum=np.array([command["optimum"] for command in commands.values()]),
             random=np.array([command["random_actions"] for command in commands.values()]),
-            reached=np.array([reached["per_seed"] for reached in networks_reached]).T,
+            learnt=np.array([reached["per_seed"] for reached in networks_reached]).T,
             gaps=np.array([command["gap"]["per_seed"] for command in commands.values()]).T / 100,
             interval=(
                 np.array([reached["ci_low"] for reached in networks_reached]),
                 np.array([reached["ci_high"] for reached in networks_reached]),
             ),
         )
-        at_stocks = Reached(
+        at_stocks = PolicyValues(
             x=stocks["stocks"],
             x_label="first stock",
             optimum=stocks["optimum"],
             random=stocks["random"],
-            reached=stocks["reached"],
+            learnt=stocks["reached"],
             gaps=optimality.gaps(stocks["optimum"], stocks["reached"], stocks["random"]),
             interval=(stocks["reached"].min(0), stocks["reached"].max(0)),
         )
@@ -246,7 +246,7 @@ def draw_calibration(gridworld: gridworlds.Gridworld, commands: CommandResults, 
     """Draws the predicted return distributions against the returns of the episodes."""
     dim = gridworld.mdp.reward_dim
     shown = {
-        name: Foretold(commands.predicted[:, index], commands.returns[:, index])
+        name: PredictedReturns(predicted=commands.predicted[:, index], returns=commands.returns[:, index])
         for index, name in enumerate(commands.names)
     }
     comparison_plots.calibration(
@@ -263,7 +263,7 @@ def show(by_gridworld: Mapping[str, Mapping[str, Any]]) -> None:
     table = rich.table.Table("gridworld", "command", "optimum", "D-eta-N (95 % interval)", "gap in %")
     for name, part in by_gridworld.items():
         for command, summary in part["settings"].items():
-            reached = statistics.in_words(summary["network"], ".4g")
+            reached = statistics.interval_text(summary["network"], ".4g")
             table.add_row(
                 name, command, f"{summary['optimum']:.4g}", reached, f"{summary['gap']['mean']:.2f}"
             )
