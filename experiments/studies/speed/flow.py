@@ -83,7 +83,7 @@ class Reembedding(ValueVelocity):
         """Concatenates observations and actions, [B, D + A]."""
         return pairs(observations, actions, self.num_actions)
 
-    def along(self, encoded: Array, values: Array, times: Array) -> Array:
+    def velocity(self, encoded: Array, values: Array, times: Array) -> Array:
         """Maps pairs [B, D + A], z [B, m] and t [B, m] or scalar to velocities [B, m]."""
         layers = self.state_layer, self.value_layer, self.time_layer
         parts = encoded[:, None], self._embed_values(values), self._embed_times(times)
