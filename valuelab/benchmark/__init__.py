@@ -1,5 +1,5 @@
-"""Many runs: suites of jobs, their processes on this machine or a cluster, and their report."""
+"""Many runs: suites of jobs, their processes on this machine or on a cluster, and their report."""
 
-from valuelab.benchmark.suites import Member, Suite
+from valuelab.benchmark.suites import Job, Suite
 
-__all__ = ["Member", "Suite"]
+__all__ = ["Job", "Suite"]

@@ -1,10 +1,10 @@
-"""The numbers of a suite's report: what its members scored, and how methods compare.
+"""The numbers of a suite's report: the scores of its jobs, and comparisons of its methods.
 
-A method is a label of the suite, on all its datasets (or environments, where an agent learns by acting: they
-stand for datasets below). Methods that are to be evaluated on the same tasks of the same datasets form a
-group, and only within a group are they aggregated and compared: zero-shot methods, for example, play five
-tasks where others play one. Scores of one scale (success rates, D4RL-normalised scores over 100) are
-aggregated; returns and objectives are not.
+A method is a label of the suite, on all its datasets. (For agents that learn by acting, read "environment"
+for "dataset" below.) Methods that are evaluated on the same tasks of the same datasets form a group. Scores
+are aggregated and compared only within a group: zero-shot methods, for example, are evaluated on five tasks,
+other methods on one. Success rates and D4RL-normalised scores have a common scale and are aggregated; returns
+and objectives are not.
 """
 
 import math
@@ -17,63 +17,64 @@ import numpy as np
 
 from valuelab import configuration, files
 from valuelab.benchmark import processes, published, runner
+from valuelab.benchmark.suites import JOBS
 from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 from valuelab.runs import outputs, results
 from valuelab.training import logs
 
 FORMAT = 2
-"""Of report.json."""
+"""Format of report.json."""
 SCALES = {"success": 1.0, "normalized_score": 100.0}
-"""Metrics whose scores are shares after division by this."""
+"""Metric to the divisor that turns its scores into shares."""
 SINGLE_TASK = re.compile(r"-singletask-(task\d+)(?=-v\d+$)")
-"""What OGBench's name of a dataset that holds one of five tasks adds to that of the domain."""
+"""The part of an OGBench dataset's name that says which one of the domain's five tasks it contains."""
 _THRESHOLDS = 41
 _LOG_LINES = 12
-_PLACES = ("workdir", "data_dir")
-"""Settings that only say where files lie."""
+_PATHS = ("workdir", "data_dir")
+"""Settings that are only paths."""
 
 Json = dict[str, Any]
 
 
 class Method(NamedTuple):
-    """A label of the suite.
+    """A label of the suite, with M seeds.
 
     Attributes:
-        label: its name.
-        added: whether it was added to the suite on the command line.
-        members: dataset to what is reported of the member on it.
-        evaluations: dataset to evaluations, of the members that are done; scores as shares where they can be.
-        seconds: dataset to seconds of training [S] until each evaluation.
+        label: the label.
+        added: whether --add put it into the suite.
+        jobs: dataset to the report of the job on it.
+        evaluations: dataset to evaluations, of the jobs that are done; scores are shares where possible.
+        seconds: dataset to the seconds of training until each of these evaluations.
     """
 
     label: str
     added: bool
-    members: dict[str, Json]
+    jobs: dict[str, Json]
     evaluations: dict[str, results.Evaluations]
     seconds: dict[str, list[float]]
 
     def on(self, datasets: Collection[str]) -> "Method":
-        """The same on some of its datasets alone."""
+        """The method restricted to some datasets."""
 
         def chosen(part: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in part.items() if name in datasets}
 
-        return Method(
-            self.label, self.added, chosen(self.members), chosen(self.evaluations), chosen(self.seconds)
+        return self._replace(
+            jobs=chosen(self.jobs), evaluations=chosen(self.evaluations), seconds=chosen(self.seconds)
         )
 
     @property
     def complete(self) -> bool:
-        """Whether all its members are done."""
-        return self.evaluations.keys() == self.members.keys()
+        """Whether all its jobs are done."""
+        return self.evaluations.keys() == self.jobs.keys()
 
-    def tested(self, dataset: str) -> tuple[str, list[str]]:
-        """By which metric on which tasks of a dataset that is done."""
-        return self.members[dataset]["metric"], self.evaluations[dataset].tasks
+    def metric_and_tasks(self, dataset: str) -> tuple[str, list[str]]:
+        """The metric and the tasks on a dataset whose job is done."""
+        return self.jobs[dataset]["metric"], self.evaluations[dataset].tasks
 
     def scores(self, columns: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Final scores [M, T] on (dataset, task) columns; M is the least number of seeds."""
+        """Final scores [M, T] on T pairs (dataset, task); M is the smallest number of seeds among them."""
         taken = [
             self.evaluations[name].scores[-1][:, self.evaluations[name].tasks.index(task)]
             for name, task in columns
@@ -83,54 +84,54 @@ class Method(NamedTuple):
 
 
 def read_report(path: pathlib.Path) -> Json:
-    """A report.json that was written before.
+    """Reads a report.json.
 
     Raises:
-        InputError: when it is none, or of another format.
+        InputError: when the file is not a report, or has another format.
     """
-    return _read(path, "report", FORMAT, "give the report.json of experiments.report")
+    return _read(path, "report", FORMAT, "give a report.json written by experiments.report")
 
 
 def make(folder: pathlib.Path) -> Json:
-    """Everything that the report of a suite says, ready for JSON.
+    """All numbers and texts of a suite's report, ready for JSON.
 
     Args:
         folder: the workdir of the suite.
 
     Raises:
-        InputError: when there is no suite, it is of another format, or none of its members is done.
+        InputError: when the folder holds no suite, the suite has another format, or none of its jobs is done.
     """
     advice = "give the workdir of a run of experiments.benchmark"
     outputs.check_folder(folder, advice)
     if (folder / "config.json").exists() and not (folder / "suite.json").exists():
         raise InputError(
-            f"{folder} holds a single run, whose outcome is in result.json and curves.png there: "
-            f"for a report of a suite {advice}"
+            f"{folder} is the workdir of a single run: see result.json and curves.png there, "
+            f"or for the report of a suite {advice}"
         )
     suite = _read(folder / "suite.json", "suite", runner.FORMAT, advice)
     starts = logs.read_rows(folder / "timings.jsonl")
     methods: dict[str, Method] = {}
-    reported = []
-    for entry in suite["members"]:
+    jobs = []
+    for entry in suite[JOBS]:
         if not (folder / entry["folder"]).resolve().is_relative_to(folder.resolve()):
             raise InputError(
-                f"{folder / 'suite.json'}: the folder {entry['folder']!r} of {entry['name']!r} lies outside: "
-                "correct it"
+                f"{folder / 'suite.json'}: the folder {entry['folder']!r} of {entry['name']!r} is outside of "
+                "the suite's workdir: correct it"
             )
-        member, evaluations, seconds = read_member(
+        job, evaluations, seconds = read_job(
             folder, entry, [start for start in starts if start["name"] == entry["name"]]
         )
-        reported.append(member)
+        jobs.append(job)
         label, dataset = entry["label"], entry["dataset"] or entry["name"].partition("/")[2]
         method = methods.setdefault(label, Method(label, entry["added"], {}, {}, {}))
-        method.members[dataset] = member
+        method.jobs[dataset] = job
         if evaluations:
             method.evaluations[dataset], method.seconds[dataset] = evaluations, seconds
     if not any(method.evaluations for method in methods.values()):
-        failed = [member for member in reported if member["status"] == processes.FAILED]
+        failed = [job for job in jobs if job["status"] == processes.FAILED]
         log = f", and {len(failed)} failed: see {folder / failed[0]['folder'] / 'log.txt'}" if failed else ""
         raise InputError(
-            f"none of the {len(reported)} members in {folder} is done{log}; go on with the suite's command"
+            f"none of the {len(jobs)} jobs in {folder} is done{log}; run the suite's command to continue"
         )
     return files.json_values(
         {
@@ -139,45 +140,46 @@ def make(folder: pathlib.Path) -> Json:
             "source": suite["source"],
             "versions": suite["versions"],
             "device": suite["device"],
-            "seconds": sum(member["seconds"] for member in reported),
+            "seconds": sum(job["seconds"] for job in jobs),
             "groups": [compare(group) for group in groups(list(methods.values()))],
-            "published": beside_published(methods.values()),
-            "members": reported,
+            "published": compare_with_published(methods.values()),
+            JOBS: jobs,
         },
         digits=5,  # more would only make the file larger
     )
 
 
 def _read(path: pathlib.Path, kind: str, known: int, advice: str) -> Json:
+    """Reads the JSON of a suite or a report, and checks its format."""
     if not path.exists():
         raise InputError(f"there is no {kind} {path}: {advice}")
-    found = files.read_json(path, kind, advice, format=int)
-    if found["format"] != known:
+    content = files.read_json(path, kind, advice, format=int)
+    if content["format"] != known:
         raise InputError(
-            f"{path} is of format {found['format']}, and this reads format {known}: "
-            "use the version of valuelab that wrote it"
+            f"{path} has format {content['format']}, but this version of valuelab reads format {known}: "
+            "use the version that wrote it"
         )
-    return found
+    return content
 
 
-# One member.
+# One job.
 
 
-def read_member(
+def read_job(
     folder: pathlib.Path, entry: Mapping[str, Any], starts: list[Json]
 ) -> tuple[Json, results.Evaluations | None, list[float]]:
-    """What is known of a member, done or not.
+    """Reads the files of a job, done or not.
 
     Args:
         folder: the workdir of the suite.
-        entry: of the member in suite.json.
-        starts: its lines of timings.jsonl.
+        entry: the job in suite.json.
+        starts: the job's lines of timings.jsonl.
 
     Returns:
-        What is reported of it; its evaluations, if it is done; and seconds of training until each.
+        The report of the job; its evaluations, or None if it is not done; the seconds of training until each.
     """
     workdir = folder / entry["folder"]
-    member: Json = {
+    job: Json = {
         **entry,
         "status": processes.DONE,
         "note": "",
@@ -192,53 +194,53 @@ def read_member(
             raise FileNotFoundError
         facts = files.read_json(workdir / "config.json", "config of valuelab", "run it again", settings=dict)
         settings = facts["settings"]
-        member["settings"] = configuration.flatten(settings)
+        job["settings"] = configuration.flatten(settings)
         result = processes.read_result(workdir)
         if result is None:
             raise FileNotFoundError
         if settings["sweep"]:
-            raise InputError("it is a sweep, which has no single score: give each of its settings a member")
+            raise InputError("it is a sweep, which has no single score: write one job for each setting")
         if "eval" not in result:
-            raise InputError("it was not evaluated: give it eval_episodes")
+            raise InputError("it was not evaluated: set eval_episodes to a positive number")
         evaluations = results.read_evaluations(workdir)
         if not np.isfinite(evaluations.scores).all():
-            raise InputError("some of its episodes have no finite score: look at the environment's rewards")
+            raise InputError("some of its episodes have no finite score: check the environment's rewards")
         seconds = _seconds(workdir / "metrics.jsonl", evaluations)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        member |= {"status": _status(workdir, starts), "note": _reason(error), "log": _last_lines(workdir)}
-        return _placeless(member), None, []
+        job |= {"status": _status(workdir, starts), "note": _reason(error), "log": _last_lines(workdir)}
+        return _without_paths(job), None, []
     metric = next(iter(result["eval"]))
     scores = evaluations.scores / SCALES.get(metric, 1.0)
-    member |= {
+    job |= {
         "metric": metric,
         "steps": result["steps"],
         "episodes": facts.get("data", {}).get("episodes"),
         "scores": dict(zip(evaluations.tasks, scores[-1].T.tolist(), strict=True)),
         "throughput": result["throughput"],
-        # A start that was killed with its runner is not in the timings; what it trained is in the result.
-        "seconds": max(member["seconds"], round(_spent(result["throughput"]), 1)),
+        # A launch that was killed with its runner is not in the timings, but its training is in the result.
+        "seconds": max(job["seconds"], round(_spent(result["throughput"]), 1)),
         "device": result["device"],
         "versions": result["versions"],
     }
-    return _placeless(member), evaluations._replace(scores=scores), seconds
+    return _without_paths(job), evaluations._replace(scores=scores), seconds
 
 
 def _spent(throughput: Mapping[str, float]) -> float:
-    """Seconds of compiling, training and evaluation."""
+    """Seconds of compilation, training and evaluation."""
     return sum(seconds for name, seconds in throughput.items() if name.endswith("_seconds"))
 
 
 def _seconds(path: pathlib.Path, evaluations: results.Evaluations) -> list[float]:
-    """Of training until each evaluation."""
+    """Seconds of training until each evaluation."""
     until = results.training_seconds(logs.read_rows(path), evaluations.scores.shape[1])
     try:
         return [until[step] for step in evaluations.steps.tolist()]
     except KeyError as error:
-        raise InputError(f"{path} has no row of update {error}: run its command again") from error
+        raise InputError(f"{path} has no row of update {error}: run the job's command again") from error
 
 
 def _status(workdir: pathlib.Path, starts: list[Json]) -> str:
-    """Of a member that is not done."""
+    """The status of a job that is not done."""
     if starts and starts[-1]["status"] != processes.DONE:
         return starts[-1]["status"]
     if (workdir / "result.json").exists():
@@ -247,67 +249,73 @@ def _status(workdir: pathlib.Path, starts: list[Json]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why a member has no result, where its files do not just lack."""
+    """Why a job has no usable result; empty when its files do not exist yet."""
     if isinstance(error, FileNotFoundError):
         return ""
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _last_lines(workdir: pathlib.Path) -> list[str]:
-    """The end of a member's log."""
+    """The last lines of a job's log."""
     try:
         return (workdir / "log.txt").read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError:
         return []
 
 
-def _placeless(member: Json) -> Json:
-    """A member without the settings that only say where files lie."""
-    settings = {name: value for name, value in member["settings"].items() if name not in _PLACES}
-    return member | {"settings": settings}
+def _without_paths(job: Json) -> Json:
+    """The report of a job without the settings that are only paths."""
+    settings = {name: value for name, value in job["settings"].items() if name not in _PATHS}
+    return job | {"settings": settings}
 
 
 # Methods side by side.
 
 
 def groups(methods: Sequence[Method]) -> list[list[Method]]:
-    """Methods that are evaluated on the same tasks by the same metrics, those not done with their likes.
+    """Groups of methods that are evaluated on the same tasks by the same metrics.
 
-    There is a group for each set of datasets that is all of a method's, of those that have these, restricted
-    to them.
+    Each set of datasets on which some method is run forms a group: all methods that are run on these
+    datasets, restricted to them. Methods whose metrics or tasks there differ form separate groups. A method
+    that is not done joins a group that its finished jobs fit.
     """
     found: list[list[Method]] = []
-    for datasets in dict.fromkeys(frozenset(method.members) for method in methods):
-        likes: list[list[Method]] = []
-        fitting = [method.on(datasets) for method in methods if datasets <= method.members.keys()]
-        for method in sorted(fitting, key=lambda method: not method.complete):  # the first tell all tasks
-            for group in likes:
+    for datasets in dict.fromkeys(frozenset(method.jobs) for method in methods):
+        alike: list[list[Method]] = []
+        fitting = [method.on(datasets) for method in methods if datasets <= method.jobs.keys()]
+        for method in sorted(fitting, key=lambda method: not method.complete):  # complete ones know all tasks
+            for group in alike:
                 shared = group[0].evaluations.keys() & method.evaluations.keys()
-                if all(group[0].tested(dataset) == method.tested(dataset) for dataset in shared):
+                if all(
+                    group[0].metric_and_tasks(dataset) == method.metric_and_tasks(dataset)
+                    for dataset in shared
+                ):
                     group.append(method)
                     break
             else:
-                likes.append([method])
-        own = {method.label for method in methods if method.members.keys() == datasets}
-        found += [group for group in likes if own & {method.label for method in group}]
+                alike.append([method])
+        own = {method.label for method in methods if method.jobs.keys() == datasets}
+        found += [group for group in alike if own & {method.label for method in group}]
     order = {method.label: place for place, method in enumerate(methods)}
     return [sorted(group, key=lambda method: order[method.label]) for group in found]
 
 
 def compare(methods: Sequence[Method]) -> Json:
-    """Scores of the methods of a group by task, and what they are together where all are done."""
-    datasets = list(methods[0].members)
-    tested = {
-        dataset: next((method.tested(dataset) for method in methods if dataset in method.evaluations), None)
+    """Scores of a group's methods on each task, and aggregates of the methods whose jobs are all done."""
+    datasets = list(methods[0].jobs)
+    evaluated = {
+        dataset: next(
+            (method.metric_and_tasks(dataset) for method in methods if dataset in method.evaluations), None
+        )
         for dataset in datasets
     }
-    metrics = {found[0] for found in tested.values() if found}
+    metrics = {known[0] for known in evaluated.values() if known}
     scaled = metrics <= SCALES.keys()
     bounds = _bounds(metrics)
     complete = [method for method in methods if method.complete]
-    columns = [(dataset, task) for dataset, found in tested.items() if found for task in found[1]]
+    columns = [(dataset, task) for dataset, known in evaluated.items() if known for task in known[1]]
     scores = {method.label: method.scores(columns) for method in complete}
-    domains = _domains(tested)
+    domains = _domains(evaluated)
     shown = _columns(domains)
     group: Json = {
         "datasets": datasets,
@@ -318,7 +326,7 @@ def compare(methods: Sequence[Method]) -> Json:
             {
                 "label": method.label,
                 "added": method.added,
-                "seeds": sorted({len(found.scores[0]) for found in method.evaluations.values()}),
+                "seeds": sorted({len(each.scores[0]) for each in method.evaluations.values()}),
                 "cells": [_cell(method, tasks) for tasks in shown.values()],
                 "aggregates": statistics.aggregates(scores[method.label], bounds=bounds)
                 if scaled and method.complete
@@ -332,8 +340,8 @@ def compare(methods: Sequence[Method]) -> Json:
             dataset: {
                 method.label: _curve(method, dataset) for method in methods if dataset in method.evaluations
             }
-            for dataset, found in tested.items()
-            if found
+            for dataset, known in evaluated.items()
+            if known
         },
     }
     if scaled and scores:
@@ -349,17 +357,20 @@ def compare(methods: Sequence[Method]) -> Json:
 
 
 def _bounds(metrics: set[str]) -> tuple[float, float]:
-    """Between which scores lie."""
+    """The lowest and the highest possible score."""
     return (0.0, 1.0) if metrics == {"success"} else (-math.inf, math.inf)
 
 
-def _domains(tested: Mapping[str, Any]) -> dict[str, dict[str, tuple[str, str]]]:
-    """Name of a task to its (dataset, task), by domain: a dataset, or all that hold one task of the same."""
+def _domains(evaluated: Mapping[str, Any]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Domain to task name to (dataset, task).
+
+    A domain is a dataset; datasets that contain one of the five tasks of the same domain each are merged.
+    """
     found: dict[str, dict[str, tuple[str, str]]] = {}
-    for dataset, known in tested.items():
+    for dataset, known in evaluated.items():
         tasks = known[1] if known else []
         single, domain = SINGLE_TASK.search(dataset), SINGLE_TASK.sub("", dataset)
-        if single and domain not in tested:
+        if single and domain not in evaluated:
             found.setdefault(domain, {})[single[1]] = (dataset, tasks[0] if tasks else "")
         else:
             found[dataset] = {task: (dataset, task) for task in tasks}
@@ -367,7 +378,10 @@ def _domains(tested: Mapping[str, Any]) -> dict[str, dict[str, tuple[str, str]]]
 
 
 def _columns(domains: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, list[tuple[str, str]]]:
-    """Heads of a table and the (dataset, task) of each: tasks of a single domain, else domains."""
+    """Column of a table to its pairs (dataset, task).
+
+    A single domain has a column for each task, several domains have one column each.
+    """
     if len(domains) == 1:
         (tasks,) = domains.values()
         if len(tasks) > 1:
@@ -377,7 +391,7 @@ def _columns(domains: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, 
 
 
 def _shortened(datasets: Sequence[str]) -> list[str]:
-    """Names of datasets without their source, and without the words at the end that all share."""
+    """Names of datasets without their source and without the last words, if all of them have the same."""
     names = [name.rpartition("/")[2].split("-") for name in datasets]
     shared = 0
     while len(names) > 1 and len({name[-shared - 1] for name in names}) == 1 < min(map(len, names)) - shared:
@@ -386,17 +400,17 @@ def _shortened(datasets: Sequence[str]) -> list[str]:
 
 
 def _cell(method: Method, tasks: list[tuple[str, str]]) -> Json | None:
-    """A method's mean with its interval; None where it is not done there."""
+    """Mean score of a method over some tasks, with its interval; None when a job there is not done."""
     if not tasks or not {dataset for dataset, _ in tasks} <= method.evaluations.keys():
         return None
-    bounds = _bounds({method.members[tasks[0][0]]["metric"]})
+    bounds = _bounds({method.jobs[tasks[0][0]]["metric"]})
     return statistics.aggregates(method.scores(tasks), bounds=bounds)["mean"]
 
 
 def _by_task(
     methods: Sequence[Method], domains: Mapping[str, Mapping[str, tuple[str, str]]]
 ) -> dict[str, Json]:
-    """Of domains with several tasks, which share a column of the group's table, a table of their own."""
+    """A table for each domain with several tasks, which are one column in the table of the group."""
     found: dict[str, Json] = {}
     for domain, tasks in domains.items():
         if len(tasks) > 1:
@@ -409,7 +423,7 @@ def _by_task(
 
 
 def improvement(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Json]]:
-    """How probable it is that one method scores more than another: better to worse to probability."""
+    """The probabilities P(X > Y) that a run of method X scores more than one of Y: X to Y to the interval."""
     labels = list(scores)
     found: dict[str, dict[str, Json]] = {label: {} for label in labels}
     for index, first in enumerate(labels):
@@ -422,21 +436,21 @@ def improvement(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Json]]:
 
 def _curve(method: Method, dataset: str) -> Json:
     """The mean over seeds and tasks of a dataset, at each evaluation."""
-    found = method.evaluations[dataset]
-    intervals = statistics.curve(found.scores, bounds=_bounds({method.members[dataset]["metric"]}))
-    return {"updates": found.steps.tolist(), "seconds": method.seconds[dataset], **intervals}
+    evaluations = method.evaluations[dataset]
+    intervals = statistics.curve(evaluations.scores, bounds=_bounds({method.jobs[dataset]["metric"]}))
+    return {"updates": evaluations.steps.tolist(), "seconds": method.seconds[dataset], **intervals}
 
 
-def beside_published(methods: Iterable[Method]) -> list[Json]:
-    """Our scores beside those that were published of the same agent on the same dataset."""
-    found = []
+def compare_with_published(methods: Iterable[Method]) -> list[Json]:
+    """Our scores and the published scores of the same agent on the same dataset."""
+    rows = []
     for method in methods:
         for dataset, evaluations in method.evaluations.items():
-            member = method.members[dataset]
-            known = published.PUBLISHED.get((member["settings"]["agent_name"], dataset))
+            job = method.jobs[dataset]
+            known = published.PUBLISHED.get((job["settings"]["agent_name"], dataset))
             if known:
                 columns = [(dataset, task) for task in evaluations.tasks]
-                found.append(
+                rows.append(
                     {
                         "label": method.label,
                         "dataset": dataset,
@@ -445,7 +459,7 @@ def beside_published(methods: Iterable[Method]) -> list[Json]:
                         "paper": known.source.paper,
                         "url": known.source.url,
                         "table": known.source.table,
-                        "differences": published.differences(known, member["settings"], member["episodes"]),
+                        "differences": published.differences(known, job["settings"], job["episodes"]),
                     }
                 )
-    return found
+    return rows

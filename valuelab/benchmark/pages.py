@@ -1,4 +1,4 @@
-"""The pages of a report, from its numbers: HTML with everything inside, Markdown, figures, README's table."""
+"""The pages of a report: self-contained HTML, Markdown, figures, and a table for a README."""
 
 import base64
 import os
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from valuelab import files
 from valuelab.benchmark.numbers import SINGLE_TASK
+from valuelab.benchmark.suites import JOBS
 from valuelab.errors import InputError, require
 from valuelab.evaluation import benchmark_plots
 
@@ -26,11 +27,11 @@ _ESCAPES = {
     **{character: f"\\{character}" for character in "\\`|[]"},
     **{"<": "&lt;", ">": "&gt;", "&": "&amp;"},
 }
-"""How Markdown writes what it would take for its own."""
+"""Markdown for characters that would otherwise be markup."""
 _LINK = re.compile(r"https?://[\w.~/?#=&%+,@-]+|[\w.~/-][\w.~/?#=%+,@-]*")
-"""A web address or a path: no other scheme, no entity that would spell one, nothing that ends it early."""
+"""A web address or a path, without other schemes, HTML entities, or characters that end a link."""
 _FENCE = re.compile(r"\s*[\r\n]\s*|`{3,}|~{3,}")
-"""What would end a block of code."""
+"""Text that would end a block of code."""
 
 
 class Picture(NamedTuple):
@@ -38,9 +39,9 @@ class Picture(NamedTuple):
 
     Attributes:
         path: of the file.
-        caption: what stands below it.
+        caption: the text below it.
         width: in inches.
-        source: what an image's src says.
+        source: the src attribute of the image.
     """
 
     path: pathlib.Path
@@ -53,11 +54,11 @@ def write(report: Json, folder: pathlib.Path) -> None:
     """Writes report.html, report.md and figures/*.png.
 
     Args:
-        report: as `numbers.make` gives it.
-        folder: where to.
+        report: a report, as of `numbers.make`.
+        folder: where to write them.
 
     Raises:
-        InputError: when a package is missing.
+        InputError: when a package is not installed.
     """
     pictures = draw(report, folder / "figures")
     linked = [[each._replace(source=f"figures/{each.path.name}") for each in group] for group in pictures]
@@ -67,25 +68,25 @@ def write(report: Json, folder: pathlib.Path) -> None:
 
 
 def readme_table(report: Json, link: str) -> str:
-    """The results as a README shows them, in Markdown.
+    """The results in Markdown, for a README.
 
     Args:
         report: a report.
-        link: path of its JSON, as seen from the README.
+        link: path of its JSON, relative to the README.
     """
     return _render("readme.md", report, link=link)
 
 
-def renew_table(document: pathlib.Path, report: Json, source: pathlib.Path) -> None:
-    """Puts the table of a report between its marks in a document, `<!-- SUITE -->` and `<!-- /SUITE -->`.
+def update_table(document: pathlib.Path, report: Json, source: pathlib.Path) -> None:
+    """Writes the table of a report between `<!-- SUITE -->` and `<!-- /SUITE -->` in a document.
 
     Args:
-        document: in Markdown.
+        document: the document, in Markdown.
         report: a report.
-        source: its JSON, which the document will link to.
+        source: its JSON, to which the document will link.
 
     Raises:
-        InputError: when the document cannot be read or has no such marks.
+        InputError: when the document cannot be read or does not contain these two lines.
     """
     suite = report["suite"]
     link = os.path.relpath(source.resolve(), document.resolve().parent)
@@ -96,11 +97,11 @@ def renew_table(document: pathlib.Path, report: Json, source: pathlib.Path) -> N
     marks = re.compile(rf"(<!-- {re.escape(suite)} -->\n).*?(<!-- /{re.escape(suite)} -->)", re.DOTALL)
     if not marks.search(text):
         raise InputError(
-            f"{document} has no place for {suite}: "
-            f"write the lines <!-- {suite} --> and <!-- /{suite} --> into it"
+            f"{document} has no place for the table of {suite}: "
+            f"add the lines <!-- {suite} --> and <!-- /{suite} -->"
         )
     table = readme_table(report, link)
-    files.replace_file(document, marks.sub(lambda found: found[1] + table + found[2], text))
+    files.replace_file(document, marks.sub(lambda match: match[1] + table + match[2], text))
 
 
 def draw(report: Json, folder: pathlib.Path) -> list[list[Picture]]:
@@ -112,9 +113,10 @@ def draw(report: Json, folder: pathlib.Path) -> list[list[Picture]]:
 
 
 def _draw_group(group: Json, folder: pathlib.Path, prefix: str) -> Iterator[Picture]:
+    """Draws the figures of a group."""
     names = [method["label"] for method in group["methods"]]
 
-    def drawn(name: str, draw: Callable[..., Any], *values: Any, caption: str, **settings: Any) -> Picture:
+    def picture(name: str, draw: Callable[..., Any], *values: Any, caption: str, **settings: Any) -> Picture:
         path = folder / f"{prefix}{name}.png"
         figure = draw(*values, path=path, **settings)
         return Picture(path, caption, figure.get_size_inches()[0])
@@ -124,42 +126,43 @@ def _draw_group(group: Json, folder: pathlib.Path, prefix: str) -> Iterator[Pict
     }
     if aggregated:
         caption = "Aggregate scores over all tasks of the group; bars are 95 % intervals."
-        yield drawn("aggregates", benchmark_plots.aggregates, aggregated, names, caption=caption)
+        yield picture("aggregates", benchmark_plots.aggregates, aggregated, names, caption=caption)
     if profiles := group.get("profiles"):
         caption = (
-            "Performance profiles: the share of runs, seeds on tasks, that score above a threshold. "
-            "Higher is better; shades are pointwise 95 % intervals."
+            "Performance profiles: the share of runs (one seed on one task) that score above a threshold. "
+            "Higher is better; shaded areas are pointwise 95 % intervals."
         )
         values = profiles["thresholds"], profiles["methods"], names
-        yield drawn("profiles", benchmark_plots.performance_profiles, *values, caption=caption)
+        yield picture("profiles", benchmark_plots.performance_profiles, *values, caption=caption)
     if len(group["improvement"]) > 1:
         caption = (
-            "Probability that a run of the method of the row (X) scores more than one of the column (Y), "
-            "mean over tasks. Bold where the 95 % interval leaves out one half."
+            "Probability that a run of the row's method (X) scores more than one of the column's (Y), "
+            "averaged over tasks. Bold: the 95 % interval does not contain 0.5."
         )
-        yield drawn("improvement", benchmark_plots.improvement, group["improvement"], caption=caption)
+        yield picture("improvement", benchmark_plots.improvement, group["improvement"], caption=caption)
     if not group["curves"]:
         return
     caption = (
-        "Scores over updates, and over the time of training without compilation and evaluation. "
-        "Shades are 95 % intervals."
+        "Scores over updates, and over training time without compilation and evaluation. "
+        "Shaded areas are 95 % intervals."
     )
     unit = {"y_label": " and ".join(group["metrics"]).replace("_", " "), "shares": group["scaled"]}
-    yield drawn("curves", benchmark_plots.curves, group["curves"], names, caption=caption, **unit)
+    yield picture("curves", benchmark_plots.curves, group["curves"], names, caption=caption, **unit)
 
 
 def _render(
     template: str, report: Json, pictures: Sequence[Sequence[Picture]] | None = None, link: str = ""
 ) -> str:
+    """Fills a template."""
     jinja2 = require("jinja2", "plots")
     markdown = template.endswith(".md")
     markupsafe = require("markupsafe", "plots")
     markup = markupsafe.Markup
 
     def plain(value: Any) -> Any:
-        """In Markdown, text that is not the template's own as words alone: no tag, link, code or column."""
+        """In Markdown, escapes text from the report, so that it cannot become a tag, link, code or column."""
         foreign = markdown and isinstance(value, str) and not isinstance(value, markup)
-        return markup(_WORDS.sub(lambda found: _ESCAPES.get(found[0], " "), value)) if foreign else value
+        return markup(_WORDS.sub(lambda match: _ESCAPES.get(match[0], " "), value)) if foreign else value
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -180,22 +183,22 @@ def _render(
     }
     groups = report["groups"]
     figures = pictures or [()] * len(groups)
-    members = report["members"]
-    unfinished = [member for member in members if member["status"] != "done"]
+    jobs = report[JOBS]
+    unfinished = [job for job in jobs if job["status"] != "done"]
     view = {
-        "groups": [_seen(group) | {"figures": shown} for group, shown in zip(groups, figures, strict=True)],
+        "jobs": jobs,
+        "groups": [_marked(group) | {"figures": shown} for group, shown in zip(groups, figures, strict=True)],
         "unfinished": unfinished,
-        "status": f"{len(members) - len(unfinished)} of {len(members)} "
-        f"{'member' if len(members) == 1 else 'members'} done.",
-        "machines": _machines(members),
+        "status": f"{len(jobs) - len(unfinished)} of {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} done.",
+        "machines": _machines(jobs),
         "statistics": STATISTICS,
         "link": link,
     }
     return environment.get_template(template).render(report | view)
 
 
-def _seen(group: Json) -> Json:
-    """A group with what its tables mark."""
+def _marked(group: Json) -> Json:
+    """A group with its title and unit, and with the best values, which its tables mark."""
     methods = group["methods"]
     complete = [method for method in methods if method["aggregates"]]
     improvement = group["improvement"]
@@ -205,7 +208,7 @@ def _seen(group: Json) -> Json:
     added = {method["label"] for method in methods if method["added"]}
     return group | {
         "title": _title(group),
-        "named": _named(group["datasets"]),
+        "named": _merged(group["datasets"]),
         "unit": f"{_unit(group).capitalize()}.",
         "complete": complete,
         "incomplete": [method["label"] for method in methods if method["label"] not in improvement],
@@ -221,70 +224,74 @@ def _seen(group: Json) -> Json:
 
 
 def _title(group: Json) -> str:
+    """The heading of a group."""
     datasets = [name.partition("/")[2] or name for name in group["datasets"]]
     tasks = f", {len(group['columns'])} tasks" if len(datasets) == 1 and len(group["columns"]) > 1 else ""
     return f"{len(datasets)} datasets" if len(datasets) > 3 else ", ".join(datasets) + tasks
 
 
-def _named(datasets: Sequence[str]) -> list[str]:
-    """Datasets, the single tasks of a domain as one."""
+def _merged(datasets: Sequence[str]) -> list[str]:
+    """Names of datasets, with one name for all single tasks of a domain."""
     return list(dict.fromkeys(SINGLE_TASK.sub("-singletask-task*", name) for name in datasets))
 
 
 def _unit(group: Json) -> str:
+    """The metrics of a group in words."""
     return " and ".join(_UNITS.get(metric, metric) for metric in group["metrics"]) or "score"
 
 
 def _best_cells(methods: Sequence[Json]) -> list[float | None]:
-    """The greatest value of each column."""
+    """The highest value of each column."""
     return [_best(cells) for cells in zip(*(method["cells"] for method in methods), strict=True)]
 
 
 def _best(intervals: Sequence[Mapping[str, float] | None]) -> float | None:
-    """The greatest value; None where nothing differs."""
+    """The highest value; None when all values are the same."""
     values = {interval["value"] for interval in intervals if interval}
     return max(values) if len(values) > 1 else None
 
 
-def _machines(members: Sequence[Json]) -> list[Json]:
-    """Where and with what members ran, each pair once."""
-    found: list[Json] = []
-    for member in members:
-        if "device" in member:
-            machine = {"device": member["device"], "versions": member["versions"]}
-            known = next((each for each in found if machine.items() <= each.items()), None)
+def _machines(jobs: Sequence[Json]) -> list[Json]:
+    """The devices and versions with which jobs ran, each with the number of its jobs."""
+    machines: list[Json] = []
+    for job in jobs:
+        if "device" in job:
+            machine = {"device": job["device"], "versions": job["versions"]}
+            known = next((each for each in machines if machine.items() <= each.items()), None)
             if known:
-                known["members"] += 1
+                known["jobs"] += 1
             else:
-                found.append(machine | {"members": 1})
-    return found
+                machines.append(machine | {"jobs": 1})
+    return machines
 
 
 def _data_url(path: pathlib.Path) -> str:
+    """A PNG file as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-# How values read.
+# How values are written.
 
 
 def _score(value: float, scaled: bool) -> str:
-    """Shares in %, other scores as they are."""
+    """A score: shares in %, other scores unchanged."""
     return f"{100 * value:.1f}" if scaled else f"{value:.4g}"
 
 
 def _ends(interval: Mapping[str, Any], scaled: bool) -> str:
-    """Of an interval; those of a single run are not known."""
+    """The ends of an interval; "one run" if they are unknown."""
     low, high = interval["ci_low"], interval["ci_high"]
     return "one run" if low is None else f"{_score(low, scaled)} to {_score(high, scaled)}"
 
 
 def _shares(interval: Mapping[str, Any]) -> str:
+    """The ends of an interval of probabilities; "one run" if they are unknown."""
     low, high = interval["ci_low"], interval["ci_high"]
     return "one run" if low is None else f"{low:.2f} to {high:.2f}"
 
 
 def _duration(seconds: float) -> str:
-    """Such as 2 h 05 min, 12 min or 34 s."""
+    """A time such as 2 h 05 min, 12 min or 34 s."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
@@ -292,10 +299,11 @@ def _duration(seconds: float) -> str:
 
 
 def _setting(value: Any) -> str:
+    """The value of a setting."""
     return ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _sentence(text: str) -> str:
-    """With a capital, unless a name begins it, and a full stop."""
+    """A text with a full stop, and a capital letter unless it begins with a name."""
     begun = text[:1].upper() + text[1:] if re.match(r"[a-z]+ ", text) else text
     return f"{begun.rstrip('.')}."

@@ -1,4 +1,4 @@
-"""One member of a suite as a process of its own: the same on this machine and on a worker of a cluster."""
+"""The process of one job, on this machine or on a worker of a cluster."""
 
 import ctypes
 import datetime
@@ -10,34 +10,35 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from valuelab import files
 from valuelab.errors import InputError
+from valuelab.runs import outputs
 
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
-"""What can become of a start."""
+"""The possible outcomes of a launch."""
 INTERVAL = 0.5
-"""Seconds between two looks at a process."""
+"""Seconds between two checks whether a process has ended."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals by which a runner, and each member, is asked to stop."""
+"""Signals that ask the runner, or a job, to stop."""
 STOPPED_BY_SIGNAL = (130, *(-number for number in STOPS))
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
-"""Linux's; None on macOS, where a member outlives a runner that is killed."""
+"""A system call of Linux. None on macOS, where a job goes on after its runner is killed."""
 
 
-class Job(NamedTuple):
-    """What starts a member: plain data, which travels to workers.
+class Launch(NamedTuple):
+    """How to start the process of a job, as plain data that can be sent to a worker of a cluster.
 
     Attributes:
-        name: of the member.
-        arguments: what stands behind `python`.
-        folder: its workdir.
-        timings: file that gets a line for each start.
-        cores: that it may use; none for all.
-        environment: variables that are its own.
+        name: name of the job.
+        arguments: the arguments after `python`.
+        folder: workdir of the job.
+        timings: path of the file that gets one line for each launch.
+        cores: the cores that the process may use; empty for all.
+        environment: variables that the process gets in addition.
     """
 
     name: str
@@ -49,110 +50,114 @@ class Job(NamedTuple):
 
 
 class Stop:
-    """Whether the user wants members to end: asked once they save and stop, asked twice they are killed."""
+    """The user's request to stop. The first call makes jobs save and stop, the second kills them."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self.kills = False
 
     def __call__(self, number: int = 0, frame: object = None) -> None:
-        """Asks; a handler of signals."""
+        """Requests a stop; can be used as a signal handler."""
         if number == signal.SIGHUP:
             files.leave_closed_terminal()
         self.kills = bool(self)
-        self._asked.set()
+        self._requested.set()
 
     def __bool__(self) -> bool:
-        """Whether it was asked for."""
-        return self._asked.is_set()
+        """Whether a stop was requested."""
+        return self._requested.is_set()
 
 
-def run(job: Job, stop: Stop) -> str:
-    """Runs a member, or what is left of it, to its end.
+Execute = Callable[[Launch, Stop], str]
+"""Runs a launch until its process has ended; returns DONE, FAILED or STOPPED."""
 
-    While it runs its log is locked, by the process itself: a runner that was killed, or another one on the
-    same folder, never has two of them at work in one workdir.
+
+def run(launch: Launch, stop: Stop) -> str:
+    """Runs a job from its last checkpoint, or from the start, to its end.
+
+    The process holds a lock on the log of its job. So no two processes work in one workdir, even after a
+    runner was killed, or when two runners use the same folder.
 
     Args:
-        job: what to start.
-        stop: may be asked from another thread, or by a signal.
+        launch: how to start the process.
+        stop: can be called from another thread or by a signal.
 
     Returns:
         DONE, FAILED or STOPPED.
     """
-    folder = pathlib.Path(job.folder)
+    folder = pathlib.Path(launch.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "ab", buffering=0, opener=files.open_unless_link) as log:
-        while not stop and not _locked(log):
+        while not stop and not _try_lock(log):
             time.sleep(INTERVAL)
         if stop:
             return STOPPED
         started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        log.write(_command(job).encode())
+        log.write(_command(launch).encode())
         process = subprocess.Popen(
-            [sys.executable, *job.arguments],
+            [sys.executable, *launch.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **job.environment},
-            start_new_session=True,  # Ctrl-C is for the runner, which passes it on
-            preexec_fn=lambda: _settle(job.cores),
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **launch.environment},
+            start_new_session=True,  # Ctrl-C goes to the runner, which passes it on
+            preexec_fn=lambda: _prepare_process(launch.cores),
         )
         status = _wait(process, stop)
     exit_code = process.returncode
     if status != STOPPED:
         status = DONE if exit_code == 0 and is_done(folder) else FAILED
-    _enter(job, started, time.monotonic() - clock, status, exit_code)
+    _record(launch, started, time.monotonic() - clock, status, exit_code)
     return status
 
 
-def refuse(job: Job, message: str) -> None:
-    """Leaves what a start that failed leaves, of a member that cannot be started.
+def record_refusal(launch: Launch, message: str) -> None:
+    """Records a job that cannot be started, in the same files as a launch that failed.
 
     Args:
-        job: what would start it.
-        message: what is wrong with it, for its log.
+        launch: how the job would be started.
+        message: the reason, for the log of the job.
     """
-    folder = pathlib.Path(job.folder)
+    folder = pathlib.Path(launch.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a", opener=files.open_unless_link) as log:
-        log.write(f"{_command(job)}error: {message}\n")
-    _enter(job, datetime.datetime.now(datetime.UTC), 0.0, FAILED, 2)
+        log.write(f"{_command(launch)}error: {message}\n")
+    _record(launch, datetime.datetime.now(datetime.UTC), 0.0, FAILED, 2)
 
 
-def _command(job: Job) -> str:
-    """What heads each start in a log."""
-    return f"$ python {' '.join(job.arguments)}\n"
+def _command(launch: Launch) -> str:
+    """The line at the top of each launch in a log."""
+    return f"$ python {' '.join(launch.arguments)}\n"
 
 
-def _enter(job: Job, started: datetime.datetime, seconds: float, status: str, exit_code: int) -> None:
-    """Adds a start to the timings."""
+def _record(launch: Launch, started: datetime.datetime, seconds: float, status: str, exit_code: int) -> None:
+    """Adds a line to the timings."""
     line = {
-        "name": job.name,
+        "name": launch.name,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "status": status,
         "exit": exit_code,
     }
-    with open(job.timings, "a", opener=files.open_unless_link) as file:
+    with open(launch.timings, "a", opener=files.open_unless_link) as file:
         file.write(files.to_json(line) + "\n")
 
 
-def run_on_worker(job: Job) -> str:
-    """`run` as the job of a cluster, which asks by signals that it stops: at its time limit, or cancelled."""
+def run_on_worker(launch: Launch) -> str:
+    """`run` on a worker of a cluster, which sends signals at the time limit and when the job is cancelled."""
     stop = Stop()
 
-    def once(*_: object) -> None:  # clusters send several signals, and mean one
+    def once(*_: object) -> None:  # a cluster sends several signals for one request
         if not stop:
             stop()
 
     for number in (*STOPS, signal.SIGUSR2):
         signal.signal(number, once)
-    return run(job, stop)
+    return run(launch, stop)
 
 
-def _locked(log: IO[bytes]) -> bool:
-    """Whether the lock of a log could be had; the process that writes to it holds it on."""
+def _try_lock(log: IO[bytes]) -> bool:
+    """Tries to lock a log. The process that inherits the open file keeps the lock until it ends."""
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -160,17 +165,17 @@ def _locked(log: IO[bytes]) -> bool:
     return True
 
 
-def _settle(cores: Sequence[int]) -> None:
-    """In the new process: it stays on its cores, and saves and stops when the one that started it dies."""
+def _prepare_process(cores: Sequence[int]) -> None:
+    """Binds the new process to its cores. On Linux it also gets SIGTERM when its parent dies."""
     if _prctl:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if cores and hasattr(os, "sched_setaffinity"):  # Linux; macOS places processes by itself
+    if cores and hasattr(os, "sched_setaffinity"):  # Linux; macOS has no such call
         os.sched_setaffinity(0, cores)
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Stop) -> str:
-    """Waits for a process, and passes on what the user asks; STOPPED, or nothing where it ended by itself."""
-    asked = False
+    """Waits for a process and passes on a request to stop; returns STOPPED, or "" if nothing stopped it."""
+    interrupted = False
     while True:
         try:
             process.wait(INTERVAL)
@@ -178,18 +183,18 @@ def _wait(process: subprocess.Popen[bytes], stop: Stop) -> str:
         except subprocess.TimeoutExpired:
             if stop.kills:
                 os.killpg(process.pid, signal.SIGKILL)
-            elif stop and not asked:
+            elif stop and not interrupted:
                 process.send_signal(signal.SIGINT)
-                asked = True
-    ended_so = process.returncode in STOPPED_BY_SIGNAL or stop.kills
-    return STOPPED if process.returncode and (asked or ended_so) else ""
+                interrupted = True
+    stopped = interrupted or stop.kills or process.returncode in STOPPED_BY_SIGNAL
+    return STOPPED if process.returncode and stopped else ""
 
 
 def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The result.json of a member; None where there is none.
+    """The result.json of a job; None if there is none.
 
     Raises:
-        InputError: when it is no whole result.
+        InputError: when the file is damaged or incomplete.
     """
     path = folder / "result.json"
     if not path.exists():
@@ -199,35 +204,49 @@ def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def is_done(folder: pathlib.Path) -> bool:
-    """Whether a folder holds a whole result."""
+    """Whether a folder contains a complete result."""
     try:
         return read_result(folder) is not None
     except InputError:
         return False
 
 
+def lacks_score(folder: pathlib.Path) -> bool:
+    """Whether a job has finished, but some of its episodes have no finite score."""
+    try:
+        return "without_score" in (read_result(folder) or {})
+    except InputError:
+        return False
+
+
+def lacks_pictures(folder: pathlib.Path) -> bool:
+    """Whether a job has not drawn all pictures of its result, and its command can draw them now."""
+    return (folder / outputs.UNDRAWN).exists() and not outputs.lacking_plots()
+
+
 def last_words(folder: pathlib.Path) -> str:
-    """The last line of a member's log that says something."""
+    """The last line of a job's log that is not empty."""
     try:
         lines = (folder / "log.txt").read_text(errors="replace").split("\n")
     except FileNotFoundError:
-        return "it left no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return "there is no log"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
 
 
-def check(names: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]:
-    """What is wrong with members before they are started; imports what they do, so not in the runner itself.
+def validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]:
+    """Checks the flags and datasets of jobs before they start.
 
-    Datasets that are missing are fetched here, one by one, rather than by several members at once.
+    Imports JAX, so call it in another process than the runner's. Downloads missing datasets one by one, so
+    that no two jobs download the same one.
 
     Args:
-        names: of members, to the arguments of their commands.
-        with_data: read the datasets too.
+        commands: name of a job to the arguments of its command.
+        with_data: whether to read the datasets.
 
     Returns:
-        Name to message, of those that cannot run.
+        Name to error message, of the jobs that cannot run.
     """
-    os.environ["JAX_PLATFORMS"] = "cpu"  # devices are for the members
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the accelerators are for the jobs
     import importlib
 
     from absl import flags as absl_flags
@@ -235,26 +254,26 @@ def check(names: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]
     from valuelab import data
     from valuelab.runs import flags
 
-    wrong: dict[str, str] = {}
-    looked_at: dict[tuple[str, bool], str] = {}
-    for name, (_, module, *arguments) in names.items():
+    messages: dict[str, str] = {}
+    data_messages: dict[tuple[str, bool], str] = {}
+    for name, (_, module, *arguments) in commands.items():
         program = importlib.import_module(module)
         parse = getattr(program, "parse", flags.parse_run)
         try:
             config, _ = parse([module, *arguments], absl_flags.FlagValues())
         except (InputError, absl_flags.Error) as error:
-            wrong[name] = str(error)
+            messages[name] = str(error)
             continue
         if not config.dataset or not with_data:
             continue
         clip_actions = config.data.clip_actions
-        looked = config.dataset, clip_actions
-        if looked not in looked_at:
-            looked_at[looked] = ""
+        dataset = config.dataset, clip_actions
+        if dataset not in data_messages:
+            data_messages[dataset] = ""
             try:
                 data.load(config.dataset, config.data_dir, compact=True, clip_actions=clip_actions)
             except InputError as error:
-                looked_at[looked] = str(error)
-        if looked_at[looked]:
-            wrong[name] = looked_at[looked]
-    return wrong
+                data_messages[dataset] = str(error)
+        if data_messages[dataset]:
+            messages[name] = data_messages[dataset]
+    return messages

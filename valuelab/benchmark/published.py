@@ -1,9 +1,8 @@
-"""Published scores, to stand beside ours, and in which settings they were reached.
+"""Published scores, and the settings in which they were measured, to compare with ours.
 
-Only figures that could be checked are here: from the summaries of the papers that this project was started
-with, and from a table that repeats a paper's and agrees with its summary where both say something. Tables of
-single tasks could not be looked up. A score is a share (a success rate, or a D4RL-normalised
-score over 100).
+This module contains only figures that could be checked: from summaries of the papers, and from a table that
+repeats a paper's figures and agrees with the paper's summary. The papers' tables of single tasks could not be
+looked up. A score is a share: a success rate, or a D4RL-normalised score over 100.
 """
 
 from collections.abc import Mapping
@@ -11,14 +10,14 @@ from typing import Any, NamedTuple
 
 
 class Source(NamedTuple):
-    """Where scores were published.
+    """The source of published scores.
 
     Attributes:
         paper: authors, year and title.
-        arxiv: its number there.
-        table: what in it.
-        settings: dotted name to value, as config.json has them; what agents lack is not compared.
-        differs: what is another matter than settings; empty for nothing.
+        arxiv: its arXiv number.
+        table: the table or result in the paper.
+        settings: dotted name to value, as in config.json; names that an agent does not have are not compared.
+        differs: a difference other than settings; empty for none.
     """
 
     paper: str
@@ -29,7 +28,7 @@ class Source(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Of the paper's abstract."""
+        """Address of the paper's abstract."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
 
@@ -38,7 +37,7 @@ class Published(NamedTuple):
 
     Attributes:
         score: a share.
-        source: where it was published.
+        source: its source.
     """
 
     score: float
@@ -59,7 +58,7 @@ _FQL = Source(
         "agent.policy.hidden_dims": _WIDE,
         "agent.policy.num_steps": 10,
     },
-    "the mean of five tasks, here the default one alone",
+    "the published score is a mean over five tasks, ours is of the default task",
 )
 _FQL_REPEATED = _FQL._replace(
     table=f"{_FQL.table}, as repeated by the README of Dichotomous Diffusion Policy Optimization (2026)"
@@ -76,7 +75,7 @@ _IQL = Source(
         "agent.policy_schedule": "cosine",
     },
 )
-_IQL_MAZES = _IQL._replace(differs="the commands of the authors' code name version 0 of the AntMaze sets")
+_IQL_MAZES = _IQL._replace(differs="the authors' commands name version 0 of the AntMaze datasets")
 
 _OGBENCH = (
     "antmaze-large-navigate",
@@ -135,33 +134,33 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         for name, score in _ANTMAZE_SCORES.items()
     },
 }
-"""Name of the agent's file and dataset to what was published of them."""
+"""(Name of the agent's file, dataset) to the published score."""
 
 EPISODES = {"ogbench/cube-single-play": 1000, "ogbench/pointmaze-medium-navigate": 1000}
-"""Of published datasets, where known: sets made again here may be smaller."""
+"""Number of episodes of published datasets. A dataset that was collected again can be smaller."""
 
 
 def differences(published: Published, settings: Mapping[str, Any], episodes: int | None) -> list[str]:
-    """In what a run of ours is not what was published, in words.
+    """The differences between one of our runs and the published one, in words.
 
     Args:
         published: the score.
-        settings: ours, flat, by dotted name.
-        episodes: in our dataset; None where unknown.
+        settings: of our run, by dotted name.
+        episodes: the number of episodes in our dataset; None if unknown.
     """
-    found = [
-        f"{name} {_words(settings[name])}, published {_words(theirs)}"
+    texts = [
+        f"{name} {_words(settings[name])} (published: {_words(theirs)})"
         for name, theirs in published.source.settings.items()
         if name in settings and _words(settings[name]) != _words(theirs)
     ]
     known = EPISODES.get(settings["dataset"].replace("-singletask", "").removesuffix("-v0"))
     if known and episodes and episodes != known:
-        found.append(f"a dataset of {episodes:,} episodes made again, published {known:,}")
-    return [*found, published.source.differs] if published.source.differs else found
+        texts.append(f"a dataset of {episodes:,} episodes (published: {known:,})")
+    return [*texts, published.source.differs] if published.source.differs else texts
 
 
 def _words(value: Any) -> str:
-    """A setting as text: lists and tuples alike, numbers with separators."""
+    """A setting as text: a list like a tuple, a number with separators."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

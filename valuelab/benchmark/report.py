@@ -1,4 +1,4 @@
-"""The report of a suite: its numbers are collected, and its pages are written."""
+"""The report of a suite: collects its numbers and writes its pages."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +13,12 @@ from valuelab.runs import command_line, outputs
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """What is reported, and where.
+    """The settings of a report.
 
     Attributes:
-        source: workdir of a suite, or a report.json; may be given without its name.
-        workdir: folder for the report; empty for that of the suite.
-        readme: document whose table is renewed, in place of a report.
+        source: workdir of a suite, or a report.json; the flag's name can be left out.
+        workdir: folder for the report; empty for the workdir of the suite.
+        readme: Markdown document whose table is updated instead of writing a report.
     """
 
     source: str = ""
@@ -27,28 +27,30 @@ class ReportConfig:
 
 
 def run(config: ReportConfig) -> dict[str, Any]:
-    """Makes a report, or renews a document's table.
+    """Writes a report, or updates the table of a document.
 
     Args:
-        config: its settings.
+        config: the settings.
 
     Returns:
-        What report.json holds.
+        The content of report.json.
 
     Raises:
-        InputError: for a source, a folder or a document that cannot be used.
+        InputError: when the source, the folder or the document cannot be used.
     """
     if not config.source:
-        raise InputError("nothing to report; write python -m experiments.report WORKDIR, of a suite")
+        raise InputError(
+            "no source is given; write python -m experiments.report WORKDIR, with the workdir of a suite"
+        )
     source = local_path("source", config.source)
     saved = source.suffix == ".json"
     if saved and not (config.workdir or config.readme):
-        raise InputError(f"{source}: say what to make of it, --readme=README.md or --workdir=FOLDER")
+        raise InputError(f"{source} is a finished report: give --readme=README.md or --workdir=FOLDER")
     report = numbers.read_report(source) if saved else numbers.make(source)
     if config.readme:
         document = local_path("readme", config.readme)
-        pages.renew_table(document, report, source)
-        print(f"{document} shows {report['suite']} as {source} has it")
+        pages.update_table(document, report, source)
+        print(f"the table of {report['suite']} in {document} now shows {source}")
         return report
     folder = outputs.make_folder(config.workdir or source)
     outputs.write_json(folder / "report.json", report)
@@ -58,10 +60,10 @@ def run(config: ReportConfig) -> dict[str, Any]:
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> ReportConfig:
-    """The settings of a command line; arguments and errors as of `command_line.parse_config`."""
+    """The settings of a command line; for arguments and errors see `command_line.parse_config`."""
     return command_line.parse_config(ReportConfig(), argv, values, positional="source")
 
 
 def main(config: ReportConfig) -> None:
-    """Reports what a command line asks for."""
+    """Writes the report that a command line asks for."""
     run(config)

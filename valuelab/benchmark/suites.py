@@ -1,13 +1,13 @@
-"""Suites: which agents are trained on which datasets, and where each leaves its results.
+"""Suites: the jobs to run, each of which trains and evaluates one agent on one dataset.
 
 A suite file is a Python module that defines `SUITE`:
 
-    from valuelab.benchmark import Member, Suite
+    from valuelab.benchmark import Job, Suite
 
     CUBE = "ogbench/cube-single-play-singletask-v0"
-    SUITE = Suite((Member("fql", "fql:cube_single", CUBE, program="experiments.train"),))
+    SUITE = Suite((Job("fql", "fql:cube_single", CUBE),), program="experiments.train")
 
-A member is a run of its own: all seeds of one agent on one dataset, in one program.
+A job trains all seeds of its agent in one process.
 """
 
 import contextlib
@@ -23,99 +23,124 @@ from valuelab import errors
 from valuelab.errors import InputError
 from valuelab.runs.command_line import told_of
 
-OWN = ("agent", "dataset", "data_dir", "workdir")
-"""Flags that no setting may give: a member has them by itself."""
+JOBS = "members"
+"""Folder of the jobs in a suite's workdir, and their key in suite.json and report.json.
+
+Earlier versions called jobs members. The files keep the word, so that old and new ones can be read alike.
+"""
+OWN_FLAGS = ("agent", "dataset", "data_dir", "workdir")
+"""Flags that a job's settings must not contain: the job's own fields and the runner give them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
-    """A run of a suite.
+class Job:
+    """One agent that is trained and evaluated on one dataset.
 
     Attributes:
-        label: of the method, the same on all its datasets.
+        label: name of the method, the same on all its datasets.
         agent: NAME:PRESET or FILE.py:PRESET, as --agent takes it.
         dataset: as --dataset takes it; empty for an agent that learns by acting.
-        program: full name of the module that trains it, such as "experiments.train".
-        settings: flags beyond these, by dotted name.
-        added: it is none of the suite's own.
+        program: full name of the module that trains it; empty for the program of the suite.
+        settings: further flags, by dotted name.
+        added: whether --add put it into the suite.
     """
 
     label: str
     agent: str
     dataset: str = ""
-    program: str = dataclasses.field(kw_only=True)
+    program: str = dataclasses.field(default="", kw_only=True)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     added: bool = False
 
     def __post_init__(self) -> None:
         if not self.label or re.search(r"[/,]", self.label):
-            raise InputError(f"label {self.label!r} of {self.agent}: give one without slashes and commas")
-        program = None
-        with contextlib.suppress(ModuleNotFoundError):  # its package is missing
-            program = importlib.util.find_spec(self.program)
-        if not program:
             raise InputError(
-                f"{self.name}: there is no program {self.program}; write such as experiments.train"
+                f"label is {self.label!r} for agent {self.agent}: give a label without slashes and commas"
             )
-        if taken := self.settings.keys() & set(OWN):
-            raise InputError(f"{self.name}: {taken.pop()} is no setting; name it as the member's own field")
+        if reserved := self.settings.keys() & set(OWN_FLAGS):
+            name = min(reserved)
+            advice = "give it as a field of the job" if name in ("agent", "dataset") else "leave it out"
+            raise InputError(f"{self.name}: settings must not contain {name}; {advice}")
 
     @property
     def name(self) -> str:
-        """LABEL/DATASET, or LABEL/ENVIRONMENT of agents that learn by acting."""
+        """LABEL/DATASET, or LABEL/ENVIRONMENT for an agent that learns by acting."""
         where = self.dataset or self.settings.get("environment", "")
         return "/".join(filter(None, (self.label, where.rpartition("/")[2])))
 
     @property
     def folder(self) -> str:
-        """Its workdir in that of the suite."""
-        return "members/" + re.sub(r"[^\w.+-]+", "-", self.name.replace("/", "--"))
+        """The job's workdir, relative to the workdir of the suite."""
+        return f"{JOBS}/" + re.sub(r"[^\w.+-]+", "-", self.name.replace("/", "--"))
 
     @property
     def arguments(self) -> list[str]:
-        """What stands behind `python`, but for the flags that say where data and results lie."""
+        """The arguments after `python`, except for --data_dir and --workdir."""
         given = {"agent": self.agent, "dataset": self.dataset, **self.settings}
-        flags = [f"--{name}={_text(value)}" for name, value in given.items() if value != ""]
+        flags = [f"--{name}={_flag_text(value)}" for name, value in given.items() if value != ""]
         return ["-m", self.program, *flags]
 
 
-def _text(value: Any) -> str:
-    """A value as a flag takes it."""
+def _flag_text(value: Any) -> str:
+    """A value as its flag takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Members whose results are compared.
+    """Jobs whose results are compared.
 
     Attributes:
-        members: in the order in which they run.
-        name: of its file, without folder and suffix.
-        source: the file.
+        jobs: in the order in which they start.
+        program: full name of the module that trains the jobs, such as "experiments.train"; a job can name
+            another one.
+        name: name of the suite file, without folder and suffix.
+        source: path of the suite file.
     """
 
-    members: tuple[Member, ...]
+    jobs: tuple[Job, ...]
+    program: str = dataclasses.field(default="", kw_only=True)
     name: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:
-        owners: dict[str, Member] = {}
-        for member in self.members:
-            if member.folder in owners:
-                first, second = owners[member.folder].name, member.name
-                raise InputError(f"two members share {member.folder}, {first} and {second}: rename a label")
-            owners[member.folder] = member
+        jobs = tuple(dataclasses.replace(job, program=job.program or self.program) for job in self.jobs)
+        object.__setattr__(self, "jobs", jobs)
+        if not jobs:
+            raise InputError("the suite has no jobs: write Suite((Job(...), ...))")
+        owners: dict[str, Job] = {}
+        for job in jobs:
+            _check_program(job)
+            if job.folder in owners:
+                first, second = owners[job.folder].name, job.name
+                raise InputError(
+                    f"the jobs {first} and {second} have the same folder {job.folder}: rename a label"
+                )
+            owners[job.folder] = job
+
+
+def _check_program(job: Job) -> None:
+    """Raises InputError when a job has no program, or one that does not exist."""
+    if not job.program:
+        raise InputError(f'{job.name} has no program: write Suite(jobs, program="experiments.train")')
+    module = None
+    with contextlib.suppress(ModuleNotFoundError):  # the package that should contain it does not exist
+        module = importlib.util.find_spec(job.program)
+    if not module:
+        raise InputError(
+            f"{job.name}: there is no program {job.program}; give a module such as experiments.train"
+        )
 
 
 def read(source: str, folder: pathlib.Path) -> Suite:
     """Reads a suite file.
 
     Args:
-        source: FILE.py; a bare name stands for a file of the folder.
-        folder: of suites that have names.
+        source: FILE.py, or the name of a suite in the folder.
+        folder: contains the suites that can be given by name.
 
     Raises:
-        InputError: when there is no such file, or it cannot be used.
+        InputError: when the file does not exist, or does not define a suite.
     """
     path = pathlib.Path(source) if source.endswith(".py") else folder / f"{source}.py"
     if not path.is_file():
@@ -125,55 +150,55 @@ def read(source: str, folder: pathlib.Path) -> Suite:
     with told_of(path, "suite file"):
         suite = runpy.run_path(str(path)).get("SUITE")
         if not isinstance(suite, Suite):
-            raise InputError("it must define SUITE = Suite((Member(...), ...)), of valuelab.benchmark")
+            raise InputError("define SUITE = Suite((Job(...), ...)), imported from valuelab.benchmark")
     if path.parent == folder:
         path = pathlib.Path(*path.parts[-3:])  # the same on every machine
     return dataclasses.replace(suite, name=path.stem, source=str(path))
 
 
 def known_suites(folder: pathlib.Path) -> list[str]:
-    """The names that --suite knows without a path."""
+    """The names that --suite takes without a path."""
     return sorted(path.stem for path in folder.glob("*.py"))
 
 
 def add(suite: Suite, agent: str) -> Suite:
-    """A suite with an agent more, on each of its datasets.
+    """Adds an agent to a suite, on each of its datasets.
 
-    Only jobs of the program of the suite's first one get company. On each dataset the agent gets the
-    settings of the first member there, such as steps and seeds, but those of that member's agent.
+    On each dataset the agent gets the settings of the first job there, such as steps and num_seeds, without
+    those of that job's agent. Jobs with a program other than that of the suite's first job are left out.
 
     Args:
         suite: the suite.
-        agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET.
+        agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET; its name is the label.
 
     Raises:
-        InputError: when its label, which is its file's name, is taken.
+        InputError: when the suite has this label already.
     """
-    program = suite.members[0].program
-    first = {member.name.partition("/")[2]: member for member in reversed(suite.members)}
+    program = suite.jobs[0].program
+    first = {job.name.partition("/")[2]: job for job in reversed(suite.jobs)}
     label = pathlib.Path(agent.partition(":")[0]).stem
     added = tuple(
         dataclasses.replace(
-            member,
+            job,
             label=label,
             agent=agent,
-            settings={name: value for name, value in member.settings.items() if name[:6] != "agent."},
+            settings={name: value for name, value in job.settings.items() if not name.startswith("agent.")},
             added=True,
         )
-        for member in reversed(first.values())
-        if member.program == program
+        for job in reversed(first.values())
+        if job.program == program
     )
-    return dataclasses.replace(suite, members=suite.members + added)
+    return dataclasses.replace(suite, jobs=suite.jobs + added)
 
 
-def choose(suite: Suite, names: list[str]) -> list[Member]:
-    """The members with given labels or names; all where none is given.
+def choose(suite: Suite, names: list[str]) -> list[Job]:
+    """The jobs with one of the given labels or names; all jobs when no name is given.
 
     Raises:
-        InputError: for one that the suite has not.
+        InputError: when the suite has no job with a given label or name.
     """
-    known = {known for member in suite.members for known in (member.label, member.name)}
+    known = {known for job in suite.jobs for known in (job.label, job.name)}
     for name in names:
         if name not in known:
-            raise errors.unknown(f"member of {suite.name}", name, known)
-    return [member for member in suite.members if not names or {member.label, member.name} & set(names)]
+            raise errors.unknown(f"job of {suite.name}", name, known)
+    return [job for job in suite.jobs if not names or {job.label, job.name} & set(names)]
