@@ -1,13 +1,14 @@
-r"""Runs a suite: agents on datasets, each with all its seeds as a run of its own, in one folder.
+r"""Runs a suite: one job for each agent and dataset, with all seeds of the agent in one process.
 
     python -m experiments.benchmark --suite=cpu_small --workdir=runs/cpu_small
 
     python -m experiments.benchmark --suite=ogbench_default --workdir=runs/ogbench --only=fql,floq \
       --add=my_agent.py:cube --cluster=slurm --slurm=partition=gpu --slurm=gpus_per_node=1
 
-`--suite` takes a file, or the name of one in `experiments/suites`. Members that are done are skipped and
-others go on where they were, so the same command goes on after anything, and tries again what failed. Ctrl-C
-has all members save and stop. The exit status is 1 when a member failed, and 130 when the suite was stopped.
+`--suite` takes a file, or the name of one in `experiments/suites`. Run the same command again to continue
+after a stop or a crash: it skips the jobs that are done, continues the others from their last checkpoints,
+and retries the jobs that failed. On Ctrl-C all jobs save and stop. The exit status is 1 when a job failed,
+and 130 when the user stopped the suite.
 """
 
 import functools

@@ -1,15 +1,15 @@
-r"""Makes the report of a suite: tables, figures, comparisons, settings and commands on one page.
+r"""Writes the report of a suite: tables, figures, comparisons, settings and commands on one page.
 
     python -m experiments.report runs/cpu_small
 
-reads the workdir of a run of experiments.benchmark, whether it is done or still going on, and leaves there
-report.html, a page with everything inside, the same as report.md, figures/, and report.json with all numbers,
-which is what is committed as benchmarks/SUITE.json. From such a file
+reads the workdir of experiments.benchmark, done or still running, and writes into it: report.html, one
+self-contained page; report.md with figures/, the same in Markdown; and report.json with all numbers. Commit
+report.json as benchmarks/SUITE.json. With such a file
 
     python -m experiments.report benchmarks/cpu_small.json --readme=README.md
 
-renews the table between <!-- cpu_small --> and <!-- /cpu_small --> in README.md, and --workdir=FOLDER makes
-the pages again.
+updates the table between <!-- cpu_small --> and <!-- /cpu_small --> in README.md. With --workdir=FOLDER
+instead of --readme, it writes the pages again.
 """
 
 from valuelab.benchmark import report

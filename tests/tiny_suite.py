@@ -1,16 +1,9 @@
-"""In the place of suites of the documents: one member, of 8 updates."""
+"""A suite of one job of 8 updates, which takes the place of the suites in the documents."""
 
-from valuelab.benchmark import Member, Suite
+from valuelab.benchmark import Job, Suite
 
 TINY = {"agent.hidden_dims": (8,), "steps": 8, "log_every": 4, "eval_episodes": 0}
 SUITE = Suite(
-    (
-        Member(
-            "bc",
-            "bc:pointmaze",
-            "ogbench/pointmaze-medium-navigate-v0",
-            program="experiments.train",
-            settings=TINY,
-        ),
-    )
+    (Job("bc", "bc:pointmaze", "ogbench/pointmaze-medium-navigate-v0", settings=TINY),),
+    program="experiments.train",
 )

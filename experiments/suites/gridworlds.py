@@ -1,4 +1,4 @@
-"""Distributional dynamic programming by a network: D-eta-N in the gridworlds, and its baselines.
+"""Distributional dynamic programming with a network: D-eta-N in the gridworlds, and its baselines.
 
     python -m experiments.benchmark --suite=gridworlds --workdir=runs/gridworlds
 
@@ -6,24 +6,25 @@ hardware: two CPU cores, 3 GB of memory
 expected: 1.5 hours; estimated from the header of valuelab/presets/eta_network.py
 run: not run
 
-Scores are of each command by its own objective, so those of qr_dqn (the mean) and greedy_cvar (one level of
-CVaR) are not a ranking against eta_network's: experiments.studies.risk.compare_risk measures all three by
-one objective.
+Each command is scored by its own objective. So the scores of qr_dqn (the mean) and of greedy_cvar (one level
+of CVaR) cannot be compared with those of eta_network: experiments.studies.risk.compare_risk scores all three
+by one objective.
 """
 
-from valuelab.benchmark import Member, Suite
+from valuelab.benchmark import Job, Suite
 
 
-def member(label: str, preset: str, world: str) -> Member:
-    """A member in one of the worlds."""
+def job(label: str, preset: str, world: str) -> Job:
+    """A job in one of the gridworlds."""
     settings = {"environment": f"gridworld/{world}", "num_seeds": 5}
-    return Member(label, f"eta_network:{preset}", program="experiments.train", settings=settings)
+    return Job(label, f"eta_network:{preset}", settings=settings)
 
 
 WORLDS = ("risk_averse", "risk_seeking", "target", "homeostasis", "satisficing")
 SUITE = Suite(
     (
-        *(member("eta_network", world, world) for world in WORLDS),
-        *(member(baseline, baseline, "risk_averse") for baseline in ("qr_dqn", "greedy_cvar")),
-    )
+        *(job("eta_network", world, world) for world in WORLDS),
+        *(job(baseline, baseline, "risk_averse") for baseline in ("qr_dqn", "greedy_cvar")),
+    ),
+    program="experiments.train",
 )

@@ -1,16 +1,16 @@
-"""OGBench's ten default tasks, with the settings of flow Q-learning's study (arXiv:2502.02538).
+"""OGBench's ten default tasks, with the settings of the flow Q-learning paper (arXiv:2502.02538).
 
     python -m experiments.benchmark --suite=ogbench_default --workdir=runs/ogbench_default
 
-hardware: GPUs, a member each
-expected: 1 to 3 hours a member, some 150 GPU hours in all; estimated, not measured
+hardware: one GPU for each job
+expected: 1 to 3 hours for each job, about 150 GPU hours in total; estimated, not measured
 run: not run
 
-A million updates with eight seeds. IQL and ReBRAC have to be tuned for each task and stand only where their
-files have published settings.
+A million updates with eight seeds. IQL and ReBRAC must be tuned for each task: they have jobs only on tasks
+for which their preset files have published settings.
 """
 
-from valuelab.benchmark import Member, Suite
+from valuelab.benchmark import Job, Suite
 from valuelab.presets import _ogbench
 
 KINDS = dict.fromkeys(("cube_single", "cube_double", "scene", "puzzle_3x3", "puzzle_4x4"), "play")
@@ -31,14 +31,11 @@ TUNED = {
 }
 
 
-def on(task: str) -> tuple[Member, ...]:
-    """All methods on a task, such as "antmaze_large"."""
+def on(task: str) -> tuple[Job, ...]:
+    """The jobs of all methods on a task, such as "antmaze_large"."""
     dataset = f"ogbench/{task.replace('_', '-')}-{KINDS.get(task, 'navigate')}-singletask-v0"
     agents = {"bc": "bc:ogbench", **TUNED.get(task, {}), **{name: f"{name}:{task}" for name in FLOWS}}
-    return tuple(
-        Member(label, agent, dataset, program="experiments.train", settings={"num_seeds": 8})
-        for label, agent in agents.items()
-    )
+    return tuple(Job(label, agent, dataset, settings={"num_seeds": 8}) for label, agent in agents.items())
 
 
-SUITE = Suite(tuple(member for task in _ogbench.TASKS for member in on(task)))
+SUITE = Suite(tuple(job for task in _ogbench.TASKS for job in on(task)), program="experiments.train")

@@ -1,16 +1,16 @@
-"""OGBench with goals: behaviour cloning and IQL (GCBC, GCIQL of arXiv:2410.20092) on state-based sets.
+"""OGBench with goals: behaviour cloning and IQL (GCBC, GCIQL of arXiv:2410.20092) on state-based datasets.
 
     python -m experiments.benchmark --suite=ogbench_goal_conditioned --workdir=runs/goal_conditioned
 
-hardware: GPUs, a member each
-expected: 1 to 2 hours a member, 25 GPU hours in all; estimated, not measured
+hardware: one GPU for each job
+expected: 1 to 2 hours for each job, 25 GPU hours in total; estimated, not measured
 run: not run
 
-Networks, batches and relabelling are the study's; IQL extracts by DDPG+BC, whose weight depends on the
-dataset (impls/hyperparameters.sh of github.com/seohongpark/ogbench).
+Networks, batches and relabelling are those of the paper. IQL extracts its policy by DDPG+BC, whose weight
+depends on the dataset (impls/hyperparameters.sh of github.com/seohongpark/ogbench).
 """
 
-from valuelab.benchmark import Member, Suite
+from valuelab.benchmark import Job, Suite
 from valuelab.presets import _ogbench
 
 BC_WEIGHTS = {
@@ -28,8 +28,8 @@ STUDY = {"num_seeds": 8, "batch_size": 1024}
 FAR = {"humanoidmaze-medium-navigate": {"agent.discount": 0.995}}
 
 
-def on(name: str, bc_weight: float) -> tuple[Member, ...]:
-    """Both methods on a dataset."""
+def on(name: str, bc_weight: float) -> tuple[Job, ...]:
+    """The jobs of both methods on a dataset."""
     dataset = f"ogbench/{name}-v0"
     iql = {
         **_ogbench.GAUSSIAN_POLICY,
@@ -41,11 +41,11 @@ def on(name: str, bc_weight: float) -> tuple[Member, ...]:
         "agent.bc_weight": bc_weight,
     }
     return (
-        Member("gcbc", "bc:ogbench", dataset, program="experiments.train", settings=STUDY),
-        Member(
-            "gciql", "iql", dataset, program="experiments.train", settings=STUDY | iql | FAR.get(name, {})
-        ),
+        Job("gcbc", "bc:ogbench", dataset, settings=STUDY),
+        Job("gciql", "iql", dataset, settings=STUDY | iql | FAR.get(name, {})),
     )
 
 
-SUITE = Suite(tuple(member for name, weight in BC_WEIGHTS.items() for member in on(name, weight)))
+SUITE = Suite(
+    tuple(job for name, weight in BC_WEIGHTS.items() for job in on(name, weight)), program="experiments.train"
+)

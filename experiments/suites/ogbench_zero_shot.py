@@ -1,13 +1,13 @@
-"""Zero-shot agents on OGBench, with the settings of TD-JEPA's study (arXiv:2510.00739).
+"""Zero-shot agents on OGBench, with the settings of the TD-JEPA paper (arXiv:2510.00739).
 
     python -m experiments.benchmark --suite=ogbench_zero_shot --workdir=runs/zero_shot
 
-hardware: GPUs, a member each
-expected: 2 to 4 hours a member, some 200 GPU hours in all; estimated, not measured
+hardware: one GPU for each job
+expected: 2 to 4 hours for each job, about 200 GPU hours in total; estimated, not measured
 run: not run
 """
 
-from valuelab.benchmark import Member, Suite
+from valuelab.benchmark import Job, Suite
 
 AGENTS = ("td_jepa", "forward_backward", "hilp", "icvf", "laplacian", "rldp", "byol", "byol_gamma")
 PRESETS = {
@@ -23,14 +23,9 @@ PRESETS = {
 
 SUITE = Suite(
     tuple(
-        Member(
-            agent,
-            f"{agent}:{preset}",
-            f"ogbench/{name}-v0",
-            program="experiments.zero_shot",
-            settings={"num_seeds": 5},
-        )
+        Job(agent, f"{agent}:{preset}", f"ogbench/{name}-v0", settings={"num_seeds": 5})
         for name, preset in PRESETS.items()
         for agent in AGENTS
-    )
+    ),
+    program="experiments.zero_shot",
 )

@@ -1,4 +1,4 @@
-"""Suites, what a runner refuses, and suites that are run, killed and gone on with."""
+"""Suites, errors of the runner, and suites that are run, killed and continued."""
 
 import concurrent.futures
 import contextlib
@@ -18,8 +18,8 @@ from absl import flags as absl_flags
 from helpers import MAZE_GOALS, ROOT, SUITES, launch, left_behind
 from rich.console import Console
 
-from valuelab.benchmark import processes, runner, suites
-from valuelab.benchmark.suites import Member, Suite
+from valuelab.benchmark import board, cluster, machine, processes, runner, suites
+from valuelab.benchmark.suites import Job, Suite
 from valuelab.errors import InputError
 from valuelab.runs import flags, outputs, zero_shot
 
@@ -28,86 +28,86 @@ SETTINGS = {"agent.hidden_dims": (8,), "batch_size": 8, "eval_episodes": 0, "mes
 
 
 def tiny(label, **settings):
-    """A member that takes 20 updates, `settings` over its own."""
+    """A job of 20 updates; `settings` override its own."""
     whole = SETTINGS | {"steps": 20, "log_every": 5, "checkpoint_every": 5} | settings
-    return Member(label, "bc:pointmaze", MAZE_GOALS, program="experiments.train", settings=whole)
+    return Job(label, "bc:pointmaze", MAZE_GOALS, program=TRAIN, settings=whole)
 
 
 def write(path: pathlib.Path, text: str) -> pathlib.Path:
     """A suite file."""
-    path.write_text(f"from valuelab.benchmark import Member, Suite; TRAIN = {TRAIN!r}\n{text}\n")
+    path.write_text(f"from valuelab.benchmark import Job, Suite; TRAIN = {TRAIN!r}\n{text}\n")
     return path
 
 
-def write_suite(path: pathlib.Path, *suite_members: Member) -> pathlib.Path:
-    """The suite file of members."""
-    return write(path, f"SUITE = Suite(({''.join(f'{member!r},' for member in suite_members)}))")
+def write_suite(path: pathlib.Path, *jobs: Job) -> pathlib.Path:
+    """A suite file with these jobs."""
+    return write(path, f"SUITE = Suite(({''.join(f'{job!r},' for job in jobs)}))")
 
 
 # Suites.
 
 
 @pytest.mark.parametrize("name", suites.known_suites(SUITES))
-def test_every_member_of_a_suite_is_a_command_that_its_program_takes(name):
+def test_every_job_of_a_suite_is_a_command_that_its_program_takes(name):
     found = suites.read(name, SUITES)
     assert (found.name, found.source) == (name, f"experiments/suites/{name}.py")
     assert re.search(
         r"^hardware: .*\n(.*\n)*?expected: .*\n(.*\n)*?run: ", (ROOT / found.source).read_text(), re.M
     )
     presets = set()
-    for member in found.members:
-        if (member.agent, *member.settings) in presets:
+    for job in found.jobs:
+        if (job.agent, *job.settings) in presets:
             continue  # parsed before, with other numbers
-        presets.add((member.agent, *member.settings))
-        parse = zero_shot.parse if member.program == "experiments.zero_shot" else flags.parse_run
-        _, _, *arguments = member.arguments
-        config, _ = parse(["member", *arguments], absl_flags.FlagValues())
-        assert config.dataset == member.dataset
+        presets.add((job.agent, *job.settings))
+        parse = zero_shot.parse if job.program == "experiments.zero_shot" else flags.parse_run
+        _, _, *arguments = job.arguments
+        config, _ = parse(["job", *arguments], absl_flags.FlagValues())
+        assert config.dataset == job.dataset
         assert config.dataset or config.environment
         assert config.num_seeds >= 4
 
 
 def test_the_small_suite_is_what_the_readme_compares():
     found = suites.read("cpu_small", SUITES)
-    labels = {member.label for member in found.members}
+    labels = {job.label for job in found.jobs}
     offline = {"bc", "iql", "iql_ddpg_bc", "ifql", "rebrac", "fql", "fql_hl_gauss", "fql_iqn", "floq"}
     study = {"bc_study", "iql_study", "iql_ddpg_bc_study", "ifql_study"}
     assert labels == offline | study | {"td_jepa", "forward_backward", "hilp"}
-    assert len(found.members) == 2 * len(labels)
+    assert len(found.jobs) == 2 * len(labels)
 
 
-def test_a_member_has_a_name_a_folder_and_a_command():
-    member = Member(
+def test_a_job_has_a_name_a_folder_and_a_command():
+    job = Job(
         "fql",
         "fql:cube",
         "ogbench/cube-v0",
         program=TRAIN,
         settings={"agent.hidden_dims": (8, 8), "steps": 5},
     )
-    assert (member.name, member.folder) == ("fql/cube-v0", "members/fql--cube-v0")
-    assert member.arguments == [
+    assert (job.name, job.folder) == ("fql/cube-v0", "members/fql--cube-v0")
+    assert job.arguments == [
         *("-m", "experiments.train", "--agent=fql:cube", "--dataset=ogbench/cube-v0"),
         *("--agent.hidden_dims=8,8", "--steps=5"),
     ]
-    acting = Member(
+    acting = Job(
         "risk averse", "eta_network:target", program=TRAIN, settings={"environment": "gridworld/target"}
     )
     assert (acting.name, acting.folder) == ("risk averse/target", "members/risk-averse--target")
     assert not any(argument.startswith("--dataset") for argument in acting.arguments)
 
 
-def test_an_added_agent_gets_the_settings_of_the_first_member_on_each_dataset():
-    first = Member("a", "iql:x", "ogbench/one", program=TRAIN, settings={"steps": 5, "agent.expectile": 0.9})
+def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset():
+    first = Job("a", "iql:x", "ogbench/one", program=TRAIN, settings={"steps": 5, "agent.expectile": 0.9})
     others = (
-        Member("b", "fql:x", "ogbench/one", program=TRAIN, settings={"steps": 7}),
-        Member("b", "fql:x", "ogbench/two", program=TRAIN, settings={"steps": 9}),
+        Job("b", "fql:x", "ogbench/one", program=TRAIN, settings={"steps": 7}),
+        Job("b", "fql:x", "ogbench/two", program=TRAIN, settings={"steps": 9}),
     )
-    goals = Member("c", "hilp:x", "ogbench/goals", program="experiments.zero_shot")
-    added = suites.add(Suite((first, *others, goals)), "folder/mine.py:preset").members[4:]
-    assert [member.name for member in added] == ["mine/one", "mine/two"]
-    assert [member.settings for member in added] == [{"steps": 5}, {"steps": 9}]
-    assert all(member.agent == "folder/mine.py:preset" and member.added for member in added)
-    (alone,) = suites.add(Suite((goals,)), "mine.py").members[1:]
+    goals = Job("c", "hilp:x", "ogbench/goals", program="experiments.zero_shot")
+    added = suites.add(Suite((first, *others, goals)), "folder/mine.py:preset").jobs[4:]
+    assert [job.name for job in added] == ["mine/one", "mine/two"]
+    assert [job.settings for job in added] == [{"steps": 5}, {"steps": 9}]
+    assert all(job.agent == "folder/mine.py:preset" and job.added for job in added)
+    (alone,) = suites.add(Suite((goals,)), "mine.py").jobs[1:]
     assert alone.program == "experiments.zero_shot"
 
 
@@ -116,27 +116,43 @@ def test_an_added_agent_gets_the_settings_of_the_first_member_on_each_dataset():
     [
         (
             "SUITE = 1",
-            r"suite file .*mine\.py, line \d+: it must define SUITE|mine\.py: it must define SUITE",
+            r"suite file .*mine\.py, line \d+: define SUITE = Suite|mine\.py: define SUITE = Suite",
         ),
         (
-            "\nSUITE = Suite((Member('a', 'b', program='experiments.train', steps=3),))",
+            "\nSUITE = Suite((Job('a', 'b', program='experiments.train', steps=3),))",
             r"suite file .*mine\.py, line 3: TypeError: .*steps",
         ),
         (
-            "SUITE = Suite([Member('a', agent, 'd/e', program=TRAIN) for agent in ('iql', 'fql')])",
-            r"two members share members/a--e, a/e and a/e: rename a label",
+            "SUITE = Suite([Job('a', agent, 'd/e') for agent in ('iql', 'fql')], program=TRAIN)",
+            r"the jobs a/e and a/e have the same folder members/a--e: rename a label",
         ),
         (
-            "SUITE = Suite((Member('a/b', 'iql', program='experiments.train'),))",
-            r"label 'a/b' of iql: give one without slashes and commas",
+            "SUITE = Suite((Job('a/b', 'iql'),), program=TRAIN)",
+            r"label is 'a/b' for agent iql: give a label without slashes and commas",
         ),
         (
-            "SUITE = Suite((Member('a', 'iql', program='tran'),))",
-            r"a: there is no program tran; write such as experiments.train",
+            "SUITE = Suite((Job('a', 'iql', program='tran'),), program=TRAIN)",
+            r"a: there is no program tran; give a module such as experiments.train",
         ),
         (
-            "SUITE = Suite((Member('a', 'iql', program='experiments.train', settings={'workdir': 'x'}),))",
-            r"a: workdir is no setting",
+            "SUITE = Suite((Job('a', 'iql'),), program='experiment.train')",
+            r"a: there is no program experiment.train; give a module such as experiments.train",
+        ),
+        (
+            "SUITE = Suite((Job('a', 'iql'),))",
+            r'a has no program: write Suite\(jobs, program="experiments.train"\)',
+        ),
+        (
+            "SUITE = Suite((), program=TRAIN)",
+            r"the suite has no jobs: write Suite\(\(Job",
+        ),
+        (
+            "SUITE = Suite((Job('a', 'iql', settings={'workdir': 'x'}),), program=TRAIN)",
+            r"a: settings must not contain workdir; leave it out",
+        ),
+        (
+            "SUITE = Suite((Job('a', 'iql', settings={'agent': 'x', 'steps': 5}),), program=TRAIN)",
+            r"a: settings must not contain agent; give it as a field of the job",
         ),
     ],
 )
@@ -149,12 +165,12 @@ def test_a_suite_that_cannot_be_used_is_refused_in_one_line(tmp_path, text, mess
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        (("",), "^only is '', which names nothing: give names, or leave it out$"),
-        (("bc,",), "^only is 'bc,', which names nothing"),
+        (("",), "^only is '', with an empty name: give names, or leave the flag out$"),
+        (("bc,",), "^only is 'bc,', with an empty name"),
         (("bc,iql", "bc"), "^only names bc twice: give it once$"),
     ],
 )
-def test_members_are_named_once(tmp_path, only, message):
+def test_jobs_are_named_once(tmp_path, only, message):
     with pytest.raises(InputError, match=message):
         runner.run(runner.BenchmarkConfig("cpu_small", str(tmp_path), only=only), SUITES)
 
@@ -165,17 +181,24 @@ def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"suite file none\.py does not exist"):
         suites.read("none.py", SUITES)
     found = suites.read("cpu_small", SUITES)
-    with pytest.raises(InputError, match="unknown member of cpu_small 'flq': did you mean 'floq'"):
+    with pytest.raises(InputError, match="unknown job of cpu_small 'flq': did you mean 'floq'"):
         suites.choose(found, ["fql", "flq"])
     chosen = suites.choose(found, ["fql", "iql/cube-single-play-singletask-v0"])
-    assert [member.label for member in chosen] == ["fql", "iql", "fql"]
+    assert [job.label for job in chosen] == ["fql", "iql", "fql"]
 
 
 # The folder of a suite.
 
 
-def prepare(workdir, *suite_members):
-    return runner.prepare(workdir, Suite(tuple(suite_members), "small", "small.py"))
+def prepare(workdir, *jobs):
+    return runner.prepare(workdir, Suite(jobs, name="small", source="small.py"))
+
+
+def write_result(folder, **more):
+    """What a job leaves when it is done, without its evaluations."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"steps": 1, "throughput": {}, "versions": {}} | more
+    (folder / "result.json").write_text(json.dumps(result))
 
 
 def test_the_folder_says_what_is_compared_and_keeps_what_was_added(tmp_path):
@@ -204,14 +227,55 @@ def test_a_result_of_another_command_does_not_count_ever(tmp_path):
 
 
 def test_a_result_without_a_score_is_not_made_again(tmp_path, capsys):
-    member = Member("a", "iql", "d/one", program=TRAIN)
-    config = runner.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", member)), str(tmp_path / "run"))
-    folder = tmp_path / "run" / member.folder
-    folder.mkdir(parents=True)
-    result = {"steps": 1, "throughput": {}, "versions": {}, "without_score": [{"task": "x"}]}
-    (folder / "result.json").write_text(json.dumps(result))
+    job = Job("a", "iql", "d/one", program=TRAIN)
+    config = runner.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", job)), str(tmp_path / "run"))
+    folder = tmp_path / "run" / job.folder
+    write_result(folder, without_score=[{"task": "x"}])
     assert runner.run(config, SUITES) == 1
-    assert f"have no finite score: remove {folder} to run it again" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert f"have no finite score: remove {folder} to run it again" in told.out
+    assert told.err == f"to run jobs without a finite score again, remove {folder}\n"
+
+
+@pytest.mark.parametrize("plots", [True, False])
+def test_a_job_that_was_killed_before_it_drew_its_pictures_runs_again(tmp_path, monkeypatch, capsys, plots):
+    jobs = [Job(label, "iql", "d/one", program=TRAIN) for label in ("drawn", "killed")]
+    config = runner.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", *jobs)), str(tmp_path / "run"))
+    folders = {job.name: tmp_path / "run" / job.folder for job in jobs}
+    for folder in folders.values():
+        write_result(folder)
+    undrawn = folders[jobs[1].name] / outputs.UNDRAWN
+    undrawn.write_text("curves.png\n")
+    started = []
+
+    def execute(launch, stop):
+        started.append(launch.name)
+        undrawn.unlink()
+        return processes.DONE
+
+    monkeypatch.setattr(outputs, "lacking_plots", lambda: "" if plots else "matplotlib is not installed")
+    monkeypatch.setattr(runner, "_validate", lambda commands, with_data: {})
+    monkeypatch.setattr(processes, "run", execute)
+    for _ in range(2):
+        assert runner.run(config, SUITES) == 0
+    assert started == (["killed/one"] if plots else [])
+    assert capsys.readouterr().out.count("2 of 2 jobs done; everything is in") == 2
+
+
+def test_the_last_words_say_which_failures_are_retried(tmp_path, capsys):
+    jobs = [tiny(label) for label in ("broken", "scoreless", "fine")]
+    shown = board.Board(jobs, tmp_path, Console(file=io.StringIO()))
+    for job in jobs[1:]:
+        write_result(tmp_path / job.folder, **({"without_score": []} if job.label == "scoreless" else {}))
+    for job, state in zip(jobs, ("failed", "failed", "done"), strict=True):
+        shown.set_state(job.name, state)
+    assert shown.summarize(processes.Stop()) == 1
+    told = capsys.readouterr()
+    assert told.out == f"1 of 3 jobs done, 2 failed; everything is in {tmp_path}\n"
+    assert told.err.splitlines() == [
+        f"to run jobs without a finite score again, remove {tmp_path / jobs[1].folder}",
+        "run the same command again to retry the other failed jobs",
+    ]
 
 
 def test_a_folder_of_other_versions_or_another_suite_is_refused(tmp_path):
@@ -219,11 +283,11 @@ def test_a_folder_of_other_versions_or_another_suite_is_refused(tmp_path):
     path = tmp_path / "suite.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"versions": saved["versions"] | {"jax": "0.0.1"}}))
-    message = rf"suite\.json is of jax 0\.0\.1, and now {saved['versions']['jax']}: give another --workdir"
+    message = rf"suite\.json does not fit \(jax was 0\.0\.1, is {saved['versions']['jax']}\): give another"
     with pytest.raises(InputError, match=message):
         prepare(tmp_path, tiny("a"))
     path.write_text(json.dumps(saved | {"suite": "large", "format": 0}))
-    with pytest.raises(InputError, match="of format 0, and now 1; suite large, and now small: give"):
+    with pytest.raises(InputError, match=r"\(format was 0, is 1; suite was large, is small\): give"):
         prepare(tmp_path, tiny("a"))
     path.write_text("{")
     with pytest.raises(InputError, match="cannot be read as suite of valuelab"):
@@ -244,19 +308,19 @@ def test_a_partly_written_result_is_no_result(tmp_path):
 
 def test_cores_and_accelerators_are_shared_without_overlap(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(runner, "available_memory", lambda: 100 << 30)
+    monkeypatch.setattr(machine, "available_memory", lambda: 100 << 30)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert [slot.cores for slot in runner.share_machine()] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert runner.share_machine(1) == [runner.Slot()]
-    assert [len(slot.cores) for slot in runner.share_machine(3)] == [2, 3, 3]
-    assert {len(slot.cores) for slot in runner.share_machine(9)} == {1}
-    monkeypatch.setattr(runner, "available_memory", lambda: 7 << 30)
-    assert len(runner.share_machine()) == 2
+    assert [slot.cores for slot in machine.share()] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert machine.share(1) == [machine.Slot()]
+    assert [len(slot.cores) for slot in machine.share(3)] == [2, 3, 3]
+    assert {len(slot.cores) for slot in machine.share(9)} == {1}
+    monkeypatch.setattr(machine, "available_memory", lambda: 7 << 30)
+    assert len(machine.share()) == 2
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    given = [slot.environment for slot in runner.share_machine()]
+    given = [slot.environment for slot in machine.share()]
     assert given == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    shared = runner.share_machine(4)
+    shared = machine.share(4)
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared] == ["3", "5", "3", "5"]
     assert all(slot.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450" for slot in shared)
 
@@ -267,47 +331,48 @@ def test_where_processes_have_no_cores_of_their_own_all_are_shared(monkeypatch, 
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(processes, "_prctl", None)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(runner, "available_memory", lambda: 100 << 30)
+    monkeypatch.setattr(machine, "available_memory", lambda: 100 << 30)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert [slot.cores for slot in runner.share_machine()] == [(0, 1), (2, 3)]
-    assert " 4 cores of " in f" {runner.describe_machine()}"
-    processes.run(job(tmp_path, "print('up')", cores=[0]), processes.Stop())
+    assert [slot.cores for slot in machine.share()] == [(0, 1), (2, 3)]
+    assert " 4 cores of " in f" {machine.describe()}"
+    processes.run(line(tmp_path, "print('up')", cores=[0]), processes.Stop())
     assert processes.last_words(tmp_path / "folder") == "up"
 
 
-def test_brackets_in_what_a_member_says_are_no_markup(tmp_path):
+def test_brackets_in_messages_of_jobs_are_not_markup(tmp_path):
     console = Console(file=io.StringIO(), markup=False)
-    member = tiny("plain")
-    board = runner.Board([member], tmp_path, console)
-    board.set(member.name, processes.FAILED, "no file [/data/x]")
+    job = tiny("plain")
+    board.Board([job], tmp_path, console).set_state(job.name, processes.FAILED, "no file [/data/x]")
     assert "no file [/data/x]" in console.file.getvalue()
 
 
-def test_a_look_at_a_member_finds_its_latest_score(tmp_path):
-    line = runner.Line(state="running")
-    runner.look(tmp_path, line)
-    assert line == runner.Line(state="running")
+def test_the_progress_of_a_job_has_its_latest_score(tmp_path):
+    progress = board.Progress(state="running")
+    board.read_progress(tmp_path, progress)
+    assert progress == board.Progress(state="running")
     (tmp_path / "config.json").write_text('{"settings": {"steps": 100}}')
     rows = [
         {"step": 40, "seed": seed, "updates_per_second": 8.0, "eval/return": -9.0, "eval/success": score}
         for seed, score in enumerate((0.25, 0.75))
     ] + [{"step": 60, "seed": seed, "updates_per_second": 4.0} for seed in (0, 1)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "metrics.jsonl").write_text("x" * runner.TAIL + "\n" + text + '{"step": 8')
-    runner.look(tmp_path, line)
-    # 40 updates of each of two seeds are left, at 4 updates of either a second.
-    assert line == runner.Line(state="running", steps=60, total=100, speed=4.0, left=20.0, score=0.5)
+    (tmp_path / "metrics.jsonl").write_text("x" * board.TAIL + "\n" + text + '{"step": 8')
+    board.read_progress(tmp_path, progress)
+    # 40 updates of each of two seeds are left, at 4 updates per second in total.
+    assert progress == board.Progress(
+        state="running", steps=60, total=100, speed=4.0, seconds_left=20.0, score=0.5
+    )
     (tmp_path / "config.json").write_text('{"settings": {"steps": 100, "sweep": ["agent.tau=1,2"]}}')
-    runner.look(tmp_path, line)
-    assert line.score is None  # settings are not pooled
+    board.read_progress(tmp_path, progress)
+    assert progress.score is None  # settings are not pooled
     (tmp_path / "config.json").write_text('{"settings": {"steps": 100}}')
     (tmp_path / "metrics.jsonl").write_text(text.replace("0.25", "null"))
-    runner.look(tmp_path, line)
-    assert line.score is None
+    board.read_progress(tmp_path, progress)
+    assert progress.score is None
 
 
 def test_the_runner_does_not_import_jax():
-    told = "import experiments.benchmark, sys; print('jax' in sys.modules)"
+    told = "import experiments.benchmark, valuelab.benchmark, sys; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -315,16 +380,16 @@ def test_the_runner_does_not_import_jax():
 # One process.
 
 
-def job(tmp_path, program, **changes):
-    """A job that runs a line of Python."""
-    whole = processes.Job("mine", ["-c", program], str(tmp_path / "folder"), str(tmp_path / "timings.jsonl"))
-    return whole._replace(**changes)
+def line(tmp_path, program, **changes):
+    """How to start a line of Python."""
+    folder, timings = str(tmp_path / "folder"), str(tmp_path / "timings.jsonl")
+    return processes.Launch("mine", ["-c", program], folder, timings)._replace(**changes)
 
 
 def test_a_process_gets_its_cores_and_variables_and_must_leave_a_result(tmp_path):
     core = max(os.sched_getaffinity(0))
     program = "import os; print(os.sched_getaffinity(0), os.environ['MINE'])"
-    given = job(tmp_path, program, cores=[core], environment={"MINE": "7"})
+    given = line(tmp_path, program, cores=[core], environment={"MINE": "7"})
     assert processes.run(given, processes.Stop()) == processes.FAILED
     assert processes.last_words(tmp_path / "folder") == f"{{{core}}} 7"
     assert json.loads((tmp_path / "timings.jsonl").read_text()).keys() == {
@@ -332,8 +397,8 @@ def test_a_process_gets_its_cores_and_variables_and_must_leave_a_result(tmp_path
     }
 
 
-def test_a_member_that_cannot_be_started_is_told_of_as_one_that_failed(tmp_path):
-    processes.refuse(job(tmp_path, "print()"), "no such preset")
+def test_a_job_that_cannot_be_started_is_recorded_as_failed(tmp_path):
+    processes.record_refusal(line(tmp_path, "print()"), "no such preset")
     assert processes.last_words(tmp_path / "folder") == "error: no such preset"
     line = json.loads((tmp_path / "timings.jsonl").read_text())
     assert (line["name"], line["status"], line["seconds"]) == ("mine", processes.FAILED, 0)
@@ -344,7 +409,7 @@ def test_asked_once_a_process_may_save_and_asked_twice_it_is_killed(tmp_path):
     stop = processes.Stop()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         ended = pool.submit(
-            processes.run, job(tmp_path, f"{stubborn}; [time.sleep(60) for _ in range(2)]"), stop
+            processes.run, line(tmp_path, f"{stubborn}; [time.sleep(60) for _ in range(2)]"), stop
         )
         for word in ("up", "saving"):
             while not processes.last_words(tmp_path / "folder").startswith(word):
@@ -427,7 +492,8 @@ def test_killed_and_stopped_a_suite_goes_on_with_nothing_repeated(start, data_di
     assert all(processes.is_done(workdir / tiny(name).folder) for name in ("long", "short"))
     message = r"^diverging/\S+: failed after 0:\d\d:\d\d: error: .* is not finite .*/log\.txt\)$"
     assert re.search(message, told, re.MULTILINE)
-    assert "2 done, 1 failed; everything is in" in told
+    assert "2 of 3 jobs done, 1 failed; everything is in" in told
+    assert "run the same command again to retry the failed jobs" in told
     rows = left_behind(folder)["rows"]
     assert [(row["step"], row["seed"]) for row in rows] == [
         (step, seed) for step in range(500, 15_001, 500) for seed in (0, 1)
@@ -453,8 +519,18 @@ def test_workers_of_a_cluster_leave_the_same(start, data_dir, tmp_path):
     assert {path.name for path in there.iterdir()} == {"log.txt", *(path.name for path in here.iterdir())}
 
 
-def test_settings_that_submitit_does_not_know_are_refused(tmp_path):
+def test_parameters_of_submitit(tmp_path):
     pytest.importorskip("submitit")
-    config = runner.BenchmarkConfig(workdir=str(tmp_path), cluster="local", slurm=("partion=gpu",))
-    with pytest.raises(InputError, match=r"slurm is partion=gpu: submitit refuses it .*partion"):
-        runner._submitter(config)
+    with pytest.raises(InputError, match=r"slurm is partion=gpu: submitit does not accept it .*partion"):
+        cluster.submitter("local", ("partion=gpu",), tmp_path)
+    with pytest.raises(InputError, match=r"slurm is nodes=1, nodes=2: .* \(nodes is given twice\)"):
+        cluster.submitter("local", ("nodes=1", "nodes=2"), tmp_path)
+    shared = (
+        "timeout_min=5",
+        "nodes=1",
+        "gpus_per_node=0",
+        "cpus_per_task=2",
+        "tasks_per_node=1",
+        "mem_gb=4",
+    )
+    cluster.submitter("local", (*shared, "partition=gpu", "qos=high"), tmp_path)

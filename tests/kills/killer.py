@@ -55,12 +55,12 @@ ACTING = {
 }
 ETA_NETWORK = {"agent.hidden_dims": 4, "agent.num_atoms": 4, "agent.stock_points": 3, "agent.commands": 0.25}
 IQL = {"agent": "iql", "agent.hidden_dims": 4, "dataset": helpers.MAZE}
-SUITE = """from valuelab.benchmark import Member, Suite
+SUITE = """from valuelab.benchmark import Job, Suite
 
 SETTINGS = {settings}
 NAMES = ("one", "other")
-RUN = {{"program": "experiments.train", "settings": SETTINGS}}
-SUITE = Suite(tuple(Member(name, {agent!r}, {dataset!r}, **RUN) for name in NAMES))
+JOBS = tuple(Job(name, {agent!r}, {dataset!r}, settings=SETTINGS) for name in NAMES)
+SUITE = Suite(JOBS, program="experiments.train")
 """
 
 
@@ -187,7 +187,7 @@ def kill(folder: pathlib.Path, seed: int, kills: int, names: Sequence[str] = ())
 
 
 def _write_inputs(folder: pathlib.Path) -> None:
-    """Writes the data of a maze, a reward, an MDP of one choice, and a suite of two members."""
+    """Writes the data of a maze, a reward, an MDP of one choice, and a suite of two jobs."""
     helpers.write_maze_data(folder / "data")
     (folder / "rewards.py").write_text("def east(states):\n    return states['observations'][:, 0] / 20\n")
     transitions, rewards = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))

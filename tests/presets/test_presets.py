@@ -134,7 +134,7 @@ def test_presets_for_ogbench_have_the_settings_of_its_studies(source):
     assert {name: settings[name] for name in PUBLISHED[source]} == PUBLISHED[source]
 
 
-def test_members_named_after_the_study_have_its_networks():
+def test_jobs_named_after_the_study_have_its_networks():
     # Their widths and target averages are ours.
     networks = {
         "bc_study": GAUSSIAN,
@@ -142,20 +142,20 @@ def test_members_named_after_the_study_have_its_networks():
         "iql_ddpg_bc_study": {**GAUSSIAN, "layer_norm": True},
         "ifql_study": {"critic.activation": "gelu", "critic.layer_norm": True, "policy.activation": "gelu"},
     }
-    members = [member for member in suites.read("cpu_small", SUITES).members if member.label in networks]
-    assert len(members) == 2 * len(networks)
-    for member in members:
-        settings, expected = agent_settings(*member.arguments[2:]), dict(networks[member.label])
+    jobs = [job for job in suites.read("cpu_small", SUITES).jobs if job.label in networks]
+    assert len(jobs) == 2 * len(networks)
+    for job in jobs:
+        settings, expected = agent_settings(*job.arguments[2:]), dict(networks[job.label])
         expected.pop("learning_rate", None)
         assert {name: settings[name] for name in expected} == expected
 
 
-def test_goal_conditioned_members_have_the_settings_of_their_study():
+def test_goal_conditioned_jobs_have_the_settings_of_their_study():
     # ogbench gciql.py:281-291 and hyperparameters.sh:6, gcbc.py:148-152
     gciql = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "bc_weight": 0.003}
     published = {"gciql": gciql, "gcbc": PUBLISHED["bc:ogbench"]}
-    members = suites.read("ogbench_goal_conditioned", SUITES).members
-    first = {member.label: member for member in reversed(members)}
+    jobs = suites.read("ogbench_goal_conditioned", SUITES).jobs
+    first = {job.label: job for job in reversed(jobs)}
     for label, expected in published.items():
         settings = agent_settings(*first[label].arguments[2:])
         assert {name: settings[name] for name in expected} == expected
