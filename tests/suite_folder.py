@@ -1,4 +1,4 @@
-"""A suite's workdir as experiments.benchmark leaves it, with made-up scores: for the tests of its report."""
+"""The workdir of a suite with made-up scores, for the tests of reports."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ STEPS, EVERY, SEEDS, EPISODES, SPEED = 4000, 1000, 4, 50, 200.0
 
 
 def settings(agent: str, dataset: str) -> dict:
-    """A few of a run's, nested as config.json has them."""
+    """A few settings of a run, nested as in config.json."""
     parts = {"critic": {"hidden_dims": [256, 256]}, "policy": {"hidden_dims": [256, 256], "num_steps": 5}}
     return {
         "agent": {"hidden_dims": [256, 256], "extraction": "awr"} if agent == "iql" else parts,
@@ -28,8 +28,8 @@ def settings(agent: str, dataset: str) -> dict:
     }
 
 
-def member(label: str, agent: str, dataset: str, program: str = "train", added: bool = False) -> dict:
-    """A member as suite.json lists it."""
+def job(label: str, agent: str, dataset: str, program: str = "train", added: bool = False) -> dict:
+    """A job as suite.json lists it."""
     folder = f"members/{label}--{dataset.rpartition('/')[2]}"
     return {
         "name": f"{label}/{dataset.rpartition('/')[2]}",
@@ -46,7 +46,7 @@ def member(label: str, agent: str, dataset: str, program: str = "train", added: 
 def finish(
     folder: pathlib.Path, entry: dict, mean: float, metric: str = "success", seeds: int = SEEDS
 ) -> None:
-    """Leaves what a member that is done leaves: scores rise to their mean, which seeds and tasks are near."""
+    """Writes the files of a finished job, whose scores rise to about `mean` in all seeds and tasks."""
     workdir = folder / entry["folder"]
     workdir.mkdir(parents=True, exist_ok=True)
     agent = entry["agent"].partition(":")[0]
@@ -86,29 +86,29 @@ def finish(
 
 
 def started(folder: pathlib.Path, entry: dict, status: str, code: int, seconds: float = 5.0) -> None:
-    """Adds a start of a member to timings.jsonl."""
+    """Adds a launch of a job to timings.jsonl."""
     line = {"name": entry["name"], "started": "2026-11-22T19:00:00", "seconds": seconds, "status": status}
     with (folder / "timings.jsonl").open("a") as file:
         file.write(json.dumps(line | {"exit": code}) + "\n")
 
 
-def write_suite(folder: pathlib.Path, members: list[dict], suite: str = "made_up") -> None:
-    """Leaves suite.json."""
+def write_suite(folder: pathlib.Path, jobs: list[dict], suite: str = "made_up") -> None:
+    """Writes suite.json."""
     folder.mkdir(parents=True, exist_ok=True)
     described = {"format": 1, "suite": suite, "source": f"experiments/suites/{suite}.py"}
-    described |= {"versions": VERSIONS, "device": DEVICE, "members": members}
+    described |= {"versions": VERSIONS, "device": DEVICE, "members": jobs}
     (folder / "suite.json").write_text(json.dumps(described))
 
 
 def make_suite(folder: pathlib.Path) -> list[dict]:
-    """Four methods on two datasets, one of them added, one failed on the second; and two zero-shot ones."""
+    """Four methods on two datasets, of which one was added and one failed once; two zero-shot methods."""
     means = {"bc": ("bc", 0.2), "iql": ("iql", 0.7), "fql": ("fql", 0.75), "mine": ("mine", 0.9)}
     entries = [
-        member(label, agent, dataset, added=label == "mine")
+        job(label, agent, dataset, added=label == "mine")
         for label, (agent, _) in means.items()
         for dataset in SINGLE
     ]
-    zero_shot = [member(agent, agent, GOALS, "zero_shot") for agent in ("td_jepa", "hilp")]
+    zero_shot = [job(agent, agent, GOALS, "zero_shot") for agent in ("td_jepa", "hilp")]
     write_suite(folder, entries + zero_shot)
     for entry in entries:
         if (entry["label"], entry["dataset"]) != ("bc", SINGLE[1]):

@@ -335,7 +335,7 @@ def test_where_processes_have_no_cores_of_their_own_all_are_shared(monkeypatch, 
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert [slot.cores for slot in machine.share()] == [(0, 1), (2, 3)]
     assert " 4 cores of " in f" {machine.describe()}"
-    processes.run(line(tmp_path, "print('up')", cores=[0]), processes.Stop())
+    processes.run(of_python(tmp_path, "print('up')", cores=[0]), processes.Stop())
     assert processes.last_words(tmp_path / "folder") == "up"
 
 
@@ -380,7 +380,7 @@ def test_the_runner_does_not_import_jax():
 # One process.
 
 
-def line(tmp_path, program, **changes):
+def of_python(tmp_path, program, **changes):
     """How to start a line of Python."""
     folder, timings = str(tmp_path / "folder"), str(tmp_path / "timings.jsonl")
     return processes.Launch("mine", ["-c", program], folder, timings)._replace(**changes)
@@ -389,7 +389,7 @@ def line(tmp_path, program, **changes):
 def test_a_process_gets_its_cores_and_variables_and_must_leave_a_result(tmp_path):
     core = max(os.sched_getaffinity(0))
     program = "import os; print(os.sched_getaffinity(0), os.environ['MINE'])"
-    given = line(tmp_path, program, cores=[core], environment={"MINE": "7"})
+    given = of_python(tmp_path, program, cores=[core], environment={"MINE": "7"})
     assert processes.run(given, processes.Stop()) == processes.FAILED
     assert processes.last_words(tmp_path / "folder") == f"{{{core}}} 7"
     assert json.loads((tmp_path / "timings.jsonl").read_text()).keys() == {
@@ -398,7 +398,7 @@ def test_a_process_gets_its_cores_and_variables_and_must_leave_a_result(tmp_path
 
 
 def test_a_job_that_cannot_be_started_is_recorded_as_failed(tmp_path):
-    processes.record_refusal(line(tmp_path, "print()"), "no such preset")
+    processes.record_refusal(of_python(tmp_path, "print()"), "no such preset")
     assert processes.last_words(tmp_path / "folder") == "error: no such preset"
     line = json.loads((tmp_path / "timings.jsonl").read_text())
     assert (line["name"], line["status"], line["seconds"]) == ("mine", processes.FAILED, 0)
@@ -409,7 +409,7 @@ def test_asked_once_a_process_may_save_and_asked_twice_it_is_killed(tmp_path):
     stop = processes.Stop()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         ended = pool.submit(
-            processes.run, line(tmp_path, f"{stubborn}; [time.sleep(60) for _ in range(2)]"), stop
+            processes.run, of_python(tmp_path, f"{stubborn}; [time.sleep(60) for _ in range(2)]"), stop
         )
         for word in ("up", "saving"):
             while not processes.last_words(tmp_path / "folder").startswith(word):

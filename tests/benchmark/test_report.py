@@ -1,4 +1,4 @@
-"""python -m experiments.report: numbers, pages, README's table, and the page in a browser."""
+"""python -m experiments.report: numbers, pages, the README's table, and the page in a browser."""
 
 import html
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 from helpers import ROOT
-from suite_folder import GOALS, SINGLE, finish, make_suite, member, started, write_suite
+from suite_folder import GOALS, SINGLE, finish, job, make_suite, started, write_suite
 
 from valuelab.benchmark import numbers, pages, published, report
 from valuelab.errors import InputError
@@ -23,14 +23,14 @@ MARKED = re.compile(r"^<!-- (\w+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.D
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    """A suite's workdir, and what is reported of it; nothing changes them."""
+    """The workdir of a suite and its report; no test changes them."""
     folder = tmp_path_factory.mktemp("suite")
     make_suite(folder)
     return folder, numbers.make(folder)
 
 
 def command(*arguments: object):
-    """Does what a command line asks for."""
+    """Runs a command line."""
     return report.run(report.parse(["report", *map(str, arguments)], absl_flags.FlagValues()))
 
 
@@ -57,7 +57,7 @@ def test_methods_are_compared_on_the_same_tasks_alone(suite):
 
 
 def test_who_has_more_datasets_is_compared_on_those_that_are_shared(tmp_path):
-    entries = [member("both", "iql", dataset) for dataset in SINGLE] + [member("one", "fql", SINGLE[0])]
+    entries = [job("both", "iql", dataset) for dataset in SINGLE] + [job("one", "fql", SINGLE[0])]
     write_suite(tmp_path, entries)
     for entry in entries:
         finish(tmp_path, entry, 0.5)
@@ -73,7 +73,7 @@ def test_what_is_not_done_is_said_and_not_aggregated(suite):
     bc = found["groups"][0]["methods"][0]
     assert bc["cells"][0]["value"] > 0
     assert bc["cells"][1] is bc["aggregates"] is None
-    (failed,) = (member for member in found["members"] if member["status"] != "done")
+    (failed,) = (each for each in found["members"] if each["status"] != "done")
     assert (failed["name"], failed["status"]) == ("bc/cube-single-play-singletask-v0", "failed")
     assert failed["log"][-1] == "error: no dataset <here>"
     page = pages.readme_table(found, "benchmarks/made_up.json")
@@ -84,7 +84,7 @@ def test_what_is_not_done_is_said_and_not_aggregated(suite):
 
 def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
     datasets = (GOALS, "ogbench/cube-single-play-v0")
-    entries = [member("td_jepa", "td_jepa", dataset, program="zero_shot") for dataset in datasets]
+    entries = [job("td_jepa", "td_jepa", dataset, program="zero_shot") for dataset in datasets]
     write_suite(tmp_path, entries)
     for entry, mean in zip(entries, (0.8, 0.2), strict=True):
         finish(tmp_path, entry, mean)
@@ -102,7 +102,7 @@ def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
 
 def test_datasets_of_one_task_each_share_their_domains_column(tmp_path):
     names = [f"ogbench/cube-single-play-singletask-task{number}-v0" for number in range(1, 6)]
-    entries = [member("iql", "iql", dataset) for dataset in (SINGLE[0], *names)]
+    entries = [job("iql", "iql", dataset) for dataset in (SINGLE[0], *names)]
     write_suite(tmp_path, entries)
     for entry in entries[:-1]:
         finish(tmp_path, entry, 0.5)
@@ -130,7 +130,7 @@ def test_scores_are_those_of_the_last_evaluation(suite):
                     last = table["score"][table["step"] == 4000]
                 curve = group["curves"][dataset][method["label"]]
                 assert curve["mean"][-1] == pytest.approx(last.mean(), abs=1e-4)
-                # Four members do 200 updates a second together: 1,000 updates of each are 20 s.
+                # Four seeds make 200 updates per second in total: 1,000 updates of each take 20 s.
                 assert curve["updates"] == [1000, 2000, 3000, 4000]
                 assert curve["seconds"] == [20.0, 40.0, 60.0, 80.0]
     iql = found["groups"][0]["methods"][1]
@@ -141,15 +141,15 @@ def test_scores_are_those_of_the_last_evaluation(suite):
 def test_seconds_of_training_add_up_over_changing_speeds():
     rows = [{"step": 10, "updates_per_second": 5.0}, {"step": 10, "updates_per_second": 5.0}]
     rows += [{"step": 40, "updates_per_second": 30.0}]
-    # Two members: 20 updates at 5 a second, then 60 at 30.
+    # Two seeds: 20 updates at 5 per second, then 60 at 30.
     assert results.training_seconds(rows, 2) == {10: 4.0, 40: 6.0}
 
 
 def test_what_a_killed_start_trained_counts_as_time(tmp_path):
-    entry = member("iql", "iql", SINGLE[0])
+    entry = job("iql", "iql", SINGLE[0])
     write_suite(tmp_path, [entry])
     finish(tmp_path, entry, 0.5)
-    # 8 s of compiling, 80 of training, 9 of evaluation; the start that ended is said to have taken 12 s.
+    # 8 s of compilation, 80 of training, 9 of evaluation. The only recorded launch took 12 s.
     (tmp_path / "timings.jsonl").unlink()
     started(tmp_path, entry, "done", 0, 12.0)
     found = numbers.make(tmp_path)
@@ -167,8 +167,8 @@ def test_probabilities_of_improvement_sum_to_one(suite):
 
 
 def test_normalized_scores_become_shares_and_returns_stay_apart(tmp_path):
-    d4rl = [member("iql", "iql", f"d4rl/hopper-{data}-v2") for data in ("medium", "medium-replay")]
-    walks = [member("eta", "eta_network", "gridworld/walk"), member("eta", "eta_network", "gridworld/run")]
+    d4rl = [job("iql", "iql", f"d4rl/hopper-{data}-v2") for data in ("medium", "medium-replay")]
+    walks = [job("eta", "eta_network", "gridworld/walk"), job("eta", "eta_network", "gridworld/run")]
     write_suite(tmp_path, d4rl + walks)
     for entry in d4rl:
         finish(tmp_path, entry, 0.5, "normalized_score")
@@ -185,7 +185,7 @@ def test_normalized_scores_become_shares_and_returns_stay_apart(tmp_path):
 
 
 def test_a_single_seed_has_no_interval(tmp_path):
-    entry = member("iql", "iql", SINGLE[0])
+    entry = job("iql", "iql", SINGLE[0])
     write_suite(tmp_path, [entry])
     finish(tmp_path, entry, 0.5, seeds=1)
     found = numbers.make(tmp_path)
@@ -194,22 +194,22 @@ def test_a_single_seed_has_no_interval(tmp_path):
     assert " (one run) | 1 |" in pages.readme_table(found, "made_up.json")
 
 
-def test_members_that_are_cut_off_are_reported(tmp_path):
+def test_jobs_that_are_cut_off_are_reported(tmp_path):
     labels = ("whole", "cut", "going", "waiting", "logless", "scoreless")
-    members = [member(label, "iql", SINGLE[0]) for label in labels]
-    write_suite(tmp_path, members)
-    for entry in (members[0], members[1], members[4], members[5]):
+    jobs = [job(label, "iql", SINGLE[0]) for label in labels]
+    write_suite(tmp_path, jobs)
+    for entry in (jobs[0], jobs[1], jobs[4], jobs[5]):
         finish(tmp_path, entry, 0.5)
-    path = tmp_path / members[5]["folder"] / "episodes.npz"
+    path = tmp_path / jobs[5]["folder"] / "episodes.npz"
     with np.load(path, allow_pickle=False) as table:
         columns = dict(table)
     columns["score"][-1] = np.nan
     np.savez(path, **columns)
-    result = tmp_path / members[1]["folder"] / "result.json"
+    result = tmp_path / jobs[1]["folder"] / "result.json"
     result.write_text(result.read_text()[:40])
-    going = tmp_path / members[2]["folder"]
-    shutil.copytree(tmp_path / members[0]["folder"], going, ignore=shutil.ignore_patterns("result.json"))
-    (tmp_path / members[4]["folder"] / "metrics.jsonl").unlink()
+    going = tmp_path / jobs[2]["folder"]
+    shutil.copytree(tmp_path / jobs[0]["folder"], going, ignore=shutil.ignore_patterns("result.json"))
+    (tmp_path / jobs[4]["folder"] / "metrics.jsonl").unlink()
     found = numbers.make(tmp_path)
     statuses = ["done", "unusable", "unfinished", "not started", "unusable", "unusable"]
     assert entries(found["members"], "status") == statuses
@@ -221,7 +221,7 @@ def test_members_that_are_cut_off_are_reported(tmp_path):
 
 
 def test_what_cannot_be_reported_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"nothing to report; write python -m experiments.report WORKDIR"):
+    with pytest.raises(InputError, match=r"no source is given; write python -m experiments.report WORKDIR"):
         command()
     with pytest.raises(InputError, match=r"there is no suite .*suite.json: give the workdir of a run of exp"):
         command(tmp_path)
@@ -230,40 +230,42 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
-    with pytest.raises(
-        InputError, match=r"holds a single run, whose outcome is in result.json and curves.png"
-    ):
+    with pytest.raises(InputError, match=r"is the workdir of a single run: see result.json and curves.png"):
         command(run)
     (run / "suite.json").write_text("[")
     with pytest.raises(
         InputError, match=r"suite.json cannot be read as suite .*: give the workdir of a run of exp"
     ):
         command(run)
-    with pytest.raises(InputError, match=r"say what to make of it, --readme=README.md or --workdir=FOLDER"):
+    with pytest.raises(
+        InputError, match=r"is a finished report: give --readme=README.md or --workdir=FOLDER"
+    ):
         command(tmp_path / "report.json")
-    entry = member("iql", "iql", SINGLE[0])
+    entry = job("iql", "iql", SINGLE[0])
     write_suite(tmp_path, [entry])
-    with pytest.raises(InputError, match=r"none of the 1 members in .* is done; go on with the suite's"):
+    with pytest.raises(InputError, match=r"none of the 1 jobs in .* is done; run the suite's command"):
         command(tmp_path)
     started(tmp_path, entry, "failed", 2)
-    with pytest.raises(InputError, match=r"done, and 1 failed: see .*/members/iql--.*/log.txt; go on"):
+    with pytest.raises(InputError, match=r"done, and 1 failed: see .*/members/iql--.*/log.txt; run"):
         command(tmp_path)
     described = json.loads((tmp_path / "suite.json").read_text())
     (tmp_path / "suite.json").write_text(json.dumps(described | {"format": 9}))
-    with pytest.raises(InputError, match=r"suite.json is of format 9, and this reads format 1: use the vers"):
+    with pytest.raises(
+        InputError, match=r"suite.json has format 9, but this version of valuelab reads format 1: use"
+    ):
         command(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "suite.json", "timings.jsonl"]
 
 
-def test_published_scores_stand_beside_ours_with_what_differs(suite):
+def test_published_scores_are_listed_with_their_differences(suite):
     rows = {row["label"]: row for row in suite[1]["published"]}
-    assert rows.keys() == {"iql", "fql"}  # on the cube; nothing is published of the others
+    assert rows.keys() == {"iql", "fql"}  # on the cube; the others have no published score
     assert (rows["iql"]["published"], rows["fql"]["published"]) == (0.83, 0.96)
     assert rows["iql"]["differences"] == [
-        "steps 4,000, published 1,000,000",
-        "agent.hidden_dims 256,256, published 512,512,512,512",
-        "a dataset of 300 episodes made again, published 1,000",
-        "the mean of five tasks, here the default one alone",
+        "steps 4,000 (published: 1,000,000)",
+        "agent.hidden_dims 256,256 (published: 512,512,512,512)",
+        "a dataset of 300 episodes (published: 1,000)",
+        "the published score is a mean over five tasks, ours is of the default task",
     ]
 
 
@@ -278,10 +280,10 @@ def test_the_same_setting_as_published_is_the_same():
     assert published.differences(known, settings, None) == []
     cube = published.PUBLISHED["fql", "ogbench/cube-single-play-singletask-v0"]
     small = published.differences(cube, {"dataset": "ogbench/cube-single-play-singletask-v0"}, 300)
-    assert small[0] == "a dataset of 300 episodes made again, published 1,000"
+    assert small[0] == "a dataset of 300 episodes (published: 1,000)"
 
 
-def test_a_documents_table_is_renewed(suite, tmp_path):
+def test_the_table_of_a_document_is_updated(suite, tmp_path):
     (tmp_path / "made_up.json").write_text(json.dumps(suite[1]))
     document = tmp_path / "README.md"
     document.write_text("before\n<!-- made_up -->\nold\n<!-- /made_up -->\nafter\n")
@@ -292,7 +294,9 @@ def test_a_documents_table_is_renewed(suite, tmp_path):
     assert "| mine | **" in text
     assert "old" not in text
     document.write_text("nothing\n")
-    with pytest.raises(InputError, match=r"has no place for made_up: write the lines <!-- made_up --> and"):
+    with pytest.raises(
+        InputError, match=r"has no place for the table of made_up: add the lines <!-- made_up"
+    ):
         command(tmp_path / "made_up.json", f"--readme={document}")
 
 
@@ -300,7 +304,7 @@ def test_tables_of_the_readme_are_those_of_the_files():
     for name, table in MARKED.findall((ROOT / "README.md").read_text()):
         link = f"benchmarks/{name}.json"
         assert table == pages.readme_table(numbers.read_report(ROOT / link), link), (
-            f"renew it: python -m experiments.report {link} --readme=README.md"
+            f"update it: python -m experiments.report {link} --readme=README.md"
         )
 
 
@@ -416,9 +420,9 @@ def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
     assert r"&lt;script&gt;x&lt;/script&gt; \[a\](javascript:b) \`c\` \| d # e" in text
 
 
-def test_folders_of_members_lie_in_that_of_the_suite(suite, tmp_path):
+def test_folders_of_jobs_lie_in_the_workdir_of_the_suite(suite, tmp_path):
     facts = json.loads((suite[0] / "suite.json").read_text())
     facts["members"][0]["folder"] = "../elsewhere"
     (tmp_path / "suite.json").write_text(json.dumps(facts))
-    with pytest.raises(InputError, match=r"suite.json: the folder '../elsewhere' of .* lies outside"):
+    with pytest.raises(InputError, match=r"suite.json: the folder '../elsewhere' of .* is outside of"):
         numbers.make(tmp_path)
