@@ -14,9 +14,8 @@ from absl import flags as absl_flags
 from rich.console import Console
 
 from valuelab import errors, files
-from valuelab.benchmark import board as boards
 from valuelab.benchmark import cluster, machine, processes, suites
-from valuelab.benchmark.board import Board
+from valuelab.benchmark.board import NO_SCORE, RUNNING, WAITING, Board
 from valuelab.benchmark.machine import Slot
 from valuelab.benchmark.processes import Execute, Launch, Stop
 from valuelab.benchmark.suites import JOBS, Job, Suite
@@ -128,11 +127,11 @@ def run_in_folder(
         if not result or job.name not in unchanged or processes.lacks_pictures(folder):
             continue
         if processes.lacks_score(folder):
-            message = f"{boards.NO_SCORE}: remove {folder} to run it again"
+            message = f"{NO_SCORE}: remove {folder} to run it again"
             board.set_state(job.name, processes.FAILED, message)
         else:
             board.set_state(job.name, processes.DONE)
-    waiting = board.names(boards.WAITING)
+    waiting = board.names(WAITING)
     stop = Stop()
     handlers = {number: signal.signal(number, stop) for number in processes.STOPS}
     try:
@@ -264,7 +263,7 @@ def run_jobs(
         stop: the user's request to stop; after it no further job starts.
     """
     waiting = queue.SimpleQueue[str]()
-    for name in board.names(boards.WAITING):
+    for name in board.names(WAITING):
         waiting.put(name)
 
     def serve(slot: Slot) -> None:
@@ -273,7 +272,7 @@ def run_jobs(
                 name = waiting.get_nowait()
             except queue.Empty:
                 return
-            board.set_state(name, boards.RUNNING)
+            board.set_state(name, RUNNING)
             launch = launches[name]._replace(cores=slot.cores, environment=slot.environment)
             try:
                 board.set_state(name, execute(launch, stop))
