@@ -195,7 +195,7 @@ def prepare(workdir: pathlib.Path, suite: Suite) -> set[str]:
     if path.exists():
         what, advice = "suite of valuelab", "give another --workdir"
         saved = files.read_json(path, what, advice, **{JOBS: list, "versions": dict})
-        with errors.one_line(f"{path} is not a {what}", advice):
+        with errors.one_line(f"{path} cannot be read as {what}", advice):
             earlier = {entry["name"]: {name: entry[name] for name in ENTRY} for entry in saved[JOBS]}
             old = {name: saved[name] for name in ("format", "suite")} | saved["versions"]
         new = {name: facts[name] for name in ("format", "suite")} | outputs.versions()
