@@ -499,7 +499,7 @@ def test_killed_and_stopped_a_suite_goes_on_with_nothing_repeated(start, data_di
         (step, seed) for step in range(500, 15_001, 500) for seed in (0, 1)
     ]
     log = (folder / "log.txt").read_text()
-    resumed = [int(step.replace(",", "")) for step in re.findall("going on after update ([0-9,]+)", log)]
+    resumed = [int(step.replace(",", "")) for step in re.findall("resuming after update ([0-9,]+)", log)]
     assert len(resumed) == 2
     assert saved <= resumed[0] < resumed[1]
 
