@@ -154,6 +154,36 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
     return Dataset(name=name, valid=~arrays["terminals"], **arrays)
 
 
+def with_final_rows(dataset: Dataset, has_final: np.ndarray, finals: np.ndarray) -> Dataset:
+    """Compact storage of N rows that each hold an observation and what was done there.
+
+    Args:
+        dataset: N rows, of which `next_observations` and `valid` are not used.
+        has_final: [N] bool, the last rows of those episodes whose final observation is known. The last row of
+            any other episode becomes the final observation itself.
+        finals: [F, ...], the final observations of these episodes, each of which becomes a row.
+
+    Returns:
+        The dataset in compact storage.
+    """
+    copies = 1 + has_final
+    rows = np.repeat(np.arange(len(copies)), copies)
+    last = np.cumsum(copies) - 1  # the index of the last copy of each row
+    observations = dataset.observations[rows]
+    observations[last[has_final]] = finals
+    terminals = np.zeros(len(rows), bool)
+    terminals[last[dataset.terminals]] = True
+    return dataclasses.replace(
+        dataset,
+        observations=observations,
+        actions=dataset.actions[rows],
+        rewards=dataset.rewards[rows],
+        masks=dataset.masks[rows],
+        terminals=terminals,
+        valid=~terminals,
+    )
+
+
 def flatten(tree: np.ndarray | Mapping[str, Any]) -> np.ndarray:
     """Joins nested arrays into one vector per row, for sources that do not state their spaces.
 

@@ -19,7 +19,6 @@ the mask of 0 hides. Any other last transition is dropped, as in D4RL, since its
 Observations of uint8 are images and keep their dtype; all others become float32.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 from absl import logging
 
 from valuelab.arrays import cast, check_hdf5, check_written
-from valuelab.data import download, steps
+from valuelab.data import download, steps, storage
 from valuelab.data.validation import (
     check_finite,
     check_lengths,
@@ -135,7 +134,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         action_low=-bound,
         action_high=bound,
     )
-    dataset = _with_final_rows(validate(dataset, path, clip_actions), has_final, finals)
+    dataset = storage.with_final_rows(validate(dataset, path, clip_actions), has_final, finals)
     check_transitions(dataset, path)
     return dataset
 
@@ -215,23 +214,3 @@ def _jumps(following: Any, observations: np.ndarray, path: Path) -> tuple[np.nda
         jumps[rows][: len(next_rows)] = np.linalg.norm(moves, axis=-1) > _SAME_OBSERVATION
         kept.append(stored[jumps[rows]])
     return jumps, np.concatenate(kept)
-
-
-def _with_final_rows(dataset: Dataset, has_final: np.ndarray, finals: np.ndarray) -> Dataset:
-    """Compact storage: inserts a row with the final observation after each row that `has_final` marks."""
-    copies = 1 + has_final
-    rows = np.repeat(np.arange(len(copies)), copies)
-    last = np.cumsum(copies) - 1  # the index of the last copy of each row
-    observations = dataset.observations[rows]
-    observations[last[has_final]] = finals
-    terminals = np.zeros(len(rows), bool)
-    terminals[last[dataset.terminals]] = True
-    return dataclasses.replace(
-        dataset,
-        observations=observations,
-        actions=dataset.actions[rows],
-        rewards=dataset.rewards[rows],
-        masks=dataset.masks[rows],
-        terminals=terminals,
-        valid=~terminals,
-    )
