@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "presets": BELOW_RUNS,
     "runs": BELOW_RUNS | {"presets"},
     "benchmark": BELOW_RUNS | {"runs"},
+    "__init__": BELOW_RUNS | {"runs"},  # the public API, each name imported when it is used
 }
 """Part of valuelab -> the other parts that it may import. Whatever is not named here may not be imported."""
 
@@ -191,6 +192,7 @@ def test_nothing_is_unpickled_and_no_global_generator_is_drawn_from():
 
 
 RUNS = {
+    "valuelab/__init__.py": {"import_module"},  # modules of valuelab itself
     "valuelab/errors.py": {"import_module"},  # packages that are named in the code
     "valuelab/environments/gymnasium.py": {"import_module"},  # a package that the user names
     "valuelab/environments/minari.py": {"import_module"},  # packages of a list

@@ -1,10 +1,97 @@
-"""valuelab: value learning in JAX, from offline data.
+"""valuelab: value learning in JAX, from offline data and by acting.
 
-The parts, in the order in which they import one another (BUILD.md draws it):
+    import valuelab as vl
 
-    types, errors, ops <- networks <- critics, policies <- agents <- training, evaluation <- experiments
+    dataset = vl.load_dataset("ogbench/pointmaze-medium-navigate-singletask-v0")
+    run = vl.train("iql:pointmaze", dataset, steps=30_000, workdir="runs/pointmaze")
+    action = run.policy()(observation)
 
-with `data` and `environments` beside them, reached through `types` alone.
+The names in `__all__` are the public API. Each is imported when it is first used, so that `import valuelab`
+takes no time and does not import JAX. All else is found in the parts, which import one another in one
+direction (BUILD.md draws it):
+
+    types, errors, ops <- networks <- critics, policies <- agents <- training, evaluation <- runs <- benchmark
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from valuelab.data import load as load_dataset
+    from valuelab.data.from_arrays import make_dataset
+    from valuelab.distributional.mdp import MDP
+    from valuelab.distributional.mdp import from_dense as make_mdp
+    from valuelab.environments import make as make_environment
+    from valuelab.errors import InputError
+    from valuelab.evaluation import plots
+    from valuelab.runs.api import describe, evaluate, make_agent, solve, train
+    from valuelab.runs.trained import TrainedRun, load
+    from valuelab.types import Agent, Critic, Dataset, Environment, Policy, Spec, Transitions
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "MDP",
+    "Agent",
+    "Critic",
+    "Dataset",
+    "Environment",
+    "InputError",
+    "Policy",
+    "Spec",
+    "TrainedRun",
+    "Transitions",
+    "__version__",
+    "describe",
+    "evaluate",
+    "load",
+    "load_dataset",
+    "make_agent",
+    "make_dataset",
+    "make_environment",
+    "make_mdp",
+    "plots",
+    "solve",
+    "train",
+]
+
+_PLACES = {
+    "MDP": "distributional.mdp:MDP",
+    "Agent": "types:Agent",
+    "Critic": "types:Critic",
+    "Dataset": "types:Dataset",
+    "Environment": "types:Environment",
+    "InputError": "errors:InputError",
+    "Policy": "types:Policy",
+    "Spec": "types:Spec",
+    "TrainedRun": "runs.trained:TrainedRun",
+    "Transitions": "types:Transitions",
+    "describe": "runs.api:describe",
+    "evaluate": "runs.api:evaluate",
+    "load": "runs.trained:load",
+    "load_dataset": "data:load",
+    "make_agent": "runs.api:make_agent",
+    "make_dataset": "data.from_arrays:make_dataset",
+    "make_environment": "environments:make",
+    "make_mdp": "distributional.mdp:from_dense",
+    "plots": "evaluation.plots:",
+    "solve": "runs.api:solve",
+    "train": "runs.api:train",
+}
+"""Public name -> module of valuelab, and the name in it; none for the module itself."""
+
+if not TYPE_CHECKING:  # so that a type checker takes the imports above, and refuses other names
+
+    def __getattr__(name: str) -> Any:
+        """Imports a public name when it is first used."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        place, _, attribute = _PLACES[name].partition(":")
+        module = importlib.import_module(f"{__name__}.{place}")
+        globals()[name] = value = getattr(module, attribute) if attribute else module
+        return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -84,7 +84,7 @@ def make_dataset(
     def array(key: str, value: Any, dtype: Any) -> np.ndarray:
         found = np.asarray(value)
         if found.ndim == 0:
-            raise InputError(f"{where}: {key} is {value!r}: give an array with a row for each step")
+            raise InputError(f"{where}: {key} is a single value: give an array with a row for each step")
         return cast(key, found, dtype, where)
 
     seen = np.asarray(observations)

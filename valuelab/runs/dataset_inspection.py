@@ -64,18 +64,7 @@ def run(config: InspectConfig) -> dict[str, Any]:
         compact=True,
         clip_actions=config.data.clip_actions,
     )
-    fitted = normalization.fit(
-        dataset, observations=config.data.normalize_observations, rewards=config.data.rewards
-    )
-    report = inspection.inspect(inspection.normalized(dataset, fitted))
-    maze = find_maze(config.dataset, dataset)
-    if maze:
-        report["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
-    if score := find_score(config.dataset):
-        report["normalized_scores"] = inspection.distribution(
-            score(normalization.returns(dataset, until_masked=True))
-        )
-    report["problems"] = faults.find(report)  # the key is part of the format of dataset.json
+    report, maze = make_report(dataset, config.data, config.dataset)
     show(report)
     if folder:
         outputs.write_json(folder / "dataset.json", {"settings": configuration.to_json(config)} | report)
@@ -85,6 +74,36 @@ def run(config: InspectConfig) -> dict[str, Any]:
     else:
         print("--workdir=FOLDER writes all numbers and a picture")
     return report
+
+
+def make_report(
+    dataset: Dataset, how: NormalizationConfig, name: str = ""
+) -> tuple[dict[str, Any], Maze | None]:
+    """What a dataset holds, in numbers, and the maze that it was recorded in.
+
+    Args:
+        dataset: the dataset, in either storage.
+        how: how an agent sees it.
+        name: the name under which it was read; by default its own.
+
+    Returns:
+        What dataset.json holds, and the maze; None where there is none.
+
+    Raises:
+        InputError: for a reward rule that does not fit the dataset.
+    """
+    name = name or dataset.name
+    fitted = normalization.fit(dataset, observations=how.normalize_observations, rewards=how.rewards)
+    report = inspection.inspect(inspection.normalized(dataset, fitted))
+    maze = find_maze(name, dataset)
+    if maze:
+        report["maze"] = coverage.of_maze(dataset, maze.walls, maze.extent)
+    if score := find_score(name):
+        report["normalized_scores"] = inspection.distribution(
+            score(normalization.returns(dataset, until_masked=True))
+        )
+    report["problems"] = faults.find(report)  # the key is part of the format of dataset.json
+    return report, maze
 
 
 def find_maze(name: str, dataset: Dataset) -> Maze | None:

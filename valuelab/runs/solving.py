@@ -126,10 +126,16 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
     if not config.objective:
         raise InputError(f"objective is missing; give --objective=one of {', '.join(objectives.REGISTRY)}")
     objective = make_objective(config)
-    if objective.name == "spectral":
-        mdp = objectives.repeat_rewards(mdp, len(config.taus))
+    mdp = with_rewards_of(mdp, objective)
     name = config.problem or pathlib.Path(config.mdp).stem
     return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, problem)
+
+
+def with_rewards_of(mdp: mdps.MDP, objective: Objective) -> mdps.MDP:
+    """The MDP as an objective takes it: with a reward for each level where the objective is spectral."""
+    if objective.name == "spectral":
+        return objectives.repeat_rewards(mdp, len(objective.parameters["taus"]))
+    return mdp
 
 
 def _with_defaults(config: SolveConfig, problem: gridworlds.Gridworld) -> SolveConfig:

@@ -3,13 +3,15 @@
 import dataclasses
 import types
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from valuelab import configuration, data, environments
+from valuelab.agents.normalized import normalized
+from valuelab.agents.shifted import shifted
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.data import sampling, storage
@@ -18,7 +20,16 @@ from valuelab.errors import InputError
 from valuelab.runs import flags, results
 from valuelab.runs.flags import DataConfig
 from valuelab.training.experience import Experience, mixed, offline, online
-from valuelab.types import Dataset, Environment, Normalization, Sampler, Spec, VectorEnvironment
+from valuelab.types import (
+    Agent,
+    Dataset,
+    Environment,
+    MakeAgent,
+    Normalization,
+    Sampler,
+    Spec,
+    VectorEnvironment,
+)
 
 
 class Source(NamedTuple):
@@ -30,6 +41,7 @@ class Source(NamedTuple):
         normalization: how it sees them.
         question: what a zero-shot agent is asked when it is evaluated; other agents act as they are.
         amounts: "episodes" and "transitions" of the dataset; none without one.
+        environment: where the agent is evaluated; None for the environment that the settings name.
     """
 
     experience: Experience
@@ -37,6 +49,7 @@ class Source(NamedTuple):
     normalization: Normalization
     question: results.Question | None = None
     amounts: Mapping[str, int] = types.MappingProxyType({})
+    environment: Environment | None = None
 
 
 def digests(arrays: Any) -> dict[str, str]:
@@ -67,12 +80,20 @@ def find_environment(config: RunConfig) -> Environment | None:
     if not config.eval_episodes:
         return None
     try:
-        environment = environments.make(
-            config.environment or config.dataset, config.data_dir, config.trust_environment
-        )
+        environment = own_environment(config)
     except InputError as error:
         raise _or(error, "train without evaluating: --eval_episodes=0") from error
     return frames.joined(environment, config.data.num_frames)
+
+
+def own_environment(config: RunConfig) -> Environment:
+    """The environment that the settings name, or that belongs to their dataset.
+
+    Raises:
+        InputError: when the environment is unknown, or its package is missing.
+    """
+    name = config.environment or config.dataset
+    return environments.make(name, config.data_dir, config.trust_environment)
 
 
 def checked(config: RunConfig, source: Source, environment: Environment) -> Environment:
@@ -84,28 +105,45 @@ def checked(config: RunConfig, source: Source, environment: Environment) -> Envi
     learnt = interface.of_data(config.dataset or config.environment, source.spec, source.normalization)
     joined = f"--data.num_frames (now {config.data.num_frames}) or " if config.data.num_frames > 1 else ""
     try:
-        instance = environment.make()
-        interface.check_alike(
-            learnt, interface.of_environment(environment, instance), f"give another {joined}--environment"
-        )
+        return tried(learnt, environment, f"give another {joined}--environment")
     except InputError as error:
         raise _or(error, "train without evaluating: --eval_episodes=0") from error
+
+
+def tried(learnt: interface.Interface, environment: Environment, remedy: str) -> Environment:
+    """The environment, if an agent can act in it; one instance of it is made by then.
+
+    Args:
+        learnt: the interface of the data that the agent learns from.
+        environment: where it is to act.
+        remedy: what to do where it cannot, which ends the message.
+
+    Raises:
+        InputError: when the environment cannot be made, or is not like the data.
+    """
+    instance = environment.make()
+    interface.check_alike(learnt, interface.of_environment(environment, instance), remedy)
     made = [instance]  # which the evaluation takes, before it makes more
     return dataclasses.replace(environment, make=lambda: made.pop() if made else environment.make())
 
 
-def find_source(config: RunConfig) -> Source:
+def find_source(config: RunConfig, dataset: Dataset | None = None) -> Source:
     """The dataset of a run, the environment that its agent acts in, or both where it has online steps.
 
     With a dataset it says how the agent sees both, and how large rewards are.
+
+    Args:
+        config: the settings of the run.
+        dataset: the dataset that the settings name, where it is in memory; by default it is read.
 
     Raises:
         InputError: when one cannot be used, or settings of a dataset are given without one.
     """
     if config.dataset:
-        if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
-            goal_discount(config)
-        dataset = read_dataset(config)
+        if dataset is None:
+            if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
+                goal_discount(config)
+            dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames is for datasets alone: leave it out with online_steps")
@@ -147,11 +185,42 @@ def as_seen(config: RunConfig, dataset: Dataset, experience: Experience) -> Sour
         ),
         num_frames,
     )
-    negative = config.data.goals.negative_rewards
-    spec = normalizations.make_spec(dataset, normalization, config.steps, num_frames, negative)
+    spec = make_spec(config, dataset, normalization)
     episodes, transitions = np.count_nonzero(dataset.terminals), len(storage.transition_rows(dataset))
     amounts = {"episodes": int(episodes), "transitions": transitions}
     return Source(experience, spec, normalization, amounts=amounts)
+
+
+def make_spec(config: RunConfig, dataset: Dataset, normalization: Normalization) -> Spec:
+    """What an agent with these settings may know of a dataset that it sees through a normalisation."""
+    negative = config.data.goals.negative_rewards
+    return normalizations.make_spec(dataset, normalization, config.steps, config.data.num_frames, negative)
+
+
+def make_builder(
+    config: RunConfig, make_agent: MakeAgent, spec: Spec, normalization: Normalization
+) -> Callable[[Mapping[str, Any]], Agent]:
+    """What makes the agents of a run, which take and give the units of the data.
+
+    Args:
+        config: the settings of the run.
+        make_agent: builds an agent from its hyperparameters and the spec.
+        spec: what the agents know of their data.
+        normalization: how they see them.
+
+    Returns:
+        Swept values of one member -> its agent; raises InputError for an agent that cannot be made.
+    """
+
+    def build(hyperparameters: Mapping[str, Any]) -> Agent:
+        try:
+            agent = make_agent(configuration.replace(config, hyperparameters).agent, spec)
+        except InputError as error:
+            where = config.dataset or config.environment
+            raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
+        return normalized(shifted(agent, config.data.image_shift, spec), normalization)
+
+    return build
 
 
 def make_vector(config: RunConfig) -> VectorEnvironment:

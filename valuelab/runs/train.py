@@ -5,25 +5,20 @@ import errno
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from valuelab import configuration, errors
-from valuelab.agents.normalized import normalized
-from valuelab.agents.shifted import shifted
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout, video
-from valuelab.runs import flags, outputs, results, sources
+from valuelab.runs import flags, outputs, results, sources, trained
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience
-from valuelab.types import (
-    Agent,
-    MakeAgent,
-)
+from valuelab.types import MakeAgent
 
 MOST_LISTED = 10
 """Of episodes without a score, so many are named."""
@@ -33,6 +28,7 @@ def run(
     config: RunConfig,
     make_agent: MakeAgent,
     find: Callable[[RunConfig], sources.Source] | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Does a whole run, or what is left of it.
 
@@ -41,6 +37,7 @@ def run(
         make_agent: builds the agent from its hyperparameters and the data's spec.
         find: what the agent learns from, called where the run is not done yet and all hosts have met;
             `sources.find_source` by default.
+        quiet: whether to draw no pictures and to print no table: for a run whose folder does not last.
 
     Returns:
         What result.json holds; on other hosts than the first, nothing.
@@ -62,7 +59,7 @@ def run(
         if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
             results.show(config, members, workdir, done)
             return done
-        return fill(workdir, config, members, make_agent, find or sources.find_source)
+        return fill(workdir, config, members, make_agent, find or sources.find_source, quiet)
 
 
 def fill(
@@ -71,36 +68,31 @@ def fill(
     members: Population,
     make_agent: MakeAgent,
     find: Callable[[RunConfig], sources.Source],
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Does what is left of a run in its folder; arguments and errors as of `run`."""
-    rehearse(config)
+    rehearse(config, quiet)
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
     source = find(config)
     question = source.question
-    environment = question.environment if question else sources.find_environment(config)
+    environment = question.environment if question else source.environment or sources.find_environment(config)
     if environment:
         environment = sources.checked(config, source, environment)
     if config.video and environment:
         video.check(workdir / results.FILM, environment)
 
-    def build(hyperparameters: Mapping[str, Any]) -> Agent:
-        try:
-            agent = make_agent(configuration.replace(config, hyperparameters).agent, source.spec)
-        except InputError as error:
-            where = config.dataset or config.environment
-            raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
-        if agent.features and environment and question is None:
-            raise InputError(
-                f"{config.agent_name} learns without rewards, and must be told what to do: train and "
-                "evaluate it with python -m experiments.zero_shot, or train alone with --eval_episodes=0"
-            )
-        return normalized(shifted(agent, config.data.image_shift, source.spec), source.normalization)
-
-    build({})  # an agent that cannot be made leaves nothing in the folder
+    build = sources.make_builder(config, make_agent, source.spec, source.normalization)
+    # An agent that cannot be made leaves nothing in the folder.
+    if build({}).features and environment and question is None:
+        raise InputError(
+            f"{config.agent_name} learns without rewards, and must be told what to do: train and "
+            "evaluate it with python -m experiments.zero_shot, or train alone with --eval_episodes=0"
+        )
     experiment = results.Experiment(config, members, build, environment, workdir, question)
     facts = {
         "settings": configuration.to_json(config),
         "data": {**source.amounts, "digests": sources.digests(source.experience.arrays)},
+        "spec": trained.spec_to_json(source.spec),
         "normalization": normalizations.to_json(source.normalization),
         "versions": outputs.versions(),
         "device": outputs.device(),
@@ -122,20 +114,26 @@ def fill(
             stack.callback(evaluation.close)
         outcome = learn(experiment, source.experience, mesh, checkpoints, log, evaluation)
         rows = logs.read_rows(workdir / "metrics.jsonl")
-        pictures = results.pictures(experiment, outcome, rows, evaluation.last if evaluation else None)
+        played = evaluation.last if evaluation else None
+        pictures = {} if quiet else results.pictures(experiment, outcome, rows, played)
         result = results.summarize(experiment, outcome, rows)
         outputs.finish(workdir, result, pictures)
-    results.show(config, members, workdir, result)
+    if not quiet:
+        results.show(config, members, workdir, result)
     return result
 
 
-def rehearse(config: RunConfig) -> None:
+def rehearse(config: RunConfig, quiet: bool = False) -> None:
     """Tries what is needed beside and after training, before any time is lost; says what will be missing.
+
+    Args:
+        config: the settings of the run.
+        quiet: whether no pictures are drawn.
 
     Raises:
         InputError: when a tracker or what films is asked for and not installed, or there is nothing to film.
     """
-    if reason := outputs.lacking_plots():
+    if not quiet and (reason := outputs.lacking_plots()):
         print(f"warning: there will be no pictures: {reason}")
     if config.video:
         if not config.eval_episodes:

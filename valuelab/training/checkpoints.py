@@ -212,12 +212,15 @@ def _reason(error: Exception) -> str:
     return errors.words(error)[:200]
 
 
-def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, Any]]:
-    """Reads the agents' states from every checkpoint of a run. Changes nothing: the run may still be going.
+def read_states(
+    folder: str | pathlib.Path, like: Any, newest: bool = False
+) -> Iterator[tuple[int, Any]]:
+    """Reads the agents' states from checkpoints of a run. Changes nothing: the run may still be going.
 
     Args:
         folder: the folder of the checkpoints.
         like: a pytree of ShapeDtypeStructs with the shapes and dtypes of the states, members as leading axis.
+        newest: whether to read the newest checkpoint alone.
 
     Yields:
         (step, states), on the first device of this process, oldest first.
@@ -238,7 +241,7 @@ def read_states(folder: str | pathlib.Path, like: Any) -> Iterator[tuple[int, An
         metadata=ocp.args.JsonRestore(),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        for step in steps:
+        for step in steps[-1:] if newest else steps:
             try:
                 _check_shapes(folder / str(step), like)
                 with _without_orbax_errors():

@@ -1,0 +1,467 @@
+"""import valuelab as vl: its names, how light it is, and that they do what the command line does."""
+
+import ast
+import doctest
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import gymnasium
+import h5py
+import jax
+import numpy as np
+import pytest
+from helpers import CLONING, MAZE_GOALS, ROOT, assert_same_bits, command, launch, saved_state, without_speed
+
+import valuelab as vl
+from valuelab import configuration
+from valuelab.runs import trained
+from valuelab.training import logs
+
+ROWS, LENGTH = 45, 9
+SMALL = {"steps": 8, "log_every": 4, "batch_size": 8, "mesh": (1, 1), "agent.hidden_dims": (8,)}
+CLONING = str(ROOT / CLONING)
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """Five episodes of nine steps, each cut by a time limit."""
+    random = np.random.default_rng(0)
+    return {
+        "observations": random.normal(size=(ROWS, 2)),
+        "actions": random.uniform(-2, 2, (ROWS, 2)),
+        "rewards": random.normal(size=ROWS),
+        "terminations": np.zeros(ROWS),
+        "truncations": np.arange(ROWS) % LENGTH == LENGTH - 1,
+    }
+
+
+def make(**changes):
+    given = {"name": "robot", "action_low": -2, "action_high": 2} | arrays() | changes
+    return vl.make_dataset(**{key: value for key, value in given.items() if value is not None})
+
+
+class Plane:
+    """A point in a plane for five steps, each rewarded by its first coordinate."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-2.0, 2.0, (2,))
+
+    def reset(self, *, seed, options):
+        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
+        return self.place, {}
+
+    def step(self, action):
+        self.place, self.time = self.place + action, self.time + 1
+        return self.place, self.place[0], False, self.time == 5, {}
+
+    def close(self):
+        pass
+
+
+PLANE = vl.Environment(
+    name="plane", make=Plane, tasks={"only": None}, metric="return", score=lambda total, success: total
+)
+
+
+# The names.
+
+
+def test_all_is_what_dir_gives_and_every_name_resolves():
+    assert dir(vl) == sorted(vl.__all__)
+    assert len(set(vl.__all__)) == len(vl.__all__)
+    assert {"__version__", *vl._PLACES} == set(vl.__all__)
+    for name in vl.__all__:
+        value = getattr(vl, name)
+        assert isinstance(value, str) or value.__doc__, name
+
+
+def test_a_type_checker_sees_the_same_names():
+    tree = ast.parse((ROOT / "valuelab" / "__init__.py").read_text())
+    branch = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(branch.test) == "TYPE_CHECKING"
+    seen = {}
+    for node in branch.body:
+        for alias in node.names:
+            module = node.module.removeprefix("valuelab").removeprefix(".")
+            whole = f"{module}:{alias.name}"
+            seen[alias.asname or alias.name] = whole
+    seen["plots"] = seen["plots"].replace(":", ".") + ":"
+    assert seen == vl._PLACES
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'valuelab' has no attribute 'trian'$"):
+        vl.trian  # noqa: B018
+
+
+def test_the_import_is_light():
+    program = "import sys, valuelab; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy", "flax", "orbax", "absl", "rich"} & set(ast.literal_eval(done.stdout))
+
+
+# Datasets.
+
+
+def test_a_cut_episode_loses_its_last_step_and_one_that_ended_keeps_it():
+    given = arrays()
+    given["terminations"][LENGTH - 1], given["truncations"][LENGTH - 1] = 1, 0
+    dataset = make(**given)
+    kept = np.setdiff1d(np.arange(ROWS), np.arange(2 * LENGTH - 1, ROWS, LENGTH))
+    assert len(dataset.rewards) == len(kept)
+    np.testing.assert_array_equal(dataset.observations, given["observations"][kept].astype(np.float32))
+    following = given["observations"][np.minimum(kept + 1, ROWS - 1)].astype(np.float32)
+    following[LENGTH - 1] = dataset.observations[LENGTH - 1]  # hidden by the mask
+    np.testing.assert_array_equal(dataset.next_observations, following)
+    assert np.flatnonzero(dataset.masks == 0).tolist() == [LENGTH - 1]
+    assert np.count_nonzero(dataset.terminals) == ROWS // LENGTH
+
+
+def test_next_observations_keep_every_step():
+    following = np.ones((ROWS, 2))
+    dataset = make(next_observations=following)
+    assert len(dataset.rewards) == ROWS
+    np.testing.assert_array_equal(dataset.next_observations, following)
+
+
+def test_masks_and_episode_ends_are_another_way_to_say_it():
+    given = arrays()
+    other = make(masks=1 - given["terminations"], episode_ends=given["truncations"], terminations=None)
+    assert_same_bits(vars(make()), vars(other))
+
+
+def test_it_is_what_the_reader_of_d4rl_makes_of_the_same_arrays(tmp_path):
+    given = arrays()
+    given["terminations"][LENGTH - 1], given["truncations"][LENGTH - 1] = 1, 0
+    given["actions"] /= 2
+    path = tmp_path / "own.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, key in (("terminals", "terminations"), ("timeouts", "truncations")):
+            file[name] = given[key].astype(bool)
+        for key in ("observations", "actions", "rewards"):
+            file[key] = given[key].astype(np.float32)
+    ours = make(**given, name=str(path), action_low=-1, action_high=1)
+    assert_same_bits(vars(vl.load_dataset(str(path))), vars(ours))
+
+
+def test_discrete_actions_images_and_goals():
+    given = arrays()
+    pixels = np.zeros((ROWS, 4, 4, 3), np.uint8)
+    dataset = make(observations=pixels, actions=np.arange(ROWS) % 3, num_actions=3)
+    assert (dataset.observations.dtype, dataset.actions.dtype, dataset.num_actions) == ("uint8", "int32", 3)
+    assert dataset.action_low.shape == (0,)
+    goals = make(rewards=None, terminations=None, goal_conditioned=True)
+    assert goals.goal_conditioned
+    assert np.all(goals.masks == 1)
+    assert np.count_nonzero(goals.terminals) == np.count_nonzero(given["truncations"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": None}, r"^dataset 'robot': rewards is missing"),
+        ({"terminations": None}, r"^dataset 'robot': neither of terminations and masks is given"),
+        ({"masks": np.ones(ROWS)}, r"^dataset 'robot': both of terminations and masks is given"),
+        ({"terminations": None, "masks": np.ones(ROWS)}, r"^dataset 'robot': masks do not say where"),
+        ({"truncations": np.zeros(ROWS)}, r"^dataset 'robot': its last row 44 ends no episode; mark it"),
+        ({"truncations": np.ones(ROWS)}, r"^dataset 'robot': its 45 rows hold no transition"),
+        ({"rewards": np.ones(ROWS - 1)}, r"^dataset 'robot': rewards has 44 rows where observations has 45"),
+        ({"rewards": np.full(ROWS, np.nan)}, r"^dataset 'robot': rewards is nan at row 0, not finite"),
+        ({"actions": np.full((ROWS, 2), 3.0)}, r"^dataset 'robot': actions is 3.0 at row 0, outside the bounds"),
+        ({"actions": np.zeros(ROWS, int)}, r"^dataset 'robot': actions has shape \(45,\); give num_actions"),
+        ({"action_low": np.zeros(3)}, r"^dataset 'robot': action_low has shape \(3,\); give a number"),
+        ({"terminations": np.full(ROWS, 0.5)}, r"^dataset 'robot': terminations is 0.5 at row 0, where 0 or 1"),
+        ({"observations": 3.0}, r"^dataset 'robot': observations is a single value: give an array"),
+        ({"observations": np.ones(ROWS)}, r"^dataset 'robot': observations is float32 of shape \(45,\)"),
+        ({"name": ""}, r"^name is empty"),
+    ],
+)
+def test_arrays_at_fault_are_one_line(changes, message):
+    with pytest.raises(vl.InputError, match=message) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_describe_prints_what_the_program_prints(capsys):
+    report = vl.describe(make())
+    assert report["episodes"]["count"] == ROWS // LENGTH
+    assert "robot" in capsys.readouterr().out
+
+
+# Runs.
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    """A run of two seeds, kept in a workdir and evaluated in an environment that is no name."""
+    workdir = tmp_path_factory.mktemp("run")
+    settings = SMALL | {"num_seeds": 2, "eval_episodes": 1, "data.normalize_observations": True}
+    return vl.train(CLONING, dataset, environment=PLANE, workdir=workdir, **settings)
+
+
+def test_a_run_on_arrays_returns_its_states_rows_result_and_policy(run, dataset):
+    assert (run.step, run.members.size) == (8, 2)
+    assert [row["step"] for row in run.rows] == [4, 4, 8, 8]
+    assert run.result == json.loads((run.workdir / "result.json").read_text())
+    assert run.result["eval"].keys() == {"return"}
+    assert repr(run) == "TrainedRun(behaviour_cloning on robot, 2 member(s), step 8 of 8)"
+    assert_same_bits(run.states, jax.tree.map(np.asarray, saved_state(run.workdir, 8)["states"]))
+    observations = dataset.observations[:3]
+    for member in range(2):
+        key = jax.random.fold_in(jax.random.key(0), 0)
+        expected = run.agent(member).act(run.state(member), observations, key, 0.0)
+        np.testing.assert_allclose(run.policy(member)(observations), expected, rtol=1e-5)
+    figure = vl.plots.curves(run.rows)
+    assert figure.axes
+
+
+def test_a_loaded_run_acts_as_the_trained_one_to_the_last_bit(run, dataset, monkeypatch):
+    monkeypatch.setattr(trained.sources, "read_dataset", None)  # the data are not needed
+    loaded = vl.load(run.workdir, trust_agent_file=True)
+    assert loaded.spec == run.spec
+    assert configuration.difference(configuration.to_json(loaded.config), run.config) == []
+    assert_same_bits(loaded.states, run.states)
+    assert (loaded.rows, loaded.result) == (run.rows, run.result)
+    for settings in ({}, {"member": 1, "temperature": 1.0, "seed": 3}):
+        ours, theirs = run.policy(**settings), loaded.policy(**settings)
+        for seen in (dataset.observations[0], dataset.observations, dataset.observations):
+            action = ours(seen)
+            assert (action.shape, type(action)) == (seen.shape, np.ndarray)
+            assert np.all(np.abs(action) <= 2)
+            assert action.tobytes() == theirs(seen).tobytes()
+    policy = run.policy(temperature=1.0)
+    assert np.any(policy(dataset.observations) != policy(dataset.observations))
+
+
+def test_the_same_call_on_a_done_workdir_loads_it_and_other_data_are_refused(run, dataset, capsys):
+    settings = {name: value for name, value in SMALL.items() if name != "mesh"}
+    settings |= {"num_seeds": 2, "eval_episodes": 1, "data.normalize_observations": True}
+    again = vl.train(CLONING, dataset, environment=PLANE, workdir=run.workdir, **settings)
+    assert "is done already" in capsys.readouterr().out
+    assert_same_bits(again.states, run.states)
+    with pytest.raises(vl.InputError, match=r"is of a run on other data \(rewards differ\): give another workdir"):
+        vl.train(CLONING, make(rewards=np.ones(ROWS)), workdir=run.workdir, environment=PLANE, **settings)
+    with pytest.raises(vl.InputError, match=r"is of another run \(steps was 8, is 9"):
+        vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"steps": 9})
+
+
+def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(run, dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    alone = vl.train(CLONING, dataset, **SMALL, **{"data.normalize_observations": True})
+    assert alone.workdir is None
+    assert (list(tmp_path.iterdir()), capsys.readouterr().out) == ([], "")
+    np.testing.assert_allclose(alone.policy()(np.ones(2)), run.policy()(np.ones(2)), rtol=1e-4)
+    assert "eval" not in alone.result  # arrays have no environment
+
+
+def test_it_is_the_run_of_the_command_line(data_dir, tmp_path):
+    launch(command(data_dir, tmp_path / "flags", agent="bc", dataset=MAZE_GOALS))
+    settings = {"batch_size": 8, "log_every": 5, "checkpoint_every": 5, "eval_episodes": 0, "mesh": (1, 1)}
+    workdir = tmp_path / "python"
+    run = vl.train(
+        "bc", MAZE_GOALS, data_dir=str(data_dir), workdir=workdir, steps=20, **settings, **{"agent.hidden_dims": 8}
+    )
+    theirs, ours = (tmp_path / name for name in ("flags", "python"))
+    assert_same_bits(saved_state(theirs, 20), saved_state(ours, 20))
+    assert without_speed(logs.read_rows(theirs / "metrics.jsonl")) == without_speed(run.rows)
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (theirs, ours)]
+    assert len({json.dumps(config["spec"]) for config in configs}) == 1
+
+    # Goals are part of what the policy sees, and one goal serves a batch.
+    policy, places = vl.load(ours).policy(), np.zeros((3, 2))
+    assert policy(places, np.ones(2)).tobytes() == policy(places, np.ones((3, 2))).tobytes()
+    assert policy(places[0], np.ones(2)).shape == (2,)
+    for given, message in (((), "goal is missing"), ((np.ones((2, 2)),), "goal has 2 rows where observation has 3")):
+        with pytest.raises(vl.InputError, match=f"^{message}"):
+            policy(places, *given)
+
+    # A folder from before specs were kept is read with its dataset.
+    del configs[1]["spec"]
+    (ours / "config.json").write_text(json.dumps(configs[1]))
+    assert vl.load(ours).spec == run.spec
+    assert vl.load(ours, data_dir=data_dir).spec == run.spec
+
+
+def test_a_run_that_learns_by_acting_is_loaded_too(tmp_path):
+    interaction = {"num_environments": 2, "capacity": 40, "warmup_steps": 8}
+    settings = {f"interaction.{name}": value for name, value in interaction.items()}
+    run = vl.train(
+        CLONING,
+        environment="gymnasium/Pendulum-v1",
+        workdir=tmp_path,
+        eval_episodes=0,
+        **SMALL,
+        **settings,
+    )
+    assert run.spec.reward_max == np.inf
+    loaded = vl.load(tmp_path, trust_agent_file=True)
+    assert loaded.spec == run.spec
+    action = loaded.policy()(np.zeros(3))
+    assert action.tobytes() == run.policy()(np.zeros(3)).tobytes()
+    assert np.all(np.abs(action) <= 2)
+    np.testing.assert_allclose(loaded.normalization.action_high, 2)
+
+
+def test_specs_are_kept_whole(run):
+    spec = vl.Spec((4, 4, 3), "uint8", 0, 5, -np.inf, np.inf, reward_dim=2, goal_conditioned=True, num_updates=7)
+    for each in (spec, run.spec):
+        assert trained.spec_from_json(json.loads(json.dumps(trained.spec_to_json(each)))) == each
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((np.zeros(3),), r"^observation has shape \(3,\); give \(2,\), or a batch of such"),
+        ((np.zeros((2, 3, 2)),), r"^observation has shape \(2, 3, 2\)"),
+        ((np.zeros(2, np.uint8),), r"^observation is uint8; give float32, as in the data"),
+        ((np.full(2, np.nan),), r"^observation holds a number that is not finite"),
+        ((np.zeros(2), np.zeros(2)), r"^goal is given, and this agent takes none"),
+    ],
+)
+def test_what_a_policy_cannot_take_is_one_line(run, given, message):
+    with pytest.raises(vl.InputError, match=message):
+        run.policy()(*given)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: vl.load(run.workdir), r"whose code would be run: look at it"),
+        (lambda run: vl.load(run.workdir / "nothing"), r"^there is no folder .*nothing: give --workdir=WORKDIR"),
+        (lambda run: vl.load(run.workdir / "checkpoints"), r"checkpoints is no workdir of a run of"),
+        (lambda run: run.policy(2), r"^member is 2; members of this run go from 0 to 1"),
+        (lambda run: run.policy(temperature=-1), r"^temperature is -1; it must be at least 0"),
+        (lambda run: vl.train("iqll", make()), r"^unknown agent 'iqll': did you mean 'iql'\?"),
+        (lambda run: vl.train("iql", make(), batch=3), r"^unknown field 'batch': did you mean"),
+        (lambda run: vl.train("iql"), r"^no dataset is given"),
+        (lambda run: vl.train("iql", environment=PLANE), r"^environment is the Environment 'plane': to learn by"),
+        (lambda run: vl.train(CLONING, make(), eval_episodes=1), r"'robot' names no source.*--eval_episodes=0"),
+        (lambda run: vl.evaluate(run, "gymnasium/CartPole-v1"), r"^observations of robot are float32\[2\], and"),
+        (lambda run: vl.evaluate(run), r"^environment 'robot' names no source"),
+        (lambda run: vl.evaluate(lambda observation: 0), r"^environment is missing"),
+        (lambda run: vl.make_agent("iql", run.spec, steps=0), r"^steps is 0; it must lie in \[1, inf\)"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run, call, message, tmp_path):
+    with pytest.raises(vl.InputError, match=message) as caught:
+        call(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_policies_and_scripts_are_evaluated(run):
+    whole = vl.evaluate(run, PLANE, episodes=3, record=1)
+    assert whole.returns.shape == (2, 1, 3)
+    second = vl.evaluate(run.policy(1), PLANE, episodes=3)
+    np.testing.assert_allclose(second.returns, whole.returns[1:], rtol=1e-4)
+
+    def left(observation):
+        assert observation.shape == (2,)
+        return [-1.0, 0.0]
+
+    scripted = vl.evaluate(left, PLANE, episodes=3, record=3)
+    assert np.all(scripted.lengths == 5)
+    np.testing.assert_allclose(np.diff(scripted.trajectories[0, 0, 2], axis=0), [[-1, 0]] * 5, atol=1e-6)
+    starts = [episodes.trajectories[0, 0, 0][0] for episodes in (whole, scripted)]
+    np.testing.assert_array_equal(*starts)
+
+
+def test_make_agent_is_the_agent_of_the_run(dataset):
+    settings = {"agent.hidden_dims": (8,), "agent.expectile": 0.8, "data.normalize_observations": True}
+    agent = vl.make_agent("iql", dataset, steps=8, **settings)
+    example = vl.Transitions(
+        *(getattr(dataset, name)[:1] for name in ("observations", "actions", "rewards", "masks", "next_observations"))
+    )
+    state = jax.eval_shape(agent.init, jax.random.key(0), example)
+    actions = jax.eval_shape(agent.act, state, example.observations, jax.random.key(0), 0.0)
+    assert actions.shape == (1, 2)
+
+
+def test_a_gamble_is_solved_for_its_cvar():
+    mdp = vl.make_mdp(
+        np.array([[[0, 0.5, 0.5], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2]),
+        np.array([[[0, -2.0, 4], [0, 0, 0.5]], [[0, 0, 0]] * 2, [[0, 0, 0]] * 2]),
+    )
+    assert isinstance(mdp, vl.MDP)
+    assert vl.solve(mdp, "expectation", discount=1.0).start.values[0] == pytest.approx(1.0)
+    assert vl.solve(mdp, "cvar", tau=0.5, discount=1.0).start.values[0] == pytest.approx(0.5)
+    mixed = vl.solve(mdp, "spectral", taus=[0.5, 1.0], weights=[1.0, 0.0], discount=1.0)
+    assert mixed.start.values[0] == pytest.approx(0.5)
+    with pytest.raises(vl.InputError, match="^unknown parameter of objective cvar 'target'"):
+        vl.solve(mdp, "cvar", target=0.5, discount=1.0)
+
+
+# The documents.
+
+
+def examples() -> list[doctest.DocTest]:
+    """The examples in the docstrings of the public API."""
+    parser = doctest.DocTestParser()
+    found = []
+    for name in vl.__all__:
+        value = getattr(vl, name)
+        if not isinstance(value, str | types.ModuleType) and inspect.isroutine(value) | (name == "TrainedRun"):
+            found.append(parser.get_doctest(inspect.getdoc(value), {}, name, None, 0))
+    return found
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_examples_in_docstrings_run(example, run, data_dir, tmp_path):
+    assert example.examples, f"{example.name} has no example"
+    kept = tmp_path / "kept"
+    if "workdir" in example.docstring:  # vl.load takes agents by name alone, as long as no file is trusted
+        vl.train("bc", make(), workdir=kept, **SMALL)
+    example.globs = {"np": np, "dataset": make(), "workdir": kept, "data_dir": data_dir, "run": run}
+    example.globs["observation"] = np.zeros(2)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(example, out=said.append)
+    assert runner.failures == 0, "".join(said)
+
+
+GLOSSARY = ROOT / "docs" / "glossary.md"
+
+
+def test_names_in_the_glossary_exist():
+    """The third column holds names of the code: modules of valuelab, and names or fields in them."""
+    lines = [line for line in GLOSSARY.read_text().splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    terms = [row[0] for row in rows]
+    assert len(terms) > 30
+    assert terms == sorted(set(terms), key=str.lower)
+    for term, meaning, places in rows:
+        assert meaning.endswith("."), term
+        for place in places.split(", "):
+            assert place.startswith("`") and place.endswith("`"), term
+            assert exists(place.strip("`")), f"{term}: {place}"
+
+
+def exists(place: str) -> bool:
+    """Whether `module.Name.field`, from valuelab on, or a file of the repository is there."""
+    if "/" in place:
+        return (ROOT / place).exists()
+    words = place.split(".")
+    for count in range(len(words), 0, -1):
+        path = pathlib.Path(ROOT, "valuelab", *words[:count])
+        if path.with_suffix(".py").exists() or path.is_dir():
+            break
+    else:
+        return False
+    module = __import__("importlib").import_module(".".join(["valuelab", *words[:count]]))
+    value = module
+    for word in words[count:]:
+        fields = getattr(value, "__annotations__", {}) | getattr(value, "__dataclass_fields__", {})
+        if word in fields:
+            return True
+        if not hasattr(value, word):
+            return False
+        value = getattr(value, word)
+    return True

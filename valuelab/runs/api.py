@@ -1,0 +1,313 @@
+"""What `import valuelab as vl` offers for runs: short functions that do what the command lines do."""
+
+import contextlib
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab import configuration, data, environments
+from valuelab.configuration import RunConfig
+from valuelab.data.normalization import NormalizationConfig
+from valuelab.distributional import defaults, objectives
+from valuelab.distributional.defaults import Solved
+from valuelab.distributional.mdp import MDP
+from valuelab.distributional.objectives import Objective
+from valuelab.domains.d4rl import SUFFIXES
+from valuelab.environments import frames
+from valuelab.errors import InputError
+from valuelab.evaluation import rollout
+from valuelab.evaluation.rollout import Episodes
+from valuelab.files import local_path, read_json
+from valuelab.runs import dataset_inspection, flags, solving, sources, trained
+from valuelab.runs.train import run as do_run
+from valuelab.runs.trained import TrainedPolicy, TrainedRun
+from valuelab.training.experience import offline
+from valuelab.types import Agent, Dataset, Environment, MakeAgent, Spec
+
+def describe(
+    dataset: str | Dataset, *, data_dir: str | pathlib.Path | None = None, show: bool = True
+) -> dict[str, Any]:
+    """Prints what a dataset holds, and the faults found in it, as `experiments.inspect_dataset` does.
+
+    Args:
+        dataset: a dataset, or the name of one.
+        data_dir: folder of datasets, for a name; by default ~/.cache/valuelab.
+        show: whether to print a table.
+
+    Returns:
+        The numbers, as nested dictionaries.
+
+    Raises:
+        InputError: when a name is unknown, or its data cannot be read.
+
+    Example:
+        >>> import valuelab as vl
+        >>> vl.describe(dataset, show=False)["transitions"]
+        40
+    """
+    if isinstance(dataset, str):
+        dataset = data.load(dataset, data_dir, compact=True)
+    report, _ = dataset_inspection.make_report(dataset, NormalizationConfig())
+    if show:
+        dataset_inspection.show(report)
+    return report
+
+
+def make_agent(agent: str, dataset: Dataset | Spec, **settings: Any) -> Agent:
+    """Makes an agent by its name and preset.
+
+    Args:
+        agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET, as for `--agent` of experiments.train.
+        dataset: the dataset that it is to learn from. The agent then takes and gives the units of the dataset,
+            and sees it as the preset says. Or a spec: the agent then takes the numbers as they are.
+        **settings: settings of the run by dotted name, as the flags of experiments.train, such as
+            **{"agent.expectile": 0.9}. `steps` is the length of learning-rate schedules.
+
+    Returns:
+        The agent: pure functions init, update, act and value.
+
+    Raises:
+        InputError: for an unknown agent, preset or setting, or an agent that does not fit the data.
+
+    Example:
+        >>> import valuelab as vl
+        >>> agent = vl.make_agent("iql", dataset, **{"agent.expectile": 0.9, "agent.hidden_dims": (8,)})
+        >>> agent.init is not None
+        True
+    """
+    if isinstance(dataset, Spec):
+        config, make = _configure(agent, "", settings)
+        return make(config.agent, dataclasses.replace(dataset, num_updates=dataset.num_updates or config.steps))
+    config, make = _configure(agent, dataset.name, {"dataset": dataset.name} | settings)
+    source = sources.as_seen(config, dataset, offline(sources.make_sampler(config, dataset)))
+    return sources.make_builder(config, make, source.spec, source.normalization)({})
+
+
+def train(
+    agent: str,
+    dataset: str | Dataset = "",
+    *,
+    environment: str | Environment = "",
+    steps: int | None = None,
+    workdir: str | pathlib.Path | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Trains and evaluates an agent: the same run as `python -m experiments.train`, from Python.
+
+    With a workdir the run can be stopped and goes on with the same call; a run that is done is loaded. Without
+    one nothing is kept but what is returned.
+
+    Args:
+        agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET.
+        dataset: name of a dataset, or a dataset; empty to learn by acting in `environment`.
+        environment: where the agent is evaluated and, without a dataset, learns: a name, or (for evaluation
+            alone) an environment. By default the one that belongs to the dataset. A dataset made from arrays
+            has none, and is trained on without evaluation.
+        steps: number of updates; by default as the preset says.
+        workdir: folder for everything that the run leaves; by default a temporary one, without pictures.
+        **settings: other settings by dotted name, as the flags of experiments.train, such as num_seeds=4,
+            eval_episodes=10 or **{"agent.expectile": 0.9}.
+
+    Returns:
+        The trained run: states, metrics, result, and its policy.
+
+    Raises:
+        InputError: for settings, data or a folder that cannot be used.
+        Interrupted: when stopped by Ctrl-C; with a workdir the same call goes on.
+
+    Example:
+        >>> import valuelab as vl
+        >>> run = vl.train("bc", dataset, steps=8, batch_size=8, **{"agent.hidden_dims": (8,)})
+        >>> run.step
+        8
+        >>> run.policy()(dataset.observations[0]).shape
+        (2,)
+    """
+    name = dataset.name if isinstance(dataset, Dataset) else dataset
+    given: dict[str, Any] = {"dataset": name} | settings
+    if steps is not None:
+        given["steps"] = steps
+    if isinstance(environment, Environment):
+        if not name:
+            raise InputError(
+                f"environment is the Environment {environment.name!r}: to learn by acting give its name, such as "
+                "environment='gymnasium/CartPole-v1'"
+            )
+    elif environment:
+        given["environment"] = environment
+    elif isinstance(dataset, Dataset) and not _comes_from_a_source(name):
+        given.setdefault("eval_episodes", 0)
+
+    with contextlib.ExitStack() as stack:
+        quiet = workdir is None
+        if workdir is None:
+            workdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="valuelab-"))
+        given["workdir"] = str(workdir)
+        config, make = _configure(agent, name, given)
+
+        def find(resolved: RunConfig) -> sources.Source:
+            source = sources.find_source(resolved, dataset if isinstance(dataset, Dataset) else None)
+            if isinstance(environment, Environment) and resolved.eval_episodes:
+                shown = frames.joined(environment, resolved.data.num_frames)
+                source = source._replace(environment=shown)
+            return source
+
+        folder = local_path("workdir", workdir)
+        if isinstance(dataset, Dataset):
+            _check_same_data(folder / "config.json", config, dataset)
+        do_run(config, make, find, quiet)
+        run = trained.read(folder, config, make)
+        return dataclasses.replace(run, workdir=None) if quiet else run
+
+
+def evaluate(
+    policy: TrainedRun | TrainedPolicy | Callable[[np.ndarray], Any],
+    environment: str | Environment = "",
+    *,
+    episodes: int = 10,
+    seed: int = 0,
+    temperature: float | None = None,
+    record: int = 0,
+    max_steps: int = RunConfig.eval_max_steps,
+) -> Episodes:
+    """Plays episodes.
+
+    Args:
+        policy: a trained run, all of whose M members play; the policy of one member; or any function of one
+            observation that returns an action, such as a script.
+        environment: the name of an environment or of its dataset, or an environment; by default the one of
+            the trained run.
+        episodes: E, for each member and each of the T tasks of the environment.
+        seed: seed of initial states and random actions.
+        temperature: 0 for the most likely action, 1 for the policy as learnt; by default as the run or the
+            policy says.
+        record: number of first episodes of each member and task whose observations are kept.
+        max_steps: steps after which an episode that does not end by itself is cut, with a warning.
+
+    Returns:
+        The episodes: returns, lengths, successes and scores, each [M, T, E].
+
+    Raises:
+        InputError: when the environment is unknown, or not like the data that the policy learnt from.
+
+    Example:
+        >>> import valuelab as vl
+        >>> episodes = vl.evaluate(lambda observation: 0, "gymnasium/CartPole-v1", episodes=2)
+        >>> episodes.returns.shape
+        (1, 1, 2)
+    """
+    play = {"episodes": episodes, "seed": seed, "record": record, "max_steps": max_steps}
+    if not isinstance(policy, TrainedRun | TrainedPolicy):
+        if not environment:
+            raise InputError("environment is missing: give a name, such as 'gymnasium/CartPole-v1'")
+        world = environments.make(environment) if isinstance(environment, str) else environment
+        return rollout.evaluate(_scripted(policy, world), jnp.zeros(1), world, **play)
+    run = policy if isinstance(policy, TrainedRun) else policy.run
+    config = run.config
+    if isinstance(environment, Environment):
+        world = environment
+    elif environment:
+        world = environments.make(environment, config.data_dir)
+    else:
+        world = sources.own_environment(config)
+    world = frames.joined(world, config.data.num_frames)
+    world = sources.tried(run.interface, world, "give another environment")
+    default = config.eval_temperature
+    hyperparameters, states = run.members.hyperparameters, run.states
+    if isinstance(policy, TrainedPolicy):
+        default = policy.temperature
+        chosen = slice(policy.member, policy.member + 1)
+        hyperparameters, states = jax.tree.map(lambda leaf: leaf[chosen], (hyperparameters, states))
+    return rollout.evaluate(
+        run.build,
+        states,
+        world,
+        hyperparameters=hyperparameters,
+        temperature=default if temperature is None else temperature,
+        **play,
+    )
+
+
+def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: Any) -> Solved:
+    """Solves a finite MDP for an objective of its return distribution.
+
+    Args:
+        mdp: the MDP; `make_mdp` makes one from matrices.
+        objective: an objective of `valuelab.distributional.objectives`, or the name of one, such as
+            "expectation", "cvar" or "target".
+        discount: γ in (0, 1].
+        **settings: the parameters of a named objective, such as tau=0.1, and what
+            `valuelab.distributional.defaults.solve` takes: horizon, representation, atoms, stocks, ...
+
+    Returns:
+        The optimum from every state, first stocks, policy and return distributions.
+
+    Raises:
+        InputError: for an unknown objective, a parameter out of range, or an objective that cannot be
+            optimised in this MDP.
+
+    Example:
+        >>> import numpy as np, valuelab as vl
+        >>> transitions, rewards = np.zeros((2, 2, 2, 2))
+        >>> transitions[0, :, 1] = 1
+        >>> rewards[0, :, 1] = [1, 2]
+        >>> mdp = vl.make_mdp(transitions, rewards, terminal=np.array([False, True]))
+        >>> vl.solve(mdp, "expectation", discount=1.0).start.values.tolist()
+        [2.0, 0.0]
+    """
+    if isinstance(objective, str):
+        parameters = {name: settings.pop(name) for name in solving.PARAMETERS if name in settings}
+        objective = objectives.make(objective, **parameters)
+        mdp = solving.with_rewards_of(mdp, objective)
+    return defaults.solve(mdp, objective, discount=discount, **settings)
+
+
+def _configure(agent: str, dataset: str, settings: Mapping[str, Any]) -> tuple[RunConfig, MakeAgent]:
+    """The settings of a run and what makes its agent, as `flags.parse_run` has them of a command line."""
+    config, make = flags.load_agent(agent, flags.DEFAULTS, dataset)
+    return flags.with_goal_discount(configuration.override(config, settings)), make
+
+
+def _comes_from_a_source(dataset: str) -> bool:
+    """Whether a dataset of this name was read, so that its environment may be known."""
+    return dataset.partition("/")[0] in data.SOURCES or dataset.endswith(SUFFIXES)
+
+
+def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset) -> None:
+    """Refuses a workdir that is done on another dataset, which may have the same name in memory."""
+    if not path.exists():
+        return
+    saved = read_json(path, "config of a run", "give another workdir").get("data", {}).get("digests", {})
+    now = sources.digests(sources.make_sampler(config, dataset).arrays)
+    if changed := [name for name in now if saved.get(name) != now[name]]:
+        raise InputError(
+            f"{path} is of a run on other data ({', '.join(changed)} differ): give another workdir"
+        )
+
+
+def _scripted(function: Callable[[np.ndarray], Any], environment: Environment) -> Agent:
+    """An agent without a state that does what a function of one observation in numpy says."""
+    instance = environment.make()
+    space = instance.action_space
+    instance.close()
+    dtype = np.dtype(np.int32 if space.shape == () else np.float32)
+
+    def act(state: Any, observations: Any, key: Any, temperature: Any) -> jax.Array:
+        del state, key, temperature
+        shape = jax.ShapeDtypeStruct((1, *space.shape), dtype)
+        return jax.pure_callback(on_host, shape, observations, vmap_method="sequential")
+
+    def on_host(observations: Any) -> np.ndarray:
+        seen = jax.tree.map(lambda leaf: np.asarray(leaf)[0], observations)
+        return np.asarray(function(seen), dtype).reshape(1, *space.shape)
+
+    def nothing(*_: Any) -> Any:
+        raise InputError("a scripted policy does not learn")
+
+    return Agent(init=nothing, update=nothing, act=act)
