@@ -74,6 +74,12 @@ def load(
 
     Raises:
         InputError: when the name is unknown, the data are missing, or a check fails.
+
+    Example:
+        >>> import valuelab as vl
+        >>> dataset = vl.load_dataset("ogbench/pointmaze-medium-navigate-v0", data_dir)
+        >>> dataset.actions.shape
+        (40, 2)
     """
     source, rest = _split(name)
     if source not in SOURCES and (not source or Path(name).suffix):

@@ -111,6 +111,14 @@ def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarra
     Raises:
         InputError: when shapes disagree, a row does not sum to one, a probability is negative or a number is
             not finite; the message names the array, the index and the value.
+
+    Example:
+        >>> import numpy as np, valuelab as vl
+        >>> transitions, rewards = np.zeros((2, 2, 1, 2))
+        >>> transitions[0, 0], rewards[0, 0] = [0.5, 0.5], [1, 0]
+        >>> mdp = vl.make_mdp(transitions, rewards, terminal=np.array([False, True]))
+        >>> mdp.num_states, mdp.num_actions
+        (2, 1)
     """
     transitions, rewards = np.asarray(transitions), np.asarray(rewards)
     _check_numbers("transitions", transitions)

@@ -57,6 +57,11 @@ def make(dataset_name: str, data_dir: DataDir = None, trust_environment: bool = 
 
     Raises:
         InputError: when the family or the name in it is unknown; the message suggests the nearest name.
+
+    Example:
+        >>> import valuelab as vl
+        >>> vl.make_environment("gymnasium/CartPole-v1").metric
+        'return'
     """
     family, name = _family(dataset_name)
     return _make(family, name, data_dir, trust_environment)
