@@ -162,10 +162,13 @@ def test_committed_results_name_no_folder_of_a_machine():
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_python_blocks_run(document, at_home, monkeypatch):
-    whole = valuelab.training.train
+    whole, whole_run = valuelab.training.train, valuelab.train
+    small = {"steps": 8, "log_every": 4}
     monkeypatch.setattr(
-        valuelab.training, "train", lambda *args, steps, **rest: whole(*args, steps=8, log_every=4, **rest)
+        valuelab.training, "train", lambda *args, steps, **rest: whole(*args, **small, **rest)
     )
+    small_run = small | {"eval_episodes": 0, "agent.hidden_dims": (8,)}
+    monkeypatch.setattr(valuelab, "train", lambda *args, steps, **rest: whole_run(*args, **small_run, **rest))
     namespace: dict = {"__name__": "example"}
     monkeypatch.setitem(sys.modules, "example", type(sys)("example"))  # where dataclasses look names up
     for block in blocks(document, "python"):

@@ -100,7 +100,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_the_import_is_light():
     program = "import sys, valuelab; print(sorted({name.split('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert not {"jax", "numpy", "flax", "orbax", "absl", "rich"} & set(ast.literal_eval(done.stdout))
 
 
@@ -171,10 +173,16 @@ def test_discrete_actions_images_and_goals():
         ({"truncations": np.ones(ROWS)}, r"^dataset 'robot': its 45 rows hold no transition"),
         ({"rewards": np.ones(ROWS - 1)}, r"^dataset 'robot': rewards has 44 rows where observations has 45"),
         ({"rewards": np.full(ROWS, np.nan)}, r"^dataset 'robot': rewards is nan at row 0, not finite"),
-        ({"actions": np.full((ROWS, 2), 3.0)}, r"^dataset 'robot': actions is 3.0 at row 0, outside the bounds"),
+        (
+            {"actions": np.full((ROWS, 2), 3.0)},
+            r"^dataset 'robot': actions is 3.0 at row 0, outside the bounds",
+        ),
         ({"actions": np.zeros(ROWS, int)}, r"^dataset 'robot': actions has shape \(45,\); give num_actions"),
         ({"action_low": np.zeros(3)}, r"^dataset 'robot': action_low has shape \(3,\); give a number"),
-        ({"terminations": np.full(ROWS, 0.5)}, r"^dataset 'robot': terminations is 0.5 at row 0, where 0 or 1"),
+        (
+            {"terminations": np.full(ROWS, 0.5)},
+            r"^dataset 'robot': terminations is 0.5 at row 0, where 0 or 1",
+        ),
         ({"observations": 3.0}, r"^dataset 'robot': observations is a single value: give an array"),
         ({"observations": np.ones(ROWS)}, r"^dataset 'robot': observations is float32 of shape \(45,\)"),
         ({"name": ""}, r"^name is empty"),
@@ -247,13 +255,17 @@ def test_the_same_call_on_a_done_workdir_loads_it_and_other_data_are_refused(run
     again = vl.train(CLONING, dataset, environment=PLANE, workdir=run.workdir, **settings)
     assert "is done already" in capsys.readouterr().out
     assert_same_bits(again.states, run.states)
-    with pytest.raises(vl.InputError, match=r"is of a run on other data \(rewards differ\): give another workdir"):
+    with pytest.raises(
+        vl.InputError, match=r"is of a run on other data \(rewards differ\): give another workdir"
+    ):
         vl.train(CLONING, make(rewards=np.ones(ROWS)), workdir=run.workdir, environment=PLANE, **settings)
     with pytest.raises(vl.InputError, match=r"is of another run \(steps was 8, is 9"):
         vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"steps": 9})
 
 
-def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(run, dataset, tmp_path, monkeypatch, capsys):
+def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(
+    run, dataset, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     ended, learn = [], launcher.learn
@@ -271,7 +283,13 @@ def test_it_is_the_run_of_the_command_line(data_dir, tmp_path):
     settings = {"batch_size": 8, "log_every": 5, "checkpoint_every": 5, "eval_episodes": 0, "mesh": (1, 1)}
     workdir = tmp_path / "python"
     run = vl.train(
-        "bc", MAZE_GOALS, data_dir=str(data_dir), workdir=workdir, steps=20, **settings, **{"agent.hidden_dims": (8,)}
+        "bc",
+        MAZE_GOALS,
+        data_dir=str(data_dir),
+        workdir=workdir,
+        steps=20,
+        **settings,
+        **{"agent.hidden_dims": (8,)},
     )
     theirs, ours = (tmp_path / name for name in ("flags", "python"))
     assert_same_bits(saved_state(theirs, 20), saved_state(ours, 20))
@@ -283,7 +301,10 @@ def test_it_is_the_run_of_the_command_line(data_dir, tmp_path):
     policy, places = vl.load(ours).policy(), np.zeros((3, 2))
     assert policy(places, np.ones(2)).tobytes() == policy(places, np.ones((3, 2))).tobytes()
     assert policy(places[0], np.ones(2)).shape == (2,)
-    for given, message in (((), "goal is missing"), ((np.ones((2, 2)),), "goal has 2 rows where observation has 3")):
+    for given, message in (
+        ((), "goal is missing"),
+        ((np.ones((2, 2)),), "goal has 2 rows where observation has 3"),
+    ):
         with pytest.raises(vl.InputError, match=f"^{message}"):
             policy(places, *given)
 
@@ -315,7 +336,9 @@ def test_a_run_that_learns_by_acting_is_loaded_too(tmp_path):
 
 
 def test_specs_are_kept_whole(run):
-    spec = vl.Spec((4, 4, 3), "uint8", 0, 5, -np.inf, np.inf, reward_dim=2, goal_conditioned=True, num_updates=7)
+    spec = vl.Spec(
+        (4, 4, 3), "uint8", 0, 5, -np.inf, np.inf, reward_dim=2, goal_conditioned=True, num_updates=7
+    )
     for each in (spec, run.spec):
         assert trained.spec_from_json(json.loads(json.dumps(trained.spec_to_json(each)))) == each
 
@@ -339,16 +362,28 @@ def test_what_a_policy_cannot_take_is_one_line(run, given, message):
     ("call", "message"),
     [
         (lambda run: vl.load(run.workdir), r"whose code would be run: look at it"),
-        (lambda run: vl.load(run.workdir / "nothing"), r"^there is no folder .*nothing: give --workdir=WORKDIR"),
+        (
+            lambda run: vl.load(run.workdir / "nothing"),
+            r"^there is no folder .*nothing: give --workdir=WORKDIR",
+        ),
         (lambda run: vl.load(run.workdir / "checkpoints"), r"checkpoints is no workdir of a run of"),
         (lambda run: run.policy(2), r"^member is 2; members of this run go from 0 to 1"),
         (lambda run: run.policy(temperature=-1), r"^temperature is -1; it must be at least 0"),
         (lambda run: vl.train("iqll", make()), r"^unknown agent 'iqll': did you mean 'iql'\?"),
         (lambda run: vl.train("iql", make(), batch=3), r"^unknown field 'batch': did you mean"),
         (lambda run: vl.train("iql"), r"^no dataset is given"),
-        (lambda run: vl.train("iql", environment=PLANE), r"^environment is the Environment 'plane': to learn by"),
-        (lambda run: vl.train(CLONING, make(), eval_episodes=1), r"'robot' names no source.*--eval_episodes=0"),
-        (lambda run: vl.evaluate(run, "gymnasium/CartPole-v1"), r"^observations of robot are float32\[2\], and"),
+        (
+            lambda run: vl.train("iql", environment=PLANE),
+            r"^environment is the Environment 'plane': to learn by",
+        ),
+        (
+            lambda run: vl.train(CLONING, make(), eval_episodes=1),
+            r"'robot' names no source.*--eval_episodes=0",
+        ),
+        (
+            lambda run: vl.evaluate(run, "gymnasium/CartPole-v1"),
+            r"^observations of robot are float32\[2\], and",
+        ),
         (lambda run: vl.evaluate(run), r"^environment 'robot' names no source"),
         (lambda run: vl.evaluate(lambda observation: 0), r"^environment is missing"),
         (lambda run: vl.make_agent("iql", run.spec, steps=0), r"^steps is 0; it must lie in \[1, inf\)"),
@@ -381,7 +416,10 @@ def test_make_agent_is_the_agent_of_the_run(dataset):
     settings = {"agent.hidden_dims": (8,), "agent.expectile": 0.8, "data.normalize_observations": True}
     agent = vl.make_agent("iql", dataset, steps=8, **settings)
     example = vl.Transitions(
-        *(getattr(dataset, name)[:1] for name in ("observations", "actions", "rewards", "masks", "next_observations"))
+        *(
+            getattr(dataset, name)[:1]
+            for name in ("observations", "actions", "rewards", "masks", "next_observations")
+        )
     )
     state = jax.eval_shape(agent.init, jax.random.key(0), example)
     actions = jax.eval_shape(agent.act, state, example.observations, jax.random.key(0), 0.0)
@@ -408,7 +446,9 @@ def examples() -> list[doctest.DocTest]:
     found = []
     for name in vl.__all__:
         value = getattr(vl, name)
-        if not isinstance(value, str | types.ModuleType) and inspect.isroutine(value) | (name == "TrainedRun"):
+        if not isinstance(value, str | types.ModuleType) and inspect.isroutine(value) | (
+            name == "TrainedRun"
+        ):
             found.append(parser.get_doctest(inspect.getdoc(value), {}, name, None, 0))
     return found
 

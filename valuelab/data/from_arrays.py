@@ -1,6 +1,5 @@
 """A dataset made from arrays in memory, checked as the readers of files check theirs."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np

@@ -30,6 +30,7 @@ from valuelab.runs.trained import TrainedPolicy, TrainedRun
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Dataset, Environment, MakeAgent, Spec
 
+
 def describe(
     dataset: str | Dataset, *, data_dir: str | pathlib.Path | None = None, show: bool = True
 ) -> dict[str, Any]:
@@ -83,7 +84,9 @@ def make_agent(agent: str, dataset: Dataset | Spec, **settings: Any) -> Agent:
     """
     if isinstance(dataset, Spec):
         config, make = _configure(agent, "", settings)
-        return make(config.agent, dataclasses.replace(dataset, num_updates=dataset.num_updates or config.steps))
+        return make(
+            config.agent, dataclasses.replace(dataset, num_updates=dataset.num_updates or config.steps)
+        )
     config, make = _configure(agent, dataset.name, {"dataset": dataset.name} | settings)
     source = sources.as_seen(config, dataset, offline(sources.make_sampler(config, dataset)))
     return sources.make_builder(config, make, source.spec, source.normalization)({})

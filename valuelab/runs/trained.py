@@ -81,9 +81,7 @@ class TrainedRun:
         self._check(member)
         return jax.tree.map(lambda leaf: leaf[member], self.states)
 
-    def policy(
-        self, member: int = 0, *, temperature: float | None = None, seed: int = 0
-    ) -> "TrainedPolicy":
+    def policy(self, member: int = 0, *, temperature: float | None = None, seed: int = 0) -> "TrainedPolicy":
         """What one member does: a function of observations, in numpy and in the units of the environment.
 
         Args:
@@ -126,7 +124,9 @@ class TrainedPolicy:
         agent = run.agent(member)
         name = run.config.agent_name
         if agent.features:
-            raise InputError(f"{name} acts for a task, and policy() gives none: use valuelab.agents.zero_shot")
+            raise InputError(
+                f"{name} acts for a task, and policy() gives none: use valuelab.agents.zero_shot"
+            )
         if agent.memory:
             raise InputError(
                 f"{name} carries a memory through an episode: play whole episodes with valuelab.evaluate"
@@ -279,7 +279,8 @@ def example(spec: Spec) -> Transitions:
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """A spec as what JSON holds, which `spec_from_json` turns back; null for a bound that is infinite."""
     return {
-        name: None if value in (np.inf, -np.inf) else value for name, value in dataclasses.asdict(spec).items()
+        name: None if value in (np.inf, -np.inf) else value
+        for name, value in dataclasses.asdict(spec).items()
     }
 
 

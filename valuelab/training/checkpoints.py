@@ -212,9 +212,7 @@ def _reason(error: Exception) -> str:
     return errors.words(error)[:200]
 
 
-def read_states(
-    folder: str | pathlib.Path, like: Any, newest: bool = False
-) -> Iterator[tuple[int, Any]]:
+def read_states(folder: str | pathlib.Path, like: Any, newest: bool = False) -> Iterator[tuple[int, Any]]:
     """Reads the agents' states from checkpoints of a run. Changes nothing: the run may still be going.
 
     Args:
