@@ -105,8 +105,8 @@ def make_dataset(
 
     if not num_actions and given["actions"].ndim == 1:
         raise InputError(
-            f"{where}: actions has shape {given['actions'].shape}; give num_actions where actions are discrete, "
-            "or [N, 1] where they are continuous"
+            f"{where}: actions has shape {given['actions'].shape}; give num_actions where actions are "
+            "discrete, or [N, 1] where they are continuous"
         )
     rows = len(given["observations"])
     given = _with_masks(given, goal_conditioned, where)

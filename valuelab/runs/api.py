@@ -65,8 +65,8 @@ def make_agent(agent: str, dataset: Dataset | Spec, **settings: Any) -> Agent:
 
     Args:
         agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET, as for `--agent` of experiments.train.
-        dataset: the dataset that it is to learn from. The agent then takes and gives the units of the dataset,
-            and sees it as the preset says. Or a spec: the agent then takes the numbers as they are.
+        dataset: the dataset that it is to learn from: the agent then takes and gives the units of the
+            dataset, and sees it as the preset says. Or a spec: the agent then takes numbers as they are.
         **settings: settings of the run by dotted name, as the flags of experiments.train, such as
             **{"agent.expectile": 0.9}. `steps` is the length of learning-rate schedules.
 
@@ -103,8 +103,8 @@ def train(
 ) -> TrainedRun:
     """Trains and evaluates an agent: the same run as `python -m experiments.train`, from Python.
 
-    With a workdir the run can be stopped and goes on with the same call; a run that is done is loaded. Without
-    one nothing is kept but what is returned.
+    With a workdir the run can be stopped, and the same call goes on; a run that is done is loaded. Without a
+    workdir nothing is kept but what is returned.
 
     Args:
         agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET.
@@ -139,8 +139,8 @@ def train(
     if isinstance(environment, Environment):
         if not name:
             raise InputError(
-                f"environment is the Environment {environment.name!r}: to learn by acting give its name, such as "
-                "environment='gymnasium/CartPole-v1'"
+                f"environment is the Environment {environment.name!r}: to learn by acting give its name, "
+                "such as environment='gymnasium/CartPole-v1'"
             )
     elif environment:
         given["environment"] = environment

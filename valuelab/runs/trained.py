@@ -124,9 +124,7 @@ class TrainedPolicy:
         agent = run.agent(member)
         name = run.config.agent_name
         if agent.features:
-            raise InputError(
-                f"{name} acts for a task, and policy() gives none: use valuelab.agents.zero_shot"
-            )
+            raise InputError(f"{name} acts for a task, and policy() has none: use valuelab.agents.zero_shot")
         if agent.memory:
             raise InputError(
                 f"{name} carries a memory through an episode: play whole episodes with valuelab.evaluate"
@@ -278,17 +276,17 @@ def example(spec: Spec) -> Transitions:
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """A spec as what JSON holds, which `spec_from_json` turns back; null for a bound that is infinite."""
-    return {
-        name: None if value in (np.inf, -np.inf) else value
-        for name, value in dataclasses.asdict(spec).items()
-    }
+    fields = dataclasses.asdict(spec)
+    return {name: None if value in (np.inf, -np.inf) else value for name, value in fields.items()}
 
 
 def spec_from_json(fields: Mapping[str, Any]) -> Spec:
     """The spec that `spec_to_json` wrote."""
-    unbounded = {"reward_min": -np.inf, "reward_max": np.inf}
-    given = {name: unbounded.get(name, value) if value is None else value for name, value in fields.items()}
-    return Spec(**given | {"observation_shape": tuple(given["observation_shape"])})
+    given: dict[str, Any] = dict(fields)
+    for name, unbounded in (("reward_min", -np.inf), ("reward_max", np.inf)):
+        given[name] = unbounded if given[name] is None else float(given[name])
+    given["observation_shape"] = tuple(map(int, given["observation_shape"]))
+    return Spec(**given)
 
 
 def _saved_spec(path: pathlib.Path) -> Spec | None:
