@@ -26,8 +26,9 @@ from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
 from valuelab.runs import flags, outputs, results
+from valuelab.runs.trained import state_shapes
 from valuelab.training import checkpoints
-from valuelab.types import Agent, Array, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
+from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +90,7 @@ class Trained(NamedTuple):
         Raises:
             InputError: when a checkpoint cannot be read, or there is none.
         """
-        example = self.batch(np.arange(1))
-
-        def init(hyperparameters: Mapping[str, Array], seed: Array) -> Any:
-            return self.build(hyperparameters).init(jax.random.key(seed), example)
-
-        like = jax.eval_shape(jax.vmap(init), self.members.hyperparameters, self.members.seeds)
+        like = state_shapes(self.build, self.members, self.batch(np.arange(1)))
         return checkpoints.read_states(folder / "checkpoints", like)
 
     def critic(self, hyperparameters: Mapping[str, Any]) -> Critic:

@@ -1,6 +1,7 @@
 """A run that has been trained, as its workdir keeps it: its agents act again, without the data."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -171,7 +172,7 @@ class TrainedPolicy:
             actions = np.clip(actions, *self._bounds)
         return actions[0] if alone else actions
 
-    def _batch(self, name: str, given: Any) -> tuple[np.ndarray, bool]:
+    def _batch(self, name: str, given: Any) -> tuple[Any, bool]:
         """Observations or goals as a batch in the data's dtype, and whether only one was given."""
         shape, dtype = self.run.spec.observation_shape, self.run.spec.observation_dtype
         array = np.asarray(given)
@@ -231,7 +232,7 @@ def read(folder: pathlib.Path, config: RunConfig, make_agent: MakeAgent) -> Trai
     spec = _saved_spec(folder / "config.json") or _spec_of_old_run(config, normalization)
     members = configuration.population(config)
     build = sources.make_builder(config, make_agent, spec, normalization)
-    like = state_shapes(build, members, example(spec))
+    like = state_shapes(build, members, jax.eval_shape(functools.partial(example, spec)))
     ((step, states),) = checkpoints.read_states(folder / "checkpoints", like, newest=True)
     path = folder / "result.json"
     return TrainedRun(
@@ -256,13 +257,14 @@ def state_shapes(
     Args:
         build: swept values of one member -> its agent.
         members: the population.
-        example: a batch in the units that these agents take.
+        example: a batch in the units that these agents take; its shapes and dtypes are enough.
     """
 
-    def init(hyperparameters: Mapping[str, Any], seed: Any) -> Any:
+    def init(hyperparameters: Mapping[str, Any], seed: Any, example: Transitions) -> Any:
         return build(hyperparameters).init(jax.random.key(seed), example)
 
-    return jax.eval_shape(jax.vmap(init), members.hyperparameters, members.seeds)
+    over_members = jax.vmap(init, in_axes=(0, 0, None))
+    return jax.eval_shape(over_members, members.hyperparameters, members.seeds, example)
 
 
 def example(spec: Spec) -> Transitions:
