@@ -303,7 +303,7 @@ def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder
         "Prints the expectile.",
         "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a finite number)",
         "--[no]agent.layer_norm: normalise the layers.\n    (default: 'false')",
-        "--data.rewards: rule by which rewards are normalised.\n    (default: 'none')",
+        "--data.rewards: the rule that normalises rewards.\n    (default: 'none')",
         "--sweep: a hyperparameter and its values",
     ):
         assert line in text

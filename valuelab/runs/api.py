@@ -166,7 +166,9 @@ def train(
             _check_same_data(folder / "config.json", config, dataset)
         do_run(config, make, find, quiet)
         run = trained.read(folder, config, make)
-        return dataclasses.replace(run, workdir=None) if quiet else run
+        if quiet:
+            return dataclasses.replace(run, workdir=None, config=dataclasses.replace(config, workdir=""))
+        return run
 
 
 def evaluate(

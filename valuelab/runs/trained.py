@@ -153,7 +153,6 @@ class TrainedPolicy:
             InputError: when the observation or the goal has another shape or kind than the data, or is not
                 finite, or a goal is missing or not asked for.
         """
-        shape = self.run.spec.observation_shape
         batch, alone = self._batch("observation", observation)
         seen: Any = batch
         if self.run.spec.goal_conditioned:
@@ -162,7 +161,7 @@ class TrainedPolicy:
             goals, one_goal = self._batch("goal", goal)
             if not one_goal and len(goals) != len(batch):
                 raise InputError(f"goal has {len(goals)} rows where observation has {len(batch)}")
-            seen = GoalConditioned(batch, np.broadcast_to(goals, (len(batch), *shape)))
+            seen = GoalConditioned(batch, jnp.broadcast_to(goals, batch.shape))
         elif goal is not None:
             raise InputError("goal is given, and this agent takes none: call policy(observation)")
         key = jax.random.fold_in(jax.random.key(self._seed), self._calls)
