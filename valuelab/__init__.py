@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from valuelab.data import load as load_dataset
     from valuelab.data.from_arrays import make_dataset
-    from valuelab.distributional.mdp import MDP
-    from valuelab.distributional.mdp import from_dense as make_mdp
+    from valuelab.distributional.mdps import MDP
+    from valuelab.distributional.mdps import from_dense as make_mdp
     from valuelab.environments import make as make_environment
     from valuelab.errors import InputError
     from valuelab.evaluation import plots
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "MDP": "distributional.mdp:MDP",
+    "MDP": "distributional.mdps:MDP",
     "Agent": "types:Agent",
     "Critic": "types:Critic",
     "Dataset": "types:Dataset",
@@ -73,7 +73,7 @@ _PLACES = {
     "make_agent": "runs.api:make_agent",
     "make_dataset": "data.from_arrays:make_dataset",
     "make_environment": "environments:make",
-    "make_mdp": "distributional.mdp:from_dense",
+    "make_mdp": "distributional.mdps:from_dense",
     "plots": "evaluation.plots:",
     "solve": "runs.api:solve",
     "train": "runs.api:train",

@@ -15,8 +15,8 @@ from valuelab import configuration, data, environments
 from valuelab.configuration import RunConfig
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.distributional import defaults, objectives
-from valuelab.distributional.defaults import Solved
-from valuelab.distributional.mdp import MDP
+from valuelab.distributional.defaults import SolvedMDP
+from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
 from valuelab.domains.d4rl import SUFFIXES
 from valuelab.environments import frames
@@ -239,7 +239,7 @@ def evaluate(
     )
 
 
-def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: Any) -> Solved:
+def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: Any) -> SolvedMDP:
     """Solves a finite MDP for an objective of its return distribution.
 
     Args:
