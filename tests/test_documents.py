@@ -1,4 +1,4 @@
-"""README.md and BUILD.md hold: their code runs, their commands work, their links lead somewhere.
+"""Code in README.md, BUILD.md and docs runs, the commands there work, and the links lead somewhere.
 
 Python blocks of a document run in order in one namespace, with training cut short. Commands are parsed, and
 run by the slow tests: as they stand, in a home folder of their own, with the sizes of SMALL or TINY put after
@@ -26,10 +26,15 @@ from valuelab.benchmark.report import ReportConfig
 from valuelab.benchmark.runner import BenchmarkConfig
 from valuelab.runs import flags, train
 from valuelab.runs.dataset_inspection import InspectConfig
+from valuelab.runs.solving import SolveConfig
 from valuelab.runs.zero_shot import ZeroShotRunConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "BUILD.md"]
+DOCUMENTS = [
+    "README.md",
+    "BUILD.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+]
 COLLECT = "experiments.collect"
 NARROW = (
     {"agent.hidden_dims": (8,)},
@@ -133,7 +138,7 @@ def home(tmp_path_factory):
     collected = home / ".cache/valuelab/ogbench/pointmaze-medium-navigate-v0.npz"
     for name in ("published.npz", "collected.npz"):
         (home / name).symlink_to(collected)
-    block = next(block for block in blocks("README.md", "python") if "mdp.npz" in block)
+    block = next(block for block in blocks("docs/distributional.md", "python") if "mdp.npz" in block)
     subprocess.run([sys.executable, "-c", block], cwd=home, check=True)
     return home
 
@@ -160,7 +165,7 @@ def test_committed_results_name_no_folder_of_a_machine():
     assert not [path for path, text in texts.items() if re.search(r"[\"= ]/(tmp|work|home|root)/", text)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if blocks(name, "python")])
 def test_python_blocks_run(document, at_home, monkeypatch):
     whole, whole_run = valuelab.training.train, valuelab.train
     small = {"steps": 8, "log_every": 4}
@@ -173,7 +178,7 @@ def test_python_blocks_run(document, at_home, monkeypatch):
     monkeypatch.setitem(sys.modules, "example", type(sys)("example"))  # where dataclasses look names up
     for block in blocks(document, "python"):
         exec(compile(block, document, "exec"), namespace)
-    assert namespace["run"].rows[-1]["step"] == 8
+    assert "run" not in namespace or namespace["run"].rows[-1]["step"] == 8
 
 
 @pytest.mark.parametrize("command", TRAINING)
@@ -220,7 +225,7 @@ def test_commands_name_what_exists(command):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_what_the_readme_says(at_home):
+def test_a_run_leaves_what_the_guide_says(at_home):
     workdir, result = run_training(
         [
             "--agent=iql:pointmaze_goals",
@@ -229,11 +234,11 @@ def test_a_run_leaves_what_the_readme_says(at_home):
             "--workdir=runs/schema",
         ]
     )
-    table = read("README.md").partition("### What a run leaves")[2].partition("###")[0]
+    table = read("docs/training.md").partition("## What a run leaves")[2].partition("##")[0]
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     for name in re.findall(r"`(.*?)`", " ".join(named)):
         assert (workdir / name).exists(), name
-    example = json.loads(blocks("README.md", "json")[0])
+    example = json.loads(blocks("docs/training.md", "json")[0])
     assert example.keys() == result.keys()
     assert_has_form(result, example)
 
@@ -256,6 +261,7 @@ def test_flags_exist(document):
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
         InspectConfig(),
+        SolveConfig(),
     )
     for other in others:
         known |= configuration.fields(other).keys()
@@ -264,23 +270,30 @@ def test_flags_exist(document):
     assert set(named) <= known
 
 
-def test_defaults_of_flags_are_those_of_the_readme():
+def test_defaults_of_flags_are_those_of_the_guide():
     known = configuration.fields(flags.load_agent("iql")[0])
-    for names, defaults in re.findall(r"^\| (`--[^|]*) \| (`[^|]*) \|", read("README.md"), re.MULTILINE):
+    for names, defaults in re.findall(
+        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/training.md"), re.MULTILINE
+    ):
         pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
         assert all(str(known[name].value).lower() == default for name, default in pairs), names
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def headings(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md", "SECURITY.md"])
 def test_links_lead_somewhere(document):
     text = re.sub(r"^```.*?^```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
-    headings = {
-        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    }
     for link in re.findall(r"\]\((.*?)\)|src=\"(.*?)\"", text):
         target = "".join(link)
         if target.startswith("#"):
-            assert target[1:] in headings, target
+            assert target[1:] in headings(text), target
         elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+            page = (ROOT / document).parent / target.partition("#")[0]
+            assert page.exists(), target
+            anchor = target.partition("#")[2]
+            assert not anchor or anchor in headings(page.read_text()), target

@@ -1,4 +1,4 @@
-"""python -m experiments.report: numbers, pages, the README's table, and the page in a browser."""
+"""python -m experiments.report: numbers, pages, the table of the results page, and the page in a browser."""
 
 import html
 import json
@@ -300,11 +300,13 @@ def test_the_table_of_a_document_is_updated(suite, tmp_path):
         command(tmp_path / "made_up.json", f"--readme={document}")
 
 
-def test_tables_of_the_readme_are_those_of_the_files():
-    for name, table in MARKED.findall((ROOT / "README.md").read_text()):
-        link = f"benchmarks/{name}.json"
-        assert table == pages.readme_table(numbers.read_report(ROOT / link), link), (
-            f"update it: python -m experiments.report {link} --readme=README.md"
+def test_tables_of_the_results_page_are_those_of_the_files():
+    found = MARKED.findall((ROOT / "docs/results.md").read_text())
+    assert found
+    for name, table in found:
+        path = f"benchmarks/{name}.json"
+        assert table == pages.readme_table(numbers.read_report(ROOT / path), f"../{path}"), (
+            f"update it: python -m experiments.report {path} --readme=docs/results.md"
         )
 
 

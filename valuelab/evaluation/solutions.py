@@ -68,7 +68,7 @@ def in_words(value: Any) -> str:
 
 
 def summarize(task: Task, solved: SolvedMDP) -> dict[str, Any]:
-    """What result.json says of a solution; see README, "Solve"."""
+    """What result.json says of a solution; see docs/distributional.md."""
     start, solution = solved.start, solved.solution
     num_states, num_actions, outcomes = np.shape(task.mdp.probabilities)
     result = {

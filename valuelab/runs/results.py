@@ -150,7 +150,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         rows: metrics.jsonl, of all its sessions.
 
     Returns:
-        A dict of what `outputs.write_json` takes; see README, "What a run leaves".
+        A dict of what `outputs.write_json` takes; see docs/training.md.
     """
     config, members = experiment.config, experiment.members
     result: dict[str, Any] = {
