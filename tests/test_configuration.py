@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from valuelab import configuration
+from valuelab.agents.iql import IQLConfig
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
+from valuelab.policies.ddpg_bc import DDPGBCConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,3 +318,128 @@ def test_the_settings_of_members_may_be_traced():
     np.testing.assert_array_equal(
         products(configuration.population(config).hyperparameters), [0.5, 1.0, 1.0, 2.0]
     )
+
+
+# Parts that are chosen by name, and short names.
+
+
+def iql_run(**settings) -> RunConfig:
+    run = RunConfig(agent=IQLConfig(), agent_name="iql")
+    return configuration.override(run, {f"agent.{name}": value for name, value in settings.items()})
+
+
+def test_short_names_set_the_fields_of_both_parts():
+    agent = iql_run(hidden_dims="8,8", expectile=0.9, policy="deterministic", weight_max=5).agent
+    assert (agent.critic.hidden_dims, agent.policy.hidden_dims) == ((8, 8), (8, 8))
+    assert (agent.critic.expectile, agent.policy.weight_max) == (0.9, 5.0)
+    assert agent.policy.distribution == "deterministic"
+    swept = configuration.replace(iql_run(), {"agent.learning_rate": jnp.float32(0.5)}).agent
+    assert (swept.critic.learning_rate, swept.policy.learning_rate) == (0.5, 0.5)
+
+
+def test_a_part_is_chosen_by_name_and_keeps_what_both_have():
+    for chosen in ({"agent.extraction": "ddpg_bc"}, {"agent.policy": "ddpg_bc"}):
+        config = configuration.override(iql_run(hidden_dims=(8,)), {**chosen, "agent.bc_weight": "0.5"})
+        assert config.agent.policy == DDPGBCConfig(
+            hidden_dims=(8,), bc_weight=0.5, learning_rate_schedule="cosine"
+        )
+    with pytest.raises(InputError, match=r"unknown value of agent.policy 'ddpg': did you mean 'ddpg_bc'\?"):
+        configuration.override(iql_run(), {"agent.extraction": "ddpg"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"agent.expectile": 0.8, "agent.critic.expectile": 0.9},
+            "agent.expectile and agent.critic.expectile both set agent.critic.expectile: give one of them",
+        ),
+        (
+            {"agent.policy": "awr", "agent.extraction": "awr"},
+            "agent.policy and agent.extraction both set agent.policy: give one of them",
+        ),
+        (
+            {"agent.bc_weight": 1.0},
+            "agent.bc_weight sets agent.policy.bc_weight, which awr does not have: choose "
+            "agent.policy=ddpg_bc or one_step_flow or rebrac",
+        ),
+        ({"agent.expectile": 2.0}, r"agent.critic.expectile is 2.0; it must lie in \(0, 1\)"),
+        ({"agent.critic.expectle": 0.9}, r"did you mean 'agent.critic.expectile'\?"),
+    ],
+)
+def test_what_short_names_cannot_mean_is_told(values, message):
+    with pytest.raises(InputError, match=message):
+        configuration.override(iql_run(), values)
+
+
+def test_a_saved_config_says_which_parts_it_has():
+    config = iql_run(extraction="ddpg_bc", bc_weight=0.5)
+    saved = configuration.to_json(config)
+    assert saved["agent"]["policy"]["kind"] == "ddpg_bc"
+    assert configuration.from_json(iql_run(), saved) == config
+    assert configuration.difference(saved, config) == []
+    assert ("agent.policy", "ddpg_bc", "awr") in configuration.difference(saved, iql_run())
+
+
+def test_a_config_saved_with_short_names_is_read():
+    saved = configuration.to_json(iql_run())
+    saved["agent"] = {
+        **{"hidden_dims": [8], "activation": "relu", "layer_norm": False, "ensemble_size": 2},
+        **{"expectile": 0.8, "discount": 0.99, "learning_rate": 3e-4, "target_rate": 0.005, "encoder": None},
+        **{"extraction": "awr", "inverse_temperature": 3.0, "weight_max": 100.0, "bc_weight": 1.0},
+        **{"policy": "gaussian", "mean": "tanh", "final_scale": 1.0, "learn_std": True, "dropout_rate": 0.0},
+        "policy_schedule": "cosine",
+    }
+    config = iql_run(hidden_dims=(8,), expectile=0.8)
+    assert configuration.from_json(iql_run(), saved) == config
+    assert configuration.difference(saved, config) == []
+    saved["agent"] |= {"extraction": "ddpg_bc", "bc_weight": 0.5}
+    cloning = iql_run(hidden_dims=(8,), expectile=0.8, extraction="ddpg_bc", bc_weight=0.5)
+    assert configuration.from_json(iql_run(), saved) == cloning
+    assert configuration.difference(saved, cloning) == []
+    saved["agent"]["extraction"] = "awr"
+    assert configuration.difference(saved, iql_run(hidden_dims=(8,))) == [
+        ("agent.critic.expectile", 0.8, 0.7)
+    ]
+
+
+def test_a_run_saved_before_parts_had_kinds_goes_on():
+    saved = configuration.to_json(iql_run())
+    del saved["agent"]["critic"]["kind"], saved["agent"]["policy"]["kind"]
+    assert configuration.from_json(iql_run(), saved) == iql_run()
+    assert configuration.difference(saved, iql_run()) == []
+
+
+def test_short_names_are_swept_under_the_name_that_was_given():
+    config = dataclasses.replace(iql_run(), sweep=("agent.expectile=0.7,0.9", "agent.learning_rate=0.1"))
+    members = configuration.population(config)
+    assert list(members.hyperparameters) == ["agent.expectile", "agent.learning_rate"]
+    assert members.label(1) == "agent.expectile=0.9 agent.learning_rate=0.1 seed=0"
+    for sweep in (("agent.hidden_dims=8,16",), ("agent.extraction=awr",), ("agent.bc_weight=1,2",)):
+        with pytest.raises(
+            InputError, match=r"^(sweep of|unknown swept field 'agent.(extraction|bc_weight)')"
+        ):
+            configuration.population(dataclasses.replace(iql_run(), sweep=sweep))
+    twice = ("agent.expectile=0.7,0.9", "agent.critic.expectile=0.8")
+    with pytest.raises(InputError, match=r"both set agent\.critic\.expectile"):
+        configuration.population(dataclasses.replace(iql_run(), sweep=twice))
+
+
+def test_a_subclass_may_change_a_default_alone():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Parent(configuration.Settings):
+        rate: float = configuration.setting(0.1, "(0, 1)", "Share of the new.")
+        dims: tuple[int, ...] = configuration.widths((8,), "Widths.", blocks="depth")
+        depth: int = configuration.setting(0, "[0, inf)", "Depth.")
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Child(Parent):
+        rate: float = 0.5
+
+    assert configuration.fields(Child())["rate"].help == "Share of the new."
+    with pytest.raises(InputError, match=r"^rate is 1.0; it must lie in \(0, 1\)"):
+        Child(rate=1.0)
+    with pytest.raises(InputError, match=r"^dims is empty"):
+        Child(dims=())
+    with pytest.raises(InputError, match=r"^dims is \(8, 4\); layers of residual blocks"):
+        Child(dims=(8, 4), depth=1)

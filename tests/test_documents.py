@@ -257,7 +257,8 @@ def assert_has_form(actual, example):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_flags_exist(document):
     config, _ = flags.load_agent("iql")
-    known = {"agent", "help", *configuration.fields(config)}
+    known = {"agent", "help", *configuration.fields(config), *configuration.aliases(config)}
+    known |= configuration.parts(config).keys()
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
         InspectConfig(),

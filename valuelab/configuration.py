@@ -1,13 +1,20 @@
 """The settings of a run: typed, overridden by dotted name, saved, compared and swept.
 
-Settings are frozen dataclasses, nested where one part holds another, and a field is known everywhere
-(flags, presets, config.json, messages) by its dotted name: `steps`, `data.rewards`, `agent.expectile`. A
-field is an int, a float, a bool, a str, a `Literal`, a `tuple` of any length, or one of these or None; its
-help is its line under Attributes in the docstring of its class. A class refuses values out of range in its
-`__post_init__`, with `check_ranges` and `check_widths`, so that settings that exist are settings that hold.
+Settings are frozen dataclasses, nested where one part holds another. Flags, presets, config.json and
+messages know a field by its dotted name: `steps`, `data.rewards`, `agent.critic.expectile`. A field is an
+int, a float, a bool, a str, a `Literal`, a `tuple` of any length, or one of these or None.
+
+A field is declared once, in a subclass of `Settings`: `setting` gives its default, its range and its help. A
+subclass may change the default alone, by `name: type = default`; range and help stay. A plain frozen
+dataclass works too: the help of its fields stands under Attributes in its docstring, and its `__post_init__`
+may call `check_ranges` and `check_widths`. Either way, settings that exist lie in their ranges.
+
+Two things make long names short. A part that `part` declares is chosen by name: `agent.policy=awr` puts
+another config in its place. `ALIASES` of a config maps short names to the full names that they set.
 """
 
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -16,7 +23,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,9 +31,113 @@ from valuelab import errors
 from valuelab.errors import InputError
 
 Config = TypeVar("Config")
+Made = TypeVar("Made")
 DEFAULT_DATA_DIR = "~/.cache/valuelab"
 """Where data lies unless told otherwise."""
 _PHASES = ("offline_steps", "online_steps")
+
+
+# How a field is declared.
+
+
+def setting(default: Any, interval: str = "", help: str = "", *, compare: bool = True) -> Any:
+    """A field of a subclass of `Settings`.
+
+    Args:
+        default: its value where nothing else is given.
+        interval: its range, such as "(0, 1)" or "[1, inf)"; of a tuple, the range of each element. Empty for
+            no bounds.
+        help: what --help says of it. Empty in a subclass that changes the default alone.
+        compare: whether the field changes the result of a run.
+    """
+    return dataclasses.field(
+        default=default, compare=compare, metadata={"interval": interval, "help": help} if help else {}
+    )
+
+
+def widths(default: tuple[int, ...], help: str, *, least: int = 1, blocks: str = "") -> Any:
+    """A field with the width of each hidden layer of a network: as `setting`, but not empty.
+
+    Args:
+        default: widths.
+        help: what --help says of it.
+        least: smallest width that is allowed.
+        blocks: name of the field with the number of layers of a residual block; empty for none.
+    """
+    metadata = {"help": help, "least": least, "blocks": blocks}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Choice(NamedTuple, Generic[Made]):
+    """A choice of a part.
+
+    Attributes:
+        config: the class of its config.
+        make: (config, spec) -> what the config describes.
+    """
+
+    config: type
+    make: Callable[[Any, Any], Made]
+
+
+def part(default: Any, choices: Mapping[str, Choice[Any]], help: str) -> Any:
+    """A field that holds a config, which is chosen by name.
+
+    Args:
+        default: a config.
+        choices: by the names that flags and presets use.
+        help: what --help says of it.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def make(choices: Mapping[str, Choice[Made]], config: Any, spec: Any) -> Made:
+    """What the config of a part describes.
+
+    Raises:
+        InputError: for a config that is not of a class among the choices.
+    """
+    for choice in choices.values():
+        if choice.config is type(config):
+            return choice.make(config, spec)
+    raise InputError(f"config {type(config).__name__} is not one of {', '.join(choices)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings whose fields are declared by `setting`; a value outside its range is refused.
+
+    A subclass with checks of its own calls `super().__post_init__()` first.
+
+    Attributes:
+        ALIASES: short name to the full names of the fields that it sets.
+    """
+
+    ALIASES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __post_init__(self) -> None:
+        """Checks each field, in order of declaration.
+
+        Raises:
+            InputError: for the first value out of its range.
+        """
+        for field in dataclasses.fields(self):
+            declared = _declared(type(self), field.name)
+            if interval := declared.get("interval"):
+                check_ranges(self, **{field.name: interval})
+            if "least" in declared:
+                depth = getattr(self, declared["blocks"]) if declared["blocks"] else 0
+                check_widths(self, field.name, declared["least"], depth)
+
+
+def _declared(config_class: type, name: str) -> Mapping[str, Any]:
+    """What `setting`, `widths` or `part` said of a field, in this class or the nearest that it inherits."""
+    classes = (vars(base).get("__dataclass_fields__", {}) for base in config_class.__mro__)
+    said = (known[name].metadata for known in classes if name in known)
+    return next((metadata for metadata in said if metadata), {})
+
+
+# The settings of a run.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,96 +145,91 @@ class NoConfig:
     """The settings of a part that has none."""
 
 
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(Settings):
     """The settings of a run.
 
     A workdir belongs to one result. Fields with `compare=False` do not change it: they say where files
     lie, how often and in what form the run is looked at, and on which devices it runs. `difference`
     leaves them out, so that a run may be resumed with others.
-
-    Attributes:
-        agent: hyperparameters, the `Config` of the agent file.
-        agent_name: name of the agent file, without folder and suffix.
-        agent_source: agent file and preset as they were given.
-        data: how the data are prepared.
-        dataset: name of the dataset, such as ogbench/pointmaze-medium-navigate-v0.
-        data_dir: folder that holds the datasets.
-        environment: where the agent is evaluated and, if no dataset or online_steps are given, learns, such
-            as gymnasium/CartPole-v1 or gridworld/NAME; empty for the dataset's own.
-        trust_environment: run whatever code a Minari dataset names as its environment, and not only
-            environments that installed packages register.
-        interaction: how much it acts, where it learns in an environment.
-        batch_size: transitions in a batch, of each seed.
-        steps: updates in the whole run; the sum of the next two where one of them is given.
-        offline_steps: updates on the dataset alone, before the agent begins to act.
-        online_steps: updates while it acts, after those.
-        seed: first random seed.
-        num_seeds: seeds trained side by side: seed, seed + 1, ...
-        sweep: a hyperparameter and its values, such as agent.expectile=0.7,0.9; several are crossed.
-        mesh: devices along the axes seed and data, such as 2,4; empty to have it chosen.
-        log_every: updates between two lines of metrics.
-        eval_every: updates between two evaluations; 0 evaluates at the end only.
-        eval_episodes: episodes of each task in an evaluation; 0 trains without evaluating.
-        eval_temperature: of the policy when evaluated; 0 is its most likely action.
-        eval_max_steps: steps after which an episode that does not end by itself is cut in an evaluation.
-        checkpoint_every: updates between two checkpoints; 0 saves before evaluations only.
-        keep_checkpoints: how many of the newest checkpoints stay.
-        workdir: folder for everything that the run leaves.
-        tensorboard: also write TensorBoard's event files.
-        wandb_project: also log to this project of Weights & Biases; empty for none.
-        distributed: train on several hosts, each started with this same command.
-        video: save a video of an episode of each task at the end.
     """
 
-    agent: Any = dataclasses.field(default_factory=NoConfig)
-    agent_name: str = ""
-    agent_source: str = dataclasses.field(default="", compare=False)
-    data: Any = dataclasses.field(default_factory=NoConfig)
-    dataset: str = ""
-    data_dir: str = dataclasses.field(default=DEFAULT_DATA_DIR, compare=False)
-    environment: str = ""
-    trust_environment: bool = dataclasses.field(default=False, compare=False)
-    interaction: Any = dataclasses.field(default_factory=NoConfig)
-    batch_size: int = 256
-    steps: int = 1_000_000
-    offline_steps: int = 0
-    online_steps: int = 0
-    seed: int = 0
-    num_seeds: int = 1
-    sweep: tuple[str, ...] = ()
-    mesh: tuple[int, ...] = dataclasses.field(default=(), compare=False)
-    log_every: int = dataclasses.field(default=1_000, compare=False)
-    eval_every: int = dataclasses.field(default=100_000, compare=False)
-    eval_episodes: int = 50
-    eval_temperature: float = 0.0
-    eval_max_steps: int = 200_000
-    checkpoint_every: int = dataclasses.field(default=10_000, compare=False)
-    keep_checkpoints: int = dataclasses.field(default=3, compare=False)
-    workdir: str = dataclasses.field(default="", compare=False)
-    tensorboard: bool = dataclasses.field(default=False, compare=False)
-    wandb_project: str = dataclasses.field(default="", compare=False)
-    distributed: bool = dataclasses.field(default=False, compare=False)
-    video: bool = dataclasses.field(default=False, compare=False)
+    agent: Any = setting(NoConfig(), help="Hyperparameters, the `Config` of the agent file.")
+    agent_name: str = setting("", help="Name of the agent file, without folder and suffix.")
+    agent_source: str = setting("", help="Agent file and preset as they were given.", compare=False)
+    data: Any = setting(NoConfig(), help="How the data are prepared.")
+    dataset: str = setting("", help="Name of the dataset, such as ogbench/pointmaze-medium-navigate-v0.")
+    data_dir: str = setting(DEFAULT_DATA_DIR, help="Folder that holds the datasets.", compare=False)
+    environment: str = setting(
+        "",
+        help="Environment where the agent is evaluated, such as gymnasium/CartPole-v1 or gridworld/NAME; "
+        "empty for the dataset's own. Without a dataset, or with online_steps, the agent also learns in it.",
+    )
+    trust_environment: bool = setting(
+        False,
+        help="Run whatever code a Minari dataset names as its environment. Otherwise only environments that "
+        "installed packages register are made.",
+        compare=False,
+    )
+    interaction: Any = setting(NoConfig(), help="How the agent acts in an environment while it learns.")
+    batch_size: int = setting(256, "[1, inf)", "Transitions in a batch of each seed.")
+    steps: int = setting(
+        1_000_000,
+        "[1, inf)",
+        "Updates in the whole run. It is the sum of offline_steps and online_steps if you give one of them.",
+    )
+    offline_steps: int = setting(
+        0, "[0, inf)", "Updates on the dataset alone, before the agent begins to act."
+    )
+    online_steps: int = setting(0, "[0, inf)", "Updates while the agent acts; they follow the offline ones.")
+    seed: int = setting(0, "[0, 2147483647]", "First random seed.")
+    num_seeds: int = setting(1, "[1, inf)", "Number of seeds trained side by side: seed, seed + 1, ...")
+    sweep: tuple[str, ...] = setting(
+        (),
+        help="A hyperparameter and its values, such as agent.expectile=0.7,0.9. Several sweeps are crossed.",
+    )
+    mesh: tuple[int, ...] = setting(
+        (),
+        "[1, inf)",
+        "Numbers of devices along the axes seed and data, such as 2,4; empty for an automatic choice.",
+        compare=False,
+    )
+    log_every: int = setting(1_000, "[1, inf)", "Updates between two lines of metrics.", compare=False)
+    eval_every: int = setting(
+        100_000,
+        "[0, inf)",
+        "Updates between two evaluations; 0 evaluates at the end only.",
+        compare=False,
+    )
+    eval_episodes: int = setting(
+        50, "[0, inf)", "Episodes of each task in an evaluation; 0 trains without evaluating."
+    )
+    eval_temperature: float = setting(
+        0.0,
+        "[0, inf)",
+        "Temperature of the policy in evaluations; 0 takes its most likely action.",
+    )
+    eval_max_steps: int = setting(
+        200_000, "[1, inf)", "Steps after which an evaluation cuts an episode that does not end."
+    )
+    checkpoint_every: int = setting(
+        10_000, "[0, inf)", "Updates between two checkpoints; 0 saves before evaluations only.", compare=False
+    )
+    keep_checkpoints: int = setting(
+        3, "[1, inf)", "Number of checkpoints to keep, the newest ones.", compare=False
+    )
+    workdir: str = setting("", help="Folder for everything that the run leaves.", compare=False)
+    tensorboard: bool = setting(False, help="Also write TensorBoard's event files.", compare=False)
+    wandb_project: str = setting(
+        "", help="Project of Weights & Biases to log to as well; empty for none.", compare=False
+    )
+    distributed: bool = setting(
+        False, help="Train on several hosts; start this same command on each of them.", compare=False
+    )
+    video: bool = setting(False, help="Save a video of one episode of each task at the end.", compare=False)
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            batch_size="[1, inf)",
-            steps="[1, inf)",
-            offline_steps="[0, inf)",
-            online_steps="[0, inf)",
-            seed="[0, 2147483647]",
-            num_seeds="[1, inf)",
-            mesh="[1, inf)",
-            log_every="[1, inf)",
-            eval_every="[0, inf)",
-            eval_episodes="[0, inf)",
-            eval_temperature="[0, inf)",
-            eval_max_steps="[1, inf)",
-            checkpoint_every="[0, inf)",
-            keep_checkpoints="[1, inf)",
-        )
+        super().__post_init__()
         if len(self.mesh) not in (0, 2):
             raise InputError(
                 f"mesh is {self.mesh}; it must be two numbers of devices, seed axis and data axis"
@@ -136,14 +242,17 @@ class RunConfig:
             )
 
 
+# How values are checked.
+
+
 def check_ranges(config: Any, **ranges: str) -> None:
-    """Refuses fields that lie outside their range; to be called in the `__post_init__` of a config.
+    """Refuses fields that lie outside their range; for the `__post_init__` of a plain dataclass.
 
     Args:
         config: a config.
         **ranges: field name to interval, such as expectile="(0, 1)" or steps="[1, inf)". Of a tuple every
-            element is checked. What is no number of Python's passes: None, and arrays, which may be
-            traced, and whose values a sweep has checked before.
+            element is checked. None passes. Arrays pass too: they may be traced, and a sweep has checked
+            their values before.
 
     Raises:
         InputError: naming the first field out of range, its value and the interval. The message begins
@@ -161,18 +270,19 @@ def check_ranges(config: Any, **ranges: str) -> None:
 
 
 def check_widths(config: Any, name: str, least: int = 1, block_depth: int = 0) -> None:
-    """Refuses widths of hidden layers that make no network; to be called where `check_ranges` is.
+    """Refuses widths of hidden layers that make no network; call it where you call `check_ranges`.
 
-    Encoders, which are linear without hidden layers, need only the latter.
+    An encoder may be linear, without hidden layers; its widths need `check_ranges` alone.
 
     Args:
         config: a config.
-        name: of the field that has them.
-        least: width.
-        block_depth: of residual blocks; 0 for none.
+        name: the field with the widths.
+        least: smallest width that is allowed.
+        block_depth: number of layers of a residual block; 0 for none.
 
     Raises:
-        InputError: when there are none, one is too small, or they differ where blocks add input to output.
+        InputError: when there is no width, one is too small, or they differ although residual blocks add
+            their input to their output.
     """
     widths = getattr(config, name)
     if not widths:
@@ -189,13 +299,13 @@ def check_widths(config: Any, name: str, least: int = 1, block_depth: int = 0) -
 
 
 class Field(NamedTuple):
-    """What is known of one field.
+    """A field of a config.
 
     Attributes:
         annotation: its type.
         expected: the type in words, such as "a finite number".
         value: its value.
-        help: its line under Attributes in the docstring.
+        help: what `setting` says, or its line under Attributes in the docstring.
         compared: whether it changes the result of the run.
     """
 
@@ -227,9 +337,80 @@ def fields(config: Any, path: str = "") -> dict[str, Field]:
         if dataclasses.is_dataclass(value):
             found |= fields(value, name + ".")
         else:
-            expected = _expected(name, annotation)
-            found[name] = Field(annotation, expected, value, helps.get(field.name, ""), field.compare)
+            declared = _declared(type(config), field.name)
+            found[name] = Field(
+                annotation=annotation,
+                expected=_expected(name, annotation),
+                value=value,
+                help=declared.get("help") or helps.get(field.name, ""),
+                compared=field.compare,
+            )
     return found
+
+
+class Part(NamedTuple):
+    """A part of a config that is chosen by name.
+
+    Attributes:
+        choices: name to class of config.
+        chosen: the name of the present one; empty where it is not among the choices.
+        help: what `part` says.
+    """
+
+    choices: Mapping[str, type]
+    chosen: str
+    help: str
+
+
+def parts(config: Any, path: str = "") -> dict[str, Part]:
+    """The parts of a config, and of the configs in it, that are chosen by name: dotted name to part."""
+    found: dict[str, Part] = {}
+    for field in dataclasses.fields(config):
+        value, declared = getattr(config, field.name), _declared(type(config), field.name)
+        if not dataclasses.is_dataclass(value):
+            continue
+        if "choices" in declared:
+            choices = {name: choice.config for name, choice in declared["choices"].items()}
+            chosen = next((name for name, known in choices.items() if known is type(value)), "")
+            found[path + field.name] = Part(choices=choices, chosen=chosen, help=declared["help"])
+        found |= parts(value, f"{path}{field.name}.")
+    return found
+
+
+def aliases(config: Any, path: str = "") -> dict[str, tuple[str, ...]]:
+    """The short names of a config, and of the configs in it: dotted name to the full names that it sets."""
+    short_names = getattr(type(config), "ALIASES", {})
+    found = {path + short: tuple(path + name for name in full) for short, full in short_names.items()}
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(value := getattr(config, field.name)):
+            found |= aliases(value, f"{path}{field.name}.")
+    return found
+
+
+def in_full(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by full names, where some are given by short ones.
+
+    A short name that is also the name of a part stands for the part where its value is one of the choices.
+
+    Args:
+        config: a config.
+        values: dotted name to value.
+
+    Raises:
+        InputError: when a field is given twice, by its short name and its full one.
+    """
+    short_names, known_parts = aliases(config), parts(config)
+    full: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    for given, value in values.items():
+        chooses = given in known_parts and (
+            dataclasses.is_dataclass(value) or str(value) in known_parts[given].choices
+        )
+        for name in (given,) if chooses else short_names.get(given, (given,)):
+            if name in full:
+                raise InputError(f"{given_as[name]} and {given} both set {name}: give one of them")
+            full[name], given_as[name] = value, given
+    return full
 
 
 def unknown_field(kind: str, name: str, names: Collection[str]) -> InputError:
@@ -344,27 +525,77 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
     Args:
         config: a config.
-        values: dotted name to value, or to the value as text. A config in the place of another comes first,
-            so that names may be of its fields.
+        values: dotted name, full or short, to value, or to the value as text. Parts come first, so that
+            other names may be of their fields. A part is a config, or the name of one: then fields that the
+            old config and the new one both have keep their values.
 
     Returns:
         A new config.
 
     Raises:
-        InputError: for an unknown name, a value that is not of the field's type, or one out of range.
+        InputError: for an unknown name, a name given twice, a value that is not of the field's type, or one
+            out of range.
     """
-    parts = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
-    config = replace(config, parts)
-    values = {name: value for name, value in values.items() if name not in parts}
+    short_names = aliases(config)
+    full = in_full(config, values)
+    config, full = _with_parts(config, full)
     known = fields(config)
-    for name in values:
+    for name in full:
         if name not in known:
-            raise unknown_field("field", name, known)
-    typed = {name: _convert(name, known[name], value) for name, value in values.items()}
+            short = next(
+                (short for short in short_names if short in values and name in short_names[short]), ""
+            )
+            raise _lacking(config, short, name) if short else unknown_field("field", name, known)
+    typed = {name: _convert(name, known[name], value) for name, value in full.items()}
     if isinstance(config, RunConfig) and not typed.keys().isdisjoint(_PHASES):
         phases = [typed.get(name, getattr(config, name)) for name in _PHASES]
         typed = {"steps": sum(phases) or config.steps} | typed
     return replace(config, typed)
+
+
+def _with_parts(config: Config, values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """A config with those parts that values name put in place, outer ones first; and the other values."""
+    others = dict(values)
+    for name in sorted(values, key=lambda name: name.count(".")):
+        known, value = parts(config), values[name]
+        if dataclasses.is_dataclass(value):
+            config = replace(config, {name: others.pop(name)})
+        elif name in known:
+            if str(value) not in known[name].choices:
+                raise errors.unknown(f"value of {name}", str(value), known[name].choices)
+            config = replace(
+                config, {name: _chosen(_at(config, name), known[name].choices[others.pop(name)])}
+            )
+    return config, others
+
+
+def _chosen(part: Any, config_class: type) -> Any:
+    """A config of a class, with the values of the fields that another config has, too."""
+    if type(part) is config_class:
+        return part
+    common = {field.name for field in dataclasses.fields(part)} & {
+        field.name for field in dataclasses.fields(config_class)
+    }
+    return config_class(**{name: getattr(part, name) for name in common})
+
+
+def _at(config: Any, name: str) -> Any:
+    """The value at a dotted name."""
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def _lacking(config: Any, short: str, name: str) -> InputError:
+    """The error for a short name of a field that only another choice of its part has."""
+    part, _, field = name.rpartition(".")
+    chosen = parts(config)[part]
+    having = [
+        choice
+        for choice, config_class in chosen.choices.items()
+        if field in config_class.__dataclass_fields__  # type: ignore[attr-defined]
+    ]
+    return InputError(
+        f"{short} sets {name}, which {chosen.chosen} does not have: choose {part}={' or '.join(having)}"
+    )
 
 
 def replace(config: Config, values: Mapping[str, Any], path: str = "") -> Config:
@@ -372,8 +603,8 @@ def replace(config: Config, values: Mapping[str, Any], path: str = "") -> Config
 
     Args:
         config: a config.
-        values: dotted name to value.
-        path: put before names in messages.
+        values: dotted name, full or short, to value.
+        path: put before names in messages; it is empty for a whole config.
 
     Returns:
         A new config.
@@ -381,6 +612,7 @@ def replace(config: Config, values: Mapping[str, Any], path: str = "") -> Config
     Raises:
         InputError: when a config refuses its new values.
     """
+    values = values if path else in_full(config, values)
     own = {name: value for name, value in values.items() if "." not in name}
     for part in dict.fromkeys(name.partition(".")[0] for name in values if "." in name):
         inner = {
@@ -393,28 +625,67 @@ def replace(config: Config, values: Mapping[str, Any], path: str = "") -> Config
         raise InputError(f"{path}{error}") from error
 
 
+KIND = "kind"
+"""The key in JSON that names which config a part is."""
+
+
 def to_json(config: Any) -> dict[str, Any]:
-    """A config as nested dictionaries of what JSON holds (so tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A config as nested dictionaries of what JSON holds (so tuples become lists); parts have a KIND."""
+    saved = json.loads(json.dumps(dataclasses.asdict(config)))
+    for name, known in parts(config).items():
+        if known.chosen:
+            functools.reduce(lambda nested, key: nested[key], name.split("."), saved)[KIND] = known.chosen
+    return saved
 
 
 def from_json(config: Config, saved: Mapping[str, Any]) -> Config:
-    """The config that `to_json` saved; `config`, any of the same kind, says what the fields are."""
-    return override(config, flatten(saved))
+    """The config that `to_json` saved, also with short names; `config` is any of the same kind.
+
+    Raises:
+        InputError: where `override` does.
+    """
+    return override(config, _read(config, saved))
+
+
+def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What `to_json` saved, by full names, parts by the names of their choices.
+
+    Runs from before parts were chosen by name saved short names, also of fields that their choice lacked.
+    """
+    known_parts = parts(config)
+    kinds: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for name, value in in_full(config, flatten(saved)).items():
+        place, _, key = name.rpartition(".")
+        if key == KIND:
+            kinds[place] = value
+        elif name in known_parts:
+            kinds[name] = value
+        else:
+            values[name] = value
+    chosen = {
+        name: kind
+        for name, kind in kinds.items()
+        if name in known_parts and kind in known_parts[name].choices
+    }
+    known = fields(_with_parts(config, chosen)[0])
+    short = {full for names in aliases(config).values() for full in names} - known_parts.keys()
+    return kinds | {name: value for name, value in values.items() if name in known or name not in short}
 
 
 def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
     """In what a saved config and a new one would not give the same result.
 
     Args:
-        saved: what `to_json` gave.
+        saved: what `to_json` gave; the kind of a part may be missing, as older versions did not save it.
         config: the new config.
 
     Returns:
         (dotted name, saved value, new value) of each compared field that differs; None where one lacks it.
     """
-    old, new = flatten(saved), flatten(to_json(config))
+    old, new = (_read(config, each) for each in (saved, to_json(config)))
     ignored = {name for name, field in fields(config).items() if not field.compared}
+    ignored |= parts(config).keys() - old.keys()
     return [
         (name, old.get(name), new.get(name))
         for name in new | old
@@ -488,14 +759,18 @@ def population(config: RunConfig) -> Population:
     """
     known = fields(config)
     numeric = [name for name in known if name.startswith("agent.") and known[name].annotation is float]
+    short_names = {
+        short: names for short, names in aliases(config).items() if all(name in known for name in names)
+    }
     axes: dict[str, list[float]] = {}
     for text in config.sweep:
         name, equals, values = text.partition("=")
         if not equals:
             raise InputError(f"sweep {text!r} cannot be read; write --sweep=agent.FIELD=VALUE,VALUE,...")
-        if name not in known:
+        full = short_names.get(name, (name,))
+        if not all(name in known for name in full):
             raise unknown_field("swept field", name, numeric)
-        if name not in numeric:
+        if not all(name in numeric for name in full):
             raise InputError(
                 f"sweep of {name}: it is no number of the agent's, so its values cannot share one program; "
                 f"fields that can be swept: {', '.join(numeric)}"
@@ -503,7 +778,7 @@ def population(config: RunConfig) -> Population:
         if name in axes:
             raise InputError(f"sweep of {name} is given twice; list all its values in one --sweep={name}=...")
         try:
-            axes[name] = [_convert(name, known[name], value) for value in values.split(",")]
+            axes[name] = [_convert(name, known[full[0]], value) for value in values.split(",")]
         except InputError as error:
             raise InputError(f"sweep is {text!r}: {error}; write --sweep={name}=VALUE,VALUE") from error
         held = np.asarray(axes[name], np.float32).tolist()

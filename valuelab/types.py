@@ -258,6 +258,19 @@ class NextActions(NamedTuple):
     costs: Array
 
 
+class PolicyView(NamedTuple):
+    """What the update of a critic may ask the policy. Nothing of it carries gradients into the policy.
+
+    Attributes:
+        look_ahead: (batch, key) -> NextActions of the batch's next observations, for targets.
+        sample: (observations [B, ...] or GoalConditioned, key) -> actions [B, A] and their log-likelihoods
+            [B]; observations as the critic sees them. None where the policy gives no likelihoods.
+    """
+
+    look_ahead: Callable[[Transitions, Key], NextActions]
+    sample: Callable[[Any, Key], tuple[Array, Array]] = None  # type: ignore[assignment]
+
+
 class Layer(NamedTuple):
     """What a hidden layer of E networks gives for B pairs of observation and action.
 
@@ -290,6 +303,36 @@ class Flow(NamedTuple):
     solver: Solver
 
 
+class Diagnostics(NamedTuple):
+    """What a critic shows for diagnostics.
+
+    Attributes:
+        discount: of the returns that its values estimate.
+        layers: (state, observations, actions, key) -> its hidden layers by name; Q is read from the last one.
+            The key draws noise, for critics that need some.
+        flow: of a flow critic; None for others.
+    """
+
+    discount: Array | float
+    layers: Callable[[TrainState, Array, Array, Key], dict[str, Layer]] | None = None
+    flow: Flow | None = None
+
+
+class ZeroShot(NamedTuple):
+    """What a critic shows that learns the values of all tasks z at once.
+
+    Attributes:
+        features: (state, observations [B, ...]) -> [B, d], whose products with a task z are rewards.
+        num_features: d.
+        perceive: (state, observations [B, ...]) -> vectors [B, k] that policies and estimates get in place of
+            the observations, as constants.
+    """
+
+    features: Callable[[TrainState, Array], Array]
+    num_features: int
+    perceive: Callable[[TrainState, Array], Array]
+
+
 class Critic(NamedTuple):
     """How a value function is learnt.
 
@@ -297,37 +340,25 @@ class Critic(NamedTuple):
         name: its name in messages.
         offers: which fields of Estimates it fills, and "q_gradient" where q is differentiable in actions.
         init: (key, example: Transitions) -> TrainState.
-        update: (state, batch, look_ahead) -> (state, Metrics): every gradient step of the critic, the
-            targets left alone. `look_ahead`: (batch, key) -> NextActions, the policy's.
+        update: (state, batch, policy: PolicyView) -> (state, Metrics): every gradient step of the critic; the
+            targets stay as they are.
         average_targets: (state) -> state: moves the target parameters towards the new parameters.
         estimates: (state) -> Estimates.
-        discount: of the returns that its values estimate. This and what follows is for diagnostics; None
-            where it is not shown.
-        layers: (state, observations, actions, key) -> its hidden layers by name, the last of which Q is
-            read from; the key draws noise, where it needs any.
-        flow: of a flow critic.
-        features: (state, observations [B, ...]) -> [B, d] whose products with a task z are rewards; of
-            critics that learn the values of all tasks z at once.
-        num_features: d; 0 where there are none.
-        perceive: (state, observations [B, ...]) -> vectors [B, k] that policies and estimates are given in
-            their place, as constants; such a critic is itself given goals apart from observations. None
-            for critics whose observations are joined with goals, and shared with policies, as they are.
+        diagnostics: what it shows for diagnostics; None where it shows nothing.
+        zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
+            both joined, as policies do. None for others.
+        needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`.
     """
 
     name: str
     offers: frozenset[str]
     init: Callable[[Key, Transitions], TrainState]
-    update: Callable[
-        [TrainState, Transitions, Callable[[Transitions, Key], NextActions]], tuple[TrainState, Metrics]
-    ]
+    update: Callable[[TrainState, Transitions, PolicyView], tuple[TrainState, Metrics]]
     average_targets: Callable[[TrainState], TrainState]
     estimates: Callable[[TrainState], Estimates]
-    discount: Array | float | None = None
-    layers: Callable[[TrainState, Array, Array, Key], dict[str, Layer]] | None = None
-    flow: Flow | None = None
-    features: Callable[[TrainState, Array], Array] | None = None
-    num_features: int = 0
-    perceive: Callable[[TrainState, Array], Array] | None = None
+    diagnostics: Diagnostics | None = None
+    zero_shot: ZeroShot | None = None
+    needs: frozenset[str] = frozenset()
 
 
 class Representation(NamedTuple):
@@ -361,6 +392,8 @@ class Policy(NamedTuple):
             the most likely action, 1 the policy as learnt.
         look_ahead: (state, batch, key, estimates) -> NextActions, for critics' targets; None for samples
             at temperature 1 without costs.
+        sample_with_log_probs: (state, observations [B, ...], key) -> actions and their log-likelihoods [B];
+            None where the policy gives none.
     """
 
     name: str
@@ -369,6 +402,7 @@ class Policy(NamedTuple):
     update: Callable[[TrainState, Transitions, Estimates], tuple[TrainState, Metrics]]
     sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
     look_ahead: Callable[[TrainState, Transitions, Key, Estimates], NextActions] | None = None
+    sample_with_log_probs: Callable[[TrainState, Array, Key], tuple[Array, Array]] | None = None
 
 
 class Memory(NamedTuple):

@@ -64,4 +64,4 @@ def make_agent(config: Config, spec: Spec) -> Agent:
     def act(state: TrainState, observations: Array, key: Key, temperature: Array | float) -> Array:
         return network.apply(state.params, observations).sample(key, temperature)
 
-    return Agent(init, update, act)
+    return Agent(init=init, update=update, act=act)

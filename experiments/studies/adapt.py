@@ -24,7 +24,7 @@ from absl import flags as absl_flags
 from experiments.studies import frozen_encoder
 from valuelab import configuration
 from valuelab.agents.encoded import encoded
-from valuelab.configuration import RunConfig
+from valuelab.configuration import RunConfig, setting
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.files import local_path
@@ -36,17 +36,14 @@ COLOURS = {"observations": figures.VERMILLION, "encodings": figures.BLUE}
 """The colour of each input of the agent."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptConfig(RunConfig):
-    """The settings of both runs.
+    """The settings of both runs."""
 
-    Attributes:
-        encoder: workdir of the zero-shot run whose encodings are used.
-        trust_agent_file: run the agent file that this workdir names, wherever it lies.
-    """
-
-    encoder: str = ""
-    trust_agent_file: bool = dataclasses.field(default=False, compare=False)
+    encoder: str = setting("", help="Workdir of the zero-shot run whose encodings are used.")
+    trust_agent_file: bool = setting(
+        False, help="Run the agent file that this workdir names, wherever it lies.", compare=False
+    )
 
 
 def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The order of IQL's update, pinned against a second implementation written out step by step."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,17 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from valuelab import configuration
 from valuelab.agents.iql import IQLConfig, iql
+from valuelab.critics.expectile import ExpectileConfig
+from valuelab.policies.awr import AWRConfig
 from valuelab.types import Spec, Transitions
 
 SPEC = Spec((3,), "float32", 2, 0, 0.0, 1.0, num_updates=100)
 CONFIG = IQLConfig(
-    hidden_dims=(8,),
-    expectile=0.8,
-    inverse_temperature=2.0,
-    target_rate=0.1,
-    learning_rate=0.01,
-    discount=0.9,
+    critic=ExpectileConfig(
+        hidden_dims=(8,), expectile=0.8, target_rate=0.1, learning_rate=0.01, discount=0.9
+    ),
+    policy=AWRConfig(
+        hidden_dims=(8,), inverse_temperature=2.0, learning_rate=0.01, learning_rate_schedule="cosine"
+    ),
 )
 
 
@@ -157,7 +159,7 @@ def test_other_published_orders_are_told_apart(order):
 
 def test_weights_of_actions_better_than_the_value_are_greater():
     """exp(β A) is above 1 where the advantage A is, and below it where an action is worse."""
-    agent = iql(dataclasses.replace(CONFIG, weight_max=1e6), SPEC)
+    agent = iql(configuration.replace(CONFIG, {"policy.weight_max": 1e6}), SPEC)
     state = jax.jit(agent.init)(jax.random.key(0), example_batch(0, 1))
     update = jax.jit(agent.update)
     found = []

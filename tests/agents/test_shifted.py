@@ -38,8 +38,8 @@ def all_steps(config):
 
 
 def test_images_of_a_transition_move_together_or_each_its_own_way():
-    together = all_steps(ImageShift(PIXELS))
-    apart = all_steps(ImageShift(PIXELS, together=False))
+    together = all_steps(ImageShift(pixels=PIXELS))
+    apart = all_steps(ImageShift(pixels=PIXELS, together=False))
     np.testing.assert_array_equal(together, np.broadcast_to(together[:1], together.shape))
     assert all((apart[0] != other).any() for other in apart[1:])
     for steps in (together[0], *apart):
@@ -50,7 +50,7 @@ def test_images_of_a_transition_move_together_or_each_its_own_way():
 
 def test_a_batch_moves_with_the_probability_asked_for():
     def moves(key):
-        config = ImageShift(PIXELS, probability=0.25)
+        config = ImageShift(pixels=PIXELS, probability=0.25)
         return jnp.any(shift_batch(key, batch(), config).observations != batch().observations)
 
     shares = jax.jit(jax.vmap(moves))(jax.random.split(jax.random.key(0), 200))
@@ -66,7 +66,7 @@ def test_an_agent_learns_from_moved_images_and_acts_on_others():
         return {"part": part._replace(step=part.step + 1)}, {"seen": batch.observations}
 
     agent = Agent(init, update, act=lambda state, observations, key, temperature: observations)
-    wrapped = shifted(agent, ImageShift(PIXELS), IMAGES)
+    wrapped = shifted(agent, ImageShift(pixels=PIXELS), IMAGES)
     state = wrapped.init(jax.random.key(0), batch())
     after, first = wrapped.update(state, batch())
     _, again = wrapped.update(state, batch())
@@ -80,8 +80,8 @@ def test_an_agent_learns_from_moved_images_and_acts_on_others():
 def test_what_cannot_be_moved_is_refused():
     agent = Agent(lambda key, example: (), lambda state, batch: (state, {}), None)
     with pytest.raises(InputError, match=r"pixels is 9, but images have 9 x 12 pixels: give less than 9$"):
-        shifted(agent, ImageShift(9), Spec((9, 12, 3), "uint8", 1, 0, 0.0, 1.0))
+        shifted(agent, ImageShift(pixels=9), Spec((9, 12, 3), "uint8", 1, 0, 0.0, 1.0))
     with pytest.raises(InputError, match=r"data.image_shift.pixels is 2, but observations of shape \(3,\)"):
-        shifted(agent, ImageShift(PIXELS), Spec((3,), "float32", 1, 0, 0.0, 1.0))
+        shifted(agent, ImageShift(pixels=PIXELS), Spec((3,), "float32", 1, 0, 0.0, 1.0))
     with pytest.raises(InputError, match="the agent's state holds none"):
-        shifted(agent, ImageShift(PIXELS), IMAGES).update((), batch())
+        shifted(agent, ImageShift(pixels=PIXELS), IMAGES).update((), batch())

@@ -172,7 +172,7 @@ def test_a_suite_that_cannot_be_used_is_refused_in_one_line(tmp_path, text, mess
 )
 def test_jobs_are_named_once(tmp_path, only, message):
     with pytest.raises(InputError, match=message):
-        runner.run(runner.BenchmarkConfig("cpu_small", str(tmp_path), only=only), SUITES)
+        runner.run(runner.BenchmarkConfig(suite="cpu_small", workdir=str(tmp_path), only=only), SUITES)
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -228,7 +228,9 @@ def test_a_result_of_another_command_does_not_count_ever(tmp_path):
 
 def test_a_result_without_a_score_is_not_made_again(tmp_path, capsys):
     job = Job("a", "iql", "d/one", program=TRAIN)
-    config = runner.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", job)), str(tmp_path / "run"))
+    config = runner.BenchmarkConfig(
+        suite=str(write_suite(tmp_path / "pair.py", job)), workdir=str(tmp_path / "run")
+    )
     folder = tmp_path / "run" / job.folder
     write_result(folder, without_score=[{"task": "x"}])
     assert runner.run(config, SUITES) == 1
@@ -240,7 +242,9 @@ def test_a_result_without_a_score_is_not_made_again(tmp_path, capsys):
 @pytest.mark.parametrize("plots", [True, False])
 def test_a_job_that_was_killed_before_it_drew_its_pictures_runs_again(tmp_path, monkeypatch, capsys, plots):
     jobs = [Job(label, "iql", "d/one", program=TRAIN) for label in ("drawn", "killed")]
-    config = runner.BenchmarkConfig(str(write_suite(tmp_path / "pair.py", *jobs)), str(tmp_path / "run"))
+    config = runner.BenchmarkConfig(
+        suite=str(write_suite(tmp_path / "pair.py", *jobs)), workdir=str(tmp_path / "run")
+    )
     folders = {job.name: tmp_path / "run" / job.folder for job in jobs}
     for folder in folders.values():
         write_result(folder)

@@ -106,7 +106,7 @@ def test_shares_of_the_kinds_of_goals(dataset):
 
 def test_trajectory_goals_lie_ahead_and_never_leave_it(dataset):
     for geometric in (True, False):
-        batch = relabelled(GoalDistribution(0.0, 1.0, geometric), dataset)
+        batch = relabelled(GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=geometric), dataset)
         np.testing.assert_array_equal(batch.goals[:, 0], batch.observations[:, 0])
         last = np.array(LENGTHS)[batch.observations[:, 0].astype(int)] - 1
         ahead = batch.goals[:, 1] - batch.observations[:, 1]
@@ -125,14 +125,14 @@ def steps_from_the_first(distribution):
 
 def test_steps_to_geometric_goals():
     # P(k) = 0.1 0.9^(k-1); the last of the eleven has the remaining probability 0.9^10.
-    counts = steps_from_the_first(GoalDistribution(0.0, 1.0, geometric=True))
+    counts = steps_from_the_first(GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=True))
     probabilities = 0.1 * 0.9 ** np.arange(11)
     probabilities[-1] = 0.9**10
     assert stats.chisquare(counts, probabilities * counts.sum()).pvalue > 1e-3
 
 
 def test_steps_to_uniform_goals():
-    counts = steps_from_the_first(GoalDistribution(0.0, 1.0, geometric=False))
+    counts = steps_from_the_first(GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False))
     assert stats.chisquare(counts).pvalue > 1e-3
 
 

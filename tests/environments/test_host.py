@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valuelab import environments, errors
+from valuelab import configuration, environments, errors
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.environments import creation, host
 from valuelab.training import make_mesh, train
@@ -328,7 +328,10 @@ def test_unsuitable_environments_are_refused(odd_pendulums, name, lanes, message
 )
 def test_a_fault_while_an_agent_learns_is_one_line(odd_pendulums, fault, message, capfd):
     environment = environments.vector(f"gymnasium/valuelab-{fault}30-v0", 2)
-    agent = iql(IQLConfig(hidden_dims=(4,)), dataclasses.replace(environment.spec, num_updates=99))
+    agent = iql(
+        configuration.override(IQLConfig(), {"hidden_dims": (4,)}),
+        dataclasses.replace(environment.spec, num_updates=99),
+    )
     interaction = Interaction(num_environments=2, capacity=100, warmup_steps=20, update_to_data=1.0)
     mesh = make_mesh(1, 2, (1, 1))
     with pytest.raises(errors.InputError, match=message):

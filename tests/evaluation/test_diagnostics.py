@@ -198,7 +198,10 @@ def test_a_plain_critic_shows_what_q_is_read_from():
     state, batch = start(critic)
     pairs = batch.observations, batch.actions
     q, shown = jax.jit(
-        lambda state: (critic.estimates(state).q(*pairs), critic.layers(state, *pairs, jax.random.key(1)))
+        lambda state: (
+            critic.estimates(state).q(*pairs),
+            critic.diagnostics.layers(state, *pairs, jax.random.key(1)),
+        )
     )(state)
     assert shown["layer_1"].units.shape == (2, 16, 1, 8)
     output = state.params["params"]["StateValue_0"]["Dense_0"]
@@ -215,10 +218,12 @@ def test_a_flow_critic_shows_its_flow_and_what_its_ends_are_read_from():
 
     @jax.jit
     def look(state):
-        noise = critic.flow.start(key, 16)
-        velocity = critic.flow.velocity(state, batch.observations, batch.actions)
-        ends = trajectory(velocity, noise, critic.flow.num_steps, critic.flow.solver)[-1]
-        return noise, ends, critic.layers(state, batch.observations, batch.actions, key)
+        noise = critic.diagnostics.flow.start(key, 16)
+        velocity = critic.diagnostics.flow.velocity(state, batch.observations, batch.actions)
+        ends = trajectory(velocity, noise, critic.diagnostics.flow.num_steps, critic.diagnostics.flow.solver)[
+            -1
+        ]
+        return noise, ends, critic.diagnostics.layers(state, batch.observations, batch.actions, key)
 
     noise, ends, shown = look(state)
     assert noise.shape == (2, 16, 3)
@@ -233,7 +238,7 @@ def test_a_flow_critic_shows_its_flow_and_what_its_ends_are_read_from():
 
 def test_a_critic_that_shows_nothing_is_looked_at_all_the_same():
     critic = temporal_difference_critic(TemporalDifferenceConfig(hidden_dims=(8, 4)), SPEC)
-    critic = critic._replace(layers=None)
+    critic = critic._replace(diagnostics=None)
     state, batch = start(critic)
     rows = Rows(batch.observations, batch.actions, jnp.zeros(16), jnp.ones(16))
     key = jax.random.key(1)

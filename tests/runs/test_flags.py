@@ -125,7 +125,7 @@ def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_ow
     # Members of a sweep share their batches.
     swept, _ = parse("--agent=iql", "--dataset=ogbench/x", "--sweep=agent.discount=0.9,0.99")
     assert swept.data.goals.discount is None
-    with pytest.raises(InputError, match=r"^agent.discount is swept, .*choose it with --data.goals.d"):
+    with pytest.raises(InputError, match=r"^agent.critic.discount is swept, .*choose it with --data.goals.d"):
         sources.make_sampler(swept, make_dataset(goal_conditioned=True))
     sources.make_sampler(swept, make_dataset())
     undiscounted, _ = parse("--agent=eta_network", "--dataset=rlds/ogbench/x-v0", "--agent.discount=1")
@@ -133,6 +133,36 @@ def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_ow
         sources.find_source(undiscounted)  # before a dataset is looked for
     # Without a dataset there are no goals, and no setting of data counts.
     assert parse("--agent=iql", "--environment=gymnasium/x")[0].data == flags.DataConfig()
+
+
+def test_a_flag_chooses_a_part_whose_fields_are_flags_then():
+    config, _ = parse(
+        "--agent=fql", "--agent.policy=awr", "--agent.critic", "gumbel", "--agent.critic.huber=5"
+    )
+    assert config.agent.critic.huber == 5.0
+    assert type(config.agent.policy).__name__ == "AWRConfig"
+    for name in ("extraction", "policy"):
+        config, _ = parse("--agent=iql:pointmaze", f"--agent.{name}=ddpg_bc", "--agent.policy.bc_weight=0.5")
+        assert (config.agent.policy.bc_weight, config.agent.policy.hidden_dims) == (0.5, (128, 128))
+    config, _ = parse("--agent=hilp", "--agent.critic.representation=byol", "--noagent.critic.center")
+    assert type(config.agent.critic.representation).__name__ == "BYOLConfig"
+    for arguments, message in (
+        (["--agent.policy.bc_weight=0.5"], "unknown flag 'agent.policy.bc_weight'"),
+        (
+            ["--agent.critic=expectil"],
+            r"unknown value of agent.critic 'expectil': did you mean 'expectile'\?",
+        ),
+        (["--agent.expectile=0.5", "--agent.critic.expectile=0.5"], "both set agent.critic.expectile"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse("--agent=iql", *arguments)
+    assert parse("--agent=iql", "--agent.layer_norm")[0].agent.critic.layer_norm is True
+
+
+def test_every_hyperparameter_of_every_agent_has_a_help():
+    for agent in flags.known_agents():
+        known = configuration.fields(flags.load_agent(agent)[0])
+        assert [name for name, field in known.items() if not field.help] == [], agent
 
 
 def test_every_field_of_the_data_is_documented():
@@ -303,8 +333,8 @@ def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder
         "Prints the expectile.",
         "--agent.expectile: τ in (0, 1).\n    (default: '0.9')\n    (a finite number)",
         "--[no]agent.layer_norm: normalise the layers.\n    (default: 'false')",
-        "--data.rewards: the rule that normalises rewards.\n    (default: 'none')",
-        "--sweep: a hyperparameter and its values",
+        "--data.rewards: Rule by which rewards are normalised.\n    (default: 'none')",
+        "--sweep: A hyperparameter and its values",
     ):
         assert line in text
     assert "agent_source" not in text

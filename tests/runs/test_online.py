@@ -82,7 +82,13 @@ def acting_agent():
 
 def make_mixed(share=None, update_to_data=1.0):
     """An experience of both, in two lanes that hold 60 steps."""
-    interaction = Interaction(2, 60, 20, update_to_data, share)
+    interaction = Interaction(
+        num_environments=2,
+        capacity=60,
+        warmup_steps=20,
+        update_to_data=update_to_data,
+        dataset_share=share,
+    )
     return mixed(sampling.transitions(logged(), BATCH), walkers(), interaction, offline_steps=6)
 
 
@@ -185,7 +191,9 @@ def test_what_is_met_is_normalised_as_the_data_are():
 def test_actions_beyond_the_bounds_are_stored_as_they_are_done():
     fitted = normalization.of_actions(-BOUND, BOUND)
     bold = acting_agent()._replace(act=lambda *_: jnp.array([[1.5, -1.5], [0.25, 0.0]]))
-    experience = online(walkers(), 8, Interaction(2, 60, 20, 1.0))
+    experience = online(
+        walkers(), 8, Interaction(num_environments=2, capacity=60, warmup_steps=20, update_to_data=1.0)
+    )
     carry, collect = collecting(normalized(bold, fitted), experience)
     carry = collect(carry, 0)
     np.testing.assert_array_equal(carry[1].rows.actions[0], [[2, -2], [0.5, 0]])
@@ -272,7 +280,7 @@ def test_settings_that_do_not_fit_are_told(data_dir, tmp_path, monkeypatch, sett
 def test_goals_are_refused():
     sampler = sampling.goals(make_dataset(goal_conditioned=True), 8, sampling.GoalRelabelling())
     with pytest.raises(InputError, match=r"^goals of the dataset are float32\[3\], but none in walkers"):
-        mixed(sampler, walkers(), Interaction(2, 60, 20), 0)
+        mixed(sampler, walkers(), Interaction(num_environments=2, capacity=60, warmup_steps=20), 0)
     with pytest.raises(InputError, match="are goals, so agents cannot learn in it"):
         sources.make_vector(
             RunConfig(dataset="ogbench/pointmaze-medium-navigate-v0", interaction=Interaction())

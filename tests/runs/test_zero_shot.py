@@ -64,8 +64,12 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
         "critic.learning_rate": 1e-3,
         "critic.target_rate": 0.05,
     }
-    policy = OneStepFlowConfig((32, 32), num_steps=4, bc_weight=0.02, normalize_q=True, learning_rate=1e-3)
-    agent = zero_shot.zero_shot(configuration.replace(ZeroShotConfig(critic, policy), fast), CHAIN)
+    policy = OneStepFlowConfig(
+        hidden_dims=(32, 32), num_steps=4, bc_weight=0.02, normalize_q=True, learning_rate=1e-3
+    )
+    agent = zero_shot.zero_shot(
+        configuration.replace(ZeroShotConfig(critic=critic, policy=policy), fast), CHAIN
+    )
     random = np.random.default_rng(0)
     batches = [chain_batch(random) for _ in range(100)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
@@ -117,7 +121,9 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     batch = Transitions(observations, actions, zeros, zeros + 1, successors, goals=tasks)
     metrics = {}
     for loss in ("features", "values"):
-        config = SuccessorFeaturesConfig((8,), representation=ObservedConfig(constant=False), loss=loss)
+        config = SuccessorFeaturesConfig(
+            predictor_dims=(8,), representation=ObservedConfig(constant=False), loss=loss
+        )
         *_, metrics[loss] = learn_features(config, batch, updates=2)
     for name in ("successor_loss", "gradient_norm"):
         np.testing.assert_allclose(metrics["features"][name], metrics["values"][name], rtol=1e-5)
@@ -129,7 +135,7 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
 )
 def test_features_that_are_not_there_are_refused(shape, columns, message):
     with pytest.raises(InputError, match=message):
-        observed(ObservedConfig(columns), Spec(shape, "float32", 1, 0, 0.0, 0.0))
+        observed(ObservedConfig(columns=columns), Spec(shape, "float32", 1, 0, 0.0, 0.0))
 
 
 def test_centred_features_are_less_a_running_mean():
@@ -138,11 +144,11 @@ def test_centred_features_are_less_a_running_mean():
     zeros = np.zeros(32, np.float32)
     batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
     config = SuccessorFeaturesConfig(
-        (8,), target_rate=0.2, representation=ObservedConfig(constant=False), center=True
+        predictor_dims=(8,), target_rate=0.2, representation=ObservedConfig(constant=False), center=True
     )
     critic, state, _ = learn_features(config, batch, updates=3)
     expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
-    np.testing.assert_allclose(jax.jit(critic.features)(state, successors), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(critic.zero_shot.features)(state, successors), expected, rtol=1e-5)
 
 
 def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
@@ -260,8 +266,8 @@ def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
 
 
 def small() -> ZeroShotConfig:
-    critic = TDJEPAConfig((8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
-    return ZeroShotConfig(critic, OneStepFlowConfig((8,), num_steps=2))
+    critic = TDJEPAConfig(predictor_dims=(8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
+    return ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(8,), num_steps=2))
 
 
 # The launcher.
@@ -360,13 +366,15 @@ def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
 
 
 def test_agents_that_see_encodings_are_given_no_encoder_of_images():
-    agent = ComposedConfig(FlowCriticConfig(encoder="drq"), OneStepFlowConfig(encoder="dqn"))
+    agent = ComposedConfig(critic=FlowCriticConfig(encoder="drq"), policy=OneStepFlowConfig(encoder="dqn"))
     for part in ("critic", "policy"):
         unneeded = configuration.replace(agent, {f"{part}.encoder": None})
         other = {"critic": "policy", "policy": "critic"}[part]
         with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., and observations are vectors"):
             composed(unneeded, Spec((5,), "float32", 1, 0, 0.0, 1.0))
-    assert adapting.without_image_encoders(agent) == ComposedConfig(FlowCriticConfig(), OneStepFlowConfig())
+    assert adapting.without_image_encoders(agent) == ComposedConfig(
+        critic=FlowCriticConfig(), policy=OneStepFlowConfig()
+    )
 
 
 def some_tasks(name, states):
@@ -430,13 +438,13 @@ def test_the_principal_plane_is_where_features_differ():
     ],
 )
 def test_images_that_cannot_be_learnt_from_are_refused(side, policy_sees, message):
-    config = ZeroShotConfig(TDJEPAConfig(policy_sees=policy_sees))
+    config = ZeroShotConfig(critic=TDJEPAConfig(policy_sees=policy_sees))
     with pytest.raises(InputError, match=message):
         zero_shot.zero_shot(config, Spec((side, side, 1), "uint8", 1, 0, 0.0, 0.0))
 
 
 def test_what_lets_policies_see_images_is_named():
-    config = ZeroShotConfig(ForwardBackwardConfig())
+    config = ZeroShotConfig(critic=ForwardBackwardConfig())
     message = "give --agent.critic.state_dim=50 and --agent.critic.policy_sees=encodings$"
     with pytest.raises(InputError, match=message):
         zero_shot.zero_shot(config, Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0))
@@ -445,8 +453,12 @@ def test_what_lets_policies_see_images_is_named():
 @pytest.mark.slow
 def test_images_are_encoded_in_parts():
     images = Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0)
-    critic = ForwardBackwardConfig((4,), (), 2, "encodings", task_dims=(), task_dim=3)
-    agent = zero_shot.zero_shot(ZeroShotConfig(critic, OneStepFlowConfig((4,))), images)
+    critic = ForwardBackwardConfig(
+        predictor_dims=(4,), state_dim=2, policy_sees="encodings", task_dims=(), task_dim=3
+    )
+    agent = zero_shot.zero_shot(
+        ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(4,))), images
+    )
     seen = np.random.default_rng(0).integers(0, 256, (300, 15, 15, 1)).astype(np.uint8)
     zeros = np.zeros(300, np.float32)
     state = jax.jit(agent.init)(jax.random.key(0), Transitions(seen, zeros[:, None], zeros, zeros, seen))
@@ -489,7 +501,7 @@ def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
     images, places = np.concatenate([batch.observations for batch in batches]), np.concatenate(places)
     wanted = (places[:, 1] < 7).astype(np.float32)
     fast = {"critic.predictor_dims": (32,), "critic.learning_rate": 5e-4, "critic.policy_sees": "encodings"}
-    config = ZeroShotConfig(critic, OneStepFlowConfig((32,)))
+    config = ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(32,)))
     spec = Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
     agent = zero_shot.zero_shot(configuration.replace(config, fast), spec)
     plain = shifted(agent, ImageShift(pixels=2, together=False), spec)

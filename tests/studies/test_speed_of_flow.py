@@ -17,8 +17,8 @@ from valuelab.training import throughput
 from valuelab.types import Agent, Spec
 
 CONFIG = FlowSpeedConfig(
-    FlowCriticConfig(hidden_dims=(16, 16), num_draws=2, num_steps=3, num_bins=10, time_size=4),
-    OneStepFlowConfig(hidden_dims=(8,), num_steps=2),
+    critic=FlowCriticConfig(hidden_dims=(16, 16), num_draws=2, num_steps=3, num_bins=10, time_size=4),
+    policy=OneStepFlowConfig(hidden_dims=(8,), num_steps=2),
     observation_dim=3,
     action_dim=2,
     batch_size=8,
@@ -43,7 +43,7 @@ def state(batch):
 
 def test_the_straightforward_form_is_the_same_field(batch, state):
     def velocities(form, state):
-        along = CRITICS[form].flow.velocity(state, batch.observations, batch.actions)
+        along = CRITICS[form].diagnostics.flow.velocity(state, batch.observations, batch.actions)
         return along(-jnp.arange(32.0).reshape(2, 8, 2), 0.3)
 
     @jax.jit
@@ -73,7 +73,7 @@ def test_only_integrations_are_in_bfloat16(batch, state, form, halved):
     # By default no number is of another dtype than float32, so nothing changes by a bit; the velocity, and
     # with it z, is float32 either way.
     def velocities(state):
-        along = CRITICS[form].flow.velocity(state, batch.observations, batch.actions)
+        along = CRITICS[form].diagnostics.flow.velocity(state, batch.observations, batch.actions)
         return along(jnp.ones((2, 8, 2)), 0.5)
 
     program = jax.make_jaxpr(velocities)(state)

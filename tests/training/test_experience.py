@@ -96,7 +96,7 @@ SETTINGS = Interaction(num_environments=2, capacity=40, warmup_steps=12, update_
 
 def filled(frames=1, capacity=40, steps=30, memory=None):
     """A buffer and its lanes after a number of steps; those of one update are not warmup."""
-    settings = Interaction(2, capacity, warmup_steps=steps - 4, update_to_data=0.25)
+    settings = Interaction(num_environments=2, capacity=capacity, warmup_steps=steps - 4, update_to_data=0.25)
     experience = online(counters(frames), 64, settings)
     agent = summing_agent(memory)
     state = jax.jit(agent.init)(jax.random.key(0), blank(counters(frames).spec, 1))
@@ -178,7 +178,11 @@ def test_memory_follows_the_episode():
 )
 def test_steps_per_update(update_to_data, expected):
     """Vector steps of two environments before each update: 1 / (2 · update_to_data) on average."""
-    experience = online(counters(), 4, Interaction(2, 40, 12, update_to_data))
+    experience = online(
+        counters(),
+        4,
+        Interaction(num_environments=2, capacity=40, warmup_steps=12, update_to_data=update_to_data),
+    )
     taken = [experience.environment_steps(update) for update in range(9)]
     assert taken[0] == 0  # the warmup comes with the first update
     np.testing.assert_array_equal(np.diff([12, *taken[1:]]) / 2, expected)
@@ -269,4 +273,8 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_a_buffer_must_hold_a_stack():
     with pytest.raises(InputError, match=r"too few steps for each of 2 environments: give more than 6"):
-        online(counters(frames=3), 4, Interaction(2, 6, 6, 0.25))
+        online(
+            counters(frames=3),
+            4,
+            Interaction(num_environments=2, capacity=6, warmup_steps=6, update_to_data=0.25),
+        )

@@ -30,6 +30,7 @@ from valuelab.types import (
     Metrics,
     NextActions,
     Policy,
+    PolicyView,
     TrainState,
     Transitions,
 )
@@ -78,18 +79,24 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         "critic/" and "policy/".
 
     Raises:
-        InputError: when the policy needs an estimate that the critic does not offer.
+        InputError: when one of them needs what the other does not offer.
     """
     if missing := policy.needs - critic.offers:
         raise InputError(
             f"policy {policy.name!r} needs {', '.join(sorted(missing))} and critic {critic.name!r} offers "
             f"only {', '.join(sorted(critic.offers))}: choose another policy or another critic"
         )
+    if "log_probs" in critic.needs and policy.sample_with_log_probs is None:
+        raise InputError(
+            f"critic {critic.name!r} needs log_probs and policy {policy.name!r} does not offer them: "
+            "choose another policy, such as sac, or another critic"
+        )
 
-    look = critic.perceive or (lambda state, observations: observations)
+    perceive = critic.zero_shot and critic.zero_shot.perceive
+    look = perceive or (lambda state, observations: observations)
 
     def for_critic(batch: Transitions) -> Transitions:
-        return batch if critic.perceive else with_goals(batch, batch.goals)
+        return batch if perceive else with_goals(batch, batch.goals)
 
     def for_policy(state: TrainState, batch: Transitions, goals: Array | None) -> Transitions:
         seen, next_seen = (look(state, part) for part in (batch.observations, batch.next_observations))
@@ -105,7 +112,7 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         critic_key, policy_key = jax.random.split(key)
         critic_state = critic.init(critic_key, for_critic(example))
         seen = for_policy(critic_state, example, example.policy_goals)
-        return ActorCriticState(critic_state, policy.init(policy_key, seen))
+        return ActorCriticState(critic=critic_state, policy=policy.init(policy_key, seen))
 
     def act(state: ActorCriticState, observations: Any, key: Key, temperature: Array | float) -> Array:
         estimates = critic.estimates(state.critic)
@@ -119,10 +126,20 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
             if policy.look_ahead:
                 return policy.look_ahead(state.policy, batch, key, estimates)
             actions = policy.sample(state.policy, batch.next_observations, key, 1.0, estimates)
-            return NextActions(actions, jnp.zeros_like(batch.rewards))
+            return NextActions(actions=actions, costs=jnp.zeros_like(batch.rewards))
+
+        def sample(observations: Any, key: Key) -> tuple[Array, Array]:
+            assert policy.sample_with_log_probs is not None
+            seen = perceived(state.critic, observations)
+            return policy.sample_with_log_probs(state.policy, seen, key)
+
+        view = PolicyView(
+            look_ahead=look_ahead,
+            sample=policy.sample_with_log_probs and sample,  # type: ignore[arg-type]
+        )
 
         # 1. The critic.
-        critic_state, critic_metrics = critic.update(state.critic, for_critic(batch), look_ahead)
+        critic_state, critic_metrics = critic.update(state.critic, for_critic(batch), view)
         # 2. The policy.
         seen = for_policy(critic_state, batch, batch.policy_goals)
         policy_state, policy_metrics = policy.update(state.policy, seen, critic.estimates(critic_state))
@@ -131,7 +148,7 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
 
         metrics = {f"critic/{name}": metric for name, metric in critic_metrics.items()}
         metrics |= {f"policy/{name}": metric for name, metric in policy_metrics.items()}
-        return ActorCriticState(critic_state, policy_state), metrics
+        return ActorCriticState(critic=critic_state, policy=policy_state), metrics
 
     def value(state: ActorCriticState, observations: Any) -> Array:
         estimates = critic.estimates(state.critic)
@@ -141,4 +158,4 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         actions = policy.sample(state.policy, seen, jax.random.key(0), 0.0, estimates)
         return estimates.q(seen, actions)
 
-    return Agent(init, update, act, value, critic=critic)
+    return Agent(init=init, update=update, act=act, value=value, critic=critic)

@@ -45,4 +45,4 @@ def behaviour_cloning(config: ParametricConfig, spec: Spec) -> Agent:
     def act(state: TrainState, observations: Any, key: Key, temperature: Array | float) -> Array:
         return policy.sample(state, join(observations), key, temperature, Estimates())
 
-    return Agent(init, update, act)
+    return Agent(init=init, update=update, act=act)

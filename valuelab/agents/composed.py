@@ -6,12 +6,15 @@ SAC a plain critic with SAC's policy; what each learns stands in the files of it
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from valuelab.agents.actor_critic import actor_critic
+from valuelab.configuration import Choice, Settings, make, part
+from valuelab.critics.conservative import ConservativeConfig, conservative_critic
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
+from valuelab.critics.gumbel import GumbelConfig, gumbel_critic
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
 from valuelab.errors import InputError
@@ -24,36 +27,33 @@ from valuelab.policies.rebrac import ReBRACConfig, rebrac
 from valuelab.policies.sac import SACConfig, sac
 from valuelab.types import Agent, Critic, Policy, Spec
 
-CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
-    ExpectileConfig: expectile_critic,
-    FlowCriticConfig: flow_critic,
-    ImplicitQuantileConfig: implicit_quantile_critic,
-    TemporalDifferenceConfig: temporal_difference_critic,
+CRITICS: dict[str, Choice[Critic]] = {
+    "conservative": Choice(config=ConservativeConfig, make=conservative_critic),
+    "expectile": Choice(config=ExpectileConfig, make=expectile_critic),
+    "flow": Choice(config=FlowCriticConfig, make=flow_critic),
+    "gumbel": Choice(config=GumbelConfig, make=gumbel_critic),
+    "implicit_quantile": Choice(config=ImplicitQuantileConfig, make=implicit_quantile_critic),
+    "temporal_difference": Choice(config=TemporalDifferenceConfig, make=temporal_difference_critic),
 }
-"""The critic that each config makes."""
+"""Critics by name."""
 
-POLICIES: dict[type, Callable[[Any, Spec], Policy]] = {
-    AWRConfig: awr,
-    BestOfFlowConfig: best_of_flow,
-    DDPGBCConfig: ddpg_bc,
-    OneStepFlowConfig: one_step_flow,
-    ReBRACConfig: rebrac,
-    SACConfig: sac,
+POLICIES: dict[str, Choice[Policy]] = {
+    "awr": Choice(config=AWRConfig, make=awr),
+    "best_of_flow": Choice(config=BestOfFlowConfig, make=best_of_flow),
+    "ddpg_bc": Choice(config=DDPGBCConfig, make=ddpg_bc),
+    "one_step_flow": Choice(config=OneStepFlowConfig, make=one_step_flow),
+    "rebrac": Choice(config=ReBRACConfig, make=rebrac),
+    "sac": Choice(config=SACConfig, make=sac),
 }
-"""The policy that each config makes."""
+"""Policies by name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ComposedConfig:
-    """Hyperparameters of a critic and a policy.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComposedConfig(Settings):
+    """Hyperparameters of a critic and a policy."""
 
-    Attributes:
-        critic: config of a critic, a key of CRITICS.
-        policy: config of a policy, a key of POLICIES.
-    """
-
-    critic: Any = dataclasses.field(default_factory=TemporalDifferenceConfig)
-    policy: Any = dataclasses.field(default_factory=OneStepFlowConfig)
+    critic: Any = part(TemporalDifferenceConfig(), CRITICS, "How values are learnt.")
+    policy: Any = part(OneStepFlowConfig(), POLICIES, "How actions are drawn from them.")
 
 
 def composed(config: ComposedConfig, spec: Spec) -> Agent:
@@ -76,13 +76,13 @@ def composed(config: ComposedConfig, spec: Spec) -> Agent:
 def critic_of(config: ComposedConfig, spec: Spec) -> Critic:
     """The critic of a config."""
     with _part("critic"):
-        return CRITICS[type(config.critic)](config.critic, spec)
+        return make(CRITICS, config.critic, spec)
 
 
 def policy_of(config: Any, spec: Spec) -> Policy:
     """The policy of a config that has one."""
     with _part("policy"):
-        return POLICIES[type(config.policy)](config.policy, spec)
+        return make(POLICIES, config.policy, spec)
 
 
 @contextlib.contextmanager

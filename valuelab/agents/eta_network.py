@@ -32,95 +32,92 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.agents import command_objectives
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting, widths
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.encoders import EncoderName
 from valuelab.networks.quantiles import ReturnAtoms
+from valuelab.networks.settings import LearningConfig
 from valuelab.ops.quantile import energy_loss, quantile_huber_loss
 from valuelab.ops.stock import next_stock
 from valuelab.types import Agent, Array, Augmented, Key, Memory, Metrics, Spec, TrainState, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class EtaNetworkConfig:
-    """Hyperparameters of D-eta-N.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EtaNetworkConfig(LearningConfig):
+    """Hyperparameters of D-eta-N."""
 
-    Attributes:
-        objective: what is maximised.
-        commands: the commands that the agent is evaluated on: risk levels for cvar and upper_cvar, target
-            returns for target, satisficing (0.5 below a whole number to reach it) and homeostatic (m numbers
-            each); expectation takes none.
-        mean_weight: w >= 0; the greedy action maximises E f(c + G) + w E G. A small w breaks ties: f is flat
-            where the stock is more than enough or already lost, and there all actions are equal without w.
-        jump_width: width of the ramp that replaces the jump of satisficing's f when actions are compared, in
-            units of returns; 0 for none. The ramp makes the comparison robust to small errors of atoms. It
-            does not change the objective if c + G never lies on the ramp: for example with integer rewards,
-            a width of 1 and stocks half-way between integers.
-        augmented: whether the network sees the stock; else the agent is greedy in its one command everywhere.
-        stock_low: least stock that the network distinguishes, minus the greatest return that matters.
-        stock_high: greatest stock that the network distinguishes, minus the least return that matters.
-        stock_edits: the number of stocks with which each transition of a batch is replayed.
-        stock_points: the number of evenly spaced stocks, in each component. Transitions are replayed with
-            these stocks, and the first stock of a risk level is one of them; the network interpolates
-            between them.
-        num_atoms: the number of atoms of each return distribution.
-        num_targets: the number of the target's atoms in each update, evenly spaced from a random first one;
-            none for all. Divides num_atoms.
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for dqn on images.
-        hidden_dims: width of each hidden layer; after the encoder if observations are images.
-        layer_norm: normalise the hidden layers after the first.
-        huber: κ of the quantile Huber loss, at least 0, in units of returns.
-        discount: γ in (0, 1].
-        learning_rate: of Adam.
-        learning_rate_schedule: "cosine" (to 0 at the end of the run) or "constant".
-        target_period: the number of updates between two copies to the target network.
-        epsilon_start: fraction of random actions at the first update.
-        epsilon_end: fraction of random actions from `epsilon_updates` on.
-        epsilon_updates: the number of updates over which the fraction decreases.
-    """
-
-    objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = "cvar"
-    commands: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
-    mean_weight: float = 0.0
-    jump_width: float = 0.0
-    augmented: bool = True
-    stock_low: float = -10.0
-    stock_high: float = 10.0
-    stock_edits: int = 4
-    stock_points: int = 65
-    num_atoms: int = 32
-    num_targets: int | None = None
-    encoder: EncoderName | None = None
-    hidden_dims: tuple[int, ...] = (64, 64)
-    layer_norm: bool = False
-    huber: float = 0.0
-    discount: float = 0.99
+    objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = setting(
+        "cvar", help="Objective that is maximised."
+    )
+    commands: tuple[float, ...] = setting(
+        (0.1, 0.25, 0.5, 1.0),
+        help="Commands that the agent is evaluated on: risk levels of cvar and upper_cvar; target returns of "
+        "target, satisficing (0.5 below a whole number to reach it) and homeostatic (m numbers each). "
+        "expectation takes none.",
+    )
+    mean_weight: float = setting(
+        0.0,
+        "[0, inf)",
+        "w >= 0; the greedy action maximises E f(c + G) + w E G. A small w breaks ties where f is flat.",
+    )
+    jump_width: float = setting(
+        0.0,
+        "[0, inf)",
+        "Width of the ramp that replaces the jump of satisficing's f where actions are compared, in units of "
+        "returns; 0 for none. The objective stays the same if c + G never lies on the ramp, as with whole "
+        "rewards, a width of 1 and stocks half-way between whole numbers.",
+    )
+    augmented: bool = setting(
+        True,
+        help="Show the stock to the network; otherwise the agent is greedy in its one command everywhere.",
+    )
+    stock_low: float = setting(
+        -10.0,
+        help="Smallest stock that the network tells apart: minus the largest return that matters.",
+    )
+    stock_high: float = setting(
+        10.0,
+        help="Largest stock that the network tells apart: minus the smallest return that matters.",
+    )
+    stock_edits: int = setting(
+        4, "[1, inf)", "Number of stocks that each transition of a batch is replayed with."
+    )
+    stock_points: int = setting(
+        65,
+        "[2, inf)",
+        "Number of evenly spaced stocks, in each component, that transitions are replayed with and that are "
+        "compared for a risk level. The network interpolates between neighbours.",
+    )
+    num_atoms: int = setting(32, "[1, inf)", "Number of atoms of each return distribution.")
+    num_targets: int | None = setting(
+        None,
+        "[1, inf)",
+        "Number of the target's atoms that each update learns from, evenly spaced from a random first one; "
+        "none for all. It divides num_atoms.",
+    )
+    encoder: EncoderName | None = setting(
+        None,
+        help='Encoder of images, "impala_small", "drq" or "dqn". None stands for no encoder of vectors, and '
+        'for "dqn" of images.',
+    )
+    hidden_dims: tuple[int, ...] = widths(
+        (64, 64), "Width of each hidden layer; of images, each layer after the encoder."
+    )
+    layer_norm: bool = setting(False, help="Normalise the hidden layers after the first.")
+    huber: float = setting(0.0, "[0, inf)", "κ of the quantile Huber loss, in units of returns.")
+    discount: float = setting(0.99, "(0, 1]", "Discount γ in (0, 1].")
     learning_rate: float = 1e-3
-    learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
-    target_period: int = 200
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_updates: int = 10_000
+    learning_rate_schedule: Literal["cosine", "constant"] = setting(
+        "cosine", help='Schedule of the learning rate, "cosine" (to 0 at the end of the run) or "constant".'
+    )
+    target_period: int = setting(200, "[1, inf)", "Updates between two copies to the target network.")
+    epsilon_start: float = setting(1.0, "[0, 1]", "Share of random actions at the first update.")
+    epsilon_end: float = setting(0.05, "[0, 1]", "Share of random actions from `epsilon_updates` on.")
+    epsilon_updates: int = setting(10_000, "[1, inf)", "Updates over which that share falls.")
 
     def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            mean_weight="[0, inf)",
-            jump_width="[0, inf)",
-            stock_edits="[1, inf)",
-            stock_points="[2, inf)",
-            num_atoms="[1, inf)",
-            num_targets="[1, inf)",
-            huber="[0, inf)",
-            discount="(0, 1]",
-            learning_rate="(0, inf)",
-            target_period="[1, inf)",
-            epsilon_start="[0, 1]",
-            epsilon_end="[0, 1]",
-            epsilon_updates="[1, inf)",
-        )
+        super().__post_init__()
         if self.num_targets and self.num_atoms % self.num_targets:
             raise InputError(
                 f"num_targets is {self.num_targets}; give a divisor of num_atoms, which is {self.num_atoms}"

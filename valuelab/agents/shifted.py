@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.ops.images import shift
 from valuelab.types import Agent, Array, Key, Metrics, Spec, TrainState, Transitions
@@ -26,22 +26,17 @@ _STREAM = 0x5817F7
 """Differs from the steps with which agents fold their keys."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageShift:
-    """Random shifts of the images of a batch.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageShift(Settings):
+    """How images of a batch are moved at random."""
 
-    Attributes:
-        pixels: the largest shift in each direction; 0 for no shifts.
-        probability: the probability, in [0, 1], that the images of a batch are shifted.
-        together: whether all images of a transition have the same shift; else their shifts are independent.
-    """
-
-    pixels: int = 0
-    probability: float = 1.0
-    together: bool = True
-
-    def __post_init__(self) -> None:
-        check_ranges(self, pixels="[0, inf)", probability="[0, 1]")
+    pixels: int = setting(
+        0, "[0, inf)", "Largest move in each direction, in pixels; 0 leaves images where they are."
+    )
+    probability: float = setting(1.0, "[0, 1]", "Probability in [0, 1] that the images of a batch move.")
+    together: bool = setting(
+        True, help="Move all images of a transition alike; otherwise each moves its own way."
+    )
 
 
 def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:

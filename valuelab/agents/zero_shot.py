@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.agents.actor_critic import ActorCriticState, actor_critic
-from valuelab.agents.composed import policy_of
-from valuelab.configuration import check_ranges
+from valuelab.agents.composed import POLICIES, policy_of
+from valuelab.configuration import Choice, Settings, make, part, setting
 from valuelab.critics.forward_backward import ForwardBackwardConfig, forward_backward_critic
 from valuelab.critics.latents import split
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
@@ -48,37 +48,32 @@ from valuelab.types import (
     Transitions,
 )
 
-CRITICS: dict[type, Callable[[Any, Spec], Critic]] = {
-    ForwardBackwardConfig: forward_backward_critic,
-    SuccessorFeaturesConfig: successor_features_critic,
-    TDJEPAConfig: td_jepa_critic,
+CRITICS: dict[str, Choice[Critic]] = {
+    "forward_backward": Choice(config=ForwardBackwardConfig, make=forward_backward_critic),
+    "successor_features": Choice(config=SuccessorFeaturesConfig, make=successor_features_critic),
+    "td_jepa": Choice(config=TDJEPAConfig, make=td_jepa_critic),
 }
-"""The critic that each config makes."""
+"""Critics of all tasks, by name."""
 
 _IMAGES = 256
 """That are encoded at once."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ZeroShotConfig:
-    """Hyperparameters of a zero-shot agent.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig(Settings):
+    """Hyperparameters of a zero-shot agent."""
 
-    Attributes:
-        critic: config of a critic, a key of CRITICS.
-        policy: config of a policy that climbs Q, a key of `composed.POLICIES`.
-        goal_share: p, probability in [0, 1] that a task of the batch is a goal's.
-        whiten_goals: whether encodings of goals are multiplied by the inverse of the second moment of ψ.
-        moment_rate: share of each batch in that running moment, in (0, 1].
-    """
-
-    critic: Any = dataclasses.field(default_factory=TDJEPAConfig)
-    policy: Any = dataclasses.field(default_factory=OneStepFlowConfig)
-    goal_share: float = 0.5
-    whiten_goals: bool = False
-    moment_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_ranges(self, goal_share="[0, 1]", moment_rate="(0, 1]")
+    critic: Any = part(TDJEPAConfig(), CRITICS, "How the values of all tasks are learnt.")
+    policy: Any = part(OneStepFlowConfig(), POLICIES, "How actions are drawn from them; it climbs Q.")
+    goal_share: float = setting(
+        0.5, "[0, 1]", "Probability p in [0, 1] that a task of the batch is that of a goal."
+    )
+    whiten_goals: bool = setting(
+        False, help="Multiply the encodings of goals by the inverse of the second moment of ψ."
+    )
+    moment_rate: float = setting(
+        0.01, "(0, 1]", "Share of each batch in the running second moment of ψ, in (0, 1]."
+    )
 
 
 class ZeroShotState(NamedTuple):
@@ -108,8 +103,10 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     Raises:
         InputError: for other data.
     """
-    critic = CRITICS[type(config.critic)](config.critic, spec)
-    learner = actor_critic(critic, _policy(config, spec, critic.num_features))
+    critic = make(CRITICS, config.critic, spec)
+    tasks = critic.zero_shot
+    assert tasks is not None
+    learner = actor_critic(critic, _policy(config, spec, tasks.num_features))
 
     def features(state: ZeroShotState, observations: Array) -> Array:
         if observations.shape[1:] != spec.observation_shape:
@@ -117,12 +114,14 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
                 f"states have shape {observations.shape[1:]}; the agent has learnt from those of shape "
                 f"{spec.observation_shape}"
             )
-        return critic.features(state.learner.critic, observations)  # type: ignore[misc]
+        return tasks.features(state.learner.critic, observations)
 
     def init(key: Key, example: Transitions) -> ZeroShotState:
         learner_key, own_key = jax.random.split(key)
-        example = with_tasks(example, jnp.zeros((len(example.observations), critic.num_features)))
-        return ZeroShotState(learner.init(learner_key, example), jnp.eye(critic.num_features), own_key)
+        example = with_tasks(example, jnp.zeros((len(example.observations), tasks.num_features)))
+        return ZeroShotState(
+            learner=learner.init(learner_key, example), moment=jnp.eye(tasks.num_features), key=own_key
+        )
 
     def update(state: ZeroShotState, batch: Transitions) -> tuple[ZeroShotState, Metrics]:
         step = state.learner.critic.step
@@ -135,12 +134,12 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         goals = jax.random.permutation(order_key, encodings)
         if config.whiten_goals:
             goals = goals @ symmetric_pseudoinverse(moment)
-        tasks = mixed_tasks(task_key, goals, config.goal_share)
+        drawn = mixed_tasks(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.
-        learnt, metrics = learner.update(state.learner, with_tasks(batch, tasks))
+        learnt, metrics = learner.update(state.learner, with_tasks(batch, drawn))
         metrics["features/effective_rank"] = jnp.square(jnp.trace(moment)) / jnp.sum(jnp.square(moment))
-        return ZeroShotState(learnt, moment, state.key), metrics
+        return ZeroShotState(learner=learnt, moment=moment, key=state.key), metrics
 
     def act(state: ZeroShotState, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
         return learner.act(state.learner, GoalConditioned(*augmented), key, temperature)
@@ -148,7 +147,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     def value(state: ZeroShotState, augmented: Augmented) -> Array:
         return learner.value(state.learner, GoalConditioned(*augmented))
 
-    return Agent(init, update, act, value, features=features)
+    return Agent(init=init, update=update, act=act, value=value, features=features)
 
 
 def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
@@ -209,8 +208,10 @@ def state_encoder(config: ZeroShotConfig, spec: Spec) -> Callable[[ZeroShotState
         InputError: for a critic without φ.
     """
     sees_encodings = dataclasses.replace(config.critic, policy_sees="encodings")
-    critic = CRITICS[type(config.critic)](sees_encodings, spec)
-    return lambda state, observations: critic.perceive(state.learner.critic, observations)  # type: ignore[misc]
+    critic = make(CRITICS, sees_encodings, spec)
+    assert critic.zero_shot is not None
+    perceive = critic.zero_shot.perceive
+    return lambda state, observations: perceive(state.learner.critic, observations)
 
 
 def check_labels(rewards: np.ndarray, names: Sequence[str], dim: int) -> None:

@@ -6,24 +6,19 @@ from typing import Any
 from absl import flags as absl_flags
 
 from valuelab.benchmark import numbers, pages
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.files import local_path
 from valuelab.runs import command_line, outputs
 
 
-@dataclasses.dataclass(frozen=True)
-class ReportConfig:
-    """The settings of a report.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig(Settings):
+    """The settings of a report."""
 
-    Attributes:
-        source: workdir of a suite, or a report.json; the flag's name can be left out.
-        workdir: folder for the report; empty for the workdir of the suite.
-        readme: Markdown document whose table is updated instead of writing a report.
-    """
-
-    source: str = ""
-    workdir: str = ""
-    readme: str = ""
+    source: str = setting("", help="Workdir of a suite, or a report.json; the flag's name can be left out.")
+    workdir: str = setting("", help="Folder for the report; empty for the workdir of the suite.")
+    readme: str = setting("", help="Markdown document whose table is updated instead of writing a report.")
 
 
 def run(config: ReportConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from valuelab.benchmark.board import NO_SCORE, RUNNING, WAITING, Board
 from valuelab.benchmark.machine import Slot
 from valuelab.benchmark.processes import Execute, Launch, Stop
 from valuelab.benchmark.suites import JOBS, Job, Suite
-from valuelab.configuration import RunConfig, check_ranges
+from valuelab.configuration import RunConfig, Settings, setting
 from valuelab.errors import InputError
 from valuelab.files import local_path
 from valuelab.runs import command_line, outputs
@@ -32,36 +32,33 @@ ENTRY = ("name", "label", "folder", "program", "agent", "dataset", "added", "com
 """The keys of a job in suite.json."""
 
 
-@dataclasses.dataclass(frozen=True)
-class BenchmarkConfig:
-    """The settings of a benchmark.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(Settings):
+    """The settings of a benchmark."""
 
-    Attributes:
-        suite: FILE.py, or the name of a file in experiments/suites.
-        workdir: folder for everything that the suite leaves.
-        data_dir: folder that holds the datasets.
-        only: LABEL or LABEL/DATASET, several separated by commas: the jobs to run; empty for all.
-        add: FILE.py or FILE.py:PRESET, several separated by commas: agents to add on each dataset of the
-            suite.
-        jobs: the number of jobs that run at the same time; 0 for as many as cores, accelerators and memory
-            allow.
-        cluster: slurm, or local for submitit's processes on this machine (for tests); none to run without
-            a cluster.
-        slurm: KEY=VALUE for submitit, such as partition=gpu, gpus_per_node=1 or timeout_min=600; can be
-            repeated.
-    """
-
-    suite: str = ""
-    workdir: str = ""
-    data_dir: str = RunConfig.data_dir
-    only: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
-    jobs: int = 0
-    cluster: Literal["slurm", "local"] | None = None
-    slurm: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_ranges(self, jobs="[0, inf)")
+    suite: str = setting("", help="FILE.py, or the name of a file in experiments/suites.")
+    workdir: str = setting("", help="Folder for everything that the suite leaves.")
+    data_dir: str = setting(RunConfig.data_dir, help="Folder that holds the datasets.")
+    only: tuple[str, ...] = setting(
+        (), help="LABEL or LABEL/DATASET, several separated by commas: the jobs to run; empty for all."
+    )
+    add: tuple[str, ...] = setting(
+        (),
+        help="Agents to add on each dataset of the suite, FILE.py or FILE.py:PRESET, separated by commas.",
+    )
+    jobs: int = setting(
+        0,
+        "[0, inf)",
+        "Number of jobs at the same time; 0 for as many as cores, accelerators and memory allow.",
+    )
+    cluster: Literal["slurm", "local"] | None = setting(
+        None,
+        help="slurm, or local for submitit's processes on this machine; none for no cluster.",
+    )
+    slurm: tuple[str, ...] = setting(
+        (),
+        help="KEY=VALUE for submitit, such as partition=gpu or timeout_min=600; can be repeated.",
+    )
 
 
 def run(config: BenchmarkConfig, suites_folder: pathlib.Path) -> int:

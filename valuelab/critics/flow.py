@@ -28,12 +28,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
-from valuelab.critics.values import Aggregation, aggregate, offered, value_range
+from valuelab.configuration import setting, widths
+from valuelab.critics.values import Aggregation, CriticConfig, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
-from valuelab.networks.encoders import EncoderName, with_encoder
-from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers, over_ensemble
+from valuelab.networks.encoders import with_encoder
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers, over_ensemble
 from valuelab.networks.values import StateActionValue
 from valuelab.networks.velocities import TimeEmbedding, ValueEmbedding, ValueVelocity
 from valuelab.ops.flow import integrate, interpolate, trajectory
@@ -41,12 +41,14 @@ from valuelab.ops.returns import bootstrapped_targets
 from valuelab.types import (
     Array,
     Critic,
+    Diagnostics,
     Estimates,
     Flow,
     Key,
     Layer,
     Metrics,
     Params,
+    PolicyView,
     Solver,
     Spec,
     TrainState,
@@ -54,79 +56,57 @@ from valuelab.types import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class FlowCriticConfig:
-    """Hyperparameters of a flow critic.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowCriticConfig(CriticConfig):
+    """Hyperparameters of a flow critic: a velocity field, and a plain critic that is distilled from it."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer, of the field and of the distilled critic.
-        activation: of each hidden layer, "relu" or "gelu".
-        layer_norm: normalise hidden layers, after their activation.
-        block_depth: layers of a residual block of the field; 0 for none.
-        ensemble_size: E, number of fields and of distilled critics.
-        aggregation: of the members' values in targets, "mean" or "min".
-        num_draws: m, noise draws whose ends are averaged, and on which each transition is trained.
-        num_steps: K of the integration.
-        solver: of the integration, "euler", "midpoint" or "heun".
-        integration_dtype: in which the layers of the field compute where it is integrated, "float32" or
-            "bfloat16"; z, losses and gradients are float32.
-        coverage: c in (0, 1], share of the range of values from which noise is drawn.
-        target: "expected", all draws learn the mean of the target field's, or "distributional".
-        supervision: the field is trained on "velocity" y - z(0), or to give the "value" y, from which the
-            velocity (y - z) / (1 - t) follows.
-        times: of training, "uniform" in [0, 1], or "zero", for a flow of one step.
-        value_embedding: how the field sees z, "categorical" or "scalar".
-        num_bins: of the categorical embedding.
-        bin_width: σ of the categorical embedding, in bins.
-        time_embedding: how the field sees t, "fourier" or "cosine".
-        time_size: components of the Fourier embedding, even.
-        discount: γ in [0, 1).
-        learning_rate: of Adam.
-        target_rate: share of the new field in its target average, in (0, 1].
-        encoder: of images, one for all fields and one for all distilled critics, "impala_small", "drq" or
-            "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    activation: Activation = "gelu"
-    layer_norm: bool = True
-    block_depth: int = 1
-    ensemble_size: int = 2
-    aggregation: Aggregation = "mean"
-    num_draws: int = 8
-    num_steps: int = 8
-    solver: Solver = "euler"
-    integration_dtype: Literal["float32", "bfloat16"] = "float32"
-    coverage: float = 0.1
-    target: Literal["expected", "distributional"] = "expected"
-    supervision: Literal["velocity", "value"] = "velocity"
-    times: Literal["uniform", "zero"] = "uniform"
-    value_embedding: ValueEmbedding = "categorical"
-    num_bins: int = 50
-    bin_width: float = 16.0
-    time_embedding: TimeEmbedding = "fourier"
-    time_size: int = 64
-    discount: float = 0.99
-    learning_rate: float = 3e-4
-    target_rate: float = 0.005
-    encoder: EncoderName | None = None
+    hidden_dims: tuple[int, ...] = widths(
+        (512, 512, 512, 512),
+        "Width of each hidden layer, of the field and of the distilled critic.",
+        blocks="block_depth",
+    )
+    block_depth: int = setting(
+        1, "[0, inf)", "Number of layers in a residual block of the field; 0 for no blocks."
+    )
+    aggregation: Aggregation = setting(
+        "mean", help='How targets combine the values of the ensemble, "mean" or "min".'
+    )
+    num_draws: int = setting(
+        8, "[1, inf)", "m, number of noise draws for each transition; Q is the mean over the draws."
+    )
+    num_steps: int = setting(8, "[1, inf)", "K, number of steps of the integration.")
+    solver: Solver = setting("euler", help='Solver of the integration, "euler", "midpoint" or "heun".')
+    integration_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32",
+        help='Number format of the layers of the field in the integration, "float32" or "bfloat16". '
+        "z, losses and gradients are float32.",
+    )
+    coverage: float = setting(
+        0.1, "(0, 1]", "c in (0, 1], share of the range of values from which noise is drawn."
+    )
+    target: Literal["expected", "distributional"] = setting(
+        "expected",
+        help='"expected": all draws learn the mean of the target field\'s draws. "distributional": each draw '
+        "has a target of its own.",
+    )
+    supervision: Literal["velocity", "value"] = setting(
+        "velocity",
+        help='The field learns the "velocity" y - z(0), or the "value" y; then its velocity is '
+        "(y - z) / (1 - t).",
+    )
+    times: Literal["uniform", "zero"] = setting(
+        "uniform", help='Times t of training, "uniform" in [0, 1], or "zero" for a flow of one step.'
+    )
+    value_embedding: ValueEmbedding = setting(
+        "categorical", help='How the field sees z, "categorical" or "scalar".'
+    )
+    num_bins: int = setting(50, "[2, inf)", "Number of bins of the categorical embedding.")
+    bin_width: float = setting(16.0, "(0, inf)", "σ of the categorical embedding, in bins.")
+    time_embedding: TimeEmbedding = setting("fourier", help='How the field sees t, "fourier" or "cosine".')
+    time_size: int = setting(64, "[2, inf)", "Number of components of the Fourier embedding, even.")
 
     def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims", block_depth=self.block_depth)
-        check_ranges(
-            self,
-            block_depth="[0, inf)",
-            ensemble_size="[1, inf)",
-            num_draws="[1, inf)",
-            num_steps="[1, inf)",
-            coverage="(0, 1]",
-            num_bins="[2, inf)",
-            bin_width="(0, inf)",
-            time_size="[2, inf)",
-            discount="[0, 1)",
-            learning_rate="(0, inf)",
-            target_rate="(0, 1]",
-        )
+        super().__post_init__()
         if self.time_size % 2:
             raise InputError(f"time_size is {self.time_size}; it must be even, for sines and cosines")
         if self.supervision == "value" and self.solver == "heun":
@@ -234,14 +214,14 @@ def flow_critic(
         opt_state = {name: optimizer.init(part) for name, part in params.items()}
         return learning.start(update_key, params, {"field": params["field"]}, opt_state)
 
-    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
         action_key, target_key, noise_key, time_key, distill_key = jax.random.split(
             jax.random.fold_in(state.key, state.step), 5
         )
         size = len(batch.rewards)
 
         # 1. Targets [B, m].
-        following = look_ahead(batch, action_key)
+        following = policy.look_ahead(batch, action_key)
         noise = draw_noise(target_key, size)
         next_values = ends(state.target_params["field"], batch.next_observations, following.actions, noise)
         if config.target == "expected":
@@ -294,7 +274,7 @@ def flow_critic(
         def q(observations: Array, actions: Array) -> Array:
             return jnp.mean(distilled.apply(state.params["distilled"], observations, actions), axis=0)
 
-        return Estimates(q)
+        return Estimates(q=q)
 
     flow = Flow(
         start=lambda key, size: by_member(draw_noise(key, size)),
@@ -320,6 +300,12 @@ def flow_critic(
 
         return hidden_layers(jax.vmap(units)(fields, points))
 
-    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
-    offers = offered(spec, "q")
-    return Critic("flow", offers, init, update, average_targets, estimates, config.discount, layers, flow)
+    return Critic(
+        name="flow",
+        offers=offered(spec, "q"),
+        init=init,
+        update=update,
+        average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
+        estimates=estimates,
+        diagnostics=Diagnostics(discount=config.discount, layers=layers, flow=flow),
+    )

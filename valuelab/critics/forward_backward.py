@@ -15,7 +15,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.critics.latents import LatentConfig, Losses, latent_critic, tasks_of
 from valuelab.networks.latents import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
@@ -23,23 +23,15 @@ from valuelab.ops.latent import orthonormality_loss, pessimistic, successor_meas
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ForwardBackwardConfig(LatentConfig):
-    """Hyperparameters of forward-backward representations.
+    """Hyperparameters of forward-backward representations."""
 
-    Attributes:
-        task_dims: width of each hidden layer of B; none for a linear one.
-        task_dim: numbers of an encoding B, and of tasks.
-        orthonormality: β, at least 0.
-    """
-
-    task_dims: tuple[int, ...] = (512, 512, 512, 512)
-    task_dim: int = 50
-    orthonormality: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, task_dims="[1, inf)", task_dim="[1, inf)", orthonormality="[0, inf)")
+    task_dims: tuple[int, ...] = setting(
+        (512, 512, 512, 512), "[1, inf)", "Width of each hidden layer of B; none for a linear one."
+    )
+    task_dim: int = setting(50, "[1, inf)", "Size of an encoding B, and of a task.")
+    orthonormality: float = setting(1.0, "[0, inf)", "Weight β of the orthonormality loss, at least 0.")
 
 
 def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic:
@@ -102,5 +94,12 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
     def encode(params: Params, observations: Array) -> Array:
         return backward.apply(params["backward"], observations)
 
-    losses = Losses(config.task_dim, init, loss, encode_states, predict, encode)
+    losses = Losses(
+        dim=config.task_dim,
+        init=init,
+        loss=loss,
+        encode_states=encode_states,
+        predict=predict,
+        encode=encode,
+    )
     return latent_critic("forward_backward", config, spec, losses)

@@ -18,76 +18,39 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
-from valuelab.critics.values import offered
+from valuelab.configuration import setting
+from valuelab.critics.values import CriticConfig, offered
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, with_encoder
-from valuelab.networks.mlp import LAYERS, Activation, ensemble, hidden_layers
+from valuelab.networks.encoders import with_encoder
+from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
 from valuelab.networks.quantiles import ImplicitQuantiles
 from valuelab.ops.quantile import midpoints, quantile_huber_loss
 from valuelab.ops.returns import bootstrapped_targets
 from valuelab.types import (
     Array,
     Critic,
+    Diagnostics,
     Estimates,
     Key,
     Layer,
     Metrics,
     Params,
+    PolicyView,
     Spec,
     TrainState,
     Transitions,
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ImplicitQuantileConfig:
-    """Hyperparameters of the implicit quantile critic.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImplicitQuantileConfig(CriticConfig):
+    """Hyperparameters of the implicit quantile critic."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer.
-        activation: of each hidden layer, "relu" or "gelu".
-        layer_norm: normalise hidden layers, after their activation.
-        ensemble_size: number of members.
-        num_levels: N, levels at which each transition is trained.
-        num_target_levels: N', levels of which its targets are drawn.
-        num_read_levels: evenly spaced levels whose mean is Q.
-        num_waves: components of the embedding of levels.
-        huber: κ of the quantile Huber loss, at least 0, in units of returns.
-        discount: γ in [0, 1).
-        learning_rate: of Adam.
-        target_rate: share of the new critic in its target average, in (0, 1].
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    activation: Activation = "gelu"
-    layer_norm: bool = True
-    ensemble_size: int = 2
-    num_levels: int = 8
-    num_target_levels: int = 8
-    num_read_levels: int = 8
-    num_waves: int = 64
-    huber: float = 1.0
-    discount: float = 0.99
-    learning_rate: float = 3e-4
-    target_rate: float = 0.005
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            ensemble_size="[1, inf)",
-            num_levels="[1, inf)",
-            num_target_levels="[1, inf)",
-            num_read_levels="[1, inf)",
-            num_waves="[1, inf)",
-            huber="[0, inf)",
-            discount="[0, 1)",
-            learning_rate="(0, inf)",
-            target_rate="(0, 1]",
-        )
+    num_levels: int = setting(8, "[1, inf)", "N, number of levels at which each transition is trained.")
+    num_target_levels: int = setting(8, "[1, inf)", "N', number of levels that its targets are drawn at.")
+    num_read_levels: int = setting(8, "[1, inf)", "Number of evenly spaced levels whose mean is Q.")
+    num_waves: int = setting(64, "[1, inf)", "Number of components of the embedding of levels.")
+    huber: float = setting(1.0, "[0, inf)", "κ of the quantile Huber loss, in units of returns.")
 
 
 def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Critic:
@@ -117,12 +80,12 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         params = network.init(network_key, example.observations, example.actions, levels)
         return learning.start(update_key, params, params, optimizer.init(params))
 
-    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
         action_key, target_key, level_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
         size = len(batch.rewards)
 
         # 1. Targets [B, N'].
-        following = look_ahead(batch, action_key)
+        following = policy.look_ahead(batch, action_key)
         target_levels = jax.random.uniform(target_key, (size, config.num_target_levels))
         predicted = quantiles(state.target_params, batch.next_observations, following.actions, target_levels)
         next_values = jnp.mean(predicted, axis=0) - following.costs[:, None]
@@ -152,7 +115,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
             predicted = quantiles(state.params, observations, actions, read_levels)
             return jnp.mean(predicted, axis=(0, 2))
 
-        return Estimates(q)
+        return Estimates(q=q)
 
     def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
         del key
@@ -160,8 +123,12 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
             network.apply(state.params, observations, actions, read_levels, mutable=LAYERS)[1]
         )
 
-    average_targets = functools.partial(learning.average_targets, rate=config.target_rate)
-    offers = offered(spec, "q")
     return Critic(
-        "implicit_quantile", offers, init, update, average_targets, estimates, config.discount, layers
+        name="implicit_quantile",
+        offers=offered(spec, "q"),
+        init=init,
+        update=update,
+        average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
+        estimates=estimates,
+        diagnostics=Diagnostics(discount=config.discount, layers=layers),
     )

@@ -16,67 +16,63 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
-from valuelab.critics.values import offered
+from valuelab.configuration import setting, widths
+from valuelab.critics.values import ReturnsConfig, offered
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.latents import Encoder
 from valuelab.ops.latent import pessimistic, pessimistic_along
-from valuelab.types import Array, Critic, Estimates, Key, Metrics, Params, Spec, TrainState, Transitions
+from valuelab.types import (
+    Array,
+    Critic,
+    Diagnostics,
+    Estimates,
+    Key,
+    Metrics,
+    Params,
+    PolicyView,
+    Spec,
+    TrainState,
+    Transitions,
+    ZeroShot,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class LatentConfig:
-    """Hyperparameters of every critic of all tasks.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentConfig(ReturnsConfig):
+    """Hyperparameters of every critic of all tasks."""
 
-    Attributes:
-        predictor_dims: width of each hidden layer of the predictors.
-        state_dims: width of each hidden layer of the encoder φ of states; none for a linear one.
-        state_dim: numbers of an encoding φ(s); 0 for no encoder, which images need.
-        policy_sees: what the policy is given, "observations", or "encodings": φ(s), which the critic alone
-            learns.
-        ensemble_size: parallel predictors.
-        pessimism: λ of the values that the policy climbs, mean - λ |difference|.
-        target_pessimism: likewise of the values that targets give.
-        discount: γ in [0, 1).
-        learning_rate: of Adam.
-        target_rate: share of the new parameters in their target averages, in (0, 1].
-    """
-
-    predictor_dims: tuple[int, ...] = (512, 512)
-    state_dims: tuple[int, ...] = ()
-    state_dim: int = 0
-    policy_sees: Literal["observations", "encodings"] = "observations"
-    ensemble_size: int = 2
-    pessimism: float = 0.0
-    target_pessimism: float = 0.0
-    discount: float = 0.99
     learning_rate: float = 1e-4
-    target_rate: float = 0.005
+    predictor_dims: tuple[int, ...] = widths(
+        (512, 512), "Width of each hidden layer of the predictors.", least=2
+    )
+    state_dims: tuple[int, ...] = setting(
+        (), "[1, inf)", "Width of each hidden layer of the encoder φ of states; none for a linear one."
+    )
+    state_dim: int = setting(
+        0, "[0, inf)", "Size of an encoding φ(s); 0 for no encoder. Images need an encoder."
+    )
+    policy_sees: Literal["observations", "encodings"] = setting(
+        "observations",
+        help='What the policy gets, "observations", or "encodings": φ(s), which the critic alone learns.',
+    )
+    pessimism: float = setting(
+        0.0, "[0, inf)", "λ of the values that the policy climbs, mean - λ |difference|."
+    )
+    target_pessimism: float = setting(0.0, "[0, inf)", "λ of the values in targets.")
 
     def __post_init__(self) -> None:
-        check_widths(self, "predictor_dims", least=2)
-        check_ranges(
-            self,
-            state_dims="[1, inf)",
-            state_dim="[0, inf)",
-            ensemble_size="[1, inf)",
-            pessimism="[0, inf)",
-            target_pessimism="[0, inf)",
-            discount="[0, 1)",
-            learning_rate="(0, inf)",
-            target_rate="(0, 1]",
-        )
+        super().__post_init__()
         if self.policy_sees == "encodings" and not self.state_dim:
-            raise InputError("policy_sees is encodings, and state_dim 0 makes none: give state_dim")
+            raise InputError("policy_sees='encodings' needs state_dim >= 1, but state_dim is 0")
 
     @property
     def state_encoder(self) -> nn.Module:
-        """φ, or what leaves observations as they are."""
+        """φ, or a module that returns observations as they are."""
         return Encoder(self.state_dims, self.state_dim) if self.state_dim else Unchanged()
 
     def seen_dim(self, spec: Spec) -> int:
-        """k, numbers of what policies see beside tasks."""
+        """k, size of what policies see in addition to tasks."""
         return self.state_dim if self.policy_sees == "encodings" else spec.observation_shape[0]
 
 
@@ -150,9 +146,9 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
         params = losses.init(params_key, example)
         return learning.start(update_key, params, params, optimizer.init(params))
 
-    def update(state: TrainState, batch: Transitions, look_ahead) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
         action_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        next_actions = look_ahead(batch, action_key).actions
+        next_actions = policy.look_ahead(batch, action_key).actions
 
         def loss(params):
             return losses.loss(params, state.target_params, batch, next_actions, loss_key)
@@ -168,22 +164,24 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
             predictions = losses.predict(state.params, seen, actions, latents)
             return pessimistic(jnp.sum(predictions * latents[None], axis=-1), config.pessimism)
 
-        return Estimates(q)
+        return Estimates(q=q)
 
     def perceive(state: TrainState, observations: Array) -> Array:
         return losses.encode_states(state.params, observations) if sees_encodings else observations
 
     return Critic(
-        name,
-        offered(spec, "q"),
-        init,
-        update,
-        functools.partial(learning.average_targets, rate=config.target_rate),
-        estimates,
-        config.discount,
-        features=lambda state, observations: losses.encode(state.params, observations),
-        num_features=losses.dim,
-        perceive=perceive,
+        name=name,
+        offers=offered(spec, "q"),
+        init=init,
+        update=update,
+        average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
+        estimates=estimates,
+        diagnostics=Diagnostics(discount=config.discount),
+        zero_shot=ZeroShot(
+            features=lambda state, observations: losses.encode(state.params, observations),
+            num_features=losses.dim,
+            perceive=perceive,
+        ),
     )
 
 

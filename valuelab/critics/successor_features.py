@@ -18,13 +18,13 @@ centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from valuelab.configuration import Choice, make, part, setting
 from valuelab.critics.latents import LatentConfig, Losses, latent_critic, successor_target, tasks_of
 from valuelab.networks.latents import Predictor
 from valuelab.networks.mlp import ensemble
@@ -37,30 +37,26 @@ from valuelab.representations.observed import ObservedConfig, observed
 from valuelab.representations.rldp import RLDPConfig, rldp
 from valuelab.types import Array, Critic, Key, Metrics, Params, Representation, Spec, Transitions
 
-REPRESENTATIONS: dict[type, Callable[[Any, Spec], Representation]] = {
-    BYOLConfig: byol,
-    HILPConfig: hilp,
-    ICVFConfig: icvf,
-    LaplacianConfig: laplacian,
-    ObservedConfig: observed,
-    RLDPConfig: rldp,
+REPRESENTATIONS: dict[str, Choice[Representation]] = {
+    "byol": Choice(config=BYOLConfig, make=byol),
+    "hilp": Choice(config=HILPConfig, make=hilp),
+    "icvf": Choice(config=ICVFConfig, make=icvf),
+    "laplacian": Choice(config=LaplacianConfig, make=laplacian),
+    "observed": Choice(config=ObservedConfig, make=observed),
+    "rldp": Choice(config=RLDPConfig, make=rldp),
 }
-"""The representation that each config makes."""
+"""Representations by name."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SuccessorFeaturesConfig(LatentConfig):
-    """Hyperparameters of successor features.
+    """Hyperparameters of successor features."""
 
-    Attributes:
-        representation: config of a representation, a key of REPRESENTATIONS.
-        loss: of "features" F, or of "values" zᵀF.
-        center: whether ψ is the representation less its running mean.
-    """
-
-    representation: Any = dataclasses.field(default_factory=LaplacianConfig)
-    loss: Literal["features", "values"] = "features"
-    center: bool = False
+    representation: Any = part(LaplacianConfig(), REPRESENTATIONS, "What learns the features.")
+    loss: Literal["features", "values"] = setting(
+        "features", help='The loss compares the "features" F, or the "values" zᵀF.'
+    )
+    center: bool = setting(False, help="Subtract the running mean of the representation from it.")
 
 
 def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Critic:
@@ -76,7 +72,7 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
     Raises:
         InputError: for data that `latent_critic` refuses.
     """
-    representation = REPRESENTATIONS[type(config.representation)](config.representation, spec)
+    representation = make(REPRESENTATIONS, config.representation, spec)
     state_encoder = config.state_encoder
     predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, representation.dim)
 
@@ -126,5 +122,13 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         mean = jnp.mean(representation.encode(params["features"], batch.next_observations), axis=0)
         return params | {"mean": optax.incremental_update(mean, params["mean"], config.target_rate)}
 
-    losses = Losses(representation.dim, init, loss, encode_states, predict, encode, follow)
+    losses = Losses(
+        dim=representation.dim,
+        init=init,
+        loss=loss,
+        encode_states=encode_states,
+        predict=predict,
+        encode=encode,
+        follow=follow,
+    )
     return latent_critic(f"successor_features on {representation.name}", config, spec, losses)

@@ -21,7 +21,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.critics.latents import (
     LatentConfig,
     Losses,
@@ -37,44 +37,27 @@ from valuelab.representations.goals import futures_of
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TDJEPAConfig(LatentConfig):
-    """Hyperparameters of TD-JEPA.
-
-    Attributes:
-        state_dims: width of each hidden layer of φ; none for a linear one.
-        state_dim: numbers of an encoding φ, at least 1.
-        task_dims: likewise of ψ.
-        task_dim: of ψ, and of tasks.
-        state_orthonormality: β_φ, at least 0.
-        task_orthonormality: β_ψ, at least 0.
-        symmetric: one encoder, with the settings of ψ, for both.
-        target: "temporal_difference", or "monte_carlo", for which the batch's `futures` are to be drawn with
-            this γ (data.goals.discount).
-    """
+    """Hyperparameters of TD-JEPA."""
 
     state_dims: tuple[int, ...] = (512, 512, 512, 512)
-    task_dims: tuple[int, ...] = (512, 512, 512, 512)
-    state_dim: int = 50
-    task_dim: int = 50
-    state_orthonormality: float = 1.0
-    task_orthonormality: float = 1.0
-    symmetric: bool = False
-    target: Literal["temporal_difference", "monte_carlo"] = "temporal_difference"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(
-            self,
-            task_dims="[1, inf)",
-            state_dim="[1, inf)",
-            task_dim="[1, inf)",
-            state_orthonormality="[0, inf)",
-            task_orthonormality="[0, inf)",
-        )
+    state_dim: int = setting(50, "[1, inf)", "Size of an encoding φ(s), at least 1.")
+    task_dims: tuple[int, ...] = setting(
+        (512, 512, 512, 512), "[1, inf)", "Width of each hidden layer of ψ; none for a linear one."
+    )
+    task_dim: int = setting(50, "[1, inf)", "Size of an encoding ψ, and of a task.")
+    state_orthonormality: float = setting(1.0, "[0, inf)", "β_φ, at least 0.")
+    task_orthonormality: float = setting(1.0, "[0, inf)", "β_ψ, at least 0.")
+    symmetric: bool = setting(False, help="Use one encoder, with the settings of ψ, for states and tasks.")
+    target: Literal["temporal_difference", "monte_carlo"] = setting(
+        "temporal_difference",
+        help='Targets, "temporal_difference" or "monte_carlo". The latter learn from the batch\'s `futures`, '
+        "drawn with this γ (data.goals.discount).",
+    )
 
     def seen_dim(self, spec: Spec) -> int:
-        """k, of encodings ψ in the symmetric variant."""
+        """k, size of an encoding ψ in the symmetric variant."""
         return self.task_dim if self.symmetric and self.policy_sees == "encodings" else super().seen_dim(spec)
 
 
@@ -180,5 +163,12 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
     def encode(params: Params, observations: Array) -> Array:
         return task_encoder.apply(params["task_encoder"], observations)
 
-    losses = Losses(config.task_dim, init, loss, encode_states, predict, encode)
+    losses = Losses(
+        dim=config.task_dim,
+        init=init,
+        loss=loss,
+        encode_states=encode_states,
+        predict=predict,
+        encode=encode,
+    )
     return latent_critic("td_jepa", config, spec, losses)

@@ -1,17 +1,38 @@
-"""What critics share: what they offer, the range of values, and how members become one value."""
+"""What critics share: settings, offers, the range of values, and how an ensemble gives one value."""
 
+import dataclasses
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
+from valuelab.configuration import setting
 from valuelab.errors import InputError
+from valuelab.networks.settings import LearningConfig, NetworkConfig
 from valuelab.types import Array, Spec
 
 Aggregation = Literal["mean", "min"]
 
 _PADDING = 0.01
 """Of rewards, so that values at the end of their range are still told apart."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReturnsConfig(LearningConfig):
+    """Hyperparameters of every critic."""
+
+    ensemble_size: int = setting(2, "[1, inf)", "E, number of networks in the ensemble.")
+    discount: float = setting(0.99, "[0, 1)", "Discount γ in [0, 1).")
+    target_rate: float = setting(
+        0.005, "(0, 1]", "Share of the new parameters in their target average, in (0, 1]."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticConfig(ReturnsConfig, NetworkConfig):
+    """Hyperparameters of a critic that gives one value for each state and action."""
+
+    layer_norm: bool = setting(True, help="Normalise the hidden layers, after their activation.")
 
 
 def offered(spec: Spec, *estimates: str) -> frozenset[str]:

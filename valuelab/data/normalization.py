@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from valuelab.configuration import Settings, setting
 from valuelab.data import storage
 from valuelab.domains.d4rl import SUFFIXES, original_name
 from valuelab.errors import InputError, unknown
@@ -24,20 +25,19 @@ _CHUNK = 1 << 18
 """The number of values whose moments are computed at once."""
 
 
-@dataclasses.dataclass(frozen=True)
-class NormalizationConfig:
-    """How an agent sees the numbers in the data.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizationConfig(Settings):
+    """How an agent sees the numbers in the data."""
 
-    Attributes:
-        normalize_observations: shift and scale observations to mean 0 and standard deviation 1; images are
-            shifted by their mean image, and scaled by one standard deviation per channel.
-        rewards: the rule that normalises rewards.
-        clip_actions: clip actions outside their bounds; without it such data are refused.
-    """
-
-    normalize_observations: bool = False
-    rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = "none"
-    clip_actions: bool = False
+    normalize_observations: bool = setting(
+        False,
+        help="Shift and scale observations to mean 0 and standard deviation 1. Images are shifted by their "
+        "mean image, and all pixels of a channel are scaled by one standard deviation.",
+    )
+    rewards: Literal["none", "d4rl_locomotion", "d4rl_antmaze"] = setting(
+        "none", help="Rule by which rewards are normalised."
+    )
+    clip_actions: bool = setting(False, help="Clip actions out of bounds; otherwise they are refused.")
 
 
 _FAMILIES = {

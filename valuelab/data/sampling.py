@@ -11,27 +11,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelab.configuration import Settings, setting
 from valuelab.data import storage
 from valuelab.errors import InputError
 from valuelab.types import Array, Dataset, Key, Sampler, Segments, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class GoalDistribution:
-    """The distribution of goals. The probability that remains goes to observations of random transitions.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoalDistribution(Settings):
+    """The distribution of goals. The probability that remains goes to observations of random transitions."""
 
-    Attributes:
-        p_current: probability of the transition's own observation, in [0, 1].
-        p_trajectory: probability of a later observation of its trajectory, in [0, 1].
-        geometric: whether the number of steps to that later observation is geometric with mean
-            1 / (1 - discount), cut at the trajectory's end, or uniform over the rest of the trajectory.
-    """
-
-    p_current: float
-    p_trajectory: float
-    geometric: bool
+    p_current: float = setting(
+        dataclasses.MISSING, help="Probability in [0, 1] of the transition's own observation."
+    )
+    p_trajectory: float = setting(
+        dataclasses.MISSING,
+        help="Probability in [0, 1] of a later observation of the transition's trajectory.",
+    )
+    geometric: bool = setting(
+        dataclasses.MISSING,
+        help="Draw the steps to that later observation from a geometric distribution with mean "
+        "1 / (1 - discount), cut at the trajectory's end; otherwise uniformly over the steps that are left.",
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.p_current < 0 or self.p_trajectory < 0 or self.p_current + self.p_trajectory > 1:
             raise InputError(
                 f"p_current is {self.p_current} and p_trajectory is {self.p_trajectory}, but they must be "
@@ -39,24 +43,29 @@ class GoalDistribution:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class GoalRelabelling:
-    """Hindsight relabelling; the defaults are those of goal-conditioned IQL in OGBench.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoalRelabelling(Settings):
+    """Hindsight relabelling; the defaults are those of goal-conditioned IQL in OGBench."""
 
-    Attributes:
-        value: the goals of the value function, which rewards and masks refer to.
-        policy: the goals that the policy is trained on.
-        discount: parameter of the geometric distributions, in [0, 1); None, the default of runs, stands for
-            the agent's discount.
-        negative_rewards: whether rewards are -1, and 0 at the goal, instead of 0, and 1 at the goal.
-    """
-
-    value: GoalDistribution = GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True)
-    policy: GoalDistribution = GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False)
-    discount: float | None = 0.99
-    negative_rewards: bool = True
+    value: GoalDistribution = setting(
+        GoalDistribution(p_current=0.2, p_trajectory=0.5, geometric=True),
+        help="The goals that rewards and masks refer to.",
+    )
+    policy: GoalDistribution = setting(
+        GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False),
+        help="The goals that the policy is trained on.",
+    )
+    discount: float | None = setting(
+        0.99,
+        help="Parameter of the geometric distributions, in [0, 1). Runs have none by default, which stands "
+        "for the agent's own discount.",
+    )
+    negative_rewards: bool = setting(
+        True, help="Rewards are -1, and 0 at the goal; otherwise they are 0, and 1 at the goal."
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.discount is not None and not 0 <= self.discount < 1:
             raise InputError(
                 f"discount of the goal relabelling is {self.discount}, but must lie in [0, 1): change it"

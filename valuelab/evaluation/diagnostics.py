@@ -84,15 +84,16 @@ def diagnose(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Diagnos
         "q": {"mean": jnp.mean(q)} | value_error(q, rows.returns, rows.known),
     }
     features = None
-    if critic.layers:
-        report["layers"], features = _diagnose_layers(critic.layers, state, rows, key)
+    shown = critic.diagnostics
+    if shown and shown.layers:
+        report["layers"], features = _diagnose_layers(shown.layers, state, rows, key)
         count = features.shape[1]
         errors = jax.vmap(ops.refit_error, (0, None, None))(
             features, rows.returns[:count], rows.known[:count]
         )
         report["refit_error"] = jnp.mean(errors)
-    if critic.flow:
-        report["flow"] = diagnose_flow(critic.flow, state, rows, key)
+    if shown and shown.flow:
+        report["flow"] = diagnose_flow(shown.flow, state, rows, key)
     return Diagnosis(report=report, q=q, features=features)
 
 

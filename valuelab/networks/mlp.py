@@ -103,7 +103,7 @@ class MLP(nn.Module):
             hidden = Dropout(self.dropout_rate)(hidden)
             if self.block_depth and index % self.block_depth == 0:
                 hidden = skipped = hidden if skipped is None else hidden + skipped
-            self.sow(LAYERS, f"layer_{index:03}", Layer(units, hidden))
+            self.sow(LAYERS, f"layer_{index:03}", Layer(units=units, features=hidden))
         return hidden
 
 

@@ -10,28 +10,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.networks.policies import Distribution
 from valuelab.ops.advantage import advantage_weights
 from valuelab.policies.parametric import ParametricConfig, parametric_policy
 from valuelab.types import Array, Estimates, Metrics, Policy, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AWRConfig(ParametricConfig):
-    """Hyperparameters of advantage-weighted regression.
+    """Hyperparameters of advantage-weighted regression."""
 
-    Attributes:
-        inverse_temperature: β, at least 0.
-        weight_max: w_max, positive.
-    """
-
-    inverse_temperature: float = 3.0
-    weight_max: float = 100.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, inverse_temperature="[0, inf)", weight_max="(0, inf)")
+    inverse_temperature: float = setting(3.0, "[0, inf)", "Inverse temperature β, at least 0.")
+    weight_max: float = setting(100.0, "(0, inf)", "Largest weight w_max of an action, positive.")
 
 
 def awr(config: AWRConfig, spec: Spec) -> Policy:

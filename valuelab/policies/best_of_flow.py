@@ -14,44 +14,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, encode, with_encoder
-from valuelab.networks.mlp import Activation
+from valuelab.networks.encoders import encode, with_encoder
+from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.policies.continuous import check_continuous
 from valuelab.policies.one_step_flow import clone_actions, draw_actions
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class BestOfFlowConfig:
-    """Hyperparameters of IFQL's policy.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BestOfFlowConfig(NetworkConfig):
+    """Hyperparameters of IFQL's policy."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer of the field.
-        activation: of each hidden layer, "relu" or "gelu".
-        num_steps: K of the field's integration.
-        num_candidates: N, actions that are compared.
-        learning_rate: of Adam.
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    activation: Activation = "gelu"
-    num_steps: int = 10
-    num_candidates: int = 32
-    learning_rate: float = 3e-4
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            num_steps="[1, inf)",
-            num_candidates="[1, inf)",
-            learning_rate="(0, inf)",
-        )
+    num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
+    num_candidates: int = setting(32, "[1, inf)", "N, number of actions that are compared.")
 
 
 def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
@@ -100,4 +78,10 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
         best = jnp.argmax(q_values, axis=1)[:, None, None]
         return jnp.take_along_axis(candidates, best, axis=1)[:, 0]
 
-    return Policy("best_of_flow", frozenset({"q"}), init, update, sample)
+    return Policy(
+        name="best_of_flow",
+        needs=frozenset({"q"}),
+        init=init,
+        update=update,
+        sample=sample,
+    )

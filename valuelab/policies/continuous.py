@@ -1,7 +1,25 @@
 """What policies over continuous actions share."""
 
+import dataclasses
+
+from valuelab.configuration import setting
 from valuelab.errors import InputError
+from valuelab.networks.mlp import Activation
+from valuelab.networks.settings import NetworkConfig
 from valuelab.types import Spec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActorConfig(NetworkConfig):
+    """Hyperparameters of a policy whose network gives actions, or a distribution over them, directly."""
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    final_scale: float = setting(
+        1.0,
+        "(0, inf)",
+        "Scale of the last layer's first weights: their variance times the mean of the layer's two widths.",
+    )
 
 
 def check_continuous(name: str, spec: Spec) -> None:

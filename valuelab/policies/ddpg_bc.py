@@ -14,25 +14,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.networks.policies import Distribution
 from valuelab.policies.parametric import ParametricConfig, parametric_policy
 from valuelab.types import Array, Estimates, Metrics, Policy, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DDPGBCConfig(ParametricConfig):
-    """Hyperparameters of DDPG+BC.
+    """Hyperparameters of DDPG+BC."""
 
-    Attributes:
-        bc_weight: α, at least 0.
-    """
-
-    bc_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, bc_weight="[0, inf)")
+    bc_weight: float = setting(1.0, "[0, inf)", "Weight α of behaviour cloning, at least 0.")
 
 
 def ddpg_bc(config: DDPGBCConfig, spec: Spec) -> Policy:

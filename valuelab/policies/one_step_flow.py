@@ -19,46 +19,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, encode, with_encoder
+from valuelab.networks.encoders import encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
+from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
 from valuelab.policies.continuous import check_continuous
 from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec, TrainState, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class OneStepFlowConfig:
-    """Hyperparameters of FQL's policy.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneStepFlowConfig(NetworkConfig):
+    """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer, of the field and of the one-step policy.
-        activation: of each hidden layer, "relu" or "gelu".
-        num_steps: K of the field's integration.
-        bc_weight: α, at least 0.
-        normalize_q: divide Q by the mean of its absolute value.
-        learning_rate: of Adam.
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    activation: Activation = "gelu"
-    num_steps: int = 10
-    bc_weight: float = 10.0
-    normalize_q: bool = False
-    learning_rate: float = 3e-4
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            num_steps="[1, inf)",
-            bc_weight="[0, inf)",
-            learning_rate="(0, inf)",
-        )
+    num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
+    bc_weight: float = setting(10.0, "[0, inf)", "Weight α of the distillation, at least 0.")
+    normalize_q: bool = setting(False, help="Divide Q by the mean of its absolute value.")
 
 
 class OneStepMap(nn.Module):
@@ -164,4 +142,10 @@ def one_step_flow(
         noise = temperature * jax.random.normal(key, (len(observations), spec.action_dim))
         return jnp.clip(policy.apply(state.params["policy"], observations, noise), -1, 1)
 
-    return Policy("one_step_flow", frozenset({"q", "q_gradient"}), init, update, sample)
+    return Policy(
+        name="one_step_flow",
+        needs=frozenset({"q", "q_gradient"}),
+        init=init,
+        update=update,
+        sample=sample,
+    )

@@ -8,10 +8,9 @@ import flax.linen as nn
 import jax
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, with_encoder
-from valuelab.networks.mlp import Activation
+from valuelab.networks.encoders import with_encoder
 from valuelab.networks.policies import (
     CategoricalPolicy,
     DeterministicPolicy,
@@ -19,49 +18,33 @@ from valuelab.networks.policies import (
     GaussianPolicy,
     Mean,
 )
+from valuelab.policies.continuous import ActorConfig
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
 
 PolicyLoss = Callable[[Distribution, Transitions, Estimates], tuple[Array, Metrics]]
 
 
-@dataclasses.dataclass(frozen=True)
-class ParametricConfig:
-    """Hyperparameters of a policy whose network gives a distribution.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParametricConfig(ActorConfig):
+    """Hyperparameters of a policy whose network gives a distribution."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer.
-        activation: of each hidden layer, "relu" or "gelu".
-        final_scale: variance of the last layer's first weights, times the mean of its two widths.
-        mean: of continuous actions, "tanh" of the network's output, or "clip": the output itself, which is
-            clipped to [-1, 1] when it acts, not in likelihoods.
-        distribution: over continuous actions, "gaussian" or "deterministic"; over discrete ones it is
-            categorical.
-        learn_std: learn the Gaussian's standard deviation; else it is 1.
-        dropout_rate: of the hidden layers, in [0, 1).
-        learning_rate: of Adam.
-        learning_rate_schedule: "cosine" (to 0 at the end of the run) or "constant".
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (256, 256)
-    activation: Activation = "relu"
-    final_scale: float = 1.0
-    mean: Mean = "tanh"
-    distribution: Literal["gaussian", "deterministic"] = "gaussian"
-    learn_std: bool = True
-    dropout_rate: float = 0.0
-    learning_rate: float = 3e-4
-    learning_rate_schedule: Literal["cosine", "constant"] = "constant"
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            final_scale="(0, inf)",
-            dropout_rate="[0, 1)",
-            learning_rate="(0, inf)",
-        )
+    mean: Mean = setting(
+        "tanh",
+        help='Mean of continuous actions, "tanh" of the network\'s output, or "clip": the output itself, '
+        "clipped to [-1, 1] when it acts but not in likelihoods.",
+    )
+    distribution: Literal["gaussian", "deterministic"] = setting(
+        "gaussian",
+        help='Distribution over continuous actions, "gaussian" or "deterministic"; over discrete ones it is '
+        "categorical.",
+    )
+    learn_std: bool = setting(True, help="Learn the Gaussian's standard deviation; otherwise it is 1.")
+    dropout_rate: float = setting(0.0, "[0, 1)", "Dropout rate of the hidden layers, in [0, 1).")
+    learning_rate_schedule: Literal["cosine", "constant"] = setting(
+        "constant",
+        help='Schedule of the learning rate, "cosine" or "constant". "cosine" falls to 0 at the end of the '
+        'run, online updates included, so fine-tuning needs "constant".',
+    )
 
 
 def parametric_policy(
@@ -106,7 +89,7 @@ def parametric_policy(
         del estimates
         return network.apply(state.params, observations).sample(key, temperature)
 
-    return Policy(name, needs, init, update, sample)
+    return Policy(name=name, needs=needs, init=init, update=update, sample=sample)
 
 
 def _network(config: ParametricConfig, spec: Spec) -> nn.Module:

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting
 from valuelab.errors import InputError
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, with_encoder
-from valuelab.networks.mlp import Activation
+from valuelab.networks.encoders import with_encoder
 from valuelab.networks.policies import DeterministicPolicy
-from valuelab.policies.continuous import check_continuous
+from valuelab.policies.continuous import ActorConfig, check_continuous
 from valuelab.types import (
     Array,
     Estimates,
@@ -33,46 +32,20 @@ from valuelab.types import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ReBRACConfig:
-    """Hyperparameters of ReBRAC's policy.
-
-    Attributes:
-        hidden_dims: width of each hidden layer.
-        activation: of each hidden layer, "relu" or "gelu".
-        final_scale: variance of the last layer's first weights, times the mean of its two widths.
-        bc_weight: β₁, at least 0, of the policy's distance from the data's actions.
-        target_weight: β₂, at least 0, that targets are charged for theirs.
-        target_noise: σ of the noise in targets, at least 0.
-        target_noise_max: c at which it is clipped, at least 0.
-        target_rate: share of the new policy in its average, in (0, 1].
-        learning_rate: of Adam.
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReBRACConfig(ActorConfig):
+    """Hyperparameters of ReBRAC's policy."""
 
     hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    activation: Activation = "relu"
-    final_scale: float = 1.0
-    bc_weight: float = 0.1
-    target_weight: float = 0.01
-    target_noise: float = 0.2
-    target_noise_max: float = 0.5
-    target_rate: float = 0.005
-    learning_rate: float = 3e-4
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            final_scale="(0, inf)",
-            bc_weight="[0, inf)",
-            target_weight="[0, inf)",
-            target_noise="[0, inf)",
-            target_noise_max="[0, inf)",
-            target_rate="(0, 1]",
-            learning_rate="(0, inf)",
-        )
+    bc_weight: float = setting(
+        0.1, "[0, inf)", "β₁, at least 0, weight of the policy's distance from the data's actions."
+    )
+    target_weight: float = setting(
+        0.01, "[0, inf)", "β₂, at least 0, weight of that distance as a cost in targets."
+    )
+    target_noise: float = setting(0.2, "[0, inf)", "σ of the noise on the actions of targets, at least 0.")
+    target_noise_max: float = setting(0.5, "[0, inf)", "c at which that noise is clipped, at least 0.")
+    target_rate: float = setting(0.005, "(0, 1]", "Share of the new policy in its average, in (0, 1].")
 
 
 def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
@@ -138,6 +111,13 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         if batch.next_actions is None:
             raise InputError("policy rebrac asks for the data's next actions, which these batches lack")
         distances = jnp.sum(jnp.square(actions - batch.next_actions), axis=-1)
-        return NextActions(actions, config.target_weight * distances)
+        return NextActions(actions=actions, costs=config.target_weight * distances)
 
-    return Policy("rebrac", frozenset({"q", "q_gradient"}), init, update, sample, look_ahead)
+    return Policy(
+        name="rebrac",
+        needs=frozenset({"q", "q_gradient"}),
+        init=init,
+        update=update,
+        sample=sample,
+        look_ahead=look_ahead,
+    )

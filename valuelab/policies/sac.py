@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting
 from valuelab.networks import learning
-from valuelab.networks.encoders import EncoderName, with_encoder
-from valuelab.networks.mlp import Activation
+from valuelab.networks.encoders import with_encoder
 from valuelab.networks.policies import SquashedGaussianPolicy
-from valuelab.policies.continuous import check_continuous
+from valuelab.policies.continuous import ActorConfig, check_continuous
 from valuelab.types import (
     Array,
     Estimates,
@@ -34,38 +33,13 @@ from valuelab.types import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SACConfig:
-    """Hyperparameters of SAC's policy.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SACConfig(ActorConfig):
+    """Hyperparameters of SAC's policy. The learning rate is that of the policy and of log α."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer.
-        activation: of each hidden layer, "relu" or "gelu".
-        final_scale: variance of the last layer's first weights, times the mean of its two widths.
-        target_entropy: H in nats for each action dimension.
-        initial_alpha: α at the first update, positive.
-        charges_entropy: whether critics' targets are charged α log π.
-        learning_rate: of Adam, of the policy and of log α.
-        encoder: of images, "impala_small", "drq" or "dqn"; none for vectors, and for impala_small.
-    """
-
-    hidden_dims: tuple[int, ...] = (256, 256)
-    activation: Activation = "relu"
-    final_scale: float = 1.0
-    target_entropy: float = -0.5
-    initial_alpha: float = 1.0
-    charges_entropy: bool = True
-    learning_rate: float = 3e-4
-    encoder: EncoderName | None = None
-
-    def __post_init__(self) -> None:
-        check_widths(self, "hidden_dims")
-        check_ranges(
-            self,
-            final_scale="(0, inf)",
-            initial_alpha="(0, inf)",
-            learning_rate="(0, inf)",
-        )
+    target_entropy: float = setting(-0.5, help="Target entropy H, in nats for each action dimension.")
+    initial_alpha: float = setting(1.0, "(0, inf)", "α at the first update, positive.")
+    charges_entropy: bool = setting(True, help="Charge the targets of critics α log π.")
 
 
 def sac(config: SACConfig, spec: Spec) -> Policy:
@@ -119,11 +93,21 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
         del estimates
         return network.apply(state.params["policy"], observations).sample(key, temperature)
 
+    def sample_with_log_probs(state: TrainState, observations: Array, key: Key) -> tuple[Array, Array]:
+        return network.apply(state.params["policy"], observations).sample_with_log_prob(key)
+
     def look_ahead(state: TrainState, batch: Transitions, key: Key, estimates: Estimates) -> NextActions:
         del estimates
-        distribution = network.apply(state.params["policy"], batch.next_observations)
-        actions, log_probs = distribution.sample_with_log_prob(key)
+        actions, log_probs = sample_with_log_probs(state, batch.next_observations, key)
         charged = jnp.exp(state.params["log_alpha"]) if config.charges_entropy else 0.0
-        return NextActions(actions, charged * log_probs)
+        return NextActions(actions=actions, costs=charged * log_probs)
 
-    return Policy("sac", frozenset({"q", "q_gradient"}), init, update, sample, look_ahead)
+    return Policy(
+        name="sac",
+        needs=frozenset({"q", "q_gradient"}),
+        init=init,
+        update=update,
+        sample=sample,
+        look_ahead=look_ahead,
+        sample_with_log_probs=sample_with_log_probs,
+    )

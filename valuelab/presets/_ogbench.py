@@ -6,7 +6,7 @@ github.com/seohongpark/fql has them (Park, Li, Levine 2025, arXiv:2502.02538); f
 
 from typing import Any
 
-from valuelab import configuration
+from valuelab.presets._groups import Group, each, merged
 
 GAUSSIAN_POLICY: dict[str, Any] = {
     "agent.activation": "gelu",
@@ -16,7 +16,7 @@ GAUSSIAN_POLICY: dict[str, Any] = {
 }
 """Networks of cloning's and IQL's policies in both studies; IQL's critics have the activation too."""
 
-_SAMPLED = {"eval_temperature": 1.0}
+SAMPLED = {"eval_temperature": 1.0}
 """Flow policies are evaluated with their noise, as they were published: without it they may stand still."""
 
 MOVED = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
@@ -28,38 +28,51 @@ FRAMES = {**MOVED, "data.num_frames": 3, "steps": 500_000}
 COMPOSED_IMAGES = {**FRAMES, "agent.critic.encoder": "impala_small", "agent.policy.encoder": "impala_small"}
 """The same with the encoder, for a critic and a policy."""
 
-_FAR = {"agent.critic.discount": 0.995}
-"""Where goals are far."""
-
-TASKS: dict[str, dict[str, Any]] = {
-    "antmaze_large": {"agent.critic.aggregation": "min", "agent.policy.bc_weight": 10.0},
-    "antmaze_giant": {**_FAR, "agent.critic.aggregation": "min", "agent.policy.bc_weight": 10.0},
-    "humanoidmaze_medium": {**_FAR, "agent.policy.bc_weight": 30.0},
-    "humanoidmaze_large": {**_FAR, "agent.policy.bc_weight": 30.0},
-    "antsoccer_arena": {**_FAR, "agent.policy.bc_weight": 10.0},
-    "cube_single": {"agent.policy.bc_weight": 300.0},
-    "cube_double": {"agent.policy.bc_weight": 300.0},
-    "scene": {"agent.policy.bc_weight": 300.0},
-    "puzzle_3x3": {"agent.policy.bc_weight": 1000.0},
-    "puzzle_4x4": {"agent.policy.bc_weight": 1000.0},
+_CLONING = {
+    "antmaze_large": 10.0,
+    "antmaze_giant": 10.0,
+    "humanoidmaze_medium": 30.0,
+    "humanoidmaze_large": 30.0,
+    "antsoccer_arena": 10.0,
+    "cube_single": 300.0,
+    "cube_double": 300.0,
+    "scene": 300.0,
+    "puzzle_3x3": 1000.0,
+    "puzzle_4x4": 1000.0,
 }
-"""Preset to what flow Q-learning was published with."""
 
-VISUAL: dict[str, dict[str, Any]] = {
-    "visual_cube_single": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
-    "visual_cube_double": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 100.0},
-    "visual_scene": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 100.0},
-    "visual_puzzle_3x3": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
-    "visual_puzzle_4x4": {**COMPOSED_IMAGES, "agent.policy.bc_weight": 300.0},
+_VISUAL_CLONING = {
+    "visual_cube_single": 300.0,
+    "visual_cube_double": 100.0,
+    "visual_scene": 100.0,
+    "visual_puzzle_3x3": 300.0,
+    "visual_puzzle_4x4": 300.0,
 }
-"""Preset to what flow Q-learning was published with for the first task of a visual set."""
 
-DEEP_CUBES: dict[str, dict[str, Any]] = {
-    name: {"agent.critic.block_depth": 2} for name in ("cube_single", "cube_double")
+TASKS = merged(
+    each(_CLONING, SAMPLED),
+    each(
+        ("antmaze_giant", "humanoidmaze_medium", "humanoidmaze_large", "antsoccer_arena"),
+        {"agent.critic.discount": 0.995},  # where goals are far
+    ),
+)
+"""The ten default tasks, as flow Q-learning was published for them, of any critic and flow policy."""
+
+VISUAL = each(_VISUAL_CLONING, {**SAMPLED, **COMPOSED_IMAGES})
+"""The first task of each of five visual sets, likewise."""
+
+CLONING = {
+    preset: {"agent.policy.bc_weight": weight} for preset, weight in (_CLONING | _VISUAL_CLONING).items()
 }
-"""What critics of residual blocks have otherwise on cubes."""
+"""TASKS and VISUAL: of policies that are kept near the data by a weight."""
 
-SMALL_FLOWS: dict[str, dict[str, Any]] = {
+AGGREGATION = each(("antmaze_large", "antmaze_giant"), {"agent.critic.aggregation": "min"})
+"""TASKS: of critics whose targets combine an ensemble."""
+
+DEEP_CUBES = each(("cube_single", "cube_double"), {"agent.critic.block_depth": 2})
+"""TASKS: of critics with residual blocks."""
+
+SMALL_FLOWS: Group = {
     "pointmaze": {
         "agent.critic.num_draws": 2,
         "agent.critic.num_steps": 4,
@@ -74,16 +87,14 @@ SMALL_FLOWS: dict[str, dict[str, Any]] = {
         "eval_every": 15_000,
     },
 }
-"""What critics that integrate a flow have otherwise on two CPU cores, for each step and draw costs."""
+"""SMALL: of critics that integrate a flow, where each step and each draw costs time."""
 
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: Group = {
     "pointmaze": {
         # Two layers of 128 cannot bend enough: Q goes on to rise beyond the goal, and policies run past it.
         "agent.critic.hidden_dims": (256, 256, 256),
         "agent.critic.target_rate": 0.02,  # the goal is 150 backups away
         "agent.policy.hidden_dims": (128, 128),
-        "agent.policy.num_steps": 5,
-        "agent.policy.bc_weight": 1.0,
         "data.normalize_observations": True,
         "steps": 30_000,
         "eval_every": 10_000,
@@ -91,36 +102,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "cube_small": {
         "agent.critic.hidden_dims": (256, 256),
         "agent.policy.hidden_dims": (256, 256),
-        "agent.policy.num_steps": 5,
-        "agent.policy.bc_weight": 300.0,
         "steps": 60_000,
         "eval_every": 20_000,
     },
 }
-"""Sizes for two CPU cores."""
+"""Sizes for two CPU cores, of any critic and policy."""
 
+SMALL_FLOW_POLICIES = each(SMALL, {**SAMPLED, "agent.policy.num_steps": 5})
+"""SMALL: of flow policies."""
 
-def presets(config: Any, **changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """TASKS, VISUAL and SMALL for an agent.
+SMALL_CLONING: Group = {
+    "pointmaze": {"agent.policy.bc_weight": 1.0},
+    "cube_small": {"agent.policy.bc_weight": 300.0},
+}
+"""SMALL: of policies that are kept near the data by a weight."""
 
-    Args:
-        config: the agent's; settings that it does not have are left out.
-        **changes: preset to settings that are the agent's own.
-    """
-    fitting = _fitting(config, TASKS | VISUAL | SMALL)
-    return {name: _SAMPLED | settings | changes.get(name, {}) for name, settings in fitting.items()}
-
-
-def small(config: Any) -> dict[str, dict[str, Any]]:
-    """SMALL alone, for an agent whose settings for TASKS are others."""
-    return _fitting(config, SMALL)
-
-
-def _fitting(config: Any, presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    known = {f"agent.{name}" for name in configuration.fields(config)}
-    return {
-        preset: {
-            name: value for name, value in settings.items() if name in known or not name.startswith("agent.")
-        }
-        for preset, settings in presets.items()
-    }
+FLOW_Q_LEARNING = merged(TASKS, VISUAL, CLONING, SMALL, SMALL_FLOW_POLICIES, SMALL_CLONING)
+"""All presets of an agent with FQL's policy."""

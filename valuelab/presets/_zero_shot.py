@@ -12,24 +12,18 @@ What was run of them, and its score, says each agent's file.
 """
 
 import dataclasses
-from typing import Any
 
-from valuelab import configuration
 from valuelab.policies.rebrac import ReBRACConfig
+from valuelab.presets._groups import Group, each, merged
 
 _SAMPLED = {"eval_temperature": 1.0}
 """Flow policies are evaluated with their noise, as they were published."""
 
-_POLICY = {"agent.policy.normalize_q": True}
-
-OGBENCH: dict[str, dict[str, Any]] = {
-    "antmaze": {**_POLICY, "agent.policy.bc_weight": 0.3},
-    "manipulation": {**_POLICY, "agent.policy.bc_weight": 3.0},
-}
-"""OGBench at the published size: mazes; cubes, scene and puzzle."""
+_MAZES = {**_SAMPLED, "agent.policy.normalize_q": True, "agent.policy.bc_weight": 0.3}
+_MANIPULATION = {**_SAMPLED, "agent.policy.normalize_q": True, "agent.policy.bc_weight": 3.0}
 
 _CLIMBING = ReBRACConfig(
-    (1024, 1024),
+    hidden_dims=(1024, 1024),
     bc_weight=0.0,
     target_weight=0.0,
     target_noise=0.2,
@@ -37,44 +31,30 @@ _CLIMBING = ReBRACConfig(
     target_rate=1.0,  # targets follow the policy itself, not its average
     learning_rate=1e-4,
 )
-"""A deterministic policy that climbs Q alone; targets follow it with clipped noise."""
+"""A deterministic policy that climbs Q alone; targets follow it with clipped noise. Its widths are ours."""
 
 _EXPLORED = {
+    **_SAMPLED,
     "agent.policy": _CLIMBING,
     "agent.critic.predictor_dims": (1024,),
-    "agent.critic.state_dims": (),
-    "agent.critic.state_dim": 256,
-    "agent.critic.task_dims": (256, 256),
-    "agent.critic.representation.hidden_dims": (256, 256),
     "agent.critic.discount": 0.98,
-    "agent.critic.policy_sees": "encodings",
     "agent.critic.target_rate": 0.001,
-    "agent.critic.state_orthonormality": 0.1,
-    "agent.critic.task_orthonormality": 0.1,
-    "agent.critic.orthonormality": 0.1,
-    "agent.critic.representation.orthonormality": 0.1,
     "data.compact": True,
     "batch_size": 1024,
     "steps": 3_000_000,
     "eval_episodes": 10,
 }
 
-EXORL: dict[str, dict[str, Any]] = {
-    "walker": _EXPLORED,
-    "cheetah": _EXPLORED,
-    "quadruped": _EXPLORED,
-    "point_mass_maze": {
-        **_EXPLORED,
-        "agent.policy": dataclasses.replace(_CLIMBING, learning_rate=1e-6),
-        "agent.critic.discount": 0.99,
-    },
+_POINT_MASS_MAZE = {
+    **_EXPLORED,
+    "agent.policy": dataclasses.replace(_CLIMBING, learning_rate=1e-6),
+    "agent.critic.discount": 0.99,
 }
-"""ExoRL at the published size; the policy's widths are our choice."""
 
 _IMAGES = {
     "agent.critic.policy_sees": "encodings",
-    # Features of a batch are kept apart by whatever tells its images apart. What stands still in all of them,
-    # moved by random shifts, does so at once: features were of the shift then, and of nothing else.
+    # Features of a batch are kept apart by whatever tells its images apart. If all images of a batch moved
+    # alike, features would be of the shift, and of nothing else.
     "data.normalize_observations": True,
     "data.image_shift.pixels": 4,
     "data.image_shift.together": False,
@@ -82,33 +62,40 @@ _IMAGES = {
     "data.compact": True,
 }
 
-PIXELS: dict[str, dict[str, Any]] = {
-    "domain_pixels": {**_EXPLORED, **_IMAGES},
-    "manipulation_pixels": {**OGBENCH["manipulation"], **_IMAGES, "agent.critic.state_dim": 50},
-}
-"""Images of ExoRL's domains, such as exorl/walker-rnd@64, and OGBench's visual sets."""
-
 _NETWORKS = {
     "agent.critic.predictor_dims": (128, 128),
     # What lies behind a wall is far off: encodings, not predictors, are to learn it.
     "agent.critic.state_dims": (256, 256, 256),
     "agent.critic.state_dim": 50,
-    "agent.critic.task_dims": (256, 256),
-    "agent.critic.representation.hidden_dims": (256, 256),
     "agent.critic.learning_rate": 1e-3,
     "agent.critic.target_rate": 0.1,  # values of goals far off are 150 backups away
-    # Sums over a hundred steps to come outweigh what keeps features apart, until they are few.
-    "agent.critic.state_orthonormality": 100.0,
-    "agent.critic.task_orthonormality": 100.0,
-    "agent.critic.orthonormality": 100.0,
     "agent.policy.hidden_dims": (128, 128),
     "agent.policy.num_steps": 5,
     "data.normalize_observations": True,
 }
 
-SMALL: dict[str, dict[str, Any]] = {
+OGBENCH: Group = {"antmaze": _MAZES, "manipulation": _MANIPULATION}
+"""OGBench at the published size: mazes; cubes, scene and puzzle."""
+
+EXORL: Group = {
+    "walker": _EXPLORED,
+    "cheetah": _EXPLORED,
+    "quadruped": _EXPLORED,
+    "point_mass_maze": _POINT_MASS_MAZE,
+}
+"""ExoRL at the published size."""
+
+_EXPLORED_IMAGES = {**_IMAGES, "agent.critic.state_dims": (), "agent.critic.state_dim": 256}
+
+PIXELS: Group = {
+    "domain_pixels": {**_EXPLORED, **_EXPLORED_IMAGES},
+    "manipulation_pixels": {**_MANIPULATION, **_IMAGES, "agent.critic.state_dim": 50},
+}
+"""Images of ExoRL's domains, such as exorl/walker-rnd@64, and OGBench's visual sets."""
+
+SMALL: Group = {
     "pointmaze": {
-        **OGBENCH["antmaze"],
+        **_MAZES,
         **_NETWORKS,
         "agent.policy.bc_weight": 0.01,  # a step changes Q by a hundredth of what it is
         "steps": 20_000,
@@ -116,7 +103,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "eval_episodes": 10,
     },
     "cube_small": {
-        **OGBENCH["manipulation"],
+        **_MANIPULATION,
         **_NETWORKS,
         "agent.policy.hidden_dims": (256, 256),
         "steps": 60_000,
@@ -127,7 +114,6 @@ SMALL: dict[str, dict[str, Any]] = {
         **_EXPLORED,
         "agent.policy": dataclasses.replace(_CLIMBING, hidden_dims=(256, 256), learning_rate=5e-4),
         "agent.critic.predictor_dims": (256,),
-        "agent.critic.state_dim": 64,
         "agent.critic.learning_rate": 5e-4,
         "agent.critic.target_rate": 0.01,
         "data.normalize_observations": True,
@@ -135,18 +121,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "steps": 20_000,
         "eval_every": 10_000,
     },
+}
+"""Sizes for two CPU cores."""
+
+PIXELS_SMALL: Group = {
     "pixels_small": {
-        **EXORL["point_mass_maze"],
-        **_IMAGES,
+        **_POINT_MASS_MAZE,
+        **_EXPLORED_IMAGES,
         # Without cloning, actions are at a corner of their range after 500 updates, wherever the mass is, and
         # stay there: pushed along both axes it sticks to a wall.
         "agent.policy": dataclasses.replace(
             _CLIMBING, hidden_dims=(128, 128), learning_rate=5e-4, bc_weight=0.1
         ),
         "agent.critic.predictor_dims": (128,),
-        "agent.critic.task_dims": (128,),
         "agent.critic.state_dim": 32,
-        "agent.critic.task_dim": 32,
         "agent.critic.learning_rate": 5e-4,
         "agent.critic.target_rate": 0.01,
         "data.image_shift.pixels": 2,
@@ -154,30 +142,56 @@ SMALL: dict[str, dict[str, Any]] = {
         "steps": 2_000,
         "eval_every": 1_000,
         "eval_episodes": 2,
-    },
+    }
 }
-"""Sizes for two CPU cores; pixels_small for exorl/point_mass_maze-rnd@32."""
+"""Images, for exorl/point_mass_maze-rnd@32."""
+
+STATES = merged(OGBENCH, EXORL, SMALL)
+"""All presets without images."""
+
+EVERY = merged(STATES, PIXELS, PIXELS_SMALL)
+"""All presets: of any critic."""
+
+_OF_EXORL = (*EXORL, "walker_small", "domain_pixels", "pixels_small")
+_OF_MAZE_AND_CUBE = ("pointmaze", "cube_small")
 
 
-_OF_STATES = {"agent.critic.state_dims", "agent.critic.state_dim", "agent.critic.policy_sees"}
-"""What is for critics that encode states."""
+def _orthonormality(*names: str, in_maze_and_cube: bool = True) -> Group:
+    """EVERY: the weights of the orthonormality losses, by the names that they have in a critic."""
+    weights: list[Group] = [each(_OF_EXORL, {f"agent.critic.{name}": 0.1 for name in names})]
+    if in_maze_and_cube:
+        # Sums over a hundred steps to come outweigh what keeps features apart, until they are few.
+        weights.append(each(_OF_MAZE_AND_CUBE, {f"agent.critic.{name}": 100.0 for name in names}))
+    return merged(*weights)
 
-_ENCODED = {*PIXELS, "pixels_small", "pointmaze", "cube_small"}
-"""Presets in which all critics do, TD-JEPA or not."""
 
+_TASKS = merged(
+    each((*_OF_EXORL, *_OF_MAZE_AND_CUBE), {"agent.critic.task_dims": (256, 256)}),
+    {"pixels_small": {"agent.critic.task_dims": (128,), "agent.critic.task_dim": 32}},
+)
 
-def presets(config: Any) -> dict[str, dict[str, Any]]:
-    """OGBENCH, EXORL, PIXELS and SMALL for an agent; settings that it does not have are left out."""
-    known = {f"agent.{name}" for name in configuration.fields(config)}
+TD_JEPA = merged(
+    each(
+        (*EXORL, "walker_small"),
+        {
+            "agent.critic.state_dims": (),
+            "agent.critic.state_dim": 256,
+            "agent.critic.policy_sees": "encodings",
+        },
+    ),
+    {"walker_small": {"agent.critic.state_dim": 64}},
+    _TASKS,
+    _orthonormality("state_orthonormality", "task_orthonormality"),
+)
+"""EVERY: of TD-JEPA, which encodes states in ExoRL's domains."""
 
-    def fitting(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
-        left_out = set() if config.critic.state_dim or preset in _ENCODED else _OF_STATES
-        return {
-            name: value
-            for name, value in settings.items()
-            if name not in left_out
-            and (name in known or not name.startswith("agent.") or dataclasses.is_dataclass(value))
-        }
+FORWARD_BACKWARD = merged(_TASKS, _orthonormality("orthonormality"))
+"""EVERY: of forward-backward representations."""
 
-    every = OGBENCH | EXORL | PIXELS | SMALL
-    return {preset: _SAMPLED | fitting(preset, settings) for preset, settings in every.items()}
+REPRESENTATIONS = each(
+    (*_OF_EXORL, *_OF_MAZE_AND_CUBE), {"agent.critic.representation.hidden_dims": (256, 256)}
+)
+"""EVERY: of successor features on a representation that is learnt."""
+
+SPREAD = _orthonormality("representation.orthonormality", in_maze_and_cube=False)
+"""EVERY: of such a representation with an orthonormality loss."""

@@ -21,16 +21,26 @@ OGBench's ten default tasks, such as --agent=floq:antmaze_large, and five from i
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, FlowCriticConfig(), OneStepFlowConfig())
 
-PRESETS = _ogbench.presets(Config(), **_ogbench.DEEP_CUBES, **_ogbench.SMALL_FLOWS)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of floq."""
+
+    critic: Any = setting(FlowCriticConfig())
+    policy: Any = setting(OneStepFlowConfig())
+
+
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.DEEP_CUBES, _ogbench.SMALL_FLOWS)

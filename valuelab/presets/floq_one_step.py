@@ -8,16 +8,26 @@ OGBench's ten default tasks, such as --agent=floq_one_step:antmaze_large, and fi
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, FlowCriticConfig(times="zero", num_steps=1), OneStepFlowConfig())
 
-PRESETS = _ogbench.presets(Config(), **_ogbench.DEEP_CUBES)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of the flow of one step."""
+
+    critic: Any = setting(FlowCriticConfig(times="zero", num_steps=1))
+    policy: Any = setting(OneStepFlowConfig())
+
+
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.DEEP_CUBES)

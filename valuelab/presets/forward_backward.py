@@ -22,15 +22,24 @@ pixels_small
     (162 and 429) of 1,000 after 2,000 updates, 92 (184 and 0.08) after 4,000
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.presets import _zero_shot
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, ForwardBackwardConfig())
 
-PRESETS = _zero_shot.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ZeroShotConfig):
+    """Hyperparameters of forward-backward representations."""
+
+    critic: Any = setting(ForwardBackwardConfig())
+
+
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FORWARD_BACKWARD)

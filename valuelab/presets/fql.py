@@ -19,16 +19,26 @@ OGBench's ten default tasks, such as --agent=fql:antmaze_large, and five from im
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(), OneStepFlowConfig())
 
-PRESETS = _ogbench.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of FQL."""
+
+    critic: Any = setting(TemporalDifferenceConfig())
+    policy: Any = setting(OneStepFlowConfig())
+
+
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION)

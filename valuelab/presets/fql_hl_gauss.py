@@ -11,16 +11,26 @@ OGBench's ten default tasks, such as --agent=fql_hl_gauss:antmaze_large, and fiv
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, TemporalDifferenceConfig(loss="categorical"), OneStepFlowConfig())
 
-PRESETS = _ogbench.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of FQL with a critic that classifies."""
+
+    critic: Any = setting(TemporalDifferenceConfig(loss="categorical"))
+    policy: Any = setting(OneStepFlowConfig())
+
+
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION)

@@ -10,16 +10,25 @@ OGBench's ten default tasks, such as --agent=fql_iqn:antmaze_large, and five fro
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ComposedConfig, ImplicitQuantileConfig(), OneStepFlowConfig())
 
-PRESETS = _ogbench.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of FQL with implicit quantiles."""
+
+    critic: Any = setting(ImplicitQuantileConfig())
+    policy: Any = setting(OneStepFlowConfig())
+
+
+PRESETS = _ogbench.FLOW_Q_LEARNING

@@ -20,20 +20,28 @@ cube_small
     tasks
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.presets import _zero_shot
+from valuelab.presets._groups import merged
 from valuelab.representations.hilp import HILPConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(
-    ZeroShotConfig,
-    SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5), loss="values", center=True),
-    whiten_goals=True,
-)
 
-PRESETS = _zero_shot.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ZeroShotConfig):
+    """Hyperparameters of HILP."""
+
+    critic: Any = setting(
+        SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5), loss="values", center=True)
+    )
+    whiten_goals: bool = True
+
+
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.REPRESENTATIONS)

@@ -4,18 +4,26 @@ The defaults are the settings of TD-JEPA's study for OGBench.
 `_zero_shot.py` describes the presets; none was run.
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.presets import _zero_shot
+from valuelab.presets._groups import merged
 from valuelab.representations.icvf import ICVFConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(
-    ZeroShotConfig, SuccessorFeaturesConfig(representation=ICVFConfig()), whiten_goals=True
-)
 
-PRESETS = _zero_shot.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ZeroShotConfig):
+    """Hyperparameters of ICVF."""
+
+    critic: Any = setting(SuccessorFeaturesConfig(representation=ICVFConfig()))
+    whiten_goals: bool = True
+
+
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.REPRESENTATIONS)

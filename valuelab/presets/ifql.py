@@ -13,22 +13,34 @@ OGBench's ten default tasks, such as --agent=ifql:antmaze_large, and five from i
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.expectile import ExpectileConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import each, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(
-    ComposedConfig,
-    ExpectileConfig(hidden_dims=(512, 512, 512, 512), activation="gelu", layer_norm=True, expectile=0.9),
-    BestOfFlowConfig(),
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of IFQL."""
+
+    critic: Any = setting(
+        ExpectileConfig(hidden_dims=(512, 512, 512, 512), activation="gelu", layer_norm=True, expectile=0.9)
+    )
+    policy: Any = setting(BestOfFlowConfig())
+
+
+PRESETS = merged(
+    _ogbench.TASKS,
+    _ogbench.VISUAL,
+    _ogbench.SMALL,
+    _ogbench.SMALL_FLOW_POLICIES,
+    each(_ogbench.SMALL, {"agent.critic.activation": "relu"}),
 )
-
-_SMALL = {"agent.critic.activation": "relu"}
-
-PRESETS = _ogbench.presets(Config(), pointmaze=_SMALL, cube_small=_SMALL)

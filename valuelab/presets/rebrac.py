@@ -20,21 +20,27 @@ humanoidmaze_medium, visual_cube_single
     hardware: one GPU; not run
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.presets import _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(
-    ComposedConfig,
-    TemporalDifferenceConfig(aggregation="min"),
-    ReBRACConfig(activation="gelu", final_scale=0.01),
-)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of ReBRAC."""
+
+    critic: Any = setting(TemporalDifferenceConfig(aggregation="min"))
+    policy: Any = setting(ReBRACConfig(activation="gelu", final_scale=0.01))
+
 
 _POLICY = {"agent.policy.activation": "relu", "agent.policy.final_scale": 1.0}
 _SMALL = {
@@ -53,7 +59,7 @@ _HUMANOID = {
 }
 
 PRESETS = {
-    **{name: settings | _SMALL[name] for name, settings in _ogbench.small(Config()).items()},
+    **merged(_ogbench.SMALL, _SMALL),
     "humanoidmaze_medium": _HUMANOID,
     "visual_cube_single": {
         **_ogbench.COMPOSED_IMAGES,

@@ -12,21 +12,29 @@ rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch fro
     hardware: one GPU; not run. The paper's policy steps once in 20 updates of its critics, ours with each
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.composed import composed as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.sac import SACConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
 
-Config = functools.partial(
-    ComposedConfig,
-    TemporalDifferenceConfig(hidden_dims=(256, 256), activation="relu", layer_norm=False, aggregation="min"),
-    SACConfig(target_entropy=-1.0),
-)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ComposedConfig):
+    """Hyperparameters of SAC."""
+
+    critic: Any = setting(
+        TemporalDifferenceConfig(
+            hidden_dims=(256, 256), activation="relu", layer_norm=False, aggregation="min"
+        )
+    )
+    policy: Any = setting(SACConfig(target_entropy=-1.0))
+
 
 PRESETS = {
     "pendulum": {

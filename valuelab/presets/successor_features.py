@@ -5,18 +5,25 @@ Features are the observation's own numbers and a 1, or of its numbers those that
 no others. `_zero_shot.py` describes the presets; none was run.
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.presets import _zero_shot
 from valuelab.representations.observed import ObservedConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(
-    ZeroShotConfig, SuccessorFeaturesConfig(representation=ObservedConfig()), whiten_goals=True
-)
 
-PRESETS = {name: known for name, known in _zero_shot.presets(Config()).items() if "pixels" not in name}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ZeroShotConfig):
+    """Hyperparameters of successor features."""
+
+    critic: Any = setting(SuccessorFeaturesConfig(representation=ObservedConfig()))
+    whiten_goals: bool = True
+
+
+PRESETS = _zero_shot.STATES

@@ -46,15 +46,24 @@ pixels_small
     effective rank fell from 21 to 14, which a larger orthonormality cured in the maze of pointmaze
 """
 
-import functools
+import dataclasses
+from typing import Any
 
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
+from valuelab.configuration import setting
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.presets import _zero_shot
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-Config = functools.partial(ZeroShotConfig, TDJEPAConfig())
 
-PRESETS = _zero_shot.presets(Config())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ZeroShotConfig):
+    """Hyperparameters of TD-JEPA."""
+
+    critic: Any = setting(TDJEPAConfig())
+
+
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.TD_JEPA)

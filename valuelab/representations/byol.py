@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 
-from valuelab.configuration import check_widths
+from valuelab.configuration import setting, widths
 from valuelab.networks.latents import StepPredictor
 from valuelab.ops.latent import squared_distance
 from valuelab.representations.encoders import SpreadConfig, spread_loss
@@ -22,21 +22,15 @@ from valuelab.representations.goals import futures_of
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BYOLConfig(SpreadConfig):
-    """Hyperparameters of latent prediction.
+    """Hyperparameters of latent prediction."""
 
-    Attributes:
-        predictor_dims: width of each hidden layer of P.
-        ahead: which state is predicted, the "next", or a later one of the trajectory: "geometric", BYOL-γ.
-    """
-
-    predictor_dims: tuple[int, ...] = (512, 512)
-    ahead: Literal["next", "geometric"] = "next"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_widths(self, "predictor_dims")
+    predictor_dims: tuple[int, ...] = widths((512, 512), "Width of each hidden layer of P.")
+    ahead: Literal["next", "geometric"] = setting(
+        "next",
+        help='State that is predicted: the "next", or a later one of the trajectory, "geometric" (BYOL-γ).',
+    )
 
 
 def byol(config: BYOLConfig, spec: Spec) -> Representation:
@@ -66,4 +60,4 @@ def byol(config: BYOLConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["encoder"], observations)
 
-    return Representation("byol", config.dim, init, loss, encode)
+    return Representation(name="byol", dim=config.dim, init=init, loss=loss, encode=encode)

@@ -2,28 +2,23 @@
 
 import dataclasses
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.networks.latents import Encoder
 from valuelab.ops.latent import orthonormality_loss
 from valuelab.types import Array, Metrics
 
 
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig:
-    """Hyperparameters of every representation.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Settings):
+    """Hyperparameters of every representation."""
 
-    Attributes:
-        hidden_dims: width of each hidden layer of the encoder; none for a linear one.
-        dim: d, numbers of an encoding, and of tasks.
-        normalize: whether encodings are put on the sphere of radius √d.
-    """
-
-    hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    dim: int = 50
-    normalize: bool = True
-
-    def __post_init__(self) -> None:
-        check_ranges(self, hidden_dims="[1, inf)", dim="[1, inf)")
+    hidden_dims: tuple[int, ...] = setting(
+        (512, 512, 512, 512),
+        "[1, inf)",
+        "Width of each hidden layer of the encoder; none for a linear one.",
+    )
+    dim: int = setting(50, "[1, inf)", "d, size of an encoding, and of a task.")
+    normalize: bool = setting(True, help="Put encodings on the sphere of radius √d.")
 
     @property
     def encoder(self) -> Encoder:
@@ -31,19 +26,11 @@ class EncoderConfig:
         return Encoder(self.hidden_dims, self.dim, self.normalize)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SpreadConfig(EncoderConfig):
-    """Hyperparameters of representations whose encodings are kept orthonormal.
+    """Hyperparameters of representations whose encodings are kept orthonormal."""
 
-    Attributes:
-        orthonormality: β of Ω, at least 0.
-    """
-
-    orthonormality: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, orthonormality="[0, inf)")
+    orthonormality: float = setting(1.0, "[0, inf)", "Weight β of Ω, at least 0.")
 
 
 def spread_loss(config: SpreadConfig, name: str, own_loss: Array, features: Array) -> tuple[Array, Metrics]:

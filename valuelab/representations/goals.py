@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.errors import InputError
 from valuelab.representations.encoders import EncoderConfig
 from valuelab.types import Array, Key, Transitions
@@ -14,21 +14,12 @@ _P_CURRENT, _P_FUTURE = 0.2, 0.5
 """Of goals that are the state itself, and a later one of its trajectory; the rest are of other rows."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GoalValueConfig(EncoderConfig):
-    """Hyperparameters of representations that are values of goals.
+    """Hyperparameters of representations that are values of goals."""
 
-    Attributes:
-        expectile: τ in (0, 1).
-        discount: γ in [0, 1) of the steps to goals.
-    """
-
-    expectile: float = 0.9
-    discount: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, expectile="(0, 1)", discount="[0, 1)")
+    expectile: float = setting(0.9, "(0, 1)", "Level τ of the expectile, in (0, 1).")
+    discount: float = setting(0.99, "[0, 1)", "Discount γ in [0, 1) of the steps to goals.")
 
 
 UNSAMPLED = (

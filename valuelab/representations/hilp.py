@@ -13,21 +13,20 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from valuelab.configuration import setting
 from valuelab.ops.expectile import expectile_loss
 from valuelab.ops.returns import bootstrapped_target
 from valuelab.representations.goals import GoalValueConfig, draw_goals
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HILPConfig(GoalValueConfig):
-    """Hyperparameters of HILP's features, which are not put on a sphere.
+    """Hyperparameters of HILP's features."""
 
-    Attributes:
-        normalize: false: distances are of any size.
-    """
-
-    normalize: bool = False
+    normalize: bool = setting(
+        False, help="Put encodings on the sphere of radius √d. HILP does not: its distances have any size."
+    )
     expectile: float = 0.95
 
 
@@ -58,4 +57,4 @@ def hilp(config: HILPConfig, spec: Spec) -> Representation:
         expectile = jnp.mean(expectile_loss(errors, config.expectile))
         return expectile, {"distance_loss": expectile}
 
-    return Representation("hilp", config.dim, init, loss, encode)
+    return Representation(name="hilp", dim=config.dim, init=init, loss=loss, encode=encode)

@@ -65,4 +65,4 @@ def icvf(config: ICVFConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["state"], observations)
 
-    return Representation("icvf", config.dim, init, loss, encode)
+    return Representation(name="icvf", dim=config.dim, init=init, loss=loss, encode=encode)

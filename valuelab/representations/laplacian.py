@@ -38,4 +38,4 @@ def laplacian(config: LaplacianConfig, spec: Spec) -> Representation:
         steps = jnp.sum(jnp.square(features - encode(params, batch.next_observations)), axis=-1)
         return spread_loss(config, "step_loss", jnp.mean(steps), features)
 
-    return Representation("laplacian", config.dim, init, loss, encode)
+    return Representation(name="laplacian", dim=config.dim, init=init, loss=loss, encode=encode)

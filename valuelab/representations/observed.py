@@ -5,22 +5,19 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class ObservedConfig:
-    """Which numbers are features.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObservedConfig(Settings):
+    """Which numbers are features."""
 
-    Attributes:
-        columns: of the observation; none for all of them.
-        constant: whether a feature that is always 1 stands beside them, which rewards that are not centred
-            need.
-    """
-
-    columns: tuple[int, ...] = ()
-    constant: bool = True
+    columns: tuple[int, ...] = setting((), help="Columns of the observation; none for all of them.")
+    constant: bool = setting(
+        True, help="Add a feature that is always 1, which rewards that are not centred need."
+    )
 
 
 def observed(config: ObservedConfig, spec: Spec) -> Representation:
@@ -53,4 +50,6 @@ def observed(config: ObservedConfig, spec: Spec) -> Representation:
         features = observations[:, columns]
         return jnp.pad(features, ((0, 0), (0, int(config.constant))), constant_values=1.0)
 
-    return Representation("observed", len(columns) + config.constant, init, loss, encode)
+    return Representation(
+        name="observed", dim=len(columns) + config.constant, init=init, loss=loss, encode=encode
+    )

@@ -16,7 +16,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges, check_widths
+from valuelab.configuration import setting, widths
 from valuelab.errors import InputError
 from valuelab.networks.latents import StepPredictor
 from valuelab.ops.latent import on_sphere
@@ -25,22 +25,12 @@ from valuelab.representations.goals import UNSAMPLED
 from valuelab.types import Array, Key, Metrics, Params, Representation, Segments, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RLDPConfig(SpreadConfig):
-    """Hyperparameters of latent dynamics.
+    """Hyperparameters of latent dynamics."""
 
-    Attributes:
-        dynamics_dims: width of each hidden layer of Δ.
-        horizon: H; the segments of batches must be as long.
-    """
-
-    dynamics_dims: tuple[int, ...] = (512, 512)
-    horizon: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_widths(self, "dynamics_dims")
-        check_ranges(self, horizon="[1, inf)")
+    dynamics_dims: tuple[int, ...] = widths((512, 512), "Width of each hidden layer of Δ.")
+    horizon: int = setting(5, "[1, inf)", "H, number of steps; the segments of batches must be as long.")
 
 
 def rldp(config: RLDPConfig, spec: Spec) -> Representation:
@@ -77,7 +67,7 @@ def rldp(config: RLDPConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["encoder"], observations)
 
-    return Representation("rldp", config.dim, init, loss, encode)
+    return Representation(name="rldp", dim=config.dim, init=init, loss=loss, encode=encode)
 
 
 def _segments_of(batch: Transitions, horizon: int) -> Segments:

@@ -51,6 +51,40 @@ def _define(config: Any, values: flags.FlagValues) -> None:
             parser, boolean = _Verbatim(field.expected), field.annotation is bool
             flag: flags.Flag[Any] = kind(parser, None, name, field.value, field.help, boolean=boolean)
             flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
+    _define_parts(config, values)
+    known = configuration.fields(config)
+    for short, names in configuration.aliases(config).items():
+        if short not in values:
+            boolean = all(name in known and known[name].annotation is bool for name in names)
+            help = f"Short for {' and '.join(f'--{name}' for name in names)}."
+            alias: flags.Flag[Any] = flags.Flag(_Verbatim(""), None, short, None, help, boolean=boolean)
+            flags.DEFINE_flag(alias, values, module_name=sys.argv[0])
+
+
+def _define_parts(config: Any, values: flags.FlagValues) -> None:
+    """Defines a flag for each part of a config that is chosen by name."""
+    for name, part in configuration.parts(config).items():
+        parser = _Verbatim(f"one of {', '.join(part.choices)}")
+        flag: flags.Flag[Any] = flags.Flag(parser, None, name, part.chosen, part.help)
+        flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
+
+
+def _choose_parts(config: Config, argv: list[str]) -> Config:
+    """The settings with the parts that a command line names: their fields are flags, too."""
+    while True:
+        scan = flags.FlagValues()
+        scan.set_gnu_getopt()
+        _define_parts(config, scan)
+        known = configuration.parts(config)
+        for short, names in configuration.aliases(config).items():
+            if short not in scan and known.keys() & set(names):
+                scan[short] = flags.Flag(_Verbatim(""), None, short, None, "")
+        scan(argv, known_only=True)
+        given = {name: scan[name].value for name in scan if scan[name].present}
+        chosen = configuration.override(config, given)
+        if chosen == config:
+            return config
+        config = chosen
 
 
 def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -113,10 +147,11 @@ def parse_config(
         InputError: for anything on the command line that cannot be used.
         flags.Error: for a flag without its value.
     """
+    config = _choose_parts(config, argv)
     _define(config, values)
     values.set_gnu_getopt(bool(positional))  # flags may follow the argument that has no name
     _, *words = _parse(argv, values)
-    known = configuration.fields(config)
+    known = {*configuration.fields(config), *configuration.parts(config), *configuration.aliases(config)}
     given = {name: values[name].value for name in known if name in values and values[name].present}
     if words and positional:
         if positional in given:

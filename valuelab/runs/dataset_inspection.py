@@ -10,6 +10,7 @@ import rich.table
 from absl import flags as absl_flags
 
 from valuelab import configuration, data, environments
+from valuelab.configuration import Settings, setting
 from valuelab.data import coverage, faults, inspection, normalization
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.domains.d4rl import original_name
@@ -23,23 +24,17 @@ _MOST_DIMENSIONS = 8
 """The largest number of action dimensions in the table; dataset.json has all of them."""
 
 
-@dataclasses.dataclass(frozen=True)
-class InspectConfig:
-    """The dataset to inspect, and how.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InspectConfig(Settings):
+    """The dataset to inspect, and how."""
 
-    Attributes:
-        dataset: its name, as for experiments.train; may be given as an argument without a flag.
-        data_dir: folder that holds the datasets.
-        split: train, or val where the source has one.
-        data: how an agent sees the data.
-        workdir: folder for dataset.json and dataset.png; empty to print only.
-    """
-
-    dataset: str = ""
-    data_dir: str = "~/.cache/valuelab"
-    split: str = "train"
-    data: NormalizationConfig = dataclasses.field(default_factory=NormalizationConfig)
-    workdir: str = ""
+    dataset: str = setting(
+        "", help="Its name, as for experiments.train; may be given as an argument without a flag."
+    )
+    data_dir: str = setting("~/.cache/valuelab", help="Folder that holds the datasets.")
+    split: str = setting("train", help="Train, or val where the source has one.")
+    data: NormalizationConfig = setting(NormalizationConfig(), help="How an agent sees the data.")
+    workdir: str = setting("", help="Folder for dataset.json and dataset.png; empty to print only.")
 
 
 def run(config: InspectConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from absl import flags as absl_flags
 
 from valuelab import configuration, data
 from valuelab.agents.normalized import normalize
-from valuelab.configuration import Population, RunConfig, check_ranges
+from valuelab.configuration import Population, RunConfig, Settings, setting
 from valuelab.data import normalization as normalizations
 from valuelab.data import storage
 from valuelab.errors import InputError
@@ -31,28 +31,24 @@ from valuelab.training import checkpoints
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class DiagnoseConfig:
-    """What is looked at.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnoseConfig(Settings):
+    """What is looked at."""
 
-    Attributes:
-        checkpoint: workdir of a trained run.
-        trust_agent_file: run the agent file that this run names, wherever it lies.
-        data_dir: folder that holds the run's dataset; empty for where the run found it.
-        rows: pairs of observation and action that critics are looked at on, drawn from the dataset.
-        seed: of the rows and of the noise of flow critics.
-        workdir: folder for everything that this leaves.
-    """
-
-    checkpoint: str = ""
-    trust_agent_file: bool = dataclasses.field(default=False, compare=False)
-    data_dir: str = dataclasses.field(default="", compare=False)
-    rows: int = 2048
-    seed: int = 0
-    workdir: str = dataclasses.field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        check_ranges(self, rows="[4, inf)", seed="[0, 2147483647]")
+    checkpoint: str = setting("", help="Workdir of a trained run.")
+    trust_agent_file: bool = setting(
+        False, help="Run the agent file that this run names, wherever it lies.", compare=False
+    )
+    data_dir: str = setting(
+        "", help="Folder that holds the run's dataset; empty for where the run found it.", compare=False
+    )
+    rows: int = setting(
+        2048,
+        "[4, inf)",
+        "Number of pairs of observation and action, drawn from the dataset, at which critics are examined.",
+    )
+    seed: int = setting(0, "[0, 2147483647]", "Seed of the rows and of the noise of flow critics.")
+    workdir: str = setting("", help="Folder for everything that the diagnosis leaves.", compare=False)
 
 
 class Trained(NamedTuple):
@@ -187,11 +183,11 @@ def look(run: Trained, folder: pathlib.Path, num_rows: int, seed: int) -> dict[i
     trajectories = (rewards, dataset.masks, ends)
 
     def look_at_member(critic: Critic, state: Any, batch: Transitions, trajectories: Any) -> View:
-        if critic.discount is None:
+        if critic.diagnostics is None:
             returns, missing = jnp.zeros(len(numbers)), jnp.ones(len(numbers))
         else:
             rewards, masks, ends = trajectories
-            whole = monte_carlo_returns(rewards, masks, ends, critic.discount)
+            whole = monte_carlo_returns(rewards, masks, ends, critic.diagnostics.discount)
             returns, missing = (part[numbers] for part in whole)
         rows = Rows(batch.observations, batch.actions, returns, missing)
         return View(diagnostics.diagnose(critic, state.critic, rows, jax.random.key(seed)), rows)

@@ -25,7 +25,7 @@ from absl import flags
 
 from valuelab import configuration, errors, presets
 from valuelab.agents.shifted import ImageShift
-from valuelab.configuration import RunConfig, check_ranges
+from valuelab.configuration import RunConfig, setting
 from valuelab.data.normalization import NormalizationConfig, d4rl_family
 from valuelab.data.sampling import GoalRelabelling
 from valuelab.errors import InputError
@@ -58,24 +58,20 @@ COMPILED_BYTES = 1 << 30
 """How much of them: some hundreds of programs. The ones that nobody has read for longest go first."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(NormalizationConfig):
-    """How the data are prepared.
+    """How the data are prepared."""
 
-    Attributes:
-        compact: keep each observation once, which halves the memory of the dataset.
-        goals: how goal-conditioned data are relabelled.
-        num_frames: observations that an agent sees side by side, the latest and those before it.
-        image_shift: how images that an agent learns from are moved at random.
-    """
-
-    compact: bool = False
-    goals: GoalRelabelling = dataclasses.field(default_factory=lambda: GoalRelabelling(discount=None))
-    num_frames: int = 1
-    image_shift: ImageShift = dataclasses.field(default_factory=ImageShift)
-
-    def __post_init__(self) -> None:
-        check_ranges(self, num_frames="[1, inf)")
+    compact: bool = setting(False, help="Keep each observation once, which halves the memory of the dataset.")
+    goals: GoalRelabelling = setting(
+        GoalRelabelling(discount=None), help="How goal-conditioned data are relabelled."
+    )
+    num_frames: int = setting(
+        1, "[1, inf)", "Number of observations that an agent sees side by side, the latest one included."
+    )
+    image_shift: ImageShift = setting(
+        ImageShift(), help="How images that an agent learns from are moved at random."
+    )
 
 
 DEFAULTS = RunConfig(data=DataConfig(), interaction=Interaction())
@@ -160,7 +156,8 @@ def discount_field(config: RunConfig) -> str:
 
 def is_swept(config: RunConfig, name: str) -> bool:
     """Whether a sweep gives members different values of a field."""
-    return any(text.partition("=")[0] == name for text in config.sweep)
+    swept = dict.fromkeys(text.partition("=")[0] for text in config.sweep)
+    return name in configuration.in_full(config, swept)
 
 
 def with_goal_discount(config: configuration.Config) -> configuration.Config:

@@ -77,9 +77,11 @@ def explorer(domain: str, seed: int, num_updates: int = UPDATES, batch_size: int
         batch_size: of each.
     """
     facts = domains.DOMAINS[domain]
-    policy_config = ReBRACConfig(HIDDEN_DIMS, bc_weight=0.0, target_weight=0.0)
+    policy_config = ReBRACConfig(hidden_dims=HIDDEN_DIMS, bc_weight=0.0, target_weight=0.0)
     agent = composed(
-        ComposedConfig(TemporalDifferenceConfig(HIDDEN_DIMS, aggregation="min"), policy_config),
+        ComposedConfig(
+            critic=TemporalDifferenceConfig(hidden_dims=HIDDEN_DIMS, aggregation="min"), policy=policy_config
+        ),
         Spec((facts.observation_dim,), "float32", facts.action_dim, 0, 0.0, np.inf),
     )
     network = Encoder(HIDDEN_DIMS, FEATURES, normalize=False)

@@ -13,7 +13,7 @@ import rich.table
 from absl import flags as absl_flags
 
 from valuelab import configuration
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.distributional import defaults, gridworlds, mdps, objectives
 from valuelab.distributional.objectives import Objective
 from valuelab.errors import InputError
@@ -29,68 +29,61 @@ PARAMETERS = ("tau", "weight", "target", "risk", "norm", "power", "weights", "ta
 """The settings that are parameters of objectives."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SolveConfig:
-    """What is solved, for what, and how.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SolveConfig(Settings):
+    """What is solved, for what, and how."""
 
-    Attributes:
-        problem: name of a gridworld; instead of --mdp.
-        mdp: file with transitions, rewards and, if it likes, terminal; instead of --problem.
-        mdp_sha256: of the file's content.
-        discount: γ in (0, 1]; a problem has its own.
-        horizon: number of steps; none is infinite; a problem has its own.
-        objective: what is maximised; a problem has its own.
-        tau: level in (0, 1], of cvar, upper_cvar and mean_cvar.
-        weight: of the mean in mean_cvar, of the variance in mean_variance.
-        target: the return to hit or to reach (target, satisficing), or set points such as 3,5 (homeostatic).
-        risk: of entropic, not 0; risk-averse where negative.
-        norm: of homeostatic.
-        power: of homeostatic.
-        weights: one for each component (homeostatic) or each level (spectral).
-        taus: levels of spectral.
-        representation: how return distributions are held; none to have it chosen.
-        atoms: atoms of a distribution; none to have it chosen.
-        stocks: points of the stock grid along each component; none to have it chosen.
-        stock_low: least stock of each component; empty to have it chosen.
-        stock_high: greatest stock of each component; empty to have it chosen.
-        allow_unsound: solve also where the theory does not hold; the result says so.
-        workdir: folder for everything that the run leaves.
-        plots: draw pictures.
-    """
-
-    problem: str = ""
-    mdp: str = dataclasses.field(default="", compare=False)  # its content counts
-    mdp_sha256: str = ""
-    discount: float | None = None
-    horizon: int | None = None
-    objective: str = ""
-    tau: float | None = None
-    weight: float | None = None
-    target: tuple[float, ...] = ()
-    risk: float | None = None
-    norm: Literal["1", "2", "inf"] | None = None
-    power: float | None = None
-    weights: tuple[float, ...] = ()
-    taus: tuple[float, ...] = ()
-    representation: Literal["exact", "categorical", "quantile"] | None = None
-    atoms: int | None = None
-    stocks: int | None = None
-    stock_low: tuple[float, ...] = ()
-    stock_high: tuple[float, ...] = ()
-    allow_unsound: bool = False
-    workdir: str = dataclasses.field(default="", compare=False)
-    plots: bool = dataclasses.field(default=True, compare=False)
+    problem: str = setting("", help="Name of a gridworld; instead of --mdp.")
+    mdp: str = setting(
+        "",
+        help="File with transitions, rewards and optionally terminal; instead of --problem.",
+        compare=False,
+    )
+    mdp_sha256: str = setting("", help="SHA-256 of the file's content.")
+    discount: float | None = setting(None, "(0, 1]", "Discount γ in (0, 1]; the default is the problem's.")
+    horizon: int | None = setting(
+        None, "[1, inf)", "Number of steps; none is infinite. The default is the problem's."
+    )
+    objective: str = setting("", help="Objective that is maximised; the default is the problem's.")
+    tau: float | None = setting(None, "(0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar.")
+    weight: float | None = setting(
+        None, help="Weight of the mean in mean_cvar, of the variance in mean_variance."
+    )
+    target: tuple[float, ...] = setting(
+        (), help="Return to hit or to reach (target, satisficing), or set points such as 3,5 (homeostatic)."
+    )
+    risk: float | None = setting(None, help="Risk parameter of entropic, not 0; negative is risk-averse.")
+    norm: Literal["1", "2", "inf"] | None = setting(None, help="Norm of homeostatic.")
+    power: float | None = setting(None, help="Power of homeostatic.")
+    weights: tuple[float, ...] = setting(
+        (), help="Weights, one for each component (homeostatic) or each level (spectral)."
+    )
+    taus: tuple[float, ...] = setting((), "(0, 1]", "Levels of spectral.")
+    representation: Literal["exact", "categorical", "quantile"] | None = setting(
+        None, help="Distribution representation; none for an automatic choice."
+    )
+    atoms: int | None = setting(
+        None, "[2, inf)", "Number of atoms of a distribution; none for an automatic choice."
+    )
+    stocks: int | None = setting(
+        None,
+        "[1, inf)",
+        "Number of points of the stock grid along each component; none for an automatic choice.",
+    )
+    stock_low: tuple[float, ...] = setting(
+        (), help="Smallest stock of each component; empty for an automatic choice."
+    )
+    stock_high: tuple[float, ...] = setting(
+        (), help="Largest stock of each component; empty for an automatic choice."
+    )
+    allow_unsound: bool = setting(
+        False, help="Solve also where the theory does not hold; the result says so."
+    )
+    workdir: str = setting("", help="Folder for everything that the run leaves.", compare=False)
+    plots: bool = setting(True, help="Draw pictures.", compare=False)
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            discount="(0, 1]",
-            horizon="[1, inf)",
-            tau="(0, 1]",
-            taus="(0, 1]",
-            atoms="[2, inf)",
-            stocks="[1, inf)",
-        )
+        super().__post_init__()
         if (self.stock_low or self.stock_high) and not self.stocks:
             raise InputError("stock_low and stock_high are ends of a grid; give its size, too: --stocks=401")
 

@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from valuelab import environments
 from valuelab.agents import zero_shot
-from valuelab.configuration import RunConfig, check_ranges
+from valuelab.configuration import RunConfig, setting
 from valuelab.data import sampling, storage
 from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
@@ -35,21 +35,14 @@ SOURCES = {"exorl": exorl, "ogbench": ogbench}
 """Sources whose states can be labelled: modules with `has_task`, `read_states` and `task_rewards`."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotRunConfig(RunConfig):
-    """The settings of a run that is evaluated on tasks it has not learnt.
+    """The settings of a run that is evaluated on tasks it has not learnt."""
 
-    Attributes:
-        labels: states of the dataset whose rewards tell a task.
-        reward: FILE.py:FUNCTION, a reward of your own; empty for the tasks of the dataset's environment.
-    """
-
-    labels: int = 10_000
-    reward: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, labels="[1, inf)")
+    labels: int = setting(10_000, "[1, inf)", "Number of states of the dataset whose rewards specify a task.")
+    reward: str = setting(
+        "", help="Your own reward, FILE.py:FUNCTION; empty for the tasks of the dataset's environment."
+    )
 
 
 def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.training import replay as replays
 from valuelab.types import (
@@ -71,34 +71,27 @@ def offline(sampler: Sampler) -> Experience:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Interaction:
-    """How an agent acts in its environment while it learns.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interaction(Settings):
+    """How an agent meets its environment while it learns."""
 
-    Attributes:
-        num_environments: number of environments that are stepped in parallel.
-        capacity: number of steps that the replay buffer keeps.
-        warmup_steps: number of steps taken before the first update that learns from them.
-        update_to_data: updates per environment step; 0.0625 is one update every 16 steps.
-        dataset_share: share of each batch that comes from the dataset, if there is one. None draws uniformly
-            from all transitions of dataset and buffer.
-    """
-
-    num_environments: int = 8
-    capacity: int = 100_000
-    warmup_steps: int = 1_000
-    update_to_data: float = 0.0625
-    dataset_share: float | None = None
+    num_environments: int = setting(8, "[1, inf)", "Number of environments that step together.")
+    capacity: int = setting(100_000, "[1, inf)", "Number of steps that the replay buffer keeps.")
+    warmup_steps: int = setting(
+        1_000, "[1, inf)", "Number of steps before the first update that learns from them."
+    )
+    update_to_data: float = setting(
+        0.0625, "[0.0001, 10000]", "Updates per environment step; 0.0625 is one update every 16 steps."
+    )
+    dataset_share: float | None = setting(
+        None,
+        "[0, 1]",
+        "Share of each batch that comes from the dataset. None stands for the dataset's share of all "
+        "transitions, as if the buffer had started from the dataset.",
+    )
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            num_environments="[1, inf)",
-            capacity="[1, inf)",
-            warmup_steps="[1, inf)",
-            update_to_data="[0.0001, 10000]",
-            dataset_share="[0, 1]",
-        )
+        super().__post_init__()
         if not self.num_environments * 2 <= self.warmup_steps <= self.capacity:
             raise InputError(
                 f"warmup_steps is {self.warmup_steps}, but must be at least {2 * self.num_environments} (two "

@@ -10,41 +10,27 @@ from typing import Any, NamedTuple
 import rich.table
 
 from valuelab import configuration
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.runs import flags, outputs
 
 
-@dataclasses.dataclass(frozen=True)
-class ClaimConfig:
-    """The amount of data and training that a claim is tested with.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClaimConfig(Settings):
+    """The amount of data and training that a claim is tested with."""
 
-    Attributes:
-        log_steps: environment steps with random torques in the log.
-        steps: updates of each critic.
-        seed: first random seed.
-        num_seeds: number of seeds for each variant: seed, seed + 1, ...
-        evaluations: number of evaluations of each critic, evenly spaced over its updates.
-        workdir: folder for all files of the test.
-    """
-
-    log_steps: int = 40_000
-    steps: int = 10_000
-    seed: int = 0
-    num_seeds: int = 5
-    evaluations: int = 10
-    workdir: str = dataclasses.field(default="", compare=False)
+    log_steps: int = setting(40_000, "[1000, inf)", "Environment steps with random torques in the log.")
+    steps: int = setting(10_000, "[2, inf)", "Updates of each critic.")
+    seed: int = setting(0, "[0, 2147483647]", "First random seed.")
+    num_seeds: int = setting(5, "[1, inf)", "Number of seeds for each variant: seed, seed + 1, ...")
+    evaluations: int = setting(
+        10, "[2, inf)", "Number of evaluations of each critic, evenly spaced over its updates."
+    )
+    workdir: str = setting("", help="Folder for all files of the test.", compare=False)
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            log_steps="[1000, inf)",
-            steps="[2, inf)",
-            seed="[0, 2147483647]",
-            num_seeds="[1, inf)",
-            evaluations="[2, inf)",
-        )
+        super().__post_init__()
         if self.steps % self.evaluations:
             raise InputError(
                 f"steps is {self.steps}; it must be a multiple of evaluations, {self.evaluations}"

@@ -52,6 +52,7 @@ from valuelab.types import (
     Metrics,
     NextActions,
     Policy,
+    PolicyView,
     Spec,
     TrainState,
     Transitions,
@@ -72,8 +73,8 @@ def frozen(critic: Critic, after: int) -> Critic:
         is_output = "output_layer" in names or names[-3:-1] == ["StateValue_0", "Dense_0"]
         return is_output or "distilled" in names
 
-    def update(state: TrainState, batch: Transitions, look_ahead: Any) -> tuple[TrainState, Metrics]:
-        after_update, metrics = critic.update(state, batch, look_ahead)
+    def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
+        after_update, metrics = critic.update(state, batch, policy)
         moves = state.step < after
         params = jax.tree_util.tree_map_with_path(
             lambda path, new, old: new if learns(path) else jnp.where(moves, new, old),
@@ -99,9 +100,16 @@ def logged() -> Policy:
 
     def look_ahead(state: Any, batch: Transitions, key: Key, estimates: Estimates) -> NextActions:
         assert batch.next_actions is not None
-        return NextActions(batch.next_actions, jnp.zeros_like(batch.rewards))
+        return NextActions(actions=batch.next_actions, costs=jnp.zeros_like(batch.rewards))
 
-    return Policy("logged", frozenset(), init, update, sample, look_ahead)
+    return Policy(
+        name="logged",
+        needs=frozenset(),
+        init=init,
+        update=update,
+        sample=sample,
+        look_ahead=look_ahead,
+    )
 
 
 def successive(policy: Policy, snapshots: Any, updates_each: int) -> Policy:
@@ -112,7 +120,7 @@ def successive(policy: Policy, snapshots: Any, updates_each: int) -> Policy:
         turn = jnp.minimum(state.step // updates_each, count - 1)
         of_turn = jax.tree.map(lambda leaf: leaf[turn], snapshots)
         actions = policy.sample(of_turn, batch.next_observations, key, 1.0, estimates)
-        return NextActions(actions, jnp.zeros_like(batch.rewards))
+        return NextActions(actions=actions, costs=jnp.zeros_like(batch.rewards))
 
     return logged()._replace(name="successive", look_ahead=look_ahead)
 

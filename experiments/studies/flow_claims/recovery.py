@@ -81,9 +81,9 @@ def partly_stale_q(critic: Critic, states: StateMix, share: float, depth: int, k
         key: random key for the noise of a flow critic.
     """
     stale, fresh = states.stale.critic, states.fresh.critic
-    if critic.flow is None:
+    flow = critic.diagnostics and critic.diagnostics.flow
+    if flow is None:
         return critic.estimates(stale if share == 1 else stale_layers(stale, fresh, round(share * depth)))
-    flow = critic.flow
 
     def q(observations: Array, actions: Array) -> Array:
         early, late = (flow.velocity(state, observations, actions) for state in (stale, fresh))
@@ -93,7 +93,7 @@ def partly_stale_q(critic: Critic, states: StateMix, share: float, depth: int, k
         )
         return jnp.mean(ends, axis=(0, 2))
 
-    return Estimates(q)
+    return Estimates(q=q)
 
 
 def effect_of_stale_share(

@@ -34,8 +34,9 @@ def spread(variant: TrainedVariant) -> np.ndarray:
     """Standard deviation over draws of the ends z(1), averaged over rows of the log, for each seed [M]."""
     batch = variant.run.batch(variant.run.draw(_ROWS, seed=0))
     critic = variant.run.critic({})
-    assert critic.flow is not None
-    flow = critic.flow
+    assert critic.diagnostics is not None
+    flow = critic.diagnostics.flow
+    assert flow is not None
 
     def of_seed(state: Any) -> jax.Array:
         start = flow.start(jax.random.key(0), len(batch.actions))

@@ -24,26 +24,20 @@ import numpy as np
 from experiments.studies.flow_claims import claims, pendulum, pictures
 from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
 from experiments.studies.flow_claims.variants import KINDS, TrainedVariant, compare, score, train_variant
-from valuelab.configuration import check_ranges
+from valuelab.configuration import setting
 from valuelab.evaluation import statistics
 
 THRESHOLD = -250.0
 """With this return the policy swings the pendulum up and holds it, from most starts."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdateToDataConfig(ClaimConfig):
-    """The settings of this claim.
+    """The settings of this claim."""
 
-    Attributes:
-        ratios: numbers of updates per environment step; the claim is about the last.
-    """
-
-    ratios: tuple[int, ...] = (1, 4, 16, 64)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, ratios="[1, inf)")
+    ratios: tuple[int, ...] = setting(
+        (1, 4, 16, 64), "[1, inf)", "Numbers of updates per environment step; the claim is about the last."
+    )
 
 
 def steps_to_threshold(variant: TrainedVariant, ratio: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from experiments.studies.risk import networks, optimality
 from experiments.studies.risk.networks import TrainedNetworks
 from experiments.studies.risk.optimality import WITHIN, CommandResults, StockResults
 from valuelab import configuration
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
@@ -36,32 +36,27 @@ _TOLERANCE = 0.02
 """Fraction of the range of returns within which a return counts as equal to a quantile."""
 
 
-@dataclasses.dataclass(frozen=True)
-class CompareConfig:
-    """The settings of a comparison.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig(Settings):
+    """The settings of a comparison."""
 
-    Attributes:
-        problem: name of a gridworld; empty for all gridworlds.
-        agent: D-eta-N's file and preset; empty for the preset with the gridworld's name.
-        seed: first random seed.
-        num_seeds: number of networks in each gridworld, with the seeds seed, seed + 1, ...
-        steps: updates of each network; none for the number in the preset.
-        episodes: number of episodes of each network under each command.
-        workdir: folder for all files of the comparison.
-        plots: draw pictures.
-    """
-
-    problem: str = ""
-    agent: str = ""
-    seed: int = 0
-    num_seeds: int = 5
-    steps: int | None = None
-    episodes: int = 20_000
-    workdir: str = dataclasses.field(default="", compare=False)
-    plots: bool = dataclasses.field(default=True, compare=False)
+    problem: str = setting("", help="Name of a gridworld; empty for all gridworlds.")
+    agent: str = setting(
+        "", help="D-eta-N's file and preset; empty for the preset with the gridworld's name."
+    )
+    seed: int = setting(0, "[0, 2147483647]", "First random seed.")
+    num_seeds: int = setting(
+        5, "[1, inf)", "Number of networks in each gridworld, with the seeds seed, seed + 1, ..."
+    )
+    steps: int | None = setting(
+        None, "[1, inf)", "Updates of each network; none for the number in the preset."
+    )
+    episodes: int = setting(20_000, help="Number of episodes of each network under each command.")
+    workdir: str = setting("", help="Folder for all files of the comparison.", compare=False)
+    plots: bool = setting(True, help="Draw pictures.", compare=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self, seed="[0, 2147483647]", num_seeds="[1, inf)", steps="[1, inf)")
+        super().__post_init__()
         if self.episodes < 1 or self.episodes % optimality.BATCHES:
             raise InputError(f"episodes is {self.episodes}; give a positive multiple of {optimality.BATCHES}")
 

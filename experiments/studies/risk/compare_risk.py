@@ -34,7 +34,7 @@ from absl import flags as absl_flags
 from experiments.studies.risk import episodes, methods, networks, plots
 from experiments.studies.risk.methods import GREEDY
 from valuelab import configuration, environments
-from valuelab.configuration import RunConfig, check_ranges
+from valuelab.configuration import RunConfig, setting
 from valuelab.data import recording, sampling
 from valuelab.distributional import gridworlds, objectives
 from valuelab.distributional.oracle import DistributionSet
@@ -53,22 +53,19 @@ EPISODES = 20_000
 """The number of simulated episodes of each network at each level."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareRiskConfig(RunConfig):
-    """The settings of the networks' runs, and the amount of exact solving.
+    """The settings of the networks' runs, and the amount of exact solving."""
 
-    Attributes:
-        random_problems: number of random MDPs in which exact methods are compared.
-        weights: number of mixtures of the mean and CVaR that are solved; the weights of the mean are spread
-            evenly over [0, 1].
-    """
-
-    random_problems: int = 100
-    weights: int = 11
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, random_problems="[1, inf)", weights="[2, inf)")
+    random_problems: int = setting(
+        100, "[1, inf)", "Number of random MDPs in which exact methods are compared."
+    )
+    weights: int = setting(
+        11,
+        "[2, inf)",
+        "Number of mixtures of the mean and CVaR that are solved; the weights of the mean are spread evenly "
+        "over [0, 1].",
+    )
 
 
 def variants(config: RunConfig) -> dict[str, RunConfig]:

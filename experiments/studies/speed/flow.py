@@ -34,7 +34,7 @@ import rich.table
 from experiments.studies.speed import reports
 from valuelab import configuration
 from valuelab.agents.actor_critic import actor_critic
-from valuelab.configuration import check_ranges
+from valuelab.configuration import Settings, setting
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.networks.mlp import LayerNorm, pairs
 from valuelab.networks.velocities import ValueVelocity
@@ -45,35 +45,23 @@ from valuelab.training import throughput
 from valuelab.types import Agent, Array, Critic, Spec, Transitions
 
 
-@dataclasses.dataclass(frozen=True)
-class FlowSpeedConfig:
-    """The settings of the measurement.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowSpeedConfig(Settings):
+    """The settings of the measurement."""
 
-    Attributes:
-        critic: floq's critic.
-        policy: floq's policy.
-        observation_dim: numbers in an observation.
-        action_dim: numbers in an action.
-        batch_size: transitions in a batch.
-        rounds: number of rounds in which all forms are timed in turn.
-        num_steps: numbers of integration steps whose memory is compared.
-        updates: number of updates on one batch before the effect of bfloat16 on Q is measured again.
-        out: JSON file to write; empty for none.
-    """
-
-    critic: FlowCriticConfig = dataclasses.field(default_factory=FlowCriticConfig)
-    policy: OneStepFlowConfig = dataclasses.field(default_factory=OneStepFlowConfig)
-    observation_dim: int = 28
-    action_dim: int = 5
-    batch_size: int = 256
-    rounds: int = 3
-    num_steps: tuple[int, ...] = (4, 8, 16)
-    updates: int = 10
-    out: str = ""
-
-    def __post_init__(self) -> None:
-        at_least_one = ("observation_dim", "action_dim", "batch_size", "rounds", "num_steps", "updates")
-        check_ranges(self, **dict.fromkeys(at_least_one, "[1, inf)"))
+    critic: FlowCriticConfig = setting(FlowCriticConfig(), help="Floq's critic.")
+    policy: OneStepFlowConfig = setting(OneStepFlowConfig(), help="Floq's policy.")
+    observation_dim: int = setting(28, "[1, inf)", "Numbers in an observation.")
+    action_dim: int = setting(5, "[1, inf)", "Numbers in an action.")
+    batch_size: int = setting(256, "[1, inf)", "Transitions in a batch.")
+    rounds: int = setting(3, "[1, inf)", "Number of rounds in which all forms are timed in turn.")
+    num_steps: tuple[int, ...] = setting(
+        (4, 8, 16), "[1, inf)", "Numbers of integration steps whose memory is compared."
+    )
+    updates: int = setting(
+        10, "[1, inf)", "Number of updates on one batch before the effect of bfloat16 on Q is measured again."
+    )
+    out: str = setting("", help="JSON file to write; empty for none.")
 
 
 class Reembedding(ValueVelocity):
