@@ -168,8 +168,10 @@ def effect_on_q(critics: dict[str, Critic], state: Any, batch: Transitions) -> f
 
     @functools.partial(jax.jit, static_argnums=0)
     def q(name: str, state: Any) -> Array:
-        flow = critics[name].flow
-        assert flow is not None
+        shown = critics[name].diagnostics
+        assert shown is not None
+        assert shown.flow is not None
+        flow = shown.flow
         velocity = flow.velocity(state, batch.observations, batch.actions)
         start = flow.start(jax.random.key(0), len(batch.rewards))
         return jnp.mean(integrate(velocity, start, flow.num_steps, flow.solver), axis=(0, 2))
