@@ -1,7 +1,7 @@
-"""What presets for OGBench share: networks of two studies, and the settings of one for ten default tasks.
+"""Settings that presets for OGBench share: the networks of two studies, and FQL's settings for ten tasks.
 
-Source: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092) and its commands and networks as
-github.com/seohongpark/fql has them (Park, Li, Levine 2025, arXiv:2502.02538); floq keeps them.
+Source: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092), and its commands and networks
+as in github.com/seohongpark/fql (Park, Li, Levine 2025, arXiv:2502.02538). floq uses the same.
 """
 
 from typing import Any

@@ -1,14 +1,14 @@
-"""Presets that zero-shot agents share, which differ in their critics alone.
+"""Presets that zero-shot agents share. The agents differ in their critics only.
 
-pointmaze, cube_small: OGBench's sets with small networks, two CPU cores
-antmaze, manipulation: OGBench's at the published size, one GPU
-walker, cheetah, quadruped, point_mass_maze: exorl/DOMAIN-EXPLORER at the published size, one GPU; agents
-    other than TD-JEPA see observations there, without an encoder of states
-walker_small: exorl/walker-EXPLORER, two CPU cores
-domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets, one GPU
-pixels_small: images, for exorl/point_mass_maze-rnd@32, two CPU cores
+pointmaze, cube_small: OGBench's sets with small networks, for two CPU cores
+antmaze, manipulation: OGBench's sets at the published size, for one GPU
+walker, cheetah, quadruped, point_mass_maze: exorl/DOMAIN-EXPLORER at the published size, for one GPU; agents
+    other than TD-JEPA use observations there, without an encoder of states
+walker_small: exorl/walker-EXPLORER, for two CPU cores
+domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets, for one GPU
+pixels_small: images, for exorl/point_mass_maze-rnd@32 and two CPU cores
 
-What was run of them, and its score, says each agent's file.
+The docstring of each agent's file lists the runs and their scores.
 """
 
 import dataclasses

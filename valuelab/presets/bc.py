@@ -1,12 +1,12 @@
-r"""Behaviour cloning: what methods that use rewards are to beat.
+"""Behaviour cloning: the baseline without rewards.
 
-OGBench's presets at the published size have the policy of its studies. The small presets have not; with it
-success is 0.00 in both. What each preset was run on, and its score:
+The presets for OGBench at the published size have the policy network of its studies. The small presets do
+not. With that network they score 0.00 on both tasks. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=bc --workdir=runs/cpu_small
-    hardware: a CPU core each; 4 and 6 minutes for 20,000 updates; four seeds, success 0.00 and 0.05 (0.00 to
-    0.17; one seed 0.20)
+    hardware: one CPU core each; 4 and 6 minutes for 20,000 updates. Success, four seeds: 0.00 and 0.05 (0.00
+    to 0.17; one seed has 0.20)
 ogbench: all sets of OGBench, with or without goals, such as
     python -m experiments.train --agent=bc:ogbench --num_seeds=8 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube

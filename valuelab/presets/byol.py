@@ -1,7 +1,7 @@
-r"""BYOL's latent prediction (Grill et al. 2020, arXiv:2006.07733) with universal successor features.
+"""BYOL's latent prediction (Grill et al. 2020, arXiv:2006.07733) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; none was run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has
+been run.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
-r"""BYOL-γ (Lawson, Hugessen et al. 2025, arXiv:2506.10137) with universal successor features.
+"""BYOL-γ (Lawson, Hugessen et al. 2025, arXiv:2506.10137) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; none was run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has
+been run.
 """
 
 import dataclasses

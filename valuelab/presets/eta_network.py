@@ -1,56 +1,51 @@
-r"""D-eta-N, the deep eta network (Pires et al. 2025, arXiv:2501.13028): one network for every risk or target.
+r"""D-eta-N, the deep eta network (Pires et al. 2025, arXiv:2501.13028): one network for all risk levels.
 
-The defaults are for small worlds. What each preset was run on, and its score
-(pong before return distributions were interpolated between stocks: see CHANGELOG):
+The defaults are for small environments. Runs and scores:
 
 risk_averse, risk_seeking, target, homeostasis, satisficing: the gridworlds of valuelab/distributional
     python -m experiments.studies.risk.compare_eta_network --problem=target --num_seeds=5 \
       --workdir=runs/target
-    hardware: two CPU cores, shared with much other work; five seeds. Of what can be gained over random
-    actions there lack, at the worst setting and at the worst of the first stocks:
+    hardware: two CPU cores; five seeds. The loss in percent of what the optimum gains over random actions, at
+    the worst setting and at the worst first stock:
     risk_averse: 1.4 % (0.0 to 2.8) at level 0.05, and 0.3 %
-    risk_seeking: 1.9 % (1.1 to 2.9) at level 0.6, and 3.7 % (1.0 to 6.5) at -3.4, no other stock above
-    0.5 %; with --episodes=2000, a standard error of some 2 % a seed; 24 minutes of half a core to learn.
-    While the network split stocks at its input, three times the updates left 12 to 18 % at -4.3 and -5.3
-    target: 2.3 % (1.4 to 3.7) at 8, and 2.4 %
+    risk_seeking: 1.9 % (1.1 to 2.9) at level 0.6, and 3.7 % (1.0 to 6.5) at stock -3.4; at most 0.5 % at
+    other stocks (--episodes=2000, with a standard error of about 2 % for each seed)
+    target: 2.3 % (1.4 to 3.7) at target 8, and 2.4 %
     homeostasis: 0.3 % (0.0 to 0.8) at (-6, 0), and 4.3 %
-    satisficing: 4.7 % (3.8 to 5.6) at 9.5, at most 3.0 % at others, and 4.4 % (3.7 to 5.2); 0.9 % over all
-    stocks; with --episodes=200000, for of 20,000 the standard error is 1 %. Without the ramp 8.1 % and 7.3 %
-qr_dqn: plain distributional learning of the mean, in the world of risk_averse
+    satisficing: 4.7 % (3.8 to 5.6) at sum 9.5, at most 3.0 % at others, and 4.4 % (3.7 to 5.2); 0.9 % over
+    all stocks (--episodes=200000). Without the ramp it is 8.1 % and 7.3 %
+qr_dqn: distributional learning of the mean, in the gridworld risk_averse
     python -m experiments.train --agent=eta_network:qr_dqn --workdir=runs/qr_dqn
-    hardware: two CPU cores; in experiments.studies.risk.compare_risk it lost 3.5, 2.0, 1.4 of CVaR at 0.05,
-    0.1, 0.25
-greedy_cvar: the same, greedy in CVaR without the stock; one run for each level
+    hardware: two CPU cores. In experiments.studies.risk.compare_risk it lost 3.5, 2.0 and 1.4 of CVaR at
+    levels 0.05, 0.1 and 0.25
+greedy_cvar: the same, but greedy in CVaR without the stock; one run for each level
     python -m experiments.train --agent=eta_network:greedy_cvar --agent.commands=0.25 \
       --workdir=runs/greedy_cvar
-    hardware: two CPU cores; in experiments.studies.risk.compare_risk it lost at most 0.13 of CVaR
-cartpole: every level of CVaR; the world has no chance but its starts
+    hardware: two CPU cores. In experiments.studies.risk.compare_risk it lost at most 0.13 of CVaR
+cartpole: all levels of CVaR; only the first state is random
     python -m experiments.train --agent=eta_network:cartpole --num_seeds=3 --workdir=runs/cartpole
-    hardware: one CPU core; 1 minute; three seeds of 20 episodes each. Steps held at levels 0.1, 0.5, 1: 190
-    (140 to 271), 204 (152 to 286), 192 (133 to 280); 500 steps, a discounted return of 99, are not reached.
-    The dual of CVaR at the chosen stock: 28 (4 to 71), 77 (72 to 84), 81 (74 to 90); at level 0.1 it charges
-    ten times what a stock is off, and stocks lie 5 apart. (10, 39, 56 with the stock whose return
-    distribution has the greatest value: this rule cannot choose between stocks with equal distributions)
-cartpole_target: to hold the pole for so many steps, then to drop it
+    hardware: one CPU core; 1 minute; three seeds of 20 episodes. Steps at levels 0.1, 0.5 and 1: 190 (140
+    to 271), 204 (152 to 286), 192 (133 to 280); 500 steps, a discounted return of 99, are not reached. The
+    dual of CVaR at the chosen stock: 28 (4 to 71), 77 (72 to 84), 81 (74 to 90). At level 0.1 it multiplies
+    the error of the stock by ten, and grid stocks are 5 apart
+cartpole_target: hold the pole for a given number of steps, then drop it
     python -m experiments.train --agent=eta_network:cartpole_target --num_seeds=3 \
       --workdir=runs/cartpole_target
-    hardware: one CPU core; 1 minute; steps held when asked for 50, 100, 150: 50 (49 to 52), 101 (99 to 103),
-    149 (148 to 151), three seeds of 20 episodes each. While stocks were split at the network's input it held
-    35, 85 and 109
+    hardware: one CPU core; 1 minute; three seeds of 20 episodes. Steps for the targets 50, 100 and 150: 50
+    (49 to 52), 101 (99 to 103), 149 (148 to 151)
 lunarlander
     python -m experiments.train --agent=eta_network:lunarlander --num_seeds=3 --workdir=runs/lunarlander
-    hardware: one CPU core; 7 minutes; three seeds of 20 episodes each. Undiscounted returns at levels 0.25
-    and 1: 77 (-21 to 159) and 90 (-25 to 194); the dual of CVaR -48 (-67 to -31) and 45 (39 to 53), which
-    was -286 and -133 while the stock was chosen as told of for cartpole
-pong: the paper's number of atoms, DQN's other settings
+    hardware: one CPU core; 7 minutes; three seeds of 20 episodes. Undiscounted returns at levels 0.25 and
+    1: 77 (-21 to 159) and 90 (-25 to 194). The dual of CVaR: -48 (-67 to -31) and 45 (39 to 53)
+pong: the paper's number of atoms, and otherwise DQN's settings
     python -m experiments.train --agent=eta_network:pong --workdir=runs/pong
-    hardware: one GPU, 7 GB of its memory for the replay buffer; not run
+    hardware: one GPU, with 7 GB of its memory for the replay buffer; not run
 pong_small
     python -m experiments.train --agent=eta_network:pong_small --workdir=runs/pong_small
-    hardware: one CPU core, shared with some other work; 72 minutes; one seed. After 120,000 updates and
-    244,000 steps greedy games last 1,447 steps (1,266 to 2,145, ten games), 936 with two random actions in
-    three: points are held for half as long again. Returns have only begun to follow: -20.1 (-21 or -18; -20.5
-    while collecting, -20.7 at random in six games). Curve: benchmarks/eta_network_pong.json
+    hardware: one CPU core; 72 minutes; one seed, before return distributions were interpolated between stocks
+    (see CHANGELOG). After 120,000 updates and 244,000 steps, greedy games last 1,447 steps (1,266 to 2,145,
+    ten games). Games with two random actions in three last 936 steps. The return is -20.1 (-21 or -18); at
+    random it is -20.7 (six games). Curve: benchmarks/eta_network_pong.json
 """
 
 from valuelab.agents.eta_network import EtaNetworkConfig as Config

@@ -1,22 +1,22 @@
-r"""floq: a flow critic, and FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863).
+"""floq: a flow critic with FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863).
 
-The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+The defaults are the paper's settings for OGBench. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=floq:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: one CPU core; 64 minutes; success 0.00 with each of four seeds, at every evaluation, where
-    fql:pointmaze has 0.71. Values are right where data are, and the first seed is at the goal's corner after
-    some 150 steps, but along the outer wall: it passes the goal 1.3 m away and stays in the corner behind. No
-    row of the data lies within 0.3 m of it; Q goes on to rise there, to 0.5, where no reward allows more than
-    -7. Going on from one seed's 16,000 updates for up to 6,000 with bc_weight 1.7 or 3, or with the least of
-    the two critics, did not help
+    hardware: one CPU core; 64 minutes. Success is 0.00 for all four seeds at every evaluation, where
+    fql:pointmaze has 0.71. Values are correct near the data. The first seed reaches the goal's corner after
+    about 150 steps, but along the outer wall: it passes the goal at a distance of 1.3 m and stays in the
+    corner behind it. No observation of the data is within 0.3 m of that corner. Q increases there up to
+    0.5, but rewards allow at most -7. Up to 6,000 more updates of one seed with bc_weight 1.7 or 3, or with
+    the minimum of the two critics, did not help
 cube_small
     python -m experiments.train --agent=floq:cube_small --num_seeds=4 \
       --dataset=ogbench/cube-single-play-singletask-v0 --eval_episodes=25 --workdir=runs/cube
-    hardware: one CPU core, shared with some other work; 50 minutes; success 0.28 (0.17 to 0.40; seeds 0.20,
-    0.36, 0.36, 0.20), after 15,000 updates 0.03; fql:cube_small has 0.41 and 0.05 after as many
-The suite cpu_small gives both presets fewer updates, 6,000 and 8,000: 0.00 with all four seeds of each.
+    hardware: one CPU core; 50 minutes. Success 0.28 (0.17 to 0.40; seeds 0.20, 0.36, 0.36, 0.20), and 0.03
+    after 15,000 updates. fql:cube_small has 0.41 and 0.05 after as many updates
+The suite cpu_small gives both presets fewer updates, 6,000 and 8,000. All four seeds of each score 0.00.
 OGBench's ten default tasks, such as --agent=floq:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """

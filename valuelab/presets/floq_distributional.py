@@ -1,6 +1,6 @@
-r"""A flow critic whose noise draws each bootstrap from their own end: the return distribution, not its mean.
+"""A flow critic of the return distribution: each noise draw bootstraps from its own end, not from the mean.
 
-Source: the ablation of arXiv:2603.04333. What each preset was run on, and its score:
+Source: the ablation of arXiv:2603.04333. Runs and scores:
 
 pointmaze, cube_small
     hardware: two CPU cores; not run

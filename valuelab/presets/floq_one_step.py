@@ -1,6 +1,6 @@
-r"""A flow critic of one step, trained at t = 0 alone: without integration.
+"""A flow critic of one step, trained at t = 0 only: without integration.
 
-Source: the ablation of arXiv:2509.06863. What each preset was run on, and its score:
+Source: the ablation of arXiv:2509.06863. Runs and scores:
 
 pointmaze, cube_small
     hardware: two CPU cores; not run

@@ -1,25 +1,25 @@
-r"""Forward-backward representations (Touati, Ollivier 2021, arXiv:2103.07945).
+"""Forward-backward representations (Touati, Ollivier 2021, arXiv:2103.07945).
 
-The defaults are the settings of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; what was run:
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. Runs and
+scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=forward_backward:pointmaze --num_seeds=5 --steps=15000 \
       --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/zero_shot
-    hardware: most of a CPU core; 65 minutes; five seeds, success over the five tasks 0.32 (0.16 to 0.48;
-    tasks 0.40, 0.72, 0.00, 0.12, 0.34); with --steps=10000 0.24 (0.21 to 0.28; tasks 0.80, 0.32, 0.00, 0.00,
-    0.10), where IQL trained for each task alone has 0.75, 0.70, 0.00, 0.00, 0.00. What fails stands in
-    corners of walls
+    hardware: one CPU core; 65 minutes. Success over the five tasks, five seeds: 0.32 (0.16 to 0.48; tasks
+    0.40, 0.72, 0.00, 0.12, 0.34). With --steps=10000 it is 0.24 (0.21 to 0.28; tasks 0.80, 0.32, 0.00,
+    0.00, 0.10). IQL trained for each task separately has 0.75, 0.70, 0.00, 0.00, 0.00. The goals that are
+    not reached are in corners of walls
 cube_small
     python -m experiments.zero_shot --agent=forward_backward:cube_small --num_seeds=5 --steps=6000 \
       --dataset=ogbench/cube-single-play-v0 --workdir=runs/zero_shot_cube
-    hardware: most of a CPU core; 30 minutes, a tenth of the preset's updates; five seeds, success 0.00
+    hardware: one CPU core; 30 minutes; a tenth of the preset's updates. Success, five seeds: 0.00
 pixels_small
     python -m experiments.zero_shot --agent=forward_backward:pixels_small --num_seeds=2 --steps=4000 \
       --eval_every=2000 --dataset=exorl/point_mass_maze-rnd@32:16 --reward=lower_left.py:lower_left \
       --workdir=runs/pixels
-    data and reward as in td_jepa.py. Hardware: a CPU core; 42 minutes; TWO seeds, 2 episodes each: return 296
-    (162 and 429) of 1,000 after 2,000 updates, 92 (184 and 0.08) after 4,000
+    hardware: one CPU core; 42 minutes; data and reward as in td_jepa.py; two seeds of 2 episodes. Return of
+    1,000: 296 (162 and 429) after 2,000 updates, 92 (184 and 0.08) after 4,000
 """
 
 import dataclasses

@@ -1,20 +1,20 @@
-r"""FQL: a plain twin critic, and a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
+"""FQL: a plain twin critic with a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
 
-The defaults are the paper's settings for OGBench. What each preset was run on, and its score:
+The defaults are the paper's settings for OGBench. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=fql:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: a third to a half of one CPU core; 44 minutes; success 0.71 (0.61 to 0.80; seeds 0.82, 0.72,
-    0.62, 0.68), after 10,000 updates 0.12, after 20,000 0.80. With a critic of two layers of 128: 0.00, for
-    its values go on to rise beyond the goal, to +8 where no reward allows more than 0; the least of two such
-    critics, and bc_weight 3, do not help (0.00)
+    hardware: half of a CPU core; 44 minutes. Success 0.71 (0.61 to 0.80; seeds 0.82, 0.72, 0.62, 0.68);
+    0.12 after 10,000 updates, 0.80 after 20,000. With a critic of two layers of 128 it is 0.00: values
+    increase beyond the goal, up to 8 where rewards allow at most 0. The minimum of two such critics, and
+    bc_weight 3, do not help (0.00)
 cube_small
     python -m experiments.train --agent=fql:cube_small --num_seeds=4 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube
-    hardware: one CPU core; 36 minutes; success 0.54 (0.38 to 0.70; seeds 0.78, 0.52, 0.54, 0.32), after
-    15,000, 30,000 and 45,000 updates 0.05, 0.41 and 0.48; in the suite cpu_small 0.11 (0.02 to 0.21) after
-    20,000. Published at full size, a million updates: 0.96
+    hardware: one CPU core; 36 minutes. Success 0.54 (0.38 to 0.70; seeds 0.78, 0.52, 0.54, 0.32); after
+    15,000, 30,000 and 45,000 updates 0.05, 0.41 and 0.48. In the suite cpu_small it is 0.11 (0.02 to 0.21)
+    after 20,000 updates. Published at full size, a million updates: 0.96
 OGBench's ten default tasks, such as --agent=fql:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """

@@ -1,12 +1,12 @@
-r"""FQL with a critic that classifies: values as histograms (HL-Gauss).
+"""FQL with a critic that classifies: values are means of histograms (HL-Gauss).
 
-Source: Farebrother et al. 2024, arXiv:2403.03950. What each preset was run on, and its score:
+Source: Farebrother et al. 2024, arXiv:2403.03950. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_hl_gauss --workdir=runs/cpu_small
-    hardware: a CPU core each; 42 minutes each for 20,000 updates, two thirds and a third of the
-    presets'; four seeds, success 0.49 (0.04 to 0.95; seeds 0.96, 0.08, 0.92, 0.00, where FQL's have 0.66 to
-    0.98) and 0.17 (0.06 to 0.28; FQL 0.11)
+    hardware: one CPU core each; 42 minutes each for 20,000 updates, two thirds and one third of the presets'.
+    Success, four seeds: 0.49 (0.04 to 0.95; seeds 0.96, 0.08, 0.92, 0.00; FQL's seeds 0.66 to 0.98) and 0.17
+    (0.06 to 0.28; FQL 0.11)
 OGBench's ten default tasks, such as --agent=fql_hl_gauss:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """

@@ -1,11 +1,12 @@
-r"""FQL with implicit quantiles: the whole return distribution, learnt by the quantile Huber loss.
+"""FQL with implicit quantiles: the quantile Huber loss learns the whole return distribution.
 
-Source: Dabney et al. 2018, arXiv:1806.06923. What each preset was run on, and its score:
+Source: Dabney et al. 2018, arXiv:1806.06923. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_iqn --workdir=runs/cpu_small
-    hardware: a CPU core each; 63 minutes for 8,000 updates and 20 for 4,000, with 4 levels for 8; four seeds,
-    success 0.41 (0.11 to 0.76; seeds 0.20, 0.06, 0.92, 0.46; FQL after 10,000 updates 0.12) and 0.00
+    hardware: one CPU core each; 63 minutes for 8,000 updates and 20 minutes for 4,000, with 4 levels
+    instead of 8. Success, four seeds: 0.41 (0.11 to 0.76; seeds 0.20, 0.06, 0.92, 0.46; FQL has 0.12 after
+    10,000 updates) and 0.00
 OGBench's ten default tasks, such as --agent=fql_iqn:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """

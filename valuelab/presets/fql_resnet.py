@@ -1,6 +1,6 @@
-r"""FQL with a critic of residual blocks, the size of floq's: what depth and width alone bring.
+"""FQL with a critic of residual blocks of floq's size: the effect of depth and width only.
 
-Source: floq's paper, arXiv:2509.06863. What each preset was run on, and its score:
+Source: floq's paper, arXiv:2509.06863. Runs and scores:
 
 pointmaze, cube_small
     hardware: two CPU cores; not run

@@ -1,22 +1,24 @@
-r"""HILP's features (Park, Kreiman, Levine 2024, arXiv:2402.15567) with universal successor features.
+"""HILP's features (Park, Kreiman, Levine 2024, arXiv:2402.15567) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench; features are less their mean, and successor
-features learn by the loss of values, as HILP's authors have both.
-`_zero_shot.py` describes the presets; what was run:
+The defaults are the settings of TD-JEPA's study for OGBench. As in HILP's code, the mean of the features is
+subtracted, and successor features learn by the loss of values. `_zero_shot.py` describes the presets. Runs
+and
+scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=hilp:pointmaze --num_seeds=5 --steps=10000 \
       --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/zero_shot
-    hardware: most of a CPU core; 32 minutes; five seeds, success 0.00, in all tasks. Rewards are found where
-    they are. But the features are a map of the maze, nearly all of whose spread lies in two directions
-    (eigenvalues of their second moment from 900 to 0.002), rewards of goals lie in the others, and values err
-    by more in those two than such a reward is worth. Tasks by ridge regression, its penalty the mean
-    eigenvalue, brought two seeds to 0.20 (0.50 in the first two tasks; two episodes of each), a hundredth of
-    it to 0.00. With features as they are and the loss of features: five seeds, 0.00
+    hardware: one CPU core; 32 minutes. Success 0.00 for five seeds on all tasks. Rewards are inferred
+    correctly. But the features are a map of the maze: nearly all their variance lies in two directions
+    (eigenvalues of their second moment from 900 to 0.002), rewards of goals lie in the other directions,
+    and the errors of the values in those two are larger than such a reward. Tasks by ridge regression with
+    the mean eigenvalue as penalty gave two seeds 0.20 (0.50 on the first two tasks, two episodes each); a
+    hundredth of that penalty gave 0.00. Features with their mean and the loss of features gave 0.00 (five
+    seeds)
 cube_small
     python -m experiments.zero_shot --agent=hilp:cube_small --num_seeds=5 --steps=6000 \
       --dataset=ogbench/cube-single-play-v0 --workdir=runs/zero_shot_cube
-    hardware: most of a CPU core; 31 minutes, a tenth of the preset's updates; five seeds, success 0.00 in all
+    hardware: one CPU core; 31 minutes; a tenth of the preset's updates. Success 0.00 for five seeds on all
     tasks
 """
 

@@ -1,7 +1,7 @@
-r"""ICVF's features (Ghosh, Bhateja, Levine 2023, arXiv:2304.04782) with universal successor features.
+"""ICVF's features (Ghosh, Bhateja, Levine 2023, arXiv:2304.04782) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; none was run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has
+been run.
 """
 
 import dataclasses

@@ -1,14 +1,15 @@
-r"""IFQL: IQL's critic, and the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
+"""IFQL: IQL's critic with the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
 
 The defaults are the paper's settings for OGBench. The critic of the small presets has relu instead of GELU,
-with which it learns more slowly: in the maze success is 0.00 after 10,000 updates and 0.96 after 20,000.
-What each preset was run on, and its score:
+because it learns faster: with GELU, success in the maze is 0.00 after 10,000 updates and 0.96 after 20,000.
+Runs
+and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=ifql --workdir=runs/cpu_small
-    hardware: a CPU core each; 34 and 24 minutes for 20,000 updates, two thirds and a third of the presets';
-    four seeds, success 1.00 (all 1.00; 0.73 after 10,000) and 0.10 (0.02 to 0.20), where IQL with its own
-    policy has 0.60
+    hardware: one CPU core each; 34 and 24 minutes for 20,000 updates, two thirds and one third of the
+    presets'. Success, four seeds: 1.00 (all 1.00; 0.73 after 10,000 updates) and 0.10 (0.02 to 0.20), where
+    IQL with its own policy has 0.60
 OGBench's ten default tasks, such as --agent=ifql:antmaze_large, and five from images, visual_...
     hardware: one GPU; not run
 """

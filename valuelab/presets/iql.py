@@ -1,30 +1,30 @@
 r"""Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
 
-The defaults are the paper's settings for D4RL locomotion. Rewards of D4RL's locomotion and AntMaze are
-normalised as the paper has them, without a preset too. OGBench's presets at the published size have the
-networks of its studies. The small presets have not, because those learn more slowly there: suite cpu_small
-runs both. In the maze after 10,000 and 20,000 updates success is 0.25 and 1.00 with the preset, and 0.00 and
-1.00 with the studies' networks. With the cube after 20,000 updates it is 0.60 and 0.29. With one part of
-those networks at a time, two seeds have after 10,000 updates in the maze: GELU 0.00, layer norm 0.50, the
-scaled last layer 0.70, the clipped mean 0.90, σ = 1 0.90, and none of them 1.00.
+The defaults are the paper's settings for D4RL locomotion. Without a preset too, rewards of D4RL's
+locomotion and AntMaze data are normalised as in the paper. The presets for OGBench at the published size
+have the networks of its studies. The small presets do not, because they learn faster without; the suite
+cpu_small runs both. In the maze, success after 10,000 and 20,000 updates is 0.25 and 1.00 with the preset,
+and 0.00 and 1.00 with the studies' networks. With the cube, after 20,000 updates, it is 0.60 and 0.29. With
+one part of those networks at a time, two seeds have in the maze after 10,000 updates: GELU 0.00, layer norm
+0.50, scaled last layer 0.70, clipped mean 0.90, σ = 1 0.90, none of them 1.00.
 
-What each preset was run on, and its score:
+Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=iql:pointmaze --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: two CPU cores, shared with other work; 4 minutes; success 1.00 (four seeds, all 1.00)
+    hardware: two CPU cores; 4 minutes. Success, four seeds: 1.00 (all 1.00)
 pointmaze_goals
     python -m experiments.train --agent=iql:pointmaze_goals --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/pointmaze_goals
-    hardware: two CPU cores, shared with other work; 21 minutes; success over the five goals 0.44 (0.41 to
-    0.50; tasks 1.00, 1.00, 0.00, 0.00, 0.22) with ten episodes a goal (AWR; OGBench's
-    own goal-conditioned IQL extracts by DDPG+BC, with wider networks, batch 1024 and 1 M updates)
-pointmaze_online: offline, then fine-tuned while acting, half of each batch from either
+    hardware: two CPU cores; 21 minutes. Success over the five goals: 0.44 (0.41 to 0.50; tasks 1.00, 1.00,
+    0.00, 0.00, 0.22) with ten episodes for each goal. The preset extracts by AWR. OGBench's own
+    goal-conditioned IQL extracts by DDPG+BC, with wider networks, batch size 1024 and a million updates
+pointmaze_online: offline, then fine-tuned while acting; half of each batch comes from the dataset
     python -m experiments.train --agent=iql:pointmaze_online --num_seeds=4 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze_online
-    hardware: half of one CPU core; 11 minutes with --online_steps=12000 --eval_every=4000; success 0.25 after
-    the 4,000 updates offline, 0.00, 0.81 and 1.00 after 4,000, 8,000 and 12,000 online (four seeds, all 1.00)
+    hardware: half of a CPU core; 11 minutes with --online_steps=12000 --eval_every=4000. Success, four seeds:
+    0.25 after the 4,000 updates offline; 0.00, 0.81 and 1.00 (all 1.00) after 4,000, 8,000 and 12,000 online
 antmaze
     python -m experiments.train --agent=iql:antmaze --num_seeds=8 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/antmaze
@@ -32,9 +32,9 @@ antmaze
 cube_small
     python -m experiments.train --agent=iql:cube_small --num_seeds=4 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube_small
-    hardware: two CPU cores, shared with other work; 32 minutes; on 300 episodes made by OGBench's generator
-    (the published set has 1000): success 0.67 (0.48 to 0.85; seeds 0.54, 0.46, 0.84, 0.84), after 20,000
-    updates 0.58, after 40,000 0.72
+    hardware: two CPU cores; 32 minutes, on 300 episodes made by OGBench's generator (the published set has
+    1,000). Success 0.67 (0.48 to 0.85; seeds 0.54, 0.46, 0.84, 0.84); 0.58 after 20,000 updates, 0.72 after
+    40,000
 cube
     python -m experiments.train --agent=iql:cube --num_seeds=8 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/cube
@@ -56,12 +56,13 @@ visual_cube_single: FQL's study, from images
       --dataset=ogbench/visual-cube-single-play-singletask-task1-v0 --workdir=runs/visual_cube
     hardware: one GPU; not run
 visual_antmaze, visual_humanoidmaze, visual_manipulation, visual_noisy, powderworld: OGBench's study, with
-goals and from images, such as
+goals
+and from images, such as
     python -m experiments.train --agent=iql:visual_antmaze --num_seeds=4 \
       --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
-    hardware: one GPU; not run. For play data of cubes, scenes and puzzles take visual_manipulation, for
-    noisy data visual_noisy. Giant antmazes take --agent.discount=0.995 too, stitch data
-    --data.goals.policy.p_trajectory=0.5, explore data 0 there and --agent.bc_weight=0.01
+    hardware: one GPU; not run. Use visual_manipulation for play data of cubes, scenes and puzzles, and
+    visual_noisy for noisy data. Giant antmazes also need --agent.discount=0.995. Stitch data need
+    --data.goals.policy.p_trajectory=0.5. Explore data need 0 there and --agent.bc_weight=0.01
 """
 
 from valuelab.agents.iql import IQLConfig as Config

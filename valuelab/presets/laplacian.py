@@ -1,7 +1,7 @@
-r"""Laplacian features (Wu, Tucker, Nachum 2019, arXiv:1810.04586) with universal successor features.
+"""Laplacian features (Wu, Tucker, Nachum 2019, arXiv:1810.04586) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; none was run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has
+been run.
 """
 
 import dataclasses

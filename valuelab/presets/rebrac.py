@@ -1,21 +1,21 @@
-r"""ReBRAC: two plain critics, and a policy held near the data twice (Tarasov et al. 2023, arXiv:2305.09836).
+"""ReBRAC: two plain critics, with cloning in critic and policy (Tarasov et al. 2023, arXiv:2305.09836).
 
-The weights must be tuned for each dataset; those of humanoidmaze_medium, cube_small and visual_cube_single
-are of FQL's study. Networks are of that study too, but the policy of the small presets is as it was run.
-What each preset was run on, and its score:
+The weights must be tuned for each dataset. Those of humanoidmaze_medium, cube_small and visual_cube_single
+are from FQL's study, and so are the networks, except for the policy of the small presets. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/rebrac
-    hardware: most of a CPU core; 41 minutes; success 0.52 (0.02 to 1.00; seeds 0.06, 1.00, 1.00, 0.00), after
-    10,000 updates 0.00, 1.00, 0.00, 1.00. Values are right but for the corner where episodes start, which no
-    data come near: a policy leaves it or stays. With bc_weight 0.1 (and a target_rate of the policy of 0.005)
-    success is 0.00 with all four seeds: a step changes Q by a hundredth of what it is, so the policy clones
+    hardware: one CPU core; 41 minutes. Success 0.52 (0.02 to 1.00; seeds 0.06, 1.00, 1.00, 0.00), and 0.00,
+    1.00, 0.00, 1.00 after 10,000 updates. Values are correct except in the corner where episodes start, which
+    has no data: a policy leaves that corner or stays. With bc_weight 0.1 (and a target_rate of the policy of
+    0.005) success is 0.00 for all four seeds: one step changes Q by a hundredth of its value, so the policy
+    clones
 cube_small
     python -m experiments.train --agent=rebrac:cube_small --num_seeds=4 --steps=20000 --eval_episodes=25 \
       --dataset=ogbench/cube-single-play-singletask-v0 --workdir=runs/rebrac_cube
-    hardware: most of a CPU core; 32 minutes; success 0.20 (0.07 to 0.37; seeds 0.08, 0.08, 0.20, 0.44), after
-    10,000 updates 0.00. Published at full size, a million updates: 0.91 over five tasks
+    hardware: one CPU core; 32 minutes. Success 0.20 (0.07 to 0.37; seeds 0.08, 0.08, 0.20, 0.44), and 0.00
+    after 10,000 updates. Published at full size, a million updates: 0.91 over five tasks
 humanoidmaze_medium, visual_cube_single
     hardware: one GPU; not run
 """

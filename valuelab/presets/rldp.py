@@ -1,7 +1,7 @@
-r"""RLDP's features (Jajoo, Sikchi et al. 2026, arXiv:2603.15857) with universal successor features.
+"""RLDP's features (Jajoo, Sikchi et al. 2026, arXiv:2603.15857) with universal successor features.
 
-The networks are those of TD-JEPA's study for OGBench.
-`_zero_shot.py` describes the presets; none was run.
+The networks are those of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has been
+run.
 """
 
 import dataclasses

@@ -1,15 +1,16 @@
-r"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
 
-The defaults are SAC's. What each preset was run on, and its score:
+The defaults are SAC's. Runs and scores:
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
-    hardware: two CPU cores, shared with much other work; a minute; one seed, 20 episodes: return -159 (-194
-    to -126), after 5,000 updates -169, after 10,000 -144; while acting in the first 1,000 updates -1341
-rlpd: SAC with ten normalised critics, 20 updates a step, half of each batch from the dataset
+    hardware: two CPU cores; one minute; one seed of 20 episodes. Return -159 (-194 to -126); -169 after 5,000
+    updates, -144 after 10,000; -1341 while acting in the first 1,000 updates
+rlpd: SAC with ten critics with layer norm, 20 updates per step, and half of each batch from the dataset
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd
-    hardware: one GPU; not run. The paper's policy steps once in 20 updates of its critics, ours with each
+    hardware: one GPU; not run. The paper updates the policy once in 20 updates of the critics; valuelab
+    updates it each time
 """
 
 import dataclasses

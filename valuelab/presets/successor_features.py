@@ -1,8 +1,8 @@
-r"""Universal successor features (Borsa et al. 2019, arXiv:1812.07626) of given features: nothing is encoded.
+"""Universal successor features (Borsa et al. 2019, arXiv:1812.07626) of given features, without an encoder.
 
-Features are the observation's own numbers and a 1, or of its numbers those that
---agent.critic.representation.columns=0,1 picks, so rewards that are linear in them are known exactly, and
-no others. `_zero_shot.py` describes the presets; none was run.
+The features are the entries of the observation and a constant 1. --agent.critic.representation.columns=0,1
+selects some of the entries. Exactly the rewards that are linear in the features can be represented.
+`_zero_shot.py` describes the presets. None has been run.
 """
 
 import dataclasses
