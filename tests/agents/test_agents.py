@@ -785,7 +785,7 @@ def test_an_impossible_pair_is_refused_by_name():
 
 def test_cosine_schedule_needs_the_length_of_the_run():
     with pytest.raises(
-        InputError, match="the learning rate's schedule is 'cosine' but the run's length is unknown"
+        InputError, match="the learning rate's schedule is 'cosine', but spec.num_updates is 0"
     ):
         iql(IQLConfig(), dataclasses.replace(CONTINUOUS, num_updates=0))
 

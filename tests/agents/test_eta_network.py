@@ -304,7 +304,7 @@ def test_images_pass_the_convolutions_once_for_all_stocks():
         ({}, {"num_actions": 0, "action_dim": 2}, "agent eta_network needs discrete actions"),
         ({}, {"observation_shape": (3, 3)}, r"observations have shape \(3, 3\)"),
         ({}, {"reward_dim": 2}, "rewards have 2 components, but agent.objective cvar takes 1"),
-        ({}, {"num_updates": 0}, "learning rate's schedule is 'cosine' but the run's length is unknown"),
+        ({}, {"num_updates": 0}, "learning rate's schedule is 'cosine', but spec.num_updates is 0"),
         ({"commands": ()}, {}, "agent.commands has 0 numbers, but cvar takes 1 for each tau"),
         ({"commands": (0.5, 1.5)}, {}, "tau is 1.5; it must be a level"),
         ({"augmented": False}, {}, "agent.commands has 2 commands, but agent.augmented=false allows one"),

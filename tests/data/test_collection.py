@@ -78,7 +78,7 @@ def test_a_script_that_worker_processes_cannot_import_gets_an_explanation(tmp_pa
         f"collection.collect({NAME!r}, {str(tmp_path)!r}, episodes=1, val_episodes=1, processes=1)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert "call it under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+    assert "call this function under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
 
 
 def test_published_layout(collected):

@@ -211,7 +211,7 @@ def test_a_run_is_evaluated_where_its_data_say(tmp_path, monkeypatch):
     record(tmp_path, monkeypatch, "nested")
     assert environments.vector(NAME, 1, tmp_path).spec.observation_shape == (21,)  # 4 + 2 + 12 + 3
     given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
-    with pytest.raises(InputError, match=r"^test/sampled-v0 cannot be filmed: .*; leave --video out"):
+    with pytest.raises(InputError, match=r"^test/sampled-v0 cannot be filmed because .*: leave out --video"):
         launch(command(tmp_path, tmp_path / "filmed", **given, video=True))
     launch(command(tmp_path, tmp_path / "run", **given))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
