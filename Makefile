@@ -1,10 +1,10 @@
-# Everything is set up on demand in a virtual environment, from requirements.lock: no step before these.
+# Each target sets up the virtual environment from requirements.lock if necessary.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# A worker that has no tests left takes half of another's; the slowest are named at the end.
+# A worker without tests takes half of another worker's; the slowest tests are listed at the end.
 PYTEST := pytest -q -n auto --dist worksteal --durations=20
 
 .DEFAULT_GOAL := help
@@ -13,13 +13,13 @@ PYTEST := pytest -q -n auto --dist worksteal --durations=20
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw value function and episodes (runs/demo)
+demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw its value function and episodes (runs/demo)
 	$(BIN)/python -m experiments.demo
 
-test: $(VENV)/.dev lint types ## linter, types, and the quick tests
+test: $(VENV)/.dev lint types ## linter, types and quick tests
 	$(BIN)/$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.dev ## the tests that train until something is learnt
+test-slow: $(VENV)/.dev ## the tests that train agents until they learn
 	$(BIN)/$(PYTEST) -m "slow and not whole"
 
 test-whole: $(VENV)/.dev ## the notebooks, from top to bottom
@@ -36,7 +36,7 @@ lock: $(VENV)/.dev ## renew requirements.lock with the newest versions
 	env -u PIP_CONSTRAINT $(BIN)/uv pip compile --quiet --upgrade --universal --all-extras \
 	  --python-version 3.11 --no-header --no-annotate -o requirements.lock pyproject.toml
 
-clean: ## remove the virtual environment and what runs left here
+clean: ## remove the virtual environment and the folder runs
 	rm -rf $(VENV) runs
 
 $(BIN)/python:

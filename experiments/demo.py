@@ -1,7 +1,7 @@
-"""The main job, from nothing to pictures: IQL on pointmaze-medium-navigate, evaluated in MuJoCo.
+"""A complete example from data to pictures: IQL on pointmaze-medium-navigate, evaluated in MuJoCo.
 
-Takes the published dataset where it can be downloaded (or is there), else collects a smaller one with
-OGBench's environment and scripted oracle, in a folder of its own so that it never passes for the published
+Uses the published dataset if it is there or can be downloaded. Otherwise collects a smaller one with
+OGBench's environment and scripted oracle, in a separate folder so that it is not mistaken for the published
 one. The results go to runs/demo; the same command again shows them.
 """
 
@@ -17,15 +17,15 @@ from valuelab.runs import flags, outputs, train
 
 DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200
-"""A fifth of the published set; collected in seconds, and enough to learn from."""
+"""A fifth of the published dataset; enough to learn from, and collected in seconds."""
 UPDATES = 20_000
 
-_WORKDIR = absl_flags.DEFINE_string("workdir", "runs/demo", "Folder for everything that the demo leaves.")
+_WORKDIR = absl_flags.DEFINE_string("workdir", "runs/demo", "Folder for the results.")
 _DATA_DIR = absl_flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
 
 
 def find_data(data_dir: pathlib.Path) -> pathlib.Path:
-    """The folder with the dataset: published if it can be had, else collected here, perhaps earlier."""
+    """The folder of the dataset: the published one if possible, otherwise one that is collected here."""
     folder = data_dir / "demo"
     if (folder / f"{DATASET}-v0.npz").exists():
         return folder
@@ -40,10 +40,10 @@ def find_data(data_dir: pathlib.Path) -> pathlib.Path:
 
 
 def main(argv: list[str]) -> None:
-    """Gets the data, trains, evaluates and shows what came out."""
+    """Gets the data, trains, evaluates, and prints the result and the paths of the pictures."""
     del argv
     config, make_agent = flags.load_agent("iql:pointmaze")
-    outputs.make_folder(_WORKDIR.value)  # before data take any time
+    outputs.make_folder(_WORKDIR.value)  # fails before collecting takes time
     folder = find_data(local_path("data_dir", _DATA_DIR.value))
     if not (local_path("workdir", _WORKDIR.value) / "result.json").exists():
         print(f"{UPDATES:,} updates follow.")

@@ -1,4 +1,4 @@
-r"""Trains an agent on a dataset, in an environment or both, evaluates it, and leaves all in a folder.
+r"""Trains an agent on a dataset, in an environment or both, evaluates it, and writes all into a folder.
 
     python -m experiments.train --agent=iql:pointmaze \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --num_seeds=4 --workdir=runs/pointmaze
@@ -10,9 +10,9 @@ r"""Trains an agent on a dataset, in an environment or both, evaluates it, and l
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 \
       --offline_steps=30000 --online_steps=30000
 
-The same command again goes on where it was stopped, or says that it is done. On several hosts, start the
-same command on each with --distributed; jax.distributed finds the others (on TPU slices and SLURM by
-itself, else through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID).
+The same command again resumes the run if it was stopped, or says that it is done. On several hosts, start
+the same command on each host with --distributed. On TPU slices and SLURM the hosts find each other; elsewhere
+set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 """
 
 from valuelab.runs import flags, train

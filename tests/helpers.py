@@ -1,4 +1,4 @@
-"""What the tests of the loop and the launcher share: a small agent, small data, ways to run and compare."""
+"""Shared by tests: a small agent, small data, and functions that run programs and compare their results."""
 
 import json
 import pathlib
@@ -24,12 +24,12 @@ SUITES = ROOT / "experiments" / "suites"
 CLONING = "experiments/examples/behaviour_cloning.py"
 MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
 MAZE_GOALS = "ogbench/pointmaze-medium-navigate-v0"
-"""The same data without rewards: read without ogbench, which takes long to import."""
+"""The same data without rewards; reading it does not import ogbench, which is slow to import."""
 EPISODES, LENGTH = 5, 9
 
 
 def linear_agent(learning_rate: Any = 0.1) -> Agent:
-    """Fits rewards plus noise linearly in the observations: compiles fast, and has all that states have."""
+    """Fits rewards plus noise linearly in the observations; compiles fast, and its state has every part."""
     optimizer = optax.adam(learning_rate)
 
     def init(key, example):
@@ -54,7 +54,7 @@ def linear_agent(learning_rate: Any = 0.1) -> Agent:
 
 
 def make_dataset(compact: bool = False, goal_conditioned: bool = False) -> Dataset:
-    """Forty transitions in five episodes, drawn at random."""
+    """Forty random transitions in five episodes."""
     random = np.random.default_rng(0)
     rows = EPISODES * LENGTH
     terminals = np.arange(rows) % LENGTH == LENGTH - 1
@@ -97,7 +97,7 @@ def write_maze_data(data_dir: pathlib.Path, **changes: np.ndarray) -> pathlib.Pa
 
 
 def command(data_dir: pathlib.Path, workdir: pathlib.Path, /, **settings: Any) -> list[str]:
-    """The flags of a small run, `settings` over its own; dots in names are written as two underscores."""
+    """The flags of a small run; `settings` override them, with dots in names written as two underscores."""
     given = {
         "agent": CLONING,
         "agent.hidden_dims": 8,
@@ -116,7 +116,7 @@ def command(data_dir: pathlib.Path, workdir: pathlib.Path, /, **settings: Any) -
 
 
 def launch(arguments: list[str]) -> None:
-    """Does in this process what `python -m experiments.train` does with these flags."""
+    """Runs `experiments.train` with these flags in this process."""
     launcher.main(flags.parse_run(["train", *arguments], absl_flags.FlagValues()))
 
 
@@ -133,17 +133,17 @@ def start(arguments: list[str], program: tuple[str, ...] = ("-m", "experiments.t
 
 
 def leaves(tree: Any) -> list[np.ndarray]:
-    """The leaves of a tree as numpy arrays, keys as their words."""
+    """The leaves of a tree as numpy arrays; of keys, their data."""
 
-    def words(leaf: Any) -> np.ndarray:
+    def to_array(leaf: Any) -> np.ndarray:
         is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
-    return [words(leaf) for leaf in jax.tree.leaves(tree)]
+    return [to_array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def assert_same_bits(one: Any, other: Any) -> None:
-    """Both trees have the same leaves to the last bit."""
+    """Asserts that two trees have the same leaves bit for bit."""
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for ours, theirs in zip(leaves(one), leaves(other), strict=True):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
@@ -151,18 +151,18 @@ def assert_same_bits(one: Any, other: Any) -> None:
 
 
 def assert_close(one: Any, other: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """Both trees have the same leaves, up to the order in which floats were summed."""
+    """Asserts that two trees have the same leaves up to rounding, such as another order of sums."""
     for ours, theirs in zip(leaves(one), leaves(other), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol, atol)
 
 
 def without_speed(rows: list[dict]) -> list[dict]:
-    """Rows of the log without what depends on the machine."""
+    """Rows of the log without the speed, which depends on the machine."""
     return [{name: value for name, value in row.items() if name != "updates_per_second"} for row in rows]
 
 
 def left_behind(workdir: pathlib.Path) -> dict[str, Any]:
-    """What a run has left that must not depend on how often it was stopped."""
+    """The rows and episodes of a run, which must not depend on how often it was stopped."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     left = {"rows": without_speed([json.loads(line) for line in lines])}
     if (workdir / "episodes.npz").exists():
@@ -172,7 +172,7 @@ def left_behind(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def saved_state(workdir: pathlib.Path, step: int) -> Any:
-    """The state in a checkpoint, read without knowing what it is of, or which devices it was on."""
+    """The state in a checkpoint, read without knowledge of its structure or devices."""
     folder = workdir.absolute() / "checkpoints" / str(step) / "state"
     anywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with orbax.checkpoint.Checkpointer(orbax.checkpoint.StandardCheckpointHandler()) as reader:

@@ -104,6 +104,19 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_no_lock(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_locking_a_folder_removes_the_temporary_files_of_a_killed_process(tmp_path):
+    kept = [tmp_path / name for name in ("result.json", ".notes.tmp", ".result.json.0123.tmp")]
+    stale = files.temporary_path(tmp_path / "result.json")
+    for path in (*kept, stale):
+        path.write_text("")
+    (folder := files.temporary_path(tmp_path / "dataset")).mkdir()
+    (folder / "part").write_text("")
+    with files.locked(tmp_path):
+        assert not stale.exists()
+        assert not folder.exists()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
 def test_a_disk_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
     def flock(*_):
         raise OSError(38, "Function not implemented")

@@ -232,7 +232,7 @@ def test_a_run_on_arrays_returns_its_states_rows_result_and_policy(run, dataset)
 
 
 def test_a_loaded_run_acts_as_the_trained_one_to_the_last_bit(run, dataset, monkeypatch):
-    monkeypatch.setattr(trained.sources, "read_dataset", None)  # the data are not needed
+    monkeypatch.setattr(trained.inputs, "read_dataset", None)  # the data are not needed
     loaded = vl.load(run.workdir, trust_agent_file=True)
     assert loaded.spec == run.spec
     assert configuration.difference(configuration.to_json(loaded.config), run.config) == []

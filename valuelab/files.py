@@ -5,8 +5,10 @@ import json
 import math
 import os
 import pathlib
+import re
 import secrets
 import select
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -24,6 +26,8 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4096
 """The longest file name and the longest path that Linux accepts."""
 MAX_SHOWN = 60
 """The number of letters of a name that a message shows."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+"""The names of `temporary_path`."""
 
 
 def temporary_path(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
@@ -34,6 +38,20 @@ def temporary_path(path: pathlib.Path, folder: pathlib.Path | None = None) -> pa
         folder: the folder of the temporary name, on the same disk; by default the folder of `path`.
     """
     return (folder or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
+
+
+def remove_stale_temporaries(folder: pathlib.Path) -> None:
+    """Removes the files and folders with names of `temporary_path` that a killed process left in a folder.
+
+    Args:
+        folder: a folder that the caller has locked, so that no other process writes there.
+    """
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -87,7 +105,8 @@ def is_at(path: pathlib.Path, descriptor: int) -> bool:
 def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
     """Locks a folder against other processes and threads while the block runs.
 
-    The kernel holds the lock and releases it however the process ends.
+    The kernel holds the lock and releases it however the process ends. Temporary files that a killed process
+    left in the folder are removed.
 
     Args:
         folder: an existing folder that can be written.
@@ -99,7 +118,7 @@ def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = folder / LOCK
+    path, is_held = folder / LOCK, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
@@ -113,11 +132,14 @@ def locked(folder: pathlib.Path, otherwise: str = "") -> Iterator[None]:
             print(f"warning: {folder} cannot be locked ({error}): do not start a second process on it")
             break
         if is_at(path, descriptor):
+            is_held = True
             break
         os.close(descriptor)  # the previous holder has just removed the file: make it again
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        if is_held:
+            remove_stale_temporaries(folder)
         yield
     finally:
         path.unlink(missing_ok=True)

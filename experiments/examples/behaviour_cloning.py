@@ -1,9 +1,9 @@
-r"""Behaviour cloning: an agent of one's own, in a file of one's own.
+r"""Behaviour cloning: an example of your own agent in your own file.
 
     python -m experiments.train --agent=experiments/examples/behaviour_cloning.py:pointmaze \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/cloning
 
-A policy learns the data's actions by maximum likelihood, and rewards play no part:
+A policy learns the actions of the dataset by maximum likelihood, without rewards:
 
     L = -E[log π(a | s)]
 """

@@ -29,7 +29,8 @@ from valuelab.errors import InputError
 from valuelab.evaluation import figures, statistics
 from valuelab.files import local_path
 from valuelab.networks.encoders import EncoderName
-from valuelab.runs import flags, outputs, results, sources, train
+from valuelab.runs import flags, outputs, results, train
+from valuelab.runs.inputs import find_inputs
 from valuelab.types import Agent, MakeAgent, Spec
 
 COLOURS = {"observations": figures.VERMILLION, "encodings": figures.BLUE}
@@ -70,10 +71,9 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
             return done
         encoder_run = frozen_encoder.read_run(local_path("encoder", config.encoder), config.trust_agent_file)
         facts = {"versions": outputs.versions(), "device": outputs.device()}
-        if not (workdir / "result.json").exists():  # else only pictures are missing
-            outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
-        source = sources.find_source(config)
-        encoder = frozen_encoder.load(encoder_run, source, config.data.num_frames)
+        outputs.write_config(workdir, {"settings": configuration.to_json(config)} | facts)
+        run_inputs = find_inputs(config)
+        encoder = frozen_encoder.load(encoder_run, run_inputs, config.data.num_frames)
 
         def on_encodings(config: Any, spec: Spec) -> Agent:
             vectors = dataclasses.replace(spec, observation_shape=(encoder.dim,), observation_dtype="float32")
@@ -82,13 +82,13 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
 
         inputs: dict[str, MakeAgent] = {"observations": make_agent, "encodings": on_encodings}
         for make in inputs.values():  # an agent that cannot be made is refused before any training
-            make(config.agent, source.spec)
+            make(config.agent, run_inputs.spec)
         curves: dict[str, dict[int, np.ndarray]] = {}
         without_score: list[dict[str, Any]] = []
         for name, make in inputs.items():
             print(f"learning from {name}:")
             part = dataclasses.replace(config, workdir=str(workdir / name))
-            trained = train.run(part, make, lambda _: source)
+            trained = train.run(part, make, lambda _: run_inputs)
             curves[name] = results.read_scores(workdir / name, next(iter(trained["eval"])))
             without_score += [{"from": name, **episode} for episode in trained.get("without_score", [])]
         result = {"encoder": config.encoder} | compare(curves) | facts

@@ -13,7 +13,8 @@ from valuelab.agents.zero_shot import ZeroShotConfig, state_encoder
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.errors import InputError
-from valuelab.runs import flags, results, sources
+from valuelab.runs import flags, results
+from valuelab.runs.inputs import RunInputs
 from valuelab.runs.zero_shot import ZeroShotRunConfig
 from valuelab.training import checkpoints
 from valuelab.types import Array, MakeAgent, Normalization, Transitions
@@ -70,12 +71,12 @@ def read_run(folder: pathlib.Path, trust_agent_file: bool) -> EncoderRun:
     return EncoderRun(folder, config, make_agent, normalization)
 
 
-def load(run: EncoderRun, source: sources.Source, num_frames: int) -> FrozenEncoder:
+def load(run: EncoderRun, inputs: RunInputs, num_frames: int) -> FrozenEncoder:
     """Reads the encoder of a zero-shot run from its last checkpoint.
 
     Args:
         run: the run.
-        source: the data that will be encoded.
+        inputs: the inputs of the run whose data will be encoded.
         num_frames: number of frames in each of their observations.
 
     Raises:
@@ -87,14 +88,14 @@ def load(run: EncoderRun, source: sources.Source, num_frames: int) -> FrozenEnco
             f"the run in {folder} has data.num_frames {config.data.num_frames}, but here it is {num_frames}: "
             f"give --data.num_frames={config.data.num_frames}"
         )
-    theirs, ours = (normalizations.to_json(each) for each in (normalization, source.normalization))
+    theirs, ours = (normalizations.to_json(each) for each in (normalization, inputs.normalization))
     for name in ("observation_mean", "observation_std"):
         if theirs[name] != ours[name]:
             raise InputError(
                 f"the run in {folder} has {name} {_in_words(theirs[name])}, but here it is "
                 f"{_in_words(ours[name])}: give the same data and --data.normalize_observations"
             )
-    spec = source.spec
+    spec = inputs.spec
     agent = make_agent(config.agent, spec)
     blank, zeros = jnp.zeros((1, *spec.observation_shape), spec.observation_dtype), jnp.zeros(1)
     example = Transitions(blank, jnp.zeros((1, spec.action_dim)), zeros, zeros, blank, futures=blank)

@@ -257,7 +257,7 @@ def test_a_job_that_was_killed_before_it_drew_its_pictures_runs_again(tmp_path, 
         undrawn.unlink()
         return processes.DONE
 
-    monkeypatch.setattr(outputs, "lacking_plots", lambda: "" if plots else "matplotlib is not installed")
+    monkeypatch.setattr(outputs, "why_no_plots", lambda: "" if plots else "matplotlib is not installed")
     monkeypatch.setattr(runner, "_validate", lambda commands, with_data: {})
     monkeypatch.setattr(processes, "run", execute)
     for _ in range(2):

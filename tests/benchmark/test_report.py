@@ -225,7 +225,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
         command()
     with pytest.raises(InputError, match=r"there is no suite .*suite.json: give the workdir of a run of exp"):
         command(tmp_path)
-    with pytest.raises(InputError, match=r"there is no folder .*/none: give the workdir of a run of exp"):
+    with pytest.raises(InputError, match=r"folder .*/none does not exist: give the workdir of a run of exp"):
         command(tmp_path / "none")
     run = tmp_path / "run"
     run.mkdir()

@@ -15,7 +15,7 @@ from valuelab.data import coverage, faults, inspection, normalization, storage
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots
 from valuelab.evaluation.plots import Maze
-from valuelab.runs import dataset_inspection, flags, sources
+from valuelab.runs import dataset_inspection, flags, inputs
 from valuelab.types import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -343,7 +343,7 @@ def test_mazes_are_found_by_name():
         ((), "no dataset is given"),
         (("nowhere.hdf5",), "nowhere.hdf5 does not exist"),
         (("ogbnech/x",), "unknown data source 'ogbnech': did you mean 'ogbench'"),
-        (("a/b", "c/d"), "argument 'c/d' belongs to no flag"),
+        (("a/b", "c/d"), "argument 'c/d' does not belong to a flag"),
         (("a/b", "--dataset=c/d"), "dataset is given twice: 'c/d' and 'a/b'"),
         (("a/b", "--data.reward=none"), "unknown flag 'data.reward': did you mean 'data.rewards'"),
         (("a/b", "--data.rewards=best"), "unknown value of data.rewards 'best'"),
@@ -381,6 +381,6 @@ def test_actions_are_clipped_where_the_settings_say_so(tmp_path):
     np.testing.assert_array_equal(command(path, "--data.clip_actions")["actions"]["max"], [1, 1])
     config = flags.RunConfig(dataset=str(path), data=flags.DataConfig())
     with pytest.raises(InputError, match=r"clip them with --data\.clip_actions"):
-        sources.read_dataset(config)
+        inputs.read_dataset(config)
     clipped = dataclasses.replace(config, data=flags.DataConfig(clip_actions=True))
-    assert sources.read_dataset(clipped).actions.max() == 1
+    assert inputs.read_dataset(clipped).actions.max() == 1

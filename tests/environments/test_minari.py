@@ -16,7 +16,7 @@ from helpers import ROOT, command, launch
 from valuelab import data, environments
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
-from valuelab.runs import sources
+from valuelab.runs import inputs
 from valuelab.runs.flags import DataConfig
 from valuelab.training.experience import Interaction
 
@@ -280,12 +280,12 @@ def test_an_environment_that_is_trusted_is_made(tmp_path, monkeypatch):
             make(NAME, tmp_path)
     assert environments.vector(NAME, 1, tmp_path, trust_environment=True).spec.observation_shape == (3,)
     config = RunConfig(data=DataConfig(), dataset=NAME, data_dir=str(tmp_path))
-    for find in (sources.find_environment, sources.make_vector):
+    for find in (inputs.find_environment, inputs.make_vector_environment):
         with pytest.raises(InputError, match="give --trust_environment"):
             find(dataclasses.replace(config, interaction=Interaction()))
     trusting = dataclasses.replace(config, interaction=Interaction(), trust_environment=True)
-    assert isinstance(sources.find_environment(trusting).make().unwrapped, Unknown)
-    assert sources.make_vector(trusting)
+    assert isinstance(inputs.find_environment(trusting).make().unwrapped, Unknown)
+    assert inputs.make_vector_environment(trusting)
 
 
 def test_wrappers_of_gymnasium_and_packages_that_register_late(tmp_path, monkeypatch):

@@ -7,13 +7,13 @@ import pathlib
 import sys
 import tempfile
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: here and in what is started
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported here and in programs
 
 from tests.kills import killer
 
 
 def main() -> None:
-    """Counts what came of killed programs; status 1 where one did not leave what it would have left."""
+    """Prints and counts the outcomes of cases; exits with 1 if a killed program left other files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -28,8 +28,8 @@ def main() -> None:
         for case in killer.kill(pathlib.Path(folder), given.seed, given.kills, given.programs):
             counts[case.program, case.outcome] += 1
             moments = " and ".join(f"{moment:.2f} s" for moment in case.kills) or "never"
-            told = f"{case.outcome}: {case.words}" if case.words else case.outcome
-            print(f"case {case.number}: {case.program}, killed at {moments}: {told}", flush=True)
+            outcome = f"{case.outcome}: {case.details}" if case.details else case.outcome
+            print(f"case {case.number}: {case.program}, killed at {moments}: {outcome}", flush=True)
     for (program, outcome), count in sorted(counts.items()):
         print(f"{program:10} {outcome:12} {count}")
     sys.exit(any(outcome.startswith(killer.WRONG) for _, outcome in counts))

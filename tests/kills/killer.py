@@ -1,8 +1,8 @@
-"""Kills programs at random moments, starts them again, and compares what they leave with an undisturbed run.
+"""Kills programs at random moments, starts them again, and compares their files with an undisturbed run.
 
-Programs and fractions of their durations depend on the seed and the number of a case alone; what a program is
-doing just then depends on the machine, too. All runs of a program have one folder, so that its path is no
-difference.
+The seed and the number of a case determine the program and the moments of its kills, as fractions of its
+duration. What a program does at such a moment also depends on the machine. All runs of a program use the same
+folder, so that its path makes no difference.
 """
 
 import contextlib
@@ -21,21 +21,22 @@ import jax
 import numpy as np
 
 from tests import helpers
+from valuelab import files
 
 SAME, EARLY, DIFFERS, HANGS, FAILS = "same bits", "not killed", "differs", "no end", "status"
-"""What can come of a case: it left the same to the bit; it ended before its kill came; it left something
-else; it did not end; a start ended with an exit status that is not 0."""
+"""The possible outcomes of a case: the files have the same bits; the program ended before its kill; the files
+differ; the program did not end; the program ended with an exit status other than 0."""
 WRONG = (DIFFERS, HANGS, FAILS)
 AGAIN = 0.4
-"""Chance that a program is killed once more after it was started again."""
+"""The probability that a program is killed again after each restart."""
 PATIENCE = 300.0
-"""Seconds beside ten times the duration, from which on a program does not end."""
+"""A program counts as hanging after ten times its usual duration plus this number of seconds."""
 SHOWN = 6
-"""Names of what differs, at most."""
+"""The largest number of differing names in a line."""
 TIMED = ("timings.jsonl", "log.txt")
-"""Files that tell of starts."""
+"""Files with a line for each start of a program, which no two runs share."""
 TIMES = ("throughput", "seconds")
-"""Parts of results that depend on the machine."""
+"""Entries of result.json that depend on the machine."""
 
 SMALL = {
     "mesh": "1,1",
@@ -65,37 +66,37 @@ SUITE = Suite(JOBS, program="experiments.train")
 
 
 class Case(NamedTuple):
-    """What came of a program.
+    """The outcome of a case.
 
     Attributes:
-        number: of the case.
-        program: its name.
-        kills: the seconds after a start at which it was killed.
+        number: the number of the case.
+        program: the name of the program.
+        kills: the seconds after each start at which it was killed.
         outcome: see above.
-        words: what differs, or the last line of what a start said.
+        details: the names of what differs, or the last line that a failed start printed.
     """
 
     number: int
     program: str
     kills: tuple[float, ...]
     outcome: str
-    words: str = ""
+    details: str = ""
 
 
-class Whole(NamedTuple):
-    """An undisturbed run.
+class Undisturbed(NamedTuple):
+    """A run without kills.
 
     Attributes:
-        left: what it left, of `left`.
-        seconds: that it took; less where another took less, for the first one compiles.
+        contents: see `contents`.
+        seconds: the shortest duration of a run without kills; the first one also compiles.
     """
 
-    left: dict[str, bytes]
+    contents: dict[str, bytes]
     seconds: float
 
 
 def programs(folder: pathlib.Path) -> dict[str, list[str]]:
-    """What stands behind `python -m`, by name; each reads what `_write_inputs` wrote and fills folder/run."""
+    """The arguments of `python -m` by program; all read the files of `_write_inputs` and fill folder/run."""
     data_dir, run = {"data_dir": folder / "data"}, {"workdir": folder / "run"}
 
     def of(module: str, *settings: dict[str, Any]) -> list[str]:
@@ -157,31 +158,32 @@ def programs(folder: pathlib.Path) -> dict[str, list[str]]:
 
 
 def kill(folder: pathlib.Path, seed: int, kills: int, names: Sequence[str] = ()) -> Iterator[Case]:
-    """Kills programs until there were so many kills, and compares.
+    """Kills programs a number of times in total, and compares their files.
 
     Args:
-        folder: an empty one.
-        seed: of programs and moments.
-        kills: how many.
-        names: of the programs; all by default.
+        folder: an empty folder.
+        seed: random seed of programs and moments.
+        kills: the number of kills.
+        names: the names of the programs; all by default.
 
     Yields:
-        What came of each case.
+        The outcome of each case.
 
     Raises:
         RuntimeError: when an undisturbed run fails.
     """
     _write_inputs(folder)
-    commands, whole, done = programs(folder), dict[str, Whole](), 0
+    commands, undisturbed, done = programs(folder), dict[str, Undisturbed](), 0
     for number in itertools.count():
         if done >= kills:
             return
         random = np.random.default_rng((seed, number))
         name = str(random.choice(list(names or commands)))
-        if name not in whole:
-            whole[name] = _undisturbed(commands[name], folder / "run")
-        case, seconds = _case(number, name, commands[name], folder / "run", whole[name], random)
-        whole[name] = whole[name]._replace(seconds=min(whole[name].seconds, seconds))
+        if name not in undisturbed:
+            undisturbed[name] = _run_undisturbed(commands[name], folder / "run")
+        expected = undisturbed[name]
+        case, seconds = _run_case(number, name, commands[name], folder / "run", expected, random)
+        undisturbed[name] = expected._replace(seconds=min(expected.seconds, seconds))
         done += len(case.kills)
         yield case
 
@@ -198,59 +200,59 @@ def _write_inputs(folder: pathlib.Path) -> None:
     (folder / "suite.py").write_text(suite)
 
 
-def _undisturbed(command: list[str], run: pathlib.Path) -> Whole:
-    """Runs a program without a kill, and clears its folder."""
-    started = time.monotonic()
+def _run_undisturbed(command: list[str], run: pathlib.Path) -> Undisturbed:
+    """Runs a program without a kill, and removes its folder."""
+    start = time.monotonic()
     with _started(command) as program:
-        told = program.communicate()[1]
+        errors = program.communicate()[1]
     if program.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {program.returncode}: {told}")
-    seconds = time.monotonic() - started
-    found = left(run)
+        raise RuntimeError(f"{' '.join(command)} ended with status {program.returncode}: {errors}")
+    seconds = time.monotonic() - start
+    expected = contents(run)
     shutil.rmtree(run)
-    return Whole(found, seconds)
+    return Undisturbed(expected, seconds)
 
 
-def _case(
+def _run_case(
     number: int,
     name: str,
     command: list[str],
     run: pathlib.Path,
-    whole: Whole,
+    undisturbed: Undisturbed,
     random: np.random.Generator,
 ) -> tuple[Case, float]:
-    """What comes of a program that is killed; the seconds that it took where it ended before its kill."""
+    """Kills and restarts a program; returns the case, and the duration if it ended before its kill."""
     kills: list[float] = []
-    is_over = False
-    outcome, words, seconds = SAME, "", np.inf
-    while not is_over:
-        again = not kills or random.random() < AGAIN
-        limit = random.uniform(0, whole.seconds) if again else 10 * whole.seconds + PATIENCE
-        started = time.monotonic()
+    has_ended = False
+    outcome, details, seconds = SAME, "", np.inf
+    while not has_ended:
+        kill_again = not kills or random.random() < AGAIN
+        limit = random.uniform(0, undisturbed.seconds) if kill_again else 10 * undisturbed.seconds + PATIENCE
+        start = time.monotonic()
         with _started(command) as program:
             try:
-                told = program.communicate(timeout=limit)[1]
+                errors = program.communicate(timeout=limit)[1]
             except subprocess.TimeoutExpired:
                 all_end = _kill(program, with_children=random.random() < 0.5)
-                kills += [limit] if again else []
-                outcome, is_over = (SAME, False) if again and all_end else (HANGS, True)
+                kills += [limit] if kill_again else []
+                outcome, has_ended = (SAME, False) if kill_again and all_end else (HANGS, True)
                 continue
-        is_over, seconds = True, time.monotonic() - started
+        has_ended, seconds = True, time.monotonic() - start
         if program.returncode:
-            outcome, words = f"{FAILS} {program.returncode}", (told.strip().splitlines() or [""])[-1]
+            outcome, details = f"{FAILS} {program.returncode}", (errors.strip().splitlines() or [""])[-1]
     if outcome == SAME:
-        found = left(run)
-        differing = [key for key in sorted(found | whole.left) if found.get(key) != whole.left.get(key)]
+        expected, actual = undisturbed.contents, contents(run)
+        differing = [key for key in sorted(actual | expected) if actual.get(key) != expected.get(key)]
         more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
-        words = ", ".join(differing[:SHOWN]) + more
+        details = ", ".join(differing[:SHOWN]) + more
         outcome = DIFFERS if differing else SAME if kills else EARLY
     shutil.rmtree(run, ignore_errors=True)
-    return Case(number, name, tuple(kills), outcome, words), np.inf if kills else seconds
+    return Case(number, name, tuple(kills), outcome, details), np.inf if kills else seconds
 
 
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A program that runs; it is killed where the block fails."""
+    """Starts a program; kills it if the block fails."""
     program = helpers.start(command[1:], ("-m", command[0]), start_new_session=True)
     try:
         yield program
@@ -260,14 +262,14 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _kill(program: subprocess.Popen[str], with_children: bool) -> bool:
-    """Kills a program, with or without the processes that it has started; returns whether these end, too."""
+    """Kills a program, with or without its child processes; returns whether all of them end."""
     children = _children(program.pid) if with_children else []
     program.kill()
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
     try:
-        program.communicate(timeout=PATIENCE)  # the pipes close when the last one ends
+        program.communicate(timeout=PATIENCE)  # the pipes close when the last process ends
     except subprocess.TimeoutExpired:
         os.killpg(program.pid, signal.SIGKILL)
         return False
@@ -275,51 +277,50 @@ def _kill(program: subprocess.Popen[str], with_children: bool) -> bool:
 
 
 def _children(process: int) -> list[int]:
-    """The processes that one has started, and those that these have, as Linux lists them."""
-    found = []
+    """The child processes of a process and their children, from Linux's /proc."""
+    children = []
     for file in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread or the process has ended
             for child in map(int, file.read_text().split()):
-                found += [child, *_children(child)]
-    return found
+                children += [child, *_children(child)]
+    return children
 
 
-# What is left.
+def contents(run: pathlib.Path) -> dict[str, bytes]:
+    """The contents of a program's folder that no kill may change, by name: files, or their parts.
 
-
-def left(run: pathlib.Path) -> dict[str, bytes]:
-    """What a program leaves that no kill may change: files, and of some their parts, by name.
-
-    Of checkpoints it is the newest state, of results and logs all but times, of pictures, which show speeds,
-    the last bytes.
+    They are the newest state of checkpoints, results and logs without times, and the last bytes of pictures,
+    which show speeds. Temporary files count: a program that ends must have removed those of killed starts. A
+    `files.LOCK` does not count: a killed program leaves it, the kernel has released the lock, and a benchmark
+    does not start a finished job again only to remove the file.
     """
-    found: dict[str, bytes] = {}
+    parts: dict[str, bytes] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if "checkpoints" in pathlib.Path(name).parts[:-1] or path.name in TIMED:
+        if "checkpoints" in pathlib.Path(name).parts[:-1] or path.name in (*TIMED, files.LOCK):
             continue
         if path.name == "checkpoints":
             newest = max(int(step.name) for step in path.iterdir() if step.name.isdigit())
             state = jax.tree_util.tree_leaves_with_path(helpers.saved_state(path.parent, newest))
             for key, leaf in state:
-                (words,) = helpers.leaves(leaf)
-                found[f"{name}/{newest}{jax.tree_util.keystr(key)}"] = _bits(words)
+                (array,) = helpers.leaves(leaf)
+                parts[f"{name}/{newest}{jax.tree_util.keystr(key)}"] = _bits(array)
         elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                found |= {f"{name}/{key}": _bits(arrays[key]) for key in arrays}
+                parts |= {f"{name}/{key}": _bits(arrays[key]) for key in arrays}
         elif path.name == "metrics.jsonl":
             rows = helpers.without_speed([json.loads(line) for line in path.read_text().splitlines()])
-            found |= {f"{name}/{number}": json.dumps(row).encode() for number, row in enumerate(rows)}
+            parts |= {f"{name}/{number}": json.dumps(row).encode() for number, row in enumerate(rows)}
         elif path.name == "result.json":
             result = json.loads(path.read_text())
-            found |= {f"{name}/{key}": json.dumps(result[key]).encode() for key in result.keys() - set(TIMES)}
+            parts |= {f"{name}/{key}": json.dumps(result[key]).encode() for key in result.keys() - set(TIMES)}
         elif path.is_file():
-            found[name] = path.read_bytes()[-8 if path.suffix == ".png" else 0 :]
+            parts[name] = path.read_bytes()[-8 if path.suffix == ".png" else 0 :]
         else:
-            found[name] = b""
-    return found
+            parts[name] = b""
+    return parts
 
 
 def _bits(array: np.ndarray) -> bytes:
-    """Dtype, shape and bytes of an array."""
+    """The dtype, shape and bytes of an array."""
     return f"{array.dtype}{array.shape}".encode() + array.tobytes()

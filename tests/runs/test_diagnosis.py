@@ -1,4 +1,4 @@
-"""python -m experiments.diagnose: a tiny run, trained and looked into; and what is refused."""
+"""experiments.diagnose: the diagnosis of a tiny run, and error messages."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from valuelab.runs import diagnosis
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch):
-    """A dataset with rewards, whose trajectories may end in the middle."""
+    """A dataset with rewards, whose trajectories can end anywhere."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: make_dataset(compact=True))
 
@@ -36,12 +36,12 @@ def diagnosed(run, workdir, **settings):
 
 
 @pytest.mark.slow
-def test_a_trained_run_is_looked_into(tmp_path, capsys):
+def test_a_trained_run_is_diagnosed(tmp_path, capsys):
     narrow = {"agent__critic__hidden_dims": "8,8", "agent__policy__hidden_dims": "8,8"}
     run = train(tmp_path, "fql", num_seeds=2, **narrow)
     before = sorted(path for path in run.rglob("*"))
     diagnosed(run, tmp_path / "out")
-    assert sorted(path for path in run.rglob("*")) == before  # the run is left as it was
+    assert sorted(path for path in run.rglob("*")) == before  # the run does not change
     assert "effective_rank" in capsys.readouterr().out
     assert (tmp_path / "out" / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
     saved = json.loads((tmp_path / "out" / "diagnostics.json").read_text())
@@ -56,21 +56,21 @@ def test_a_trained_run_is_looked_into(tmp_path, capsys):
     assert last["weight_norms"].keys() == last["gradient_norms"].keys()
     first_seed, second_seed = last["q"]["mean"]
     assert first_seed != second_seed
-    assert "flow" not in last  # the documents' command looks into one that has it
-    again = diagnosed(run, tmp_path / "again", rows=1000)  # more than there are
+    assert "flow" not in last  # test_documents diagnoses a critic with a flow
+    again = diagnosed(run, tmp_path / "again", rows=1000)  # more rows than the dataset has
     assert again["rows"] == 40
 
 
-def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no run is given; write --checkpoint=WORKDIR"):
+def test_invalid_runs_and_settings_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no run is given: write --checkpoint=WORKDIR"):
         diagnosis.run(diagnosis.DiagnoseConfig())
-    with pytest.raises(InputError, match=r"there is no folder .*nowhere: give --checkpoint=WORKDIR"):
+    with pytest.raises(InputError, match=r"folder .*nowhere does not exist: give --checkpoint=WORKDIR"):
         diagnosed(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(
         InputError, match=r"^checkpoint is gs://run, but must be on this machine: give the path"
     ):
         diagnosed("gs://run", tmp_path / "out")
-    with pytest.raises(InputError, match="is that of the run itself: give another --workdir"):
+    with pytest.raises(InputError, match="is the workdir of the run: give another --workdir"):
         diagnosed(tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"rows is 1; it must lie in \[4, inf\)"):
         diagnosed(tmp_path, tmp_path / "out", rows=1)
@@ -84,12 +84,12 @@ def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypa
         diagnosed(run, tmp_path / "out")
     goals = dataclasses.replace(make_dataset(compact=True), goal_conditioned=True)
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: goals)
-    with pytest.raises(InputError, match="made_up/walks has no rewards of its own"):
+    with pytest.raises(InputError, match="made_up/walks has no rewards, because its goals are drawn"):
         diagnosed(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
+def test_the_agent_file_of_a_saved_run_needs_trust(tmp_path):
     (run := tmp_path / "run").mkdir()
     (tmp_path / ".py").write_text("raise RuntimeError('run')\n")
     seen = normalization.to_json(normalization.fit(make_dataset(), observations=False, rewards="none"))
@@ -100,15 +100,13 @@ def test_a_saved_run_may_not_name_any_agent_file(tmp_path):
         for read in (diagnosis.open_run, lambda folder, _: frozen_encoder.read_run(folder, False)):
             with pytest.raises(InputError, match="names the agent file") as refused:
                 read(run, "")
-            told = (
-                f"{run}/config.json names the agent file {name!r}, whose code would be run: look at it, then"
-            )
-            assert str(refused.value) == f"{told} give --trust_agent_file"
+            message = f"{run}/config.json names the agent file {name!r}, whose code would be executed: "
+            assert str(refused.value) == f"{message}read it, then give --trust_agent_file"
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
         diagnosed(run, tmp_path / "out", trust_agent_file=True)
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
         frozen_encoder.read_run(run, True)
-    config["settings"]["agent_source"] = str(tmp_path / "mine")  # mine.py, were it a path
+    config["settings"]["agent_source"] = str(tmp_path / "mine")  # not mine.py
     (tmp_path / "mine.py").write_text("raise RuntimeError('run')\n")
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="unknown agent"):

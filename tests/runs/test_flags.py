@@ -1,4 +1,4 @@
-"""Command lines: agent files, presets, flags, and what is said when they cannot be used."""
+"""Command lines: agent files, presets, flags, and error messages."""
 
 import os
 import subprocess
@@ -14,11 +14,11 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.data.normalization import REWARD_RULES
 from valuelab.errors import InputError, describe
-from valuelab.runs import flags, sources, zero_shot
+from valuelab.runs import flags, inputs, zero_shot
 from valuelab.types import Agent
 
 AGENT = '''
-"""An agent of one's own, in a file of one's own."""
+"""An agent file of the user."""
 
 import dataclasses
 
@@ -79,7 +79,7 @@ def test_an_agent_file_gives_the_defaults(folder, agent):
     assert make_agent(1, 2) == Agent(1, 2, None)
 
 
-def test_a_flag_counts_more_than_a_preset_and_a_preset_more_than_a_default(folder):
+def test_a_flag_overrides_a_preset_and_a_preset_overrides_a_default(folder):
     config, _ = parse("--agent=mine:pointmaze", "--agent.expectile=0.5", "--batch_size", "8")
     assert config.agent.expectile == 0.5
     assert config.agent.hidden_dims == (128, 128)
@@ -111,7 +111,7 @@ def test_a_flag_that_is_given_twice_is_refused(flag):
         parse("--agent=iql", *([flag] if flag == "--agent=iql" else [flag, flag]))
 
 
-def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_own():
+def test_the_discount_of_goals_is_that_of_the_agent_unless_it_is_given():
     def discount(*arguments):
         return parse(*arguments, "--dataset=ogbench/x")[0].data.goals.discount
 
@@ -121,17 +121,19 @@ def test_goals_follow_the_discount_of_the_agent_unless_they_have_one_of_their_ow
     )
     assert discount("--agent=td_jepa:point_mass_maze") == 0.99
     assert discount("--agent=iql", "--agent.discount=0.9", "--data.goals.discount=0.8") == 0.8
-    assert discount("--agent=bc") == 0.99  # has none
+    assert discount("--agent=bc") == 0.99  # bc has no discount
     # Members of a sweep share their batches.
     swept, _ = parse("--agent=iql", "--dataset=ogbench/x", "--sweep=agent.discount=0.9,0.99")
     assert swept.data.goals.discount is None
-    with pytest.raises(InputError, match=r"^agent.critic.discount is swept, .*choose it with --data.goals.d"):
-        sources.make_sampler(swept, make_dataset(goal_conditioned=True))
-    sources.make_sampler(swept, make_dataset())
+    with pytest.raises(
+        InputError, match=r"^agent.critic.discount is swept, .*: give --data.goals.discount, or"
+    ):
+        inputs.make_sampler(swept, make_dataset(goal_conditioned=True))
+    inputs.make_sampler(swept, make_dataset())
     undiscounted, _ = parse("--agent=eta_network", "--dataset=rlds/ogbench/x-v0", "--agent.discount=1")
-    with pytest.raises(InputError, match=r"^agent.discount is 1, .*with --data.goals.discount$"):
-        sources.find_source(undiscounted)  # before a dataset is looked for
-    # Without a dataset there are no goals, and no setting of data counts.
+    with pytest.raises(InputError, match=r"^agent.discount is 1, .*: give --data.goals.discount$"):
+        inputs.find_inputs(undiscounted)  # raises before a dataset is searched
+    # Without a dataset there are no goals, and data.* keeps its defaults.
     assert parse("--agent=iql", "--environment=gymnasium/x")[0].data == flags.DataConfig()
 
 
@@ -170,15 +172,15 @@ def test_every_field_of_the_data_is_documented():
     assert [name for name, field in known.items() if not field.help] == []
 
 
-def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
+def test_flags_list_all_reward_rules():
     assert typing.get_args(typing.get_type_hints(flags.DataConfig)["rewards"]) == tuple(REWARD_RULES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no agent is given; write --agent=iql"),
-        (["--agent="], "^agent is empty; give one of mine, or a file$"),
+        ([], "no agent is given: write --agent=iql"),
+        (["--agent="], "^agent is empty: give one of mine, or a file$"),
         (["--agent"], "Missing value for flag --agent"),
         (["--agent=mien"], r"unknown agent 'mien': did you mean 'mine'\?"),
         (["--agent=nowhere.py"], r"agent file nowhere.py does not exist"),
@@ -196,10 +198,10 @@ def test_the_reward_rules_that_flags_offer_are_those_that_there_are():
         (["--agent=mine", "--batch_size=0"], r"batch_size is 0; it must lie in \[1, inf\)"),
         (["--agent=mine", "--num_seeds=-1"], r"num_seeds is -1; it must lie in \[1, inf\)"),
         (["--agent=mine", "--eval_episodes=-1"], r"eval_episodes is -1; it must lie in \[0, inf\)"),
-        (["--agent=mine", "steps=3"], "argument 'steps=3' belongs to no flag; write --name=value"),
+        (["--agent=mine", "steps=3"], "argument 'steps=3' does not belong to a flag: write --name=value"),
     ],
 )
-def test_a_command_line_that_cannot_be_used_is_one_line(folder, arguments, message):
+def test_an_invalid_command_line_gives_one_line(folder, arguments, message):
     with pytest.raises((InputError, absl_flags.Error), match=message) as caught:
         parse(*arguments)
     assert "\n" not in str(caught.value)
@@ -231,24 +233,27 @@ def test_an_agent_file_needs_no_presets(folder):
         ("make_agent = Config = 1", "agent file bad.py: TypeError: 'int' object is not callable"),
         (
             CONFIG + "    seed: int = 0\nmake_agent = 1",
-            "agent file bad.py: make_agent is 1; it must be a",
+            "agent file bad.py: make_agent is 1, but must be a",
         ),
         (SOUND.replace("0.7", "'x'"), "agent file bad.py: expectile is 'x'; it must be a finite number"),
-        (SOUND + "\nPRESETS = 1", "agent file bad.py: PRESETS must be names to sets of flag values"),
-        (SOUND + "\nPRESETS = {'a': 1}", "agent file bad.py: PRESETS must be names to sets of flag values"),
-        (SOUND + "\nPRESETS = {'a': {1: 2}}", "agent file bad.py: PRESETS must be names to sets of flag"),
+        (SOUND + "\nPRESETS = 1", "agent file bad.py: PRESETS must map names to flag values"),
+        (SOUND + "\nPRESETS = {'a': 1}", "agent file bad.py: PRESETS must map names to flag values"),
+        (SOUND + "\nPRESETS = {'a': {1: 2}}", "agent file bad.py: PRESETS must map names to flag values"),
     ],
 )
-def test_an_agent_file_that_cannot_be_used_is_one_line(folder, text, message):
+def test_an_invalid_agent_file_gives_one_line(folder, text, message):
     (folder / "bad.py").write_text(text)
     with pytest.raises(InputError, match=message) as caught:
         parse("--agent=bad.py")
     assert "\n" not in str(caught.value)
 
 
-def test_what_make_agent_does_is_told_with_its_file(folder):
+def test_errors_of_make_agent_name_its_file(folder):
     (folder / "bad.py").write_text(SOUND)
-    with pytest.raises(InputError, match=r"agent file bad.py: make_agent returns a float; it must return an"):
+    with pytest.raises(
+        InputError,
+        match=r"agent file bad.py: make_agent returns a float, but must return a valuelab.types.Agent",
+    ):
         parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=2.0), None)
     with pytest.raises(InputError, match=r"agent file bad.py, line 6: ZeroDivisionError: division by zero"):
         parse("--agent=bad.py")[1](types.SimpleNamespace(expectile=0), None)
@@ -257,7 +262,7 @@ def test_what_make_agent_does_is_told_with_its_file(folder):
 @pytest.mark.parametrize(
     "read", [lambda path: suites.read(path, SUITES), lambda path: zero_shot.load_reward(f"{path}:reward")]
 )
-def test_other_files_of_the_users_are_told_with_file_and_line(folder, read):
+def test_errors_of_other_files_name_file_and_line(folder, read):
     for text, message in (
         ("import sys\nsys.exit(0)", r" file bad.py, line 2: SystemExit: 0"),
         ("\n\nraise KeyError('k')", r" file bad.py, line 3: KeyError: 'k'"),
@@ -268,7 +273,7 @@ def test_other_files_of_the_users_are_told_with_file_and_line(folder, read):
             read("bad.py")
 
 
-def test_a_callback_is_told_by_its_own_exception():
+def test_the_message_of_a_callback_is_its_own_exception():
     words = 'INTERNAL: error calling callback: Traceback (most recent call last):\n  File "x", line 1, in f\n'
     assert describe(RuntimeError(words + "ValueError: boom\nin two lines")) == "ValueError: boom in two lines"
     assert describe(KeyError("k")) == "KeyError: 'k'"
@@ -320,7 +325,7 @@ def test_a_program_ends_with_status_2_and_one_line(folder, arguments, status, ou
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=ascii_only)
     last = done.stderr.rpartition("error: ")
     assert (done.returncode, done.stdout, "".join(last[1:])) == (status, output, error)
-    assert bool(last[0]) == (status == 1)  # only what is no fault of the user's has a traceback
+    assert bool(last[0]) == (status == 1)  # only an error that is not the user's has a traceback
 
 
 def test_help_lists_each_hyperparameter_with_its_default_after_the_preset(folder):

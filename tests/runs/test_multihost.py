@@ -1,4 +1,4 @@
-"""Two processes with four devices each give what one process with eight gives."""
+"""Two processes with four devices each give the result of one process with eight devices."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from helpers import (
 
 
 def run_on_hosts(arguments, during=lambda hosts: None):
-    """Gives the same command to two hosts, both of them this machine; returns their statuses and messages."""
+    """Runs a command on two hosts, both this machine; returns their exit statuses and messages."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -34,15 +34,15 @@ def run_on_hosts(arguments, during=lambda hosts: None):
     ]
     try:
         during(hosts)
-        told = [host.communicate(timeout=120)[1] for host in hosts]
+        messages = [host.communicate(timeout=120)[1] for host in hosts]
     finally:
         for host in hosts:
             host.kill()
-    return [host.returncode for host in hosts], told
+    return [host.returncode for host in hosts], messages
 
 
 def assert_same_result(one, other, steps):
-    """The same up to rounding: states and log; each row of the log stands there once."""
+    """Asserts equal states and logs up to rounding, and that each row of the log occurs once."""
     assert_close(saved_state(one, steps), saved_state(other, steps))
     ours, theirs = left_behind(one)["rows"], left_behind(other)["rows"]
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
@@ -55,14 +55,14 @@ def test_two_hosts_give_the_result_of_one(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     settings = {"dataset": MAZE_GOALS, "num_seeds": 2, "mesh": "2,4"}
     launch(command(data_dir, tmp_path / "one", **settings))
-    status, told = run_on_hosts(command(data_dir, tmp_path / "two", **settings))
-    assert status == [0, 0], told
+    status, messages = run_on_hosts(command(data_dir, tmp_path / "two", **settings))
+    assert status == [0, 0], messages
     assert_same_result(tmp_path / "one", tmp_path / "two", 20)
     assert (tmp_path / "two" / "result.json").exists()
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_host_stops_both_and_they_go_on_together(data_dir, tmp_path, monkeypatch):
+def test_a_signal_to_one_host_stops_both_and_they_resume_together(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     settings = {"dataset": MAZE_GOALS, "mesh": "1,8", "steps": 80}
     one, two = tmp_path / "one", tmp_path / "two"
@@ -73,10 +73,10 @@ def test_a_signal_to_one_host_stops_both_and_they_go_on_together(data_dir, tmp_p
             time.sleep(0.01)
         hosts[1].send_signal(signal.SIGTERM)
 
-    status, told = run_on_hosts(command(data_dir, two, **settings), stop)
-    assert status == [130, 130], told
-    assert all("all is saved, and the same command goes on from there" in text for text in told)
+    status, messages = run_on_hosts(command(data_dir, two, **settings), stop)
+    assert status == [130, 130], messages
+    assert all("the state is saved, and the same command resumes from it" in text for text in messages)
     assert not (two / "result.json").exists()
-    status, told = run_on_hosts(command(data_dir, two, **settings))
-    assert status == [0, 0], told
+    status, messages = run_on_hosts(command(data_dir, two, **settings))
+    assert status == [0, 0], messages
     assert_same_result(one, two, 80)

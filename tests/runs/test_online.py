@@ -1,4 +1,4 @@
-"""A dataset and an environment together: how batches are mixed, what the agent sees, and exact resume."""
+"""Training on a dataset and an environment: mixed batches, normalisation, and exact resume."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization, sampling
 from valuelab.errors import InputError
-from valuelab.runs import flags, sources
+from valuelab.runs import flags, inputs
 from valuelab.runs import train as launcher
 from valuelab.training import Checkpoints, loop, make_mesh
 from valuelab.training.experience import Interaction, blank, mixed, online
@@ -35,15 +35,15 @@ from valuelab.types import Agent, Outcomes, Spec, VectorEnvironment
 
 LENGTH = 4
 LOGGED = -100.0
-"""The reward of every transition of the dataset, which none met in the environment has."""
+"""The reward of each transition of the dataset; no transition of the environment has it."""
 BOUND = np.full(2, 2, np.float32)
 BATCH = 10_000
-"""One size for all tests: most of their time is compilation."""
+"""One size for all tests, because most of their time is compilation."""
 HALF = BATCH // 2
 
 
 def walkers():
-    """Two points in the plane that actions in [-2, 2] move: they show place and time, for 4 steps."""
+    """Two points in the plane that actions in [-2, 2] move for 4 steps; they observe position and time."""
 
     def show(places, time):
         return jnp.concatenate([places, jnp.full((2, 1), time, jnp.float32)], axis=1)
@@ -71,7 +71,7 @@ def logged():
 
 
 def acting_agent():
-    """Fits rewards linearly, and acts by what it has fitted and by chance."""
+    """Fits rewards linearly, and acts by the fit plus noise."""
 
     def act(state, observations, key, temperature):
         noise = temperature * jax.random.normal(key, (len(observations), 2))
@@ -81,7 +81,7 @@ def acting_agent():
 
 
 def make_mixed(share=None, update_to_data=1.0):
-    """An experience of both, in two lanes that hold 60 steps."""
+    """An experience of dataset and environment; its replay buffer holds 60 steps in two lanes."""
     interaction = Interaction(
         num_environments=2,
         capacity=60,
@@ -93,7 +93,7 @@ def make_mixed(share=None, update_to_data=1.0):
 
 
 def collecting(agent, experience):
-    """What is carried at first, and a function that acts before an update."""
+    """The initial carry, and a function that acts before an update."""
     state = jax.jit(agent.init)(jax.random.key(0), blank(walkers().spec, 1))
 
     def collect(carry, update):
@@ -104,12 +104,12 @@ def collecting(agent, experience):
 
 @pytest.fixture(scope="module")
 def carries():
-    """What is carried after acting before updates 0, 5 and 6, the last of which is the first to act."""
+    """The carry before updates 0, 5 and 6; update 6 is the first to act."""
     carry, collect = collecting(acting_agent(), make_mixed())
     return {update: (carry := collect(carry, update)) for update in (0, 5, 6)}
 
 
-# How batches are mixed.
+# Mixed batches.
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 5_000), (1 / 3, 3_333), (0.0, 0), (1.0, BATCH)])
@@ -119,13 +119,13 @@ def test_a_fixed_share_is_exact(carries, share, expected):
     np.testing.assert_array_equal(batch.rewards == LOGGED, np.arange(BATCH) < expected)
 
 
-def test_without_a_share_all_transitions_are_drawn_alike(carries):
+def test_without_a_share_all_transitions_are_equally_likely(carries):
     experience = make_mixed()
     batch = experience.sample(experience.arrays, carries[6], jax.random.key(3))
-    # Warmup of 10 steps in each of two lanes and none more: 4 of 5 rows are transitions. So there are 16
-    # beside 40 of the dataset; four standard deviations of a share of 5/7 of 10,000 are 0.018.
+    # The warmup makes 10 steps in each of two lanes, and 4 of 5 rows are transitions: 16 transitions, and 40
+    # of the dataset. Four standard deviations of a share of 5/7 of 10,000 are 0.018.
     np.testing.assert_allclose(np.mean(batch.rewards == LOGGED), 40 / 56, atol=0.018)
-    # A row is of one of the two as a whole: what is met obeys the environment.
+    # No row mixes the two: transitions of the environment follow its dynamics.
     met = np.asarray(batch.rewards != LOGGED)
     np.testing.assert_allclose(
         batch.rewards[met], np.sum(batch.next_observations[met, :2], axis=1), rtol=1e-6
@@ -134,7 +134,7 @@ def test_without_a_share_all_transitions_are_drawn_alike(carries):
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_until_the_offline_steps_are_done_batches_are_the_datasets(carries, share):
+def test_batches_of_offline_steps_come_from_the_dataset(carries, share):
     experience, sampler = make_mixed(share=share), sampling.transitions(logged(), BATCH)
     for update in (0, 5):
         assert int(carries[update][1].written) == 0
@@ -146,17 +146,17 @@ def test_until_the_offline_steps_are_done_batches_are_the_datasets(carries, shar
 
 @pytest.mark.parametrize(("update_to_data", "expected"), [(1, 64), (4, 16), (64, 0), (0.5, 128)])
 def test_update_to_data(update_to_data, expected):
-    """Environment steps of the 64 updates after those that learn offline and the warmup of 20."""
+    """The environment steps of the 64 updates after the offline updates and the warmup of 20 steps."""
     experience = make_mixed(update_to_data=update_to_data)
     assert experience.environment_steps(6 + 64) == 20 + expected
     assert experience.environment_steps(6 + 640) == 20 + (640 / update_to_data) // 2 * 2
 
 
-# What the agent sees.
+# Normalisation.
 
 
-def test_what_is_met_is_normalised_as_the_data_are():
-    """The bug of IQL's fine-tuning: rewards of the dataset were shifted, those met online were not."""
+def test_transitions_of_the_environment_are_normalised_like_the_data():
+    """In IQL's published fine-tuning code, rewards of the dataset are shifted and online rewards are not."""
     dataset = logged()
     fitted = normalization.fit(dataset, observations=True, rewards="d4rl_antmaze")
     seen = []
@@ -174,7 +174,7 @@ def test_what_is_met_is_normalised_as_the_data_are():
     (inner,) = seen
     np.testing.assert_array_equal(carry[1].rows.actions[:4], np.ones((4, 2, 2)))  # 0.5 of [-2, 2]
     np.testing.assert_array_equal(inner.actions[HALF:], np.full((HALF, 2), 0.5))
-    # Mean and deviation of the dataset, rewards minus 1: alike for the rows of either.
+    # The dataset's mean and standard deviation, and rewards minus 1, for the rows of both.
     np.testing.assert_array_equal(inner.rewards[:HALF], np.full(HALF, LOGGED - 1))
     np.testing.assert_array_equal(inner.rewards, batch.rewards - 1)
     mean, std = dataset.observations.mean(axis=0), dataset.observations.std(axis=0)
@@ -183,12 +183,12 @@ def test_what_is_met_is_normalised_as_the_data_are():
         (inner.next_observations, batch.next_observations),
     ):
         np.testing.assert_allclose(ours, (np.asarray(raw) - mean) / std, rtol=1e-4, atol=1e-5)
-    # In the environment's own units a reward is the sum of the new place.
+    # In the units of the environment a reward is the sum of the new position.
     places = batch.next_observations[HALF:, :2]
     np.testing.assert_allclose(batch.rewards[HALF:], np.sum(places, axis=1), rtol=1e-6)
 
 
-def test_actions_beyond_the_bounds_are_stored_as_they_are_done():
+def test_actions_out_of_bounds_are_stored_clipped():
     fitted = normalization.of_actions(-BOUND, BOUND)
     bold = acting_agent()._replace(act=lambda *_: jnp.array([[1.5, -1.5], [0.25, 0.0]]))
     experience = online(
@@ -197,11 +197,11 @@ def test_actions_beyond_the_bounds_are_stored_as_they_are_done():
     carry, collect = collecting(normalized(bold, fitted), experience)
     carry = collect(carry, 0)
     np.testing.assert_array_equal(carry[1].rows.actions[0], [[2, -2], [0.5, 0]])
-    # The first step from the origin of the second episode, in row 5, leads to the actions themselves.
+    # The second episode starts at the origin, so its first step, in row 5, leads to the actions.
     np.testing.assert_array_equal(carry[1].rows.observations[6], [[2, -2, 1], [0.5, 0, 1]])
 
 
-def test_actions_in_the_agents_units_or_discrete_are_left_alone():
+def test_normalised_or_discrete_actions_stay():
     unit, none = np.ones(2, np.float32), np.zeros(0, np.float32)
     assert normalization.of_actions(-unit, unit) == normalization.IDENTITY
     assert normalization.of_actions(none, none) == normalization.IDENTITY
@@ -216,7 +216,7 @@ def train(**settings):
 
 
 @pytest.mark.slow
-def test_stopped_in_both_phases_a_run_goes_on_to_the_same_bits(tmp_path):
+def test_a_run_stopped_in_both_phases_ends_with_the_same_bits(tmp_path):
     def stop(states, step):
         raise KeyboardInterrupt
 
@@ -239,7 +239,7 @@ def test_seeds_and_devices_do_not_change_a_member():
     assert_close(many.member(0), one.member(0))
 
 
-# What is refused.
+# Error messages.
 
 
 @pytest.mark.parametrize(
@@ -258,19 +258,19 @@ def test_seeds_and_devices_do_not_change_a_member():
         ),
         (
             {"dataset": "", "environment": "gridworld/target", "offline_steps": 20},
-            "^offline_steps and interaction.dataset_share are for datasets: give a --dataset",
+            "^offline_steps and interaction.dataset_share need a dataset: give --dataset",
         ),
         (
             {"dataset": "", "environment": "gridworld/target", "interaction__dataset_share": 0.5},
-            "^offline_steps and interaction.dataset_share are for datasets: give a --dataset",
+            "^offline_steps and interaction.dataset_share need a dataset: give --dataset",
         ),
         (
             {"online_steps": 20, "environment": "gridworld/target"},
-            r"^observations of ogbench/.* are float32\[2\], but float32\[.*\] in gridworld/target: act in",
+            r"^observations of ogbench/.* are float32\[2\], but float32\[.*\] in gridworld/target: give",
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_told(data_dir, tmp_path, monkeypatch, settings, message):
+def test_invalid_settings_are_refused(data_dir, tmp_path, monkeypatch, settings, message):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=message) as caught:
         launch(command(data_dir, tmp_path, **settings))
@@ -282,16 +282,14 @@ def test_goals_are_refused():
     with pytest.raises(InputError, match=r"^goals of the dataset are float32\[3\], but none in walkers"):
         mixed(sampler, walkers(), Interaction(num_environments=2, capacity=60, warmup_steps=20), 0)
     with pytest.raises(InputError, match="are goals, so agents cannot learn in it"):
-        sources.make_vector(
+        inputs.make_vector_environment(
             RunConfig(dataset="ogbench/pointmaze-medium-navigate-v0", interaction=Interaction())
         )
 
 
 def test_a_dataset_without_an_environment_needs_one():
-    with pytest.raises(
-        InputError, match=r"^my.hdf5 does not name an environment.*; or act elsewhere with --environment"
-    ):
-        sources.make_vector(RunConfig(dataset="my.hdf5", interaction=Interaction()))
+    with pytest.raises(InputError, match=r"^my.hdf5 does not name an environment.*; or give another"):
+        inputs.make_vector_environment(RunConfig(dataset="my.hdf5", interaction=Interaction()))
 
 
 # From the command line, in simulators.
@@ -333,8 +331,8 @@ def test_offline_to_online_in_the_datasets_own_environment(data_dir, tmp_path, m
 
 
 @pytest.mark.slow
-def test_ogbench_rewards_actions_as_its_datasets_do(shared_data):
-    """Both judge the state before the step; the episode, and so the mask, ends with the reward of 0."""
+def test_ogbench_environments_give_the_rewards_of_the_datasets(shared_data):
+    """Both compute the reward from the state before the step; episode and mask end with the reward 0."""
     dataset = data.load(MAZE, shared_data, compact=True)
     path = shared_data / "ogbench" / "pointmaze-medium-navigate-v0.npz"
     with np.load(path, allow_pickle=False) as arrays:

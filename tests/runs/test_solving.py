@@ -1,4 +1,4 @@
-"""python -m experiments.solve: what it leaves, and what it refuses before time is lost."""
+"""experiments.solve: its results, and error messages."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ from helpers import ROOT
 
 from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
-from valuelab.runs import solving
+from valuelab.runs import outputs, solving
 
 
 def launch(workdir, /, **settings):
-    """Does in this process what the command line does, and returns result.json."""
+    """Runs the program in this process, and returns result.json."""
     given = [f"--{name}={value}" for name, value in ({"workdir": workdir, "plots": False} | settings).items()]
     solving.main(solving.parse(["solve", *given], absl_flags.FlagValues()))
 
@@ -52,7 +52,7 @@ def is_picture(path):
     return path.read_bytes().startswith(b"\x89PNG")
 
 
-# What it leaves.
+# Results.
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def gamble(files):
     than the certain 1. The 0.95-quantile is 5, so c0 = -5. State 1 gives 4 for certain.
     """
     workdir = files / "gamble"
-    asked = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2, "objective": "cvar", "tau": 0.95}
-    return asked, workdir, launch(workdir, **asked, plots=True)
+    given = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2, "objective": "cvar", "tau": 0.95}
+    return given, workdir, launch(workdir, **given, plots=True)
 
 
 def test_the_optimum_from_every_state(gamble):
@@ -82,12 +82,12 @@ def test_the_optimum_from_every_state(gamble):
     assert (sizes["states"], sizes["actions"], sizes["outcomes"], sizes["reward_components"]) == (3, 2, 2, 1)
 
 
-def test_arrays_hold_laws_values_and_the_policy(gamble):
+def test_arrays_hold_return_distributions_values_and_the_policy(gamble):
     _, workdir, result = gamble
     with np.load(workdir / "arrays.npz", allow_pickle=False) as arrays:
         place = np.flatnonzero(arrays["stocks"][:, 0] == -5)[0]
         assert arrays["policy_0"][0, place] == 1
-        # E min(c + G, 0) at c = -5: half of the time -7.
+        # E min(c + G, 0) at c = -5: -7 with probability 1/2.
         assert arrays["values"][0, place] == pytest.approx(-3.5)
         shape = (*arrays["values"].shape, result["sizes"]["atoms"])
         probabilities = np.broadcast_to(arrays["probabilities"], shape)[0, place]
@@ -96,7 +96,7 @@ def test_arrays_hold_laws_values_and_the_policy(gamble):
             assert probabilities[atoms == value].sum() == pytest.approx(0.5)
 
 
-def test_config_json_tells_settings_and_versions(gamble):
+def test_config_json_holds_settings_and_versions(gamble):
     _, workdir, _ = gamble
     config = json.loads((workdir / "config.json").read_text())
     assert config["settings"]["tau"] == 0.95
@@ -112,46 +112,61 @@ def test_pictures_are_drawn(gamble):
         assert is_picture(workdir / name)
 
 
-def test_the_same_again_is_done_and_another_is_refused(gamble, files, capsys):
-    asked, workdir, _ = gamble
+def test_drawing_a_missing_picture_keeps_config_and_result(files, tmp_path):
+    pytest.importorskip("matplotlib")
+    gamble = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2, "objective": "cvar", "tau": 0.4}
+    launch(tmp_path, **gamble, plots=True)
+    kept = [tmp_path / name for name in ("config.json", "result.json")]
+    before = [path.stat().st_mtime_ns for path in kept]
+    (tmp_path / "policy.png").unlink()
+    (tmp_path / outputs.UNDRAWN).write_text("pictures\n")
+    launch(tmp_path, **gamble, plots=True)
+    assert is_picture(tmp_path / "policy.png")
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_the_same_command_is_done_and_another_is_refused(gamble, files, capsys):
+    given, workdir, _ = gamble
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    launch(workdir, **asked)
+    launch(workdir, **given)
     assert capsys.readouterr().out == f"{workdir} is done already; give another --workdir to solve again\n"
     with pytest.raises(
-        InputError, match=r"config.json is of another run \(tau was 0.95, is 0.4\): give another"
+        InputError, match=r"config.json belongs to another run \(tau was 0.95, is 0.4\): give another"
     ):
-        launch(workdir, **asked | {"tau": 0.4})
-    with pytest.raises(InputError, match=r"config.json is of another run \(mdp_sha256 was '\w+', is '\w+'\)"):
-        launch(workdir, **asked | {"mdp": files / "needs.npz"})
+        launch(workdir, **given | {"tau": 0.4})
+    with pytest.raises(
+        InputError, match=r"config.json belongs to another run \(mdp_sha256 was '\w+', is '\w+'\)"
+    ):
+        launch(workdir, **given | {"mdp": files / "needs.npz"})
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 @pytest.mark.slow
 def test_vector_rewards_and_a_target_for_each(files, tmp_path):
     # From (3, 1) it is 4 to (3, 5), and from (0, 5) it is 3.
-    asked = {"mdp": files / "needs.npz", "discount": 1, "horizon": 1}
-    result = launch(tmp_path, **asked, objective="homeostatic", target="3,5")
+    given = {"mdp": files / "needs.npz", "discount": 1, "horizon": 1}
+    result = launch(tmp_path, **given, objective="homeostatic", target="3,5")
     assert result["start_values"] == pytest.approx([-3, -np.sqrt(34)])
     assert result["start_stocks"] == [[-3, -5], [-3, -5]]
 
 
-def test_without_matplotlib_it_says_so_and_goes_on(files, tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_a_warning_takes_the_place_of_pictures(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    asked = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2, "objective": "cvar", "tau": 0.4}
-    result = launch(tmp_path, **asked, plots=True)
+    given = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2, "objective": "cvar", "tau": 0.4}
+    result = launch(tmp_path, **given, plots=True)
     assert result["start_values"][0] == pytest.approx(1)  # the worst 0.4 of the gamble is -2
     assert not list(tmp_path.glob("*.png"))
     assert "'valuelab[plots]'" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_narrow_grid_is_warned_of_and_an_unsound_objective_marked(files, tmp_path, capsys):
+def test_a_narrow_grid_gives_a_warning_and_an_unsound_objective_is_marked(files, tmp_path, capsys):
     gamble = {"mdp": files / "gamble.npz", "discount": 1, "horizon": 2}
     narrow = {"objective": "target", "target": 4.8, "stocks": 3, "stock_low": -5, "stock_high": -4.6}
     result = launch(tmp_path / "narrow", **gamble, **narrow)
-    # The gamble misses by 6.8 or 0.2, the certain 1 by 3.8. Half of the time it goes on at -4.8 + 1, off the
-    # grid, where returns of 2 to 4 may or may not be enough.
+    # The gamble misses the target by 6.8 or 0.2, the certain 1 by 3.8. With probability 1/2 the next stock is
+    # -4.8 + 1, off the grid, where a return of 2 to 4 may or may not reach the target.
     assert result["off_grid_mass"] == pytest.approx(0.5)
     assert result["error_bound"] > 0
     assert "warning: episodes leave the stock grid with probability" in capsys.readouterr().out
@@ -159,23 +174,23 @@ def test_a_narrow_grid_is_warned_of_and_an_unsound_objective_marked(files, tmp_p
     result = launch(tmp_path / "unsound", **gamble, **unsound)
     assert "mixture-indifference" in result["unsound"]
     assert result["error_bound"] is None
-    assert "warning: this may not be the optimum" in capsys.readouterr().out
+    assert "warning: the solution may not be optimal" in capsys.readouterr().out
 
 
-def test_a_problem_gives_what_is_not_asked_otherwise():
+def test_a_gridworld_gives_the_defaults():
     settings = solving.SolveConfig(problem="risk_averse", workdir="anywhere")
     config, task = solving.resolve(settings)
     problem = gridworlds.make("risk_averse")
     assert (config.objective, config.tau) == ("cvar", problem.settings[0])
     assert (task.discount, task.horizon, task.start_state) == (0.95, None, problem.start_state)
-    asked = solving.SolveConfig(problem="homeostasis", workdir="anywhere", discount=0.9)
-    config, task = solving.resolve(asked)
+    given = solving.SolveConfig(problem="homeostasis", workdir="anywhere", discount=0.9)
+    config, task = solving.resolve(given)
     assert (config.target, task.discount) == ((-4.0, -4.0), 0.9)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", gridworlds.GRIDWORLDS)
-def test_every_problem_is_solved_and_drawn(name, tmp_path):
+def test_every_gridworld_is_solved_and_drawn(name, tmp_path):
     pytest.importorskip("matplotlib")
     result = launch(tmp_path, problem=name, plots=True)
     assert np.isfinite(result["start_values"]).all()
@@ -184,7 +199,7 @@ def test_every_problem_is_solved_and_drawn(name, tmp_path):
     assert (tmp_path / "tradeoff.png").exists() == (name != "homeostasis")
 
 
-# What it refuses: settings beside a good MDP and discount, and the line that is told.
+# Error messages: settings that are added to a valid MDP and discount, and the message.
 
 GOOD = {"discount": 0.9, "horizon": 2, "objective": "expectation"}
 BAD = [
@@ -193,7 +208,7 @@ BAD = [
     ({"mdp": "", "problem": "risk_avers"}, "unknown gridworld 'risk_avers': did you mean 'risk_averse'"),
     ({"mdp": "nowhere.npz"}, "nowhere.npz: the file does not exist"),
     ({"objective": "cvarr"}, "unknown objective 'cvarr': did you mean 'cvar'"),
-    ({"objective": ""}, "objective is missing; give --objective=one of expectation, cvar"),
+    ({"objective": ""}, "objective is missing: give --objective, one of expectation, cvar"),
     ({"objective": "cvar"}, "objective cvar needs tau"),
     ({"objective": "cvar", "tau": 0}, r"tau is 0.0; it must lie in \(0, 1\]"),
     ({"objective": "cvar", "tau": 1.5}, r"tau is 1.5; it must lie in \(0, 1\]"),
@@ -201,7 +216,7 @@ BAD = [
     ({"objective": "target"}, "objective target needs target"),
     ({"objective": "entropic"}, "objective entropic needs risk"),
     ({"tau": 0.1}, "unknown parameter of objective expectation 'tau'"),
-    ({"discount": "none"}, "discount is missing; write --discount=0.95"),
+    ({"discount": "none"}, "discount is missing: write --discount=0.95"),
     ({"discount": 1.2}, r"discount is 1.2; it must lie in \(0, 1\]"),
     ({"horizon": 0}, r"horizon is 0; it must lie in \[1, inf\)"),
     (
@@ -209,22 +224,22 @@ BAD = [
         "homeostatic takes 2 reward components, but the MDP has 1",
     ),
     ({"objective": "entropic", "risk": -1}, "entropic lacks gamma-indifference"),
-    ({"stock_low": -5}, "give its size, too: --stocks=401"),
+    ({"stock_low": -5}, "need the size of the stock grid: give --stocks=401"),
     ({"stocks": 9, "stock_low": "1,2", "stock_high": "3,4"}, "stock_low and stock_high are .* give 1 number"),
-    ({"workdir": ""}, "no workdir is given; write --workdir=FOLDER"),
+    ({"workdir": ""}, "no workdir is given: write --workdir=FOLDER"),
     ({"objektive": "cvar"}, "unknown flag 'objektive': did you mean 'objective'"),
 ]
 
 
 @pytest.mark.parametrize(("settings", "message"), BAD, ids=[message[:40] for _, message in BAD])
-def test_bad_input_is_one_line(settings, message, files, tmp_path):
+def test_invalid_settings_give_one_line(settings, message, files, tmp_path):
     given = {"mdp": files / "gamble.npz", **GOOD, **settings}
     with pytest.raises(InputError, match=message) as caught:
         launch(tmp_path / "out", **given)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_mdp_is_one_line_and_status_2(files, tmp_path):
+def test_a_file_that_is_not_an_mdp_gives_one_line_and_status_2(files, tmp_path):
     command = ["-m", "experiments.solve", f"--mdp={files / 'halves.npz'}", "--discount=0.9"]
     command += ["--objective=cvar", "--tau=0.1", f"--workdir={tmp_path / 'out'}"]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)

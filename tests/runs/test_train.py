@@ -1,4 +1,4 @@
-"""python -m experiments.train: what it leaves, what it refuses, and what no kill can change."""
+"""experiments.train: its results, error messages, and kills."""
 
 import dataclasses
 import errno
@@ -32,19 +32,19 @@ from helpers import (
 
 from valuelab import configuration, data, files, types
 from valuelab.errors import InputError
-from valuelab.runs import flags, outputs, results, sources
+from valuelab.runs import flags, inputs, outputs, pictures
 from valuelab.runs import train as launcher
 from valuelab.training import logs
 
 
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
-    """Agent files are named from the root, as in the documents."""
+    """Paths of agent files are relative to the root, as in the documents."""
     monkeypatch.chdir(ROOT)
 
 
 class Field:
-    """A plane with the interface of gymnasium: five steps, each rewarded by its first coordinate."""
+    """A plane with gymnasium's interface: five steps, each with the first coordinate as its reward."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
@@ -67,13 +67,13 @@ def field(monkeypatch):
     environment = types.Environment(
         name="field", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
     )
-    monkeypatch.setattr(sources.environments, "make", lambda *_: environment)
+    monkeypatch.setattr(inputs.environments, "make", lambda *_: environment)
 
 
-# What a run leaves.
+# Results.
 
 
-def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_path, capsys):
+def test_an_agent_file_of_the_user_trains_and_writes_its_results(data_dir, tmp_path, capsys):
     mine = tmp_path / "my_agent.py"
     mine.write_text((ROOT / CLONING).read_text())
     workdir = tmp_path / "run"
@@ -93,33 +93,31 @@ def test_an_agent_file_of_ones_own_trains_and_leaves_its_results(data_dir, tmp_p
     amounts = {"episodes": EPISODES, "transitions": EPISODES * (LENGTH - 1)}
     assert {name: config["data"][name] for name in amounts} == amounts
     assert [row["step"] for row in logs.read_rows(workdir / "metrics.jsonl")] == [5, 10, 15, 20]
-    for name in ("curves.png", "maze.png"):  # a maze without a value function, which cloning has not
+    for name in ("curves.png", "maze.png"):  # without a value function, which cloning lacks
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "success (95 % interval over episodes of one seed)" in out
     assert re.search(r"^mean [\d,]+ updates/s on", out, re.MULTILINE)
 
 
-def test_the_title_of_a_maze_tells_which_member_is_drawn_and_how_often_it_played():
+def test_the_title_of_a_maze_names_the_member_and_the_number_of_episodes():
     config = dataclasses.replace(flags.load_agent("iql")[0], steps=3000, num_seeds=2)
     alone, seeds = dataclasses.replace(config, num_seeds=1), configuration.population(config)
     swept = configuration.population(dataclasses.replace(config, sweep=("agent.expectile=0.7,0.9",)))
-    assert results.maze_title(alone, configuration.population(alone), 0) == "iql after 3,000 updates"
-    assert results.maze_title(config, seeds, 1).split("\n")[1:] == ["seed=0", "1 episode"]
-    assert results.maze_title(config, swept, 10).split("\n")[1:] == ["expectile=0.7, seed=0", "10 episodes"]
+    assert pictures.maze_title(alone, configuration.population(alone), 0) == "iql after 3,000 updates"
+    assert pictures.maze_title(config, seeds, 1).split("\n")[1:] == ["seed=0", "1 episode"]
+    assert pictures.maze_title(config, swept, 10).split("\n")[1:] == ["expectile=0.7, seed=0", "10 episodes"]
 
 
-def test_a_sweep_has_an_entry_a_setting_over_its_seeds_and_a_table_that_ranks_them(
-    data_dir, tmp_path, field, capsys
-):
+def test_a_sweep_has_an_entry_for_each_setting_and_a_table_that_ranks_them(data_dir, tmp_path, field, capsys):
     settings = {"num_seeds": 2, "eval_episodes": 3, "batch_size": 2, "eval_every": 10}
     launch(command(data_dir, tmp_path / "swept", sweep="agent.learning_rate=0.001,0.1", **settings))
     out, err = capsys.readouterr()
     result = json.loads((tmp_path / "swept" / "result.json").read_text())
-    assert not {"eval", "interquartile_mean", "tasks"} & result.keys()  # nothing is of several settings
+    assert not {"eval", "interquartile_mean", "tasks"} & result.keys()  # no number mixes settings
     found = {setting["agent.learning_rate"]: setting["eval"]["return"] for setting in result["settings"]}
     assert list(found) == [0.001, 0.1]
-    for rate, interval in found.items():  # what a run with this setting alone finds
+    for rate, interval in found.items():  # equals a run with this setting alone
         alone = tmp_path / f"alone-{rate}"
         launch(command(data_dir, alone, agent__learning_rate=rate, **settings))
         expected = json.loads((alone / "result.json").read_text())["eval"]["return"]
@@ -157,7 +155,7 @@ def test_agents_train_on_ogbenchs_images(tmp_path, agent):
     arguments = command(tmp_path, tmp_path / "run", agent=agent, **settings)
     launch([argument for argument in arguments if "hidden_dims" not in argument])
     saved = saved_state(tmp_path / "run", 2)["states"]
-    # An observation and a goal of two frames each, through windows of 3 x 3 pixels; of the one member.
+    # One member; windows of 3 x 3 pixels; two frames of observation and of goal, 3 channels each.
     assert any(leaf.shape == (1, 3 * 3 * 12, 32) for leaf in jax.tree.leaves(saved))
 
 
@@ -169,15 +167,15 @@ def test_evaluating_more_often_changes_no_bit(data_dir, tmp_path, field):
     assert_same_bits(*(saved_state(tmp_path / name, 20)["states"] for name in ("never", "often")))
 
 
-def test_an_episode_that_does_not_end_is_cut_at_a_bound_that_is_named(data_dir, tmp_path, field, caplog):
+def test_an_episode_that_does_not_end_is_cut_with_a_warning(data_dir, tmp_path, field, caplog):
     launch(command(data_dir, tmp_path, eval_episodes=2, eval_max_steps=3))
     with np.load(tmp_path / "episodes.npz") as table:
         assert table["length"].tolist() == [3, 3]
-    told = "2 episodes in field did not end by themselves and were cut after 3 steps (eval_max_steps)"
-    assert told in caplog.text
+    message = "2 episodes in field did not end by themselves and were cut after 3 steps (eval_max_steps)"
+    assert message in caplog.text
 
 
-def test_episodes_that_were_lost_are_played_again(data_dir, tmp_path, field, caplog):
+def test_lost_episodes_are_played_again(data_dir, tmp_path, field, caplog):
     arguments = command(data_dir, tmp_path, eval_episodes=2, eval_every=10)
     launch(arguments)
     before = left_behind(tmp_path)
@@ -200,14 +198,14 @@ def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
     shown = capsys.readouterr().out
     launch(command(data_dir, tmp_path))
     said = f"{tmp_path} is done already; give another --workdir to train again\n"
-    assert capsys.readouterr().out == said + shown  # the table and the line under it
+    assert capsys.readouterr().out == said + shown  # the table and the line below it
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_another_config_is_refused_with_both_values(data_dir, tmp_path):
     launch(command(data_dir, tmp_path))
     message = (
-        r"config.json is of another run \(agent.learning_rate was 0.0003, is 0.1; seed was 0, is 3\): "
+        r"config.json belongs to another run \(agent.learning_rate was 0.0003, is 0.1; seed was 0, is 3\): "
         "give another --workdir"
     )
     with pytest.raises(InputError, match=message):
@@ -225,24 +223,62 @@ def test_a_second_process_on_a_workdir_is_refused_and_changes_nothing(data_dir, 
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_goes_on_with_the_data_and_settings_that_it_began_with_alone(tmp_path):
+def test_a_run_resumes_only_with_the_same_data_and_settings(tmp_path):
     data_dir, workdir = tmp_path / "data", tmp_path / "run"
     path = write_maze_data(data_dir)
     launch(command(data_dir, workdir))
-    for name in ("result.json", "config.json"):  # as if it had been killed at its end, and tidied up
+    for name in ("result.json", "config.json"):  # only the checkpoints are left
         (workdir / name).unlink()
     refused = "^the checkpoints under .*/checkpoints belong to another run "
     message = rf"{refused}\(agent.learning_rate was 0.0003, is 0.1\): give another --workdir"
     with pytest.raises(InputError, match=message):
         launch(command(data_dir, workdir, agent__learning_rate=0.1))
     before = path.read_bytes()
-    with np.load(path) as arrays:  # the same actions, of which two have changed places
+    with np.load(path) as arrays:  # the same actions, two of them swapped
         write_maze_data(data_dir, actions=arrays["actions"][[1, 0, *range(2, len(arrays["actions"]))]])
     with pytest.raises(InputError, match=rf"{refused}\(data.digests.actions was '\w{{8}}', is '\w{{8}}'\)"):
         launch(command(data_dir, workdir))
     path.write_bytes(before)
     launch(command(data_dir, workdir))
     assert (workdir / "result.json").exists()
+
+
+def test_a_run_does_not_resume_with_an_agent_file_that_has_changed(data_dir, tmp_path, capsys):
+    mine, workdir = tmp_path / "mine.py", tmp_path / "run"
+    mine.write_text((ROOT / CLONING).read_text())
+    arguments = command(data_dir, workdir, agent=mine)
+    launch(arguments)
+    saved = json.loads((workdir / "config.json").read_text())
+    text = mine.read_text()
+    mine.write_text(text + "\n")
+    message = (
+        rf"^{mine} has changed since the run in {workdir} began: give another --workdir, or restore the file$"
+    )
+    with pytest.raises(InputError, match=message):
+        launch(arguments)
+    for name in ("result.json", "config.json"):  # only the checkpoints are left
+        (workdir / name).unlink()
+    with pytest.raises(
+        InputError, match=r"checkpoints are of another run \(files.agent_source was '\w{64}', is"
+    ):
+        launch(arguments)
+    mine.write_text(text)
+    launch(arguments)
+    assert json.loads((workdir / "config.json").read_text()) == saved
+    del saved["files"]  # as an older version wrote it
+    (workdir / "config.json").write_text(json.dumps(saved))
+    mine.write_text(text + "\n")
+    capsys.readouterr()
+    launch(arguments)
+    assert "is done already" in capsys.readouterr().out
+
+
+def test_the_config_of_a_finished_run_stays(tmp_path):
+    outputs.write_config(tmp_path, {"steps": 1})
+    outputs.write_config(tmp_path, {"steps": 2})
+    outputs.write_json(tmp_path / "result.json", {})
+    outputs.write_config(tmp_path, {"steps": 3})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 2}
 
 
 def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monkeypatch, capsys):
@@ -254,16 +290,23 @@ def test_without_matplotlib_a_run_ends_without_pictures(data_dir, tmp_path, monk
     assert "'valuelab[plots]'" in capsys.readouterr().out
 
 
-def test_a_picture_that_fails_costs_no_result_and_is_drawn_by_the_same_command(
+def test_a_picture_that_fails_keeps_the_result_and_is_drawn_by_the_same_command(
     data_dir, tmp_path, monkeypatch, capsys
 ):
-    given = command(data_dir, tmp_path, eval_episodes=2)
+    given = command(data_dir, tmp_path, eval_episodes=2, num_seeds=2)
+    trajectories, draw_maze = [], pictures.plots.maze
 
     def curves(*_, **__):
         raise RuntimeError("out of\nink")
 
+    def maze(*arguments, **settings):
+        trajectories.append(settings["trajectories"])
+        draw_maze(*arguments, **settings)
+
+    monkeypatch.setattr(pictures.plots, "maze", maze)
+
     with monkeypatch.context() as broken:
-        broken.setattr(results.plots, "curves", curves)
+        broken.setattr(pictures.plots, "curves", curves)
         launch(given)
     assert "warning: curves.png was not drawn: RuntimeError: out of ink\n" in capsys.readouterr().out
 
@@ -273,36 +316,39 @@ def test_a_picture_that_fails_costs_no_result_and_is_drawn_by_the_same_command(
 
     drawn, before = (tmp_path / "maze.png").read_bytes(), stamps()
     launch(given)
-    assert capsys.readouterr().out.startswith(f"{tmp_path} is done but for pictures, which follow now\n")
+    assert capsys.readouterr().out.startswith(
+        f"{tmp_path} is done except pictures, which will be drawn now\n"
+    )
     assert (tmp_path / "curves.png").exists()
     assert stamps() == before
     (tmp_path / "maze.png").unlink()
     (tmp_path / outputs.UNDRAWN).write_text("maze.png\n")
-    launch(given)  # its episodes are played again
+    launch(given)  # plays its episodes again
     assert (tmp_path / "maze.png").read_bytes() == drawn
+    assert_same_bits(*trajectories)
     capsys.readouterr()
     launch(given)
     assert "is done already" in capsys.readouterr().out
 
 
-def test_a_film_is_tried_before_training_starts(data_dir, tmp_path, field, nothing_trains):
+def test_a_film_is_checked_before_training_starts(data_dir, tmp_path, field, nothing_trains):
     with pytest.raises(InputError, match=r"^field cannot be filmed: it cannot be made with render_mode"):
         launch(command(data_dir, tmp_path, video=True, eval_episodes=1))
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_training_starts(
+def test_a_folder_that_cannot_be_written_is_refused_before_training_starts(
     data_dir, tmp_path, nothing_trains, monkeypatch
 ):
     def refuse(**_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # the tests' own user may write everywhere
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root can write everywhere
     with pytest.raises(InputError, match=r"^.* cannot be written \(.*Permission denied\): give another --"):
         launch(command(data_dir, tmp_path))
 
 
 class Broken(Field):
-    """A Field that at some starts has no reward."""
+    """A Field that has NaN as reward from some starts."""
 
     def step(self, action):
         seen, reward, *rest = super().step(action)
@@ -315,13 +361,13 @@ def test_episodes_without_a_score_are_listed_and_the_files_stay_valid(
     environment = types.Environment(
         name="field", make=Broken, tasks={"only": None}, metric="return", score=lambda total, success: total
     )
-    monkeypatch.setattr(sources.environments, "make", lambda *_: environment)
-    told = r"^warning: (\d+) episodes have a return or score .* \(seed 0, task only, episode \d+"
-    for _ in range(2):  # the second time it is done already
+    monkeypatch.setattr(inputs.environments, "make", lambda *_: environment)
+    message = r"^warning: (\d+) episodes have a return or score .* \(seed 0, task only, episode \d+"
+    for _ in range(2):  # the second time the run is done
         with pytest.raises(SystemExit) as stopped:
             launch(command(data_dir, tmp_path, eval_episodes=8))
         assert stopped.value.code == 1
-        assert re.search(told, capsys.readouterr().err, re.MULTILINE)
+        assert re.search(message, capsys.readouterr().err, re.MULTILINE)
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
@@ -333,13 +379,13 @@ def test_episodes_without_a_score_are_listed_and_the_files_stay_valid(
         json.loads(line, parse_constant=refuse)
 
 
-# What it refuses: arguments beside those of a run that would do, and the line that is told. Of what flags,
-# configs, meshes and readers of data refuse themselves, their own tests know more.
+# Error messages: arguments that are added to those of a valid run, and the message. The tests of flags,
+# configs, meshes and readers of data test their own messages.
 
 BAD = [
     ({"agent__learning_rat": 1}, r"^unknown flag 'agent.learning_rat': did you mean 'agent.learning_rate'"),
     ({"batch_size": 20, "mesh": ""}, "^batch_size 20 is not divisible by the data axis of 8"),
-    ({"dataset": ""}, "^no dataset is given; write --dataset="),
+    ({"dataset": ""}, "^no dataset is given: write --dataset="),
     ({"dataset": "obgench/x"}, "^unknown data source 'obgench': did you mean 'ogbench'"),
     ({"dataset": "nowhere.hdf5"}, "^.*nowhere.hdf5"),
     (
@@ -347,25 +393,25 @@ BAD = [
         "pointmaze-large-navigate-v0.npz does not exist, and http.* cannot be downloaded .*: "
         "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
     ),
-    ({"workdir": ""}, "^no workdir is given; write --workdir="),
+    ({"workdir": ""}, "^no workdir is given: write --workdir="),
     (
         {"workdir": "gs://bucket/run"},
         "^workdir is gs://bucket/run, but must be on this machine: give the path",
     ),
     ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket, but must be on this machine: give the"),
-    ({"video": True}, "^video is of evaluation episodes, and eval_episodes is 0: leave one of them out"),
+    ({"video": True}, "^--video films evaluation episodes, but eval_episodes is 0: leave out one of them"),
     ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
-    ({"workdir": f"{CLONING}/run"}, "^no folder .*/run can be made .*: give another --workdir"),
+    ({"workdir": f"{CLONING}/run"}, "^folder .*/run cannot be made .*: give another --workdir"),
     (
         {"distributed": True},
-        "^the hosts of a distributed run did not meet .*: on each, set JAX_COORDINATOR_ADD",
+        "^the hosts of a distributed run could not connect .*: on each host, set JAX_COOR",
     ),
 ]
 
 
 @pytest.fixture
 def nothing_trains(monkeypatch):
-    """Whatever is refused is refused before any update; and there is no network."""
+    """Asserts that errors come before any update, without a network."""
 
     def train(*_, **__):
         raise AssertionError("it went as far as training")
@@ -380,26 +426,26 @@ def nothing_trains(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"), BAD, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_what_cannot_be_used_is_told_in_one_line(data_dir, tmp_path, nothing_trains, settings, message):
+def test_invalid_settings_give_one_line(data_dir, tmp_path, nothing_trains, settings, message):
     with pytest.raises(InputError, match=message) as caught:
         launch(command(data_dir, tmp_path / "run", **settings))
     assert "\n" not in str(caught.value)
 
 
-def test_an_agent_that_the_data_do_not_suit_is_told_with_their_name(tmp_path, monkeypatch):
+def test_an_agent_that_does_not_fit_the_data_names_both(tmp_path, monkeypatch):
     same = dataclasses.replace(make_dataset(), rewards=np.full(len(make_dataset().rewards), -1, np.float32))
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: same)
     arguments = command(tmp_path, tmp_path / "run", agent="floq", dataset="made_up/walks")
     message = r"^floq cannot be made for made_up/walks: rewards lie in \[-1, -1\]: this critic"
     with pytest.raises(InputError, match=message):
         launch([argument for argument in arguments if "agent.hidden_dims" not in argument])
-    assert not (tmp_path / "run" / "config.json").exists()  # so that the mended command may take the folder
+    assert not (tmp_path / "run" / "config.json").exists()  # so that the corrected command can use the folder
 
 
 FILE = r"^.*/ogbench/pointmaze-medium-navigate-v0.npz"
 
 
-def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains):
+def test_faults_of_data_name_file_key_and_row(tmp_path, nothing_trains):
     places = np.zeros((45, 2), np.float32)
     places[13] = np.nan
     write_maze_data(tmp_path / "data", observations=places)
@@ -424,7 +470,7 @@ def test_data_at_fault_are_told_with_file_key_and_row(tmp_path, nothing_trains):
     ],
     ids=["truncated", "empty", "text", "layout"],
 )
-def test_a_file_at_fault_is_told(tmp_path, nothing_trains, content, message):
+def test_a_damaged_file_is_named(tmp_path, nothing_trains, content, message):
     path = write_maze_data(tmp_path / "data")
     path.write_bytes(content(path.read_bytes()))
     with pytest.raises(InputError, match=FILE + message) as caught:
@@ -445,7 +491,7 @@ def test_a_file_at_fault_is_told(tmp_path, nothing_trains, content, message):
 def test_a_missing_extra_is_named(tmp_path, data_dir, nothing_trains, monkeypatch, missing, extra, settings):
     for name in list(sys.modules):
         if name.split(".")[0] == missing:
-            monkeypatch.setitem(sys.modules, name, None)  # what makes an import fail
+            monkeypatch.setitem(sys.modules, name, None)  # makes the import fail
     monkeypatch.setitem(sys.modules, missing, None)
     (tmp_path / "any.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
@@ -455,32 +501,32 @@ def test_a_missing_extra_is_named(tmp_path, data_dir, nothing_trains, monkeypatc
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_line(data_dir, tmp_path, monkeypatch):
+def test_a_full_disk_gives_one_line(data_dir, tmp_path, monkeypatch):
     def write(self, rows):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     monkeypatch.setattr(logs.MetricsFile, "write", write)
     with pytest.raises(
-        InputError, match=r"takes no more .*No space left on device.*: free some disk; the same"
+        InputError, match=r"cannot be written .*No space left on device.*: free some disk space; the same"
     ):
         launch(command(data_dir, tmp_path))
 
 
 def test_the_program_ends_with_status_2_and_one_line(data_dir, tmp_path):
     program = start(command(data_dir, tmp_path, mesh="2,4", num_seeds=3))
-    output, told = program.communicate()
+    output, message = program.communicate()
     assert program.returncode == 2
     assert output == ""
     assert re.fullmatch(
-        r"error: num_seeds gives 3 member\(s\), not divisible by the seed axis of 2: .*\n", told
+        r"error: num_seeds gives 3 member\(s\), not divisible by the seed axis of 2: .*\n", message
     )
 
 
-# Killed and started again.
+# Kills and restarts.
 
 
 def wait_until(condition, program, seconds=300.0):
-    """Waits for a condition, as long as the program runs."""
+    """Waits for a condition while the program runs."""
     limit = time.monotonic() + seconds
     while not condition() and program.poll() is None:
         assert time.monotonic() < limit, "nothing happened"
@@ -488,25 +534,25 @@ def wait_until(condition, program, seconds=300.0):
 
 
 def saved_step(workdir: pathlib.Path) -> int:
-    """The step of the newest checkpoint, 0 if there is none."""
+    """The step of the newest checkpoint; 0 without checkpoints."""
     return max(
         (int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0
     )
 
 
 def is_saving(workdir: pathlib.Path) -> bool:
-    """Whether a checkpoint is being written (or one has been left unfinished, as long as it is there)."""
+    """Whether a checkpoint is being written, or an unfinished one is there."""
     return any((workdir / "checkpoints").glob("*-tmp*"))
 
 
 def assert_same_run(one: pathlib.Path, other: pathlib.Path, steps: int):
-    """Both runs have left the same, to the bit: parameters, optimisers, keys, the log, the episodes."""
+    """Asserts that two runs have the same states, logs and episodes, bit for bit."""
     assert_same_bits(saved_state(one, steps), saved_state(other, steps))
     assert left_behind(one) == left_behind(other)
 
 
 def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_saving: bool):
-    """Starts a run, stops it some time after it has saved something, and returns its status and messages."""
+    """Starts a run, stops it some time after a checkpoint, and returns its status and messages."""
     before = saved_step(workdir)
     program = start(arguments)
     wait_until(lambda: saved_step(workdir) > before, program)
@@ -514,13 +560,13 @@ def stop(arguments, workdir: pathlib.Path, number: int, seconds: float, while_sa
     if while_saving:
         wait_until(lambda: is_saving(workdir), program)
     program.send_signal(number)
-    told = program.communicate()[1]
-    return program.returncode, told
+    message = program.communicate()[1]
+    return program.returncode, message
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path):
-    """With IQL, whose state has every part; half of the kills are sure to fall into the saving."""
+def test_a_killed_and_interrupted_run_ends_with_the_same_bits(data_dir, tmp_path):
+    """IQL's state has every part; half of the kills happen while a checkpoint is written."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     settings = {"agent": "iql:pointmaze", "steps": 2000, "log_every": 50, "checkpoint_every": 0}
     settings |= {"eval_every": 500, "eval_episodes": 1}
@@ -531,10 +577,10 @@ def test_killed_and_interrupted_a_run_ends_with_the_same_bits(data_dir, tmp_path
         seconds = random.uniform(0, 0.5)
         status, _ = stop(arguments, stopped, signal.SIGKILL, seconds, while_saving=kill % 2 == 0)
         assert status == -signal.SIGKILL, "it had ended before: take more steps"
-    status, told = stop(arguments, stopped, signal.SIGINT, 0, while_saving=False)
-    assert status == 130, told
-    message = r"^stopped after update \d+ of 2000; all is saved, and the same command goes on from there$"
-    assert re.search(message, told, re.MULTILINE)
+    status, errors = stop(arguments, stopped, signal.SIGINT, 0, while_saving=False)
+    assert status == 130, errors
+    message = r"^stopped after update \d+ of 2000; the state is saved, and the same command resumes from it$"
+    assert re.search(message, errors, re.MULTILINE)
     launch(command(data_dir, stopped, **settings))
     assert_same_run(straight, stopped, 2000)
 

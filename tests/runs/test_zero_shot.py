@@ -1,4 +1,4 @@
-"""Zero-shot agents: what they learn without rewards, and what they can be asked for."""
+"""Zero-shot agents: training without rewards, inference of tasks, runs and error messages."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ from valuelab.evaluation import latent_plots
 from valuelab.networks.latents import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.representations.observed import ObservedConfig, observed
-from valuelab.runs import sources, train
+from valuelab.runs import inputs, train
 from valuelab.runs import zero_shot as launcher
 from valuelab.types import Augmented, NextActions, Normalization, Spec, Transitions
 
@@ -39,7 +39,7 @@ CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
 
 
 def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
-    """Moves to either side among five states, of which the ends are walls."""
+    """Random moves to the left and right among five states between two walls."""
     states = random.integers(0, 5, size)
     actions = random.uniform(-1, 1, (size, 1)).astype(np.float32)
     successors = np.clip(states + np.where(actions[:, 0] > 0, 1, -1), 0, 4)
@@ -57,7 +57,7 @@ def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
     ],
     ids=["td_jepa", "forward_backward", "successor_features"],
 )
-def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
+def test_every_state_of_a_chain_is_reached_as_a_task(critic):
     fast = {
         "critic.predictor_dims": (32,),
         "critic.discount": 0.8,
@@ -97,7 +97,7 @@ def test_every_state_of_a_chain_is_reached_when_asked_for(critic):
 
 
 def learn_features(config: SuccessorFeaturesConfig, batch: Transitions, updates: int):
-    """The critic, its state after updates on one batch under a policy that does nothing, and metrics."""
+    """The critic, its state after updates on one batch with a policy of zero actions, and metrics."""
     spec = Spec(batch.observations.shape[1:], "float32", 1, 0, 0.0, 0.0)
     critic = successor_features_critic(config, spec)
     state = jax.jit(critic.init)(jax.random.key(0), batch)
@@ -133,13 +133,13 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     ("shape", "columns", "message"),
     [((8, 8, 3), (), "only of vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],
 )
-def test_features_that_are_not_there_are_refused(shape, columns, message):
+def test_missing_features_are_refused(shape, columns, message):
     with pytest.raises(InputError, match=message):
         observed(ObservedConfig(columns=columns), Spec(shape, "float32", 1, 0, 0.0, 0.0))
 
 
-def test_centred_features_are_less_a_running_mean():
-    # The mean is constant here, m, and after n updates of rate τ (1 - τ)^n of it are left.
+def test_a_running_mean_is_subtracted_from_centred_features():
+    # The mean m is constant; after n updates with rate τ, (1 - τ)^n m is left.
     successors = np.random.default_rng(0).uniform(1, 2, (32, 2)).astype(np.float32)
     zeros = np.zeros(32, np.float32)
     batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
@@ -165,12 +165,12 @@ def test_futures_are_of_the_same_trajectory_and_change_nothing_else(data_dir):
     steps = np.subtract(later, own)
     assert (steps >= 0).all()
     assert (np.array(own) // (LENGTH - 1) == np.array(later) // (LENGTH - 1)).all()
-    assert 0.4 < (steps == 0).mean() < 0.6  # 1 - γ, but for ends of trajectories
+    assert 0.4 < (steps == 0).mean() < 0.6  # 1 - γ, apart from ends of trajectories
     with pytest.raises(InputError, match=r"future_discount is 1.0, but must lie in \[0, 1\)"):
         sampling.transitions(dataset, 4, 1.0)
 
 
-def test_segments_are_the_steps_that_follow(data_dir):
+def test_segments_are_the_following_steps(data_dir):
     dataset = data.load("ogbench/pointmaze-medium-navigate-v0", data_dir)
     sampler = sampling.transitions(dataset, 256, horizon=4)
     batch = sampler.sample(sampler.arrays, jax.random.key(0))
@@ -187,7 +187,7 @@ def test_segments_are_the_steps_that_follow(data_dir):
         sampling.transitions(dataset, 1, horizon=-1)
 
 
-def test_tasks_are_labelled_as_ogbench_labels_its_single_tasks(shared_data):
+def test_labels_of_tasks_equal_those_of_ogbench(shared_data):
     states = ogbench.read_states("pointmaze-medium-navigate-v0", shared_data)
     some = {key: array[::500] for key, array in states.items()}
     found = ogbench.task_rewards("pointmaze-medium-navigate-v0", some)
@@ -197,7 +197,7 @@ def test_tasks_are_labelled_as_ogbench_labels_its_single_tasks(shared_data):
     assert set(np.unique(found["task1"])) == {0, 1}
 
 
-def test_labels_that_are_no_task_are_refused():
+def test_labels_that_do_not_specify_a_task_are_refused():
     rewards = np.random.default_rng(0).normal(size=(2, 9))
     zero_shot.check_labels(rewards, ["a", "b"], 9)
     with pytest.raises(InputError, match="9 labelled states cannot tell the 10 numbers of a task"):
@@ -222,7 +222,7 @@ def test_rewards_that_cannot_be_used_are_refused(reward, message):
         rewards_of(reward, {"observations": np.zeros((3, 2))}, "mine")
 
 
-def test_an_expert_is_followed_by_the_mean_of_its_encodings():
+def test_the_task_of_an_expert_is_its_mean_encoding():
     agent = zero_shot.zero_shot(small(), CHAIN)
     states = jnp.eye(5)[:3]
     state = jax.jit(agent.init)(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
@@ -253,7 +253,7 @@ def test_goals_outside_the_observation_space_are_refused():
 
 
 def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
-    """What accelerators compute at once, against one after the other."""
+    """One batched product, as on accelerators, against one product after the other."""
     network, keys = Encoder((4,), 3), jax.random.split(jax.random.key(0), 2)
     inputs = jax.random.normal(keys[0], (6, 5))
     calls = [(network, (network.init(key, inputs), inputs)) for key in keys]
@@ -270,7 +270,7 @@ def small() -> ZeroShotConfig:
     return ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(8,), num_steps=2))
 
 
-# The launcher.
+# Runs.
 
 NARROW = {
     "agent.critic.predictor_dims": 8,
@@ -295,7 +295,7 @@ def launch(data_dir: pathlib.Path, workdir: pathlib.Path, **settings) -> dict:
 
 @pytest.fixture(scope="module")
 def visited(tmp_path_factory):
-    """Small data whose positions are such that every goal is met."""
+    """Small data whose positions include every goal."""
     folder = tmp_path_factory.mktemp("visited")
     random = np.random.default_rng(0)
     places = random.uniform(-1, 21, (EPISODES * LENGTH, 2)).astype(np.float32)
@@ -309,8 +309,8 @@ def visited(tmp_path_factory):
 def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
     result = launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1)
-    with monkeypatch.context() as unread:  # what is done is said to be so before anything is read
-        unread.setattr(sources, "read_dataset", None)
+    with monkeypatch.context() as unread:  # a finished run reads no data
+        unread.setattr(inputs, "read_dataset", None)
         assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
     assert set(result["tasks"]) == {f"task{number}" for number in range(1, 6)}
     assert len(result["eval"]["success"]["per_seed"]) == 2
@@ -325,7 +325,7 @@ def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
+def test_an_agent_learns_a_task_from_frozen_encodings(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
     never = np.ones(EPISODES * LENGTH, np.float32)
     monkeypatch.setattr(ogbench, "_relabel", lambda name, states: (-never, never))
@@ -361,11 +361,13 @@ def test_a_task_is_learnt_from_frozen_encodings(visited, tmp_path, monkeypatch):
         InputError, match=r"has data.num_frames 1, but here it is 2: give --data.num_frames=1$"
     ):
         adapt(workdir=tmp_path / "joined", **{"data.num_frames": 2})
-    with pytest.raises(InputError, match=r"is no workdir of a run of experiments\.zero_shot"):
+    with pytest.raises(
+        InputError, match=r"does not look like the workdir of a run of experiments\.zero_shot"
+    ):
         adapt(workdir=tmp_path / "another", encoder=tmp_path)
 
 
-def test_agents_that_see_encodings_are_given_no_encoder_of_images():
+def test_agents_on_encodings_have_no_image_encoder():
     agent = ComposedConfig(critic=FlowCriticConfig(encoder="drq"), policy=OneStepFlowConfig(encoder="dqn"))
     for part in ("critic", "policy"):
         unneeded = configuration.replace(agent, {f"{part}.encoder": None})
@@ -382,12 +384,12 @@ def some_tasks(name, states):
 
 
 @pytest.mark.slow
-def test_a_reward_of_the_users_own_is_collected(visited, tmp_path):
+def test_a_reward_function_of_the_user_is_evaluated(visited, tmp_path):
     (tmp_path / "mine.py").write_text(
         "def right(states):\n    return states['observations'][:, 0] + 0 * states['qvel'][:, 0]\n"
     )
     result = launch(visited, tmp_path / "run", reward=f"{tmp_path}/mine.py:right", eval_episodes=1)
-    # Each of 1000 steps at x of some -1 to 1, where episodes start.
+    # Bounds on the sum of x over 1000 steps; episodes start at x between -1 and 1.
     assert -2000 < result["eval"]["return"]["mean"] < 25_000
     assert result["eval"]["return"]["mean"] != 0
 
@@ -399,12 +401,12 @@ def test_all_tasks_of_an_explored_domain_are_played(tmp_path):
     result = launch(tmp_path, tmp_path / "run", labels=200, **settings)
     assert set(result["tasks"]) == {"stand", "walk", "run", "flip"}
     assert 0 < result["eval"]["return"]["mean"] < 1000
-    with pytest.raises(InputError, match="one of ExoRL's without a task, such as exorl/walker-rnd"):
+    with pytest.raises(InputError, match="a dataset of ExoRL without a task, such as exorl/walker-rnd"):
         launch(tmp_path, tmp_path / "other", **settings | {"dataset": "exorl/walker-noise-run"})
 
 
-def test_what_cannot_be_asked_is_refused(data_dir, tmp_path):
-    with pytest.raises(InputError, match="name one of OGBench's goal-conditioned sets"):
+def test_invalid_datasets_and_rewards_are_refused(data_dir, tmp_path):
+    with pytest.raises(InputError, match="give a goal-conditioned dataset of OGBench"):
         launch(data_dir, tmp_path / "a", dataset="d4rl/hopper-medium-v2")
     with pytest.raises(InputError, match=r"write FILE.py:FUNCTION"):
         launch(data_dir, tmp_path / "b", reward="mine")
@@ -413,7 +415,18 @@ def test_what_cannot_be_asked_is_refused(data_dir, tmp_path):
         launch(data_dir, tmp_path / "c", reward=f"{tmp_path}/mine.py:rihgt")
 
 
-def test_experiments_train_says_that_it_must_be_asked(data_dir, tmp_path):
+def test_the_file_of_a_reward_is_part_of_a_run(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def right(states):\n    return 0\n")
+    config = launcher.ZeroShotRunConfig(agent_source="td_jepa:pointmaze", reward=f"{mine}:right")
+    ((name, file),) = inputs.user_files(config).items()
+    assert (name, file.path) == ("reward", str(mine))
+    mine.write_text("def right(states):\n    return 1\n")
+    assert inputs.user_files(config)["reward"].sha256 != file.sha256
+    assert inputs.user_files(launcher.ZeroShotRunConfig(agent_source="valuelab/presets/iql.py")) == {}
+
+
+def test_experiments_train_names_experiments_zero_shot(data_dir, tmp_path):
     given = {"agent": "td_jepa", "data_dir": data_dir, "workdir": tmp_path / "run"} | NARROW
     arguments = [f"--{name}={value}" for name, value in given.items()]
     config, make_agent = launcher.flags.parse_run(["train", *arguments], absl_flags.FlagValues())
@@ -421,7 +434,7 @@ def test_experiments_train_says_that_it_must_be_asked(data_dir, tmp_path):
         train.run(config, make_agent)
 
 
-def test_the_principal_plane_is_where_features_differ():
+def test_the_principal_plane_has_the_largest_variance():
     random = np.random.default_rng(0)
     wide = random.normal(size=(500, 2)) * [3.0, 1.0]
     turned = np.linalg.qr(random.normal(size=(4, 4)))[0][:2]
@@ -437,13 +450,13 @@ def test_the_principal_plane_is_where_features_differ():
         (15, "observations", "policies take vectors: give --agent.critic.policy_sees=encodings$"),
     ],
 )
-def test_images_that_cannot_be_learnt_from_are_refused(side, policy_sees, message):
+def test_unsuitable_images_are_refused(side, policy_sees, message):
     config = ZeroShotConfig(critic=TDJEPAConfig(policy_sees=policy_sees))
     with pytest.raises(InputError, match=message):
         zero_shot.zero_shot(config, Spec((side, side, 1), "uint8", 1, 0, 0.0, 0.0))
 
 
-def test_what_lets_policies_see_images_is_named():
+def test_the_message_names_the_setting_for_policies_on_images():
     config = ZeroShotConfig(critic=ForwardBackwardConfig())
     message = "give --agent.critic.state_dim=50 and --agent.critic.policy_sees=encodings$"
     with pytest.raises(InputError, match=message):
@@ -469,7 +482,7 @@ def test_images_are_encoded_in_parts():
 def dots(
     random: np.random.Generator, background: np.ndarray, size: int = 32
 ) -> tuple[Transitions, np.ndarray]:
-    """A bright pixel that moves by a step before a background, and where it is, [B, 2]."""
+    """A bright pixel that moves by one step on a background, and its position, [B, 2]."""
     places = random.integers(2, 13, (size, 2))
     actions = random.uniform(-1, 1, (size, 2)).astype(np.float32)
 
@@ -492,8 +505,8 @@ def dots(
     ],
     ids=["td_jepa", "forward_backward"],
 )
-def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
-    """Orthonormal features of randomly shifted images are of the shift, which differs most; see BUILD.md."""
+def test_a_background_hides_what_moves_unless_it_is_subtracted(critic):
+    """Orthonormal features of randomly shifted images represent the shift, which varies most (BUILD.md)."""
     random = np.random.default_rng(0)
     background = random.integers(0, 256, (15, 15, 1)).astype(np.uint8)
     batches, places = zip(*[dots(random, background) for _ in range(50)], strict=True)
@@ -508,7 +521,7 @@ def test_what_stands_still_hides_what_moves_unless_it_is_taken_away(critic):
     seen = Normalization(images.mean(0, np.float32), images.std(0).mean((0, 1), keepdims=True))
 
     def explained(agent):
-        """Share of the variance of the reward for being on the left that features explain."""
+        """The share of the variance of a reward for the left half that the features explain."""
 
         @jax.jit
         def encodings(key):

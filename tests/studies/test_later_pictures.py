@@ -23,7 +23,7 @@ def adaptation(workdir, draw, monkeypatch):
     monkeypatch.setattr(adapt.frozen_encoder, "read_run", lambda *_: None)
     encoder = SimpleNamespace(encode=None, state=None, dim=2)
     monkeypatch.setattr(adapt.frozen_encoder, "load", lambda *_: encoder)
-    monkeypatch.setattr(adapt.sources, "find_source", lambda _: SimpleNamespace(spec=SPEC))
+    monkeypatch.setattr(adapt, "find_inputs", lambda _: SimpleNamespace(spec=SPEC))
     monkeypatch.setattr(adapt, "encoded", lambda agent, *_: agent)
     monkeypatch.setattr(adapt, "without_image_encoders", lambda agent_config: agent_config)
     monkeypatch.setattr(adapt.train, "run", lambda *_: {"eval": {"success": 1.0}})

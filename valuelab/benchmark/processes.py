@@ -221,7 +221,7 @@ def lacks_score(folder: pathlib.Path) -> bool:
 
 def lacks_pictures(folder: pathlib.Path) -> bool:
     """Whether a job has not drawn all pictures of its result, and its command can draw them now."""
-    return (folder / outputs.UNDRAWN).exists() and not outputs.lacking_plots()
+    return (folder / outputs.UNDRAWN).exists() and not outputs.why_no_plots()
 
 
 def last_words(folder: pathlib.Path) -> str:

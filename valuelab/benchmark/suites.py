@@ -21,7 +21,7 @@ from typing import Any
 
 from valuelab import errors
 from valuelab.errors import InputError
-from valuelab.runs.command_line import told_of
+from valuelab.runs.command_line import errors_of_file
 
 JOBS = "members"
 """Folder of the jobs in a suite's workdir, and their key in suite.json and report.json.
@@ -147,7 +147,7 @@ def read(source: str, folder: pathlib.Path) -> Suite:
         if source.endswith(".py"):
             raise InputError(f"suite file {source} does not exist; give a path from {pathlib.Path.cwd()}")
         raise errors.unknown("suite", source, known_suites(folder))
-    with told_of(path, "suite file"):
+    with errors_of_file(path, "suite file"):
         suite = runpy.run_path(str(path)).get("SUITE")
         if not isinstance(suite, Suite):
             raise InputError("define SUITE = Suite((Job(...), ...)), imported from valuelab.benchmark")

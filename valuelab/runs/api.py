@@ -24,7 +24,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import dataset_inspection, flags, solving, sources, trained
+from valuelab.runs import dataset_inspection, flags, inputs, solving, trained
 from valuelab.runs.train import run as do_run
 from valuelab.runs.trained import TrainedPolicy, TrainedRun
 from valuelab.training.experience import offline
@@ -88,8 +88,8 @@ def make_agent(agent: str, dataset: Dataset | Spec, **settings: Any) -> Agent:
             config.agent, dataclasses.replace(dataset, num_updates=dataset.num_updates or config.steps)
         )
     config, make = _configure(agent, dataset.name, {"dataset": dataset.name} | settings)
-    source = sources.as_seen(config, dataset, offline(sources.make_sampler(config, dataset)))
-    return sources.make_builder(config, make, source.spec, source.normalization)({})
+    run_inputs = inputs.inputs_of_dataset(config, dataset, offline(inputs.make_sampler(config, dataset)))
+    return inputs.make_builder(config, make, run_inputs.spec, run_inputs.normalization)({})
 
 
 def train(
@@ -154,12 +154,12 @@ def train(
         given["workdir"] = str(workdir)
         config, make = _configure(agent, name, given)
 
-        def find(resolved: RunConfig) -> sources.Source:
-            source = sources.find_source(resolved, dataset if isinstance(dataset, Dataset) else None)
+        def find(resolved: RunConfig) -> inputs.RunInputs:
+            run_inputs = inputs.find_inputs(resolved, dataset if isinstance(dataset, Dataset) else None)
             if isinstance(environment, Environment) and resolved.eval_episodes:
                 shown = frames.joined(environment, resolved.data.num_frames)
-                source = source._replace(environment=shown)
-            return source
+                run_inputs = run_inputs._replace(environment=shown)
+            return run_inputs
 
         folder = local_path("workdir", workdir)
         if isinstance(dataset, Dataset):
@@ -220,9 +220,9 @@ def evaluate(
     elif environment:
         world = environments.make(environment, config.data_dir)
     else:
-        world = sources.own_environment(config)
+        world = inputs.own_environment(config)
     world = frames.joined(world, config.data.num_frames)
-    world = sources.tried(run.interface, world, "give another environment")
+    world = inputs.check_interface(run.interface, world, "give another environment")
     default = config.eval_temperature
     hyperparameters, states = run.members.hyperparameters, run.states
     if isinstance(policy, TrainedPolicy):
@@ -289,7 +289,7 @@ def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset) ->
     if not path.exists():
         return
     saved = read_json(path, "config of a run", "give another workdir").get("data", {}).get("digests", {})
-    now = sources.digests(sources.make_sampler(config, dataset).arrays)
+    now = inputs.digests(inputs.make_sampler(config, dataset).arrays)
     if changed := [name for name in now if saved.get(name) != now[name]]:
         raise InputError(
             f"{path} is of a run on other data ({', '.join(changed)} differ): give another workdir"

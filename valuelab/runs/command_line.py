@@ -1,6 +1,6 @@
-"""Command lines whose flags are the fields of a config, without JAX: what starts other programs needs none.
+"""Command lines whose flags are the fields of a config, without JAX, for programs that only start others.
 
-Programs that compute take all this from `valuelab.runs.flags`.
+Programs that use JAX take these functions from `valuelab.runs.flags`.
 """
 
 import contextlib
@@ -18,22 +18,23 @@ from valuelab import configuration
 from valuelab.configuration import Config
 from valuelab.errors import InputError, describe
 
-Parsed = TypeVar("Parsed")
+Arguments = TypeVar("Arguments")
 
-_OF_THE_MACHINE = {
+_DISK_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
 }
-"""Errors that say what is wrong with a file or a disk, where no line of the code says more."""
+"""Errors of a file or a disk, for which a traceback adds nothing to the message."""
 
-_READ_FROM_FILES = ("agent_name", "agent_source", "mdp_sha256")
+_NOT_FLAGS = ("agent_name", "agent_source", "mdp_sha256")
+"""Fields of configs that are read from files and not from the command line."""
 
 _HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
-"""absl's flags that show help."""
+"""The flags of absl that show help."""
 
 
-class _Verbatim(flags.ArgumentParser):
-    """Takes what a flag says as it is; `configuration.override` gives it its type."""
+class _Unconverted(flags.ArgumentParser):
+    """Returns the text of a flag; `configuration.override` converts it to the type of the field."""
 
     def __init__(self, expected: str):
         self.syntactic_help = expected
@@ -44,11 +45,11 @@ class _Verbatim(flags.ArgumentParser):
 
 
 def _define(config: Any, values: flags.FlagValues) -> None:
-    """Defines a flag for each field, as flags of the program itself, which --help lists."""
+    """Defines a flag of the program for each field, so that --help lists it."""
     for name, field in configuration.fields(config).items():
-        if name not in _READ_FROM_FILES:
+        if name not in _NOT_FLAGS:
             kind = flags.MultiFlag if field.annotation == tuple[str, ...] else flags.Flag
-            parser, boolean = _Verbatim(field.expected), field.annotation is bool
+            parser, boolean = _Unconverted(field.expected), field.annotation is bool
             flag: flags.Flag[Any] = kind(parser, None, name, field.value, field.help, boolean=boolean)
             flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
     _define_parts(config, values)
@@ -92,23 +93,23 @@ def parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list
 
     Args:
         argv: the command line, with the program's name.
-        values: where the flags are defined.
+        values: holds the defined flags.
 
     Returns:
-        The program's name alone.
+        A list with the program's name.
 
     Raises:
-        InputError: for an unknown flag, with the nearest valid name, one that is given twice, or an argument
-            that is no flag.
-        flags.Error: for a value that its flag refuses.
+        InputError: for an unknown flag (the message names the nearest one), a flag that is given twice, or
+            an argument that is not a flag.
+        flags.Error: for a value that the flag does not accept.
     """
     program, *words = _parse(argv, values)
-    _refuse(words)
+    _refuse_words(words)
     return [program]
 
 
 def _parse(argv: list[str], values: flags.FlagValues) -> list[str]:
-    """Parses flags that are already defined: the program's name, and the arguments that are no flags."""
+    """Parses flags that are defined; returns the program's name and the arguments that are not flags."""
     try:
         words = values(argv)
     except flags.UnrecognizedFlagError as error:
@@ -123,33 +124,33 @@ def _parse(argv: list[str], values: flags.FlagValues) -> list[str]:
     return words
 
 
-def _refuse(words: list[str]) -> None:
-    """Raises where there is an argument that is no flag."""
+def _refuse_words(words: list[str]) -> None:
+    """Raises InputError if there are arguments that are not flags."""
     if words:
-        raise InputError(f"argument {words[0]!r} belongs to no flag; write --name=value")
+        raise InputError(f"argument {words[0]!r} does not belong to a flag: write --name=value")
 
 
 def parse_config(
     config: Config, argv: list[str], values: flags.FlagValues = flags.FLAGS, positional: str = ""
 ) -> Config:
-    """Some settings as a command line changes them: each field becomes a flag.
+    """Parses a command line where each field of a config is a flag.
 
     Args:
-        config: the settings without a flag.
+        config: the default settings.
         argv: the command line, with the program's name.
-        values: where the flags of the fields are defined.
+        values: holds the defined flags; those of the fields are added.
         positional: the field whose value may be given without its name; empty for none.
 
     Returns:
         The settings.
 
     Raises:
-        InputError: for anything on the command line that cannot be used.
+        InputError: for an argument that cannot be used.
         flags.Error: for a flag without its value.
     """
     config = _choose_parts(config, argv)
     _define(config, values)
-    values.set_gnu_getopt(bool(positional))  # flags may follow the argument that has no name
+    values.set_gnu_getopt(bool(positional))  # flags may follow the argument without a name
     _, *words = _parse(argv, values)
     known = {*configuration.fields(config), *configuration.parts(config), *configuration.aliases(config)}
     given = {name: values[name].value for name in known if name in values and values[name].present}
@@ -157,56 +158,56 @@ def parse_config(
         if positional in given:
             raise InputError(f"{positional} is given twice: {given[positional]!r} and {words[0]!r}")
         given[positional] = words.pop(0)
-    _refuse(words)
+    _refuse_words(words)
     return configuration.override(config, given)
 
 
 @contextlib.contextmanager
-def told_of(path: pathlib.Path, kind: str, refusals: bool = True) -> Iterator[None]:
-    """What goes wrong in a Python file of the user's, even `sys.exit`, becomes an error with file and line.
+def errors_of_file(path: pathlib.Path, kind: str, keep_input_errors: bool = False) -> Iterator[None]:
+    """Turns any exception of a Python file of the user, also `sys.exit`, into one that names file and line.
 
     Args:
         path: the file.
-        kind: what it is, such as "agent file", for the message.
-        refusals: whether it is named in an InputError, too, that is raised inside.
+        kind: the kind of file, such as "agent file", for the message.
+        keep_input_errors: whether an InputError stays as it is.
 
     Raises:
-        InputError: in place of any exception.
+        InputError: in place of the exception.
     """
     try:
         yield
     except (Exception, SystemExit) as error:
-        if isinstance(error, InputError) and not refusals:
+        if isinstance(error, InputError) and keep_input_errors:
             raise
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else path
-        words = str(error) if isinstance(error, InputError) else describe(error)
-        raise InputError(f"{kind} {where}: {words}") from error
+        message = str(error) if isinstance(error, InputError) else describe(error)
+        raise InputError(f"{kind} {where}: {message}") from error
 
 
-def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> None:
-    """Runs a program: what the user got wrong is one line and exit status 2, never a traceback.
+def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments]) -> None:
+    """Runs a program; a mistake of the user gives one line and exit status 2, not a traceback.
 
     Args:
-        main: takes what `parse` returns.
-        parse: command line -> what main takes.
+        main: the program, a function of what `parse` returns.
+        parse: command line -> the argument of `main`.
     """
 
-    def parse_or_help(argv: list[str]) -> Parsed:
+    def parse_or_help(argv: list[str]) -> Arguments:
         try:
             return parse(argv)
         except SystemExit:
             if _HELP & {word.lstrip("-") for word in argv[1:]}:
-                sys.exit(0)  # what was asked for was shown; absl would say 1
+                sys.exit(0)  # absl exits with 1 after help
             raise
 
-    def quiet_main(parsed: Parsed) -> Any:
+    def quiet_main(arguments: Arguments) -> Any:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
-        return main(parsed)
+            logging.set_verbosity(logging.WARNING)  # orbax logs every file at INFO
+        return main(arguments)
 
-    for stream in (sys.stdout, sys.stderr):  # tables and bars have letters that not every terminal has
+    for stream in (sys.stdout, sys.stderr):  # some terminals lack characters of tables and progress bars
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -215,9 +216,9 @@ def run(main: Callable[[Parsed], Any], parse: Callable[[list[str]], Parsed]) -> 
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        of_the_machine = isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
-        if not of_the_machine:
+        is_disk_error = isinstance(error, OSError) and error.errno in _DISK_ERRORS
+        if not is_disk_error:
             traceback.print_exc()
-        # The last line is what a log is asked for, and JAX ends its tracebacks with words of its own.
+        # The last line of a log should be the error, and JAX ends its tracebacks with other text.
         print(f"error: {describe(error)}", file=sys.stderr)
-        sys.exit(2 if of_the_machine else 1)
+        sys.exit(2 if is_disk_error else 1)

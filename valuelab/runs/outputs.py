@@ -1,4 +1,4 @@
-"""The folder that a launcher fills: it belongs to one result, and tells what that came from."""
+"""The folder of a run: checks that it belongs to the run, locks it, and writes its results and pictures."""
 
 import contextlib
 import importlib.metadata
@@ -7,8 +7,9 @@ import pathlib
 import platform
 import re
 import tempfile
+import types
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.console
 
@@ -19,27 +20,42 @@ from valuelab.files import local_path
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 
 _ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
-"""In indented JSON, whose strings have no line breaks: a list of nothing but numbers, and its breaks."""
+"""In indented JSON, whose strings have no line breaks: a list of numbers, and the line breaks inside it."""
 
-NO_WORKDIR = "no workdir is given; write --workdir=FOLDER for everything that the run leaves"
+NO_WORKDIR = "no workdir is given: write --workdir=FOLDER, where the run saves its files"
 UNDRAWN = "undrawn.txt"
-"""In a workdir: which pictures of a result are still to be drawn; gone once they are."""
+"""The file in a workdir that lists the pictures that are not drawn yet; removed when all are drawn."""
+
+
+class UserFile(NamedTuple):
+    """A Python file of the user that a run depends on.
+
+    Attributes:
+        path: as it was given.
+        sha256: of its content.
+    """
+
+    path: str
+    sha256: str
 
 
 @contextlib.contextmanager
-def prepare_folder(config: Any, is_first_host: bool = True) -> Iterator[pathlib.Path]:
-    """Makes the folder of a run, or checks that the one there belongs to the same run; locks it.
+def prepare_folder(
+    config: Any, user_files: Mapping[str, UserFile] = types.MappingProxyType({}), is_first_host: bool = True
+) -> Iterator[pathlib.Path]:
+    """Makes and locks the folder of a run; an existing folder must belong to the same run.
 
     Args:
         config: the settings of the run, with a field `workdir`.
-        is_first_host: of those that share the folder in one run; the others hold no lock.
+        user_files: the Python files of the user that the run depends on, by setting.
+        is_first_host: only the first of several hosts that share the folder holds the lock.
 
     Yields:
-        The folder, which no other process fills until the block ends.
+        The folder; no other process writes there until the block ends.
 
     Raises:
-        InputError: when no folder is named, it cannot be made or written, another process fills it, or it
-            holds a run with other settings.
+        InputError: when no folder is given, it cannot be made or written, another process uses it, it holds a
+            run with other settings, or one of the user's files has changed since the run began.
     """
     if not config.workdir:
         raise InputError(NO_WORKDIR)
@@ -47,43 +63,50 @@ def prepare_folder(config: Any, is_first_host: bool = True) -> Iterator[pathlib.
         workdir = make_folder(config.workdir)
         if is_first_host:
             stack.enter_context(locked(workdir))
-        _check_config(workdir / "config.json", config)
+        _check_config(workdir / "config.json", config, user_files)
         yield workdir
 
 
 def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes from filling a workdir, as `files.locked` does."""
+    """Locks a workdir against other processes, as `files.locked` does."""
     return files.locked(workdir, "give another --workdir")
 
 
-def _check_config(path: pathlib.Path, config: Any) -> None:
-    """Raises InputError where there is a config.json of another run."""
+def _check_config(path: pathlib.Path, config: Any, user_files: Mapping[str, UserFile]) -> None:
+    """Raises InputError if there is a config.json of a run with other settings or other files of the user."""
     if not path.exists():
         return
     saved = files.read_json(path, "config of valuelab", "give another --workdir", settings=dict)
     if changes := configuration.difference(saved["settings"], config):
         listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
-        raise InputError(f"{path} is of another run ({listed}): give another --workdir")
+        raise InputError(f"{path} belongs to another run ({listed}): give another --workdir")
+    digests = saved.get("files") or {}  # runs of older versions have none
+    for name, file in user_files.items():
+        if digests.get(name, file.sha256) != file.sha256:
+            raise InputError(
+                f"{file.path} has changed since the run in {path.parent} began: give another --workdir, or "
+                "restore the file"
+            )
 
 
 def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.Path:
-    """Makes a folder where there is none, and tries whether it takes files.
+    """Makes a folder unless it exists, and checks that files can be written there.
 
     Args:
-        workdir: its path, which may begin with ~.
-        flag: that names it.
+        workdir: the path of the folder, which may begin with ~.
+        flag: the flag that gives the path.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: when it cannot be made or written.
+        InputError: when the folder cannot be made or written.
     """
     folder = local_path(flag, workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"no folder {folder} can be made ({error}): give another --{flag}") from error
+        raise InputError(f"folder {folder} cannot be made ({error}): give another --{flag}") from error
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -93,62 +116,65 @@ def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.P
 
 
 def check_folder(folder: pathlib.Path, advice: str) -> None:
-    """Looks whether a folder that is to be read is there.
+    """Checks that a folder that will be read exists.
 
     Args:
         folder: its path.
-        advice: what to do where it is not.
+        advice: what the user should do if it does not exist.
 
     Raises:
-        InputError: when it is not.
+        InputError: when the folder does not exist.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: {advice}")
+        raise InputError(f"folder {folder} does not exist: {advice}")
 
 
 def prepare_file(flag: str, path: str) -> pathlib.Path | None:
-    """The file that a flag names, whose folder is made and tried, before what goes into it takes time.
+    """Makes the folder of an output file and checks that it can be written, before any computation.
 
     Args:
-        flag: that names it.
-        path: of the file; empty for none.
+        flag: the flag that gives the path.
+        path: the path of the file; empty for no file.
+
+    Returns:
+        The file; None for an empty path.
 
     Raises:
-        InputError: when it cannot be written.
+        InputError: when the file cannot be written.
     """
     if not path:
         return None
     file = local_path(flag, path)
     files.check_regular(file)
     if file.is_dir():
-        raise InputError(f"{flag} is {path}, which is a folder: give a file")
+        raise InputError(f"{flag} is {path}, which is a folder: give the path of a file")
     return make_folder(file.parent, flag) / file.name
 
 
 def finished(workdir: pathlib.Path, verb: str, pictures: Collection[str] = ()) -> dict[str, Any] | None:
-    """What result.json of a folder holds, if all is done, after saying so.
+    """The content of result.json if the run in a folder is finished, after a line that says so; else None.
 
-    It is not where pictures are missing that can be drawn: then it says that they are, and the program goes
-    on to `finish`.
+    If the result exists but pictures that can be drawn are missing, the line says so and the answer is None:
+    the caller continues to `finish`.
 
     Args:
         workdir: the folder of a run.
-        verb: what another folder is for, such as "train".
-        pictures: names of files that are asked for.
+        verb: the purpose of another folder, such as "train", for the message.
+        pictures: names of picture files that must exist.
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if not path.exists():
         return None
     missing = [name for name in pictures if not (workdir / name).exists()]
-    if missing or (undrawn.exists() and not lacking_plots()):
-        print(f"{workdir} is done but for {', '.join(missing) or 'pictures'}, which follow now")
+    if missing or (undrawn.exists() and not why_no_plots()):
+        print(f"{workdir} is done except {', '.join(missing) or 'pictures'}, which will be drawn now")
         return None
     print(f"{workdir} is done already; give another --workdir to {verb} again")
     return files.read_json(path, "result of valuelab", f"move it away, and {verb} again")
 
 
-def lacking_plots() -> str:
-    """Why nothing can be drawn here; empty where it can."""
+def why_no_plots() -> str:
+    """The reason why pictures cannot be drawn here; empty if they can."""
     try:
         errors.require("matplotlib.figure", "plots")
     except InputError as error:
@@ -159,15 +185,15 @@ def lacking_plots() -> str:
 def finish(
     workdir: pathlib.Path, result: Mapping[str, Any], pictures: Mapping[str, Callable[[], Any]]
 ) -> None:
-    """Writes result.json, and only then draws, so that no picture costs a result.
+    """Writes result.json and then draws the pictures, so that a picture that fails does not lose the result.
 
-    A result that is there already stays as it is, and so do its pictures but those that are missing. What
-    cannot be drawn the same command tries again.
+    An existing result.json stays, and then only missing pictures are drawn. The same command tries again to
+    draw pictures that failed.
 
     Args:
         workdir: the folder of a run.
-        result: what was found.
-        pictures: names of files, to what draws them.
+        result: the content of result.json.
+        pictures: file name -> the function that draws the picture.
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if path.exists():
@@ -175,31 +201,31 @@ def finish(
         pictures = {
             name: make for name, make in pictures.items() if name in named or not (workdir / name).exists()
         }
-    if pictures:  # at first, so that a program that dies while it draws leaves word of it
+    if pictures:  # written first, so that a program that dies while it draws leaves the list
         files.replace_file(undrawn, "\n".join(pictures) + "\n")
     if not path.exists():
         write_json(path, result)
     if failed := draw(pictures):
         files.replace_file(undrawn, "\n".join(failed) + "\n")
-        print("mend that, and the same command draws what is missing")
+        print("fix the cause; the same command then draws the missing pictures")
     else:
         undrawn.unlink(missing_ok=True)
 
 
 def draw(pictures: Mapping[str, Callable[[], Any]]) -> list[str]:
-    """Draws pictures; of one that cannot be drawn a line says why, and the others are drawn all the same.
+    """Draws pictures; prints one line for each that fails, and draws the others.
 
     Args:
-        pictures: names of files, to what draws them.
+        pictures: file name -> the function that draws the picture.
 
     Returns:
-        The names of those that were not drawn.
+        The names of the pictures that failed.
     """
     failed = []
     for name, make in pictures.items():
         try:
             make()
-        except Exception as error:  # whatever it is, it concerns the picture alone
+        except Exception as error:  # any error affects only this picture
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             print(f"warning: {name} was not drawn: {kind}{' '.join(str(error).split())}")
             failed.append(name)
@@ -207,26 +233,32 @@ def draw(pictures: Mapping[str, Callable[[], Any]]) -> list[str]:
 
 
 def show(table: Any) -> None:
-    """Prints a table of rich's, whose words stand as they are: brackets in them are no markup."""
+    """Prints a table of rich; brackets in its texts are not markup."""
     rich.console.Console(markup=False).print(table)
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """The versions of Python and of the packages that affect a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version()} | packages
 
 
 def device() -> str:
-    """The devices of the run in words, such as "4 x TPU v5 lite" or "1 x cpu (2 cores)"."""
-    import jax  # here alone: who starts programs and reads what they leave needs none of it
+    """The devices of the run as text, such as "4 x TPU v5 lite" or "1 x cpu (2 cores)"."""
+    import jax  # here, because programs that only start others and read their results do not need JAX
 
     cores = f" ({os.cpu_count()} cores)" if jax.default_backend() == "cpu" else ""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}{cores}"
 
 
+def write_config(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
+    """Writes config.json, unless the run has a result: then only pictures are drawn, and it must stay."""
+    if not (workdir / "result.json").exists():
+        write_json(workdir / "config.json", facts)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes nested values as JSON: arrays as lists, a row of numbers a line, null for what is not finite."""
+    """Writes nested values as JSON: a row of an array on one line, null for NaN and infinity."""
     text = files.to_json(value, indent=2)
     rows = _ROW.sub(lambda row: f"[{_BREAK.sub(' ', row[1])}]", text)
     files.replace_file(path, rows + "\n")

@@ -1,4 +1,4 @@
-"""A finite MDP solved for an objective of its return distribution: from settings to the files of a run."""
+"""Solves a finite MDP for an objective of its return distribution, and writes the files of the run."""
 
 import dataclasses
 import hashlib
@@ -26,12 +26,12 @@ REPORTED_MASS = 1e-6
 SHOWN_STATES = 12
 """The largest number of states in the table."""
 PARAMETERS = ("tau", "weight", "target", "risk", "norm", "power", "weights", "taus")
-"""The settings that are parameters of objectives."""
+"""The settings that are parameters of an objective."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SolveConfig(Settings):
-    """What is solved, for what, and how."""
+    """The MDP, the objective, and the settings of the solver."""
 
     problem: str = setting("", help="Name of a gridworld; instead of --mdp.")
     mdp: str = setting(
@@ -40,11 +40,11 @@ class SolveConfig(Settings):
         compare=False,
     )
     mdp_sha256: str = setting("", help="SHA-256 of the file's content.")
-    discount: float | None = setting(None, "(0, 1]", "Discount γ in (0, 1]; the default is the problem's.")
+    discount: float | None = setting(None, "(0, 1]", "Discount γ in (0, 1]; the default is the gridworld's.")
     horizon: int | None = setting(
-        None, "[1, inf)", "Number of steps; none is infinite. The default is the problem's."
+        None, "[1, inf)", "Number of steps; none is infinite. The default is the gridworld's."
     )
-    objective: str = setting("", help="Objective that is maximised; the default is the problem's.")
+    objective: str = setting("", help="Objective that is maximised; the default is the gridworld's.")
     tau: float | None = setting(None, "(0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar.")
     weight: float | None = setting(
         None, help="Weight of the mean in mean_cvar, of the variance in mean_variance."
@@ -79,26 +79,26 @@ class SolveConfig(Settings):
     allow_unsound: bool = setting(
         False, help="Solve also where the theory does not hold; the result says so."
     )
-    workdir: str = setting("", help="Folder for everything that the run leaves.", compare=False)
+    workdir: str = setting("", help="Folder for the results.", compare=False)
     plots: bool = setting(True, help="Draw pictures.", compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.stock_low or self.stock_high) and not self.stocks:
-            raise InputError("stock_low and stock_high are ends of a grid; give its size, too: --stocks=401")
+            raise InputError("stock_low and stock_high need the size of the stock grid: give --stocks=401")
 
 
 def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
-    """Reads the MDP, and makes the objective.
+    """Reads the MDP and makes the objective.
 
     Args:
-        config: the settings as they were given.
+        config: the settings as given.
 
     Returns:
-        The settings with those that a problem gives filled in, and what they ask for.
+        The settings with the defaults of the gridworld, and the task to solve.
 
     Raises:
-        InputError: for a problem, file or objective that cannot be used, or a setting that is missing.
+        InputError: for a gridworld, file or objective that cannot be used, or a setting that is missing.
     """
     if bool(config.problem) == bool(config.mdp):
         names = ", ".join(gridworlds.GRIDWORLDS)
@@ -106,37 +106,37 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)
     if config.problem:
-        problem = gridworlds.make(config.problem)
-        config = _with_defaults(config, problem)
-        mdp, start_state = problem.mdp, problem.start_state
+        gridworld = gridworlds.make(config.problem)
+        config = _with_defaults(config, gridworld)
+        mdp, start_state = gridworld.mdp, gridworld.start_state
     else:
-        mdp, problem = mdps.load(config.mdp), None
+        mdp, gridworld = mdps.load(config.mdp), None
         digest = hashlib.sha256(pathlib.Path(config.mdp).read_bytes()).hexdigest()
         config = dataclasses.replace(config, mdp_sha256=digest)
         start_state = int(np.argmin(mdp.terminal))
     if config.discount is None:
-        raise InputError("discount is missing; write --discount=0.95, or --discount=1 for sums of rewards")
+        raise InputError("discount is missing: write --discount=0.95, or --discount=1 for sums of rewards")
     if not config.objective:
-        raise InputError(f"objective is missing; give --objective=one of {', '.join(objectives.REGISTRY)}")
+        raise InputError(f"objective is missing: give --objective, one of {', '.join(objectives.REGISTRY)}")
     objective = make_objective(config)
     mdp = with_rewards_of(mdp, objective)
     name = config.problem or pathlib.Path(config.mdp).stem
-    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, problem)
+    return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, gridworld)
 
 
 def with_rewards_of(mdp: mdps.MDP, objective: Objective) -> mdps.MDP:
-    """The MDP as an objective takes it: with a reward for each level where the objective is spectral."""
+    """The MDP for an objective: a spectral objective needs one copy of the reward for each level."""
     if objective.name == "spectral":
         return objectives.repeat_rewards(mdp, len(objective.parameters["taus"]))
     return mdp
 
 
-def _with_defaults(config: SolveConfig, problem: gridworlds.Gridworld) -> SolveConfig:
-    """The settings with what the problem says where nothing was given."""
-    own: dict[str, Any] = {"discount": problem.discount, "horizon": problem.horizon}
+def _with_defaults(config: SolveConfig, gridworld: gridworlds.Gridworld) -> SolveConfig:
+    """The settings with the discount, horizon and objective of a gridworld if they are not given."""
+    own: dict[str, Any] = {"discount": gridworld.discount, "horizon": gridworld.horizon}
     if not config.objective:
-        own["objective"] = problem.objective.name
-        for name, value in problem.objective.parameters.items():
+        own["objective"] = gridworld.objective.name
+        for name, value in gridworld.objective.parameters.items():
             own[name] = tuple(np.atleast_1d(value).tolist()) if np.ndim(value) or name == "target" else value
     return dataclasses.replace(
         config, **{name: value for name, value in own.items() if getattr(config, name) in (None, "", ())}
@@ -144,10 +144,10 @@ def _with_defaults(config: SolveConfig, problem: gridworlds.Gridworld) -> SolveC
 
 
 def make_objective(config: SolveConfig) -> Objective:
-    """The objective that the settings name.
+    """The objective of the settings.
 
     Raises:
-        InputError: when it is unknown, or its parameters are missing, unknown or out of range.
+        InputError: when the objective is unknown, or its parameters are missing, unknown or out of range.
     """
     given: dict[str, Any] = {name: getattr(config, name) for name in PARAMETERS}
     given = {name: value for name, value in given.items() if value not in (None, ())}
@@ -159,21 +159,21 @@ def make_objective(config: SolveConfig) -> Objective:
 
 
 def run(config: SolveConfig) -> dict[str, Any]:
-    """Solves what the settings ask for, or says that it is done.
+    """Solves the MDP, or says that the run is finished.
 
     Args:
-        config: its settings.
+        config: the settings.
 
     Returns:
-        What result.json holds.
+        The content of result.json.
 
     Raises:
         InputError: for settings, an MDP or a folder that cannot be used.
     """
     config, task = resolve(config)
     with outputs.prepare_folder(config) as workdir:
-        if done := outputs.finished(workdir, "solve"):
-            return done
+        if result := outputs.finished(workdir, "solve"):
+            return result
         size = f"{task.mdp.num_states} states, {task.mdp.num_actions} actions"
         print(f"solving {solutions.describe(task)}: {size}")
         started = time.perf_counter()
@@ -193,10 +193,10 @@ def run(config: SolveConfig) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         facts = {"versions": outputs.versions(), "device": outputs.device()}
         settings = {"settings": configuration.to_json(config)}
-        outputs.write_json(workdir / "config.json", settings | facts)
+        outputs.write_config(workdir, settings | facts)
         solutions.save(workdir / "arrays.npz", solved)
-        asked = {"problem": config.problem or None, "mdp": config.mdp or None}
-        result = asked | solutions.summarize(task, solved) | {"seconds": seconds} | facts
+        names = {"problem": config.problem or None, "mdp": config.mdp or None}
+        result = names | solutions.summarize(task, solved) | {"seconds": seconds} | facts
         pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
         outputs.finish(workdir, result, pictures)
         show(task, result)
@@ -205,7 +205,7 @@ def run(config: SolveConfig) -> dict[str, Any]:
 
 
 def show(task: Task, result: Mapping[str, Any]) -> None:
-    """Prints the table at the end, and what is to be known of it."""
+    """Prints the table of start values, the error bound and warnings."""
     values, first = result["start_values"], result["start_stocks"]
     table = rich.table.Table("state", "start value", "first stock")
     for state in [task.start_state] if task.problem else range(min(len(values), SHOWN_STATES)):
@@ -215,20 +215,20 @@ def show(task: Task, result: Mapping[str, Any]) -> None:
     outputs.show(table)
     if result["off_grid_mass"] > REPORTED_MASS:
         print(
-            f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, and the "
-            "error is large: give a wider grid by --stock_low and --stock_high, or leave out --stocks"
+            f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, which "
+            "makes the error large: give a wider grid by --stock_low and --stock_high, or leave out --stocks"
         )
     if result["unsound"]:
-        print(f"warning: this may not be the optimum: {result['unsound']}")
+        print(f"warning: the solution may not be optimal: {result['unsound']}")
     else:
         print(f"error at most {result['error_bound']:.2g}, after {result['sweeps']} sweeps")
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolveConfig:
-    """The settings of a command line; arguments and errors as of `flags.parse_config`."""
+    """Parses a command line; arguments and errors as in `flags.parse_config`."""
     return flags.parse_config(SolveConfig(), argv, values)
 
 
 def main(config: SolveConfig) -> None:
-    """Solves what a command line asks for."""
+    """Solves the MDP of a command line."""
     run(config)

@@ -1,50 +1,50 @@
-"""One run: it trains an agent, evaluates it, and leaves everything in a folder."""
+"""One run: trains an agent, evaluates it, and writes everything into a folder."""
 
 import contextlib
 import errno
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from valuelab import configuration, errors
 from valuelab.configuration import Population, RunConfig
-from valuelab.data import normalization as normalizations
+from valuelab.data import normalization
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout, video
-from valuelab.runs import flags, outputs, results, sources, trained
+from valuelab.runs import flags, inputs, outputs, pictures, results, trained
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience
-from valuelab.types import MakeAgent
+from valuelab.types import Environment, MakeAgent
 
 MOST_LISTED = 10
-"""Of episodes without a score, so many are named."""
+"""The largest number of episodes without a score that a message names."""
 
 
 def run(
     config: RunConfig,
     make_agent: MakeAgent,
-    find: Callable[[RunConfig], sources.Source] | None = None,
+    find: Callable[[RunConfig], inputs.RunInputs] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Does a whole run, or what is left of it.
+    """Runs from the beginning, or from the last checkpoint in the workdir.
 
     Args:
-        config: its settings.
+        config: the settings.
         make_agent: builds the agent from its hyperparameters and the data's spec.
-        find: what the agent learns from, called where the run is not done yet and all hosts have met;
-            `sources.find_source` by default.
-        quiet: whether to draw no pictures and to print no table: for a run whose folder does not last.
+        find: settings -> the inputs of the run; called only if the run is not finished, after all hosts have
+            connected. Default: `inputs.find_inputs`.
+        quiet: whether to draw no pictures and print no table, for a run whose folder is temporary.
 
     Returns:
-        What result.json holds; on other hosts than the first, nothing.
+        The content of result.json; an empty dict on all hosts but the first.
 
     Raises:
         InputError: for settings, data or a folder that cannot be used.
-        Interrupted: when stopped by Ctrl-C, SIGTERM or SIGHUP; the same call goes on.
+        Interrupted: when stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
     config = flags.with_goal_discount(config)
     if config.distributed:
@@ -52,14 +52,15 @@ def run(
     members = configuration.population(config)
     if not (config.dataset or config.environment):
         raise InputError(
-            "no dataset is given; write --dataset=ogbench/NAME, d4rl/NAME or minari/ID, "
+            "no dataset is given: write --dataset=ogbench/NAME, d4rl/NAME or minari/ID, "
             "or --environment=gymnasium/ID to learn by acting"
         )
-    with outputs.prepare_folder(config, is_first_host=jax.process_index() == 0) as workdir:
-        if done := outputs.finished(workdir, "train", [results.FILM] if config.video else []):
-            results.show(config, members, workdir, done)
-            return done
-        return fill(workdir, config, members, make_agent, find or sources.find_source, quiet)
+    user_files = inputs.user_files(config)
+    with outputs.prepare_folder(config, user_files, is_first_host=jax.process_index() == 0) as workdir:
+        if result := outputs.finished(workdir, "train", [pictures.FILM] if config.video else []):
+            results.show(config, members, workdir, result)
+            return result
+        return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
 
 
 def fill(
@@ -67,96 +68,105 @@ def fill(
     config: RunConfig,
     members: Population,
     make_agent: MakeAgent,
-    find: Callable[[RunConfig], sources.Source],
+    find: Callable[[RunConfig], inputs.RunInputs],
+    user_files: Mapping[str, outputs.UserFile],
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Does what is left of a run in its folder; arguments and errors as of `run`."""
-    rehearse(config, quiet)
+    """Does the rest of a run in its folder; arguments and errors as in `run`."""
+    check_requirements(config, quiet)
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
-    source = find(config)
-    question = source.question
-    environment = question.environment if question else source.environment or sources.find_environment(config)
+    run_inputs = find(config)
+    inference = run_inputs.task_inference
+    if inference:
+        environment: Environment | None = inference.environment
+    else:
+        environment = run_inputs.environment or inputs.find_environment(config)
     if environment:
-        environment = sources.checked(config, source, environment)
+        environment = inputs.check_environment(config, run_inputs, environment)
     if config.video and environment:
-        video.check(workdir / results.FILM, environment)
+        video.check(workdir / pictures.FILM, environment)
 
-    build = sources.make_builder(config, make_agent, source.spec, source.normalization)
-    # An agent that cannot be made leaves nothing in the folder.
-    if build({}).features and environment and question is None:
+    build = inputs.make_builder(config, make_agent, run_inputs.spec, run_inputs.normalization)
+    # If the agent cannot be made, nothing is written into the folder.
+    if build({}).features and environment and inference is None:
         raise InputError(
-            f"{config.agent_name} learns without rewards, and must be told what to do: train and "
-            "evaluate it with python -m experiments.zero_shot, or train alone with --eval_episodes=0"
+            f"{config.agent_name} learns without rewards and needs a task when it is evaluated: run "
+            "python -m experiments.zero_shot, or train without evaluation by --eval_episodes=0"
         )
-    experiment = results.Experiment(config, members, build, environment, workdir, question)
-    facts = {
+    experiment = results.Experiment(config, members, build, environment, workdir, inference)
+    facts: dict[str, Any] = {
         "settings": configuration.to_json(config),
-        "data": {**source.amounts, "digests": sources.digests(source.experience.arrays)},
-        "spec": trained.spec_to_json(source.spec),
-        "normalization": normalizations.to_json(source.normalization),
+        "data": {**run_inputs.amounts, "digests": inputs.digests(run_inputs.experience.arrays)},
+        "spec": trained.spec_to_json(run_inputs.spec),
+        "normalization": normalization.to_json(run_inputs.normalization),
         "versions": outputs.versions(),
         "device": outputs.device(),
     }
+    if user_files:
+        facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
             contextlib.closing(Checkpoints(workdir / "checkpoints", facts, config.keep_checkpoints, config))
         )
-        if jax.process_index() > 0:  # learns with the others, and leaves the rest to the first host
-            learn(experiment, source.experience, mesh, checkpoints, None, None)
+        if jax.process_index() > 0:  # trains with the others; the first host does the rest
+            learn(experiment, run_inputs.experience, mesh, checkpoints, None, None)
             return {}
-        if not (workdir / "result.json").exists():  # else only pictures are missing
-            outputs.write_json(workdir / "config.json", facts)
+        outputs.write_config(workdir, facts)
         fields = tuple(members.settings(0))
         log = logs.Logs(workdir, facts, fields, config.tensorboard, config.wandb_project)
         stack.callback(log.close)
         evaluation = results.Evaluation(experiment, environment) if environment else None
         if evaluation:
             stack.callback(evaluation.close)
-        outcome = learn(experiment, source.experience, mesh, checkpoints, log, evaluation)
+        outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation)
         rows = logs.read_rows(workdir / "metrics.jsonl")
-        played = evaluation.last if evaluation else None
-        pictures = {} if quiet else results.pictures(experiment, outcome, rows, played)
+        episodes = evaluation.last if evaluation else None
+        drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes)
         result = results.summarize(experiment, outcome, rows)
-        outputs.finish(workdir, result, pictures)
+        outputs.finish(workdir, result, drawings)
     if not quiet:
         results.show(config, members, workdir, result)
     return result
 
 
-def rehearse(config: RunConfig, quiet: bool = False) -> None:
-    """Tries what is needed beside and after training, before any time is lost; says what will be missing.
+def check_requirements(config: RunConfig, quiet: bool = False) -> None:
+    """Checks before training that the packages for logging, pictures and videos are installed.
+
+    Prints a warning if pictures cannot be drawn.
 
     Args:
         config: the settings of the run.
         quiet: whether no pictures are drawn.
 
     Raises:
-        InputError: when a tracker or what films is asked for and not installed, or there is nothing to film.
+        InputError: when the package of a tracker or of videos is missing, or there is nothing to film.
     """
-    if not quiet and (reason := outputs.lacking_plots()):
+    if not quiet and (reason := outputs.why_no_plots()):
         print(f"warning: there will be no pictures: {reason}")
     if config.video:
         if not config.eval_episodes:
-            raise InputError("video is of evaluation episodes, and eval_episodes is 0: leave one of them out")
+            raise InputError(
+                "--video films evaluation episodes, but eval_episodes is 0: leave out one of them"
+            )
         errors.require("imageio", "video")
     logs.require(config.tensorboard, config.wandb_project)
 
 
 def join_hosts() -> None:
-    """Connects to the other hosts of the run, before anything is put on a device.
+    """Connects to the other hosts of the run; must be called before anything is put on a device.
 
     Raises:
-        InputError: when it is not known who they are, or they do not answer.
+        InputError: when the other hosts are unknown or do not answer.
     """
     variables = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    try:  # JAX reads the coordinator's address by itself
+    try:  # JAX itself reads the coordinator's address
         given: dict[str, Any] = {
             name: int(os.environ[key]) for name, key in variables.items() if key in os.environ
         }
         jax.distributed.initialize(**given)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"the hosts of a distributed run did not meet ({error}): on each, set "
+            f"the hosts of a distributed run could not connect ({error}): on each host, set "
             f"JAX_COORDINATOR_ADDRESS=HOST:PORT, {' and '.join(variables.values())}"
         ) from error
 
@@ -169,11 +179,11 @@ def learn(
     log: logs.Logs | None,
     evaluation: results.Evaluation | None,
 ) -> Run:
-    """Trains as the settings say; hosts other than the first neither log nor evaluate."""
+    """Trains as the settings say; `log` and `evaluation` are None on all hosts but the first."""
     config = experiment.config
 
     def rewind(step: int) -> int:
-        """Drops rows after a step, and its own, too, where the episodes that it tells of are lost."""
+        """Drops the rows of the log after a step, and the rows of the step if its episodes are lost."""
         assert log
         evaluates = step == config.steps or (config.eval_every and step % config.eval_every == 0)
         lost = (
@@ -201,36 +211,36 @@ def learn(
 
 
 def main(parsed: tuple[Any, MakeAgent], run: Callable[[Any, MakeAgent], Any] = run) -> None:
-    """Does the run of a command line; status 130 when it was stopped from outside, 1 without a score.
+    """Does the run of a command line; exits with 130 when interrupted, with 1 when a score is missing.
 
     Args:
-        parsed: settings and what makes the agent.
-        run: does it.
+        parsed: the settings, and the function that builds the agent.
+        run: the function that does the run.
     """
     try:
         result = run(*parsed)
     except Interrupted as stop:
-        print(f"{stop}; all is saved, and the same command goes on from there", file=sys.stderr)
+        print(f"{stop}; the state is saved, and the same command resumes from it", file=sys.stderr)
         sys.exit(130)
-    except KeyboardInterrupt:  # before training, after it, or the second time
-        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt:  # before or after training, or the second Ctrl-C
+        print("stopped at once; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise InputError(
-            f"{parsed[0].workdir} takes no more ({error}): free some disk; "
-            "the same command goes on from the last checkpoint"
+            f"{parsed[0].workdir} cannot be written ({error}): free some disk space; "
+            "the same command resumes from the last checkpoint"
         ) from error
-    if unknown := result.get("without_score"):
+    if without_score := result.get("without_score"):
         listed = "; ".join(
             ", ".join(f"{name} {value}" for name, value in episode.items())
-            for episode in unknown[:MOST_LISTED]
+            for episode in without_score[:MOST_LISTED]
         )
-        more = f"; and {len(unknown) - MOST_LISTED} more" if len(unknown) > MOST_LISTED else ""
+        more = f"; and {len(without_score) - MOST_LISTED} more" if len(without_score) > MOST_LISTED else ""
         print(
-            f"warning: {len(unknown)} episodes have a return or score that is not finite ({listed}{more}), "
-            "so result.json has null for what they are part of: look at the environment's rewards",
+            f"warning: {len(without_score)} episodes have a return or score that is not finite "
+            f"({listed}{more}), so result.json has null for their averages: check the environment's rewards",
             file=sys.stderr,
         )
         sys.exit(1)

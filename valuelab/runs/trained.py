@@ -15,7 +15,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.environments.interface import Interface, of_data
 from valuelab.errors import InputError, one_line
 from valuelab.files import local_path, read_json
-from valuelab.runs import flags, results, sources
+from valuelab.runs import flags, inputs, results
 from valuelab.training import checkpoints, logs
 from valuelab.training.experience import blank
 from valuelab.types import Agent, GoalConditioned, MakeAgent, Normalization, Spec, Transitions
@@ -230,7 +230,7 @@ def read(folder: pathlib.Path, config: RunConfig, make_agent: MakeAgent) -> Trai
     _, normalization = results.read_run(folder, "train", "workdir")
     spec = _saved_spec(folder / "config.json") or _spec_of_old_run(config, normalization)
     members = configuration.population(config)
-    build = sources.make_builder(config, make_agent, spec, normalization)
+    build = inputs.make_builder(config, make_agent, spec, normalization)
     like = state_shapes(build, members, jax.eval_shape(functools.partial(example, spec)))
     ((step, states),) = checkpoints.read_states(folder / "checkpoints", like, newest=True)
     path = folder / "result.json"
@@ -303,5 +303,5 @@ def _saved_spec(path: pathlib.Path) -> Spec | None:
 def _spec_of_old_run(config: RunConfig, normalization: Normalization) -> Spec:
     """The spec of a run whose config.json has none, from its dataset or its environment."""
     if config.dataset:
-        return sources.make_spec(config, sources.read_dataset(config), normalization)
-    return dataclasses.replace(sources.make_vector(config).spec, num_updates=config.steps)
+        return inputs.spec_of_dataset(config, inputs.read_dataset(config), normalization)
+    return dataclasses.replace(inputs.make_vector_environment(config).spec, num_updates=config.steps)

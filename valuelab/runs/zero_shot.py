@@ -1,4 +1,4 @@
-"""A zero-shot run: it trains without rewards, and evaluates on tasks specified by labelled states."""
+"""A zero-shot run: it trains without rewards and is evaluated on tasks that labelled states specify."""
 
 import dataclasses
 import pathlib
@@ -23,13 +23,13 @@ from valuelab.evaluation import latent_plots, plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
-from valuelab.runs import flags, outputs, results, sources, train
-from valuelab.runs.command_line import told_of
+from valuelab.runs import flags, inputs, outputs, results, train
+from valuelab.runs.command_line import errors_of_file
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Array, Augmented, Environment, MakeAgent
 
 HORIZON = 10
-"""Steps in the segments of batches, for agents that learn from them."""
+"""The number of steps of the segments in a batch, for agents that learn from segments."""
 
 SOURCES = {"exorl": exorl, "ogbench": ogbench}
 """Sources whose states can be labelled: modules with `has_task`, `read_states` and `task_rewards`."""
@@ -37,7 +37,7 @@ SOURCES = {"exorl": exorl, "ogbench": ogbench}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotRunConfig(RunConfig):
-    """The settings of a run that is evaluated on tasks it has not learnt."""
+    """The settings of a zero-shot run."""
 
     labels: int = setting(10_000, "[1, inf)", "Number of states of the dataset whose rewards specify a task.")
     reward: str = setting(
@@ -46,14 +46,14 @@ class ZeroShotRunConfig(RunConfig):
 
 
 def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
-    """Does a whole run, or what is left of it.
+    """Runs from the beginning, or from the last checkpoint in the workdir.
 
     Args:
-        config: its settings.
+        config: the settings.
         make_agent: builds a zero-shot agent.
 
     Returns:
-        What result.json holds.
+        The content of result.json.
 
     Raises:
         InputError: for settings, data or a reward that cannot be used.
@@ -61,56 +61,56 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
     source_name, _, name = config.dataset.partition("/")
     if source_name not in SOURCES or SOURCES[source_name].has_task(name):
         raise InputError(
-            f"dataset is {config.dataset!r}; name one of OGBench's goal-conditioned sets, such as "
-            "ogbench/pointmaze-medium-navigate-v0, or one of ExoRL's without a task, such as "
-            "exorl/walker-rnd: tasks are labelled from the positions it holds"
+            f"dataset is {config.dataset!r}: give a goal-conditioned dataset of OGBench, such as "
+            "ogbench/pointmaze-medium-navigate-v0, or a dataset of ExoRL without a task, such as "
+            "exorl/walker-rnd, whose positions give the rewards of the tasks"
         )
     reward = load_reward(config.reward) if config.reward else None
 
-    def source(resolved: Any) -> sources.Source:
-        return find_source(resolved, make_agent, reward)
+    def find(resolved: Any) -> inputs.RunInputs:
+        return find_inputs(resolved, make_agent, reward)
 
-    return train.run(config, make_agent, source)
+    return train.run(config, make_agent, find)
 
 
-def find_source(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward | None) -> sources.Source:
-    """The dataset of a run, and what the agent is asked.
+def find_inputs(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward | None) -> inputs.RunInputs:
+    """The dataset of a run, and the tasks on which the agent is evaluated.
 
     Args:
         config: the settings of the run.
         make_agent: builds a zero-shot agent.
-        reward: the user's own; None for the tasks of the dataset's world.
+        reward: the user's reward function; None for the tasks of the dataset's environment.
 
     Raises:
-        InputError: for another agent, or data or a reward that cannot be used.
+        InputError: for an agent that is not zero-shot, or data or a reward that cannot be used.
     """
-    discount = sources.goal_discount(config)
-    dataset = sources.read_dataset(config)
-    dataset = dataclasses.replace(dataset, goal_conditioned=False)  # it is the task that says what to do
-    # What an agent does not look at of futures and segments is never drawn.
+    discount = inputs.goal_discount(config)
+    dataset = inputs.read_dataset(config)
+    dataset = dataclasses.replace(dataset, goal_conditioned=False)  # tasks take the place of goals
+    # XLA removes the futures and segments of a batch that an agent does not use.
     sampler = sampling.transitions(dataset, config.batch_size, discount, HORIZON, config.data.num_frames)
-    source = sources.as_seen(config, dataset, offline(sampler))
-    agent = make_agent(config.agent, source.spec)
+    run_inputs = inputs.inputs_of_dataset(config, dataset, offline(sampler))
+    agent = make_agent(config.agent, run_inputs.spec)
     if agent.features is None:
-        raise InputError(f"{config.agent_name} is no zero-shot agent: train it by experiments.train")
+        raise InputError(f"{config.agent_name} is not a zero-shot agent: train it by experiments.train")
     if not config.eval_episodes:
-        return source
+        return run_inputs
     example = sampling.example(sampler)
     state = jax.eval_shape(agent.init, jax.random.key(0), example)
     dim = jax.eval_shape(agent.features, state, example.observations).shape[1]
-    return source._replace(question=ask(config, reward, dim))
+    return run_inputs._replace(task_inference=infer_from_labels(config, reward, dim))
 
 
-def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Question:
-    """What the agent is asked: the tasks, each inferred from labelled states.
+def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.TaskInference:
+    """Inference of tasks from labelled states of the dataset.
 
     Args:
         config: the settings of the run.
-        reward: the user's own; None for the tasks of the environment.
-        dim: d, numbers of a task.
+        reward: the user's reward function; None for the tasks of the environment.
+        dim: d, the dimension of a task z.
 
     Raises:
-        InputError: when states cannot be labelled, or their rewards are no task.
+        InputError: when states cannot be labelled, or their rewards do not specify a task.
     """
     source_name, _, name = config.dataset.partition("/")
     source = SOURCES[source_name]
@@ -132,29 +132,33 @@ def ask(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.Q
         labelled = source.task_rewards(name, states)
     tasks = list(labelled)
     rewards = np.stack([labelled[task] for task in tasks]).astype(np.float32)
-    zero_shot.check_labels(rewards, tasks, dim)  # before any time is lost on training
+    zero_shot.check_labels(rewards, tasks, dim)  # before training takes time
 
-    def prepare(agent: Agent, state: Any) -> zero_shot.Asked:
-        latents = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
-        return zero_shot.Asked(state, latents)
+    def infer(agent: Agent, state: Any) -> zero_shot.Asked:
+        vectors = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
+        return zero_shot.Asked(state, vectors)
 
     def draw(experiment: results.Experiment, states: Any) -> None:
-        draw_latents(experiment, states, observations, tasks)
+        draw_features(experiment, states, observations, tasks)
 
-    environment = frames.joined(environment, config.data.num_frames)
-    return results.Question(environment, lambda agent: zero_shot.asked(agent, tasks), prepare, draw)
+    return results.TaskInference(
+        environment=frames.joined(environment, config.data.num_frames),
+        with_tasks=lambda agent: zero_shot.asked(agent, tasks),
+        infer=infer,
+        draw=draw,
+    )
 
 
-def draw_latents(
+def draw_features(
     experiment: results.Experiment, states: Any, observations: np.ndarray, tasks: Sequence[str]
 ) -> None:
-    """Leaves latents.json of all members, and of the first features.png and, for mazes, tasks.png.
+    """Writes latents.json for all members, and features.png and, in mazes, tasks.png for the first member.
 
     Args:
         experiment: the run.
-        states: of all members.
-        observations: of labelled states, [N, ...].
-        tasks: names of what is asked.
+        states: the states of all members.
+        observations: the observations of the labelled states, [N, ...].
+        tasks: the names of the tasks.
 
     Raises:
         InputError: without matplotlib, or for a maze that cannot be drawn.
@@ -162,79 +166,80 @@ def draw_latents(
     hyperparameters, workdir = experiment.members.hyperparameters, experiment.workdir
 
     @jax.jit
-    def look(states: Any, seen: Array) -> tuple[Array, Array, Array]:
-        def at(hyperparameters: Any, state: Any) -> tuple[Array, Array, Array]:
-            encodings = zero_shot.encode(experiment.build(hyperparameters), state, seen)
+    def analyze(states: Any, observations: Array) -> tuple[Array, Array, Array]:
+        def analyze_member(hyperparameters: Any, state: Any) -> tuple[Array, Array, Array]:
+            encodings = zero_shot.encode(experiment.build(hyperparameters), state, observations)
             eigenvalues = factorizations.eigenvalues(encodings.T @ encodings / len(encodings))
             return encodings, eigenvalues, effective_rank(encodings)
 
-        return jax.vmap(at)(hyperparameters, states)
+        return jax.vmap(analyze_member)(hyperparameters, states)
 
-    encodings, eigenvalues, ranks = jax.device_get(look(states, jnp.asarray(observations)))
+    encodings, eigenvalues, ranks = jax.device_get(analyze(states, jnp.asarray(observations)))
     report = {"eigenvalues": eigenvalues.tolist(), "effective_rank": ranks.tolist()}
     outputs.write_json(workdir / "latents.json", report)
 
     agent = experiment.build({name: values[0] for name, values in hyperparameters.items()})
-    asked = jax.tree.map(lambda leaf: leaf[0], jax.jit(experiment.prepared)(states))
-    latents = dict(zip(tasks, np.asarray(asked.latents), strict=True))
-    rewards = {task: encodings[0] @ latent for task, latent in latents.items()}
+    evaluated = jax.tree.map(lambda leaf: leaf[0], jax.jit(experiment.evaluated_states)(states))
+    vectors = dict(zip(tasks, np.asarray(evaluated.latents), strict=True))
+    rewards = {task: encodings[0] @ vector for task, vector in vectors.items()}
     latent_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
     environment = experiment.environment
     if environment and "maze" in environment.name and experiment.config.data.num_frames == 1:
-        draw_tasks(agent, asked.state, environment, latents, workdir / "tasks.png")
+        draw_tasks(agent, evaluated.state, environment, vectors, workdir / "tasks.png")
 
 
 def draw_tasks(
-    agent: Agent, state: Any, environment: Environment, latents: Mapping[str, np.ndarray], path: pathlib.Path
+    agent: Agent, state: Any, environment: Environment, vectors: Mapping[str, np.ndarray], path: pathlib.Path
 ) -> None:
-    """Draws what an agent takes the tasks of a maze to be, and what it would do.
+    """Draws the rewards that an agent predicts for the tasks of a maze, its values and its policy.
 
     Args:
         agent: a zero-shot agent.
         state: its state.
         environment: an OGBench maze.
-        latents: task to its z, [d].
-        path: of the picture.
+        vectors: name of a task -> its z, [d].
+        path: the path of the picture.
 
     Raises:
         InputError: without matplotlib, or for a maze that cannot be drawn.
     """
 
-    def function(of: Callable[[Augmented], Array]) -> Callable[[str, np.ndarray], Array]:
-        compiled = jax.jit(of)
+    def by_task(function: Callable[[Augmented], Array]) -> Callable[[str, np.ndarray], Array]:
+        compiled = jax.jit(function)
 
-        def at(task: str, seen: np.ndarray) -> Array:
-            return compiled(Augmented(jnp.asarray(seen), jnp.repeat(latents[task][None], len(seen), axis=0)))
+        def of_task(task: str, observations: np.ndarray) -> Array:
+            repeated = jnp.repeat(vectors[task][None], len(observations), axis=0)
+            return compiled(Augmented(jnp.asarray(observations), repeated))
 
-        return at
+        return of_task
 
-    def reward(given: Augmented) -> Array:
-        features = agent.features(state, given.observations)  # type: ignore[misc]
-        return jnp.sum(features * given.memory, axis=-1)
+    def reward(augmented: Augmented) -> Array:
+        features = agent.features(state, augmented.observations)  # type: ignore[misc]
+        return jnp.sum(features * augmented.memory, axis=-1)
 
-    policy = function(lambda given: agent.act(state, given, jax.random.key(0), 0.0))
-    moves_freely = "pointmaze" in environment.name  # whose actions are velocities
+    policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
+    acts_by_velocity = "pointmaze" in environment.name
     latent_plots.tasks_in_maze(
-        {task: plots.open_maze(environment, task) for task in latents},
-        reward=function(reward),
-        value=function(lambda given: agent.value(state, given)),
-        policy=policy if moves_freely else None,
+        {task: plots.open_maze(environment, task) for task in vectors},
+        reward=by_task(reward),
+        value=by_task(lambda augmented: agent.value(state, augmented)),
+        policy=policy if acts_by_velocity else None,
         path=path,
     )
 
 
 def load_reward(source: str) -> Reward:
-    """The function that FILE.py:FUNCTION names.
+    """The function of a FILE.py:FUNCTION.
 
     Raises:
-        InputError: when there is none.
+        InputError: when the file or the function does not exist.
     """
     path, _, name = source.rpartition(":")
     if not path.endswith(".py") or not pathlib.Path(path).is_file():
-        raise InputError(f"reward is {source!r}; write FILE.py:FUNCTION, and give a path from here")
-    with told_of(pathlib.Path(path), "reward file"):
-        found = runpy.run_path(path)
-    functions = {key: value for key, value in found.items() if callable(value) and not key.startswith("_")}
+        raise InputError(f"reward is {source!r}: write FILE.py:FUNCTION, where FILE.py exists")
+    with errors_of_file(pathlib.Path(path), "reward file"):
+        names = runpy.run_path(path)
+    functions = {key: value for key, value in names.items() if callable(value) and not key.startswith("_")}
     if name not in functions:
         raise unknown(f"function in {path}", name, functions)
     return functions[name]
@@ -243,7 +248,7 @@ def load_reward(source: str) -> Reward:
 def parse(
     argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS
 ) -> tuple[ZeroShotRunConfig, MakeAgent]:
-    """The settings of a command line, as `flags.parse_run` reads them."""
+    """Parses a command line; arguments and errors as in `flags.parse_run`."""
     return flags.parse_run(argv, values, ZeroShotRunConfig(**flags.default_fields()))  # type: ignore[return-value]
 
 

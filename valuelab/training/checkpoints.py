@@ -80,7 +80,7 @@ class Checkpoints:
         changes = []
         if config is not None and "settings" in saved:
             changes = configuration.difference(saved["settings"], config)
-        changes += _changes(saved, self._metadata, "data")
+        changes += _changes(saved, self._metadata, "data") + _changes(saved, self._metadata, "files")
         if changes:
             raise InputError(
                 f"the checkpoints under {self.folder} belong to another run ({_listed(changes)}): "

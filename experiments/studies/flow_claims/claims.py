@@ -82,8 +82,7 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
             "versions": outputs.versions(),
             "device": outputs.device(),
         }
-        if not (workdir / "result.json").exists():  # else only pictures are missing
-            outputs.write_json(workdir / "config.json", facts)
+        outputs.write_config(workdir, facts)
         examined = examine(config)
         result = {"claim": examined.claim, "verdict": examined.verdict} | examined.evidence | facts
         name = "claim.png"

@@ -14,8 +14,9 @@ from valuelab.benchmark import processes
 from valuelab.configuration import RunConfig
 from valuelab.evaluation import statistics
 from valuelab.files import local_path
-from valuelab.runs import diagnosis, flags, results, sources, train
-from valuelab.runs.diagnosis import Trained
+from valuelab.runs import diagnosis, flags, results, train
+from valuelab.runs.diagnosis import DiagnosedRun
+from valuelab.runs.inputs import RunInputs
 from valuelab.training.experience import Experience
 from valuelab.types import MakeAgent
 
@@ -53,7 +54,7 @@ class TrainedVariant(NamedTuple):
         scores: update -> returns [M], means over episodes, at each evaluation.
     """
 
-    run: Trained
+    run: DiagnosedRun
     folder: pathlib.Path
     scores: dict[int, np.ndarray]
 
@@ -73,7 +74,7 @@ class TrainedVariant(NamedTuple):
 
     def diagnose(self, rows: int = 2048) -> list[dict[str, Any]]:
         """Reports of `evaluation.diagnostics` at each evaluation, oldest first; arrays are [M, ...]."""
-        return diagnosis.report(diagnosis.look(self.run, self.folder, rows, seed=0))
+        return diagnosis.report(diagnosis.diagnose(self.run, self.folder, rows, seed=0))
 
 
 def train_variant(
@@ -117,8 +118,8 @@ def train_variant(
     make_agent = make_agent or default_make_agent
     spec = dataclasses.replace(data.spec, num_updates=run.steps)
     batches = experience(run) if experience else data.offline(run.batch_size)
-    source = sources.Source(batches, spec, data.normalization)
-    train.run(run, make_agent, lambda _: source)
+    inputs = RunInputs(batches, spec, data.normalization)
+    train.run(run, make_agent, lambda _: inputs)
     trained = diagnosis.as_trained(run, make_agent, spec, data.normalization, data.dataset)
     return TrainedVariant(trained, folder, results.read_scores(folder, "return"))
 

@@ -30,7 +30,7 @@ from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
 from valuelab.evaluation import comparison_plots, statistics
 from valuelab.evaluation.comparison_plots import PolicyValues, PredictedReturns
-from valuelab.runs import flags, outputs, sources
+from valuelab.runs import flags, inputs, outputs
 
 _TOLERANCE = 0.02
 """Fraction of the range of returns within which a return counts as equal to a quantile."""
@@ -79,8 +79,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         if done := outputs.finished(workdir, "compare"):
             return done
         facts = {"versions": outputs.versions(), "device": outputs.device()}
-        if not (workdir / "result.json").exists():  # else only pictures are missing
-            outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
+        outputs.write_config(workdir, {"settings": configuration.to_json(config)} | facts)
         pictures: dict[str, Callable[[], None]] = {}
         if config.problem:
             result, pictures["calibration.png"] = compare(config, workdir)
@@ -136,19 +135,19 @@ def learn(config: CompareConfig, folder: pathlib.Path) -> tuple[TrainedNetworks,
         "steps": config.steps or preset.steps,
     }
     preset = configuration.replace(preset, changes)
-    source = sources.find_source(preset)
-    agent = make_agent(preset.agent, source.spec)
+    run_inputs = inputs.find_inputs(preset)
+    agent = make_agent(preset.agent, run_inputs.spec)
     trained = networks.train_networks(
-        preset, agent, source.experience, folder, {"versions": outputs.versions()}
+        preset, agent, run_inputs.experience, folder, {"versions": outputs.versions()}
     )
     states = [trained.member(index) for index in range(config.num_seeds)]
     facts = {
         "num_seeds": config.num_seeds,
         "updates": preset.steps,
-        "environment_steps": source.experience.environment_steps(preset.steps),
+        "environment_steps": run_inputs.experience.environment_steps(preset.steps),
         "throughput": trained.throughput._asdict(),
     }
-    return TrainedNetworks(preset.agent, source.spec, agent, states), facts
+    return TrainedNetworks(preset.agent, run_inputs.spec, agent, states), facts
 
 
 def summarize(

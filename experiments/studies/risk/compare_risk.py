@@ -41,7 +41,7 @@ from valuelab.distributional.oracle import DistributionSet
 from valuelab.errors import InputError
 from valuelab.evaluation.statistics import mean_interval
 from valuelab.runs import flags, outputs
-from valuelab.runs.sources import digests, find_source
+from valuelab.runs.inputs import digests, find_inputs
 from valuelab.training.experience import Experience
 from valuelab.types import Agent, Array, Key, MakeAgent, Sampler
 
@@ -104,7 +104,7 @@ def learn(config: RunConfig, make_agent: MakeAgent, folder: pathlib.Path) -> tup
         log = recording.record(environment, random_actions, LOG_STEPS, jax.random.key(config.seed))
         experience: Sampler | Experience = sampling.transitions(log, config.batch_size)
     else:
-        experience, spec, *_ = find_source(config)
+        experience, spec, *_ = find_inputs(config)
     agent = make_agent(config.agent, spec)
     facts = {"versions": outputs.versions(), "data": {"digests": digests(experience.arrays)}}
     run = networks.train_networks(config, agent, experience, folder, facts)

@@ -19,7 +19,7 @@ from experiments.studies.speed import reports
 from valuelab import configuration
 from valuelab.configuration import RunConfig, check_ranges
 from valuelab.errors import InputError
-from valuelab.runs import flags, outputs, sources
+from valuelab.runs import flags, inputs, outputs
 from valuelab.training import throughput
 from valuelab.training.experience import offline
 from valuelab.training.throughput import Measurement
@@ -77,7 +77,7 @@ def run(config: AgentSpeedConfig, make_agent: MakeAgent) -> Measurement:
         raise InputError("speed.agent measures one setting: leave out --sweep, or use --num_seeds")
     out = outputs.prepare_file("out", config.out)
     if config.environment:
-        experience, spec, *_ = sources.find_source(config)
+        experience, spec, *_ = inputs.find_inputs(config)
     else:
         spec = config.spec
         experience = offline(throughput.synthetic_sampler(spec, config.batch_size))

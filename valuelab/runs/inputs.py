@@ -1,0 +1,282 @@
+"""The inputs of a run: its dataset, its environments, how the agent sees them, and the user's own files."""
+
+import dataclasses
+import hashlib
+import pathlib
+import types
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from valuelab import configuration, data, environments
+from valuelab.agents.normalized import normalized
+from valuelab.agents.shifted import shifted
+from valuelab.configuration import RunConfig
+from valuelab.data import sampling, storage
+from valuelab.data.normalization import fit, make_spec, of_actions, of_frames
+from valuelab.environments import frames, interface
+from valuelab.errors import InputError
+from valuelab.runs import flags, outputs, results
+from valuelab.runs.flags import DataConfig
+from valuelab.training.experience import Experience, mixed, offline, online
+from valuelab.types import (
+    Agent,
+    Dataset,
+    Environment,
+    MakeAgent,
+    Normalization,
+    Sampler,
+    Spec,
+    VectorEnvironment,
+)
+
+
+class RunInputs(NamedTuple):
+    """The data and environments that a run trains on.
+
+    Attributes:
+        experience: the source of batches.
+        spec: the facts about the data that the agent may use.
+        normalization: how the agent sees the data.
+        task_inference: how a zero-shot agent is given tasks when it is evaluated; None for other agents.
+        amounts: the number of "episodes" and of "transitions" of the dataset; empty without a dataset.
+        environment: the environment of evaluations; None for that of the settings.
+    """
+
+    experience: Experience
+    spec: Spec
+    normalization: Normalization
+    task_inference: results.TaskInference | None = None
+    amounts: Mapping[str, int] = types.MappingProxyType({})
+    environment: Environment | None = None
+
+
+def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
+    """The Python files of the user that a run depends on, by setting: the agent file, and that of a reward.
+
+    Files of valuelab/presets belong to valuelab, whose version config.json holds.
+    """
+    reward = getattr(config, "reward", "").rpartition(":")[0]
+    paths = {"agent_source": flags.user_agent_file(config.agent_source), "reward": reward}
+    return {
+        name: outputs.UserFile(path, hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest())
+        for name, path in paths.items()
+        if path and pathlib.Path(path).is_file()
+    }
+
+
+def digests(arrays: Any) -> dict[str, str]:
+    """A checksum of each array that batches are drawn from, to check that a resumed run has the same data.
+
+    CRC-32 reads gigabytes per second and detects every change of a few bits or of the order.
+    """
+
+    def digest(array: np.ndarray) -> str:
+        form = zlib.crc32(f"{array.dtype}{array.shape}".encode())
+        return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, form):08x}"
+
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): digest(leaf) for path, leaf in leaves}
+
+
+def _with_advice(error: InputError, advice: str) -> InputError:
+    """The error with one more piece of advice at the end of its line."""
+    return InputError(f"{str(error).rstrip('.')}; or {advice}")
+
+
+def find_environment(config: RunConfig) -> Environment | None:
+    """The environment in which the run is evaluated; None without evaluation.
+
+    Raises:
+        InputError: when the environment of the dataset is unknown or its package is missing.
+    """
+    if not config.eval_episodes:
+        return None
+    try:
+        environment = own_environment(config)
+    except InputError as error:
+        raise _with_advice(error, "train without evaluating: --eval_episodes=0") from error
+    return frames.joined(environment, config.data.num_frames)
+
+
+def own_environment(config: RunConfig) -> Environment:
+    """The environment that the settings name, or that of their dataset.
+
+    Raises:
+        InputError: when the environment is unknown or its package is missing.
+    """
+    name = config.environment or config.dataset
+    return environments.make(name, config.data_dir, config.trust_environment)
+
+
+def check_environment(config: RunConfig, inputs: RunInputs, environment: Environment) -> Environment:
+    """Checks that the agent can be evaluated in an environment, by making an instance.
+
+    Returns:
+        The environment; its `make` returns that instance first.
+
+    Raises:
+        InputError: when it cannot be made, or its observations or actions differ from those of the inputs.
+    """
+    expected = interface.of_data(config.dataset or config.environment, inputs.spec, inputs.normalization)
+    joined = f"--data.num_frames (now {config.data.num_frames}) or " if config.data.num_frames > 1 else ""
+    try:
+        return check_interface(expected, environment, f"give another {joined}--environment")
+    except InputError as error:
+        raise _with_advice(error, "train without evaluating: --eval_episodes=0") from error
+
+
+def check_interface(expected: interface.Interface, environment: Environment, advice: str) -> Environment:
+    """Checks that an agent can act in an environment, by making an instance.
+
+    Args:
+        expected: the interface of the data that the agent learns from.
+        environment: the environment.
+        advice: what the user should do if the agent cannot act there; the end of the message.
+
+    Returns:
+        The environment; its `make` returns that instance first.
+
+    Raises:
+        InputError: when it cannot be made, or its observations or actions differ from those expected.
+    """
+    instance = environment.make()
+    interface.check_alike(expected, interface.of_environment(environment, instance), advice)
+    unused = [instance]  # the evaluation takes it before it makes more
+    return dataclasses.replace(environment, make=lambda: unused.pop() if unused else environment.make())
+
+
+def find_inputs(config: RunConfig, dataset: Dataset | None = None) -> RunInputs:
+    """The inputs of a run: a dataset, an environment to act in, or both if the run has online steps.
+
+    With a dataset, normalization and reward range come from it, also for the environment.
+
+    Args:
+        config: the settings of the run.
+        dataset: the dataset of the settings if it is in memory; None to read it.
+
+    Raises:
+        InputError: when dataset or environment cannot be used, or settings of datasets are given without one.
+    """
+    if config.dataset:
+        if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
+            goal_discount(config)
+        dataset = read_dataset(config)
+        sampler = make_sampler(config, dataset)
+        if config.online_steps and config.data.num_frames > 1:
+            raise InputError("data.num_frames works only without online_steps: leave out one of them")
+        inputs = inputs_of_dataset(config, dataset, offline(sampler))
+        if not config.online_steps:
+            return inputs
+        environment = make_vector_environment(config)
+        interface.check_alike(
+            interface.of_data(config.dataset, inputs.spec, inputs.normalization),
+            environment,
+            "give an --environment with the data's observations and actions, or leave out --online_steps",
+        )
+        experience = mixed(sampler, environment, config.interaction, config.offline_steps)
+        return inputs._replace(experience=experience)
+    if config.data != DataConfig(image_shift=config.data.image_shift):
+        raise InputError(
+            "without a dataset, data.image_shift.* alone of the settings data.* works: leave out the others"
+        )
+    if config.offline_steps or config.interaction.dataset_share is not None:
+        raise InputError("offline_steps and interaction.dataset_share need a dataset: give --dataset")
+    environment = make_vector_environment(config)
+    spec = dataclasses.replace(environment.spec, num_updates=config.steps)
+    normalization = of_actions(environment.action_low, environment.action_high)
+    return RunInputs(online(environment, config.batch_size, config.interaction), spec, normalization)
+
+
+def read_dataset(config: RunConfig) -> Dataset:
+    """Reads the dataset of a run, in compact storage if the settings ask for it or join frames."""
+    compact = config.data.compact or config.data.num_frames > 1
+    return data.load(config.dataset, config.data_dir, compact=compact, clip_actions=config.data.clip_actions)
+
+
+def inputs_of_dataset(config: RunConfig, dataset: Dataset, experience: Experience) -> RunInputs:
+    """The inputs of a run on a dataset: normalization and spec follow from the dataset and the settings."""
+    num_frames = config.data.num_frames
+    normalization = of_frames(
+        fit(dataset, observations=config.data.normalize_observations, rewards=config.data.rewards),
+        num_frames,
+    )
+    spec = spec_of_dataset(config, dataset, normalization)
+    episodes, transitions = np.count_nonzero(dataset.terminals), len(storage.transition_rows(dataset))
+    amounts = {"episodes": int(episodes), "transitions": transitions}
+    return RunInputs(experience, spec, normalization, amounts=amounts)
+
+
+def spec_of_dataset(config: RunConfig, dataset: Dataset, normalization: Normalization) -> Spec:
+    """The facts about a normalised dataset that an agent with these settings may use."""
+    negative = config.data.goals.negative_rewards
+    return make_spec(dataset, normalization, config.steps, config.data.num_frames, negative)
+
+
+def make_builder(
+    config: RunConfig, make_agent: MakeAgent, spec: Spec, normalization: Normalization
+) -> Callable[[Mapping[str, Any]], Agent]:
+    """The function that builds the agents of a run; they take and return the units of the data.
+
+    Args:
+        config: the settings of the run.
+        make_agent: builds an agent from its hyperparameters and the spec.
+        spec: the facts about the data that the agents may use.
+        normalization: how the agents see the data.
+
+    Returns:
+        Swept values of one member -> its agent; raises InputError if the agent cannot be made.
+    """
+
+    def build(hyperparameters: Mapping[str, Any]) -> Agent:
+        try:
+            agent = make_agent(configuration.replace(config, hyperparameters).agent, spec)
+        except InputError as error:
+            where = config.dataset or config.environment
+            raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
+        return normalized(shifted(agent, config.data.image_shift, spec), normalization)
+
+    return build
+
+
+def make_vector_environment(config: RunConfig) -> VectorEnvironment:
+    """The environments in which the agent learns online: that of the dataset unless another is given.
+
+    Raises:
+        InputError: when the environment is unknown or cannot be used to learn online.
+    """
+    name, count = config.environment or config.dataset, config.interaction.num_environments
+    try:
+        return environments.vector(name, count, config.data_dir, config.trust_environment)
+    except InputError as error:
+        if config.environment:
+            raise
+        raise _with_advice(error, "give another --environment, or leave out --online_steps") from error
+
+
+def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
+    """The sampler of batches: uniform over transitions, with goals if the dataset is goal-conditioned."""
+    if dataset.goal_conditioned:
+        goal_discount(config)
+        return sampling.goals(dataset, config.batch_size, config.data.goals, config.data.num_frames)
+    return sampling.transitions(dataset, config.batch_size, num_frames=config.data.num_frames)
+
+
+def goal_discount(config: RunConfig) -> float:
+    """The discount of goals in the data, which all members share.
+
+    Raises:
+        InputError: when the discounts of the members differ, or the discount is 1.
+    """
+    if (discount := config.data.goals.discount) is None:
+        name = flags.discount_field(config)
+        swept = flags.is_swept(config, name)
+        value = "swept" if swept else f"{configuration.fields(config)[name].value:g}"
+        raise InputError(
+            f"{name} is {value}, but goals in the data need one discount in [0, 1): give "
+            "--data.goals.discount" + (", or train each value in a separate run" if swept else "")
+        )
+    return discount

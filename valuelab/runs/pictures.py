@@ -1,0 +1,134 @@
+"""The pictures of a finished run: curves, a maze with its value function and episodes, a film."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from valuelab.configuration import Population, RunConfig
+from valuelab.evaluation import plots, rollout, video
+from valuelab.runs.results import RECORDED, Experiment
+from valuelab.training import Run
+from valuelab.training.logs import Row
+from valuelab.types import Augmented, Environment, GoalConditioned
+
+FILM = "video.mp4"
+
+
+def pictures(
+    experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None
+) -> dict[str, Callable[[], Any]]:
+    """The functions that draw the pictures of a run, by file name.
+
+    Args:
+        experiment: the run.
+        outcome: the result of training.
+        rows: metrics.jsonl.
+        episodes: the last evaluation, if this session made it; if None, maze.png plays its episodes again.
+    """
+    config, environment, inference = experiment.config, experiment.environment, experiment.task_inference
+    fields, path = tuple(experiment.members.settings(0)), experiment.workdir / "curves.png"
+    drawings: dict[str, Callable[[], Any]] = {
+        "curves.png": lambda: plots.curves(rows, member_fields=fields, path=path)
+    }
+    if environment and config.data.num_frames == 1 and plots.is_maze(environment):
+        drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
+    if inference:
+        drawings["features.png"] = lambda: inference.draw(experiment, outcome.states)
+    if environment and config.video:
+        drawings[FILM] = lambda: film(experiment, environment, outcome)
+    return drawings
+
+
+def draw_maze(
+    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes | None
+) -> None:
+    """Draws maze.png: the first member's value function for the first task, and its episodes there."""
+    task = next(iter(environment.tasks))
+    hyperparameters = {name: values[0] for name, values in experiment.members.hyperparameters.items()}
+    agent = experiment.evaluated_agent(hyperparameters)
+    state = jax.tree.map(lambda leaf: leaf[0], experiment.evaluated_states(outcome.states))
+    goal = None
+    if environment.goal_conditioned:
+        instance = environment.make()
+        goal = jnp.asarray(instance.reset(seed=0, options=environment.tasks[task])[1]["goal"], jnp.float32)
+        instance.close()
+
+    @jax.jit
+    def value(observations: jax.Array) -> jax.Array:
+        if agent.memory:
+            command = next(iter(agent.memory.commands.values()))
+            commands = jnp.repeat(command[None], len(observations), axis=0)
+            memory = agent.memory.choose(state, observations, commands)
+            return agent.value(state, Augmented(observations, memory))
+        if goal is None:
+            return agent.value(state, observations)
+        goals = jnp.broadcast_to(goal, observations.shape)
+        return agent.value(state, GoalConditioned(observations, goals))
+
+    if episodes is None:
+        episodes = play_again(experiment, environment, outcome)
+    trajectories = episodes.trajectories
+    shown = [index for index in sorted(trajectories) if index[:2] == (0, 0)]
+    plots.maze(
+        environment,
+        task=task,
+        value=value if agent.value else None,
+        trajectories=[trajectories[index] for index in shown],
+        successes=[bool(episodes.successes[index]) for index in shown],
+        title=maze_title(experiment.config, experiment.members, len(shown)),
+        value_label="V(s), discounted sum of rewards to come",
+        path=experiment.workdir / "maze.png",
+    )
+
+
+def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
+    """The title of maze.png: agent, updates, the drawn member if there are several, number of episodes."""
+    lines = [f"{config.agent_name} after {config.steps:,} updates"]
+    if members.size > 1:
+        lines.append(plots.settings_text(members.settings(0)))
+    if episodes:
+        lines.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
+    return "\n".join(lines)
+
+
+def play_again(experiment: Experiment, environment: Environment, outcome: Run) -> rollout.Episodes:
+    """Plays the recorded episodes of the last evaluation again; they equal the recorded ones bit for bit.
+
+    All members play, because the last bits of their actions may depend on the size of the batch.
+    """
+    config = experiment.config
+    policy = rollout.member_policy(
+        experiment.evaluated_agent, experiment.members.hyperparameters, config.eval_temperature
+    )
+    evaluator = rollout.Evaluator(
+        policy,
+        environment,
+        num_members=experiment.members.size,
+        episodes=min(RECORDED, config.eval_episodes),
+        seed=config.seed,
+        record=RECORDED,
+        max_steps=config.eval_max_steps,
+    )
+    with contextlib.closing(evaluator):
+        return evaluator(jax.jit(experiment.evaluated_states)(outcome.states), config.steps)
+
+
+def film(experiment: Experiment, environment: Environment, outcome: Run) -> None:
+    """Films the first member's first episode of each task as video.mp4."""
+    config = experiment.config
+    states = experiment.evaluated_states(outcome.states)
+    hyperparameters, state = jax.tree.map(lambda leaf: leaf[:1], (experiment.members.hyperparameters, states))
+    policy = rollout.member_policy(experiment.evaluated_agent, hyperparameters, config.eval_temperature)
+    video.film(
+        experiment.workdir / FILM,
+        policy,
+        state,
+        environment,
+        episodes=1,
+        seed=config.seed,
+        step=config.steps,
+        max_steps=config.eval_max_steps,
+    )
