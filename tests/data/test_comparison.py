@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import compare_datasets
 from valuelab.data import collection, comparison
 from valuelab.data.collection import pointmaze
 from valuelab.data.collection.recipe import play_episode
 from valuelab.errors import InputError
+from valuelab.runs import dataset_comparison
 
 
 def play(name: str, episodes: int, seed: int, **settings) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def navigated() -> dict[str, np.ndarray]:
 
 
 def first_episodes(path, episodes: int) -> dict[str, np.ndarray]:
-    return {key: array[: episodes * 1001] for key, array in compare_datasets.read(str(path)).items()}
+    return {key: array[: episodes * 1001] for key, array in dataset_comparison.read(str(path)).items()}
 
 
 def test_hindsight_noise():
@@ -117,7 +117,7 @@ def test_small_set_agrees_with_the_reference(navigated, shared_data):
     [("pointmaze-medium-navigate-v0", 100, (0, 1)), ("cube-single-play-v0", 10, (19, 20))],
 )
 def test_larger_set_agrees_with_the_reference(shared_data, name, episodes, plane):
-    reference = compare_datasets.read(str(shared_data / "ogbench" / f"{name}.npz"))
+    reference = dataset_comparison.read(str(shared_data / "ogbench" / f"{name}.npz"))
     collected = play(name, episodes, seed=3)
     assert comparison.layout(reference) == comparison.layout(collected)
     _, p = comparison.compare(reference, collected, plane, maze=name.startswith("pointmaze"))
@@ -149,7 +149,7 @@ def test_layouts_that_differ(navigated, tmp_path, capsys):
     arrays = {key: array[:1000] for key, array in navigated.items()}
     arrays["terminals"] = np.arange(1000) == 999
     np.savez(short, **arrays)
-    assert not compare_datasets.run(str(full), str(short), str(tmp_path), (0, 1))
+    assert not dataset_comparison.run(str(full), str(short), str(tmp_path), (0, 1))
     assert "layouts differ" in capsys.readouterr().out
 
 
@@ -164,6 +164,6 @@ def test_unusable_files_and_planes(navigated, tmp_path):
         (images, "only vectors are compared"),
     ]:
         with pytest.raises(InputError, match=message):
-            compare_datasets.run(str(good), str(path), str(tmp_path), (0, 1))
+            dataset_comparison.run(str(good), str(path), str(tmp_path), (0, 1))
     with pytest.raises(InputError, match="plane=0,2 but observations have 2 dimensions"):
-        compare_datasets.run(str(good), str(good), str(tmp_path), (0, 2))
+        dataset_comparison.run(str(good), str(good), str(tmp_path), (0, 2))

@@ -25,11 +25,11 @@ def new(width: float, height: float) -> Any:
     return errors.require("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
 
 
-def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+def saved(figure: Any, path: str | os.PathLike[str] | None, dpi: int = 150) -> Any:
     """Saves the figure if a path is given (its suffix decides the format), and returns the figure."""
     if path is not None:
         with files.replacing(pathlib.Path(path)) as file:
-            figure.savefig(file, dpi=150, format=pathlib.Path(path).suffix[1:] or None)
+            figure.savefig(file, dpi=dpi, format=pathlib.Path(path).suffix[1:] or None)
     return figure
 
 
