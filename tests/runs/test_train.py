@@ -171,7 +171,7 @@ def test_an_episode_that_does_not_end_is_cut_with_a_warning(data_dir, tmp_path, 
     launch(command(data_dir, tmp_path, eval_episodes=2, eval_max_steps=3))
     with np.load(tmp_path / "episodes.npz") as table:
         assert table["length"].tolist() == [3, 3]
-    message = "2 episodes in field did not end by themselves and were cut after 3 steps (eval_max_steps)"
+    message = "2 episodes in field did not end and were cut after 3 steps (eval_max_steps)"
     assert message in caplog.text
 
 
@@ -259,7 +259,7 @@ def test_a_run_does_not_resume_with_an_agent_file_that_has_changed(data_dir, tmp
     for name in ("result.json", "config.json"):  # only the checkpoints are left
         (workdir / name).unlink()
     with pytest.raises(
-        InputError, match=r"checkpoints are of another run \(files.agent_source was '\w{64}', is"
+        InputError, match=r"checkpoints belong to another run \(files.agent_source was '\w{64}', is"
     ):
         launch(arguments)
     mine.write_text(text)
@@ -332,7 +332,7 @@ def test_a_picture_that_fails_keeps_the_result_and_is_drawn_by_the_same_command(
 
 
 def test_a_film_is_checked_before_training_starts(data_dir, tmp_path, field, nothing_trains):
-    with pytest.raises(InputError, match=r"^field cannot be filmed: it cannot be made with render_mode"):
+    with pytest.raises(InputError, match=r"^field cannot be filmed because it has no render_mode"):
         launch(command(data_dir, tmp_path, video=True, eval_episodes=1))
 
 
@@ -517,9 +517,7 @@ def test_the_program_ends_with_status_2_and_one_line(data_dir, tmp_path):
     output, message = program.communicate()
     assert program.returncode == 2
     assert output == ""
-    assert re.fullmatch(
-        r"error: num_seeds gives 3 member\(s\), not divisible by the seed axis of 2: .*\n", message
-    )
+    assert re.fullmatch(r"error: the 3 member\(s\) are not divisible by the seed axis of 2: .*\n", message)
 
 
 # Kills and restarts.
