@@ -446,7 +446,7 @@ def test_the_principal_plane_has_the_largest_variance():
 @pytest.mark.parametrize(
     ("side", "policy_sees", "message"),
     [
-        (14, "encodings", "14 x 14 pixels, and critic td_jepa needs 15 x 15 at least: give larger images$"),
+        (14, "encodings", "14 x 14 pixels, but critic td_jepa needs at least 15 x 15: give larger images$"),
         (15, "observations", "policies take vectors: give --agent.critic.policy_sees=encodings$"),
     ],
 )
