@@ -372,7 +372,7 @@ def test_agents_on_encodings_have_no_image_encoder():
     for part in ("critic", "policy"):
         unneeded = configuration.replace(agent, {f"{part}.encoder": None})
         other = {"critic": "policy", "policy": "critic"}[part]
-        with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., and observations are vectors"):
+        with pytest.raises(InputError, match=rf"^{other}\.encoder is d.., but observations are vectors"):
             composed(unneeded, Spec((5,), "float32", 1, 0, 0.0, 1.0))
     assert adapting.without_image_encoders(agent) == ComposedConfig(
         critic=FlowCriticConfig(), policy=OneStepFlowConfig()

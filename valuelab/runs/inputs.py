@@ -162,9 +162,10 @@ def find_inputs(config: RunConfig, dataset: Dataset | None = None) -> RunInputs:
         InputError: when dataset or environment cannot be used, or settings of datasets are given without one.
     """
     if config.dataset:
-        if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
-            goal_discount(config)
-        dataset = read_dataset(config)
+        if dataset is None:
+            if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
+                goal_discount(config)
+            dataset = read_dataset(config)
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames works only without online_steps: leave out one of them")
