@@ -259,7 +259,7 @@ def test_the_same_call_on_a_done_workdir_loads_it_and_other_data_are_refused(run
         vl.InputError, match=r"is of a run on other data \(rewards differ\): give another workdir"
     ):
         vl.train(CLONING, make(rewards=np.ones(ROWS)), workdir=run.workdir, environment=PLANE, **settings)
-    with pytest.raises(vl.InputError, match=r"is of another run \(steps was 8, is 9"):
+    with pytest.raises(vl.InputError, match=r"belongs to another run \(steps was 8, is 9"):
         vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"steps": 9})
 
 
@@ -361,12 +361,15 @@ def test_what_a_policy_cannot_take_is_one_line(run, given, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: vl.load(run.workdir), r"whose code would be run: look at it"),
+        (lambda run: vl.load(run.workdir), r"whose code would be executed: read it"),
         (
             lambda run: vl.load(run.workdir / "nothing"),
-            r"^there is no folder .*nothing: give --workdir=WORKDIR",
+            r"^folder .*nothing does not exist: give --workdir=WORKDIR",
         ),
-        (lambda run: vl.load(run.workdir / "checkpoints"), r"checkpoints does not look like the workdir of a run of"),
+        (
+            lambda run: vl.load(run.workdir / "checkpoints"),
+            r"checkpoints does not look like the workdir of a run of",
+        ),
         (lambda run: run.policy(2), r"^member is 2; members of this run go from 0 to 1"),
         (lambda run: run.policy(temperature=-1), r"^temperature is -1; it must be at least 0"),
         (lambda run: vl.train("iqll", make()), r"^unknown agent 'iqll': did you mean 'iql'\?"),
