@@ -368,7 +368,7 @@ def test_what_a_policy_cannot_take_is_one_line(run, given, message):
         ),
         (
             lambda run: vl.load(run.workdir / "checkpoints"),
-            r"checkpoints does not look like the workdir of a run of",
+            r"checkpoints does not look like the workdir of a run",
         ),
         (lambda run: run.policy(2), r"^member is 2; members of this run go from 0 to 1"),
         (lambda run: run.policy(temperature=-1), r"^temperature is -1; it must be at least 0"),

@@ -58,14 +58,14 @@ def _define(config: Any, values: flags.FlagValues) -> None:
         if short not in values:
             boolean = all(name in known and known[name].annotation is bool for name in names)
             help = f"Short for {' and '.join(f'--{name}' for name in names)}."
-            alias: flags.Flag[Any] = flags.Flag(_Verbatim(""), None, short, None, help, boolean=boolean)
+            alias: flags.Flag[Any] = flags.Flag(_Unconverted(""), None, short, None, help, boolean=boolean)
             flags.DEFINE_flag(alias, values, module_name=sys.argv[0])
 
 
 def _define_parts(config: Any, values: flags.FlagValues) -> None:
     """Defines a flag for each part of a config that is chosen by name."""
     for name, part in configuration.parts(config).items():
-        parser = _Verbatim(f"one of {', '.join(part.choices)}")
+        parser = _Unconverted(f"one of {', '.join(part.choices)}")
         flag: flags.Flag[Any] = flags.Flag(parser, None, name, part.chosen, part.help)
         flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
 
@@ -79,7 +79,7 @@ def _choose_parts(config: Config, argv: list[str]) -> Config:
         known = configuration.parts(config)
         for short, names in configuration.aliases(config).items():
             if short not in scan and known.keys() & set(names):
-                scan[short] = flags.Flag(_Verbatim(""), None, short, None, "")
+                scan[short] = flags.Flag(_Unconverted(""), None, short, None, "")
         scan(argv, known_only=True)
         given = {name: scan[name].value for name in scan if scan[name].present}
         chosen = configuration.override(config, given)

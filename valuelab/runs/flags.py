@@ -61,9 +61,7 @@ COMPILATION_CACHE_BYTES = 1 << 30
 class DataConfig(NormalizationConfig):
     """How the data are prepared."""
 
-    compact: bool = setting(
-        False, help="Store each observation once, which halves the memory of the dataset."
-    )
+    compact: bool = setting(False, help="Store each observation once, in half of the memory.")
     goals: GoalRelabelling = setting(
         GoalRelabelling(discount=None), help="How goal-conditioned data are relabelled."
     )
