@@ -8,7 +8,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = {"types", "errors", "configuration"}
-PARTS = {"files", "arrays", "spaces", "ops", "networks", "representations", "critics", "policies", "agents"}
+PARTS = {"files", "arrays", "spaces", "ops", "networks", "feature_learners", "critics", "policies", "agents"}
 BELOW_RUNS = BASE | PARTS | {"training", "evaluation", "domains", "data", "distributional", "environments"}
 MAY_IMPORT = {
     "types": set(),
@@ -19,10 +19,10 @@ MAY_IMPORT = {
     "configuration": {"errors"},
     "ops": {"types", "errors"},
     "networks": BASE | {"ops"},
-    "representations": BASE | {"ops", "networks"},
-    "critics": BASE | {"ops", "networks", "representations"},
+    "feature_learners": BASE | {"ops", "networks"},
+    "critics": BASE | {"ops", "networks", "feature_learners"},
     "policies": BASE | {"ops", "networks"},
-    "agents": BASE | {"ops", "networks", "representations", "critics", "policies", "distributional"},
+    "agents": BASE | {"ops", "networks", "feature_learners", "critics", "policies", "distributional"},
     "training": BASE | {"files", "ops", "networks", "critics", "policies", "agents"},
     "evaluation": BASE
     | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "distributional"},
@@ -60,7 +60,7 @@ CORE = (
     "configuration",
     "ops",
     "networks",
-    "representations",
+    "feature_learners",
     "critics",
     "policies",
     "agents",

@@ -13,7 +13,10 @@ import pytest
 from valuelab import configuration
 from valuelab.agents.iql import IQLConfig
 from valuelab.configuration import RunConfig
+from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.errors import InputError
+from valuelab.feature_learners.hilp import HILPConfig
+from valuelab.feature_learners.laplacian import LaplacianConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
 
 
@@ -379,6 +382,14 @@ def test_a_saved_config_says_which_parts_it_has():
     assert configuration.from_json(iql_run(), saved) == config
     assert configuration.difference(saved, config) == []
     assert ("agent.policy", "ddpg_bc", "awr") in configuration.difference(saved, iql_run())
+
+
+def test_the_old_name_of_a_part_is_short_for_the_fields_of_the_new_one():
+    config = SuccessorFeaturesConfig(feature_learner=HILPConfig())
+    changed = configuration.override(config, {"representation.dim": 4, "representation.expectile": 0.8})
+    assert changed.feature_learner == HILPConfig(dim=4, expectile=0.8)
+    chosen = configuration.override(config, {"representation": "laplacian"})
+    assert isinstance(chosen.feature_learner, LaplacianConfig)
 
 
 def test_a_config_saved_with_short_names_is_read():

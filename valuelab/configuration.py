@@ -378,9 +378,15 @@ def parts(config: Any, path: str = "") -> dict[str, Part]:
 
 
 def aliases(config: Any, path: str = "") -> dict[str, tuple[str, ...]]:
-    """The short names of a config, and of the configs in it: dotted name to the full names that it sets."""
+    """The short names of a config, and of the configs in it: dotted name to the full names that it sets.
+
+    A short name of a part also gives short names to the part's fields.
+    """
     short_names = getattr(type(config), "ALIASES", {})
     found = {path + short: tuple(path + name for name in full) for short, full in short_names.items()}
+    for short, (name, *_) in short_names.items():
+        if dataclasses.is_dataclass(renamed := getattr(config, name, None)):
+            found |= {f"{path}{short}.{own}": (f"{path}{name}.{own}",) for own in fields(renamed)}
     for field in dataclasses.fields(config):
         if dataclasses.is_dataclass(value := getattr(config, field.name)):
             found |= aliases(value, f"{path}{field.name}.")

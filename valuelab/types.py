@@ -361,15 +361,15 @@ class Critic(NamedTuple):
     needs: frozenset[str] = frozenset()
 
 
-class Representation(NamedTuple):
-    """How features of observations are learnt, whatever acts.
+class FeatureLearner(NamedTuple):
+    """How features of observations are learnt, independently of the policy.
 
     Attributes:
-        name: in messages.
+        name: its name in messages.
         dim: d.
         init: (key, example: Transitions) -> params.
-        loss: (params, target_params, batch, key) -> (scalar, Metrics); target_params are averages of params
-            and constants.
+        loss: (params, target_params, batch, key) -> (scalar, Metrics); target_params are averages of
+            params, without gradient.
         encode: (params, observations [B, ...]) -> features [B, d].
     """
 

@@ -28,12 +28,20 @@ from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.gumbel import GumbelConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.critics.implicit_value import ImplicitValueConfig
-from valuelab.critics.latents import LatentConfig
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.critics.task_conditioned import TaskConditionedConfig
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.errors import InputError
-from valuelab.ops.latent import on_sphere
+from valuelab.feature_learners.byol import BYOLConfig
+from valuelab.feature_learners.encoders import EncoderConfig, SpreadConfig
+from valuelab.feature_learners.goals import GoalValueConfig
+from valuelab.feature_learners.hilp import HILPConfig
+from valuelab.feature_learners.icvf import ICVFConfig
+from valuelab.feature_learners.laplacian import LaplacianConfig
+from valuelab.feature_learners.observed import ObservedConfig
+from valuelab.feature_learners.rldp import RLDPConfig
+from valuelab.ops.zero_shot import on_sphere
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
@@ -41,14 +49,6 @@ from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import ParametricConfig
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
-from valuelab.representations.byol import BYOLConfig
-from valuelab.representations.encoders import EncoderConfig, SpreadConfig
-from valuelab.representations.goals import GoalValueConfig
-from valuelab.representations.hilp import HILPConfig
-from valuelab.representations.icvf import ICVFConfig
-from valuelab.representations.laplacian import LaplacianConfig
-from valuelab.representations.observed import ObservedConfig
-from valuelab.representations.rldp import RLDPConfig
 from valuelab.types import (
     Agent,
     Augmented,
@@ -192,18 +192,18 @@ AGENTS |= {
         "td_jepa": TDJEPAConfig(**PREDICTOR, state_dims=(8,), task_dims=(8,), state_dim=3, task_dim=4),
         "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),
         "forward_backward": ForwardBackwardConfig(**PREDICTOR, task_dims=(8,), task_dim=4),
-        "icvf": SuccessorFeaturesConfig(**PREDICTOR, representation=ICVFConfig(**ENCODER)),
+        "icvf": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=ICVFConfig(**ENCODER)),
         "hilp": SuccessorFeaturesConfig(
-            **PREDICTOR, representation=HILPConfig(**ENCODER), loss="values", center=True
+            **PREDICTOR, feature_learner=HILPConfig(**ENCODER), loss="values", center=True
         ),
-        "laplacian": SuccessorFeaturesConfig(**PREDICTOR, representation=LaplacianConfig(**ENCODER)),
+        "laplacian": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=LaplacianConfig(**ENCODER)),
         "byol": SuccessorFeaturesConfig(
-            **PREDICTOR, representation=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")
+            **PREDICTOR, feature_learner=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")
         ),
         "rldp": SuccessorFeaturesConfig(
-            **PREDICTOR, representation=RLDPConfig(**ENCODER, dynamics_dims=(8,), horizon=2)
+            **PREDICTOR, feature_learner=RLDPConfig(**ENCODER, dynamics_dims=(8,), horizon=2)
         ),
-        "observed": SuccessorFeaturesConfig(**PREDICTOR, representation=ObservedConfig()),
+        "observed": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=ObservedConfig()),
     }.items()
 }
 VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"}
@@ -428,7 +428,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "whiten_goals": (True, {}),
         "moment_rate": (0.5, {}),
     },
-    LatentConfig: {
+    TaskConditionedConfig: {
         "predictor_dims": ((4,), {}),
         "state_dims": ((4,), {"state_dim": 3}),
         "state_dim": (5, {}),
@@ -785,7 +785,7 @@ def test_an_impossible_pair_is_refused_by_name():
 
 def test_cosine_schedule_needs_the_length_of_the_run():
     with pytest.raises(
-        InputError, match="the learning rate's schedule is 'cosine', but spec.num_updates is 0"
+        InputError, match=r"the learning rate's schedule is 'cosine', but spec.num_updates is 0"
     ):
         iql(IQLConfig(), dataclasses.replace(CONTINUOUS, num_updates=0))
 

@@ -143,8 +143,8 @@ def programs(folder: pathlib.Path) -> dict[str, list[str]]:
             dict.fromkeys(
                 (
                     "agent.critic.predictor_dims",
-                    "agent.critic.representation.dim",
-                    "agent.critic.representation.hidden_dims",
+                    "agent.critic.feature_learner.dim",
+                    "agent.critic.feature_learner.hidden_dims",
                     "agent.critic.state_dims",
                     "agent.policy.hidden_dims",
                 ),

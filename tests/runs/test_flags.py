@@ -144,8 +144,8 @@ def test_a_flag_chooses_a_part_whose_fields_are_flags_then():
     for name in ("extraction", "policy"):
         config, _ = parse("--agent=iql:pointmaze", f"--agent.{name}=ddpg_bc", "--agent.policy.bc_weight=0.5")
         assert (config.agent.policy.bc_weight, config.agent.policy.hidden_dims) == (0.5, (128, 128))
-    config, _ = parse("--agent=hilp", "--agent.critic.representation=byol", "--noagent.critic.center")
-    assert type(config.agent.critic.representation).__name__ == "BYOLConfig"
+    config, _ = parse("--agent=hilp", "--agent.critic.feature_learner=byol", "--noagent.critic.center")
+    assert type(config.agent.critic.feature_learner).__name__ == "BYOLConfig"
     for arguments, message in (
         (["--agent.policy.bc_weight=0.5"], "unknown flag 'agent.policy.bc_weight'"),
         (

@@ -19,21 +19,21 @@ from valuelab.agents.shifted import ImageShift, shifted
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
-from valuelab.critics.latents import together
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
+from valuelab.critics.task_conditioned import apply_networks
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.data import sampling
 from valuelab.data.collection import exploration
 from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import rewards_of
 from valuelab.errors import InputError
-from valuelab.evaluation import latent_plots
-from valuelab.networks.latents import Encoder
+from valuelab.evaluation import zero_shot_plots
+from valuelab.feature_learners.observed import ObservedConfig, observed
+from valuelab.networks.encodings import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
-from valuelab.representations.observed import ObservedConfig, observed
 from valuelab.runs import inputs, train
 from valuelab.runs import zero_shot as launcher
-from valuelab.types import Augmented, NextActions, Normalization, Spec, Transitions
+from valuelab.types import Augmented, NextActions, Normalization, PolicyView, Spec, Transitions
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
 
@@ -53,7 +53,7 @@ def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
     [
         TDJEPAConfig(state_dims=(32,), task_dims=(32,), state_dim=5, task_dim=5),
         ForwardBackwardConfig(task_dims=(32,), task_dim=5),
-        SuccessorFeaturesConfig(representation=ObservedConfig(constant=False)),
+        SuccessorFeaturesConfig(feature_learner=ObservedConfig(constant=False)),
     ],
     ids=["td_jepa", "forward_backward", "successor_features"],
 )
@@ -105,7 +105,7 @@ def learn_features(config: SuccessorFeaturesConfig, batch: Transitions, updates:
 
     @jax.jit
     def update(state):
-        state, metrics = critic.update(state, batch, lambda batch, key: still)
+        state, metrics = critic.update(state, batch, PolicyView(look_ahead=lambda batch, key: still))
         return critic.average_targets(state), metrics
 
     for _ in range(updates):
@@ -122,7 +122,7 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     metrics = {}
     for loss in ("features", "values"):
         config = SuccessorFeaturesConfig(
-            predictor_dims=(8,), representation=ObservedConfig(constant=False), loss=loss
+            predictor_dims=(8,), feature_learner=ObservedConfig(constant=False), loss=loss
         )
         *_, metrics[loss] = learn_features(config, batch, updates=2)
     for name in ("successor_loss", "gradient_norm"):
@@ -131,7 +131,7 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
 
 @pytest.mark.parametrize(
     ("shape", "columns", "message"),
-    [((8, 8, 3), (), "only of vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],
+    [((8, 8, 3), (), "given features need vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],
 )
 def test_missing_features_are_refused(shape, columns, message):
     with pytest.raises(InputError, match=message):
@@ -144,7 +144,7 @@ def test_a_running_mean_is_subtracted_from_centred_features():
     zeros = np.zeros(32, np.float32)
     batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
     config = SuccessorFeaturesConfig(
-        predictor_dims=(8,), target_rate=0.2, representation=ObservedConfig(constant=False), center=True
+        predictor_dims=(8,), target_rate=0.2, feature_learner=ObservedConfig(constant=False), center=True
     )
     critic, state, _ = learn_features(config, batch, updates=3)
     expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
@@ -200,9 +200,9 @@ def test_labels_of_tasks_equal_those_of_ogbench(shared_data):
 def test_labels_that_do_not_specify_a_task_are_refused():
     rewards = np.random.default_rng(0).normal(size=(2, 9))
     zero_shot.check_labels(rewards, ["a", "b"], 9)
-    with pytest.raises(InputError, match="9 labelled states cannot tell the 10 numbers of a task"):
+    with pytest.raises(InputError, match="9 labelled states are too few for a task of 10 numbers"):
         zero_shot.check_labels(rewards, ["a", "b"], 10)
-    with pytest.raises(InputError, match="rewards of b are 1 at all of 9 labelled states"):
+    with pytest.raises(InputError, match="rewards of b are 1 at all 9 labelled states"):
         zero_shot.check_labels(np.stack([rewards[0], np.ones(9)]), ["a", "b"], 3)
     rewards[1, 4] = np.nan
     with pytest.raises(InputError, match="rewards of b are not finite at labelled state 4"):
@@ -248,7 +248,9 @@ def test_both_targets_of_td_jepa_are_the_next_encoding_where_nothing_later_count
 
 def test_goals_outside_the_observation_space_are_refused():
     agent = zero_shot.zero_shot(small(), CHAIN)
-    with pytest.raises(InputError, match=r"states have shape \(4,\); .* those of shape \(5,\)"):
+    with pytest.raises(
+        InputError, match=r"observations have shape \(4,\), but the agent was trained on shape \(5,\)"
+    ):
         zero_shot.of_goals(agent, None, jnp.zeros((1, 4)))
 
 
@@ -257,11 +259,11 @@ def test_networks_of_one_shape_give_the_same_as_one_product(monkeypatch):
     network, keys = Encoder((4,), 3), jax.random.split(jax.random.key(0), 2)
     inputs = jax.random.normal(keys[0], (6, 5))
     calls = [(network, (network.init(key, inputs), inputs)) for key in keys]
-    apart = together(calls)
+    apart = apply_networks(calls)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(together(calls), apart, rtol=1e-5)
+    np.testing.assert_allclose(apply_networks(calls), apart, rtol=1e-5)
     other = Encoder((4,), 2)
-    mixed = together([*calls, (other, (other.init(keys[0], inputs), inputs))])
+    mixed = apply_networks([*calls, (other, (other.init(keys[0], inputs), inputs))])
     assert [encodings.shape for encodings in mixed] == [(6, 3), (6, 3), (6, 2)]
 
 
@@ -438,7 +440,7 @@ def test_the_principal_plane_has_the_largest_variance():
     random = np.random.default_rng(0)
     wide = random.normal(size=(500, 2)) * [3.0, 1.0]
     turned = np.linalg.qr(random.normal(size=(4, 4)))[0][:2]
-    plane = latent_plots.principal_plane(wide @ turned + 7.0)
+    plane = zero_shot_plots.principal_plane(wide @ turned + 7.0)
     np.testing.assert_allclose(np.abs(np.corrcoef(plane.T, wide.T)[:2, 2:]), np.eye(2), atol=0.1)
     np.testing.assert_allclose(plane.std(0), wide.std(0), rtol=0.02)
 

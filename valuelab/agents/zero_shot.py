@@ -1,16 +1,17 @@
-"""Zero-shot agents: they learn without rewards, and then act for any.
+"""Zero-shot agents: they learn without rewards, and then act for any reward.
 
 A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s)ᵀz. One update:
 
-1. Tasks: z_i of the batch is with probability p the encoding ψ(s'_j) of another transition's successor,
-   whitened by the running second moment of ψ where asked for, put on the sphere; else uniform on it.
-2. `actor_critic`'s update, with tasks where goals stand.
+1. Tasks: with probability p, z_i is the encoding ψ(s'_j) of the next state of another transition, scaled to
+   the sphere. With `whiten_goals` it is first multiplied by the inverse of the running second moment of ψ.
+   Otherwise z_i is uniform on the sphere.
+2. The update of `actor_critic`, on a batch that carries tasks as goals.
 
-The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M: d where features are orthonormal, 1
-where they have collapsed.
+The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M. It is d for orthonormal features, and
+1 for collapsed ones.
 
-At test time a task is found without a gradient step: from rewards of labelled states by least squares
-(`infer`), from a goal (`of_goals`), or from an expert's trajectory (`of_expert`).
+At test time a task is inferred without a gradient step: from rewards of labelled states by least squares
+(`infer`), from a goal (`of_goals`), or from the trajectory of an expert (`of_expert`).
 
 Source: Touati, Rapin, Ollivier 2023, arXiv:2209.14935; Bagatella et al. 2025, arXiv:2510.00739.
 """
@@ -27,12 +28,12 @@ from valuelab.agents.actor_critic import ActorCriticState, actor_critic
 from valuelab.agents.composed import POLICIES, policy_of
 from valuelab.configuration import Choice, Settings, make, part, setting
 from valuelab.critics.forward_backward import ForwardBackwardConfig, forward_backward_critic
-from valuelab.critics.latents import split
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
+from valuelab.critics.task_conditioned import split
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
 from valuelab.ops.factorizations import symmetric_pseudoinverse
-from valuelab.ops.latent import infer_tasks, mixed_tasks, on_sphere, uniform_tasks
+from valuelab.ops.zero_shot import infer_tasks, mixed_tasks, on_sphere, uniform_tasks
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.types import (
     Agent,
@@ -56,17 +57,17 @@ CRITICS: dict[str, Choice[Critic]] = {
 """Critics of all tasks, by name."""
 
 _IMAGES = 256
-"""That are encoded at once."""
+"""The number of images that are encoded at once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotConfig(Settings):
     """Hyperparameters of a zero-shot agent."""
 
-    critic: Any = part(TDJEPAConfig(), CRITICS, "How the values of all tasks are learnt.")
-    policy: Any = part(OneStepFlowConfig(), POLICIES, "How actions are drawn from them; it climbs Q.")
+    critic: Any = part(TDJEPAConfig(), CRITICS, "The critic of all tasks.")
+    policy: Any = part(OneStepFlowConfig(), POLICIES, "The policy. It maximises Q.")
     goal_share: float = setting(
-        0.5, "[0, 1]", "Probability p in [0, 1] that a task of the batch is that of a goal."
+        0.5, "[0, 1]", "Probability p in [0, 1] that a task of the batch is to reach a goal."
     )
     whiten_goals: bool = setting(
         False, help="Multiply the encodings of goals by the inverse of the second moment of ψ."
@@ -77,12 +78,12 @@ class ZeroShotConfig(Settings):
 
 
 class ZeroShotState(NamedTuple):
-    """What a zero-shot agent carries.
+    """The state of a zero-shot agent.
 
     Attributes:
         learner: the critic's and the policy's state.
         moment: [d, d], the running second moment of ψ.
-        key: random.
+        key: the agent's random key.
     """
 
     learner: ActorCriticState
@@ -111,7 +112,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     def features(state: ZeroShotState, observations: Array) -> Array:
         if observations.shape[1:] != spec.observation_shape:
             raise InputError(
-                f"states have shape {observations.shape[1:]}; the agent has learnt from those of shape "
+                f"observations have shape {observations.shape[1:]}, but the agent was trained on shape "
                 f"{spec.observation_shape}"
             )
         return tasks.features(state.learner.critic, observations)
@@ -151,12 +152,12 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
 
 
 def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
-    """The batch with tasks [B, d] where goals stand."""
+    """The batch with tasks [B, d] in the place of goals."""
     return batch._replace(goals=tasks, policy_goals=tasks)
 
 
 def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
-    """The policy of a config, on what it sees joined with tasks [B, d]; what is cloned is no task's."""
+    """The policy of a config; its input is joined with tasks [B, d]. Cloning ignores the task."""
     joined = (config.critic.seen_dim(spec) + dim,)
     spec = dataclasses.replace(spec, observation_shape=joined, observation_dtype="float32")
     if isinstance(config.policy, OneStepFlowConfig):
@@ -164,11 +165,11 @@ def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
     return policy_of(config, spec)
 
 
-# Asking for a task.
+# Inferring tasks.
 
 
 def encode(agent: Agent, state: Any, observations: Array) -> Array:
-    """The features ψ [N, d] of observations [N, ...]; of images in parts, for convolutions take memory."""
+    """The features ψ [N, d] of observations [N, ...]. Images are encoded in parts, to save memory."""
     features = agent.features
     assert features is not None
     if observations.ndim == 2:
@@ -177,13 +178,13 @@ def encode(agent: Agent, state: Any, observations: Array) -> Array:
 
 
 def infer(agent: Agent, state: Any, observations: Array, rewards: Array) -> Array:
-    """The tasks that come nearest to the rewards of labelled states.
+    """The tasks whose rewards are nearest to the rewards of labelled states.
 
     Args:
         agent: a zero-shot agent.
         state: its state.
         observations: [N, ...].
-        rewards: [T, N], of T tasks.
+        rewards: [T, N], for T tasks.
 
     Returns:
         [T, d].
@@ -197,7 +198,7 @@ def of_goals(agent: Agent, state: Any, goals: Array) -> Array:
 
 
 def of_expert(agent: Agent, state: Any, observations: Array) -> Array:
-    """The task [d] of doing as an expert does, who met observations [N, ...]: their mean encoding."""
+    """The task [d] of imitating an expert who visited observations [N, ...]: their mean encoding."""
     return on_sphere(jnp.mean(encode(agent, state, observations), axis=0))
 
 
@@ -228,7 +229,7 @@ def check_labels(rewards: np.ndarray, names: Sequence[str], dim: int) -> None:
     rewards = np.asarray(rewards)
     if rewards.shape[1] < dim:
         raise InputError(
-            f"{rewards.shape[1]} labelled states cannot tell the {dim} numbers of a task: label more"
+            f"{rewards.shape[1]} labelled states are too few for a task of {dim} numbers: give more --labels"
         )
     for name, row in zip(names, rewards, strict=True):
         if not np.isfinite(row).all():
@@ -237,46 +238,46 @@ def check_labels(rewards: np.ndarray, names: Sequence[str], dim: int) -> None:
             )
         if np.ptp(row) == 0:
             raise InputError(
-                f"rewards of {name} are {row[0]:g} at all of {len(row)} labelled states, which is no task: "
+                f"rewards of {name} are {row[0]:g} at all {len(row)} labelled states, which specify no task: "
                 "label more states, or others"
             )
 
 
-class Asked(NamedTuple):
-    """A zero-shot agent's state, and what it is asked for.
+class InferredTasks(NamedTuple):
+    """A zero-shot agent's state with inferred tasks.
 
     Attributes:
         state: the agent's.
-        latents: [T, d], its tasks.
+        tasks: [T, d], one z for each name.
     """
 
     state: Any
-    latents: Array
+    tasks: Array
 
 
-def asked(agent: Agent, tasks: Sequence[str]) -> Agent:
-    """A zero-shot agent that acts for one of T tasks by name: how it is evaluated.
+def with_named_tasks(agent: Agent, tasks: Sequence[str]) -> Agent:
+    """A zero-shot agent that acts for one of T tasks by name. It is evaluated in this form.
 
     Args:
         agent: a zero-shot agent.
         tasks: names.
 
     Returns:
-        An agent whose state is `Asked`; it does not learn.
+        An agent whose state is `InferredTasks`; it does not learn.
     """
 
-    def choose(state: Asked, observations: Array, commands: Array) -> Array:
+    def choose(state: InferredTasks, observations: Array, commands: Array) -> Array:
         del observations
-        return state.latents[commands[:, 0].astype(jnp.int32)]
+        return state.tasks[commands[:, 0].astype(jnp.int32)]
 
-    def act(state: Asked, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
+    def act(state: InferredTasks, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
         return agent.act(state.state, augmented, key, temperature)
 
     memory = Memory(
         commands={name: np.array([number], np.float32) for number, name in enumerate(tasks)},
-        draw=lambda state, observations, key: uniform_tasks(key, len(observations), state.latents.shape[1]),
+        draw=lambda state, observations, key: uniform_tasks(key, len(observations), state.tasks.shape[1]),
         choose=choose,
-        update=lambda latents, rewards: latents,
+        update=lambda tasks, rewards: tasks,
         discount=1.0,
         score=None,
     )

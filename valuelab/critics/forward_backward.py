@@ -1,11 +1,11 @@
-"""Forward-backward representations: the density of the states to come as a product of two networks.
+"""Forward-backward representations: the density of future states is a product of two networks.
 
-    M(s, a, z; s') = F(φ(s), a, z)ᵀB(s'),   ψ = B, and φ(s) = s where there is no encoder of states
+    M(s, a, z; s') = F(φ(s), a, z)ᵀB(s'),   ψ = B, and φ(s) = s without an encoder of states
 
-One update, with a' from π_z and bars for target averages, which carry no gradient:
+One update, with a' from π_z; bars are target averages, without gradient:
 
 1. M̄_ij = F̄(φ̄(s'_i), a'_i, z_i)ᵀB̄(s'_j), for all pairs of a batch.
-2. L = Σ_e temporal difference of M_e against γ · mask · M̄, plus β Ω(B), the orthonormality loss.
+2. L = Σ_e successor_measure_loss(M_e, M̄, γ · mask) + β Ω(B), with the orthonormality loss Ω.
 
 Source: Touati, Ollivier 2021, arXiv:2103.07945, algorithm 1; Touati, Rapin, Ollivier 2023, arXiv:2209.14935.
 """
@@ -16,15 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import setting
-from valuelab.critics.latents import LatentConfig, Losses, latent_critic, tasks_of
-from valuelab.networks.latents import Encoder, Predictor
+from valuelab.critics.task_conditioned import Losses, TaskConditionedConfig, task_conditioned_critic, tasks_of
+from valuelab.networks.encodings import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.latent import orthonormality_loss, pessimistic, successor_measure_loss
+from valuelab.ops.zero_shot import orthonormality_loss, pessimistic, successor_measure_loss
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ForwardBackwardConfig(LatentConfig):
+class ForwardBackwardConfig(TaskConditionedConfig):
     """Hyperparameters of forward-backward representations."""
 
     task_dims: tuple[int, ...] = setting(
@@ -45,7 +45,7 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
         A critic of all tasks; its features are B.
 
     Raises:
-        InputError: for data that `latent_critic` refuses.
+        InputError: for data that `task_conditioned_critic` refuses.
     """
     state_encoder = config.state_encoder
     backward = Encoder(config.task_dims, config.task_dim)
@@ -66,16 +66,16 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
         params: Params, targets: Params, batch: Transitions, next_actions: Array, key: Key
     ) -> tuple[Array, Metrics]:
         del key
-        latents = tasks_of(batch)
-        # 1. Densities from the successors on.
+        tasks = tasks_of(batch)
+        # 1. Densities from the next states.
         next_states = encode_states(targets, batch.next_observations)
-        following = predict(targets, next_states, next_actions, latents)
+        following = predict(targets, next_states, next_actions, tasks)
         next_features = encode(targets, batch.next_observations)
         next_measures = pessimistic(following @ next_features.T, config.target_pessimism)
-        # 2. Densities from here on.
+        # 2. Densities from the current states.
         features = encode(params, batch.next_observations)
         states = encode_states(params, batch.observations)
-        measures = predict(params, states, batch.actions, latents) @ features.T
+        measures = predict(params, states, batch.actions, tasks) @ features.T
         losses = jax.vmap(successor_measure_loss, (0, None, None))(
             measures, next_measures, config.discount * batch.masks
         )
@@ -88,8 +88,8 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
     def encode_states(params: Params, observations: Array) -> Array:
         return state_encoder.apply(params["state_encoder"], observations)
 
-    def predict(params: Params, states: Array, actions: Array, latents: Array) -> Array:
-        return forward.apply(params["forward"], states, actions, latents)
+    def predict(params: Params, states: Array, actions: Array, tasks: Array) -> Array:
+        return forward.apply(params["forward"], states, actions, tasks)
 
     def encode(params: Params, observations: Array) -> Array:
         return backward.apply(params["backward"], observations)
@@ -102,4 +102,4 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
         predict=predict,
         encode=encode,
     )
-    return latent_critic("forward_backward", config, spec, losses)
+    return task_conditioned_critic("forward_backward", config, spec, losses)

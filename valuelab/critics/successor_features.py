@@ -1,43 +1,51 @@
-"""Universal successor features on a representation that is learnt beside them, or was before.
+"""Universal successor features: discounted sums of features that are learnt at the same time, or are given.
 
-One update, with a' from π_z and bars for target averages, which carry no gradient:
+One update, with a' from π_z; bars are target averages, without gradient:
 
 1. y = ψ̄(s') + γ · mask · F̄(φ̄(s'), a', z)
-2. L = E ‖F(φ(s), a, z) - y‖² + the loss of the representation ψ alone; or E (zᵀF(φ(s), a, z) - zᵀy)² in place
-   of the first term.
+2. L = E ‖F(φ(s), a, z) - y‖² + the loss of the feature learner. With loss="values" the first term is
+   E (zᵀF(φ(s), a, z) - zᵀy)².
 
-φ(s) = s where there is no encoder of states. Where features vary far more in some directions than in others,
-tasks of least squares lie in the others, which the first loss hardly sees; the second weighs all as tasks do.
+φ(s) = s without an encoder of states. If features vary much more in some directions than in others, tasks
+from least squares lie in the others. These have a small weight in the first loss; the second weighs
+directions as tasks do.
 
-Features of which only differences are learnt, as HILP's, have a mean that says nothing, and the sum of it
-over all steps to come would be most of F. So with `center` ψ is the representation less its running mean,
-which follows the batches at the targets' rate.
+HILP learns only differences of features. Their mean carries no information, but its sum over all future steps
+would dominate F. With `center`, ψ is the encoding minus its running mean, which is updated at the rate of the
+target average.
 
 Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935;
 centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15567.
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import Choice, make, part, setting
-from valuelab.critics.latents import LatentConfig, Losses, latent_critic, successor_target, tasks_of
-from valuelab.networks.latents import Predictor
+from valuelab.critics.task_conditioned import (
+    Losses,
+    TaskConditionedConfig,
+    successor_target,
+    task_conditioned_critic,
+    tasks_of,
+)
+from valuelab.feature_learners.byol import BYOLConfig, byol
+from valuelab.feature_learners.hilp import HILPConfig, hilp
+from valuelab.feature_learners.icvf import ICVFConfig, icvf
+from valuelab.feature_learners.laplacian import LaplacianConfig, laplacian
+from valuelab.feature_learners.observed import ObservedConfig, observed
+from valuelab.feature_learners.rldp import RLDPConfig, rldp
+from valuelab.networks.encodings import Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.latent import squared_distance
-from valuelab.representations.byol import BYOLConfig, byol
-from valuelab.representations.hilp import HILPConfig, hilp
-from valuelab.representations.icvf import ICVFConfig, icvf
-from valuelab.representations.laplacian import LaplacianConfig, laplacian
-from valuelab.representations.observed import ObservedConfig, observed
-from valuelab.representations.rldp import RLDPConfig, rldp
-from valuelab.types import Array, Critic, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.ops.zero_shot import squared_distance
+from valuelab.types import Array, Critic, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
-REPRESENTATIONS: dict[str, Choice[Representation]] = {
+FEATURE_LEARNERS: dict[str, Choice[FeatureLearner]] = {
     "byol": Choice(config=BYOLConfig, make=byol),
     "hilp": Choice(config=HILPConfig, make=hilp),
     "icvf": Choice(config=ICVFConfig, make=icvf),
@@ -49,14 +57,16 @@ REPRESENTATIONS: dict[str, Choice[Representation]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuccessorFeaturesConfig(LatentConfig):
+class SuccessorFeaturesConfig(TaskConditionedConfig):
     """Hyperparameters of successor features."""
 
-    representation: Any = part(LaplacianConfig(), REPRESENTATIONS, "What learns the features.")
+    ALIASES: ClassVar[Mapping[str, tuple[str, ...]]] = {"representation": ("feature_learner",)}
+
+    feature_learner: Any = part(LaplacianConfig(), FEATURE_LEARNERS, "What learns the features.")
     loss: Literal["features", "values"] = setting(
         "features", help='The loss compares the "features" F, or the "values" zᵀF.'
     )
-    center: bool = setting(False, help="Subtract the running mean of the representation from it.")
+    center: bool = setting(False, help="Subtract the running mean from the features.")
 
 
 def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Critic:
@@ -67,63 +77,63 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         spec: of the data.
 
     Returns:
-        A critic of all tasks; its features are the representation's.
+        A critic of all tasks; its features are those of the feature learner.
 
     Raises:
-        InputError: for data that `latent_critic` refuses.
+        InputError: for data that `task_conditioned_critic` refuses.
     """
-    representation = make(REPRESENTATIONS, config.representation, spec)
+    feature_learner = make(FEATURE_LEARNERS, config.feature_learner, spec)
     state_encoder = config.state_encoder
-    predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, representation.dim)
+    predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, feature_learner.dim)
 
     def init(key: Key, example: Transitions) -> Params:
         features_key, predictor_key, state_key = jax.random.split(key, 3)
         state_params = state_encoder.init(state_key, example.observations)
         states = state_encoder.apply(state_params, example.observations)
         params = {
-            "features": representation.init(features_key, example),
+            "features": feature_learner.init(features_key, example),
             "state_encoder": state_params,
             "predictor": predictor.init(predictor_key, states, example.actions, tasks_of(example)),
         }
-        return params | {"mean": jnp.zeros(representation.dim)} if config.center else params
+        return params | {"mean": jnp.zeros(feature_learner.dim)} if config.center else params
 
     def loss(
         params: Params, targets: Params, batch: Transitions, next_actions: Array, key: Key
     ) -> tuple[Array, Metrics]:
-        latents = tasks_of(batch)
+        tasks = tasks_of(batch)
         # 1. Targets.
         next_states = encode_states(targets, batch.next_observations)
-        following = predict(targets, next_states, next_actions, latents)
+        following = predict(targets, next_states, next_actions, tasks)
         features = encode(targets, batch.next_observations)
-        target = successor_target(config, features, following, batch.masks, latents)
+        target = successor_target(config, features, following, batch.masks, tasks)
         # 2. Both losses.
         states = encode_states(params, batch.observations)
-        predictions = predict(params, states, batch.actions, latents)
+        predictions = predict(params, states, batch.actions, tasks)
         if config.loss == "values":
-            predictions = jnp.sum(predictions * latents[None], axis=-1, keepdims=True)
-            target = jnp.sum(target * latents, axis=-1, keepdims=True)
+            predictions = jnp.sum(predictions * tasks[None], axis=-1, keepdims=True)
+            target = jnp.sum(target * tasks, axis=-1, keepdims=True)
         prediction_loss = squared_distance(predictions, target)
-        own_loss, metrics = representation.loss(params["features"], targets["features"], batch, key)
+        own_loss, metrics = feature_learner.loss(params["features"], targets["features"], batch, key)
         return prediction_loss + own_loss, {"successor_loss": prediction_loss} | metrics
 
     def encode_states(params: Params, observations: Array) -> Array:
         return state_encoder.apply(params["state_encoder"], observations)
 
-    def predict(params: Params, states: Array, actions: Array, latents: Array) -> Array:
-        return predictor.apply(params["predictor"], states, actions, latents)
+    def predict(params: Params, states: Array, actions: Array, tasks: Array) -> Array:
+        return predictor.apply(params["predictor"], states, actions, tasks)
 
     def encode(params: Params, observations: Array) -> Array:
-        features = representation.encode(params["features"], observations)
+        features = feature_learner.encode(params["features"], observations)
         return features - params["mean"][None] if config.center else features
 
     def follow(params: Params, batch: Transitions) -> Params:
         if not config.center:
             return params
-        mean = jnp.mean(representation.encode(params["features"], batch.next_observations), axis=0)
+        mean = jnp.mean(feature_learner.encode(params["features"], batch.next_observations), axis=0)
         return params | {"mean": optax.incremental_update(mean, params["mean"], config.target_rate)}
 
     losses = Losses(
-        dim=representation.dim,
+        dim=feature_learner.dim,
         init=init,
         loss=loss,
         encode_states=encode_states,
@@ -131,4 +141,4 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         encode=encode,
         follow=follow,
     )
-    return latent_critic(f"successor_features on {representation.name}", config, spec, losses)
+    return task_conditioned_critic(f"successor_features on {feature_learner.name}", config, spec, losses)

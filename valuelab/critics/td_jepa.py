@@ -1,16 +1,17 @@
-"""TD-JEPA: two encoders, each predicting the sum of the other's encodings to come.
+"""TD-JEPA: two encoders; each predicts the discounted sum of the other's future encodings.
 
-φ(s) encodes states and ψ(s) tasks; T_φ(φ(s), a, z) predicts in the space of ψ, T_ψ(ψ(s), a, z) in that of φ.
-One update, with a' from π_z and bars for target averages, which carry no gradient:
+φ(s) encodes states and ψ(s) encodes tasks. T_φ(φ(s), a, z) predicts in the space of ψ, and T_ψ(ψ(s), a, z) in
+the space of φ. One update, with a' from π_z; bars are target averages, without gradient:
 
 1. y_φ = ψ̄(s') + γ · mask · T̄_φ(φ̄(s'), a', z),   y_ψ = φ̄(s') + γ · mask · T̄_ψ(ψ̄(s'), a', z)
 2. L = E ‖T_φ(φ(s), a, z) - y_φ‖² + E ‖T_ψ(ψ(s), a, z) - y_ψ‖² + β_φ Ω(φ) + β_ψ Ω(ψ)
 
-with Ω the orthonormality loss over the batch. Gradients reach φ and T_φ, ψ and T_ψ. The symmetric variant has
-one encoder for both roles, and the first predictor alone. What acts is Q(s, a, z) = T_φ(φ(s), a, z)ᵀz.
+Ω is the orthonormality loss over the batch. Gradients reach φ, T_φ, ψ and T_ψ. The symmetric variant has one
+encoder for both roles and only the first predictor. The policy maximises Q(s, a, z) = T_φ(φ(s), a, z)ᵀz.
 
-Two ablations beside it: one encoder, and targets without bootstrap, y_φ = ψ̄(s⁺) / (1 - γ), where s⁺ is drawn
-from the trajectory's own future: in expectation the same sum, of the data's policy instead of π_z.
+There are two ablations: one encoder, and targets without bootstrapping, y_φ = ψ̄(s⁺) / (1 - γ). There s⁺ is
+drawn from the future of the trajectory, so in expectation the target is the same sum for the data's policy,
+not π_z.
 
 Source: Bagatella et al. 2025, "TD-JEPA", arXiv:2510.00739.
 """
@@ -22,23 +23,23 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import setting
-from valuelab.critics.latents import (
-    LatentConfig,
+from valuelab.critics.task_conditioned import (
     Losses,
-    latent_critic,
+    TaskConditionedConfig,
+    apply_networks,
     successor_target,
+    task_conditioned_critic,
     tasks_of,
-    together,
 )
-from valuelab.networks.latents import Encoder, Predictor
+from valuelab.feature_learners.goals import futures_of
+from valuelab.networks.encodings import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.latent import orthonormality_loss, squared_distance
-from valuelab.representations.goals import futures_of
+from valuelab.ops.zero_shot import orthonormality_loss, squared_distance
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TDJEPAConfig(LatentConfig):
+class TDJEPAConfig(TaskConditionedConfig):
     """Hyperparameters of TD-JEPA."""
 
     state_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -72,7 +73,7 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         A critic of all tasks; its features are ψ.
 
     Raises:
-        InputError: for data that `latent_critic` refuses.
+        InputError: for data that `task_conditioned_critic` refuses.
     """
     task_encoder = Encoder(config.task_dims, config.task_dim)
     task_predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.task_dim)
@@ -83,70 +84,73 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         keys = jax.random.split(key, 4)
         observations, inputs = example.observations, (example.actions, tasks_of(example))
         task_params = task_encoder.init(keys[0], observations)
-        tasks = task_encoder.apply(task_params, observations)
+        task_encodings = task_encoder.apply(task_params, observations)
         if config.symmetric:
             return {
                 "task_encoder": task_params,
-                "task_predictor": task_predictor.init(keys[1], tasks, *inputs),
+                "task_predictor": task_predictor.init(keys[1], task_encodings, *inputs),
             }
         state_params = state_encoder.init(keys[2], observations)
-        states = state_encoder.apply(state_params, observations)
+        state_encodings = state_encoder.apply(state_params, observations)
         return {
             "task_encoder": task_params,
-            "task_predictor": task_predictor.init(keys[1], states, *inputs),
+            "task_predictor": task_predictor.init(keys[1], state_encodings, *inputs),
             "state_encoder": state_params,
-            "state_predictor": state_predictor.init(keys[3], tasks, *inputs),
+            "state_predictor": state_predictor.init(keys[3], task_encodings, *inputs),
         }
 
     def encode_both(params: Params, observations: Array) -> tuple[Array, Array]:
-        """φ and ψ."""
+        """φ and ψ of observations."""
         if config.symmetric:
-            tasks = task_encoder.apply(params["task_encoder"], observations)
-            return tasks, tasks
-        states, tasks = together(
+            task_encodings = task_encoder.apply(params["task_encoder"], observations)
+            return task_encodings, task_encodings
+        state_encodings, task_encodings = apply_networks(
             [
                 (state_encoder, (params["state_encoder"], observations)),
                 (task_encoder, (params["task_encoder"], observations)),
             ]
         )
-        return states, tasks
+        return state_encodings, task_encodings
 
-    def predict_both(params: Params, states: Array, tasks: Array, *inputs: Array) -> list[Array]:
-        """T_φ and T_ψ, the first alone where there is no other."""
-        calls = [(task_predictor, (params["task_predictor"], states, *inputs))]
+    def predict_both(
+        params: Params, state_encodings: Array, task_encodings: Array, *inputs: Array
+    ) -> list[Array]:
+        """T_φ and T_ψ; only T_φ in the symmetric variant."""
+        calls = [(task_predictor, (params["task_predictor"], state_encodings, *inputs))]
         if not config.symmetric:
-            calls.append((state_predictor, (params["state_predictor"], tasks, *inputs)))
-        return together(calls)
+            calls.append((state_predictor, (params["state_predictor"], task_encodings, *inputs)))
+        return apply_networks(calls)
 
     def loss(
         params: Params, targets: Params, batch: Transitions, next_actions: Array, key: Key
     ) -> tuple[Array, Metrics]:
         del key
-        latents = tasks_of(batch)
+        tasks = tasks_of(batch)
         # 1. Targets.
         if config.target == "monte_carlo":
             ahead = encode_both(targets, futures_of(batch, "td_jepa"))
             aims = [features / (1 - config.discount) for features in reversed(ahead)]
         else:
-            next_states, next_tasks = encode_both(targets, batch.next_observations)
-            following = predict_both(targets, next_states, next_tasks, next_actions, latents)
-            # Only what is in the space of tasks has a value, along which to be pessimistic.
-            parts = zip((next_tasks, next_states), following, (latents, None), strict=False)
+            next_state_encodings, next_task_encodings = encode_both(targets, batch.next_observations)
+            following = predict_both(targets, next_state_encodings, next_task_encodings, next_actions, tasks)
+            # Only predictions in the space of tasks have a product with z, and so a value to be pessimistic
+            # about.
+            parts = zip((next_task_encodings, next_state_encodings), following, (tasks, None), strict=False)
             aims = [
                 successor_target(config, features, after, batch.masks, along)
                 for features, after, along in parts
             ]
-        # 2. Predictions of the other's encodings; both encoders kept from collapse.
-        states, tasks = encode_both(params, batch.observations)
-        predictions = predict_both(params, states, tasks, batch.actions, latents)
+        # 2. Predictions of the other encoder's encodings, and the orthonormality losses.
+        state_encodings, task_encodings = encode_both(params, batch.observations)
+        predictions = predict_both(params, state_encodings, task_encodings, batch.actions, tasks)
         metrics = {
             f"{name}_prediction_loss": squared_distance(predicted, aim)
             for name, predicted, aim in zip(("task", "state"), predictions, aims, strict=False)
         }
         total = jnp.sum(jnp.stack(list(metrics.values())))
-        kept = [("task", config.task_orthonormality, tasks)]
+        kept = [("task", config.task_orthonormality, task_encodings)]
         if not config.symmetric:
-            kept.append(("state", config.state_orthonormality, states))
+            kept.append(("state", config.state_orthonormality, state_encodings))
         for name, weight, encodings in kept:
             metrics[f"{name}_orthonormality_loss"] = orthonormality_loss(encodings)
             total += weight * metrics[f"{name}_orthonormality_loss"]
@@ -157,8 +161,8 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
             return encode(params, observations)
         return state_encoder.apply(params["state_encoder"], observations)
 
-    def predict(params: Params, states: Array, actions: Array, latents: Array) -> Array:
-        return task_predictor.apply(params["task_predictor"], states, actions, latents)
+    def predict(params: Params, state_encodings: Array, actions: Array, tasks: Array) -> Array:
+        return task_predictor.apply(params["task_predictor"], state_encodings, actions, tasks)
 
     def encode(params: Params, observations: Array) -> Array:
         return task_encoder.apply(params["task_encoder"], observations)
@@ -171,4 +175,4 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         predict=predict,
         encode=encode,
     )
-    return latent_critic("td_jepa", config, spec, losses)
+    return task_conditioned_critic("td_jepa", config, spec, losses)

@@ -188,10 +188,10 @@ TD_JEPA = merged(
 FORWARD_BACKWARD = merged(_TASKS, _orthonormality("orthonormality"))
 """EVERY: of forward-backward representations."""
 
-REPRESENTATIONS = each(
-    (*_OF_EXORL, *_OF_MAZE_AND_CUBE), {"agent.critic.representation.hidden_dims": (256, 256)}
+FEATURE_LEARNERS = each(
+    (*_OF_EXORL, *_OF_MAZE_AND_CUBE), {"agent.critic.feature_learner.hidden_dims": (256, 256)}
 )
-"""EVERY: of successor features on a representation that is learnt."""
+"""EVERY: of successor features with a feature learner that has networks."""
 
-SPREAD = _orthonormality("representation.orthonormality", in_maze_and_cube=False)
-"""EVERY: of such a representation with an orthonormality loss."""
+SPREAD = _orthonormality("feature_learner.orthonormality", in_maze_and_cube=False)
+"""EVERY: of such a feature learner with an orthonormality loss."""

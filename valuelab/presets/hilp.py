@@ -29,9 +29,9 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.presets import _zero_shot
 from valuelab.presets._groups import merged
-from valuelab.representations.hilp import HILPConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -41,9 +41,9 @@ class Config(ZeroShotConfig):
     """Hyperparameters of HILP."""
 
     critic: Any = setting(
-        SuccessorFeaturesConfig(representation=HILPConfig(expectile=0.5), loss="values", center=True)
+        SuccessorFeaturesConfig(feature_learner=HILPConfig(expectile=0.5), loss="values", center=True)
     )
     whiten_goals: bool = True
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.REPRESENTATIONS)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS)

@@ -11,9 +11,9 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.feature_learners.icvf import ICVFConfig
 from valuelab.presets import _zero_shot
 from valuelab.presets._groups import merged
-from valuelab.representations.icvf import ICVFConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -22,8 +22,8 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of ICVF."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(representation=ICVFConfig()))
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=ICVFConfig()))
     whiten_goals: bool = True
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.REPRESENTATIONS)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS)

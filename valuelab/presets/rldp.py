@@ -11,9 +11,9 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.feature_learners.rldp import RLDPConfig
 from valuelab.presets import _zero_shot
 from valuelab.presets._groups import merged
-from valuelab.representations.rldp import RLDPConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -22,7 +22,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of RLDP."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(representation=RLDPConfig()))
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=RLDPConfig()))
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.REPRESENTATIONS, _zero_shot.SPREAD)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.SPREAD)

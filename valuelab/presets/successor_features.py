@@ -1,6 +1,6 @@
 """Universal successor features (Borsa et al. 2019, arXiv:1812.07626) of given features, without an encoder.
 
-The features are the entries of the observation and a constant 1. --agent.critic.representation.columns=0,1
+The features are the entries of the observation and a constant 1. --agent.critic.feature_learner.columns=0,1
 selects some of the entries. Exactly the rewards that are linear in the features can be represented.
 `_zero_shot.py` describes the presets. None has been run.
 """
@@ -12,8 +12,8 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.feature_learners.observed import ObservedConfig
 from valuelab.presets import _zero_shot
-from valuelab.representations.observed import ObservedConfig
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -22,7 +22,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of successor features."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(representation=ObservedConfig()))
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=ObservedConfig()))
     whiten_goals: bool = True
 
 

@@ -27,7 +27,7 @@ from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.data.collection.exploration import Act, Explorer, correlated_noise
 from valuelab.networks import learning
-from valuelab.networks.latents import Encoder
+from valuelab.networks.encodings import Encoder
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.types import Array, Spec, TrainState, Transitions
 

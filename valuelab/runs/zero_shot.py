@@ -19,7 +19,7 @@ from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
 from valuelab.errors import InputError, unknown
-from valuelab.evaluation import latent_plots, plots
+from valuelab.evaluation import plots, zero_shot_plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
@@ -134,16 +134,16 @@ def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int
     rewards = np.stack([labelled[task] for task in tasks]).astype(np.float32)
     zero_shot.check_labels(rewards, tasks, dim)  # before training takes time
 
-    def infer(agent: Agent, state: Any) -> zero_shot.Asked:
+    def infer(agent: Agent, state: Any) -> zero_shot.InferredTasks:
         vectors = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
-        return zero_shot.Asked(state, vectors)
+        return zero_shot.InferredTasks(state, vectors)
 
     def draw(experiment: results.Experiment, states: Any) -> None:
         draw_features(experiment, states, observations, tasks)
 
     return results.TaskInference(
         environment=frames.joined(environment, config.data.num_frames),
-        with_tasks=lambda agent: zero_shot.asked(agent, tasks),
+        with_tasks=lambda agent: zero_shot.with_named_tasks(agent, tasks),
         infer=infer,
         draw=draw,
     )
@@ -180,9 +180,9 @@ def draw_features(
 
     agent = experiment.build({name: values[0] for name, values in hyperparameters.items()})
     evaluated = jax.tree.map(lambda leaf: leaf[0], jax.jit(experiment.evaluated_states)(states))
-    vectors = dict(zip(tasks, np.asarray(evaluated.latents), strict=True))
+    vectors = dict(zip(tasks, np.asarray(evaluated.tasks), strict=True))
     rewards = {task: encodings[0] @ vector for task, vector in vectors.items()}
-    latent_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
+    zero_shot_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
     environment = experiment.environment
     if environment and "maze" in environment.name and experiment.config.data.num_frames == 1:
         draw_tasks(agent, evaluated.state, environment, vectors, workdir / "tasks.png")
@@ -219,7 +219,7 @@ def draw_tasks(
 
     policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
     acts_by_velocity = "pointmaze" in environment.name
-    latent_plots.tasks_in_maze(
+    zero_shot_plots.tasks_in_maze(
         {task: plots.open_maze(environment, task) for task in vectors},
         reward=by_task(reward),
         value=by_task(lambda augmented: agent.value(state, augmented)),

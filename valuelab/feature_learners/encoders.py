@@ -1,16 +1,16 @@
-"""What representations share: an encoder, and the loss that keeps it from collapse."""
+"""What feature learners share: an encoder, and the loss that prevents its collapse."""
 
 import dataclasses
 
 from valuelab.configuration import Settings, setting
-from valuelab.networks.latents import Encoder
-from valuelab.ops.latent import orthonormality_loss
+from valuelab.networks.encodings import Encoder
+from valuelab.ops.zero_shot import orthonormality_loss
 from valuelab.types import Array, Metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Settings):
-    """Hyperparameters of every representation."""
+    """Hyperparameters of every feature learner."""
 
     hidden_dims: tuple[int, ...] = setting(
         (512, 512, 512, 512),
@@ -28,13 +28,13 @@ class EncoderConfig(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpreadConfig(EncoderConfig):
-    """Hyperparameters of representations whose encodings are kept orthonormal."""
+    """Hyperparameters of feature learners with an orthonormality loss."""
 
     orthonormality: float = setting(1.0, "[0, inf)", "Weight β of Ω, at least 0.")
 
 
 def spread_loss(config: SpreadConfig, name: str, own_loss: Array, features: Array) -> tuple[Array, Metrics]:
-    """A representation's own loss + β Ω(φ), a scalar, and both terms, the first by its name.
+    """A feature learner's own loss + β Ω(φ), a scalar, and a metric for each of the two terms.
 
     Args:
         config: β.

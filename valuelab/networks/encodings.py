@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from valuelab.networks.encoders import DRQ, Convolutions, first_layer
 from valuelab.networks.mlp import MLP
 from valuelab.ops.factorizations import orthogonal
-from valuelab.ops.latent import on_sphere
+from valuelab.ops.zero_shot import on_sphere
 from valuelab.types import Array
 
 

@@ -1,10 +1,10 @@
-"""RLDP: encodings in which the steps that follow can be predicted, kept orthonormal.
+"""RLDP: encodings that predict the encodings of the next H steps, with an orthonormality loss.
 
     z_0 = φ(s),  z_h = g(z_{h-1}, a_{h-1})
     L = E Σ_h mask_h ‖z_h - φ̄(s_h)‖² / H + β Ω(φ),   h = 1 ... H, mask_h = 0 beyond the trajectory
 
-φ̄ is the encoder's target average and carries no gradient; g adds what an action changes, z + Δ(z, a), put on
-the sphere where encodings are.
+φ̄ is the target average of the encoder, without gradient. g(z, a) = z + Δ(z, a), scaled to the sphere if
+encodings are.
 
 Source: Jajoo, Sikchi et al. 2026, "Regularized Latent Dynamics Prediction is a Strong Baseline for
 Behavioral Foundation Models", arXiv:2603.15857: prediction in latent space, and orthogonality. The form of g
@@ -18,23 +18,25 @@ import jax.numpy as jnp
 
 from valuelab.configuration import setting, widths
 from valuelab.errors import InputError
-from valuelab.networks.latents import StepPredictor
-from valuelab.ops.latent import on_sphere
-from valuelab.representations.encoders import SpreadConfig, spread_loss
-from valuelab.representations.goals import UNSAMPLED
-from valuelab.types import Array, Key, Metrics, Params, Representation, Segments, Spec, Transitions
+from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.feature_learners.goals import UNSAMPLED
+from valuelab.networks.encodings import StepPredictor
+from valuelab.ops.zero_shot import on_sphere
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Segments, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RLDPConfig(SpreadConfig):
-    """Hyperparameters of latent dynamics."""
+    """Hyperparameters of RLDP's features."""
 
     dynamics_dims: tuple[int, ...] = widths((512, 512), "Width of each hidden layer of Δ.")
-    horizon: int = setting(5, "[1, inf)", "H, number of steps; the segments of batches must be as long.")
+    horizon: int = setting(
+        5, "[1, inf)", "H, the number of steps. The segments of batches must have at least this length."
+    )
 
 
-def rldp(config: RLDPConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def rldp(config: RLDPConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -67,7 +69,7 @@ def rldp(config: RLDPConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["encoder"], observations)
 
-    return Representation(name="rldp", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="rldp", dim=config.dim, init=init, loss=loss, encode=encode)
 
 
 def _segments_of(batch: Transitions, horizon: int) -> Segments:

@@ -1,9 +1,11 @@
-"""What critics share that learn the values of all tasks z at once, as products of predictions with z.
+"""What critics of all tasks z share: their values are products of a prediction with z.
 
     Q(s, a, z) = F(s, a, z)ᵀz,   F(s, a, z) ≈ E Σ_k γ^k ψ(s_{k+1}) under π_z
 
-They differ in how F and the features ψ are learnt. F sees encodings φ(s), or observations as they are where
-there is no φ. Tasks stand where goals do; policies see observations, or φ(s), joined with them: [B, k + d].
+The critics differ in how they learn F and the features ψ. The input of F is an encoding φ(s), or the
+observation if there is no φ. Batches carry tasks in the place of goals. Policies see observations, or φ(s),
+joined with
+tasks: [B, k + d].
 """
 
 import dataclasses
@@ -20,8 +22,8 @@ from valuelab.configuration import setting, widths
 from valuelab.critics.values import ReturnsConfig, offered
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
-from valuelab.networks.latents import Encoder
-from valuelab.ops.latent import pessimistic, pessimistic_along
+from valuelab.networks.encodings import Encoder
+from valuelab.ops.zero_shot import pessimistic, pessimistic_along
 from valuelab.types import (
     Array,
     Critic,
@@ -39,8 +41,8 @@ from valuelab.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LatentConfig(ReturnsConfig):
-    """Hyperparameters of every critic of all tasks."""
+class TaskConditionedConfig(ReturnsConfig):
+    """Hyperparameters that all critics of tasks share."""
 
     learning_rate: float = 1e-4
     predictor_dims: tuple[int, ...] = widths(
@@ -54,12 +56,12 @@ class LatentConfig(ReturnsConfig):
     )
     policy_sees: Literal["observations", "encodings"] = setting(
         "observations",
-        help='What the policy gets, "observations", or "encodings": φ(s), which the critic alone learns.',
+        help='Input of the policy: "observations", or "encodings" φ(s), which only the critic trains.',
     )
     pessimism: float = setting(
-        0.0, "[0, inf)", "λ of the values that the policy climbs, mean - λ |difference|."
+        0.0, "[0, inf)", "λ in the values that the policy maximises: mean - λ |difference|."
     )
-    target_pessimism: float = setting(0.0, "[0, inf)", "λ of the values in targets.")
+    target_pessimism: float = setting(0.0, "[0, inf)", "λ in the values of targets.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,16 +70,16 @@ class LatentConfig(ReturnsConfig):
 
     @property
     def state_encoder(self) -> nn.Module:
-        """φ, or a module that returns observations as they are."""
+        """φ, or a module that returns observations unchanged."""
         return Encoder(self.state_dims, self.state_dim) if self.state_dim else Unchanged()
 
     def seen_dim(self, spec: Spec) -> int:
-        """k, size of what policies see in addition to tasks."""
+        """k, the size of the policy's input without the task."""
         return self.state_dim if self.policy_sees == "encodings" else spec.observation_shape[0]
 
 
 class Unchanged(nn.Module):
-    """What has no parameters and gives back what it is given."""
+    """A module without parameters that returns its input."""
 
     def __call__(self, observations: Array) -> Array:
         """The observations."""
@@ -85,17 +87,17 @@ class Unchanged(nn.Module):
 
 
 class Losses(NamedTuple):
-    """How one such critic learns; the goals of its batches are tasks [B, d].
+    """The functions by which a critic of all tasks learns; the goals of its batches are tasks [B, d].
 
     Attributes:
         dim: d.
         init: (key, batch) -> params.
         loss: (params, target_params, batch, next_actions, key) -> (scalar, Metrics); next_actions are the
             policy's for the batch's tasks.
-        encode_states: (params, observations) -> what F sees of them, [B, k].
-        predict: (params, what it sees, actions, latents) -> F, [E, B, d].
+        encode_states: (params, observations) -> the input of F, [B, k].
+        predict: (params, input of F, actions, tasks) -> F, [E, B, d].
         encode: (params, observations) -> ψ, [B, d].
-        follow: (params, batch) -> params, with those renewed that follow the data, not a gradient.
+        follow: (params, batch) -> params, with updates that are not gradient steps, such as running means.
     """
 
     dim: int
@@ -107,22 +109,22 @@ class Losses(NamedTuple):
     follow: Callable[[Params, Transitions], Params] = lambda params, batch: params
 
 
-def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -> Critic:
+def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec, losses: Losses) -> Critic:
     """A critic of all tasks.
 
-    One update is a gradient step on the losses, whose constants are the target averages of ALL parameters.
+    One update is one gradient step. The targets use the averages of ALL parameters.
 
     Args:
         name: in messages.
         config: hyperparameters; numeric ones may be traced.
         spec: of the data: continuous actions, vectors or images.
-        losses: how it learns.
+        losses: the functions by which it learns.
 
     Returns:
         A critic that offers q and its gradient.
 
     Raises:
-        InputError: for other data, and for images that policies would see.
+        InputError: for other data, and for images as input of the policy.
     """
     shape = spec.observation_shape
     if spec.discrete or len(shape) not in (1, 3):
@@ -159,10 +161,10 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
 
     def estimates(state: TrainState) -> Estimates:
         def q(joined: Array, actions: Array) -> Array:
-            seen, latents = split(joined, losses.dim)
+            seen, tasks = split(joined, losses.dim)
             seen = seen if sees_encodings else losses.encode_states(state.params, seen)
-            predictions = losses.predict(state.params, seen, actions, latents)
-            return pessimistic(jnp.sum(predictions * latents[None], axis=-1), config.pessimism)
+            predictions = losses.predict(state.params, seen, actions, tasks)
+            return pessimistic(jnp.sum(predictions * tasks[None], axis=-1), config.pessimism)
 
         return Estimates(q=q)
 
@@ -186,48 +188,53 @@ def latent_critic(name: str, config: LatentConfig, spec: Spec, losses: Losses) -
 
 
 def tasks_of(batch: Transitions) -> Array:
-    """The tasks z [B, d] of a batch, which stand where goals do."""
+    """The tasks z [B, d] of a batch, which it carries as goals."""
     assert batch.goals is not None
     return batch.goals
 
 
 def split(joined: Array, dim: int) -> tuple[Array, Array]:
-    """What is seen [B, k] and tasks [B, d] of the two joined, [B, k + d]."""
+    """The inputs [B, k] and the tasks [B, d] of [B, k + d]."""
     return joined[:, :-dim], joined[:, -dim:]
 
 
 def successor_target(
-    config: LatentConfig, features: Array, next_predictions: Array, masks: Array, latents: Array | None = None
+    config: TaskConditionedConfig,
+    features: Array,
+    next_predictions: Array,
+    masks: Array,
+    tasks: Array | None = None,
 ) -> Array:
-    """The one-step target of a sum of features to come.
+    """The one-step target of a discounted sum of future features.
 
         y = ψ(s') + γ · mask · F̄(s', a', z)
 
     Args:
         config: γ, and λ of the targets' pessimism.
-        features: [B, d], at the successors.
-        next_predictions: [E, B, d], from there on; F̄ is their mean.
+        features: [B, d], of the next states.
+        next_predictions: [E, B, d], of the sum after the next states; F̄ is their mean.
         masks: [B].
-        latents: z [B, d], along which it is pessimistic; None where predictions have no product with z.
+        tasks: z [B, d], along which the target is pessimistic; None for predictions that are not multiplied
+            by z.
 
     Returns:
         [B, d].
     """
-    if latents is None:
+    if tasks is None:
         following = jnp.mean(next_predictions, axis=0)
     else:
-        following = pessimistic_along(next_predictions, latents, config.target_pessimism)
+        following = pessimistic_along(next_predictions, tasks, config.target_pessimism)
     return features + config.discount * masks[:, None] * following
 
 
-def together(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[Array]:
-    """What several networks give, each for its own parameters and inputs.
+def apply_networks(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[Array]:
+    """The outputs of several networks, each with its own parameters and inputs.
 
-    Accelerators compute those of one shape as one batched product; a CPU does one after the other, for
-    which nothing need be stacked.
+    On accelerators, networks of the same shape run as one batched product. On CPUs they run one after the
+    other.
 
     Args:
-        calls: module and what its `apply` takes, for each.
+        calls: for each network its module and the arguments of `apply`.
 
     Returns:
         Their outputs.

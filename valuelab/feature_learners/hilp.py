@@ -1,9 +1,9 @@
-"""HILP: features whose distances are the steps from state to state.
+"""HILP: features whose distances are numbers of steps between states.
 
     V(s, g) = -‖φ(s) - φ(g)‖,   L = E L_τ(r + γ · mask · V̄(s', g) - V(s, g)),   r = -1, and 0 at the goal
 
-by expectile regression over goals g, without actions; bars are target averages, without gradient. One φ
-where the authors keep two and take the lesser value.
+It is expectile regression over goals g, without actions. Bars are target averages, without gradient. There is
+one φ; the authors use two and take the minimum of the values.
 
 Source: Park, Kreiman, Levine 2024, "Foundation Policies with Hilbert Representations", arXiv:2402.15567.
 """
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import setting
+from valuelab.feature_learners.goals import GoalValueConfig, draw_goals
 from valuelab.ops.expectile import expectile_loss
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.representations.goals import GoalValueConfig, draw_goals
-from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class HILPConfig(GoalValueConfig):
     expectile: float = 0.95
 
 
-def hilp(config: HILPConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def hilp(config: HILPConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -57,4 +57,4 @@ def hilp(config: HILPConfig, spec: Spec) -> Representation:
         expectile = jnp.mean(expectile_loss(errors, config.expectile))
         return expectile, {"distance_loss": expectile}
 
-    return Representation(name="hilp", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="hilp", dim=config.dim, init=init, loss=loss, encode=encode)

@@ -1,9 +1,9 @@
-"""BYOL: encodings from which those of a later state are predicted.
+"""BYOL: an encoding and an action predict the encoding of a later state.
 
     L = E ‖P(φ(s), a) - φ̄(s⁺)‖² + β Ω(φ)
 
-φ̄ is the encoder's target average and carries no gradient; s⁺ is the next state, or in BYOL-γ one of the
-trajectory that follows, as far on as a geometric distribution has it.
+φ̄ is the target average of the encoder, without gradient. s⁺ is the next state. In BYOL-γ it is a later state
+of the trajectory, at a geometrically distributed distance.
 
 Source: Grill et al. 2020, arXiv:2006.07733, for the targets; Lawson, Hugessen et al. 2025, arXiv:2506.10137,
 for BYOL-γ.
@@ -15,16 +15,16 @@ from typing import Literal
 import jax
 
 from valuelab.configuration import setting, widths
-from valuelab.networks.latents import StepPredictor
-from valuelab.ops.latent import squared_distance
-from valuelab.representations.encoders import SpreadConfig, spread_loss
-from valuelab.representations.goals import futures_of
-from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.feature_learners.goals import futures_of
+from valuelab.networks.encodings import StepPredictor
+from valuelab.ops.zero_shot import squared_distance
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BYOLConfig(SpreadConfig):
-    """Hyperparameters of latent prediction."""
+    """Hyperparameters of BYOL's features."""
 
     predictor_dims: tuple[int, ...] = widths((512, 512), "Width of each hidden layer of P.")
     ahead: Literal["next", "geometric"] = setting(
@@ -33,8 +33,8 @@ class BYOLConfig(SpreadConfig):
     )
 
 
-def byol(config: BYOLConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def byol(config: BYOLConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -60,4 +60,4 @@ def byol(config: BYOLConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["encoder"], observations)
 
-    return Representation(name="byol", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="byol", dim=config.dim, init=init, loss=loss, encode=encode)

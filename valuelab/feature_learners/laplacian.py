@@ -1,4 +1,4 @@
-"""Laplacian features: those that change least from step to step, by graph drawing.
+"""Laplacian features: they change as little as possible between successive states (graph drawing).
 
     L = E ‖φ(s) - φ(s')‖² + β Ω(φ)
 
@@ -10,17 +10,17 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from valuelab.representations.encoders import SpreadConfig, spread_loss
-from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
 class LaplacianConfig(SpreadConfig):
-    """Hyperparameters of Laplacian features: those of the encoder, and of what keeps it orthonormal."""
+    """Hyperparameters of Laplacian features."""
 
 
-def laplacian(config: LaplacianConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def laplacian(config: LaplacianConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -38,4 +38,4 @@ def laplacian(config: LaplacianConfig, spec: Spec) -> Representation:
         steps = jnp.sum(jnp.square(features - encode(params, batch.next_observations)), axis=-1)
         return spread_loss(config, "step_loss", jnp.mean(steps), features)
 
-    return Representation(name="laplacian", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="laplacian", dim=config.dim, init=init, loss=loss, encode=encode)

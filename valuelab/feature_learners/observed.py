@@ -1,4 +1,4 @@
-"""Given features: some of the observation's own numbers, of which nothing is learnt."""
+"""Given features: entries of the observation. Nothing is learnt."""
 
 import dataclasses
 
@@ -7,31 +7,34 @@ import numpy as np
 
 from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
-from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObservedConfig(Settings):
-    """Which numbers are features."""
+    """The entries of the observation that are features."""
 
     columns: tuple[int, ...] = setting((), help="Columns of the observation; none for all of them.")
     constant: bool = setting(
-        True, help="Add a feature that is always 1, which rewards that are not centred need."
+        True, help="Add a feature that is always 1. Rewards with a non-zero mean need it."
     )
 
 
-def observed(config: ObservedConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def observed(config: ObservedConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
-        config: which numbers are features.
+        config: the entries that are features.
         spec: of the data: vectors.
 
     Raises:
-        InputError: for images, and columns that observations do not have.
+        InputError: for images, and for columns that observations do not have.
     """
     if len(spec.observation_shape) != 1:
-        raise InputError(f"observations are {spec.observation_shape}: only of vectors are features given")
+        raise InputError(
+            f"observations have shape {spec.observation_shape}, but given features need vectors: "
+            "choose another feature_learner"
+        )
     size = spec.observation_shape[0]
     columns = np.array(config.columns or range(size))
     if any(not 0 <= column < size for column in config.columns):
@@ -50,6 +53,6 @@ def observed(config: ObservedConfig, spec: Spec) -> Representation:
         features = observations[:, columns]
         return jnp.pad(features, ((0, 0), (0, int(config.constant))), constant_values=1.0)
 
-    return Representation(
+    return FeatureLearner(
         name="observed", dim=len(columns) + config.constant, init=init, loss=loss, encode=encode
     )

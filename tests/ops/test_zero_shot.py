@@ -8,61 +8,63 @@ import numpy as np
 import optax
 import pytest
 
-from valuelab.critics.latents import LatentConfig, successor_target
-from valuelab.ops import latent
+from valuelab.critics.task_conditioned import TaskConditionedConfig, successor_target
+from valuelab.ops import zero_shot
 
 
 def test_on_sphere():
     # ‖(3, 4)‖ = 5 and √2 / 5 · (3, 4).
-    np.testing.assert_allclose(latent.on_sphere(jnp.array([[3.0, 4.0]])), [[0.848528, 1.131371]], rtol=1e-6)
+    np.testing.assert_allclose(
+        zero_shot.on_sphere(jnp.array([[3.0, 4.0]])), [[0.848528, 1.131371]], rtol=1e-6
+    )
     zero = jnp.zeros((1, 3))
-    np.testing.assert_array_equal(latent.on_sphere(zero), zero)
-    assert np.isfinite(jax.grad(lambda x: latent.on_sphere(x).sum())(zero)).all()
+    np.testing.assert_array_equal(zero_shot.on_sphere(zero), zero)
+    assert np.isfinite(jax.grad(lambda x: zero_shot.on_sphere(x).sum())(zero)).all()
 
 
 def test_orthonormality_loss():
     # C = [[1, 2], [2, 4 + 1]]: off the diagonal 2² twice, over 2; on it 1 and 5, over 2. 0.5 * 4 - 3 = -1.
-    assert latent.orthonormality_loss(jnp.array([[1.0, 0.0], [2.0, 1.0]])) == -1
+    assert zero_shot.orthonormality_loss(jnp.array([[1.0, 0.0], [2.0, 1.0]])) == -1
 
 
 def test_successor_measure_loss():
     # Differences off the diagonal: 2 - 0.5 * 4 = 0, and 3 - 0 = 3, for that episode ended; on it 1 and 5.
     measures, after = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[9.0, 4.0], [6.0, 9.0]])
     discounts = jnp.array([0.5, 0.0])
-    assert latent.successor_measure_loss(measures, after, discounts) == 0.5 * 9 / 2 - 3
-    assert not jax.grad(latent.successor_measure_loss, 1)(measures, after, discounts).any()
+    assert zero_shot.successor_measure_loss(measures, after, discounts) == 0.5 * 9 / 2 - 3
+    assert not jax.grad(zero_shot.successor_measure_loss, 1)(measures, after, discounts).any()
 
 
 def test_pessimism():
     members = jnp.array([[1.0, 5.0], [3.0, 1.0]])
-    np.testing.assert_array_equal(latent.pessimistic(members, 0.0), [2, 3])
-    np.testing.assert_array_equal(latent.pessimistic(members, 0.5), [1, 1])  # the minimum of two
-    np.testing.assert_array_equal(latent.pessimistic(members[:1], 9.0), [1, 5])
+    np.testing.assert_array_equal(zero_shot.pessimistic(members, 0.0), [2, 3])
+    np.testing.assert_array_equal(zero_shot.pessimistic(members, 0.5), [1, 1])  # the minimum of two
+    np.testing.assert_array_equal(zero_shot.pessimistic(members[:1], 9.0), [1, 5])
 
 
 def test_pessimism_along_a_task_is_that_of_its_value():
     members = jax.random.normal(jax.random.key(0), (3, 5, 4))
     tasks = jax.random.normal(jax.random.key(1), (5, 4))
-    found = latent.pessimistic_along(members, tasks, 0.7)
+    found = zero_shot.pessimistic_along(members, tasks, 0.7)
     values = jnp.sum(members * tasks[None], axis=-1)
     np.testing.assert_allclose(
-        jnp.sum(found * tasks, -1), latent.pessimistic(values, 0.7), rtol=1e-4, atol=1e-5
+        jnp.sum(found * tasks, -1), zero_shot.pessimistic(values, 0.7), rtol=1e-4, atol=1e-5
     )
     # Components orthogonal to the task do not change.
     across = tasks[:, ::-1] * jnp.array([1.0, 1, -1, -1])[None]
     np.testing.assert_allclose(jnp.sum(found * across, -1), jnp.sum(members.mean(0) * across, -1), atol=1e-5)
 
 
-def test_squared_distance_sums_over_the_latent_axis():
+def test_squared_distance_sums_over_the_last_axis():
     predictions = jnp.array([[[1.0, 2.0]], [[0.0, 0.0]]])
-    assert latent.squared_distance(predictions, jnp.zeros((1, 2))) == (5 + 0) / 2
-    assert not jax.grad(lambda y: latent.squared_distance(predictions, y))(jnp.zeros((1, 2))).any()
+    assert zero_shot.squared_distance(predictions, jnp.zeros((1, 2))) == (5 + 0) / 2
+    assert not jax.grad(lambda y: zero_shot.squared_distance(predictions, y))(jnp.zeros((1, 2))).any()
 
 
 def test_tasks_are_goals_or_uniform():
     goals = jax.random.normal(jax.random.key(0), (4000, 3))
-    mixed = latent.mixed_tasks(jax.random.key(1), goals, 0.25)
-    of_goals = (mixed == latent.on_sphere(goals)).all(1)
+    mixed = zero_shot.mixed_tasks(jax.random.key(1), goals, 0.25)
+    of_goals = (mixed == zero_shot.on_sphere(goals)).all(1)
     assert 0.22 < of_goals.mean() < 0.28
     np.testing.assert_allclose(jnp.sum(mixed**2, 1), 3, rtol=1e-5)
     # E zzᵀ = I on the sphere of radius √d.
@@ -75,16 +77,16 @@ def test_tasks_are_goals_or_uniform():
 def test_inference_is_exact_for_rewards_in_the_span(seed, dim):
     random = np.random.default_rng(seed)
     features = random.normal(size=(50, dim)).astype(np.float32)
-    tasks = latent.on_sphere(jnp.asarray(random.normal(size=(3, dim)), jnp.float32))
+    tasks = zero_shot.on_sphere(jnp.asarray(random.normal(size=(3, dim)), jnp.float32))
     lengths = random.uniform(0.1, 10, 3).astype(np.float32)
-    found = latent.infer_tasks(jnp.asarray(features), (features @ (tasks * lengths[:, None]).T).T)
+    found = zero_shot.infer_tasks(jnp.asarray(features), (features @ (tasks * lengths[:, None]).T).T)
     np.testing.assert_allclose(found, tasks, atol=2e-3)
 
 
 def test_inference_leaves_out_what_features_do_not_span():
     """Features of rank 1 in two dimensions: the shortest solution is parallel to them."""
     features = jnp.array([[1.0, 1.0], [2.0, 2.0], [-1.0, -1.0]])
-    found = latent.infer_tasks(features, jnp.array([[1.0, 2.0, -1.0]]))
+    found = zero_shot.infer_tasks(features, jnp.array([[1.0, 2.0, -1.0]]))
     np.testing.assert_allclose(found, [[1, 1]], atol=1e-5)
 
 
@@ -132,12 +134,12 @@ def tables(seed: int, states: int, dim: int) -> dict[str, jax.Array]:
 
 def kept_apart(table) -> jax.Array:
     """The orthonormality loss of draws from all states, each drawn often: close to its expectation."""
-    return latent.orthonormality_loss(jnp.tile(table, (16, 1)))
+    return zero_shot.orthonormality_loss(jnp.tile(table, (16, 1)))
 
 
 def td_jepa(kernel: np.ndarray, orthonormality: float):
     """TD-JEPA's loss in expectation over s' ~ P(s): the target of a state is the mean of its successors'."""
-    config = LatentConfig(discount=DISCOUNT)
+    config = TaskConditionedConfig(discount=DISCOUNT)
     masks = jnp.ones(len(kernel))
 
     def loss(params, bars):
@@ -145,7 +147,7 @@ def td_jepa(kernel: np.ndarray, orthonormality: float):
         for own, other in (("state", "task"), ("task", "state")):
             following = bars[own] @ bars[f"{other}_predictor"]
             target = kernel @ successor_target(config, bars[other], following[None], masks)
-            total += latent.squared_distance((params[own] @ params[f"{other}_predictor"])[None], target)
+            total += zero_shot.squared_distance((params[own] @ params[f"{other}_predictor"])[None], target)
         return total
 
     return loss
@@ -221,7 +223,7 @@ def test_values_err_by_no_more_than_the_measure(seed):
     task = np.sqrt(states) * np.linalg.qr(random.normal(size=(states, dim)))[0]
     predictions = measure @ task + random.normal(scale=random.uniform(0, 1), size=(states, dim))
     rewards = random.normal(size=states)
-    found = np.asarray(latent.infer_tasks(jnp.float32(task), jnp.float32(rewards)[None]))[0]
+    found = np.asarray(zero_shot.infer_tasks(jnp.float32(task), jnp.float32(rewards)[None]))[0]
     # A task on the sphere lacks the length of the least-squares solution ψᵀr / S.
     found = found * np.linalg.norm(task.T @ rewards / states) / np.sqrt(dim)
     error = np.linalg.norm(predictions @ found - measure @ rewards)

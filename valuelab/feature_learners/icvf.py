@@ -1,10 +1,10 @@
-"""ICVF: features of a value function of all intents, V(s, g, z) = Σ_i φ_i(s) T_i(z) ψ_i(g).
+"""ICVF: features from a value function of all intents, V(s, g, z) = Σ_i φ_i(s) T_i(z) ψ_i(g).
 
     L = E |τ - 1(A < 0)| (r_g + γ · mask_g · V̄(s', g, z) - V(s, g, z))²
     A = r_z + γ · mask_z · V̄(s', z, z) - V̄(s, z, z)
 
-r_g = -1, and 0 at the goal g; likewise r_z at the intent z. Bars are target averages, without gradient. φ are
-the features.
+r_g is 0 at the goal g and -1 elsewhere. r_z is 0 at the intent z and -1 elsewhere. Bars are target averages,
+without gradient. The features are φ.
 
 Source: Ghosh, Bhateja, Levine 2023, "Reinforcement Learning from Passive Data via Latent Intentions",
 arXiv:2304.04782.
@@ -15,18 +15,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from valuelab.feature_learners.goals import GoalValueConfig, draw_goals
 from valuelab.ops.returns import bootstrapped_target
-from valuelab.representations.goals import GoalValueConfig, draw_goals
-from valuelab.types import Array, Key, Metrics, Params, Representation, Spec, Transitions
+from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
 class ICVFConfig(GoalValueConfig):
-    """Hyperparameters of ICVF's features: those of the encoder, and of the value."""
+    """Hyperparameters of ICVF's features."""
 
 
-def icvf(config: ICVFConfig, spec: Spec) -> Representation:
-    """Builds the representation.
+def icvf(config: ICVFConfig, spec: Spec) -> FeatureLearner:
+    """Builds the feature learner.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
@@ -65,4 +65,4 @@ def icvf(config: ICVFConfig, spec: Spec) -> Representation:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["state"], observations)
 
-    return Representation(name="icvf", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="icvf", dim=config.dim, init=init, loss=loss, encode=encode)

@@ -1,4 +1,4 @@
-"""Goals to learn distances from: states, those to come, and any others."""
+"""Goals for feature learners: the current state, a later state, or any other state of the data."""
 
 import dataclasses
 
@@ -7,16 +7,16 @@ import jax.numpy as jnp
 
 from valuelab.configuration import setting
 from valuelab.errors import InputError
-from valuelab.representations.encoders import EncoderConfig
+from valuelab.feature_learners.encoders import EncoderConfig
 from valuelab.types import Array, Key, Transitions
 
 _P_CURRENT, _P_FUTURE = 0.2, 0.5
-"""Of goals that are the state itself, and a later one of its trajectory; the rest are of other rows."""
+"""Probabilities that a goal is the current state, and a later state; otherwise it is any state."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GoalValueConfig(EncoderConfig):
-    """Hyperparameters of representations that are values of goals."""
+    """Hyperparameters of feature learners whose features are goal-conditioned values."""
 
     expectile: float = setting(0.9, "(0, 1)", "Level τ of the expectile, in (0, 1).")
     discount: float = setting(0.99, "[0, 1)", "Discount γ in [0, 1) of the steps to goals.")
@@ -26,18 +26,18 @@ UNSAMPLED = (
     "train it by python -m experiments.zero_shot on a dataset without singletask in its name, "
     "whose sampler has a future_discount and a horizon"
 )
-"""What to do where batches lack what only zero-shot agents look at."""
+"""The advice when batches lack fields that only zero-shot agents use."""
 
 
 def futures_of(batch: Transitions, name: str) -> Array:
     """The later observations of a batch.
 
     Args:
-        batch: of a sampler with a future_discount.
-        name: of what learns from them, for the message.
+        batch: from a sampler with a future_discount.
+        name: the learner's name, for the message.
 
     Raises:
-        InputError: when it has none.
+        InputError: when the batch has no futures.
     """
     if batch.futures is None:
         raise InputError(f"{name} learns from later observations, and these batches have none: {UNSAMPLED}")
@@ -50,7 +50,7 @@ def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Array, Array]:
     Args:
         key: random.
         batch: with futures.
-        name: of the representation, for the message.
+        name: the feature learner's name, for the message.
 
     Returns:
         Goals [B, ...]; and whether the state is the goal, [B] bool.

@@ -1,0 +1,1 @@
+"""Feature learners: the features of observations that successor features sum."""

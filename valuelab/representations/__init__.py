@@ -1,1 +1,0 @@
-"""How features of observations are learnt, whatever acts: what successor features are made of."""
