@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,3 +178,21 @@ def saved_state(workdir: pathlib.Path, step: int) -> Any:
     anywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with orbax.checkpoint.Checkpointer(orbax.checkpoint.StandardCheckpointHandler()) as reader:
         return reader.restore(folder, args=orbax.checkpoint.args.StandardRestore(fallback_sharding=anywhere))
+
+
+class Field:
+    """A plane with gymnasium's interface: five steps, each with the first coordinate as its reward."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+    def reset(self, *, seed, options):
+        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
+        return self.place, {}
+
+    def step(self, action):
+        self.place, self.time = self.place + action, self.time + 1
+        return self.place, self.place[0], False, self.time == 5, {}
+
+    def close(self):
+        pass

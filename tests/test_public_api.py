@@ -14,7 +14,17 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from helpers import CLONING, MAZE_GOALS, ROOT, assert_same_bits, command, launch, saved_state, without_speed
+from helpers import (
+    CLONING,
+    MAZE_GOALS,
+    ROOT,
+    Field,
+    assert_same_bits,
+    command,
+    launch,
+    saved_state,
+    without_speed,
+)
 
 import valuelab as vl
 from valuelab import configuration
@@ -44,22 +54,10 @@ def make(**changes):
     return vl.make_dataset(**{key: value for key, value in given.items() if value is not None})
 
 
-class Plane:
-    """A point in a plane for five steps, each rewarded by its first coordinate."""
+class Plane(Field):
+    """The same with a wider range of actions."""
 
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
     action_space = gymnasium.spaces.Box(-2.0, 2.0, (2,))
-
-    def reset(self, *, seed, options):
-        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
-        return self.place, {}
-
-    def step(self, action):
-        self.place, self.time = self.place + action, self.time + 1
-        return self.place, self.place[0], False, self.time == 5, {}
-
-    def close(self):
-        pass
 
 
 PLANE = vl.Environment(

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 
-import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from helpers import (
     LENGTH,
     MAZE,
     ROOT,
+    Field,
     assert_same_bits,
     command,
     launch,
@@ -41,24 +41,6 @@ from valuelab.training import logs
 def at_root(monkeypatch):
     """Paths of agent files are relative to the root, as in the documents."""
     monkeypatch.chdir(ROOT)
-
-
-class Field:
-    """A plane with gymnasium's interface: five steps, each with the first coordinate as its reward."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
-    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
-
-    def reset(self, *, seed, options):
-        self.place, self.time = np.random.default_rng(seed).uniform(-1, 1, 2), 0
-        return self.place, {}
-
-    def step(self, action):
-        self.place, self.time = self.place + action, self.time + 1
-        return self.place, self.place[0], False, self.time == 5, {}
-
-    def close(self):
-        pass
 
 
 @pytest.fixture

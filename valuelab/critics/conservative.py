@@ -136,8 +136,7 @@ def conservative_critic(config: ConservativeConfig, spec: Spec) -> Critic:
             return total, metrics | {"multiplier": multiplier}
 
         # 3. Critic step.
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        state, metrics = learning.update(state, loss, optimizer)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
 
     def estimates(state: TrainState) -> Estimates:

@@ -103,8 +103,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
             }
 
         # 2. Critic step.
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        state, metrics = learning.update(state, loss, optimizer)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
 
     # Those whose mean is Q: embedded once for all rows.

@@ -155,9 +155,8 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
         def loss(params):
             return losses.loss(params, state.target_params, batch, next_actions, loss_key)
 
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        params = losses.follow(params, batch)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        state, metrics = learning.update(state, loss, optimizer)
+        return state._replace(params=losses.follow(state.params, batch)), metrics
 
     def estimates(state: TrainState) -> Estimates:
         def q(joined: Array, actions: Array) -> Array:

@@ -168,8 +168,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
             return losses, {"mean": jnp.mean(values(outputs)), "target_mean": jnp.mean(targets)}
 
         # 2. Critic step.
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        state, metrics = learning.update(state, loss, optimizer)
         return state, {f"q_{name}": metric for name, metric in metrics.items()}
 
     def estimates(state: TrainState) -> Estimates:

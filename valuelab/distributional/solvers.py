@@ -116,12 +116,7 @@ def value_iteration(
         representation=representation, discount=discount, infinite=steps is None, optimal=True
     )
     grids = checks.check_method(setting, mdp, objective, steps, stocks, tolerance, distance)
-    if steps is None:
-        solution, _ = _solve_infinite(
-            setting, mdp, objective, grids[0], tolerance, max_sweeps, None, distance
-        )
-    else:
-        solution, _ = _solve_finite(setting, mdp, objective, grids, None)
+    solution, _ = _solve(setting, mdp, objective, grids, None, tolerance, max_sweeps, distance)
     return _finish(solution, steps, horizon, reason)
 
 
@@ -166,12 +161,7 @@ def policy_evaluation(
     )
     grids = checks.check_method(setting, mdp, objective, steps, stocks, tolerance, distance)
     given = checks.check_policies(policy, mdp, grids, horizon)
-    if steps is None:
-        solution, _ = _solve_infinite(
-            setting, mdp, objective, grids[0], tolerance, max_sweeps, given[0], distance
-        )
-    else:
-        solution, _ = _solve_finite(setting, mdp, objective, grids, given)
+    solution, _ = _solve(setting, mdp, objective, grids, given, tolerance, max_sweeps, distance)
     return _finish(solution, steps, horizon, None)
 
 
@@ -213,21 +203,37 @@ def policy_iteration(
         representation=representation, discount=discount, infinite=steps is None, optimal=True
     )
     grids = checks.check_method(setting, mdp, objective, steps, stocks, tolerance, distance)
-    improved = [jnp.zeros((mdp.num_states, grid.size), jnp.int32) for grid in grids[: steps or 1]]
+    improved: Sequence[Array] = [
+        jnp.zeros((mdp.num_states, grid.size), jnp.int32) for grid in grids[: steps or 1]
+    ]
     sweeps, stable = 0, False
     while not stable and sweeps < max_sweeps:
         policy = improved
-        if steps is None:
-            left = max_sweeps - sweeps
-            solution, greedy = _solve_infinite(
-                setting, mdp, objective, grids[0], tolerance, left, policy[0], distance
-            )
-            improved = [greedy]
-        else:
-            solution, improved = _solve_finite(setting, mdp, objective, grids, policy)
+        left = max_sweeps - sweeps
+        solution, improved = _solve(setting, mdp, objective, grids, policy, tolerance, left, distance)
         sweeps += int(solution.sweeps)
         stable = all(map(np.array_equal, improved, policy))
     return _finish(solution._replace(sweeps=sweeps), steps, horizon, reason)
+
+
+def _solve(
+    setting: SolverSetting,
+    mdp: MDP,
+    objective: Objective,
+    grids: Sequence[StockGrid],
+    policies: Sequence[Array] | None,
+    tolerance: float,
+    max_sweeps: int,
+    distance: str,
+) -> tuple[Solution, Sequence[Array]]:
+    """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
+    if not setting.infinite:
+        return _solve_finite(setting, mdp, objective, grids, policies)
+    policy = None if policies is None else policies[0]
+    solution, greedy = _solve_infinite(
+        setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance
+    )
+    return solution, [greedy]
 
 
 def _finish(solution: Solution, steps: int | None, horizon: int | None, reason: str | None) -> Solution:

@@ -12,10 +12,8 @@ for BYOL-γ.
 import dataclasses
 from typing import Literal
 
-import jax
-
 from valuelab.configuration import setting, widths
-from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.feature_learners.encoders import SpreadConfig, init_with, spread_loss
 from valuelab.feature_learners.goals import futures_of
 from valuelab.networks.encodings import StepPredictor
 from valuelab.ops.zero_shot import squared_distance
@@ -44,10 +42,7 @@ def byol(config: BYOLConfig, spec: Spec) -> FeatureLearner:
     encoder, predictor = config.encoder, StepPredictor(config.predictor_dims, config.dim)
 
     def init(key: Key, example: Transitions) -> Params:
-        encoder_key, predictor_key = jax.random.split(key)
-        params = encoder.init(encoder_key, example.observations)
-        encodings = encoder.apply(params, example.observations)
-        return {"encoder": params, "predictor": predictor.init(predictor_key, encodings, example.actions)}
+        return init_with(config, "predictor", predictor, key, example)
 
     def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
         del key

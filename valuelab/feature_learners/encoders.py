@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import flax.linen as nn
+import jax
+
 from valuelab.configuration import Settings, setting
 from valuelab.networks.encodings import Encoder
 from valuelab.ops.zero_shot import orthonormality_loss
-from valuelab.types import Array, Metrics
+from valuelab.types import Array, Key, Metrics, Params, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,12 +28,34 @@ class EncoderConfig(Settings):
         """φ."""
         return Encoder(self.hidden_dims, self.dim, self.normalize)
 
+    def init_encoder(self, key: Key, example: Transitions) -> Params:
+        """Parameters of φ for the observations of a batch."""
+        return self.encoder.init(key, example.observations)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpreadConfig(EncoderConfig):
     """Hyperparameters of feature learners with an orthonormality loss."""
 
     orthonormality: float = setting(1.0, "[0, inf)", "Weight β of Ω, at least 0.")
+
+
+def init_with(
+    config: EncoderConfig, name: str, predictor: nn.Module, key: Key, example: Transitions
+) -> Params:
+    """Parameters of the encoder, and of a network that takes encodings and actions.
+
+    Args:
+        config: of the encoder.
+        name: of the network among the parameters.
+        predictor: the network.
+        key: random.
+        example: a batch.
+    """
+    encoder_key, predictor_key = jax.random.split(key)
+    params = config.encoder.init(encoder_key, example.observations)
+    encodings = config.encoder.apply(params, example.observations)
+    return {"encoder": params, name: predictor.init(predictor_key, encodings, example.actions)}
 
 
 def spread_loss(config: SpreadConfig, name: str, own_loss: Array, features: Array) -> tuple[Array, Metrics]:

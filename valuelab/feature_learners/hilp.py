@@ -40,9 +40,6 @@ def hilp(config: HILPConfig, spec: Spec) -> FeatureLearner:
     del spec
     encode = config.encoder.apply
 
-    def init(key: Key, example: Transitions) -> Params:
-        return config.encoder.init(key, example.observations)
-
     def value(params: Params, observations: Array, goals: Array) -> Array:
         gaps = encode(params, observations) - encode(params, goals)
         # The root of at least a little: at 0 its gradient would be infinite.
@@ -57,4 +54,4 @@ def hilp(config: HILPConfig, spec: Spec) -> FeatureLearner:
         expectile = jnp.mean(expectile_loss(errors, config.expectile))
         return expectile, {"distance_loss": expectile}
 
-    return FeatureLearner(name="hilp", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(name="hilp", dim=config.dim, init=config.init_encoder, loss=loss, encode=encode)

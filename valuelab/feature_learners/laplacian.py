@@ -29,13 +29,12 @@ def laplacian(config: LaplacianConfig, spec: Spec) -> FeatureLearner:
     del spec
     encode = config.encoder.apply
 
-    def init(key: Key, example: Transitions) -> Params:
-        return config.encoder.init(key, example.observations)
-
     def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
         del targets, key
         features = encode(params, batch.observations)
         steps = jnp.sum(jnp.square(features - encode(params, batch.next_observations)), axis=-1)
         return spread_loss(config, "step_loss", jnp.mean(steps), features)
 
-    return FeatureLearner(name="laplacian", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(
+        name="laplacian", dim=config.dim, init=config.init_encoder, loss=loss, encode=encode
+    )

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from valuelab.configuration import setting, widths
 from valuelab.errors import InputError
-from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.feature_learners.encoders import SpreadConfig, init_with, spread_loss
 from valuelab.feature_learners.goals import UNSAMPLED
 from valuelab.networks.encodings import StepPredictor
 from valuelab.ops.zero_shot import on_sphere
@@ -46,10 +46,7 @@ def rldp(config: RLDPConfig, spec: Spec) -> FeatureLearner:
     encoder, change = config.encoder, StepPredictor(config.dynamics_dims, config.dim)
 
     def init(key: Key, example: Transitions) -> Params:
-        encoder_key, change_key = jax.random.split(key)
-        params = encoder.init(encoder_key, example.observations)
-        encodings = encoder.apply(params, example.observations)
-        return {"encoder": params, "change": change.init(change_key, encodings, example.actions)}
+        return init_with(config, "change", change, key, example)
 
     def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
         del key

@@ -74,3 +74,22 @@ def gradient_step(
     updates, opt_state = optimizer.update(gradients, opt_state, params)
     metrics = metrics | {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
     return optax.apply_updates(params, updates), opt_state, metrics
+
+
+def update(
+    state: TrainState,
+    loss: Callable[[Params], tuple[Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """One gradient step on all parameters of a state; target parameters and key stay as they are.
+
+    Args:
+        state: the state before the step.
+        loss: params -> (scalar loss, metrics).
+        optimizer: the optax transformation of gradients into updates.
+
+    Returns:
+        The state after the step, and the metrics of `gradient_step`.
+    """
+    params, opt_state, metrics = gradient_step(loss, optimizer, state.params, state.opt_state)
+    return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics

@@ -63,8 +63,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
         def loss(params):
             return clone_actions(field, params, batch.observations, batch.actions, key), {}
 
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        return learning.update(state, loss, optimizer)
 
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates

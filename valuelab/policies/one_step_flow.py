@@ -132,8 +132,7 @@ def one_step_flow(
                 "q": jnp.mean(q_values),
             }
 
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        return learning.update(state, loss, optimizer)
 
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates

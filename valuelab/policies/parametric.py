@@ -80,8 +80,7 @@ def parametric_policy(
             distribution = network.apply(params, batch.observations, rngs={"dropout": dropout_key})
             return loss(distribution, batch, estimates)
 
-        params, opt_state, metrics = learning.gradient_step(loss_of, optimizer, state.params, state.opt_state)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        return learning.update(state, loss_of, optimizer)
 
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates

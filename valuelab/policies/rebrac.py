@@ -90,11 +90,9 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
                 "bc_loss": bc_loss,
             }
 
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        averaged = optax.incremental_update(params, state.target_params, config.target_rate)
-        return state._replace(
-            params=params, target_params=averaged, opt_state=opt_state, step=state.step + 1
-        ), metrics
+        state, metrics = learning.update(state, loss, optimizer)
+        averaged = optax.incremental_update(state.params, state.target_params, config.target_rate)
+        return state._replace(target_params=averaged), metrics
 
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates

@@ -84,8 +84,7 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
             alpha_loss = params["log_alpha"] * jax.lax.stop_gradient(entropy - target_entropy)
             return policy_loss + alpha_loss, {"q": jnp.mean(q_values), "entropy": entropy, "alpha": alpha}
 
-        params, opt_state, metrics = learning.gradient_step(loss, optimizer, state.params, state.opt_state)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+        return learning.update(state, loss, optimizer)
 
     def sample(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates

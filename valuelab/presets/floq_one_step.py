@@ -1,11 +1,7 @@
 """A flow critic of one step, trained at t = 0 only: without integration.
 
-Source: the ablation of arXiv:2509.06863. Runs and scores:
-
-pointmaze, cube_small
-    hardware: two CPU cores; not run
-OGBench's ten default tasks, such as --agent=floq_one_step:antmaze_large, and five from images, visual_...
-    hardware: one GPU; not run
+Source: the ablation of arXiv:2509.06863. There are presets for OGBench's
+ten default tasks, for five from images, and for two CPU cores (pointmaze, cube_small). None has been run.
 """
 
 import dataclasses

@@ -1,11 +1,7 @@
 """FQL with a critic of residual blocks of floq's size: the effect of depth and width only.
 
-Source: floq's paper, arXiv:2509.06863. Runs and scores:
-
-pointmaze, cube_small
-    hardware: two CPU cores; not run
-OGBench's ten default tasks, such as --agent=fql_resnet:antmaze_large, and five from images, visual_...
-    hardware: one GPU; not run
+Source: floq's paper, arXiv:2509.06863. There are presets for OGBench's
+ten default tasks, for five from images, and for two CPU cores (pointmaze, cube_small). None has been run.
 """
 
 import dataclasses

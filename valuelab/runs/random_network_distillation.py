@@ -109,12 +109,7 @@ def explorer(domain: str, seed: int, num_updates: int = UPDATES, batch_size: int
             novelty = jnp.sum(jnp.square(predicted - target), axis=-1)
             return jnp.mean(novelty), {"novelty": novelty}
 
-        params, opt_state, metrics = learning.gradient_step(
-            loss, optimizer, state.predictor.params, state.predictor.opt_state
-        )
-        predictor = state.predictor._replace(
-            params=params, opt_state=opt_state, step=state.predictor.step + 1
-        )
+        predictor, metrics = learning.update(state.predictor, loss, optimizer)
         novelty = metrics["novelty"]
         moments = state.moments + MOMENT_RATE * (
             jnp.stack([jnp.mean(novelty), jnp.mean(jnp.square(novelty))]) - state.moments
