@@ -379,13 +379,13 @@ def test_what_a_policy_cannot_take_is_one_line(run, given, message):
         ),
         (
             lambda run: vl.train(CLONING, make(), eval_episodes=1),
-            r"'robot' names no source.*--eval_episodes=0",
+            r"'robot' does not begin with a known source.*--eval_episodes=0",
         ),
         (
             lambda run: vl.evaluate(run, "gymnasium/CartPole-v1"),
             r"^observations of robot are float32\[2\], but",
         ),
-        (lambda run: vl.evaluate(run), r"^environment 'robot' names no source"),
+        (lambda run: vl.evaluate(run), r"^environment 'robot' does not begin with a known source"),
         (lambda run: vl.evaluate(lambda observation: 0), r"^environment is missing"),
         (lambda run: vl.make_agent("iql", run.spec, steps=0), r"^steps is 0; it must lie in \[1, inf\)"),
     ],

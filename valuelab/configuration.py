@@ -778,7 +778,7 @@ def population(config: RunConfig) -> Population:
             raise unknown_field("swept field", name, numeric)
         if not all(name in numeric for name in full):
             raise InputError(
-                f"sweep of {name}: it is no number of the agent's, so its values cannot share one program; "
+                f"sweep of {name}: only numbers of the agent can be swept; "
                 f"fields that can be swept: {', '.join(numeric)}"
             )
         if name in axes:

@@ -58,7 +58,7 @@ def no_source(kind: str, value: str, meant: str, examples: Iterable[str]) -> Inp
         An InputError to raise.
     """
     advice = f"did you mean {meant!r}?" if meant else f"write SOURCE/NAME, such as {', '.join(examples)}"
-    return InputError(f"{kind} {value!r} names no source: {advice}")
+    return InputError(f"{kind} {value!r} does not begin with a known source: {advice}")
 
 
 def words(error: BaseException) -> str:

@@ -777,9 +777,9 @@ def test_an_impossible_pair_is_refused_by_name():
         InputError, match="critic 'conservative' needs log_probs and policy 'rebrac' does not"
     ):
         composed(ComposedConfig(critic=ConservativeConfig(), policy=ReBRACConfig()), CONTINUOUS)
-    with pytest.raises(InputError, match="critic conservative samples continuous actions"):
+    with pytest.raises(InputError, match="critic conservative needs continuous actions"):
         composed(AGENTS["cql"].config, DISCRETE)
-    with pytest.raises(InputError, match=r"policy rebrac asks for .*: take agent iql_ddpg_bc or fql"):
+    with pytest.raises(InputError, match=r"policy rebrac needs .*: use agent iql or fql"):
         composed(AGENTS["categorical-rebrac"].config, GOALS)
 
 

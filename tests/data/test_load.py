@@ -86,7 +86,7 @@ def test_nested_observations_become_one_vector():
 )
 def test_a_name_without_its_source(tmp_path, name, advice):
     (tmp_path / "minari" / "D4RL" / "door" / "human-v2").mkdir(parents=True)
-    with pytest.raises(InputError, match=f"dataset '{name}' names no source: {advice}"):
+    with pytest.raises(InputError, match=f"dataset '{name}' does not begin with a known source: {advice}"):
         data.load(name, tmp_path)
 
 

@@ -102,7 +102,7 @@ def test_what_fits(actions):
         ),
         (
             {"environment": "gymnasium/MountainCarContinuous-v0", "online_steps": 20},
-            "leave --online_steps out",
+            "leave out --online_steps",
         ),
     ],
 )

@@ -449,7 +449,7 @@ def test_the_principal_plane_has_the_largest_variance():
     ("side", "policy_sees", "message"),
     [
         (14, "encodings", "14 x 14 pixels, but critic td_jepa needs at least 15 x 15: give larger images$"),
-        (15, "observations", "policies take vectors: give --agent.critic.policy_sees=encodings$"),
+        (15, "observations", "policies need vectors: give --agent.critic.policy_sees=encodings$"),
     ],
 )
 def test_unsuitable_images_are_refused(side, policy_sees, message):

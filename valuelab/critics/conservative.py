@@ -80,7 +80,10 @@ def conservative_critic(config: ConservativeConfig, spec: Spec) -> Critic:
         InputError: for discrete actions; where `q_ensemble` refuses the data.
     """
     if spec.discrete:
-        raise InputError("critic conservative samples continuous actions; these data have discrete ones")
+        raise InputError(
+            "critic conservative needs continuous actions, but the data have discrete ones: "
+            "choose another critic"
+        )
     network, values, distance, targets_of = q_ensemble(config, spec)
     optimizer = optax.adam(config.learning_rate)
 

@@ -129,14 +129,14 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
     shape = spec.observation_shape
     if spec.discrete or len(shape) not in (1, 3):
         raise InputError(
-            f"critic {name} takes vectors or images, and continuous actions; here observations have shape "
+            f"critic {name} needs vectors or images and continuous actions, but observations have shape "
             f"{shape}" + (" and actions are discrete" if spec.discrete else "")
         )
     sees_encodings = config.policy_sees == "encodings"
     if len(shape) == 3 and not sees_encodings:
         missing = [] if config.state_dim else ["--agent.critic.state_dim=50"]
         raise InputError(
-            f"observations are images of shape {shape}, and policies take vectors: "
+            f"observations are images of shape {shape}, but policies need vectors: "
             f"give {' and '.join([*missing, '--agent.critic.policy_sees=encodings'])}"
         )
     if len(shape) == 3:

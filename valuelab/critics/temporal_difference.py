@@ -77,7 +77,7 @@ class TemporalDifferenceConfig(CriticConfig):
         super().__post_init__()
         if self.target_members > self.ensemble_size:
             raise InputError(
-                f"target_members is {self.target_members}; the ensemble has {self.ensemble_size} members"
+                f"target_members is {self.target_members}, but the ensemble has {self.ensemble_size} members"
             )
 
 

@@ -23,8 +23,8 @@ class GoalValueConfig(EncoderConfig):
 
 
 UNSAMPLED = (
-    "train it by python -m experiments.zero_shot on a dataset without singletask in its name, "
-    "whose sampler has a future_discount and a horizon"
+    "train it with python -m experiments.zero_shot on a dataset without singletask in its name; in Python, "
+    "give the sampler a future_discount and a horizon"
 )
 """The advice when batches lack fields that only zero-shot agents use."""
 
@@ -40,7 +40,7 @@ def futures_of(batch: Transitions, name: str) -> Array:
         InputError: when the batch has no futures.
     """
     if batch.futures is None:
-        raise InputError(f"{name} learns from later observations, and these batches have none: {UNSAMPLED}")
+        raise InputError(f"{name} learns from later observations, but these batches have none: {UNSAMPLED}")
     return batch.futures
 
 

@@ -72,10 +72,10 @@ def rldp(config: RLDPConfig, spec: Spec) -> FeatureLearner:
 def _segments_of(batch: Transitions, horizon: int) -> Segments:
     """The first steps of the batch's segments."""
     if batch.segments is None:
-        raise InputError(f"rldp learns from segments, and these batches have none: {UNSAMPLED}")
+        raise InputError(f"rldp learns from segments, but these batches have none: {UNSAMPLED}")
     if (length := batch.segments.masks.shape[1]) < horizon:
         raise InputError(
-            f"horizon is {horizon}, and the segments of these batches have {length} steps: "
-            f"give {length} at most"
+            f"horizon is {horizon}, but the segments of these batches have {length} steps: "
+            f"give at most {length}"
         )
     return jax.tree.map(lambda leaf: leaf[:, :horizon], batch.segments)

@@ -33,4 +33,6 @@ def check_continuous(name: str, spec: Spec) -> None:
         InputError: for discrete actions.
     """
     if spec.discrete:
-        raise InputError(f"policy {name} draws continuous actions; these data have discrete ones")
+        raise InputError(
+            f"policy {name} needs continuous actions, but the data have discrete ones: choose another policy"
+        )

@@ -64,8 +64,8 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
     check_continuous("rebrac", spec)
     if spec.goal_conditioned:
         raise InputError(
-            "policy rebrac asks for the data's next actions, which goal-conditioned batches lack: take agent "
-            "iql_ddpg_bc or fql, or data with rewards, such as ogbench/NAME-singletask-v0"
+            "policy rebrac needs the data's next actions, but goal-conditioned batches have none: use agent "
+            "iql or fql, or data with rewards, such as ogbench/NAME-singletask-v0"
         )
     network = DeterministicPolicy(
         spec.action_dim, config.hidden_dims, activation=config.activation, final_scale=config.final_scale
@@ -107,7 +107,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         noise = jnp.clip(noise, -config.target_noise_max, config.target_noise_max)
         actions = jnp.clip(actions + noise, -1, 1)
         if batch.next_actions is None:
-            raise InputError("policy rebrac asks for the data's next actions, which these batches lack")
+            raise InputError("policy rebrac needs the data's next actions, but these batches have none")
         distances = jnp.sum(jnp.square(actions - batch.next_actions), axis=-1)
         return NextActions(actions=actions, costs=config.target_weight * distances)
 
