@@ -108,9 +108,7 @@ class FlowCriticConfig(CriticConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.time_size % 2:
-            raise InputError(
-                f"time_size is {self.time_size}; it must be even, because half of it are sines and half cosines"
-            )
+            raise InputError(f"time_size is {self.time_size}; it must be even: half sines, half cosines")
         if self.supervision == "value" and self.solver == "heun":
             raise InputError(
                 "solver heun needs the velocity at t = 1, but supervision by value does not train it: "
