@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -247,3 +248,14 @@ def test_nothing_runs_what_a_file_says():
 def test_what_runs_code_is_found():
     lines = ["eval(text)", "np.load(file)", "np.lib.format.read_array(file)", "os.system(text)"]
     assert [line for line in lines if not runs(ast.parse(line).body[0].value)] == []
+
+
+def test_programs_are_short_and_old_names_lead_to_programs():
+    """A program is a docstring and a command line for a function of the library."""
+    lines = {path: len((ROOT / path).read_text().splitlines()) for path in modules("experiments")}
+    programs = {path: count for path, count in lines.items() if len(path.parts) == 2}
+    assert {path: count for path, count in programs.items() if count > 100} == {}
+    for path in modules("experiments/renamed"):
+        for new in re.findall(r'run_module\("([\w.]+)"', (ROOT / path).read_text()):
+            program = pathlib.Path(*new.split(".")).with_suffix(".py")
+            assert '__name__ == "__main__"' in (ROOT / program).read_text(), path
