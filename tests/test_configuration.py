@@ -12,8 +12,10 @@ import pytest
 
 from valuelab import configuration
 from valuelab.agents.iql import IQLConfig
+from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.configuration import RunConfig
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
+from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.errors import InputError
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.laplacian import LaplacianConfig
@@ -390,6 +392,23 @@ def test_the_old_name_of_a_part_is_short_for_the_fields_of_the_new_one():
     assert changed.feature_learner == HILPConfig(dim=4, expectile=0.8)
     chosen = configuration.override(config, {"representation": "laplacian"})
     assert isinstance(chosen.feature_learner, LaplacianConfig)
+
+
+def test_a_part_keeps_only_the_values_that_its_new_choice_accepts():
+    config = ZeroShotConfig(critic=SuccessorFeaturesConfig(predictor_dims=(8,)))
+    assert config.critic.state_dim == 0
+    chosen = configuration.override(config, {"critic": "td_jepa", "critic.task_dim": 4}).critic
+    assert (type(chosen), chosen.predictor_dims, chosen.state_dim) == (TDJEPAConfig, (8,), 50)
+
+
+def test_a_short_name_of_nothing_is_refused():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Mistaken(IQLConfig):
+        ALIASES = {"x": ("critic.nope",)}  # noqa: RUF012
+
+    configuration.check_aliases(IQLConfig())
+    with pytest.raises(InputError, match=r"ALIASES: 'x' stands for 'critic.nope', which is not a field"):
+        configuration.check_aliases(Mistaken())
 
 
 def test_a_config_saved_with_short_names_is_read():

@@ -13,6 +13,7 @@ Two things make long names short. A part that `part` declares is chosen by name:
 another config in its place. `ALIASES` of a config maps short names to the full names that they set.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -393,6 +394,22 @@ def aliases(config: Any, path: str = "") -> dict[str, tuple[str, ...]]:
     return found
 
 
+def check_aliases(config: Any) -> None:
+    """Refuses short names that stand for no field of the config, or of a choice of its parts.
+
+    Raises:
+        InputError: naming the first such short name.
+    """
+    known, known_parts = fields(config), parts(config)
+    for short, full in aliases(config).items():
+        for name in full:
+            part, _, field = name.rpartition(".")
+            choices = known_parts[part].choices.values() if part in known_parts else ()
+            fits = any(field in choice.__dataclass_fields__ for choice in choices)  # type: ignore[attr-defined]
+            if not (fits or name in known or name in known_parts):
+                raise InputError(f"ALIASES: {short!r} stands for {name!r}, which is not a field: correct it")
+
+
 def in_full(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by full names, where some are given by short ones.
 
@@ -576,13 +593,18 @@ def _with_parts(config: Config, values: Mapping[str, Any]) -> tuple[Config, dict
 
 
 def _chosen(part: Any, config_class: type) -> Any:
-    """A config of a class, with the values of the fields that another config has, too."""
+    """A config of a class, with those values of another config that it has and accepts."""
     if type(part) is config_class:
         return part
-    common = {field.name for field in dataclasses.fields(part)} & {
-        field.name for field in dataclasses.fields(config_class)
-    }
-    return config_class(**{name: getattr(part, name) for name in common})
+    names = {field.name for field in dataclasses.fields(config_class)}
+    kept: dict[str, Any] = {}
+    for field in dataclasses.fields(part):
+        if field.name in names:
+            value = {field.name: getattr(part, field.name)}
+            with contextlib.suppress(InputError):  # a value out of the range of the new class
+                config_class(**value)
+                kept |= value
+    return config_class(**kept)
 
 
 def _at(config: Any, name: str) -> Any:

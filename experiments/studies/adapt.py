@@ -64,6 +64,8 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         raise InputError("no encoder is given: write --encoder=WORKDIR of a run of experiments.zero_shot")
     if not config.eval_every:
         raise InputError("eval_every is 0, but adapt compares curves: write --eval_every=2000")
+    if not config.eval_episodes:
+        raise InputError("eval_episodes is 0, but adapt compares scores: give a positive number")
     if config.sweep:
         raise InputError("adapt compares two inputs at one setting: leave out --sweep, or use --num_seeds")
     with outputs.prepare_folder(config) as workdir:

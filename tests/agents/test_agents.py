@@ -639,6 +639,14 @@ def numbers(config) -> dict[str, float]:
     return {name: field.value for name, field in known.items() if field.annotation is float}
 
 
+def configs(config):
+    """A config, and the configs in it."""
+    yield config
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(part := getattr(config, field.name)):
+            yield from configs(part)
+
+
 def parts(config) -> dict[type, str]:
     """The classes whose fields a config has, and what stands before their names."""
     found = {}
@@ -681,7 +689,9 @@ def is_dead(make_agent, spec, base, field, value) -> bool:
 
 def dead_knobs(config_class):
     """The fields of a config that change nothing."""
-    row = next(row for row in AGENTS.values() if config_class in parts(row.config))
+    having = [row for row in AGENTS.values() if config_class in parts(row.config)]
+    # A row of the class itself comes before rows of classes that inherit from it.
+    row = next((row for row in having if config_class in map(type, configs(row.config))), having[0])
     for field, (value, setting) in FLIPS[config_class].items():
         spec = of_images(row.spec) if field == "encoder" else row.spec
         prefix = parts(row.config)[config_class]

@@ -436,7 +436,7 @@ def test_solve_equals_the_oracle(name):
 
 @pytest.mark.slow
 def test_solve_without_end_keeps_its_promise(monkeypatch):
-    monkeypatch.setattr(defaults, "_ALL_WORK", 50_000_000)
+    monkeypatch.setattr(defaults, "_MAX_TOTAL_SIZE", 50_000_000)
     problem = random_mdp(9, states=5)
     for objective in (objectives.lower_cvar(0.1), objectives.target_return(0.5)):
         solved = defaults.solve(problem, objective, discount=0.9)
@@ -447,7 +447,7 @@ def test_solve_without_end_keeps_its_promise(monkeypatch):
 
 @pytest.mark.slow
 def test_returns_that_nobody_would_meet_do_not_coarsen_grids(monkeypatch):
-    monkeypatch.setattr(defaults, "_ALL_WORK", 5_000_000)
+    monkeypatch.setattr(defaults, "_MAX_TOTAL_SIZE", 5_000_000)
     # Staying gives -1 forever, a return of -10. Leaving gives 1 or -1, and grids end close to these.
     staying, leaving = [(1.0, 0, -1.0)], [(0.5, 1, 1.0), (0.5, 1, -1.0)]
     problem = mdps.from_outcomes([[staying, leaving], [[], []]], np.array([False, True]))

@@ -79,8 +79,8 @@ def test_invalid_runs_and_settings_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypatch):
-    run = train(tmp_path, CLONING)
-    with pytest.raises(InputError, match="agent 'behaviour_cloning' has no critic to diagnose"):
+    run = train(tmp_path, "bc")
+    with pytest.raises(InputError, match="agent 'bc' has no critic to diagnose"):
         diagnosed(run, tmp_path / "out")
     goals = dataclasses.replace(make_dataset(compact=True), goal_conditioned=True)
     monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: goals)

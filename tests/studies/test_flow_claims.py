@@ -26,7 +26,7 @@ from valuelab.data import recording
 from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 from valuelab.runs import flags
-from valuelab.types import Outcomes, Spec, Transitions, VectorEnvironment
+from valuelab.types import Outcomes, PolicyView, Spec, Transitions, VectorEnvironment
 
 SPEC = Spec((3,), "float32", action_dim=1, num_actions=0, reward_min=-1.0, reward_max=0.0, num_updates=4)
 NARROW = {
@@ -106,8 +106,8 @@ def test_frozen_features_stay(agent, output):
     critic = plasticity.frozen(critic_of(agent), after=1)
     look_ahead = plasticity.logged().look_ahead
     state = jax.jit(critic.init)(jax.random.key(0), batch(1))
-    ahead = lambda rows, key: look_ahead(None, rows, key, None)  # noqa: E731
-    update = jax.jit(lambda state: critic.update(state, batch(8), ahead)[0])
+    policy = PolicyView(look_ahead=lambda rows, key: look_ahead(None, rows, key, None))
+    update = jax.jit(lambda state: critic.update(state, batch(8), policy)[0])
     states = [state, update(state), update(update(state))]
 
     def changed(before, after):

@@ -197,6 +197,7 @@ def _load(path: pathlib.Path) -> tuple[Any, Any]:
         if not hasattr(module, "Config") or not hasattr(module, "make_agent"):
             raise InputError("it must define Config, a frozen dataclass, and make_agent(config, spec)")
         config = module.Config()
+        configuration.check_aliases(config)
         configuration.from_json(config, configuration.to_json(config))  # it must survive saving and reading
         if not callable(module.make_agent):
             raise InputError(f"make_agent is {module.make_agent!r}, but must be a function of (config, spec)")

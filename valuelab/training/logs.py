@@ -26,8 +26,11 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     rows: list[Row] = []
     for line in path.read_bytes().split(b"\n")[:-1]:  # the text after the last line end is empty or cut off
         try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
+            row = dict(json.loads(line))
+            if type(row["step"]) is not int:
+                raise TypeError
+            rows.append(row)
+        except (ValueError, TypeError, KeyError, RecursionError):
             logging.warning(
                 "%s is damaged in line %d: this line and all later ones are ignored", path, len(rows) + 1
             )
