@@ -154,7 +154,10 @@ def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
     """Parses a command line as the launcher does, and does a tiny run of it."""
     parsed, make_agent = flags.parse_run(["train", *command_arguments], absl_flags.FlagValues())
     phases = {"offline_steps": 4, "online_steps": 4} if parsed.online_steps else {}
-    narrow = NARROW["agent.hidden_dims" not in configuration.fields(parsed) | configuration.aliases(parsed)]
+    known = configuration.fields(parsed) | configuration.aliases(parsed)
+    narrow = {
+        name: value for name, value in NARROW["agent.hidden_dims" not in known].items() if name in known
+    }
     config = configuration.override(parsed, narrow | TINY | phases)
     return pathlib.Path(config.workdir), train.run(config, make_agent)
 

@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(checkpoints, step):
     with pytest.raises(Killed):
         train(evaluate=stop_at(step, kill), write=rows.extend, **settings)
 
-    def rewind(saved):
+    def rewind(saved, _):
         assert saved == step  # a step is saved before it is evaluated
         return rows[-1]["step"] if rows else 0
 
@@ -132,7 +132,7 @@ def test_a_terminal_that_closes_stops_a_run_as_ctrl_c_does():
 
 
 def test_a_signal_right_after_resuming_saves_nothing_twice(checkpoints):
-    def ask(step):
+    def ask(step, _):
         signal.raise_signal(signal.SIGTERM)
         return step
 
@@ -161,7 +161,7 @@ def test_a_signal_between_two_events_keeps_what_the_next_row_is_the_mean_of(chec
 
 
 def ask_after_one_slice(monkeypatch):
-    def on_resume(_):
+    def on_resume(*_):
         wait = jax.block_until_ready
 
         def wait_and_ask(tree):
@@ -181,13 +181,13 @@ def test_a_second_ctrl_c_stops_at_once():
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(on_resume=lambda _: twice())
+        train(on_resume=lambda *_: twice())
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_finished_run_is_given_back_from_its_last_checkpoint(checkpoints):
     train(checkpoints=checkpoints)
-    again = train(checkpoints=checkpoints, evaluate=stop_at(STEPS, kill), on_resume=lambda step: step)
+    again = train(checkpoints=checkpoints, evaluate=stop_at(STEPS, kill), on_resume=lambda step, _: step)
     assert_same_bits(straight().states, again.states)
     assert again.rows == []
     assert again.throughput.updates_per_second == 0
@@ -199,10 +199,10 @@ def test_rows_that_were_lost_are_told(checkpoints, caplog):
         train(evaluate=stop_at(22, kill), **settings)
     checkpoints._manager.delete(22)
     with pytest.raises(Killed):
-        train(evaluate=stop_at(22, kill), on_resume=lambda _: 11, **settings)
+        train(evaluate=stop_at(22, kill), on_resume=lambda *_: 11, **settings)
     assert caplog.text == ""
     checkpoints._manager.delete(22)
-    train(on_resume=lambda _: 5, **settings)
+    train(on_resume=lambda *_: 5, **settings)
     assert "the log ends at update 5 instead of 11: rows were lost" in caplog.text
 
 

@@ -182,15 +182,14 @@ def learn(
     """Trains as the settings say; `log` and `evaluation` are None on all hosts but the first."""
     config = experiment.config
 
-    def rewind(step: int) -> int:
+    def rewind(step: int, saved_extent: Any) -> int:
         """Drops the rows of the log after a step, and the rows of the step if its episodes are lost."""
         assert log
         evaluates = step == config.steps or (config.eval_every and step % config.eval_every == 0)
         lost = (
             evaluation and evaluates and not rollout.has_episodes(experiment.workdir / results.EPISODES, step)
         )
-        saved = checkpoints.facts(step).get("log", ()) if step else ()
-        return log.rewind(step - 1 if lost else step, experiment.members.size, saved)
+        return log.rewind(step - 1 if lost else step, experiment.members.size, saved_extent or ())
 
     return train(
         experiment.build,

@@ -254,7 +254,7 @@ def train(
     evaluate: Evaluate | None = None,
     write: Callable[[list[Row]], None] | None = None,
     checkpoints: Checkpoints | None = None,
-    on_resume: Callable[[int], int] | None = None,
+    on_resume: Callable[[int, Any], int] | None = None,
     log_extent: Callable[[], Any] | None = None,
     show_progress: bool = True,
 ) -> Run:
@@ -274,8 +274,9 @@ def train(
             stop raises `Interrupted` inside it; the resumed run evaluates again.
         write: (rows of one event) -> None, writes them to the log.
         checkpoints: saves states; an interrupted run resumes from its newest checkpoint.
-        on_resume: (step of the checkpoint, 0 if none) -> step of the last row that the log keeps, 0 if none.
-            Called before the first update, only on the first host.
+        on_resume: (step of the checkpoint, 0 if none; what `log_extent` gave for it, None if nothing) -> step
+            of the last row that the log keeps, 0 if none. Called before the first update, only on the first
+            host, so it must not communicate with other hosts.
         log_extent: () -> the content of the log, JSON-safe; saved with each checkpoint as "log". Called only
             on the first host.
         show_progress: whether to show a progress bar.
@@ -324,11 +325,13 @@ def train(
         compile_seconds = time.perf_counter() - started
 
         row_seconds, logged = 0.0, 0  # duration of training since the last row; step of that row
+        saved_extent = None
         if checkpoints and (restored := checkpoints.restore(progression)):
             step, progression = restored
-            row_seconds = checkpoints.facts(step).get("row_seconds", 0.0)
+            facts = checkpoints.facts(step)  # read together by all hosts
+            row_seconds, saved_extent = facts.get("row_seconds", 0.0), facts.get("log")
             logged = step - int(np.asarray(meshes.fetch(progression.tally.updates, mesh))[0])
-        kept = _of_first_host(on_resume(step) if on_resume else logged)
+        kept = _of_first_host(on_resume(step, saved_extent) if on_resume else logged)
         if kept == step > logged:  # the log has the row of this step already
             progression = progression._replace(tally=program.clear(progression.tally))
             row_seconds, logged = 0.0, step
