@@ -175,7 +175,7 @@ def test_python_blocks_run(document, at_home, monkeypatch):
     monkeypatch.setattr(
         valuelab.training, "train", lambda *args, steps, **rest: whole(*args, **small, **rest)
     )
-    small_run = small | {"eval_episodes": 0, "agent.hidden_dims": (8,)}
+    small_run = small | {"eval_episodes": 0, "mesh": (1, 1), "agent.hidden_dims": (8,)}
     monkeypatch.setattr(valuelab, "train", lambda *args, steps, **rest: whole_run(*args, **small_run, **rest))
     namespace: dict = {"__name__": "example"}
     monkeypatch.setitem(sys.modules, "example", type(sys)("example"))  # where dataclasses look names up

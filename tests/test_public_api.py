@@ -28,8 +28,8 @@ from helpers import (
 
 import valuelab as vl
 from valuelab import configuration
+from valuelab.runs import results, saved
 from valuelab.runs import train as launcher
-from valuelab.runs import trained
 from valuelab.training import logs
 
 ROWS, LENGTH = 45, 9
@@ -230,7 +230,7 @@ def test_a_run_on_arrays_returns_its_states_rows_result_and_policy(run, dataset)
 
 
 def test_a_loaded_run_acts_as_the_trained_one_to_the_last_bit(run, dataset, monkeypatch):
-    monkeypatch.setattr(trained.inputs, "read_dataset", None)  # the data are not needed
+    monkeypatch.setattr(saved.inputs, "read_dataset", None)  # the data are not needed
     loaded = vl.load(run.workdir, trust_agent_file=True)
     assert loaded.spec == run.spec
     assert configuration.difference(configuration.to_json(loaded.config), run.config) == []
@@ -338,7 +338,7 @@ def test_specs_are_kept_whole(run):
         (4, 4, 3), "uint8", 0, 5, -np.inf, np.inf, reward_dim=2, goal_conditioned=True, num_updates=7
     )
     for each in (spec, run.spec):
-        assert trained.spec_from_json(json.loads(json.dumps(trained.spec_to_json(each)))) == each
+        assert results.spec_from_json(json.loads(json.dumps(results.spec_to_json(each)))) == each
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def _write_run(folder: pathlib.Path) -> None:
 
 
 def _read_run(folder: pathlib.Path) -> Any:
-    settings, _ = results.read_run(folder, "train", "checkpoint")
+    settings, _ = results.read_run(folder, "checkpoint")
     config = configuration.from_json(flags.DEFAULTS, settings)
     rows = logs.read_rows(folder / "metrics.jsonl")
     return [configuration.to_json(config), processes.read_result(folder), rows]

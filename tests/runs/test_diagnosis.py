@@ -77,6 +77,16 @@ def test_invalid_runs_and_settings_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_zero_shot_run_is_not_diagnosed(tmp_path):
+    seen = normalization.to_json(normalization.fit(make_dataset(), observations=False, rewards="none"))
+    settings = {"agent_source": "td_jepa", "labels": 5}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings, "normalization": seen}))
+    with pytest.raises(
+        InputError, match=r"is of experiments\.zero_shot, but a diagnosis needs rewards: give"
+    ):
+        diagnosis.open_run(tmp_path, "")
+
+
 @pytest.mark.slow
 def test_runs_without_a_critic_or_without_rewards_are_refused(tmp_path, monkeypatch):
     run = train(tmp_path, "bc")

@@ -24,9 +24,11 @@ from valuelab.errors import InputError
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import dataset_inspection, flags, inputs, solving, trained
+from valuelab.runs import dataset_inspection, flags, inputs, results, solving, trained
+from valuelab.runs.saved import SavedRun
 from valuelab.runs.train import run as do_run
-from valuelab.runs.trained import TrainedPolicy, TrainedRun
+from valuelab.runs.trained import TrainedRun
+from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Dataset, Environment, MakeAgent, Spec
 
@@ -165,14 +167,22 @@ def train(
         if isinstance(dataset, Dataset):
             _check_same_data(folder / "config.json", config, dataset)
         do_run(config, make, find, quiet)
-        run = trained.read(folder, config, make)
+        _, normalization = results.read_run(folder, "workdir")
+        saved = SavedRun(
+            folder=folder,
+            config=config,
+            make_agent=make,
+            spec=results.read_spec(folder),
+            normalization=normalization,
+        )
+        run = trained.read(saved, trusted=True)
         if quiet:
             return dataclasses.replace(run, workdir=None, config=dataclasses.replace(config, workdir=""))
         return run
 
 
 def evaluate(
-    policy: TrainedRun | TrainedPolicy | Callable[[np.ndarray], Any],
+    policy: TrainedRun | TrainedPolicy | CommandPolicy | Callable[[np.ndarray], Any],
     environment: str | Environment = "",
     *,
     episodes: int = 10,
@@ -207,36 +217,13 @@ def evaluate(
         >>> episodes.returns.shape
         (1, 1, 2)
     """
-    play = {"episodes": episodes, "seed": seed, "record": record, "max_steps": max_steps}
-    if not isinstance(policy, TrainedRun | TrainedPolicy):
+    play: dict[str, Any] = {"episodes": episodes, "seed": seed, "record": record, "max_steps": max_steps}
+    if not isinstance(policy, TrainedRun | TrainedPolicy | CommandPolicy):
         if not environment:
             raise InputError("environment is missing: give a name, such as 'gymnasium/CartPole-v1'")
         world = environments.make(environment) if isinstance(environment, str) else environment
         return rollout.evaluate(_scripted(policy, world), jnp.zeros(1), world, **play)
-    run = policy if isinstance(policy, TrainedRun) else policy.run
-    config = run.config
-    if isinstance(environment, Environment):
-        world = environment
-    elif environment:
-        world = environments.make(environment, config.data_dir)
-    else:
-        world = inputs.own_environment(config)
-    world = frames.joined(world, config.data.num_frames)
-    world = inputs.check_interface(run.interface, world, "give another environment")
-    default = config.eval_temperature
-    hyperparameters, states = run.members.hyperparameters, run.states
-    if isinstance(policy, TrainedPolicy):
-        default = policy.temperature
-        chosen = slice(policy.member, policy.member + 1)
-        hyperparameters, states = jax.tree.map(lambda leaf: leaf[chosen], (hyperparameters, states))
-    return rollout.evaluate(
-        run.build,
-        states,
-        world,
-        hyperparameters=hyperparameters,
-        temperature=default if temperature is None else temperature,
-        **play,
-    )
+    return policy.evaluate(environment, temperature=temperature, step=0, **play)
 
 
 def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: Any) -> SolvedMDP:

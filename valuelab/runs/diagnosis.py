@@ -25,8 +25,7 @@ from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.runs import flags, outputs, results
-from valuelab.runs.trained import state_shapes
+from valuelab.runs import flags, outputs, saved
 from valuelab.training import checkpoints
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
 
@@ -86,7 +85,7 @@ class DiagnosedRun(NamedTuple):
         Raises:
             InputError: when a checkpoint cannot be read, or there is none.
         """
-        like = state_shapes(self.build, self.members, self.batch(np.arange(1)))
+        like = saved.state_shapes(self.build, self.members, self.batch(np.arange(1)))
         return checkpoints.read_states(folder / "checkpoints", like)
 
     def critic(self, hyperparameters: Mapping[str, Any]) -> Critic:
@@ -138,8 +137,13 @@ def open_run(folder: pathlib.Path, data_dir: str, trust_agent_file: bool = False
         InputError: when there is no run, its agent file is not trusted, its agent or data are missing, its
             agent has no critic, or its data have no rewards.
     """
-    settings, normalization = results.read_run(folder, "train", "checkpoint")
-    config, make_agent = flags.load_saved_agent(folder, settings, flags.DEFAULTS, trust_agent_file)
+    run = saved.open_run(folder, "checkpoint", trust_agent_file)
+    config = run.config
+    if run.zero_shot:
+        raise InputError(
+            f"the run in {folder} is of experiments.zero_shot, but a diagnosis needs rewards: give a run of "
+            "experiments.train"
+        )
     if not config.dataset:
         raise InputError(f"the run in {folder} has no dataset: give a run on a dataset")
     if config.data.num_frames > 1:
@@ -153,9 +157,9 @@ def open_run(folder: pathlib.Path, data_dir: str, trust_agent_file: bool = False
             f"{config.dataset} has no rewards, because its goals are drawn in training: give a run on one of "
             "its single tasks"
         )
-    spec = make_spec(dataset, normalization, config.steps)
+    spec = run.spec or make_spec(dataset, run.normalization, config.steps)
 
-    trained = as_trained(config, make_agent, spec, normalization, dataset)
+    trained = as_trained(config, run.make_agent, spec, run.normalization, dataset)
     trained.critic({})  # raises before anything else is read
     return trained
 

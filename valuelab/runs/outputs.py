@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import re
+import subprocess
 import tempfile
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,6 +22,9 @@ PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "c
 
 _ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
 """In indented JSON, whose strings have no line breaks: a list of numbers, and the line breaks inside it."""
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+"""The folder that holds the package: a git checkout, or the site-packages of an installation."""
 
 NO_WORKDIR = "no workdir is given: write --workdir=FOLDER, where the run saves its files"
 UNDRAWN = "undrawn.txt"
@@ -241,6 +245,25 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that affect a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version()} | packages
+
+
+def commit(checkout: pathlib.Path = CHECKOUT) -> str:
+    """The git commit of the code, with "-dirty" at its end if tracked files differ from it.
+
+    It is empty outside a git checkout, and where git is missing or fails.
+
+    Args:
+        checkout: the folder that holds the package.
+    """
+    if not (checkout / ".git").exists():
+        return ""
+    line = ["git", "--no-optional-locks", "-C", str(checkout)]
+    line += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+    return ""
 
 
 def device() -> str:

@@ -1,5 +1,6 @@
 """The results of a run: its evaluations, result.json, and reading them again."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from valuelab.evaluation import rollout, statistics
 from valuelab.runs import outputs
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
-from valuelab.types import Agent, Environment, Normalization
+from valuelab.types import Agent, Environment, Normalization, Spec
 
 EPISODES = "episodes.npz"
 RECORDED = 10
@@ -222,18 +223,18 @@ def _final(workdir: pathlib.Path, steps: int, members: Population, column: str) 
         return table[column][last].reshape(members.size, len(np.unique(table["task"][last])), -1)
 
 
-def read_run(folder: pathlib.Path, program: str, flag: str) -> tuple[dict[str, Any], Normalization]:
+def read_run(folder: pathlib.Path, flag: str) -> tuple[dict[str, Any], Normalization]:
     """The settings of a run in the form of JSON, and the normalization of its data.
 
     Args:
         folder: the workdir of the run.
-        program: the program of the run, such as "train", for the message.
         flag: the flag that named the folder, for the message.
 
     Raises:
         InputError: when the folder does not look like the workdir of such a run.
     """
-    what, advice = f"workdir of a run of experiments.{program}", f"give --{flag}=WORKDIR"
+    what = "workdir of a run of experiments.train or experiments.zero_shot"
+    advice = f"give --{flag}=WORKDIR"
     outputs.check_folder(folder, advice)
     path = folder / "config.json"
     with one_line(f"{folder} does not look like the {what}", advice):
@@ -241,6 +242,35 @@ def read_run(folder: pathlib.Path, program: str, flag: str) -> tuple[dict[str, A
             raise FileNotFoundError("config.json is missing")
         saved = files.read_json(path, f"config of a {what}", advice, settings=dict, normalization=dict)
         return saved["settings"], normalization.from_json(saved["normalization"])
+
+
+def read_spec(folder: pathlib.Path) -> Spec | None:
+    """The spec in the config.json of a run; None where it is older than specs in it.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    path, advice = folder / "config.json", "give --workdir=WORKDIR"
+    saved = files.read_json(path, "config of a run", advice)
+    if "spec" not in saved:
+        return None
+    with one_line(f"{path} has a spec that cannot be read", advice):
+        return spec_from_json(saved["spec"])
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """A spec as what JSON holds, which `spec_from_json` turns back; null for a bound that is infinite."""
+    fields = dataclasses.asdict(spec)
+    return {name: None if value in (np.inf, -np.inf) else value for name, value in fields.items()}
+
+
+def spec_from_json(fields: Mapping[str, Any]) -> Spec:
+    """The spec that `spec_to_json` wrote."""
+    given: dict[str, Any] = dict(fields)
+    for name, unbounded in (("reward_min", -np.inf), ("reward_max", np.inf)):
+        given[name] = unbounded if given[name] is None else float(given[name])
+    given["observation_shape"] = tuple(map(int, given["observation_shape"]))
+    return Spec(**given)
 
 
 class Evaluations(NamedTuple):

@@ -15,7 +15,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout, video
-from valuelab.runs import flags, inputs, outputs, pictures, results, trained
+from valuelab.runs import flags, inputs, outputs, pictures, results
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience
 from valuelab.types import Environment, MakeAgent
@@ -97,11 +97,13 @@ def fill(
     facts: dict[str, Any] = {
         "settings": configuration.to_json(config),
         "data": {**run_inputs.amounts, "digests": inputs.digests(run_inputs.experience.arrays)},
-        "spec": trained.spec_to_json(run_inputs.spec),
+        "spec": results.spec_to_json(run_inputs.spec),
         "normalization": normalization.to_json(run_inputs.normalization),
         "versions": outputs.versions(),
         "device": outputs.device(),
     }
+    if commit := outputs.commit():
+        facts["commit"] = commit
     if user_files:
         facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:

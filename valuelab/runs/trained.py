@@ -1,4 +1,4 @@
-"""A run that has been trained, as its workdir keeps it: its agents act again, without the data."""
+"""A trained run, read from its workdir: its agents act again, without the data."""
 
 import dataclasses
 import functools
@@ -10,20 +10,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab import configuration
+from valuelab import configuration, environments
+from valuelab.agents import command_objectives, zero_shot
+from valuelab.agents.eta_network import EtaNetworkConfig
 from valuelab.configuration import Population, RunConfig
+from valuelab.environments import frames
 from valuelab.environments.interface import Interface, of_data
-from valuelab.errors import InputError, one_line
+from valuelab.errors import InputError, unknown
+from valuelab.evaluation import rollout
+from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import flags, inputs, results
-from valuelab.training import checkpoints, logs
-from valuelab.training.experience import blank
-from valuelab.types import Agent, GoalConditioned, MakeAgent, Normalization, Spec, Transitions
+from valuelab.runs import inputs, results, saved
+from valuelab.runs.saved import SavedRun
+from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
+from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels, load_reward
+from valuelab.training import logs
+from valuelab.types import Agent, Environment, Normalization, Spec
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainedRun:
-    """A trained run of M members: what its agents are, and what they have learnt.
+    """A trained run of M members: their agents, and the states that the agents have learnt.
 
     Attributes:
         workdir: folder of the run; None where it was not kept.
@@ -32,10 +39,11 @@ class TrainedRun:
         build: swept values of one member -> its agent, which takes and gives the units of the data.
         spec: what the agents know of their data.
         normalization: how they see them.
-        step: updates after which the states were saved.
+        step: number of updates after which the states were saved.
         states: the agents' states, every leaf [M, ...].
         rows: lines of metrics.jsonl: a dict for each event and member.
-        result: what result.json holds; None where the run has not ended.
+        result: the content of result.json; None where the run has not ended.
+        trusted: whether files and packages of the user that the settings name may be executed.
 
     Example:
         >>> import valuelab as vl
@@ -54,6 +62,7 @@ class TrainedRun:
     states: Any
     rows: list[logs.Row]
     result: dict[str, Any] | None
+    trusted: bool = False
 
     def __repr__(self) -> str:
         where = self.config.dataset or self.config.environment
@@ -67,6 +76,8 @@ class TrainedRun:
         """Observations, actions, rewards and goals that the agents know, in the units of the data."""
         name = self.config.dataset or self.config.environment
         return of_data(name, self.spec, self.normalization)
+
+    # Members.
 
     def hyperparameters(self, member: int = 0) -> dict[str, np.ndarray]:
         """The swept values of one member, by dotted name; empty without a sweep."""
@@ -82,11 +93,46 @@ class TrainedRun:
         self._check(member)
         return jax.tree.map(lambda leaf: leaf[member], self.states)
 
-    def policy(self, member: int = 0, *, temperature: float | None = None, seed: int = 0) -> "TrainedPolicy":
-        """What one member does: a function of observations, in numpy and in the units of the environment.
+    def member(self, number: int | None = None, /, **settings: float) -> "TrainedRun":
+        """The run of one member alone.
+
+        Args:
+            number: number of the member, from 0 on.
+            **settings: instead of the number, its swept values by name and its seed, such as
+                `run.member(**{"agent.expectile": 0.9}, seed=1)`. They must fit one member only.
+
+        Raises:
+            InputError: when there is no such member, or there are several.
+        """
+        if number is None:
+            number = self._number(settings)
+        elif settings:
+            raise InputError("member got a number and settings: give one of them")
+        self._check(number)
+        chosen = slice(number, number + 1)
+        hyperparameters, seeds, states = jax.tree.map(
+            lambda leaf: leaf[chosen], (self.members.hyperparameters, self.members.seeds, self.states)
+        )
+        own = self.members.settings(number)
+        rows = [row for row in self.rows if all(row.get(name) == own[name] for name in own)]
+        members = Population(seeds=seeds, hyperparameters=hyperparameters)
+        return dataclasses.replace(self, members=members, states=states, rows=rows)
+
+    # Acting and values.
+
+    def policy(
+        self,
+        member: int = 0,
+        *,
+        task: Any = None,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> TrainedPolicy:
+        """The policy of one member: a function of observations, in numpy and in the environment's units.
 
         Args:
             member: number of the member, from 0 on.
+            task: of zero-shot agents: a vector z [d], as `infer` returns, or the name of one of `tasks`.
             temperature: 0 for the most likely action, 1 for the policy as learnt; by default the one of the
                 run's evaluations.
             seed: seed of the random actions.
@@ -95,119 +141,391 @@ class TrainedRun:
             The policy.
 
         Raises:
-            InputError: when there is no such member, or its agent cannot act on observations alone.
+            InputError: when there is no such member or task, or its agent needs a task or a command.
         """
-        return TrainedPolicy(self, member, temperature, seed)
+        agent, name = self.agent(member), self.config.agent_name
+        if agent.memory:
+            raise InputError(f"{name} acts for a command: use run.command(...) instead of run.policy()")
+        if agent.features and task is None:
+            raise InputError(
+                f"{name} acts for a task: use run.policy(task=z), where z comes from "
+                "run.infer(observations, rewards) or is the name of a task"
+            )
+        if task is not None and not agent.features:
+            raise InputError(f"task is given, but {name} is not a zero-shot agent: leave it out")
+        label = task if isinstance(task, str) else "" if task is None else "task"
+        vector = None if task is None else self._vector(task, member)
+        return TrainedPolicy(self, member, temperature, seed, vector, label)
+
+    def command(
+        self, command: Any = None, member: int = 0, *, temperature: float | None = None, seed: int = 0
+    ) -> CommandPolicy:
+        """The policy of one member of an agent with a memory, such as D-eta-N, for a command.
+
+        Args:
+            command: the name of one of the run's commands, such as "tau=0.1"; or its number, such as the
+                level 0.05 or the target 3, which need not be one of the run's; None for the first one.
+            member: number of the member, from 0 on.
+            temperature: 0 for greedy actions, 1 for the exploration of training; by default the one of the
+                run's evaluations.
+            seed: seed of the random actions.
+
+        Returns:
+            The policy. It carries its stock through an episode.
+
+        Raises:
+            InputError: when the agent takes no commands, or not this one.
+        """
+        memory = self.agent(member).memory
+        if memory is None:
+            raise InputError(f"{self.config.agent_name} takes no commands: use run.policy()")
+        known = {name: np.asarray(each, np.float32) for name, each in memory.commands.items()}
+        if command is None:
+            command = next(iter(known))
+        if isinstance(command, str):
+            if command not in known:
+                raise unknown("command", command, known)
+            label, numbers = command, known[command]
+        else:
+            label, numbers = self._named_command(command, known)
+        return CommandPolicy(self, member, temperature, seed, numbers, label)
+
+    def value(self, observation: Any, goal: Any = None, *, task: Any = None, member: int = 0) -> np.ndarray:
+        """The values of observations as one member estimates them, in units of the rewards it learns from.
+
+        Args:
+            observation: one observation, or [B, ...].
+            goal: of goal-conditioned agents: the goal to reach, one for all or [B, ...].
+            task: of zero-shot agents: a vector z [d], or the name of one of `tasks`.
+            member: number of the member, from 0 on.
+
+        Returns:
+            [] or [B].
+
+        Raises:
+            InputError: when the agent has no values, or they depend on a command.
+        """
+        if self.agent(member).memory:
+            raise InputError(
+                f"values of {self.config.agent_name} depend on a command: use "
+                "run.command(...).value(observation)"
+            )
+        return self.policy(member, task=task).value(observation, goal)
+
+    # Tasks of zero-shot agents.
+
+    def infer(self, observations: Any, rewards: Any, member: int = 0) -> np.ndarray:
+        """The tasks whose rewards are nearest to those of labelled observations.
+
+        Args:
+            observations: [N, ...], with N at least d.
+            rewards: [T, N] of T tasks, or [N] of one.
+            member: number of the member, from 0 on.
+
+        Returns:
+            z, [T, d] or [d].
+
+        Raises:
+            InputError: when the agent is not zero-shot, or the labels do not specify a task.
+        """
+        self._require_features()
+        seen = self.batch("observations", observations)[0]
+        labels = np.asarray(rewards, np.float32)
+        rows = np.atleast_2d(labels)
+        if rows.shape != (len(rows), len(seen)):
+            raise InputError(f"rewards have shape {labels.shape}; give [{len(seen)}] or [T, {len(seen)}]")
+        zero_shot.check_labels(rows, [f"task {number}" for number in range(len(rows))], self._task_dim)
+        found = np.asarray(self._infer(self.hyperparameters(member), self.state(member), seen, rows))
+        return found if labels.ndim == 2 else found[0]
+
+    def tasks(self, member: int = 0) -> dict[str, np.ndarray]:
+        """The named tasks of a run of experiments.zero_shot: name -> z [d] of one member.
+
+        They are inferred from the labelled states of the run's dataset, which is read once.
+        """
+        self._check(member)
+        vectors = np.asarray(self._evaluated_states.tasks[member])
+        return dict(zip(self._experiment.agents[0].memory.commands, vectors, strict=True))  # type: ignore[union-attr]
+
+    # Evaluation.
+
+    def evaluate(
+        self,
+        environment: str | Environment = "",
+        *,
+        episodes: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        step: int | None = None,
+        record: int = 0,
+        max_steps: int | None = None,
+    ) -> Episodes:
+        """Plays episodes with all members, on each task and command of the run.
+
+        Called without arguments, it plays the episodes of the run's evaluation after `run.step` updates
+        again, with the same result.
+
+        Args:
+            environment: the name of an environment or of its dataset, or an environment; by default the one
+                of the run.
+            episodes: E, for each member and task; by default as in the run, or 10 if the run had none.
+            temperature: 0 for the most likely action, 1 for the policy as learnt; by default as in the run.
+            seed: seed of initial states and random actions; by default that of the run.
+            step: another step plays other episodes; by default `run.step`.
+            record: number of first episodes of each member and task whose observations are kept.
+            max_steps: steps after which an episode that does not end is cut; by default as in the run.
+
+        Returns:
+            The episodes: returns, lengths, successes and scores, each [M, T, E].
+
+        Raises:
+            InputError: when the environment is unknown, or not like the data that the agents learnt from; or
+                for a zero-shot agent without named tasks.
+        """
+        build, states = self.build, self.states
+        if self._is_zero_shot:
+            build, states = self._experiment.evaluated_agent, self._evaluated_states
+        return self.play(
+            build,
+            self.members.hyperparameters,
+            states,
+            self.world(environment),
+            episodes=episodes,
+            temperature=temperature,
+            seed=seed,
+            step=step,
+            record=record,
+            max_steps=max_steps,
+        )
+
+    def play(
+        self,
+        build: Callable[[Any], Agent],
+        hyperparameters: Any,
+        states: Any,
+        world: Environment,
+        **settings: Any,
+    ) -> Episodes:
+        """Plays episodes with agents of this run in a given form.
+
+        Args:
+            build: swept values of one member -> its agent.
+            hyperparameters: swept values, every leaf [M].
+            states: the states of the agents, every leaf [M, ...].
+            world: the environment, as `world` returns it.
+            **settings: episodes, temperature and so on, as in `evaluate`; None for the default.
+        """
+        config = self.config
+        defaults = {
+            "episodes": config.eval_episodes or 10,
+            "temperature": config.eval_temperature,
+            "seed": config.seed,
+            "step": self.step,
+            "max_steps": config.eval_max_steps,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        world = inputs.check_interface(self.interface, world, "give another environment")
+        return rollout.evaluate(build, states, world, hyperparameters=hyperparameters, **(defaults | given))
+
+    def world(self, environment: str | Environment) -> Environment:
+        """The environment of a name, or that of the run for an empty one, with observations as in the data.
+
+        Raises:
+            InputError: when it is unknown, or belongs to a package that the user has not named.
+        """
+        config = self.config
+        if isinstance(environment, str):
+            if not environment and isinstance(config, ZeroShotRunConfig):
+                return self._experiment.task_inference.environment  # type: ignore[union-attr]
+            package, colon, _ = config.environment.partition(":")
+            if not environment and colon and not self.trusted:
+                raise InputError(
+                    f"the run names the environment {config.environment!r}, whose package "
+                    f"{package.rpartition('/')[2]} would be imported: if you trust it, give this environment"
+                )
+            environment = (
+                environments.make(environment, config.data_dir)
+                if environment
+                else inputs.own_environment(config)
+            )
+        return frames.joined(environment, config.data.num_frames)
+
+    # Inputs of agents; used by policies.
+
+    def batch(self, name: str, given: Any) -> tuple[Any, bool]:
+        """Observations or goals as a batch in the data's dtype, and whether only one was given.
+
+        Args:
+            name: of the input, for messages.
+            given: of the spec's shape, or [B, ...].
+
+        Raises:
+            InputError: when the shape or the dtype differs from the data, or a number is not finite.
+        """
+        shape, dtype = self.spec.observation_shape, self.spec.observation_dtype
+        array = np.asarray(given)
+        alone = array.shape == shape
+        if not alone and array.shape[1:] != shape:
+            raise InputError(f"{name} has shape {array.shape}; give {shape}, or a batch of such")
+        if array.dtype.kind not in "fiub" or (dtype == "uint8") != (array.dtype == np.uint8):
+            raise InputError(f"{name} is {array.dtype}; give {dtype}, as in the data")
+        array = array.astype(dtype, copy=False)
+        if dtype != "uint8" and not np.isfinite(array).all():
+            raise InputError(f"{name} holds a number that is not finite")
+        return (array[None] if alone else array), alone
+
+    @functools.cached_property
+    def acting(self) -> dict[float, Callable[..., Any]]:
+        """The compiled actors of this run by temperature, which its policies share."""
+        return {}
+
+    @functools.cached_property
+    def compiled_value(self) -> Callable[..., Any]:
+        """(hyperparameters, state, observations as for `Agent.value`) -> [B], compiled."""
+
+        def value(hyperparameters: Any, state: Any, seen: Any) -> Any:
+            return self.build(hyperparameters).value(state, seen)
+
+        return jax.jit(value)
+
+    # The rest.
 
     def _check(self, member: int) -> None:
         if not 0 <= member < self.members.size:
             raise InputError(f"member is {member}; members of this run go from 0 to {self.members.size - 1}")
 
+    def _number(self, settings: Mapping[str, float]) -> int:
+        """The number of the only member with these settings."""
+        every = [self.members.settings(number) for number in range(self.members.size)]
+        given = configuration.in_full(self.config, settings)
+        for name in given.keys() - every[0].keys():
+            raise unknown("swept setting", name, every[0])
+        fit = [
+            number
+            for number, own in enumerate(every)
+            if all(np.float32(own[name]) == np.float32(value) for name, value in given.items())
+        ]
+        if len(fit) != 1:
+            asked = ", ".join(f"{name}={value}" for name, value in given.items()) or "no settings"
+            listed = "; ".join(self.members.label(number) for number in fit or range(self.members.size))
+            raise InputError(f"{len(fit)} members have {asked}: give one of {listed}")
+        return fit[0]
 
-class TrainedPolicy:
-    """What one member of a trained run does; a function of observations.
+    def _named_command(self, command: Any, known: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+        """The name and the numbers of a command that is given by its numbers."""
+        numbers = np.atleast_1d(np.asarray(command, np.float32))
+        shape = next(iter(known.values())).shape
+        agent: Any = self.config.agent
+        if numbers.shape != shape:
+            raise InputError(f"command has shape {numbers.shape}; give a command of shape {shape}")
+        for name, each in known.items():
+            if np.array_equal(each, numbers):
+                return name, each
+        if isinstance(agent, EtaNetworkConfig):
+            if not agent.augmented:
+                raise InputError(
+                    f"command is {command}, but an agent with agent.augmented=false acts for "
+                    f"{', '.join(known)} alone: give this name"
+                )
+            given = tuple(numbers.tolist())
+            named = command_objectives.commands_by_name(agent.objective, given, self.spec.reward_dim)
+            return next(iter(named.items()))
+        return str(command), numbers
 
-    Everything that it takes and gives is in the units of the environment. Calls that draw random actions draw
-    new ones each time; a policy that is made again with the same seed repeats them.
+    @property
+    def _is_zero_shot(self) -> bool:
+        return self.build(self.hyperparameters()).features is not None
 
-    Attributes:
-        run: the trained run.
-        member: number of the member.
-        temperature: 0 for the most likely action, 1 for the policy as learnt.
-    """
+    def _require_features(self) -> None:
+        if not self._is_zero_shot:
+            raise InputError(f"{self.config.agent_name} is not a zero-shot agent, and has no tasks")
 
-    def __init__(self, run: TrainedRun, member: int, temperature: float | None, seed: int):
-        """Compiles nothing yet: `TrainedRun.policy` says what is given."""
-        self.run, self.member = run, member
-        self.temperature = run.config.eval_temperature if temperature is None else temperature
-        if self.temperature < 0:
-            raise InputError(f"temperature is {temperature}; it must be at least 0")
-        agent = run.agent(member)
-        name = run.config.agent_name
-        if agent.features:
-            raise InputError(f"{name} acts for a task, and policy() has none: use valuelab.agents.zero_shot")
-        if agent.memory:
+    def _vector(self, task: Any, member: int) -> np.ndarray:
+        """A task, given by its name or as z."""
+        if isinstance(task, str):
+            known = self.tasks(member)
+            if task not in known:
+                raise unknown("task", task, known)
+            return known[task]
+        vector = np.asarray(task, np.float32)
+        if vector.shape != (self._task_dim,):
+            raise InputError(f"task has shape {vector.shape}; give a vector z of shape ({self._task_dim},)")
+        if not np.isfinite(vector).all():
+            raise InputError("task holds a number that is not finite: give another z")
+        return vector
+
+    @functools.cached_property
+    def _task_dim(self) -> int:
+        """d, the dimension of a task."""
+        observations = jnp.zeros((1, *self.spec.observation_shape), self.spec.observation_dtype)
+        features: Any = self.agent().features
+        return jax.eval_shape(features, self.state(), observations).shape[1]
+
+    @functools.cached_property
+    def _infer(self) -> Callable[..., Any]:
+        def infer(hyperparameters: Any, state: Any, observations: Any, rewards: Any) -> Any:
+            return zero_shot.infer(self.build(hyperparameters), state, observations, rewards)
+
+        return jax.jit(infer)
+
+    @functools.cached_property
+    def _experiment(self) -> results.Experiment:
+        """The run with the inference of its named tasks, as its evaluations saw it."""
+        self._require_features()
+        config = self.config
+        if not isinstance(config, ZeroShotRunConfig):
             raise InputError(
-                f"{name} carries a memory through an episode: play whole episodes with valuelab.evaluate"
+                f"the run of {config.agent_name} has no named tasks, because it is not of "
+                "experiments.zero_shot: use run.infer(observations, rewards) and run.policy(task=z)"
             )
-        self._hyperparameters, self._state = run.hyperparameters(member), run.state(member)
-        self._bounds = run.interface.action_low, run.interface.action_high
-        self._seed, self._calls = seed, 0
-        self._act = jax.jit(
-            lambda hyperparameters, state, observations, key: run.build(hyperparameters).act(
-                state, observations, key, self.temperature
+        if config.reward and not self.trusted:
+            raise InputError(
+                f"the run names the reward file {config.reward!r}, whose code would be executed: read it, "
+                "then load the run with trust_agent_file=True"
             )
+        reward = load_reward(config.reward) if config.reward else None
+        return results.Experiment(
+            config=config,
+            members=self.members,
+            build=self.build,
+            environment=None,
+            workdir=pathlib.Path(),
+            task_inference=infer_from_labels(config, reward, self._task_dim),
         )
 
-    def __call__(self, observation: Any, goal: Any = None) -> np.ndarray:
-        """The action for an observation, or for each of a batch.
-
-        Args:
-            observation: one observation, of the spec's shape, or [B, ...].
-            goal: the goal to reach, one for all or [B, ...]; of goal-conditioned agents alone.
-
-        Returns:
-            Continuous actions [A] or [B, A] within their bounds; discrete ones [] or [B].
-
-        Raises:
-            InputError: when the observation or the goal has another shape or kind than the data, or is not
-                finite, or a goal is missing or not asked for.
-        """
-        batch, alone = self._batch("observation", observation)
-        seen: Any = batch
-        if self.run.spec.goal_conditioned:
-            if goal is None:
-                raise InputError("goal is missing: this agent reaches goals; call policy(observation, goal)")
-            goals, one_goal = self._batch("goal", goal)
-            if not one_goal and len(goals) != len(batch):
-                raise InputError(f"goal has {len(goals)} rows where observation has {len(batch)}")
-            seen = GoalConditioned(batch, jnp.broadcast_to(goals, batch.shape))
-        elif goal is not None:
-            raise InputError("goal is given, and this agent takes none: call policy(observation)")
-        key = jax.random.fold_in(jax.random.key(self._seed), self._calls)
-        self._calls += 1
-        actions = np.asarray(self._act(self._hyperparameters, self._state, seen, key))
-        if not self.run.spec.discrete:  # rounding and random actions may leave the bounds
-            actions = np.clip(actions, *self._bounds)
-        return actions[0] if alone else actions
-
-    def _batch(self, name: str, given: Any) -> tuple[Any, bool]:
-        """Observations or goals as a batch in the data's dtype, and whether only one was given."""
-        shape, dtype = self.run.spec.observation_shape, self.run.spec.observation_dtype
-        array = np.asarray(given)
-        if array.shape not in (shape, (*array.shape[:1], *shape)):
-            raise InputError(f"{name} has shape {array.shape}; give {shape}, or a batch of such")
-        if array.dtype.kind not in "fiub" or (dtype == "uint8") != (array.dtype == np.uint8):
-            raise InputError(f"{name} is {array.dtype}; give {dtype}, as in the data")
-        array = array.astype(dtype)
-        if dtype != "uint8" and not np.isfinite(array).all():
-            raise InputError(f"{name} holds a number that is not finite")
-        alone = array.shape == shape
-        return (array[None] if alone else array), alone
+    @functools.cached_property
+    def _evaluated_states(self) -> Any:
+        """The states of all members with the tasks that were inferred for them."""
+        return jax.jit(self._experiment.evaluated_states)(self.states)
 
 
 def load(
     workdir: str | pathlib.Path,
     *,
+    step: int | None = None,
+    member: int | None = None,
     data_dir: str | pathlib.Path | None = None,
     trust_agent_file: bool = False,
 ) -> TrainedRun:
-    """Loads a run of `experiments.train` or `valuelab.train` from its workdir, at its newest checkpoint.
+    """Loads a run from its workdir: of experiments.train, experiments.zero_shot or `valuelab.train`.
 
-    The data of the run are not needed. Only runs that were trained before config.json had a "spec" read their
-    dataset once more.
+    The data of the run are not needed, except for the named tasks of zero-shot agents and for runs that were
+    trained before config.json had a "spec".
 
     Args:
         workdir: folder of the run.
-        data_dir: folder of datasets, for such a run; by default the one where the run found it.
-        trust_agent_file: whether an agent file outside valuelab/presets may be run. Look at the file first.
+        step: the step of a checkpoint that the run has kept; None for the newest one.
+        member: number of the member to load alone; None for all.
+        data_dir: folder of the run's dataset, where it is needed; by default the one that the run used.
+        trust_agent_file: whether an agent file outside valuelab/presets, a reward file and an environment's
+            package that the run names may be executed. Look at the files first.
 
     Returns:
         The trained run.
 
     Raises:
-        InputError: when the folder holds no such run or no checkpoint, one cannot be read, or the agent file
-            is not trusted.
+        InputError: when the folder holds no such run or checkpoint, one cannot be read, or the agent file is
+            not trusted.
 
     Example:
         >>> import valuelab as vl
@@ -215,93 +533,29 @@ def load(
         >>> policy(np.zeros((5, 2))).shape  # one observation or a batch
         (5, 2)
     """
-    folder = local_path("workdir", workdir)
-    settings, _ = results.read_run(folder, "train", "workdir")
-    if "labels" in settings:
-        raise InputError(f"{folder} is a workdir of experiments.zero_shot: give one of experiments.train")
-    config, make_agent = flags.load_saved_agent(folder, settings, flags.DEFAULTS, trust_agent_file)
+    run = saved.open_run(local_path("workdir", workdir), "workdir", trust_agent_file)
     if data_dir:
-        config = configuration.replace(config, {"data_dir": str(data_dir)})
-    return read(folder, config, make_agent)
+        run = run._replace(config=configuration.replace(run.config, {"data_dir": str(data_dir)}))
+    trained = read(run, step, trust_agent_file)
+    return trained if member is None else trained.member(member)
 
 
-def read(folder: pathlib.Path, config: RunConfig, make_agent: MakeAgent) -> TrainedRun:
-    """The run in a folder whose settings and agent are known; errors as of `load`."""
-    _, normalization = results.read_run(folder, "train", "workdir")
-    spec = _saved_spec(folder / "config.json") or _spec_of_old_run(config, normalization)
-    members = configuration.population(config)
-    build = inputs.make_builder(config, make_agent, spec, normalization)
-    like = state_shapes(build, members, jax.eval_shape(functools.partial(example, spec)))
-    ((step, states),) = checkpoints.read_states(folder / "checkpoints", like, newest=True)
+def read(run: SavedRun, step: int | None = None, trusted: bool = False) -> TrainedRun:
+    """The trained run of a workdir; arguments and errors as of `load`."""
+    spec, folder = run.known_spec(), run.folder
+    build = inputs.make_builder(run.config, run.make_agent, spec, run.normalization)
+    step, states = saved.read_states(run, build, spec, step)
     path = folder / "result.json"
     return TrainedRun(
         workdir=folder,
-        config=config,
-        members=members,
+        config=run.config,
+        members=configuration.population(run.config),
         build=build,
         spec=spec,
-        normalization=normalization,
+        normalization=run.normalization,
         step=step,
         states=states,
         rows=logs.read_rows(folder / "metrics.jsonl"),
         result=read_json(path, "result of valuelab", "move it away") if path.exists() else None,
+        trusted=trusted,
     )
-
-
-def state_shapes(
-    build: Callable[[Mapping[str, Any]], Agent], members: Population, example: Transitions
-) -> Any:
-    """Shapes and dtypes of the states of all members, [M, ...].
-
-    Args:
-        build: swept values of one member -> its agent.
-        members: the population.
-        example: a batch in the units that these agents take; its shapes and dtypes are enough.
-    """
-
-    def init(hyperparameters: Mapping[str, Any], seed: Any, example: Transitions) -> Any:
-        return build(hyperparameters).init(jax.random.key(seed), example)
-
-    over_members = jax.vmap(init, in_axes=(0, 0, None))
-    return jax.eval_shape(over_members, members.hyperparameters, members.seeds, example)
-
-
-def example(spec: Spec) -> Transitions:
-    """A batch of one transition of zeros, as agents of this spec are made with."""
-    batch = blank(spec, 1)
-    if not spec.goal_conditioned:
-        return batch
-    goals = jnp.zeros_like(batch.observations)
-    return batch._replace(goals=goals, policy_goals=goals, next_actions=None)
-
-
-def spec_to_json(spec: Spec) -> dict[str, Any]:
-    """A spec as what JSON holds, which `spec_from_json` turns back; null for a bound that is infinite."""
-    fields = dataclasses.asdict(spec)
-    return {name: None if value in (np.inf, -np.inf) else value for name, value in fields.items()}
-
-
-def spec_from_json(fields: Mapping[str, Any]) -> Spec:
-    """The spec that `spec_to_json` wrote."""
-    given: dict[str, Any] = dict(fields)
-    for name, unbounded in (("reward_min", -np.inf), ("reward_max", np.inf)):
-        given[name] = unbounded if given[name] is None else float(given[name])
-    given["observation_shape"] = tuple(map(int, given["observation_shape"]))
-    return Spec(**given)
-
-
-def _saved_spec(path: pathlib.Path) -> Spec | None:
-    """The spec that config.json holds; None where it is older than specs in it."""
-    advice = "give --workdir=WORKDIR"
-    saved = read_json(path, "config of a run", advice)
-    if "spec" not in saved:
-        return None
-    with one_line(f"{path} has a spec that cannot be read", advice):
-        return spec_from_json(saved["spec"])
-
-
-def _spec_of_old_run(config: RunConfig, normalization: Normalization) -> Spec:
-    """The spec of a run whose config.json has none, from its dataset or its environment."""
-    if config.dataset:
-        return inputs.spec_of_dataset(config, inputs.read_dataset(config), normalization)
-    return dataclasses.replace(inputs.make_vector_environment(config).spec, num_updates=config.steps)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from logging import ERROR
 from typing import Any
 
@@ -212,13 +212,23 @@ def _reason(error: Exception) -> str:
     return errors.words(error)[:200]
 
 
-def read_states(folder: str | pathlib.Path, like: Any, newest: bool = False) -> Iterator[tuple[int, Any]]:
+def saved_steps(folder: str | pathlib.Path) -> list[int]:
+    """The steps of the checkpoints in a folder, in ascending order; InputError if there are none."""
+    steps = sorted(int(path.name) for path in pathlib.Path(folder).glob("*") if path.name.isdigit())
+    if not steps:
+        raise InputError(f"there is no checkpoint under {folder}: train first, or wait for the first one")
+    return steps
+
+
+def read_states(
+    folder: str | pathlib.Path, like: Any, steps: Sequence[int] | None = None
+) -> Iterator[tuple[int, Any]]:
     """Reads the agents' states from checkpoints of a run. Changes nothing: the run may still be going.
 
     Args:
         folder: the folder of the checkpoints.
         like: a pytree of ShapeDtypeStructs with the shapes and dtypes of the states, members as leading axis.
-        newest: whether to read the newest checkpoint alone.
+        steps: the steps of the checkpoints to read; None for all.
 
     Yields:
         (step, states), on the first device of this process, oldest first.
@@ -227,9 +237,7 @@ def read_states(folder: str | pathlib.Path, like: Any, newest: bool = False) -> 
         InputError: when there is no checkpoint, or one cannot be read or has arrays of other shapes.
     """
     folder = pathlib.Path(folder).absolute()
-    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-    if not steps:
-        raise InputError(f"there is no checkpoint under {folder}: train first, or wait for the first one")
+    steps = saved_steps(folder) if steps is None else steps
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     item = {"states": jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
     args = ocp.args.Composite(
@@ -239,7 +247,7 @@ def read_states(folder: str | pathlib.Path, like: Any, newest: bool = False) -> 
         metadata=ocp.args.JsonRestore(),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        for step in steps[-1:] if newest else steps:
+        for step in steps:
             try:
                 _check_shapes(folder / str(step), like)
                 with _without_orbax_errors():

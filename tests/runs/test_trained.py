@@ -1,0 +1,303 @@
+"""Trained runs that are loaded again: members, checkpoints, commands, tasks, values and evaluations."""
+
+import dataclasses
+import subprocess
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from helpers import Field, assert_same_bits, make_dataset, write_maze_data
+
+import valuelab as vl
+from valuelab.data.sources import ogbench
+from valuelab.evaluation import rollout
+from valuelab.runs import outputs, zero_shot
+
+SMALL = {"steps": 8, "log_every": 4, "batch_size": 8, "mesh": (1, 1)}
+ACTING = {
+    "interaction.num_environments": 2,
+    "interaction.capacity": 40,
+    "interaction.warmup_steps": 8,
+    "eval_max_steps": 20,
+}
+PLANE = vl.Environment(
+    name="plane", make=Field, tasks={"only": None}, metric="return", score=lambda total, success: total
+)
+
+
+def last_evaluation(run, step):
+    """The scores and returns that a run has saved, [M, T, E]."""
+    with np.load(run.workdir / "episodes.npz") as table:
+        rows = table["step"] == step
+        shape = run.members.size, len(np.unique(table["task"])), -1
+        return [table[name][rows].reshape(shape) for name in ("score", "return", "length")]
+
+
+def assert_evaluated_alike(episodes, run, step):
+    for ours, theirs in zip(
+        (episodes.scores, episodes.returns, episodes.lengths), last_evaluation(run, step), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# Members and checkpoints.
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep with two seeds and three kept checkpoints, evaluated at two of them."""
+    dataset = dataclasses.replace(make_dataset(), observations=make_dataset().observations[:, :2])
+    dataset = dataclasses.replace(dataset, next_observations=dataset.observations)
+    return vl.train(
+        "bc",
+        dataset,
+        environment=PLANE,
+        workdir=tmp_path_factory.mktemp("swept"),
+        num_seeds=2,
+        sweep=("agent.learning_rate=0.01,0.1",),
+        eval_every=4,
+        eval_episodes=2,
+        checkpoint_every=4,
+        **SMALL,
+        **{"agent.hidden_dims": (8,)},
+    )
+
+
+def test_evaluations_are_repeated_to_the_last_bit_at_each_kept_checkpoint(swept):
+    for step in (4, 8):
+        run = vl.load(swept.workdir, step=step)
+        assert run.step == step
+        assert_evaluated_alike(run.evaluate(PLANE), run, step)
+    other = run.evaluate(PLANE, episodes=1, seed=7)
+    assert other.scores.shape == (4, 1, 1)
+    with pytest.raises(vl.InputError, match=r"^step is 5, but the checkpoints under .* are of steps 4, 8:"):
+        vl.load(swept.workdir, step=5)
+
+
+def test_a_member_is_found_by_its_settings(swept):
+    run = swept.member(**{"agent.learning_rate": 0.1}, seed=1)
+    assert run.members.settings(0) == swept.members.settings(3)
+    assert_same_bits(run.state(), swept.state(3))
+    assert_same_bits(vl.load(swept.workdir, member=3).states, run.states)
+    assert {row["seed"] for row in run.rows} == {1}
+    assert len(run.rows) == len(swept.rows) // 4
+    place = np.ones(2)
+    np.testing.assert_allclose(run.policy()(place), swept.policy(3)(place), rtol=1e-6)
+    for given, message in (
+        ({"seed": 1}, r"^2 members have seed=1: give one of agent.learning_rate=0.01 seed=1; agent"),
+        ({"seed": 5}, r"^0 members have seed=5: give one of agent.learning_rate=0.01 seed=0; agent"),
+        ({"agent.learning_rat": 1}, r"^unknown swept setting 'agent.learning_rat': did you mean"),
+    ):
+        with pytest.raises(vl.InputError, match=message):
+            swept.member(**given)
+    with pytest.raises(vl.InputError, match=r"^member is 4; members of this run go from 0 to 3"):
+        swept.member(4)
+
+
+def test_a_policy_compiles_once_and_shares_it(swept):
+    run = vl.load(swept.workdir)
+    policies = [run.policy(member) for member in range(4)]
+    for policy in policies * 2:
+        policy(np.ones(2))
+    assert policies[0]._act_compiled._cache_size() == 1
+    policies[0](np.ones((3, 2)))
+    assert policies[3]._act_compiled._cache_size() == 2  # one for each size of a batch
+
+
+def test_what_an_agent_lacks_is_refused_by_name(swept):
+    for call, message in (
+        (lambda: swept.value(np.ones(2)), r"^bc has no state values: use a run of another agent"),
+        (lambda: swept.command(0.1), r"^bc takes no commands: use run\.policy\(\)"),
+        (lambda: swept.policy(task="task1"), r"^task is given, but bc is not a zero-shot agent"),
+        (lambda: swept.infer(np.ones((3, 2)), np.ones(3)), r"^bc is not a zero-shot agent"),
+        (lambda: swept.tasks(), r"^bc is not a zero-shot agent"),
+    ):
+        with pytest.raises(vl.InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_a_saved_run_names_needs_trust(swept):
+    named = dataclasses.replace(swept.config, environment="gymnasium/stranger:Walk-v0")
+    run = dataclasses.replace(vl.load(swept.workdir), config=named)
+    with pytest.raises(vl.InputError, match=r"whose package stranger would be imported: if you trust it"):
+        run.evaluate()
+
+
+# Commands.
+
+
+@pytest.fixture(scope="module")
+def stocks(tmp_path_factory):
+    """D-eta-N in a gridworld."""
+    return vl.train(
+        "eta_network:target",
+        environment="gridworld/target",
+        workdir=tmp_path_factory.mktemp("stocks"),
+        eval_episodes=1,
+        **SMALL,
+        **ACTING,
+        **{"agent.hidden_dims": (8,)},
+    )
+
+
+def test_a_command_is_followed_through_an_episode(stocks):
+    run = vl.load(stocks.workdir)
+    episodes = run.evaluate()
+    assert_evaluated_alike(episodes, run, 8)
+    environment = vl.make_environment("gridworld/target").make()
+    for number, name in enumerate(run.agent().memory.commands):
+        policy = run.command(name)
+        observation, _ = environment.reset(seed=rollout.episode_seed(0, 8, 0, 0))
+        policy.reset(observation)
+        target = float(name.partition("=")[2])
+        assert policy.stock == -target
+        total, length, over = 0.0, 0, False
+        while not over and length < ACTING["eval_max_steps"]:
+            stock = policy.stock
+            value = policy.value(observation)
+            observation, reward, terminated, truncated, _ = environment.step(policy(observation))
+            policy.observe(reward)
+            over = terminated or truncated
+            assert (value.shape, value.dtype) == ((), np.float32)
+            np.testing.assert_allclose(
+                policy.stock, (stock + reward) / run.config.agent.discount, rtol=1e-5, atol=1e-6
+            )
+            total, length = total + reward, length + 1
+        assert (total, length) == (episodes.returns[0, number, 0], episodes.lengths[0, number, 0])
+    alone = vl.evaluate(run.command(2.5), "gridworld/target", episodes=1, max_steps=20)
+    assert alone.scores.shape == (1, 1, 1)
+
+
+def test_commands_that_cannot_be_followed_are_one_line(stocks):
+    policy, place = stocks.command(), np.zeros(stocks.spec.observation_shape)
+    began = stocks.command(4)
+    assert (policy.name, began.name, stocks.command(2.5).name) == ("target=-4", "target=4", "target=2.5")
+    began.reset(place)
+    began(place)
+    for call, message in (
+        (lambda: policy(place), r"^no episode has begun: call policy\.reset\(observation\) first"),
+        (lambda: policy.reset(np.stack([place, place])), r"^observation is a batch, but this policy carries"),
+        (lambda: began(place), r"^the reward of the last action is missing"),
+        (lambda: began.observe([1.0, 2.0]), r"^reward is \[1\.0, 2\.0\]; give finite numbers of shape \(\)"),
+        (lambda: policy.observe(1.0), r"^no action was asked for since the last reward"),
+        (lambda: stocks.command("target=3"), r"^unknown command 'target=3'"),
+        (lambda: stocks.command([1, 2]), r"^command has shape \(2,\); give a command of shape \(1,\)"),
+        (lambda: stocks.policy(), r"^eta_network acts for a command: use run\.command"),
+        (lambda: stocks.value(place), r"^values of eta_network depend on a command"),
+    ):
+        with pytest.raises(vl.InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+# Learning by acting.
+
+
+def test_sac_is_loaded_and_evaluated_again(tmp_path):
+    narrow = {"agent.critic.hidden_dims": (8,), "agent.policy.hidden_dims": (8,)}
+    settings = SMALL | ACTING | narrow | {"eval_episodes": 1, "eval_max_steps": 3}
+    vl.train("sac", environment="gymnasium/Pendulum-v1", workdir=tmp_path, **settings)
+    run = vl.load(tmp_path)
+    assert_evaluated_alike(run.evaluate(), run, 8)
+    actions = run.policy(temperature=1.0)(np.zeros((50, 3)))
+    assert np.all(np.abs(actions) <= 2)
+    assert np.any(np.abs(actions) > 1)
+
+
+# Tasks.
+
+
+def some_tasks(name, states):
+    """Two tasks that few states specify."""
+    places = states["qpos"]
+    return {f"task{number + 1}": -np.abs(places[:, number % 2] - number) for number in range(5)}
+
+
+def train_zero_shot(tmp_path, episodes):
+    write_maze_data(tmp_path)
+    given = {
+        "agent": "td_jepa",
+        "agent.critic.predictor_dims": 8,
+        "agent.critic.state_dims": 8,
+        "agent.critic.task_dims": 8,
+        "agent.critic.state_dim": 3,
+        "agent.critic.task_dim": 3,
+        "agent.policy.hidden_dims": 8,
+        "dataset": "ogbench/pointmaze-medium-navigate-v0",
+        "data_dir": tmp_path,
+        "workdir": tmp_path / "run",
+        "batch_size": 8,
+        "steps": 4,
+        "mesh": "1,1",
+        "eval_episodes": episodes,
+        "eval_max_steps": 20,
+    }
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    return zero_shot.run(*zero_shot.parse(["zero_shot", *arguments], absl_flags.FlagValues()))
+
+
+def test_a_zero_shot_run_acts_for_inferred_tasks(tmp_path, capsys):
+    train_zero_shot(tmp_path, 0)
+    run = vl.load(tmp_path / "run")
+    places = np.random.default_rng(0).uniform(0, 20, (30, 2))
+    rewards = np.stack([-places[:, 0], places[:, 1]])
+    tasks = run.infer(places, rewards)
+    assert tasks.shape == (2, 3)
+    np.testing.assert_allclose(np.linalg.norm(tasks, axis=1), 3**0.5, rtol=1e-4)
+    np.testing.assert_allclose(run.infer(places, rewards[1]), tasks[1], rtol=1e-3, atol=1e-3)
+    policy = run.policy(task=tasks[0])
+    assert policy(places).shape == (30, 2)
+    np.testing.assert_allclose(policy(places[4]), policy(places)[4], rtol=1e-4, atol=1e-5)
+    assert np.any(policy(places) != run.policy(task=tasks[1])(places))
+    assert run.value(places, task=tasks[0]).shape == (30,)
+    assert run.value(places[0], task=tasks[0]).shape == ()
+    for call, message in (
+        (lambda: run.policy(), r"^td_jepa acts for a task: use run\.policy\(task=z\)"),
+        (lambda: run.policy(task=np.ones(2)), r"^task has shape \(2,\); give a vector z of shape \(3,\)"),
+        (lambda: run.infer(places, rewards[:, :5]), r"^rewards have shape \(2, 5\); give \[30\] or \[T, 30"),
+        (lambda: run.infer(places[:2], rewards[0, :2]), r"^2 labelled states are too few"),
+        (lambda: run.infer(places, np.ones(30)), r"^rewards of task 0 are 1 at all 30 labelled states"),
+    ):
+        with pytest.raises(vl.InputError, match=message):
+            call()
+    own = dataclasses.replace(run, config=dataclasses.replace(run.config, reward="/stranger.py:reward"))
+    with pytest.raises(vl.InputError, match=r"names the reward file '/stranger.py:reward', whose code would"):
+        own.tasks()
+
+
+@pytest.mark.slow
+def test_a_zero_shot_run_is_evaluated_again_on_its_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
+    train_zero_shot(tmp_path, 1)
+    run = vl.load(tmp_path / "run")
+    assert_evaluated_alike(run.evaluate(), run, 4)
+    tasks = run.tasks()
+    assert list(tasks) == [f"task{number}" for number in range(1, 6)]
+    place = np.ones(2)
+    np.testing.assert_array_equal(run.policy(task="task2")(place), run.policy(task=tasks["task2"])(place))
+    assert run.policy(task="task2").evaluate(episodes=1).scores.shape == (1, 1, 1)
+
+
+# The commit of the code.
+
+
+def test_the_commit_is_kept_with_a_dirty_mark(tmp_path, monkeypatch):
+    assert outputs.commit(tmp_path) == ""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+
+    def git(*words):
+        line = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    assert outputs.commit(tmp_path) == ""  # nothing is committed
+    (tmp_path / "code.py").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert outputs.commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("2")
+    assert outputs.commit(tmp_path) == f"{head}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert outputs.commit(tmp_path) == ""  # git is missing

@@ -1,0 +1,241 @@
+"""Policies of a trained run: functions in numpy and in the units of the environment."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.agents import zero_shot
+from valuelab.environments.interface import Interface
+from valuelab.errors import InputError
+from valuelab.evaluation.rollout import Episodes
+from valuelab.types import Agent, Augmented, Environment, GoalConditioned
+
+if TYPE_CHECKING:
+    from valuelab.runs.trained import TrainedRun
+
+
+class _MemberPolicy:
+    """One member of a trained run that acts. Its random actions differ from call to call.
+
+    A policy that is made again with the same seed repeats them.
+
+    Attributes:
+        run: the trained run.
+        member: number of the member.
+        temperature: 0 for the most likely action, 1 for the policy as learnt.
+        name: of its task or command; empty without one.
+    """
+
+    def __init__(self, run: "TrainedRun", member: int, temperature: float | None, seed: int, name: str):
+        """Compiles nothing yet; arguments as in `TrainedRun.policy`."""
+        self.name = name
+        self.run, self.member = run, member
+        self.temperature = run.config.eval_temperature if temperature is None else temperature
+        if self.temperature < 0:
+            raise InputError(f"temperature is {temperature}; it must be at least 0")
+        self._parts = jax.tree.map(jnp.asarray, run.hyperparameters(member)), run.state(member)
+        self._key, self._calls = jax.random.key_data(jax.random.key(seed)), 0
+        interface: Interface = run.interface
+        self._bounds = None if run.spec.discrete else (interface.action_low, interface.action_high)
+        if self.temperature not in run.acting:
+            run.acting[self.temperature] = self._compiled()
+        self._act_compiled = run.acting[self.temperature]
+
+    def _compiled(self) -> Any:
+        run, temperature = self.run, self.temperature
+
+        def act(hyperparameters: Any, state: Any, seen: Any, key: Any, calls: Any) -> Any:
+            drawn = jax.random.fold_in(jax.random.wrap_key_data(key), calls)
+            return run.build(hyperparameters).act(state, seen, drawn, temperature)
+
+        return jax.jit(act)
+
+    def _act(self, seen: Any) -> np.ndarray:
+        """The actions [B, A] or [B] for observations, with goals or tasks where the agent needs them."""
+        calls = np.uint32(self._calls)
+        self._calls += 1
+        actions = np.asarray(self._act_compiled(*self._parts, seen, self._key, calls))
+        if self._bounds is None:
+            return actions
+        return np.clip(actions, *self._bounds)  # rounding and random actions may leave the bounds
+
+    def _value(self, seen: Any) -> np.ndarray:
+        """The values [B] of observations, likewise."""
+        if self.run.agent(self.member).value is None:
+            raise InputError(f"{self.run.config.agent_name} has no state values: use a run of another agent")
+        return np.asarray(self.run.compiled_value(*self._parts, seen))
+
+    def played(self) -> tuple[Any, Any]:
+        """What is evaluated: a function that builds the agent, and its state."""
+        return self.run.build, self._parts[1]
+
+    def evaluate(self, environment: str | Environment = "", **settings: Any) -> Episodes:
+        """Plays episodes with this policy; arguments and errors as of `TrainedRun.evaluate`."""
+        build, state = self.played()
+        hyperparameters, states = jax.tree.map(lambda leaf: leaf[None], (self._parts[0], state))
+        world = self.run.world(environment)
+        if self.name in world.tasks:
+            world = dataclasses.replace(world, tasks={self.name: world.tasks[self.name]})
+        if settings.get("temperature") is None:
+            settings["temperature"] = self.temperature
+        return self.run.play(build, hyperparameters, states, world, **settings)
+
+
+class TrainedPolicy(_MemberPolicy):
+    """The policy of one member: a function of observations."""
+
+    def __init__(
+        self,
+        run: "TrainedRun",
+        member: int,
+        temperature: float | None,
+        seed: int,
+        task: np.ndarray | None,
+        name: str,
+    ):
+        """Arguments as in `TrainedRun.policy`; the task is z [d], or None."""
+        super().__init__(run, member, temperature, seed, name)
+        self._task = task
+
+    def __call__(self, observation: Any, goal: Any = None) -> np.ndarray:
+        """The action for an observation, or for each of a batch.
+
+        Args:
+            observation: one observation, of the spec's shape, or [B, ...].
+            goal: the goal to reach, one for all or [B, ...]; of goal-conditioned agents alone.
+
+        Returns:
+            Continuous actions [A] or [B, A] within their bounds; discrete ones [] or [B].
+
+        Raises:
+            InputError: when the observation or the goal has another shape or kind than the data, or is not
+                finite, or a goal is missing or not asked for.
+        """
+        seen, alone = self._seen(observation, goal)
+        actions = self._act(seen)
+        return actions[0] if alone else actions
+
+    def value(self, observation: Any, goal: Any = None) -> np.ndarray:
+        """The values of observations; arguments and errors as of `TrainedRun.value`."""
+        seen, alone = self._seen(observation, goal)
+        values = self._value(seen)
+        return values[0] if alone else values
+
+    def played(self) -> tuple[Any, Any]:
+        """What is evaluated: the agent, given its task if it is zero-shot."""
+        build, state = super().played()
+        if self._task is None:
+            return build, state
+
+        def with_task(hyperparameters: Any) -> Agent:
+            return zero_shot.with_named_tasks(build(hyperparameters), [self.name])
+
+        return with_task, zero_shot.InferredTasks(state, jnp.asarray(self._task)[None])
+
+    def _seen(self, observation: Any, goal: Any) -> tuple[Any, bool]:
+        """What the agent sees, and whether it is a single observation."""
+        batch, alone = self.run.batch("observation", observation)
+        if self.run.spec.goal_conditioned:
+            if goal is None:
+                raise InputError("goal is missing: this agent reaches goals; call policy(observation, goal)")
+            goals, one_goal = self.run.batch("goal", goal)
+            if not one_goal and len(goals) != len(batch):
+                raise InputError(f"goal has {len(goals)} rows where observation has {len(batch)}")
+            every: Any = np.broadcast_to(goals, batch.shape)
+            return GoalConditioned(batch, every), alone
+        if goal is not None:
+            raise InputError("goal is given, and this agent takes none: call policy(observation)")
+        if self._task is None:
+            return batch, alone
+        return Augmented(batch, np.broadcast_to(self._task, (len(batch), len(self._task)))), alone
+
+
+class CommandPolicy(_MemberPolicy):
+    """The policy of one member for a command. It carries a memory, such as D-eta-N's stock, in an episode.
+
+    An episode is reset(observation), and then for each step: policy(observation), observe(reward).
+    """
+
+    def __init__(
+        self,
+        run: "TrainedRun",
+        member: int,
+        temperature: float | None,
+        seed: int,
+        command: np.ndarray,
+        name: str,
+    ):
+        """Arguments as in `TrainedRun.command`; the command is an array [k]."""
+        super().__init__(run, member, temperature, seed, name)
+        self._command = command
+        self._memory: Any = None
+        self._owes_reward = False
+        build = run.build
+        self._choose = jax.jit(lambda values, *given: build(values).memory.choose(*given))  # type: ignore[union-attr]
+        self._update = jax.jit(lambda values, *given: build(values).memory.update(*given))  # type: ignore[union-attr]
+
+    @property
+    def stock(self) -> np.ndarray:
+        """The current memory; the stock [m] of D-eta-N."""
+        return np.asarray(self._known_memory()[0])
+
+    def reset(self, observation: Any) -> None:
+        """Begins an episode at its first observation."""
+        command = self._command[None]
+        self._memory = self._choose(*self._parts, self._one(observation), command)
+        self._owes_reward = False
+
+    def __call__(self, observation: Any) -> np.ndarray:
+        """The action for one observation; the next call must follow `observe`.
+
+        Raises:
+            InputError: when no episode has begun, the last reward is missing, or a batch is given.
+        """
+        if self._owes_reward:
+            raise InputError("the reward of the last action is missing: call policy.observe(reward) first")
+        action = self._act(Augmented(self._one(observation), self._known_memory()))[0]
+        self._owes_reward = True
+        return action
+
+    def observe(self, reward: Any) -> None:
+        """Takes the reward of the last action, a number or [m]."""
+        if not self._owes_reward:
+            raise InputError("no action was asked for since the last reward: call policy(observation) first")
+        dim = self.run.spec.reward_dim
+        shape = (dim,) if dim > 1 else ()
+        rewards = np.asarray(reward, np.float32)
+        if rewards.shape != shape or not np.isfinite(rewards).all():
+            raise InputError(f"reward is {reward!r}; give finite numbers of shape {shape}")
+        self._memory = self._update(self._parts[0], self._memory, rewards[None])
+        self._owes_reward = False
+
+    def value(self, observation: Any) -> np.ndarray:
+        """E f(c + G) of the greedy action for one observation, with the current stock c; a scalar."""
+        return self._value(Augmented(self._one(observation), self._known_memory()))[0]
+
+    def played(self) -> tuple[Any, Any]:
+        """What is evaluated: the agent with this command alone."""
+        build, state = super().played()
+
+        def with_command(hyperparameters: Any) -> Agent:
+            agent = build(hyperparameters)
+            return agent._replace(memory=agent.memory._replace(commands={self.name: self._command}))
+
+        return with_command, state
+
+    def _known_memory(self) -> Any:
+        if self._memory is None:
+            raise InputError("no episode has begun: call policy.reset(observation) first")
+        return self._memory
+
+    def _one(self, observation: Any) -> Any:
+        batch, alone = self.run.batch("observation", observation)
+        if not alone:
+            raise InputError(
+                "observation is a batch, but this policy carries the memory of one episode: "
+                "give one observation, and make a policy for each episode"
+            )
+        return batch
