@@ -200,6 +200,7 @@ def test_sac_is_loaded_and_evaluated_again(tmp_path):
     vl.train("sac", environment="gymnasium/Pendulum-v1", workdir=tmp_path, **settings)
     run = vl.load(tmp_path)
     assert_evaluated_alike(run.evaluate(), run, 8)
+    assert run.member(0).rows == run.rows != []
     actions = run.policy(temperature=1.0)(np.zeros((50, 3)))
     assert np.all(np.abs(actions) <= 2)
     assert np.any(np.abs(actions) > 1)

@@ -107,14 +107,15 @@ class TrainedRun:
         if number is None:
             number = self._number(settings)
         elif settings:
-            raise InputError("member got a number and settings: give one of them")
+            raise InputError("member is given by its number and by settings: give one of them")
         self._check(number)
         chosen = slice(number, number + 1)
         hyperparameters, seeds, states = jax.tree.map(
             lambda leaf: leaf[chosen], (self.members.hyperparameters, self.members.seeds, self.states)
         )
         own = self.members.settings(number)
-        rows = [row for row in self.rows if all(row.get(name) == own[name] for name in own)]
+        # The rows of a run of one member do not name it.
+        rows = [row for row in self.rows if all(row.get(name, own[name]) == own[name] for name in own)]
         members = Population(seeds=seeds, hyperparameters=hyperparameters)
         return dataclasses.replace(self, members=members, states=states, rows=rows)
 
