@@ -26,7 +26,7 @@ class Config:
 
     Attributes:
         hidden_dims: width of each hidden layer.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)

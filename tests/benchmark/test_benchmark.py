@@ -96,7 +96,11 @@ def test_a_job_has_a_name_a_folder_and_a_command():
     assert not any(argument.startswith("--dataset") for argument in acting.arguments)
 
 
-def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset():
+def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for file in ("folder/mine.py", "mine.py"):
+        (tmp_path / file).touch()
     first = Job("a", "iql:x", "ogbench/one", program=TRAIN, settings={"steps": 5, "agent.expectile": 0.9})
     others = (
         Job("b", "fql:x", "ogbench/one", program=TRAIN, settings={"steps": 7}),
@@ -109,6 +113,8 @@ def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset():
     assert all(job.agent == "folder/mine.py:preset" and job.added for job in added)
     (alone,) = suites.add(Suite((goals,)), "mine.py").jobs[1:]
     assert alone.program == "experiments.zero_shot"
+    with pytest.raises(InputError, match=r"agent file none.py does not exist: give a path from "):
+        suites.add(Suite((goals,)), "none.py")
 
 
 @pytest.mark.parametrize(

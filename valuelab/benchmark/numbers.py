@@ -109,7 +109,7 @@ def make(folder: pathlib.Path) -> Json:
             f"or for the report of a suite {advice}"
         )
     suite = _read(folder / "suite.json", "suite", runner.FORMAT, advice)
-    starts = logs.read_rows(folder / "timings.jsonl")
+    starts = logs.read_lines(folder / "timings.jsonl")
     methods: dict[str, Method] = {}
     jobs = []
     for entry in suite[JOBS]:

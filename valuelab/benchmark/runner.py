@@ -75,9 +75,8 @@ def run(config: BenchmarkConfig, suites_folder: pathlib.Path) -> int:
         InputError: when the settings, the suite or the folder cannot be used.
     """
     if not config.suite:
-        raise InputError(
-            f"no suite is given; write --suite=FILE.py or one of {suites.known_suites(suites_folder)}"
-        )
+        known = ", ".join(suites.known_suites(suites_folder))
+        raise InputError(f"no suite is given; write --suite=FILE.py or one of {known}")
     suite = suites.read(config.suite, suites_folder)
     for agent in _split("add", config.add):
         suite = suites.add(suite, agent)

@@ -172,11 +172,14 @@ def add(suite: Suite, agent: str) -> Suite:
         agent: NAME, NAME:PRESET, FILE.py or FILE.py:PRESET; its name is the label.
 
     Raises:
-        InputError: when the suite has this label already.
+        InputError: when the suite has this label already, or the file does not exist.
     """
+    file = agent.partition(":")[0]
+    if file.endswith(".py") and not pathlib.Path(file).is_file():
+        raise InputError(f"agent file {file} does not exist: give a path from {pathlib.Path.cwd()}")
     program = suite.jobs[0].program
     first = {job.name.partition("/")[2]: job for job in reversed(suite.jobs)}
-    label = pathlib.Path(agent.partition(":")[0]).stem
+    label = pathlib.Path(file).stem
     added = tuple(
         dataclasses.replace(
             job,

@@ -57,8 +57,7 @@ class GoalRelabelling(Settings):
     )
     discount: float | None = setting(
         0.99,
-        help="Parameter of the geometric distributions, in [0, 1). Runs have none by default, which stands "
-        "for the agent's own discount.",
+        help="Parameter of the geometric distributions, in [0, 1). By default it is the agent's discount.",
     )
     negative_rewards: bool = setting(
         True, help="Rewards are -1, and 0 at the goal; otherwise they are 0, and 1 at the goal."

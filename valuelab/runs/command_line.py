@@ -6,6 +6,7 @@ Programs that use JAX take these functions from `valuelab.runs.flags`.
 import contextlib
 import errno
 import io
+import os
 import pathlib
 import sys
 import traceback
@@ -215,6 +216,9 @@ def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails
+        sys.exit(1)
     except Exception as error:
         is_disk_error = isinstance(error, OSError) and error.errno in _DISK_ERRORS
         if not is_disk_error:

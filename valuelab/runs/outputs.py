@@ -27,6 +27,8 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 """The folder that holds the package: a git checkout, or the site-packages of an installation."""
 
 NO_WORKDIR = "no workdir is given: write --workdir=FOLDER, where the run saves its files"
+MAX_LISTED = 6
+"""The largest number of settings that a message lists."""
 UNDRAWN = "undrawn.txt"
 """The file in a workdir that lists the pictures that are not drawn yet; removed when all are drawn."""
 
@@ -82,7 +84,10 @@ def _check_config(path: pathlib.Path, config: Any, user_files: Mapping[str, User
         return
     saved = files.read_json(path, "config of valuelab", "give another --workdir", settings=dict)
     if changes := configuration.difference(saved["settings"], config):
-        listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes)
+        changes.sort(key=lambda change: change[0] != "agent_name")  # another agent has other settings
+        listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes[:MAX_LISTED])
+        if len(changes) > MAX_LISTED:
+            listed += f"; and {len(changes) - MAX_LISTED} more"
         raise InputError(f"{path} belongs to another run ({listed}): give another --workdir")
     digests = saved.get("files") or {}  # runs of older versions have none
     for name, file in user_files.items():

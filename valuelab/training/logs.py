@@ -16,9 +16,18 @@ Row = dict[str, Any]
 
 
 def read_rows(path: pathlib.Path) -> list[Row]:
-    """Reads the rows of a file of JSON lines; leaves out a last line that was cut off.
+    """Reads the rows of metrics.jsonl, each with its "step"; see `read_lines`."""
+    return read_lines(path, step=int)
 
-    If a line in the middle is damaged, the rows end before it and a warning says so.
+
+def read_lines(path: pathlib.Path, **fields: type) -> list[Row]:
+    """Reads the objects of a file of JSON lines; leaves out a last line that was cut off.
+
+    If a line in the middle is damaged, the objects end before it and a warning says so.
+
+    Args:
+        path: the file.
+        **fields: names that each object must have, to their types.
     """
     if not path.exists():
         return []
@@ -27,7 +36,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     for line in path.read_bytes().split(b"\n")[:-1]:  # the text after the last line end is empty or cut off
         try:
             row = dict(json.loads(line))
-            if type(row["step"]) is not int:
+            if any(type(row[name]) is not kind for name, kind in fields.items()):
                 raise TypeError
             rows.append(row)
         except (ValueError, TypeError, KeyError, RecursionError):

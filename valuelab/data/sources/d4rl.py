@@ -81,11 +81,11 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         raise unknown("split", split, ("train",))
     own_file = name.endswith(SUFFIXES)
     path = local_path("dataset", name) if own_file else data_dir / "d4rl" / f"{name}.hdf5"
-    h5py = require("h5py", "data")
     if own_file and not path.exists():
         raise InputError(
             f"{path} does not exist: give the path of a D4RL HDF5 file, or a name such as d4rl/NAME"
         )
+    h5py = require("h5py", "data")
     if not path.exists():
         _download(name, path)
 
