@@ -50,7 +50,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, lost):
     assert logs.read_rows(path) == [*rows(1), *rows(2)]
 
 
-@pytest.mark.parametrize("damage", [b"\xff\x00", b"[1]", b'{"step": 3'])
+@pytest.mark.parametrize("damage", [b"\xff\x00", b"[1]", b'{"step": 3', b"{}", b'{"step": "5"}'])
 def test_a_damaged_line_ends_the_rows_with_a_warning(tmp_path, caplog, damage):
     write(tmp_path, [1, 2, 3, 4])
     path = tmp_path / "metrics.jsonl"
