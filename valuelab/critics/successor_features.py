@@ -53,7 +53,7 @@ FEATURE_LEARNERS: dict[str, Choice[FeatureLearner]] = {
     "observed": Choice(config=ObservedConfig, make=observed),
     "rldp": Choice(config=RLDPConfig, make=rldp),
 }
-"""Representations by name."""
+"""Feature learners by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
