@@ -89,6 +89,10 @@ SMALL = {
 }
 
 
+LONG = {"experiments.studies.risk.compare_risk"}
+"""Programs that take minutes even so: it solves a gridworld exactly for every level."""
+
+
 def read(document: str) -> str:
     return (ROOT / document).read_text()
 
@@ -200,7 +204,10 @@ def test_training_commands_run(command, at_home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", OTHERS)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(each, marks=pytest.mark.whole if arguments(each)[0] in LONG else ()) for each in OTHERS],
+)
 def test_other_programs_run(command, at_home, tmp_path):
     if arguments(command)[0] == "experiments.report":  # of a suite, in a home of its own
         make_suite(tmp_path / arguments(command)[1][0])
