@@ -22,7 +22,7 @@ test: $(VENV)/.dev lint types ## linter, types and quick tests
 test-slow: $(VENV)/.dev ## the tests that train agents until they learn
 	$(BIN)/$(PYTEST) -m "slow and not whole"
 
-test-whole: $(VENV)/.dev ## the notebooks, from top to bottom
+test-whole: $(VENV)/.dev ## the notebooks, and other tests that take minutes
 	$(BIN)/$(PYTEST) -m whole
 
 lint: $(VENV)/.dev ## style
