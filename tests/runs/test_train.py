@@ -30,6 +30,7 @@ from helpers import (
     write_maze_data,
 )
 
+import valuelab
 from valuelab import configuration, data, files, types
 from valuelab.errors import InputError
 from valuelab.runs import flags, inputs, outputs, pictures
@@ -233,6 +234,8 @@ def test_a_run_does_not_resume_with_an_agent_file_that_has_changed(data_dir, tmp
     saved = json.loads((workdir / "config.json").read_text())
     text = mine.read_text()
     mine.write_text(text + "\n")
+    with pytest.raises(InputError, match=rf"^{mine} has changed since the run in {workdir} began: restore"):
+        valuelab.load(workdir, trust_agent_file=True)
     message = (
         rf"^{mine} has changed since the run in {workdir} began: give another --workdir, or restore the file$"
     )

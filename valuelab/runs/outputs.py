@@ -89,13 +89,27 @@ def _check_config(path: pathlib.Path, config: Any, user_files: Mapping[str, User
         if len(changes) > MAX_LISTED:
             listed += f"; and {len(changes) - MAX_LISTED} more"
         raise InputError(f"{path} belongs to another run ({listed}): give another --workdir")
+    check_user_files(path, saved, user_files, "give another --workdir, or restore the file")
+
+
+def check_user_files(
+    path: pathlib.Path, saved: Mapping[str, Any], user_files: Mapping[str, UserFile], advice: str
+) -> None:
+    """Refuses files of the user that are not those of a saved run.
+
+    Args:
+        path: the config.json of the run.
+        saved: its content.
+        user_files: the files now, by setting.
+        advice: what to do.
+
+    Raises:
+        InputError: when one of the files has changed.
+    """
     digests = saved.get("files") or {}  # runs of older versions have none
     for name, file in user_files.items():
         if digests.get(name, file.sha256) != file.sha256:
-            raise InputError(
-                f"{file.path} has changed since the run in {path.parent} began: give another --workdir, or "
-                "restore the file"
-            )
+            raise InputError(f"{file.path} has changed since the run in {path.parent} began: {advice}")
 
 
 def make_folder(workdir: str | pathlib.Path, flag: str = "workdir") -> pathlib.Path:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelab import configuration
+from valuelab import configuration, files
 from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
-from valuelab.runs import flags, inputs, results
+from valuelab.runs import flags, inputs, outputs, results
 from valuelab.runs.zero_shot import HORIZON, ZeroShotRunConfig
 from valuelab.training import checkpoints
 from valuelab.training.experience import blank
@@ -66,11 +66,15 @@ def open_run(folder: pathlib.Path, flag: str, trust_agent_file: bool) -> SavedRu
         trust_agent_file: whether an agent file outside valuelab/presets may be executed.
 
     Raises:
-        InputError: when the folder holds no run, or its agent file cannot be used or is not trusted.
+        InputError: when the folder holds no run, or its agent file cannot be used, is not trusted or has
+            changed since.
     """
     settings, normalization = results.read_run(folder, flag)
     defaults = ZeroShotRunConfig(**flags.default_fields()) if "labels" in settings else flags.DEFAULTS
     config, make_agent = flags.load_saved_agent(folder, settings, defaults, trust_agent_file)
+    path = folder / "config.json"
+    saved = files.read_json(path, "config of a run", "run its command again")
+    outputs.check_user_files(path, saved, inputs.user_files(config), "restore the file")
     return SavedRun(
         folder=folder,
         config=configuration.replace(config, {"trust_environment": False}),

@@ -34,7 +34,7 @@ class _MemberPolicy:
         self.name = name
         self.run, self.member = run, member
         self.temperature = run.config.eval_temperature if temperature is None else temperature
-        if self.temperature < 0:
+        if not self.temperature >= 0:  # nor NaN
             raise InputError(f"temperature is {temperature}; it must be at least 0")
         self._parts = jax.tree.map(jnp.asarray, run.hyperparameters(member)), run.state(member)
         self._key, self._calls = jax.random.key_data(jax.random.key(seed)), 0
