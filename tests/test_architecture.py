@@ -9,12 +9,24 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = {"types", "errors", "configuration"}
-PARTS = {"files", "arrays", "spaces", "ops", "networks", "feature_learners", "critics", "policies", "agents"}
+PARTS = {
+    "files",
+    "workers",
+    "arrays",
+    "spaces",
+    "ops",
+    "networks",
+    "feature_learners",
+    "critics",
+    "policies",
+    "agents",
+}
 BELOW_RUNS = BASE | PARTS | {"training", "evaluation", "domains", "data", "distributional", "environments"}
 MAY_IMPORT = {
     "types": set(),
     "errors": set(),
     "files": {"errors"},
+    "workers": set(),
     "arrays": {"errors"},
     "spaces": {"arrays", "errors", "files"},
     "configuration": {"errors"},
@@ -28,7 +40,7 @@ MAY_IMPORT = {
     "evaluation": BASE
     | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "distributional"},
     "domains": {"errors"},
-    "data": BASE | {"arrays", "domains", "files", "spaces"},
+    "data": BASE | {"arrays", "domains", "files", "spaces", "workers"},
     "distributional": {"types", "arrays", "errors"},
     "environments": BASE | {"distributional", "domains", "files", "spaces"},
     "presets": BELOW_RUNS,

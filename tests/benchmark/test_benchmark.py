@@ -544,3 +544,29 @@ def test_parameters_of_submitit(tmp_path):
         "mem_gb=4",
     )
     cluster.submitter("local", (*shared, "partition=gpu", "qos=high"), tmp_path)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="reads /proc")
+def test_the_worker_that_checks_jobs_ends_with_a_killed_runner(tmp_path):
+    text = (
+        "import concurrent.futures, multiprocessing, os, signal\n"
+        "from valuelab import workers\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    pool = concurrent.futures.ProcessPoolExecutor(\n"
+        "        1, mp_context=spawn, initializer=workers.end_with_parent\n"
+        "    )\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "runner.py").write_text(text)
+    # The pipe closes when the last process that holds it has ended: else this waits for the time limit.
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "runner.py")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not pathlib.Path(f"/proc/{int(done.stdout)}").exists()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from absl import flags as absl_flags
 from rich.console import Console
 
-from valuelab import errors, files
+from valuelab import errors, files, workers
 from valuelab.benchmark import cluster, machine, processes, suites
 from valuelab.benchmark.board import NO_SCORE, RUNNING, WAITING, Board
 from valuelab.benchmark.machine import Slot
@@ -242,7 +242,9 @@ def make_launch(job: Job, config: BenchmarkConfig, workdir: pathlib.Path) -> Lau
 def _validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str, str]:
     """`processes.validate` in another process, which frees its memory when it ends."""
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=spawn, initializer=workers.end_with_parent
+    ) as pool:
         return pool.submit(processes.validate, commands, with_data).result()
 
 

@@ -15,7 +15,6 @@ import os
 import pathlib
 import shutil
 import signal
-import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 import rich.progress
 import rich.text
 
+from valuelab import workers
 from valuelab.arrays import open_npz
 from valuelab.data.collection import manipulation, pointmaze, powderworld
 from valuelab.data.collection.recipe import SPLITS, Player, play_episode
@@ -219,14 +219,7 @@ def _prepare_process(parts: pathlib.Path) -> None:
     os.chdir(parts)
     # MuJoCo's viewer, which is not used, warns where there is no display.
     warnings.filterwarnings("ignore", module="glfw")
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    workers.end_with_parent()
 
 
 def _collect_part(base: str, parts: pathlib.Path, seed: int, split: str, episode: int) -> None:
