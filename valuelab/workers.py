@@ -8,7 +8,7 @@ import threading
 def end_with_parent() -> None:
     """Ends this worker when its parent ends, also if the parent is killed; the initializer of a pool.
 
-    Otherwise a worker whose parent was killed waits for work forever, because it holds both ends of its queue.
+    Otherwise a worker whose parent was killed waits forever, because it holds both ends of its queue.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
