@@ -246,29 +246,21 @@ def flow_critic(
             return jnp.mean(losses), {"target_mean": jnp.mean(targets)}
 
         # 2. Field step.
-        field_params, field_opt_state, field_metrics = learning.gradient_step(
-            field_loss, optimizer, state.params["field"], state.opt_state["field"]
-        )
+        state, field_metrics = learning.update_part(state, "field", field_loss, optimizer)
 
         noise = draw_noise(distill_key, size)
-        values = jnp.mean(ends(field_params, batch.observations, batch.actions, noise), axis=(0, 2))
+        values = jnp.mean(ends(state.params["field"], batch.observations, batch.actions, noise), axis=(0, 2))
 
         def distillation_loss(params):
             q_values = distilled.apply(params, batch.observations, batch.actions)
             return jnp.mean(jnp.square(q_values - values[None])), {"mean": jnp.mean(q_values)}
 
         # 3. Distillation.
-        q_params, q_opt_state, q_metrics = learning.gradient_step(
-            distillation_loss, optimizer, state.params["distilled"], state.opt_state["distilled"]
-        )
+        state, q_metrics = learning.update_part(state, "distilled", distillation_loss, optimizer)
 
         metrics = {f"field_{name}": metric for name, metric in field_metrics.items()}
         metrics |= {f"q_{name}": metric for name, metric in q_metrics.items()}
-        return state._replace(
-            params={"field": field_params, "distilled": q_params},
-            opt_state={"field": field_opt_state, "distilled": q_opt_state},
-            step=state.step + 1,
-        ), metrics
+        return state._replace(step=state.step + 1), metrics
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:

@@ -103,11 +103,9 @@ def implicit_value_critic(
             return jnp.mean(loss(target_q - values)), {"mean": jnp.mean(values)}
 
         # 1. Value step.
-        value_params, value_opt_state, value_metrics = learning.gradient_step(
-            value_loss, optimizer, state.params["value"], state.opt_state["value"]
-        )
+        state, value_metrics = learning.update_part(state, "value", value_loss, optimizer)
 
-        next_values = value_network.apply(value_params, batch.next_observations)
+        next_values = value_network.apply(state.params["value"], batch.next_observations)
         targets = bootstrapped_target(batch.rewards, batch.masks, next_values, config.discount)
 
         def critic_loss(params):
@@ -116,17 +114,11 @@ def implicit_value_critic(
             return jnp.sum(losses), {"mean": jnp.mean(q_values), "max": jnp.max(q_values)}
 
         # 2. Critic step.
-        q_params, q_opt_state, q_metrics = learning.gradient_step(
-            critic_loss, optimizer, state.params["q"], state.opt_state["q"]
-        )
+        state, q_metrics = learning.update_part(state, "q", critic_loss, optimizer)
 
         metrics = {f"value_{name}": metric for name, metric in value_metrics.items()}
         metrics |= {f"q_{name}": metric for name, metric in q_metrics.items()}
-        return state._replace(
-            params={"value": value_params, "q": q_params},
-            opt_state={"value": value_opt_state, "q": q_opt_state},
-            step=state.step + 1,
-        ), metrics
+        return state._replace(step=state.step + 1), metrics
 
     def estimates(state: TrainState) -> Estimates:
         def value(observations: Array) -> Array:

@@ -76,6 +76,30 @@ def gradient_step(
     return optax.apply_updates(params, updates), opt_state, metrics
 
 
+def update_part(
+    state: TrainState,
+    name: str,
+    loss: Callable[[Params], tuple[Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """One gradient step on one part of the parameters; `step` does not count it.
+
+    Args:
+        state: the state before the step; its params and opt_state are dicts with the same names.
+        name: the name of the part.
+        loss: params of the part -> (scalar loss, metrics).
+        optimizer: the optax transformation of gradients into updates.
+
+    Returns:
+        The state after the step, and the metrics of `gradient_step`.
+    """
+    params, opt_state, metrics = gradient_step(loss, optimizer, state.params[name], state.opt_state[name])
+    state = state._replace(
+        params=state.params | {name: params}, opt_state=state.opt_state | {name: opt_state}
+    )
+    return state, metrics
+
+
 def update(
     state: TrainState,
     loss: Callable[[Params], tuple[Array, Metrics]],
