@@ -152,7 +152,8 @@ def _write_run(folder: pathlib.Path) -> None:
 
 
 def _read_run(folder: pathlib.Path) -> Any:
-    settings, _ = results.read_run(folder, "checkpoint")
+    saved, _ = results.read_run(folder, "checkpoint")
+    settings = saved["settings"]
     config = configuration.from_json(flags.DEFAULTS, settings)
     rows = logs.read_rows(folder / "metrics.jsonl")
     return [configuration.to_json(config), processes.read_result(folder), rows]

@@ -167,12 +167,12 @@ def train(
         if isinstance(dataset, Dataset):
             _check_same_data(folder / "config.json", config, dataset)
         do_run(config, make, find, quiet)
-        _, normalization = results.read_run(folder, "workdir")
+        facts, normalization = results.read_run(folder, "workdir")
         saved = SavedRun(
             folder=folder,
             config=config,
             make_agent=make,
-            spec=results.read_spec(folder),
+            spec=results.saved_spec(folder, facts),
             normalization=normalization,
         )
         run = trained.read(saved, trusted=True)

@@ -224,7 +224,7 @@ def _final(workdir: pathlib.Path, steps: int, members: Population, column: str) 
 
 
 def read_run(folder: pathlib.Path, flag: str) -> tuple[dict[str, Any], Normalization]:
-    """The settings of a run in the form of JSON, and the normalization of its data.
+    """The content of config.json of a run, and the normalization of its data.
 
     Args:
         folder: the workdir of the run.
@@ -241,20 +241,22 @@ def read_run(folder: pathlib.Path, flag: str) -> tuple[dict[str, Any], Normaliza
         if not path.exists():
             raise FileNotFoundError("config.json is missing")
         saved = files.read_json(path, f"config of a {what}", advice, settings=dict, normalization=dict)
-        return saved["settings"], normalization.from_json(saved["normalization"])
+        return saved, normalization.from_json(saved["normalization"])
 
 
-def read_spec(folder: pathlib.Path) -> Spec | None:
+def saved_spec(folder: pathlib.Path, saved: Mapping[str, Any]) -> Spec | None:
     """The spec in the config.json of a run; None where it is older than specs in it.
+
+    Args:
+        folder: the workdir of the run, for the message.
+        saved: the content of config.json.
 
     Raises:
         InputError: when it cannot be read.
     """
-    path, advice = folder / "config.json", "give --workdir=WORKDIR"
-    saved = files.read_json(path, "config of a run", advice)
     if "spec" not in saved:
         return None
-    with one_line(f"{path} has a spec that cannot be read", advice):
+    with one_line(f"{folder / 'config.json'} has a spec that cannot be read", "give --workdir=WORKDIR"):
         return spec_from_json(saved["spec"])
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from valuelab import configuration, files
+from valuelab import configuration
 from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
 from valuelab.runs import flags, inputs, outputs, results
@@ -69,17 +69,16 @@ def open_run(folder: pathlib.Path, flag: str, trust_agent_file: bool) -> SavedRu
         InputError: when the folder holds no run, or its agent file cannot be used, is not trusted or has
             changed since.
     """
-    settings, normalization = results.read_run(folder, flag)
+    saved, normalization = results.read_run(folder, flag)
+    settings = saved["settings"]
     defaults = ZeroShotRunConfig(**flags.default_fields()) if "labels" in settings else flags.DEFAULTS
     config, make_agent = flags.load_saved_agent(folder, settings, defaults, trust_agent_file)
-    path = folder / "config.json"
-    saved = files.read_json(path, "config of a run", "run its command again")
-    outputs.check_user_files(path, saved, inputs.user_files(config), "restore the file")
+    outputs.check_user_files(folder / "config.json", saved, inputs.user_files(config), "restore the file")
     return SavedRun(
         folder=folder,
         config=configuration.replace(config, {"trust_environment": False}),
         make_agent=make_agent,
-        spec=results.read_spec(folder),
+        spec=results.saved_spec(folder, saved),
         normalization=normalization,
     )
 
