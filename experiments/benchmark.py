@@ -19,5 +19,7 @@ from valuelab.runs import command_line
 
 SUITES = pathlib.Path(__file__).parent / "suites"
 
+parse = runner.parse
+
 if __name__ == "__main__":
-    command_line.run(functools.partial(runner.main, suites_folder=SUITES), runner.parse)
+    command_line.run(functools.partial(runner.main, suites_folder=SUITES), parse)

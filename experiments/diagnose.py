@@ -11,5 +11,7 @@ valuelab/evaluation/diagnostics.py defines the numbers.
 
 from valuelab.runs import diagnosis, flags
 
+parse = diagnosis.parse
+
 if __name__ == "__main__":
-    flags.run(diagnosis.main, diagnosis.parse)
+    flags.run(diagnosis.main, parse)

@@ -14,5 +14,7 @@ because of numbers that are not finite, is refused in one line with status 2, as
 
 from valuelab.runs import command_line, dataset_inspection
 
+parse = dataset_inspection.parse
+
 if __name__ == "__main__":
-    command_line.run(dataset_inspection.main, dataset_inspection.parse)
+    command_line.run(dataset_inspection.main, parse)

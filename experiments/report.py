@@ -15,5 +15,7 @@ instead of --readme, it writes the pages again.
 from valuelab.benchmark import report
 from valuelab.runs import command_line
 
+parse = report.parse
+
 if __name__ == "__main__":
-    command_line.run(report.main, report.parse)
+    command_line.run(report.main, parse)

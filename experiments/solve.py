@@ -11,5 +11,7 @@ done.
 
 from valuelab.runs import flags, solving
 
+parse = solving.parse
+
 if __name__ == "__main__":
-    flags.run(solving.main, solving.parse)
+    flags.run(solving.main, parse)

@@ -211,7 +211,9 @@ RUNS = {
     "valuelab/environments/minari.py": {"import_module"},  # packages of a list
     "valuelab/runs/flags.py": {"compile", "exec"},  # an agent file that the user names or trusts
     "valuelab/benchmark/suites.py": {"run_path"},  # a suite file that the user names
-    "valuelab/runs/zero_shot.py": {"run_path"},  # a reward file that the user names
+    "valuelab/runs/command_line.py": {"run_path"},  # a reward or an objective file that the user names
+    "valuelab/runs/completion.py": {"import_module"},  # programs of experiments
+    "experiments/__main__.py": {"run_module"},  # programs of experiments
     "valuelab/benchmark/processes.py": {"import_module", "Popen"},  # programs of experiments
 }
 """Which files run code or programs that are named while they run, and by what; SECURITY.md tells of each."""

@@ -36,6 +36,25 @@ Made = TypeVar("Made")
 DEFAULT_DATA_DIR = "~/.cache/valuelab"
 """Where data lies unless told otherwise."""
 _PHASES = ("offline_steps", "online_steps")
+OTHER_NAMES = {
+    "lr": ("learning_rate",),
+    "gamma": ("discount",),
+    "tau": ("target_rate", "expectile"),
+    "beta": ("inverse_temperature",),
+    "alpha": ("bc_weight", "conservative_weight", "temperature"),
+    **dict.fromkeys(("restore", "load", "resume_from", "pretrained", "warm_start"), ("init_from",)),
+    **dict.fromkeys(("epochs", "num_epochs", "num_steps", "train_steps", "max_timesteps"), ("steps",)),
+    **dict.fromkeys(("env", "env_name", "env_id"), ("environment", "dataset")),
+    **dict.fromkeys(("out", "output", "logdir", "log_dir", "save_dir", "output_dir"), ("workdir",)),
+    **dict.fromkeys(("eval_freq", "eval_interval", "eval_period"), ("eval_every",)),
+    **dict.fromkeys(("log_freq", "log_interval"), ("log_every",)),
+    **dict.fromkeys(("save_freq", "save_interval", "save_every"), ("checkpoint_every",)),
+    **dict.fromkeys(("wandb", "project"), ("wandb_project",)),
+    **dict.fromkeys(("algo", "algorithm", "config", "preset"), ("agent",)),
+}
+"""A name that other libraries use -> the last part of the names of fields that it may stand for here."""
+MOST_MEANT = 3
+"""The largest number of names that a message suggests for an unknown one."""
 
 
 # How a field is declared.
@@ -316,6 +335,13 @@ class Field(NamedTuple):
     help: str
     compared: bool
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a field that is a Literal; empty for other fields."""
+        annotation, _ = _without_none(self.annotation)
+        is_literal = typing.get_origin(annotation) is Literal
+        return tuple(map(str, typing.get_args(annotation))) if is_literal else ()
+
 
 def fields(config: Any, path: str = "") -> dict[str, Field]:
     """All fields of a config and of the configs in it.
@@ -437,9 +463,28 @@ def in_full(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_field(kind: str, name: str, names: Collection[str]) -> InputError:
-    """The error for an unknown dotted name; what it offers are the names of the same part, if any."""
-    part = name.rpartition(".")[0]
-    return errors.unknown(kind, name, [known for known in names if known.rpartition(".")[0] == part] or names)
+    """The error for an unknown dotted name.
+
+    It suggests the names that end alike or for which other libraries have this name, else a similar name of
+    the same part, else any similar name.
+    """
+    part, _, last = name.rpartition(".")
+    same_part = [known for known in names if known.rpartition(".")[0] == part]
+    others = [
+        known for known in names if known.rpartition(".")[2] in (last, *OTHER_NAMES.get(last.lower(), ()))
+    ]
+
+    def rank(known: str) -> tuple[bool, int]:
+        """The agent's own fields come first, and short names before long ones."""
+        return "." in known and not known.startswith("agent."), known.count(".")
+
+    best = min(map(rank, others), default=None)
+    meant = (
+        sorted(known for known in others if rank(known) == best)
+        or errors.nearest(name, same_part)[:1]
+        or errors.nearest(last, names)[:1]
+    )
+    return errors.unknown(kind, name, same_part or names, meant[:MOST_MEANT])
 
 
 def _documented(config_class: type) -> dict[str, str]:

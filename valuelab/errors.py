@@ -13,6 +13,11 @@ from types import ModuleType
 MOST_LISTED = 8
 """A message lists all valid names if there are at most twice this number, else only this number of them."""
 
+MIN_SIMILARITY = 0.6
+"""The smallest similarity (difflib's ratio) of a name and a valid name that a message suggests."""
+MIN_BEGINNING = 3
+"""The smallest number of letters of a name that count as the beginning of a valid name."""
+
 
 class InputError(ValueError):
     """Something the user gave (a flag, a file, a field) cannot be used; the message says what to do."""
@@ -22,27 +27,60 @@ class MissingExtraError(InputError, ImportError):
     """An optional package is not installed; the message names the extra that installs it."""
 
 
-def unknown(kind: str, value: str, choices: Iterable[str], nearest: str = "") -> InputError:
-    """The error for an unknown name; it suggests the nearest valid name.
+def nearest(value: str, choices: Iterable[str], least: float = MIN_SIMILARITY) -> list[str]:
+    """The valid names that the user may have meant, the most similar first.
+
+    Names are compared without regard to case. A valid name with dots is compared as a whole and by its last
+    part. A valid name is similar to its own beginning.
+
+    Args:
+        value: the name that the user wrote.
+        choices: the valid names.
+        least: the smallest similarity, at least MIN_SIMILARITY.
+
+    Returns:
+        The names whose similarity (difflib's ratio) is at least `least`; [] if none is.
+    """
+    similar = {choice: _similarity(value, choice) for choice in sorted(choices)}
+    return sorted((name for name in similar if similar[name] >= least), key=lambda name: -similar[name])
+
+
+def _similarity(value: str, choice: str) -> float:
+    """The similarity of two names in [0, 1]."""
+
+    def ratio(name: str) -> float:
+        # The letters of each make a set for quick bounds, as in difflib.get_close_matches.
+        matcher = difflib.SequenceMatcher(None, name.lower(), value.lower())
+        possible = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+        begins = len(value) >= MIN_BEGINNING and name.lower().startswith(value.lower())
+        return max(matcher.ratio() if possible >= MIN_SIMILARITY else 0.0, MIN_SIMILARITY * begins)
+
+    whole = ratio(choice)
+    return whole if "." in value or "." not in choice else max(whole, ratio(choice.rpartition(".")[2]))
+
+
+def unknown(kind: str, value: str, choices: Iterable[str], meant: Iterable[str] | None = None) -> InputError:
+    """The error for an unknown name; it suggests the nearest valid name if one is similar.
 
     Args:
         kind: the kind of thing that the name denotes, such as "dataset" or "agent field".
         value: the name that the user wrote.
         choices: the valid names.
-        nearest: the name that the user probably meant; by default the valid name with the most letters in
-            common, ignoring case.
+        meant: the names that the user probably meant; by default the valid name that is most similar, if any.
 
     Returns:
         An InputError to raise.
     """
     choices = sorted(choices)
-    spelt = {choice.lower(): choice for choice in reversed(choices)}
-    close = [spelt[name] for name in difflib.get_close_matches(value.lower(), spelt, MOST_LISTED, 0.0)]
-    hint = f"did you mean {(nearest or close[0])!r}? " if close else ""
-    more = len(choices) - MOST_LISTED
+    similar = nearest(value, choices)
+    suggested = similar[:1] if meant is None else list(meant)
+    hint = f": did you mean {' or '.join(map(repr, suggested))}? Known" if suggested else "; known"
     # An agent's fields can be listed nearly in full; hundreds of datasets cannot.
-    listed = choices if more <= MOST_LISTED else [*close, f"and {more} more"]
-    return InputError(f"unknown {kind} {value!r}: {hint}Known: {', '.join(listed) or 'none'}.")
+    listed = choices
+    if len(choices) > 2 * MOST_LISTED:
+        shown = [*similar, *(choice for choice in choices if choice not in similar)][:MOST_LISTED]
+        listed = [*shown, f"and {len(choices) - MOST_LISTED} more"]
+    return InputError(f"unknown {kind} {value!r}{hint}: {', '.join(listed) or 'none'}.")
 
 
 def no_source(kind: str, value: str, meant: str, examples: Iterable[str]) -> InputError:

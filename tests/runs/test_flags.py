@@ -14,7 +14,7 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.data.normalization import REWARD_RULES
 from valuelab.errors import InputError, describe
-from valuelab.runs import flags, inputs, zero_shot
+from valuelab.runs import command_line, flags, inputs
 from valuelab.types import Agent
 
 AGENT = '''
@@ -187,6 +187,10 @@ def test_flags_list_all_reward_rules():
         (["--agent=mine", "--agent.expectle=1"], r"unknown flag 'agent.expectle': did you mean 'agent.exp"),
         (["--agent=mine", "--stpes=1"], r"unknown flag 'stpes': did you mean 'steps'\?"),
         (["--agent=mine", "--noagent.layer_nrom"], r"did you mean 'agent.layer_norm'\?"),
+        (["--agent=mine", "--epochs=1"], r"unknown flag 'epochs': did you mean 'steps'\?"),
+        (["--agent=mine", "--expectile=0.9"], r"unknown flag 'expectile': did you mean 'agent.expectile'\?"),
+        (["--agent=mine", "--env=x"], r"unknown flag 'env': did you mean 'dataset' or 'environment'\?"),
+        (["--agent=mine", "--qqqq=1"], "^unknown flag 'qqqq'; known: agent, "),
         (["--agent=mine", "--agent.expectile=high"], "agent.expectile is 'high'; it must be a finite number"),
         (["--agent=mine", "--agent.expectile=2"], r"agent.expectile is 2.0; it must lie in \(0, 1\)"),
         (["--agent=mine", "--agent.expectile"], "Missing value for flag --agent.expectile"),
@@ -212,7 +216,7 @@ SOUND = CONFIG + "    expectile: float = 0.7\ndef make_agent(config, spec):\n   
 def test_an_agent_file_needs_no_presets(folder):
     (folder / "plain.py").write_text(CONFIG + "    expectile: float = 0.7\nmake_agent = print")
     assert parse("--agent=plain")[0].agent.expectile == 0.7
-    with pytest.raises(InputError, match="unknown preset of plain 'cube': Known: none"):
+    with pytest.raises(InputError, match="unknown preset of plain 'cube'; known: none"):
         parse("--agent=plain:cube")
 
 
@@ -258,7 +262,11 @@ def test_errors_of_make_agent_name_its_file(folder):
 
 
 @pytest.mark.parametrize(
-    "read", [lambda path: suites.read(path, SUITES), lambda path: zero_shot.load_reward(f"{path}:reward")]
+    "read",
+    [
+        lambda path: suites.read(path, SUITES),
+        lambda path: command_line.load_function(f"{path}:reward", "reward"),
+    ],
 )
 def test_errors_of_other_files_name_file_and_line(folder, read):
     for text, message in (

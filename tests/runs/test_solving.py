@@ -199,6 +199,16 @@ def test_every_gridworld_is_solved_and_drawn(name, tmp_path):
     assert (tmp_path / "tradeoff.png").exists() == (name != "homeostasis")
 
 
+UTILITY = f"{ROOT / 'tests/runs/utility.py'}:capped"
+
+
+def test_a_function_of_the_user_is_an_objective(files, tmp_path):
+    """With a cap of 1 on the return, the certain 1 is best."""
+    result = launch(tmp_path, mdp=files / "gamble.npz", discount=1, objective=UTILITY)
+    assert (result["objective"], result["start_values"][0]) == ("capped", 1)
+    assert list(json.loads((tmp_path / "config.json").read_text())["files"]) == ["objective"]
+
+
 # Error messages: settings that are added to a valid MDP and discount, and the message.
 
 GOOD = {"discount": 0.9, "horizon": 2, "objective": "expectation"}
@@ -226,6 +236,10 @@ BAD = [
     ({"objective": "entropic", "risk": -1}, "entropic lacks gamma-indifference"),
     ({"stock_low": -5}, "need the size of the stock grid: give --stocks=401"),
     ({"stocks": 9, "stock_low": "1,2", "stock_high": "3,4"}, "stock_low and stock_high are .* give 1 number"),
+    ({"objective": "no.py:f"}, "objective is 'no.py:f': write FILE.py:FUNCTION, where FILE.py exists"),
+    ({"objective": UTILITY, "tau": 0.5}, "tau is not a setting of .*utility.py:capped: leave it out"),
+    ({"objective": UTILITY}, "capped lacks gamma-indifference"),
+    ({"objective": UTILITY.replace("capped", "total")}, r"total gives shape \[\] for returns of shape"),
     ({"workdir": ""}, "no workdir is given: write --workdir=FOLDER"),
     ({"objektive": "cvar"}, "unknown flag 'objektive': did you mean 'objective'"),
 ]

@@ -11,7 +11,6 @@ draws batches from it.
 """
 
 import contextlib
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +20,19 @@ from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
 from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
 from valuelab.domains.d4rl import SUFFIXES, original_name
-from valuelab.errors import InputError, MissingExtraError, no_source, one_line, unknown
+from valuelab.errors import InputError, MissingExtraError, nearest, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
 
-__all__ = ["DEFAULT_DATA_DIR", "SOURCES", "goal_conditioned", "load", "normalization", "sampling"]
+__all__ = [
+    "DEFAULT_DATA_DIR",
+    "SOURCES",
+    "goal_conditioned",
+    "known_names",
+    "load",
+    "normalization",
+    "sampling",
+]
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "ogbench": ogbench.read,
@@ -45,8 +52,6 @@ _EXAMPLES = (
     "minari/D4RL/pointmaze/umaze-v2",
     "rlds/d4rl_mujoco_hopper/v2-medium",
 )
-_MIN_SIMILARITY = 0.9
-"""The smallest similarity (difflib's ratio) of a name and the dataset name that an error message suggests."""
 
 
 def load(
@@ -113,6 +118,14 @@ def goal_conditioned(name: str) -> bool | None:
     return False if source in ("d4rl", "exorl", "minari") else None
 
 
+def known_names() -> dict[str, list[str]]:
+    """The names of each source that publishes a list of them; OGBench's only where ogbench is installed."""
+    names = {"d4rl": sorted(d4rl.published()), "exorl": domains.known_names()}
+    with contextlib.suppress(MissingExtraError):
+        names = {"ogbench": ogbench.known_names()} | names
+    return names
+
+
 def _split(name: str) -> tuple[str, str]:
     """The source of a dataset and its name there; a path to an HDF5 file belongs to D4RL's source."""
     source, _, rest = ("d4rl", "", name) if name.endswith(SUFFIXES) else name.partition("/")
@@ -125,10 +138,6 @@ def _unknown(name: str, folder: Path) -> InputError:
     local = [f"{known}/{name}" for known in ("minari", "rlds") if name and (folder / known / name).is_dir()]
     if slash and not local:
         return unknown("data source", source, SOURCES)
-    full_names = {rest: f"d4rl/{rest}" for rest in d4rl.published()}
-    full_names |= {rest: f"exorl/{rest}" for rest in domains.known_names()}
-    with contextlib.suppress(MissingExtraError):
-        full_names |= {rest: f"ogbench/{rest}" for rest in ogbench.known_names()}
-    nearest = difflib.get_close_matches(name, full_names, n=1, cutoff=_MIN_SIMILARITY)
-    suggestions = local or [full_names[match] for match in nearest]
+    full_names = {rest: f"{source}/{rest}" for source, names in known_names().items() for rest in names}
+    suggestions = local or [full_names[match] for match in nearest(name, full_names)]
     return no_source("dataset", name, "".join(suggestions[:1]), _EXAMPLES)

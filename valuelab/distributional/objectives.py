@@ -27,8 +27,8 @@ import numpy as np
 from valuelab.distributional import functionals
 from valuelab.distributional.functionals import Functional, Parameters, Utility
 from valuelab.distributional.mdps import MDP
-from valuelab.distributional.properties import Properties
-from valuelab.errors import InputError, unknown
+from valuelab.distributional.properties import Properties, of_utility
+from valuelab.errors import InputError, one_line, unknown
 from valuelab.types import Array
 
 
@@ -126,7 +126,10 @@ def check(objective: Objective, discount: Array | float, horizon: int | None, re
         InputError: with the name of the missing property.
     """
     if reason := unsound_reason(objective, discount, horizon, reward_dim):
-        raise InputError(f"{reason}; change the objective or the MDP, or try it anyway: allow_unsound=True")
+        raise InputError(
+            f"{reason}; change the objective or the MDP, or try it anyway: allow_unsound=True or "
+            "--allow_unsound"
+        )
 
 
 # Parameters.
@@ -442,6 +445,48 @@ def expected_utility(
         InputError: for a stock that is not finite.
     """
     return _expected(name, utility, {**parameters, "stock": _finite("stock", stock)}, properties, _FROM_STOCK)
+
+
+def of_function(function: Callable[[Array], Array], mdp: MDP, steps: float, name: str = "") -> Objective:
+    """The mean of a user's function of the return, whose properties are tested by samples.
+
+    Args:
+        function: f in jax.numpy, (returns) -> [...]. The returns are [...], or [..., m] for an MDP with m > 1
+            reward components.
+        mdp: the MDP. The samples have the magnitudes of its returns.
+        steps: the number of steps, or 1 / (1 - γ) if infinite, for these magnitudes.
+        name: for messages and figures; by default the function's name.
+
+    Returns:
+        E f(G), with the first stock 0.
+
+    Raises:
+        InputError: when f fails, or gives another shape or numbers that are not finite at returns of 0.
+    """
+    name = name or getattr(function, "__name__", "utility")
+    dim = mdp.reward_dim
+    _check_function(function, name, dim)
+
+    def utility(parameters: Parameters, points: Array) -> Array:
+        return function(points[..., 0] if dim == 1 else points)
+
+    scale = steps * float(np.abs(mdp.rewards).max()) or 1.0
+    found = of_utility(utility, reward_dim=dim, scale=scale)
+    return expected_utility(utility, found, stock=[0.0] * dim, name=name)
+
+
+def _check_function(function: Callable[[Array], Array], name: str, dim: int) -> None:
+    """Raises InputError unless a function maps returns to numbers, also inside jit."""
+    shape = (2, 3) if dim == 1 else (2, 3, dim)
+    with one_line(f"objective {name} failed at returns of shape {list(shape)}", "write it in jax.numpy"):
+        result = jax.jit(function)(jnp.zeros(shape))
+    if np.shape(result) != (2, 3):
+        raise InputError(
+            f"objective {name} gives shape {list(np.shape(result))} for returns of shape {list(shape)}; it "
+            "must give one number for each return: [2, 3]"
+        )
+    if not np.isfinite(np.asarray(result)).all():
+        raise InputError(f"objective {name} is {np.asarray(result).flat[0]} at a return of 0: make it finite")
 
 
 def general(

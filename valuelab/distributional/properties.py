@@ -39,6 +39,9 @@ class Properties:
 _SAMPLES, _ATOMS = 20_000, 3
 """The number of distributions drawn for each test, and the number of atoms of each."""
 
+_MAGNITUDES = (-3.0, 1.0)
+"""The range of the decimal logarithm of samples, relative to the scale."""
+
 _FACTORS = (0.9, 0.5, 0.1)
 """The factors by which distributions and points are scaled."""
 
@@ -47,7 +50,11 @@ _ROUNDING = 1e-9
 
 
 def of_utility(
-    utility: Utility, parameters: Mapping[str, Any] | None = None, reward_dim: int = 1, seed: int = 0
+    utility: Utility,
+    parameters: Mapping[str, Any] | None = None,
+    reward_dim: int = 1,
+    seed: int = 0,
+    scale: float = 1.0,
 ) -> Properties:
     """Tests the properties of a utility by samples.
 
@@ -60,15 +67,19 @@ def of_utility(
         parameters: of f.
         reward_dim: m.
         seed: of the samples.
+        scale: the largest |x| that matters, such as the greatest |return| of an MDP. The samples have all
+            magnitudes from a thousandth of it to ten times it.
 
     Returns:
         The properties that no sample contradicts. The Lipschitz constant is the steepest slope of the
         samples.
     """
     parameters = parameters or {}
-    found = of_functional(functionals.expectation_of(utility), parameters, reward_dim, seed)
+    found = of_functional(functionals.expectation_of(utility), parameters, reward_dim, seed, scale)
     with jax.enable_x64(True):
-        points = jnp.asarray(np.random.default_rng(seed).normal(size=(_SAMPLES, reward_dim)))
+        rng = np.random.default_rng(seed)
+        widths = scale * 10 ** rng.uniform(*_MAGNITUDES, size=(_SAMPLES, 1))
+        points = jnp.asarray(widths * rng.normal(size=(_SAMPLES, reward_dim)))
         values = utility(parameters, points)
         scaled = [utility(parameters, factor * points) for factor in _FACTORS]
         size = jnp.abs(scaled[-1]).sum() / jnp.abs(values).sum()
@@ -76,11 +87,17 @@ def of_utility(
         homogeneous = degree is not None and all(
             _same(each, factor**degree * values) for each, factor in zip(scaled, _FACTORS, strict=True)
         )
+    # A homogeneous f keeps every order under scaling; the samples would have shown a reversal.
+    homogeneous = homogeneous and found.gamma_indifferent
     return dataclasses.replace(found, mixture_indifferent=True, degree=degree if homogeneous else None)
 
 
 def of_functional(
-    functional: Functional, parameters: Mapping[str, Any] | None = None, reward_dim: int = 1, seed: int = 0
+    functional: Functional,
+    parameters: Mapping[str, Any] | None = None,
+    reward_dim: int = 1,
+    seed: int = 0,
+    scale: float = 1.0,
 ) -> Properties:
     """Tests the properties of a functional by samples; as `of_utility`."""
     parameters, rng = parameters or {}, np.random.default_rng(seed)
@@ -103,10 +120,11 @@ def of_functional(
         steps = step * jnp.asarray(rng.uniform(-1, 1, size=values.shape))
         change = jnp.abs(score(values + steps, probabilities) - score(values, probabilities))
         distance = jnp.sum(probabilities * jnp.linalg.norm(steps, axis=-1), axis=-1)
-        return float(jnp.max(change / distance))
+        steepest = jnp.max(change / distance)
+        return float(jnp.where(jnp.isnan(change).any(), jnp.inf, steepest))  # inf - inf: f has overflowed
 
     with jax.enable_x64(True):
-        widths = 10 ** rng.uniform(-1, 1, size=(_SAMPLES, 1, 1))
+        widths = scale * 10 ** rng.uniform(*_MAGNITUDES, size=(_SAMPLES, 1, 1))
         one, two, third = draw(widths), draw(widths), draw(widths)
         order = score(*one), score(*two)
         mixture_indifferent = _keeps_order(order, (mixed(one, third), mixed(two, third)))
@@ -116,9 +134,12 @@ def of_functional(
         )
         # If K is not Lipschitz continuous, slopes increase for shorter steps, near 0 or elsewhere, or for
         # wider distributions.
-        pairs = [((1e-4, 1e-4), (1e-6, 1e-6)), ((10.0, 1e-2), (10.0, 1e-3)), ((100.0, 1.0), (1000.0, 1.0))]
-        slopes = [(slope(*near), slope(*far)) for near, far in pairs]
-    bounded = all(far <= 2 * near for near, far in slopes)
+        pairs = [((1e-4, 1e-4), (1e-10, 1e-10)), ((10.0, 1e-2), (10.0, 1e-5)), ((100.0, 1.0), (1e8, 1e6))]
+        slopes = [
+            (slope(scale * near[0], scale * near[1]), slope(scale * far[0], scale * far[1]))
+            for near, far in pairs
+        ]
+    bounded = all(math.isfinite(far) and far <= 2 * near for near, far in slopes)
     lipschitz = max(max(pair) for pair in slopes) if bounded else math.inf
     return Properties(
         mixture_indifferent=mixture_indifferent,

@@ -1,7 +1,6 @@
 """Environments by name, for evaluation and for online learning."""
 
 import contextlib
-import difflib
 import os
 from types import ModuleType
 
@@ -21,8 +20,8 @@ _FAMILIES = {
     "minari": minari,
     "ogbench": ogbench,
 }
-"""The module of each family. It has `make`; `vector`, where it has its own vector environments; and
-`with_rewards`, where the tasks of its environments are goals."""
+"""The module of each family. It has `make`; `vector`, where it has its own vector environments;
+`with_rewards`, where the tasks of its environments are goals; and `known_names`, where it lists its names."""
 
 _EXAMPLES = (
     "gymnasium/CartPole-v1",
@@ -36,6 +35,8 @@ _EXAMPLES = (
 )
 _SUGGESTED = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
 """The families that are searched, in this order, for a name without a family."""
+_MIN_SIMILARITY = 0.75
+"""The smallest similarity (difflib's ratio) to one of the hundreds of known names that are suggested."""
 
 DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
@@ -126,21 +127,34 @@ def _family(environment: str) -> tuple[ModuleType, str]:
             f"{environment} does not name an environment: give one, such as --environment=d4rl/NAME"
         )
     if family not in _FAMILIES and not name:
-        raise errors.no_source("environment", environment, _with_family(family), _EXAMPLES)
+        raise errors.no_source("environment", environment, _meant(family), _EXAMPLES)
     if family not in _FAMILIES or not name:
         known = {family: f"{family}/{name or 'NAME'}" for family in _FAMILIES}
-        (nearest,) = difflib.get_close_matches(family.lower(), known, n=1, cutoff=0.0)
-        raise errors.unknown("environment", environment, known.values(), known[nearest])
+        meant = [known[near] for near in errors.nearest(family, known)]
+        raise errors.unknown("environment", environment, known.values(), meant[:1])
     return _FAMILIES[family], name
 
 
-def _with_family(name: str) -> str:
-    """FAMILY/NAME for the first family that knows a name; empty where none does."""
+def known_names() -> dict[str, list[str]]:
+    """The names of each family that lists them and whose package is installed."""
+    names: dict[str, list[str]] = {}
+    for family in _SUGGESTED:
+        with contextlib.suppress(errors.InputError):
+            if hasattr(_FAMILIES[family], "known_names"):
+                names[family] = _FAMILIES[family].known_names()
+    return names
+
+
+def _meant(name: str) -> str:
+    """FAMILY/NAME for the first family that knows a name, else for the most similar name; or empty."""
     for family in _SUGGESTED:
         with contextlib.suppress(errors.InputError):
             _FAMILIES[family].make(name)
             return f"{family}/{name}"
-    return ""
+    names = sorted((known, family) for family, listed in known_names().items() for known in listed)
+    newest = {known.rpartition("-v")[0] or known: f"{family}/{known}" for known, family in names}
+    near = errors.nearest(name.rpartition("-v")[0] or name, newest, _MIN_SIMILARITY)
+    return "".join(newest[stem] for stem in near[:1])
 
 
-__all__ = ["DataDir", "make", "vector", "with_rewards"]
+__all__ = ["DataDir", "known_names", "make", "vector", "with_rewards"]

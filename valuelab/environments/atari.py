@@ -54,6 +54,11 @@ def make(name: str) -> types.Environment:
     )
 
 
+def known_names() -> list[str]:
+    """The games, without the words that may follow."""
+    return sorted(errors.require("ale_py.roms", "atari").get_all_rom_ids())
+
+
 def vector(name: str, num_environments: int) -> types.VectorEnvironment:
     """Parallel games that step inside jit, for online learning.
 

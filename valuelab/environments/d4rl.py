@@ -94,6 +94,11 @@ _UMAZE = np.array(
 )
 
 
+def known_names() -> list[str]:
+    """The names of D4RL's datasets."""
+    return sorted(FILES)
+
+
 def make(name: str) -> types.Environment:
     """The environment of a D4RL dataset; all datasets of one task share it.
 

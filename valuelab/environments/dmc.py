@@ -25,11 +25,21 @@ def make(name: str) -> types.Environment:
     Raises:
         InputError: when the task is unknown.
     """
-    known = {f"{domain}_{task}": (domain, task) for domain in domains.DOMAINS for task in tasks_of(domain)}
+    known = _known()
     if name not in known:
         raise unknown("dm_control task", name, known)
     domain, task = known[name]
     return environment(name, domain, {"default": task})
+
+
+def known_names() -> list[str]:
+    """All DOMAIN_TASK."""
+    return sorted(_known())
+
+
+def _known() -> dict[str, tuple[str, str]]:
+    """DOMAIN_TASK -> its parts."""
+    return {f"{domain}_{task}": (domain, task) for domain in domains.DOMAINS for task in tasks_of(domain)}
 
 
 def environment(name: str, domain: str, tasks: Mapping[str, str], pixels: int = 0) -> types.Environment:

@@ -4,6 +4,11 @@ from valuelab import domains, types
 from valuelab.environments import dmc
 
 
+def known_names() -> list[str]:
+    """The names of ExoRL's datasets."""
+    return domains.known_names()
+
+
 def make(name: str) -> types.Environment:
     """The environment of an ExoRL dataset.
 

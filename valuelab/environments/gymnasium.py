@@ -39,6 +39,11 @@ def make(environment_id: str) -> types.Environment:
     )
 
 
+def known_names() -> list[str]:
+    """The ids that are registered."""
+    return sorted(errors.require("gymnasium", "environments").registry)
+
+
 def parallel(name: str, environment: types.Environment, num_environments: int) -> types.VectorEnvironment:
     """Parallel copies of an environment that step inside jit, for online learning.
 

@@ -154,6 +154,11 @@ def make(name: str) -> types.Environment:
     )
 
 
+def known_names() -> list[str]:
+    """The names of the gridworlds."""
+    return sorted(gridworlds.GRIDWORLDS)
+
+
 def _create(gridworld: gridworlds.Gridworld) -> Any:
     """A new gymnasium.Env. Its rewards are floats if m = 1, else arrays [m]."""
     gymnasium = errors.require("gymnasium", "environments")

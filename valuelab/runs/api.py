@@ -226,13 +226,16 @@ def evaluate(
     return policy.evaluate(environment, temperature=temperature, step=0, **play)
 
 
-def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: Any) -> SolvedMDP:
+def solve(
+    mdp: MDP, objective: str | Objective | Callable[[Any], Any], *, discount: float, **settings: Any
+) -> SolvedMDP:
     """Solves a finite MDP for an objective of its return distribution.
 
     Args:
         mdp: the MDP; `make_mdp` makes one from matrices.
         objective: an objective of `valuelab.distributional.objectives`, or the name of one, such as
-            "expectation", "cvar" or "target".
+            "expectation", "cvar" or "target"; or a function f of the return in jax.numpy, whose mean is
+            maximised. Its properties are tested by samples.
         discount: γ in (0, 1].
         **settings: the parameters of a named objective, such as tau=0.1, and what
             `valuelab.distributional.defaults.solve` takes: horizon, representation, atoms, stocks, ...
@@ -257,6 +260,8 @@ def solve(mdp: MDP, objective: str | Objective, *, discount: float, **settings: 
         parameters = {name: settings.pop(name) for name in solving.PARAMETERS if name in settings}
         objective = objectives.make(objective, **parameters)
         mdp = solving.with_rewards_of(mdp, objective)
+    elif not isinstance(objective, Objective):
+        objective = solving.of_function(objective, mdp, discount, settings.get("horizon"))
     return defaults.solve(mdp, objective, discount=discount, **settings)
 
 

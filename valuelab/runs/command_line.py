@@ -8,16 +8,17 @@ import errno
 import io
 import os
 import pathlib
+import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
 from valuelab import configuration
 from valuelab.configuration import Config
-from valuelab.errors import InputError, describe
+from valuelab.errors import InputError, describe, unknown
 
 Arguments = TypeVar("Arguments")
 
@@ -37,8 +38,9 @@ _HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
 class _Unconverted(flags.ArgumentParser):
     """Returns the text of a flag; `configuration.override` converts it to the type of the field."""
 
-    def __init__(self, expected: str):
+    def __init__(self, expected: str, choices: tuple[str, ...] = ()):
         self.syntactic_help = expected
+        self.choices = choices
 
     def parse(self, argument: Any) -> Any:
         """Returns the argument."""
@@ -50,7 +52,7 @@ def _define(config: Any, values: flags.FlagValues) -> None:
     for name, field in configuration.fields(config).items():
         if name not in _NOT_FLAGS:
             kind = flags.MultiFlag if field.annotation == tuple[str, ...] else flags.Flag
-            parser, boolean = _Unconverted(field.expected), field.annotation is bool
+            parser, boolean = _Unconverted(field.expected, field.choices), field.annotation is bool
             flag: flags.Flag[Any] = kind(parser, None, name, field.value, field.help, boolean=boolean)
             flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
     _define_parts(config, values)
@@ -66,7 +68,7 @@ def _define(config: Any, values: flags.FlagValues) -> None:
 def _define_parts(config: Any, values: flags.FlagValues) -> None:
     """Defines a flag for each part of a config that is chosen by name."""
     for name, part in configuration.parts(config).items():
-        parser = _Unconverted(f"one of {', '.join(part.choices)}")
+        parser = _Unconverted(f"one of {', '.join(part.choices)}", tuple(part.choices))
         flag: flags.Flag[Any] = flags.Flag(parser, None, name, part.chosen, part.help)
         flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
 
@@ -115,7 +117,7 @@ def _parse(argv: list[str], values: flags.FlagValues) -> list[str]:
         words = values(argv)
     except flags.UnrecognizedFlagError as error:
         modules = values.flags_by_module_dict()
-        ours = [name for name in modules if not name.startswith("absl.")]
+        ours = [name for name in modules if name.partition(".")[0] not in ("absl", "chex")]
         names = [flag.name for module in ours for flag in modules[module]]
         raise configuration.unknown_field("flag", error.flagname, names) from error
     for name in values:
@@ -163,6 +165,28 @@ def parse_config(
     return configuration.override(config, given)
 
 
+def command(program: str) -> str:
+    """The command that starts a program of `experiments`, such as "python -m experiments.train"."""
+    return f"python -m experiments.{program}"
+
+
+def columns(rows: Mapping[str, str]) -> str:
+    """Names and the line about each, as text in two columns."""
+    width = max((len(name) for name in rows), default=0)
+    return "\n".join(f"  {name:<{width}}  {line}".rstrip() for name, line in rows.items())
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether a command line contains a flag that shows help."""
+    return bool(_HELP & {word.lstrip("-") for word in argv[1:] if word.startswith("-")})
+
+
+def add_to_help(text: str) -> None:
+    """Adds a paragraph to what --help shows before the flags: the docstring of the program."""
+    program = sys.modules["__main__"]
+    program.__doc__ = f"{(program.__doc__ or '').rstrip()}\n\n{text}\n"
+
+
 @contextlib.contextmanager
 def errors_of_file(path: pathlib.Path, kind: str, keep_input_errors: bool = False) -> Iterator[None]:
     """Turns any exception of a Python file of the user, also `sys.exit`, into one that names file and line.
@@ -187,6 +211,28 @@ def errors_of_file(path: pathlib.Path, kind: str, keep_input_errors: bool = Fals
         raise InputError(f"{kind} {where}: {message}") from error
 
 
+def load_function(source: str, field: str) -> Callable[..., Any]:
+    """The function of a FILE.py:FUNCTION. Executes the file.
+
+    Args:
+        source: what the user wrote.
+        field: the setting, for messages.
+
+    Raises:
+        InputError: when the file or the function does not exist, or the file fails.
+    """
+    name, _, function = source.rpartition(":")
+    path = pathlib.Path(name)
+    if not name.endswith(".py") or not path.is_file():
+        raise InputError(f"{field} is {source!r}: write FILE.py:FUNCTION, where FILE.py exists")
+    with errors_of_file(path, f"{field} file"):
+        names = runpy.run_path(name)
+    functions = {key: value for key, value in names.items() if callable(value) and not key.startswith("_")}
+    if function not in functions:
+        raise unknown(f"function in {path}", function, functions)
+    return functions[function]
+
+
 def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments]) -> None:
     """Runs a program; a mistake of the user gives one line and exit status 2, not a traceback.
 
@@ -199,7 +245,7 @@ def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments
         try:
             return parse(argv)
         except SystemExit:
-            if _HELP & {word.lstrip("-") for word in argv[1:]}:
+            if asks_for_help(argv):
                 sys.exit(0)  # absl exits with 1 after help
             raise
 

@@ -8,6 +8,7 @@ An agent file is a Python module that defines `Config` (a frozen dataclass with 
 {"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}.
 """
 
+import ast
 import contextlib
 import ctypes
 import dataclasses
@@ -97,13 +98,7 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
         InputError: when the file does not exist, cannot be used, or lacks the preset.
     """
     name, _, preset = source.partition(":")
-    path = pathlib.Path(name) if name.endswith(".py") else PRESETS / f"{name}.py"
-    if name.endswith(".py") and not path.is_file():
-        raise InputError(
-            f"agent file {name} does not exist: give a full path, or one relative to {pathlib.Path.cwd()}"
-        )
-    if not name.endswith(".py") and name not in known_agents():
-        raise errors.unknown("agent", name, known_agents())
+    path = _agent_file(name)
     module, hyperparameters = _load(path)
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
     known = _presets(module)
@@ -118,6 +113,32 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
         except InputError as error:
             raise InputError(f"preset {preset!r} of {name}: {error}") from error
     return config, _with_file_in_errors(path, module.make_agent)
+
+
+def known_presets(source: str) -> tuple[str, ...]:
+    """The presets of an agent, given by name or as FILE.py.
+
+    Raises:
+        InputError: when the file does not exist or cannot be used.
+    """
+    return tuple(_presets(_load(_agent_file(source))[0]))
+
+
+def _agent_file(name: str) -> pathlib.Path:
+    """The path of an agent's file.
+
+    Raises:
+        InputError: when the file does not exist, or no agent has this name.
+    """
+    if not name.endswith(".py"):
+        if name not in known_agents():
+            raise errors.unknown("agent", name, known_agents())
+        return PRESETS / f"{name}.py"
+    if not (path := pathlib.Path(name)).is_file():
+        raise InputError(
+            f"agent file {name} does not exist: give a full path, or one relative to {pathlib.Path.cwd()}"
+        )
+    return path
 
 
 def load_saved_agent(
@@ -257,6 +278,8 @@ def parse_run(
     dataset: flags.Flag[str] = flags.Flag(flags.ArgumentParser(), None, "dataset", "", "")
     scan["agent"], scan["dataset"] = agent, dataset
     scan(argv, known_only=True)
+    if command_line.asks_for_help(argv):
+        command_line.add_to_help(_help(agent.value or ""))
     if agent.value == "":
         raise InputError(f"agent is empty: give one of {', '.join(known_agents())}, or a file")
     if agent.value:
@@ -269,6 +292,33 @@ def parse_run(
     if make_agent is None:
         raise InputError("no agent is given: write --agent=iql or --agent=FILE.py")
     return with_goal_discount(config), make_agent
+
+
+def agents_in_a_line() -> dict[str, str]:
+    """Name -> the first line of its file's docstring, for all agents; executes no file."""
+    return {
+        name: (ast.get_docstring(ast.parse((PRESETS / f"{name}.py").read_text())) or "").partition("\n")[0]
+        for name in known_agents()
+    }
+
+
+def presets_in_a_line(source: str) -> dict[str, str]:
+    """Name -> description of the presets of an agent; arguments and errors as in `known_presets`."""
+    return {name: presets.DESCRIPTIONS.get(name, "") for name in known_presets(source)}
+
+
+def _help(source: str) -> str:
+    """What --help says about agents: the presets of the given one, or all agents."""
+    agent = source.partition(":")[0]
+    if agent:
+        rows = command_line.columns(presets_in_a_line(agent))
+        return f"Presets, to be given as --agent={agent}:PRESET:\n{rows}" if rows else ""
+    return (
+        f"Agents, to be given as --agent=AGENT or --agent=AGENT:PRESET:\n"
+        f"{command_line.columns(agents_in_a_line())}\n\n"
+        "--agent=AGENT --help shows the presets and the hyperparameters of an agent. "
+        "'python -m experiments list datasets' shows the names of datasets."
+    )
 
 
 def _limit_heaps() -> None:

@@ -1,8 +1,6 @@
 """The inputs of a run: its dataset, its environments, how the agent sees them, and the user's own files."""
 
 import dataclasses
-import hashlib
-import pathlib
 import types
 import zlib
 from collections.abc import Callable, Mapping
@@ -60,12 +58,7 @@ def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
     Files of valuelab/presets belong to valuelab, whose version config.json holds.
     """
     reward = getattr(config, "reward", "").rpartition(":")[0]
-    paths = {"agent_source": flags.user_agent_file(config.agent_source), "reward": reward}
-    return {
-        name: outputs.UserFile(path, hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest())
-        for name, path in paths.items()
-        if path and pathlib.Path(path).is_file()
-    }
+    return outputs.user_files({"agent_source": flags.user_agent_file(config.agent_source), "reward": reward})
 
 
 def digests(arrays: Any) -> dict[str, str]:

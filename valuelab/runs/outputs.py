@@ -1,6 +1,7 @@
 """The folder of a run: checks that it belongs to the run, locks it, and writes its results and pictures."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -43,6 +44,15 @@ class UserFile(NamedTuple):
 
     path: str
     sha256: str
+
+
+def user_files(paths: Mapping[str, str]) -> dict[str, UserFile]:
+    """The Python files of the user that a run depends on, by setting; without those that do not exist."""
+    return {
+        name: UserFile(path, hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest())
+        for name, path in paths.items()
+        if path and pathlib.Path(path).is_file()
+    }
 
 
 @contextlib.contextmanager

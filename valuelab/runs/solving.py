@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from valuelab.distributional.objectives import Objective
 from valuelab.errors import InputError
 from valuelab.evaluation import solutions
 from valuelab.evaluation.solutions import Task
-from valuelab.runs import flags, outputs
+from valuelab.runs import command_line, flags, listing, outputs
 
 REPORTED_MASS = 1e-6
 """Probability of leaving the stock grid above which a warning is printed."""
@@ -44,7 +44,11 @@ class SolveConfig(Settings):
     horizon: int | None = setting(
         None, "[1, inf)", "Number of steps; none is infinite. The default is the gridworld's."
     )
-    objective: str = setting("", help="Objective that is maximised; the default is the gridworld's.")
+    objective: str = setting(
+        "",
+        help="Objective that is maximised: a name, or FILE.py:FUNCTION for the mean of a function of the "
+        "return; the default is the gridworld's.",
+    )
     tau: float | None = setting(None, "(0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar.")
     weight: float | None = setting(
         None, help="Weight of the mean in mean_cvar, of the variance in mean_variance."
@@ -118,7 +122,7 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
         raise InputError("discount is missing: write --discount=0.95, or --discount=1 for sums of rewards")
     if not config.objective:
         raise InputError(f"objective is missing: give --objective, one of {', '.join(objectives.REGISTRY)}")
-    objective = make_objective(config)
+    objective = make_objective(config, mdp)
     mdp = with_rewards_of(mdp, objective)
     name = config.problem or pathlib.Path(config.mdp).stem
     return config, Task(name, mdp, objective, config.discount, config.horizon, start_state, gridworld)
@@ -143,19 +147,39 @@ def _with_defaults(config: SolveConfig, gridworld: gridworlds.Gridworld) -> Solv
     )
 
 
-def make_objective(config: SolveConfig) -> Objective:
+def make_objective(config: SolveConfig, mdp: mdps.MDP) -> Objective:
     """The objective of the settings.
 
     Raises:
-        InputError: when the objective is unknown, or its parameters are missing, unknown or out of range.
+        InputError: when the objective is unknown, its parameters are missing, unknown or out of range, or the
+            file or the function of a user's objective cannot be used.
     """
     given: dict[str, Any] = {name: getattr(config, name) for name in PARAMETERS}
     given = {name: value for name, value in given.items() if value not in (None, ())}
+    if function_file(config):
+        if given:
+            raise InputError(f"{', '.join(given)} is not a setting of {config.objective}: leave it out")
+        function = command_line.load_function(config.objective, "objective")
+        return of_function(function, mdp, config.discount or 1.0, config.horizon)
     if len(config.target) == 1:
         given["target"] = config.target[0]
     if config.norm:
         given["norm"] = float(config.norm)
     return objectives.make(config.objective, **given)
+
+
+def of_function(
+    function: Callable[[Any], Any], mdp: mdps.MDP, discount: float, horizon: int | None
+) -> Objective:
+    """The mean of a user's function of the return; see `objectives.of_function`."""
+    bounds = [steps for steps in (horizon, 1 / (1 - discount) if discount < 1 else None) if steps]
+    return objectives.of_function(function, mdp, min(bounds, default=mdp.num_states))
+
+
+def function_file(config: SolveConfig) -> str:
+    """The file of a user's objective; empty for objectives by name."""
+    name = config.objective.rpartition(":")[0]
+    return name if name.endswith(".py") else ""
 
 
 def run(config: SolveConfig) -> dict[str, Any]:
@@ -171,7 +195,8 @@ def run(config: SolveConfig) -> dict[str, Any]:
         InputError: for settings, an MDP or a folder that cannot be used.
     """
     config, task = resolve(config)
-    with outputs.prepare_folder(config) as workdir:
+    user_files = outputs.user_files({"objective": function_file(config)})
+    with outputs.prepare_folder(config, user_files) as workdir:
         if result := outputs.finished(workdir, "solve"):
             return result
         size = f"{task.mdp.num_states} states, {task.mdp.num_actions} actions"
@@ -192,7 +217,8 @@ def run(config: SolveConfig) -> dict[str, Any]:
             )
         seconds = time.perf_counter() - started
         facts = {"versions": outputs.versions(), "device": outputs.device()}
-        settings = {"settings": configuration.to_json(config)}
+        files = {name: file.sha256 for name, file in user_files.items()}
+        settings = {"settings": configuration.to_json(config)} | ({"files": files} if files else {})
         outputs.write_config(workdir, settings | facts)
         solutions.save(workdir / "arrays.npz", solved)
         names = {"problem": config.problem or None, "mdp": config.mdp or None}
@@ -226,6 +252,9 @@ def show(task: Task, result: Mapping[str, Any]) -> None:
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolveConfig:
     """Parses a command line; arguments and errors as in `flags.parse_config`."""
+    if command_line.asks_for_help(argv):
+        for title, known in (("Objectives", objectives.REGISTRY), ("Gridworlds", gridworlds.GRIDWORLDS)):
+            command_line.add_to_help(f"{title}:\n{command_line.columns(listing.in_a_line(known))}")
     return flags.parse_config(SolveConfig(), argv, values)
 
 

@@ -20,10 +20,10 @@ from valuelab.errors import InputError, unknown
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import inputs, results, saved
+from valuelab.runs import command_line, inputs, results, saved
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
-from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels, load_reward
+from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels
 from valuelab.training import logs
 from valuelab.types import Agent, Environment, Normalization, Spec
 
@@ -484,7 +484,7 @@ class TrainedRun:
                 f"the run names the reward file {config.reward!r}, whose code would be executed: read it, "
                 "then load the run with trust_agent_file=True"
             )
-        reward = load_reward(config.reward) if config.reward else None
+        reward = command_line.load_function(config.reward, "reward") if config.reward else None
         return results.Experiment(
             config=config,
             members=self.members,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import runpy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,12 @@ from valuelab.data import sampling, storage
 from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
-from valuelab.errors import InputError, unknown
+from valuelab.errors import InputError
 from valuelab.evaluation import plots, zero_shot_plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
-from valuelab.runs import flags, inputs, outputs, results, train
-from valuelab.runs.command_line import errors_of_file
+from valuelab.runs import command_line, flags, inputs, outputs, results, train
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Array, Augmented, Environment, MakeAgent
 
@@ -65,7 +63,7 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
             "ogbench/pointmaze-medium-navigate-v0, or a dataset of ExoRL without a task, such as "
             "exorl/walker-rnd, whose positions give the rewards of the tasks"
         )
-    reward = load_reward(config.reward) if config.reward else None
+    reward = command_line.load_function(config.reward, "reward") if config.reward else None
 
     def find(resolved: Any) -> inputs.RunInputs:
         return find_inputs(resolved, make_agent, reward)
@@ -226,23 +224,6 @@ def draw_tasks(
         policy=policy if acts_by_velocity else None,
         path=path,
     )
-
-
-def load_reward(source: str) -> Reward:
-    """The function of a FILE.py:FUNCTION.
-
-    Raises:
-        InputError: when the file or the function does not exist.
-    """
-    path, _, name = source.rpartition(":")
-    if not path.endswith(".py") or not pathlib.Path(path).is_file():
-        raise InputError(f"reward is {source!r}: write FILE.py:FUNCTION, where FILE.py exists")
-    with errors_of_file(pathlib.Path(path), "reward file"):
-        names = runpy.run_path(path)
-    functions = {key: value for key, value in names.items() if callable(value) and not key.startswith("_")}
-    if name not in functions:
-        raise unknown(f"function in {path}", name, functions)
-    return functions[name]
 
 
 def parse(
