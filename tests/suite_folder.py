@@ -85,6 +85,26 @@ def finish(
     started(folder, entry, "done", 0, seconds + 20)
 
 
+def own_run(
+    folder: pathlib.Path, mean: float, agent: str = "iql", dataset: str = SINGLE[0], seeds: int = 2, **changes
+) -> pathlib.Path:
+    """The workdir of a run that is not a job of a suite; changes of settings have "__" for dots."""
+    entry = {"name": folder.name, "folder": folder.name, "agent": agent, "dataset": dataset}
+    finish(folder.parent, entry, mean, changes.pop("metric", "success"), seeds)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    given = {"agent_source": f"{agent}:small", "seed": 0, "num_seeds": seeds} | changes
+    for name, value in given.items():
+        *parts, last = name.split("__")
+        settings = config["settings"]
+        for part in parts:
+            settings = settings[part]
+        settings[last] = value
+    path.write_text(json.dumps(config))
+    (folder.parent / "timings.jsonl").unlink()
+    return folder
+
+
 def started(folder: pathlib.Path, entry: dict, status: str, code: int, seconds: float = 5.0) -> None:
     """Adds a launch of a job to timings.jsonl."""
     line = {"name": entry["name"], "started": "2026-11-22T19:00:00", "seconds": seconds, "status": status}

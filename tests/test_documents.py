@@ -210,7 +210,9 @@ def test_training_commands_run(command, at_home):
 )
 def test_other_programs_run(command, at_home, tmp_path):
     if arguments(command)[0] == "experiments.report":  # of a suite, in a home of its own
-        make_suite(tmp_path / arguments(command)[1][0])
+        for word in arguments(command)[1]:
+            if not word.startswith("--"):
+                make_suite(tmp_path / word)
         (tmp_path / "experiments").symlink_to(ROOT / "experiments")
         at_home = tmp_path
     for word in arguments(command)[1]:

@@ -23,7 +23,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -247,6 +247,11 @@ class RunConfig(Settings):
         False, help="Train on several hosts; start this same command on each of them.", compare=False
     )
     video: bool = setting(False, help="Save a video of one episode of each task at the end.", compare=False)
+    formats: tuple[str, ...] = setting(
+        (),
+        help="Further formats of pictures, such as pdf,svg; PNG is always written.",
+        compare=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -581,6 +586,23 @@ def _convert(name: str, field: Field, value: Any) -> Any:
         return tuple(_SCALARS[arguments[0]][1](element) for element in elements)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{name} is {value!r}; it must be {field.expected}") from error
+
+
+def split_names(flag: str, values: Sequence[str]) -> tuple[str, ...]:
+    """The names in a flag that can be repeated, or contain commas.
+
+    Raises:
+        InputError: when a name is empty, or given twice.
+    """
+    names = [name for value in values for name in value.split(",")]
+    for place, name in enumerate(names):
+        if not name:
+            raise InputError(
+                f"{flag} is {','.join(values)!r}, with an empty name: give names, or leave the flag out"
+            )
+        if name in names[:place]:
+            raise InputError(f"{flag} names {name} twice: give it once")
+    return tuple(names)
 
 
 # How configs are changed, saved and compared.

@@ -1,5 +1,6 @@
 """python -m experiments.report: numbers, pages, the table of the results page, and the page in a browser."""
 
+import csv
 import html
 import json
 import os
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 from helpers import ROOT
-from suite_folder import GOALS, SINGLE, finish, job, make_suite, started, write_suite
+from suite_folder import GOALS, SINGLE, finish, job, make_suite, own_run, started, write_suite
 
-from valuelab.benchmark import numbers, pages, published, report
+from valuelab.benchmark import display_names, numbers, pages, published, report, run_folders
 from valuelab.errors import InputError
 from valuelab.runs import results
 
@@ -223,15 +224,21 @@ def test_jobs_that_are_cut_off_are_reported(tmp_path):
 def test_what_cannot_be_reported_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"no source is given; write python -m experiments.report WORKDIR"):
         command()
-    with pytest.raises(InputError, match=r"there is no suite .*suite.json: give the workdir of a run of exp"):
+    with pytest.raises(InputError, match=r"is left out, because it contains no runs: give workdirs of exp"):
         command(tmp_path)
-    with pytest.raises(InputError, match=r"folder .*/none does not exist: give the workdir of a run of exp"):
+    with pytest.raises(
+        InputError, match=r"folder .*/none does not exist: give workdirs of experiments.train"
+    ):
         command(tmp_path / "none")
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"is the workdir of a single run: see result.json and curves.png"):
+    with pytest.raises(InputError, match=r"run is left out: .* cannot be read as config of valuelab"):
         command(run)
+    with pytest.raises(InputError, match=r"unknown format in formats 'pgn': did you mean 'png'\?"):
+        command(run, "--formats=pdf,pgn")
+    with pytest.raises(InputError, match=r"names has 'iql' with '': write LABEL=NAME,LABEL=NAME"):
+        command(run, "--names=iql=")
     (run / "suite.json").write_text("[")
     with pytest.raises(
         InputError, match=r"suite.json cannot be read as suite .*: give the workdir of a run of exp"
@@ -420,6 +427,205 @@ def test_what_files_say_is_no_part_of_the_page(suite, tmp_path):
         shown = {html.unescape(link) for link in found if not link.startswith(("figures/", "#u"))}
         assert shown == {"#", arxiv}
     assert r"&lt;script&gt;x&lt;/script&gt; \[a\](javascript:b) \`c\` \| d # e" in text
+
+
+# Reports of any runs.
+
+
+def shown(found: dict) -> list[list[str]]:
+    """The labels of each group."""
+    return [entries(group["methods"]) for group in found["groups"]]
+
+
+def test_seeds_of_runs_with_the_same_settings_are_pooled(tmp_path, capsys):
+    one = own_run(tmp_path / "runs/b", 0.6, seeds=3, seed=2)
+    two = own_run(tmp_path / "runs/a", 0.4)
+    other = own_run(tmp_path / "fql", 0.8, "fql")
+    found = command(other, tmp_path / "runs", f"--out={tmp_path / 'out'}")
+    assert shown(found) == [["fql", "iql"]]
+    method = found["groups"][0]["methods"][1]
+    assert method["seeds"] == [5]
+    scores = [results.read_evaluations(folder).scores[-1] for folder in (two, one)]  # in the order of seeds
+    assert method["cells"][0]["value"] == pytest.approx(np.concatenate(scores).mean(), abs=1e-4)
+    assert found["groups"][0]["curves"][SINGLE[0]]["iql"]["seconds"] == [25.0, 50.0, 75.0, 100.0]
+    assert found["notes"] == []
+    assert "note" not in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("figures", "report.csv", "report.html", "report.json", "report.md", "report.tex")
+    ]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "3 of 3 runs used." in page
+    assert 'class="command"' not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, ["iql"]),
+        ({"batch_size": 512}, ["iql batch_size=256", "iql batch_size=512"]),
+        ({"agent_source": "iql:large", "batch_size": 512}, ["iql:small", "iql:large"]),
+        ({"agent_source": "iql:large"}, ["iql"]),  # the same settings
+        ({"agent__hidden_dims": [8, 8]}, ["iql hidden_dims=256x256", "iql hidden_dims=8x8"]),
+        (
+            {"batch_size": 1, "steps": 9, "agent__extraction": "x", "agent__hidden_dims": [8]},
+            ["iql hidden_dims=256x256", "iql hidden_dims=8"],
+        ),
+    ],
+)
+def test_methods_are_named_by_what_differs(tmp_path, changes, labels):
+    folders = [own_run(tmp_path / "a", 0.4), own_run(tmp_path / "b", 0.6, seed=2, **changes)]
+    found = run_folders.make(folders, "made up")
+    assert shown(found) == [labels]
+    assert len(found["notes"]) == (len(changes) == 4)
+    assert all(
+        "iql with other agent.hidden_dims also differ in agent.extraction" in note for note in found["notes"]
+    )
+
+
+def test_what_cannot_be_compared_is_said(tmp_path, capsys):
+    own_run(tmp_path / "a", 0.4)
+    own_run(tmp_path / "again", 0.5)
+    own_run(tmp_path / "maze", 0.5, dataset=SINGLE[1], batch_size=512)
+    own_run(tmp_path / "returns", 0.5, "fql", metric="return")
+    shorter = own_run(tmp_path / "shorter", 0.5, "bc")
+    with np.load(shorter / "episodes.npz") as table:
+        kept = {name: column[table["step"] < 4000] for name, column in table.items()}
+    np.savez(shorter / "episodes.npz", **kept)
+    unfinished = own_run(tmp_path / "unfinished", 0.5, "hilp")
+    (unfinished / "result.json").unlink()
+    (tmp_path / "solve").mkdir()
+    (tmp_path / "solve/config.json").write_text('{"settings": {"problem": "walk"}}')
+    (tmp_path / "note.txt").write_text("")
+    document = tmp_path / "README.md"
+    document.write_text("<!-- runs -->\n<!-- /runs -->\n")
+    found = command(*sorted(tmp_path.iterdir()), f"--out={tmp_path}/runs", f"--readme={document}")
+    said = capsys.readouterr().out
+    for note in (
+        f"again is left out: it has the settings of {tmp_path}/a, and the same seeds 0, 1\n",
+        "iql has other batch_size on other datasets\n",
+        f"not compared on {SINGLE[0]}: iql, bc with success on default; fql with return on default\n",
+        f"the numbers of updates differ on {SINGLE[0]}: iql 4,000, bc 3,000\n",
+        "unfinished is unfinished: 4,000 of 4,000 updates are done\n",
+        "solve/config.json is not of a run of experiments.train or experiments.zero_shot\n",
+        "note.txt is left out, because it is not a folder\n",
+    ):
+        assert note in said, note
+    assert "4 of 6 runs used." in document.read_text()
+    assert "[runs/report.json](runs/report.json)" in document.read_text()
+    assert found["groups"][0]["methods"][0]["label"] == "iql"
+    with pytest.raises(
+        InputError, match=r"none of the 1 runs has a result: .* is unfinished \(4,000 of 4,000"
+    ):
+        command(unfinished)
+
+
+def test_settings_of_a_sweep_are_methods(tmp_path):
+    folder = own_run(tmp_path / "sweep", 0.5, seeds=4, sweep=["agent.expectile=0.7,0.9"], num_seeds=2)
+    result = json.loads((folder / "result.json").read_text())
+    part = {"eval": result.pop("eval")}
+    result["settings"] = [part | {"agent.expectile": value} for value in (0.7, 0.9)]
+    (folder / "result.json").write_text(json.dumps(result))
+    found = run_folders.make([folder], "made up")
+    assert shown(found) == [["iql expectile=0.7", "iql expectile=0.9"]]
+    scores = results.read_evaluations(folder).scores[-1]
+    for method, seeds in zip(found["groups"][0]["methods"], (slice(0, 2), slice(2, 4)), strict=True):
+        assert method["cells"][0]["value"] == pytest.approx(scores[seeds].mean(), abs=1e-4)
+    assert found["seconds"] == pytest.approx(97)  # of the whole run, once
+
+
+def test_runs_and_a_suite_are_compared(suite, tmp_path):
+    own = own_run(tmp_path / "own", 0.9, "iql", batch_size=512)
+    found = run_folders.make([suite[0], own], "made up")
+    assert shown(found)[0] == ["bc", "iql batch_size=256", "fql", "mine"]
+    assert found["groups"][1] == suite[1]["groups"][1]  # the other methods are those of the suite
+    assert shown(found)[2] == ["bc", "iql batch_size=256", "fql", "mine", "iql batch_size=512"]
+
+
+NAMES = {"mine": "Ours & η", "fql": "FQL"}
+
+
+@pytest.fixture(scope="module")
+def renamed(suite):
+    """The report of the suite with other names and another order."""
+    return display_names.apply(suite[1], display_names.read("mine=Ours & η,fql=FQL"))
+
+
+def test_methods_get_names_and_an_order(suite, renamed, tmp_path):
+    first = renamed["groups"][0]
+    expected = ["Ours & η", "FQL", "bc", "iql"]
+    assert entries(first["methods"]) == list(first["curves"][SINGLE[0]]) == expected
+    assert list(first["improvement"]) == list(first["profiles"]["methods"]) == ["Ours & η", "FQL", "iql"]
+    assert list(first["improvement"]["FQL"]) == ["Ours & η", "iql"]
+    cells = {method["label"]: method["cells"] for method in suite[1]["groups"][0]["methods"]}
+    assert first["methods"][0]["cells"] == cells["mine"]
+    (tmp_path / "names.json").write_text(json.dumps(NAMES))
+    assert display_names.read(str(tmp_path / "names.json")) == NAMES
+    assert display_names.read("iql lr=0.1=IQL") == {"iql lr=0.1": "IQL"}
+    with pytest.raises(InputError, match=r"unknown label in names 'fq': did you mean 'fql'\?"):
+        display_names.apply(suite[1], {"fq": "FQL"})
+    with pytest.raises(InputError, match=r"names gives 'fql' and 'iql' the same name 'iql': give two names"):
+        display_names.apply(suite[1], {"fql": "iql"})
+    with pytest.raises(InputError, match=r"which names a label twice"):
+        display_names.read("a=b,a=c")
+
+
+def check_tex(text: str) -> list[list[str]]:
+    """Checks the structure of a LaTeX document; returns the cells of each row of its tables."""
+    unescaped = re.sub(r"\\[\\{}$&#%_,]", "", text)
+    without_comments = re.sub(r"%.*", "", unescaped)
+    depth = 0
+    for character in without_comments:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert without_comments.count("$") % 2 == 0
+    open_environments = []
+    for kind, name in re.findall(r"\\(begin|end){(\w+)}", without_comments):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert open_environments == []
+    rows = []
+    for columns, body in re.findall(r"\\begin{tabular}{(\w+)}(.*?)\\end{tabular}", text, re.DOTALL):
+        for line in body.splitlines():
+            if line.endswith(r"\\"):
+                cells = re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+                assert len(cells) == len(columns), line
+                rows.append([cell.strip() for cell in cells])
+    return rows
+
+
+def test_tables_for_papers(renamed, tmp_path):
+    foreign = r"\input{x} $a$ a_b^c~d #1 % <i> é 漢" + "\n\\end{document}"
+    report = json.loads(json.dumps(renamed).replace('"bc"', json.dumps(foreign))) | {"suite": foreign}
+    report["groups"] = report["groups"][:1]
+    pages.write(report, tmp_path, ["pdf"])
+    text = (tmp_path / "report.tex").read_text()
+    rows = check_tex(text)
+    escaped = (
+        r"\textbackslash{}input\{x\} \$a\$ a\_b\textasciicircum{}c\textasciitilde{}d \#1 \% $<$i$>$ é U+6F22 "
+        r"\textbackslash{}end\{document\}"
+    )
+    best = next(row for row in rows if row[0] == r"Ours \& $\eta$")
+    assert all(cell.startswith(r"\textbf{") for cell in best[1:-1])
+    assert escaped in [row[0] for row in rows]
+    assert next(row for row in rows if row[0] == escaped)[2:5] == ["--", "--", "--"]
+    figures = re.findall(r"includegraphics.*?{(.*?)}", text)
+    assert len(figures) == 4
+    assert all(name.endswith(".pdf") and (tmp_path / name).exists() for name in figures)
+    if shutil.which("pdflatex"):
+        line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stdout[-2000:]
+    table = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    means = [
+        row for row in table if row["method"] == "FQL" and row["statistic"] == "mean" and not row["dataset"]
+    ]
+    aggregates = report["groups"][0]["methods"][1]["aggregates"]
+    assert [float(means[0][end]) for end in ("value", "ci_low", "ci_high")] == list(
+        aggregates["mean"].values()
+    )
 
 
 def test_folders_of_jobs_lie_in_the_workdir_of_the_suite(suite, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from valuelab.evaluation import benchmark_plots as plots
+from valuelab.evaluation import figures
 
 pytest.importorskip("matplotlib")
 NAMES = [f"method{number}" for number in range(9)]
@@ -35,6 +36,22 @@ def test_aggregates_are_bars_over_their_intervals(tmp_path):
     bottom, top = figure.axes[0].get_ylim()
     assert bottom > top  # the first method is on top
     assert (tmp_path / "aggregates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_vector_graphics_embed_fonts_and_have_the_same_bytes(tmp_path):
+    probabilities = {"a": {"b": interval(0.8)}, "b": {"a": interval(0.2)}}
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        with figures.also_saved_as(("pdf", "svg", "png")):
+            plots.improvement(probabilities, path=tmp_path / folder / "matrix.png")
+    files = sorted((tmp_path / "one").iterdir())
+    assert [path.name for path in files] == ["matrix.pdf", "matrix.png", "matrix.svg"]
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    assert b"/Type0" in files[0].read_bytes()  # TrueType, which journals ask for
+    assert b"/Type3" not in files[0].read_bytes()
+    plots.improvement(probabilities, path=tmp_path / "alone.png")
+    assert [path.name for path in tmp_path.glob("alone*")] == ["alone.png"]
 
 
 def test_methods_keep_their_colours_where_others_lack():

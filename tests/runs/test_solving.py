@@ -122,6 +122,8 @@ def test_drawing_a_missing_picture_keeps_config_and_result(files, tmp_path):
     (tmp_path / outputs.UNDRAWN).write_text("pictures\n")
     launch(tmp_path, **gamble, plots=True)
     assert is_picture(tmp_path / "policy.png")
+    launch(tmp_path, **gamble, plots=True, formats="pdf")
+    assert (tmp_path / "policy.pdf").read_bytes().startswith(b"%PDF")
     assert [path.stat().st_mtime_ns for path in kept] == before
 
 

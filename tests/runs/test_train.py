@@ -310,6 +310,13 @@ def test_a_picture_that_fails_keeps_the_result_and_is_drawn_by_the_same_command(
     (tmp_path / outputs.UNDRAWN).write_text("maze.png\n")
     launch(given)  # plays its episodes again
     assert (tmp_path / "maze.png").read_bytes() == drawn
+    capsys.readouterr()
+    launch([*given, "--formats=svg"])
+    assert " is done except curves.svg, maze.svg, which will be drawn" in capsys.readouterr().out
+    assert all((tmp_path / name).exists() for name in ("curves.svg", "maze.svg"))
+    assert stamps() | {"maze.png": 0} == before | {"maze.png": 0}
+    launch([*given, "--formats=svg"])
+    assert " is done already" in capsys.readouterr().out
     assert_same_bits(*trajectories)
     capsys.readouterr()
     launch(given)
@@ -385,6 +392,7 @@ BAD = [
     ),
     ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket, but must be on this machine: give the"),
     ({"video": True}, "^--video films evaluation episodes, but eval_episodes is 0: leave out one of them"),
+    ({"formats": "pdf,jpg"}, "^unknown format in formats 'jpg'"),
     ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
     ({"workdir": f"{CLONING}/run"}, "^folder .*/run cannot be made .*: give another --workdir"),
     (

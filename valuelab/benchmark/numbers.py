@@ -1,10 +1,10 @@
-"""The numbers of a suite's report: the scores of its jobs, and comparisons of its methods.
+"""The numbers of a report: the scores of jobs, and comparisons of methods.
 
-A method is a label of the suite, on all its datasets. (For agents that learn by acting, read "environment"
-for "dataset" below.) Methods that are evaluated on the same tasks of the same datasets form a group. Scores
-are aggregated and compared only within a group: zero-shot methods, for example, are evaluated on five tasks,
-other methods on one. Success rates and D4RL-normalised scores have a common scale and are aggregated; returns
-and objectives are not.
+In a suite a method is a label, on all its datasets; `run_folders` makes methods of other runs. (For agents
+that learn by acting, read "environment" for "dataset" below.) Methods that are evaluated on the same tasks of
+the same datasets form a group. Scores are aggregated and compared only within a group: zero-shot methods, for
+example, are evaluated on five tasks, other methods on one. Success rates and D4RL-normalised scores have a
+common scale and are aggregated; returns and objectives are not.
 """
 
 import math
@@ -35,6 +35,20 @@ _PATHS = ("workdir", "data_dir")
 """Settings that are only paths."""
 
 Json = dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """The outcome of a job.
+
+    Attributes:
+        job: its entry in report.json.
+        evaluations: its evaluations, with scores as shares where possible; None if it has no usable result.
+        seconds: the seconds of training until each evaluation.
+    """
+
+    job: Json
+    evaluations: results.Evaluations | None
+    seconds: list[float]
 
 
 class Method(NamedTuple):
@@ -101,48 +115,67 @@ def make(folder: pathlib.Path) -> Json:
     Raises:
         InputError: when the folder holds no suite, the suite has another format, or none of its jobs is done.
     """
-    advice = "give the workdir of a run of experiments.benchmark"
-    outputs.check_folder(folder, advice)
-    if (folder / "config.json").exists() and not (folder / "suite.json").exists():
-        raise InputError(
-            f"{folder} is the workdir of a single run: see result.json and curves.png there, "
-            f"or for the report of a suite {advice}"
-        )
-    suite = _read(folder / "suite.json", "suite", runner.FORMAT, advice)
-    starts = logs.read_lines(folder / "timings.jsonl")
+    suite, starts = read_suite(folder)
     methods: dict[str, Method] = {}
     jobs = []
     for entry in suite[JOBS]:
-        if not (folder / entry["folder"]).resolve().is_relative_to(folder.resolve()):
-            raise InputError(
-                f"{folder / 'suite.json'}: the folder {entry['folder']!r} of {entry['name']!r} is outside of "
-                "the suite's workdir: correct it"
-            )
-        job, evaluations, seconds = read_job(
-            folder, entry, [start for start in starts if start["name"] == entry["name"]]
-        )
-        jobs.append(job)
+        outcome = read_job(folder / entry["folder"], entry, starts[entry["name"]])
+        jobs.append(outcome.job)
         label, dataset = entry["label"], entry["dataset"] or entry["name"].partition("/")[2]
         method = methods.setdefault(label, Method(label, entry["added"], {}, {}, {}))
-        method.jobs[dataset] = job
-        if evaluations:
-            method.evaluations[dataset], method.seconds[dataset] = evaluations, seconds
+        method.jobs[dataset] = outcome.job
+        if outcome.evaluations:
+            method.evaluations[dataset], method.seconds[dataset] = outcome.evaluations, outcome.seconds
     if not any(method.evaluations for method in methods.values()):
         failed = [job for job in jobs if job["status"] == processes.FAILED]
         log = f", and {len(failed)} failed: see {folder / failed[0]['folder'] / 'log.txt'}" if failed else ""
         raise InputError(
             f"none of the {len(jobs)} jobs in {folder} is done{log}; run the suite's command to continue"
         )
+    return assemble(suite, jobs, list(methods.values()))
+
+
+def read_suite(folder: pathlib.Path) -> tuple[Json, dict[str, list[Json]]]:
+    """Reads the workdir of a suite.
+
+    Returns:
+        The content of suite.json; the name of each job to its lines of timings.jsonl.
+
+    Raises:
+        InputError: when the folder holds no suite, the suite has another format, or a job lies elsewhere.
+    """
+    advice = "give the workdir of a run of experiments.benchmark"
+    outputs.check_folder(folder, advice)
+    suite = _read(folder / "suite.json", "suite", runner.FORMAT, advice)
+    lines = logs.read_lines(folder / "timings.jsonl")
+    for entry in suite[JOBS]:
+        if not (folder / entry["folder"]).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{folder / 'suite.json'}: the folder {entry['folder']!r} of {entry['name']!r} is outside of "
+                "the suite's workdir: correct it"
+            )
+    names = [entry["name"] for entry in suite[JOBS]]
+    return suite, {name: [line for line in lines if line["name"] == name] for name in names}
+
+
+def assemble(facts: Json, jobs: Sequence[Json], methods: Sequence[Method]) -> Json:
+    """The content of report.json, without numbers that JSON lacks.
+
+    Args:
+        facts: "suite", the name of the report; "source", "versions" and "device".
+        jobs: the entries of all jobs.
+        methods: the methods that are compared.
+    """
     return files.json_values(
         {
             "format": FORMAT,
-            "suite": suite["suite"],
-            "source": suite["source"],
-            "versions": suite["versions"],
-            "device": suite["device"],
+            "suite": facts["suite"],
+            "source": facts["source"],
+            "versions": facts["versions"],
+            "device": facts["device"],
             "seconds": sum(job["seconds"] for job in jobs),
-            "groups": [compare(group) for group in groups(list(methods.values()))],
-            "published": compare_with_published(methods.values()),
+            "groups": [compare(group) for group in groups(methods)],
+            "published": compare_with_published(methods),
             JOBS: jobs,
         },
         digits=5,  # more would only make the file larger
@@ -166,19 +199,16 @@ def _read(path: pathlib.Path, kind: str, known: int, advice: str) -> Json:
 
 
 def read_job(
-    folder: pathlib.Path, entry: Mapping[str, Any], starts: list[Json]
-) -> tuple[Json, results.Evaluations | None, list[float]]:
+    workdir: pathlib.Path, entry: Mapping[str, Any], starts: list[Json], setting: int | None = None
+) -> Outcome:
     """Reads the files of a job, done or not.
 
     Args:
-        folder: the workdir of the suite.
+        workdir: of the job.
         entry: the job in suite.json.
         starts: the job's lines of timings.jsonl.
-
-    Returns:
-        The report of the job; its evaluations, or None if it is not done; the seconds of training until each.
+        setting: the index of the setting of a sweep to which the outcome is restricted; None for no sweep.
     """
-    workdir = folder / entry["folder"]
     job: Json = {
         **entry,
         "status": processes.DONE,
@@ -198,31 +228,41 @@ def read_job(
         result = processes.read_result(workdir)
         if result is None:
             raise FileNotFoundError
-        if settings["sweep"]:
+        if settings["sweep"] and setting is None:
             raise InputError("it is a sweep, which has no single score: write one job for each setting")
-        if "eval" not in result:
+        part = result if setting is None else result["settings"][setting]
+        if "eval" not in part:
             raise InputError("it was not evaluated: set eval_episodes to a positive number")
         evaluations = results.read_evaluations(workdir)
+        seconds = _seconds(workdir / "metrics.jsonl", evaluations)
+        throughput = result["throughput"]
+        if setting is not None:  # seeds vary fastest; each setting gets an equal share of the time
+            seeds, count = settings["num_seeds"], len(result["settings"])
+            scores = evaluations.scores[:, setting * seeds : (setting + 1) * seeds]
+            evaluations, seconds = evaluations._replace(scores=scores), [each / count for each in seconds]
+            throughput = {
+                name: value / count if name.endswith("_seconds") else value
+                for name, value in throughput.items()
+            }
         if not np.isfinite(evaluations.scores).all():
             raise InputError("some of its episodes have no finite score: check the environment's rewards")
-        seconds = _seconds(workdir / "metrics.jsonl", evaluations)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         job |= {"status": _status(workdir, starts), "note": _reason(error), "log": _last_lines(workdir)}
-        return _without_paths(job), None, []
-    metric = next(iter(result["eval"]))
+        return Outcome(_without_paths(job), None, [])
+    metric = next(iter(part["eval"]))
     scores = evaluations.scores / SCALES.get(metric, 1.0)
     job |= {
         "metric": metric,
         "steps": result["steps"],
         "episodes": facts.get("data", {}).get("episodes"),
         "scores": dict(zip(evaluations.tasks, scores[-1].T.tolist(), strict=True)),
-        "throughput": result["throughput"],
+        "throughput": throughput,
         # A launch that was killed with its runner is not in the timings, but its training is in the result.
-        "seconds": max(job["seconds"], round(_spent(result["throughput"]), 1)),
+        "seconds": max(job["seconds"], round(_spent(throughput), 1)),
         "device": result["device"],
         "versions": result["versions"],
     }
-    return _without_paths(job), evaluations._replace(scores=scores), seconds
+    return Outcome(_without_paths(job), evaluations._replace(scores=scores), seconds)
 
 
 def _spent(throughput: Mapping[str, float]) -> float:

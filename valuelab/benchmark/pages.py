@@ -1,6 +1,8 @@
-"""The pages of a report: self-contained HTML, Markdown, figures, and a table for a README."""
+"""The pages of a report: self-contained HTML, Markdown, LaTeX, CSV, figures, and a table for a README."""
 
 import base64
+import csv
+import io
 import os
 import pathlib
 import re
@@ -11,7 +13,7 @@ from valuelab import files
 from valuelab.benchmark.numbers import SINGLE_TASK
 from valuelab.benchmark.suites import JOBS
 from valuelab.errors import InputError, require
-from valuelab.evaluation import benchmark_plots
+from valuelab.evaluation import benchmark_plots, figures
 
 Json = dict[str, Any]
 STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
@@ -30,6 +32,22 @@ _ESCAPES = {
 """Markdown for characters that would otherwise be markup."""
 _LINK = re.compile(r"https?://[\w.~/?#=&%+,@-]+|[\w.~/-][\w.~/?#=%+,@-]*")
 """A web address or a path, without other schemes, HTML entities, or characters that end a link."""
+_TEX_WORDS = re.compile(r"[\\{}$&#%_^~<>|\"]|[^\x00-\x7e]|[\x00-\x1f\x7f]+|(?<![\w.])-(?=\d)")
+_GREEK = {
+    **{"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\epsilon", "ζ": r"\zeta"},
+    **{"η": r"\eta", "θ": r"\theta", "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "ν": r"\nu", "ξ": r"\xi"},
+    **{"π": r"\pi", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "φ": r"\phi", "χ": r"\chi", "ψ": r"\psi"},
+    **{"ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi"},
+}
+_TEX_ESCAPES = {
+    **{character: f"\\{character}" for character in "{}$&#%_"},
+    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"$\vert$"},
+    **{"<": "$<$", ">": "$>$", '"': "''", "-": "$-$", "–": "--", "−": "$-$", "·": r"$\cdot$", "±": r"$\pm$"},
+    **{letter: f"${name}$" for letter, name in _GREEK.items()},
+}
+"""LaTeX for characters that would otherwise be commands, or that its fonts lack."""
+_TEX_LETTERS = "äöüÄÖÜßáàâåãçéèêëíìîïñóòôõøúùûÁÀÂÅÃÇÉÈÊËÍÌÎÏÑÓÒÔÕØÚÙÛ"
+"""Letters that every LaTeX prints from UTF-8."""
 _FENCE = re.compile(r"\s*[\r\n]\s*|`{3,}|~{3,}")
 """Text that would end a block of code."""
 
@@ -50,21 +68,59 @@ class Picture(NamedTuple):
     source: str = ""
 
 
-def write(report: Json, folder: pathlib.Path) -> None:
-    """Writes report.html, report.md and figures/*.png.
+def write(report: Json, folder: pathlib.Path, formats: Sequence[str] = ()) -> None:
+    """Writes report.html, report.md, report.tex, report.csv and figures/*.png.
 
     Args:
         report: a report, as of `numbers.make`.
         folder: where to write them.
+        formats: further formats of the figures.
 
     Raises:
         InputError: when a package is not installed.
     """
-    pictures = draw(report, folder / "figures")
-    linked = [[each._replace(source=f"figures/{each.path.name}") for each in group] for group in pictures]
-    inside = [[each._replace(source=_data_url(each.path)) for each in group] for group in pictures]
-    files.replace_file(folder / "report.md", _render("report.md", report, linked))
-    files.replace_file(folder / "report.html", _render("report.html", report, inside))
+    with figures.also_saved_as(formats):
+        pictures = draw(report, folder / "figures")
+    printed = ".pdf" if "pdf" in formats else ".png"
+    for name, source in (
+        ("report.md", lambda path: f"figures/{path.name}"),
+        ("report.html", _data_url),
+        ("report.tex", lambda path: f"figures/{path.with_suffix(printed).name}"),
+    ):
+        shown = [[each._replace(source=source(each.path)) for each in group] for group in pictures]
+        files.replace_file(folder / name, _render(name, report, shown))
+    files.replace_file(folder / "report.csv", to_csv(report))
+
+
+def to_csv(report: Json) -> str:
+    """The values of all tables in CSV, one in each line; shares are numbers from 0 to 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ends = ("value", "ci_low", "ci_high")
+    writer.writerow(["group", "dataset", "task", "method", "seeds", "metric", "statistic", *ends])
+    for group in report["groups"]:
+        seeds = {method["label"]: "-".join(map(str, method["seeds"])) for method in group["methods"]}
+        rows: list[tuple[str, str, str, str, Json | None]] = []
+        for method in group["methods"]:
+            cells = zip(group["columns"], method["cells"], strict=True)
+            rows += [(column, "", method["label"], "mean", interval) for column, interval in cells]
+            rows += [("", "", method["label"], *each) for each in (method["aggregates"] or {}).items()]
+        for dataset, table in group["by_task"].items():
+            for method in table["methods"]:
+                cells = zip(table["columns"], method["cells"], strict=True)
+                rows += [(dataset, task, method["label"], "mean", interval) for task, interval in cells]
+        metric = " and ".join(group["metrics"])
+        for column, task, label, statistic, interval in rows:
+            if interval:
+                values = ["" if interval[end] is None else interval[end] for end in ends]
+                known = [_title(group), column, task, label, seeds[label], metric, statistic]
+                writer.writerow([*(_no_formula(text) for text in known), *values])
+    return text.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def readme_table(report: Json, link: str) -> str:
@@ -155,14 +211,15 @@ def _render(
 ) -> str:
     """Fills a template."""
     jinja2 = require("jinja2", "plots")
-    markdown = template.endswith(".md")
     markupsafe = require("markupsafe", "plots")
     markup = markupsafe.Markup
+    tex = template.endswith(".tex")
+    escape = _escape_tex if tex else _escape_markdown if template.endswith(".md") else None
 
     def plain(value: Any) -> Any:
-        """In Markdown, escapes text from the report, so that it cannot become a tag, link, code or column."""
-        foreign = markdown and isinstance(value, str) and not isinstance(value, markup)
-        return markup(_WORDS.sub(lambda match: _ESCAPES.get(match[0], " "), value)) if foreign else value
+        """In Markdown and LaTeX, escapes text from the report, so that it cannot become markup."""
+        foreign = escape and isinstance(value, str) and not isinstance(value, markup)
+        return markup(escape(value)) if escape and foreign else value
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -170,6 +227,7 @@ def _render(
         finalize=plain,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        **({"variable_start_string": "<<", "variable_end_string": ">>"} if tex else {}),  # braces are LaTeX's
     )
     environment.filters |= {
         "score": _score,
@@ -182,19 +240,45 @@ def _render(
         "command": lambda text: markup(_FENCE.sub(" ", text)),
     }
     groups = report["groups"]
-    figures = pictures or [()] * len(groups)
+    shown = pictures or [()] * len(groups)
     jobs = report[JOBS]
     unfinished = [job for job in jobs if job["status"] != "done"]
+    of_runs = "notes" in report  # of any runs, not of one suite
+    word, used = ("run", "used") if of_runs else ("job", "done")
     view = {
         "jobs": jobs,
-        "groups": [_marked(group) | {"figures": shown} for group, shown in zip(groups, figures, strict=True)],
+        "word": word,
+        "source_word": "Runs" if of_runs else "Suite",
+        "unfinished_title": "Runs that are not used" if of_runs else "Jobs without a result",
+        "unfinished_verb": "are not used" if of_runs else "have no result",
+        "notes": report.get("notes", []),
+        "groups": [_marked(group) | {"figures": drawn} for group, drawn in zip(groups, shown, strict=True)],
         "unfinished": unfinished,
-        "status": f"{len(jobs) - len(unfinished)} of {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} done.",
+        "status": f"{len(jobs) - len(unfinished)} of {len(jobs)} {word}{'s' * (len(jobs) != 1)} {used}.",
         "machines": _machines(jobs),
         "statistics": STATISTICS,
         "link": link,
     }
     return environment.get_template(template).render(report | view)
+
+
+def _escape_markdown(text: str) -> str:
+    """A text in Markdown that cannot become a tag, link, code or column."""
+    return _WORDS.sub(lambda match: _ESCAPES.get(match[0], " "), text)
+
+
+def _escape_tex(text: str) -> str:
+    """A text in LaTeX that cannot become a command; characters that its fonts lack are written as U+...."""
+
+    def replace(match: re.Match[str]) -> str:
+        character = match[0]
+        if character in _TEX_ESCAPES:
+            return _TEX_ESCAPES[character]
+        if not character.isprintable():
+            return " "
+        return character if character in _TEX_LETTERS else f"U+{ord(character):04X}"
+
+    return _TEX_WORDS.sub(replace, text)
 
 
 def _marked(group: Json) -> Json:

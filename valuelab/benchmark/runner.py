@@ -13,7 +13,7 @@ from typing import Any, Literal
 from absl import flags as absl_flags
 from rich.console import Console
 
-from valuelab import errors, files, workers
+from valuelab import configuration, errors, files, workers
 from valuelab.benchmark import cluster, machine, processes, suites
 from valuelab.benchmark.board import NO_SCORE, RUNNING, WAITING, Board
 from valuelab.benchmark.machine import Slot
@@ -78,9 +78,9 @@ def run(config: BenchmarkConfig, suites_folder: pathlib.Path) -> int:
         known = ", ".join(suites.known_suites(suites_folder))
         raise InputError(f"no suite is given; write --suite=FILE.py or one of {known}")
     suite = suites.read(config.suite, suites_folder)
-    for agent in _split("add", config.add):
+    for agent in configuration.split_names("add", config.add):
         suite = suites.add(suite, agent)
-    jobs = suites.choose(suite, _split("only", config.only))
+    jobs = suites.choose(suite, list(configuration.split_names("only", config.only)))
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)
     workdir = local_path("workdir", config.workdir)
@@ -144,23 +144,6 @@ def run_in_folder(
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return board.summarize(stop)
-
-
-def _split(flag: str, values: Sequence[str]) -> list[str]:
-    """The names in a flag that can be repeated, or contain commas.
-
-    Raises:
-        InputError: when a name is empty, or given twice.
-    """
-    names = [name for value in values for name in value.split(",")]
-    for place, name in enumerate(names):
-        if not name:
-            raise InputError(
-                f"{flag} is {','.join(values)!r}, with an empty name: give names, or leave the flag out"
-            )
-        if name in names[:place]:
-            raise InputError(f"{flag} names {name} twice: give it once")
-    return names
 
 
 # The workdir of a suite.

@@ -6,7 +6,7 @@ the same colour in every plot, even if other methods are missing there.
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ _COLOURS = (
 )
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 _STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
+
+_SHORT = 16
+"""Characters of a name for which the sizes of figures are made; longer names make them larger."""
+_CHARACTER = 0.085
+"""The width of a character in inches."""
 
 Interval = Mapping[str, Any]
 """A "value" with the ends "ci_low" and "ci_high" of its interval; the ends are None if unknown."""
@@ -49,7 +54,7 @@ def aggregates(
         The matplotlib Figure.
     """
     styles = _styles(names)
-    figure = figures.new(10.5, 1.1 + 0.3 * len(methods))
+    figure = figures.new(10.5 + _excess(methods), 1.1 + 0.3 * len(methods))
     panels = figure.subplots(1, len(_STATISTICS), sharey=True)
     for panel, statistic in zip(panels, _STATISTICS, strict=True):
         for row, (name, intervals) in enumerate(methods.items()):
@@ -90,7 +95,7 @@ def performance_profiles(
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(7.5, 4.2)
+    figure = figures.new(7.5 + _excess(names), 4.2)
     panel = figure.subplots()
     styles = _styles(names)
     for name, profile in methods.items():
@@ -118,7 +123,7 @@ def improvement(
         The matplotlib Figure.
     """
     names = list(probabilities)
-    size = 1.9 + 0.52 * len(names)
+    size = 1.9 + 0.52 * len(names) + _excess(names)
     figure = figures.new(size + 0.6, size)
     panel = figure.subplots()
     values = np.array(
@@ -172,7 +177,7 @@ def curves(
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(10.5, 0.4 + 3.1 * len(datasets))
+    figure = figures.new(10.5 + _excess(names), 0.4 + 3.1 * len(datasets))
     rows = figure.subplots(len(datasets), 2, squeeze=False)
     styles = _styles(names)
     for (over_updates, over_time), (dataset, methods) in zip(rows, datasets.items(), strict=True):
@@ -196,6 +201,11 @@ def curves(
     }
     figure.legend(entries.values(), entries, loc="outside right upper", frameon=False, fontsize=9)
     return figures.saved(figure, path)
+
+
+def _excess(names: Iterable[str]) -> float:
+    """The inches that the longest name needs beyond a short one."""
+    return _CHARACTER * max(0, max(map(len, names), default=0) - _SHORT)
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -4,18 +4,26 @@ Figures are made without pyplot, so nothing global changes: notebooks show the r
 pass `path`.
 """
 
+import contextlib
+import contextvars
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from valuelab import errors, files
+from valuelab import configuration, errors, files
 
 # The colours of Okabe and Ito, which colour-blind readers can distinguish.
 BLUE, VERMILLION, PURPLE, GREEN = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 BLACK, WALL, FREE = "#1A1A1A", "#3B3F46", "#E9ECEF"
+FORMATS = ("png", "pdf", "svg")
+"""The formats of figures that `--formats` takes."""
+_WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+"""Format to metadata with which the same figure always gives the same bytes."""
+_SETTINGS = {"pdf.fonttype": 42, "svg.hashsalt": "valuelab"}  # embedded TrueType fonts; the same ids in SVG
+_further_formats: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("formats", default=())
 _FULL = 0.97
 """The largest share of a figure's width that a legend may use."""
 
@@ -25,11 +33,41 @@ def new(width: float, height: float) -> Any:
     return errors.require("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
 
 
+def formats(given: Sequence[str]) -> tuple[str, ...]:
+    """The formats that the values of `--formats` name.
+
+    Raises:
+        InputError: when one of them is not known.
+    """
+    names = configuration.split_names("formats", given)
+    for name in names:
+        if name not in FORMATS:
+            raise errors.unknown("format in formats", name, FORMATS)
+    return names
+
+
+@contextlib.contextmanager
+def also_saved_as(formats: Sequence[str]) -> Iterator[None]:
+    """Inside the block, `saved` writes each figure also in these formats, next to the file that it names."""
+    token = _further_formats.set(tuple(formats))
+    try:
+        yield
+    finally:
+        _further_formats.reset(token)
+
+
 def saved(figure: Any, path: str | os.PathLike[str] | None, dpi: int = 150) -> Any:
-    """Saves the figure if a path is given (its suffix decides the format), and returns the figure."""
+    """Saves the figure if a path is given (its suffix decides the format), and returns the figure.
+
+    Inside `also_saved_as`, other formats are saved next to it. The same figure gives the same bytes.
+    """
     if path is not None:
-        with files.replacing(pathlib.Path(path)) as file:
-            figure.savefig(file, dpi=dpi, format=pathlib.Path(path).suffix[1:] or None)
+        path = pathlib.Path(path)
+        others = [path.with_suffix(f".{name}") for name in _further_formats.get()]
+        for target in dict.fromkeys([path, *others]):
+            kind = target.suffix[1:] or None
+            with errors.require("matplotlib", "plots").rc_context(_SETTINGS), files.replacing(target) as file:
+                figure.savefig(file, dpi=dpi, format=kind, metadata=_WITHOUT_DATE.get(kind or ""))
     return figure
 
 

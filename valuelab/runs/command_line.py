@@ -142,7 +142,8 @@ def parse_config(
         config: the default settings.
         argv: the command line, with the program's name.
         values: holds the defined flags; those of the fields are added.
-        positional: the field whose value may be given without its name; empty for none.
+        positional: the field whose value may be given without its name, or all its values if it is a list;
+            empty for none.
 
     Returns:
         The settings.
@@ -160,7 +161,8 @@ def parse_config(
     if words and positional:
         if positional in given:
             raise InputError(f"{positional} is given twice: {given[positional]!r} and {words[0]!r}")
-        given[positional] = words.pop(0)
+        is_list = configuration.fields(config)[positional].annotation == tuple[str, ...]
+        given[positional], words = (words, []) if is_list else (words[0], words[1:])
     _refuse_words(words)
     return configuration.override(config, given)
 

@@ -10,13 +10,14 @@ import re
 import subprocess
 import tempfile
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import rich.console
 
 from valuelab import configuration, errors, files
 from valuelab.errors import InputError
+from valuelab.evaluation import figures
 from valuelab.files import local_path
 
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
@@ -184,7 +185,9 @@ def prepare_file(flag: str, path: str) -> pathlib.Path | None:
     return make_folder(file.parent, flag) / file.name
 
 
-def finished(workdir: pathlib.Path, verb: str, pictures: Collection[str] = ()) -> dict[str, Any] | None:
+def finished(
+    workdir: pathlib.Path, verb: str, pictures: Collection[str] = (), formats: Collection[str] = ()
+) -> dict[str, Any] | None:
     """The content of result.json if the run in a folder is finished, after a line that says so; else None.
 
     If the result exists but pictures that can be drawn are missing, the line says so and the answer is None:
@@ -194,11 +197,15 @@ def finished(workdir: pathlib.Path, verb: str, pictures: Collection[str] = ()) -
         workdir: the folder of a run.
         verb: the purpose of another folder, such as "train", for the message.
         pictures: names of picture files that must exist.
+        formats: formats in which each picture that is there as PNG must exist.
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if not path.exists():
         return None
     missing = [name for name in pictures if not (workdir / name).exists()]
+    missing += [
+        other.name for drawn in sorted(workdir.glob("*.png")) for other in _other_formats(drawn, formats)
+    ]
     if missing or (undrawn.exists() and not why_no_plots()):
         print(f"{workdir} is done except {', '.join(missing) or 'pictures'}, which will be drawn now")
         return None
@@ -215,8 +222,17 @@ def why_no_plots() -> str:
     return ""
 
 
+def _other_formats(path: pathlib.Path, formats: Collection[str]) -> list[pathlib.Path]:
+    """The files of a picture in other formats that do not exist; none if it is not a PNG file."""
+    others = [path.with_suffix(f".{name}") for name in formats if path.suffix == ".png"]
+    return [other for other in others if not other.exists()]
+
+
 def finish(
-    workdir: pathlib.Path, result: Mapping[str, Any], pictures: Mapping[str, Callable[[], Any]]
+    workdir: pathlib.Path,
+    result: Mapping[str, Any],
+    pictures: Mapping[str, Callable[[], Any]],
+    formats: Sequence[str] = (),
 ) -> None:
     """Writes result.json and then draws the pictures, so that a picture that fails does not lose the result.
 
@@ -227,18 +243,23 @@ def finish(
         workdir: the folder of a run.
         result: the content of result.json.
         pictures: file name -> the function that draws the picture.
+        formats: further formats of the pictures.
     """
     path, undrawn = workdir / "result.json", workdir / UNDRAWN
     if path.exists():
         named = undrawn.read_text().splitlines() if undrawn.exists() else []
         pictures = {
-            name: make for name, make in pictures.items() if name in named or not (workdir / name).exists()
+            name: make
+            for name, make in pictures.items()
+            if name in named or not (workdir / name).exists() or _other_formats(workdir / name, formats)
         }
     if pictures:  # written first, so that a program that dies while it draws leaves the list
         files.replace_file(undrawn, "\n".join(pictures) + "\n")
     if not path.exists():
         write_json(path, result)
-    if failed := draw(pictures):
+    with figures.also_saved_as(formats):
+        failed = draw(pictures)
+    if failed:
         files.replace_file(undrawn, "\n".join(failed) + "\n")
         print("fix the cause; the same command then draws the missing pictures")
     else:

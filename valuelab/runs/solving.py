@@ -17,7 +17,7 @@ from valuelab.configuration import Settings, setting
 from valuelab.distributional import defaults, gridworlds, mdps, objectives
 from valuelab.distributional.objectives import Objective
 from valuelab.errors import InputError
-from valuelab.evaluation import solutions
+from valuelab.evaluation import figures, solutions
 from valuelab.evaluation.solutions import Task
 from valuelab.runs import command_line, flags, listing, outputs
 
@@ -85,6 +85,9 @@ class SolveConfig(Settings):
     )
     workdir: str = setting("", help="Folder for the results.", compare=False)
     plots: bool = setting(True, help="Draw pictures.", compare=False)
+    formats: tuple[str, ...] = setting(
+        (), help="Further formats of pictures, such as pdf,svg; PNG is always written.", compare=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,8 +199,9 @@ def run(config: SolveConfig) -> dict[str, Any]:
     """
     config, task = resolve(config)
     user_files = outputs.user_files({"objective": function_file(config)})
+    formats = figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files) as workdir:
-        if result := outputs.finished(workdir, "solve"):
+        if result := outputs.finished(workdir, "solve", formats=formats):
             return result
         size = f"{task.mdp.num_states} states, {task.mdp.num_actions} actions"
         print(f"solving {solutions.describe(task)}: {size}")
@@ -224,7 +228,7 @@ def run(config: SolveConfig) -> dict[str, Any]:
         names = {"problem": config.problem or None, "mdp": config.mdp or None}
         result = names | solutions.summarize(task, solved) | {"seconds": seconds} | facts
         pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
-        outputs.finish(workdir, result, pictures)
+        outputs.finish(workdir, result, pictures, formats)
         show(task, result)
         print(f"solved in {seconds:.1f} s; everything is in {workdir}")
         return result

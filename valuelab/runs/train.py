@@ -14,7 +14,7 @@ from valuelab import configuration, errors
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError
-from valuelab.evaluation import rollout, video
+from valuelab.evaluation import figures, rollout, video
 from valuelab.runs import flags, inputs, outputs, pictures, results
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.experience import Experience
@@ -55,9 +55,9 @@ def run(
             "no dataset is given: write --dataset=ogbench/NAME, d4rl/NAME or minari/ID, "
             "or --environment=gymnasium/ID to learn by acting"
         )
-    user_files = inputs.user_files(config)
+    user_files, formats = inputs.user_files(config), figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files, is_first_host=jax.process_index() == 0) as workdir:
-        if result := outputs.finished(workdir, "train", [pictures.FILM] if config.video else []):
+        if result := outputs.finished(workdir, "train", [pictures.FILM] if config.video else [], formats):
             results.show(config, members, workdir, result)
             return result
         return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
@@ -125,7 +125,7 @@ def fill(
         episodes = evaluation.last if evaluation else None
         drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes)
         result = results.summarize(experiment, outcome, rows)
-        outputs.finish(workdir, result, drawings)
+        outputs.finish(workdir, result, drawings, figures.formats(config.formats))
     if not quiet:
         results.show(config, members, workdir, result)
     return result
