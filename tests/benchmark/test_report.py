@@ -478,7 +478,8 @@ def test_methods_are_named_by_what_differs(tmp_path, changes, labels):
     assert shown(found) == [labels]
     assert len(found["notes"]) == (len(changes) == 4)
     assert all(
-        "iql with other agent.hidden_dims also differ in agent.extraction" in note for note in found["notes"]
+        "iql differ not only in agent.hidden_dims, but also in agent.extraction" in note
+        for note in found["notes"]
     )
 
 
@@ -502,7 +503,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
     said = capsys.readouterr().out
     for note in (
         f"again is left out: it has the settings of {tmp_path}/a, and the same seeds 0, 1\n",
-        "iql has other batch_size on other datasets\n",
+        "the settings of iql differ between datasets: batch_size\n",
         f"not compared on {SINGLE[0]}: iql, bc with success on default; fql with return on default\n",
         f"the numbers of updates differ on {SINGLE[0]}: iql 4,000, bc 3,000\n",
         "unfinished is unfinished: 4,000 of 4,000 updates are done\n",

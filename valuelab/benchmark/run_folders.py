@@ -19,7 +19,7 @@ from valuelab.benchmark import numbers, processes
 from valuelab.benchmark.numbers import Json, Method, Outcome
 from valuelab.benchmark.suites import JOBS
 from valuelab.configuration import RunConfig
-from valuelab.errors import InputError
+from valuelab.errors import MOST_LISTED, InputError
 from valuelab.runs import results
 from valuelab.training import logs
 
@@ -202,7 +202,7 @@ def read(entry: Json, starts: list[Json]) -> Iterator[FolderRun]:
         flat.pop("environment", None)
     agent, _, preset = entry["agent"].rpartition(":")
     seed = settings.get("seed", 0)
-    swept = [{}]
+    swept: list[Json] = [{}]
     if settings.get("sweep") and (result := _result(folder)):
         swept = [
             {name: value for name, value in part.items() if name not in _OWN_ENTRIES}
@@ -257,9 +257,8 @@ def name_apart(runs: Sequence[FolderRun]) -> tuple[list[str], list[str]]:
         names = _differing(alike)
         chosen = names if len(names) <= MOST_IN_A_NAME else _telling_apart(alike, names)
         if others := [name for name in names if name not in chosen]:
-            notes.append(
-                f"the methods {alike[0].name} with other {_listed(chosen)} also differ in {_listed(others)}"
-            )
+            also = f"but also in {_listed(others)}"
+            notes.append(f"methods of {alike[0].name} differ not only in {_listed(chosen)}, {also}")
         ends = [name.rpartition(".")[2] for name in chosen]
         shown = [end if ends.count(end) == 1 else name for name, end in zip(chosen, ends, strict=True)]
         return {
@@ -273,7 +272,7 @@ def name_apart(runs: Sequence[FolderRun]) -> tuple[list[str], list[str]]:
     for label in dict.fromkeys(labels):
         mine = [run for run, each in zip(runs, labels, strict=True) if each == label and run.settings]
         if names := _differing(mine, across_datasets=True):
-            notes.append(f"{label} has other {_listed(names)} on other datasets")
+            notes.append(f"the settings of {label} differ between datasets: {_listed(names)}")
     return labels, notes
 
 
@@ -339,8 +338,9 @@ def _text(value: Any) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Names in a sentence; the first of many."""
-    shown = ", ".join(names[:6])
-    return f"{shown} and {len(names) - 6} more settings" if len(names) > 6 else shown
+    shown = names if len(names) <= MOST_LISTED else names[: MOST_LISTED - 2]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more settings" if more else "")
 
 
 # Pooling seeds.
@@ -460,7 +460,7 @@ def _differences(
         counts = {len(each.scores[0]) for each in method.evaluations.values()}
         if len(counts) > 1:
             notes.append(
-                f"{method.label} has {min(counts)} to {max(counts)} seeds on different datasets; "
-                f"its aggregates use the first {min(counts)}"
+                f"the number of seeds of {method.label} is {min(counts)} to {max(counts)} on different "
+                f"datasets: its aggregates use the first {min(counts)}"
             )
     return notes
