@@ -229,6 +229,7 @@ def test_difference_lists_what_changes_the_result_and_nothing_else():
     saved = configuration.to_json(RUN)
     elsewhere = {"workdir": "b", "data_dir": "c", "mesh": "2,4", "log_every": 7, "eval_every": 8}
     elsewhere |= {"checkpoint_every": 9, "tensorboard": True, "wandb_project": "p", "video": True}
+    elsewhere |= {"wandb_entity": "e", "wandb_group": "g", "wandb_name": "n", "wandb_tags": "a,b"}
     new = configuration.override(RUN, elsewhere | {"agent.hidden_dims": "8", "steps": 3})
     assert configuration.difference(saved, new) == [
         ("agent.hidden_dims", [256, 256], [8]),

@@ -243,6 +243,14 @@ class RunConfig(Settings):
     wandb_project: str = setting(
         "", help="Project of Weights & Biases to log to as well; empty for none.", compare=False
     )
+    wandb_entity: str = setting(
+        "", help="User or team on Weights & Biases; empty for your default one.", compare=False
+    )
+    wandb_group: str = setting(
+        "", help="Group of the members' runs there; empty for the name of the workdir.", compare=False
+    )
+    wandb_name: str = setting("", help="Name of the run there; empty for that of the workdir.", compare=False)
+    wandb_tags: tuple[str, ...] = setting((), help="Tags of the run there, such as a,b.", compare=False)
     distributed: bool = setting(
         False, help="Train on several hosts; start this same command on each of them.", compare=False
     )
@@ -259,6 +267,9 @@ class RunConfig(Settings):
             raise InputError(
                 f"mesh is {self.mesh}; it must be two numbers of devices, seed axis and data axis"
             )
+        for name in ("wandb_entity", "wandb_group", "wandb_name", "wandb_tags"):
+            if getattr(self, name) and not self.wandb_project:
+                raise InputError(f"{name} is given without wandb_project: give --wandb_project=NAME, too")
         phases = self.offline_steps + self.online_steps
         if phases and self.steps != phases:
             raise InputError(

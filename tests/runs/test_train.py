@@ -391,6 +391,8 @@ BAD = [
     ),
     ({"data_dir": "s3://bucket"}, "^data_dir is s3://bucket, but must be on this machine: give the"),
     ({"video": True}, "^--video films evaluation episodes, but eval_episodes is 0: leave out one of them"),
+    ({"wandb_entity": "lab"}, "^wandb_entity is given without wandb_project: give --wandb_project=NAME, too"),
+    ({"wandb_project": "x", "wandb_tags": "a,,b"}, "^wandb_tags is 'a,,b', with an empty name"),
     ({"formats": "pdf,jpg"}, "^unknown format in formats 'jpg'"),
     ({"sweep": "agent.learning_rate=0.1,0.10"}, "^sweep of agent.learning_rate has 0.1 twice: give each val"),
     ({"workdir": f"{CLONING}/run"}, "^folder .*/run cannot be made .*: give another --workdir"),

@@ -1,6 +1,7 @@
 """Tests of logs: their rows after a run was stopped and resumed."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -19,7 +20,7 @@ def rows(step, scale=1.0):
 
 def write(folder, steps, scale=1.0, rewind=0, **settings):
     """One session of a run: rewinds, writes, ends."""
-    given = {"config": {"steps": 9}, "member_fields": ("seed",), "tensorboard": False, "wandb_project": ""}
+    given = {"config": {"steps": 9}, "members": [{"seed": 0}, {"seed": 1}]}
     log = logs.Logs(folder, **(given | settings))
     log.rewind(rewind, members=2)
     for step in steps:
@@ -116,7 +117,7 @@ def test_tensorboard_reads_each_step_of_each_member_once(tmp_path):
 WANDB = """
 import pathlib, socket, sys
 sys.path.insert(0, "tests/training")
-from test_logs import write
+from test_logs import logs, write
 
 connect = socket.socket.connect
 
@@ -126,7 +127,7 @@ def refuse(self, address):
     return connect(self, address)
 
 socket.socket.connect = refuse
-write(pathlib.Path(sys.argv[1]), [1, 2], wandb_project="valuelab-test")
+write(pathlib.Path(sys.argv[1]), [1, 2], wandb=logs.WandbSettings("valuelab-test", group="one-group"))
 """
 
 
@@ -135,10 +136,13 @@ def test_weights_and_biases_writes_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     subprocess.run([sys.executable, "-c", WANDB, tmp_path], check=True, timeout=120)
-    (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    content = written.read_bytes()
-    for text in (b"valuelab-test", b"seed=0/loss", b"seed=1/loss"):
-        assert text in content
+    ids = json.loads((tmp_path / "wandb.json").read_text())
+    assert list(ids) == ["seed=0", "seed=1"]
+    for name, run_id in ids.items():
+        (written,) = tmp_path.glob(f"wandb/offline-run-*/run-{run_id}.wandb")
+        content = written.read_bytes()
+        for text in ("valuelab-test", "one-group", f"{tmp_path.name} {name}", "loss"):
+            assert text.encode() in content
 
 
 def test_what_is_not_finite_is_null(tmp_path):
@@ -147,27 +151,104 @@ def test_what_is_not_finite_is_null(tmp_path):
     assert [row["loss"] for row in logs.read_rows(tmp_path / "metrics.jsonl")] == [None, None]
 
 
-class Broken(types.ModuleType):
-    """Replaces a tracker's package: it starts only if `starts` is set, and all other calls fail."""
+class FakeWandb(types.ModuleType):
+    """Replaces the package of Weights & Biases, and records how it is called.
 
-    def __init__(self, starts):
-        super().__init__("broken")
-        self._starts = starts
+    Attributes:
+        starts: the arguments of each run.
+        rows: id of a run to its rows.
+        ended: ids of the runs that were ended.
+    """
 
-    def init(self, **_):
-        if not self._starts:
-            raise RuntimeError("api_key not configured\n(no-tty)")
-        return self
+    Settings = Video = dict
+    CommError = type("CommError", (Exception,), {})
 
-    def log(self, values, step):
-        raise OSError("no network")
+    def __init__(self, address="http://127.0.0.1:9", mode="offline", refusal=None, log_error=None):
+        super().__init__("wandb")
+        self._known = types.SimpleNamespace(base_url=address, mode=mode)
+        self._refusal, self._log_error = refusal, log_error
+        self.starts, self.rows, self.ended = [], {}, []
 
-    finish = log
+    def setup(self):
+        return types.SimpleNamespace(settings=self._known)
+
+    def init(self, **given):
+        self.starts.append(given)
+        if self._refusal and given.get("mode") != "offline":
+            raise self._refusal
+        rows = self.rows.setdefault(given["id"], [])
+
+        def log(values, step):
+            if self._log_error:
+                raise self._log_error
+            rows.append(values | {"step": step})
+
+        return types.SimpleNamespace(log=log, finish=lambda: self.ended.append(given["id"]))
+
+
+WANDB_SETTINGS = logs.WandbSettings("x", entity="lab", tags=("a", "b"))
+
+
+def test_each_member_is_a_run_that_is_continued(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
+    folder = tmp_path / "workdir"
+    folder.mkdir()
+    write(folder, [1, 2], wandb=WANDB_SETTINGS)
+    one, two = fake.starts
+    assert one["id"] != two["id"]
+    assert [each["name"] for each in fake.starts] == ["workdir seed=0", "workdir seed=1"]
+    assert [each["config"]["member"] for each in fake.starts] == [{"seed": 0}, {"seed": 1}]
+    shared = {"project": "x", "entity": "lab", "group": "workdir", "tags": ["a", "b"], "resume": "allow"}
+    assert all(shared.items() <= each.items() for each in fake.starts)
+    assert fake.rows[two["id"]] == [{"loss": 2.0, "step": 1}, {"loss": 3.0, "step": 2}]
+    assert fake.ended == [one["id"], two["id"]]
+    moved = folder.rename(tmp_path / "moved")
+    write(moved, [3], rewind=2, wandb=WANDB_SETTINGS._replace(group="g", name="n"))
+    assert [each["id"] for each in fake.starts[2:]] == [one["id"], two["id"]]
+    assert [(each["group"], each["name"]) for each in fake.starts[2:]] == [
+        ("g", "n seed=0"),
+        ("g", "n seed=1"),
+    ]
+    assert fake.rows[two["id"]][-1] == {"loss": 4.0, "step": 3}
+
+
+def test_a_single_member_is_a_run_with_the_name_of_the_workdir(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
+    log = logs.Logs(tmp_path, {}, [{"seed": 3}], wandb=WANDB_SETTINGS)
+    log.write([{"step": 1, "loss": 2.0}])
+    log.add_video(tmp_path / "video.mp4", 1)  # was not filmed
+    (tmp_path / "video.mp4").touch()
+    monkeypatch.setattr(fake, "Video", lambda path: path)
+    log.add_video(tmp_path / "video.mp4", 1)
+    (start,) = fake.starts
+    assert (start["name"], start["group"]) == (tmp_path.name, None)
+    assert fake.rows[start["id"]][1:] == [{"video": str(tmp_path / "video.mp4"), "step": 1}]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mode": None},
+        {"mode": "online", "address": "http://h.invalid"},
+        {"refusal": FakeWandb.CommError("time")},
+    ],
+)
+def test_without_a_network_runs_stay_on_this_machine(tmp_path, monkeypatch, capsys, given):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb(**given))
+    write(tmp_path, [1], wandb=WANDB_SETTINGS)
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"warning: Weights & Biases cannot be reached \(.*\): the run is kept in .*\n", said)
+    assert f"{tmp_path}/wandb; upload it later with `wandb sync`" in said
+    assert [each.get("mode") for each in fake.starts][-2:] == ["offline", "offline"]
+    assert len(fake.starts) == 2 + ("refusal" in given)
+    assert all(len(rows) == 1 for rows in fake.rows.values())
 
 
 def test_a_tracker_that_fails_ends_no_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", Broken(starts=True))
-    write(tmp_path, [1, 2], wandb_project="x")
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(log_error=OSError("no network")))
+    write(tmp_path, [1, 2], wandb=WANDB_SETTINGS)
     assert logs.read_rows(tmp_path / "metrics.jsonl") == [*rows(1), *rows(2)]
     told = (
         "warning: WeightsAndBiases failed (no network) and gets no further rows; metrics.jsonl has them all\n"
@@ -176,15 +257,16 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, monkeypatch, capsys):
 
 
 def test_a_tracker_that_lets_nobody_in_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", Broken(starts=False))
+    refusal = RuntimeError("api_key not configured\n(no-tty)")
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(refusal=refusal))
     message = r"wandb_project is x, and .* \(api_key not configured \(no-tty\)\): log in with `wandb login`"
     with pytest.raises(InputError, match=message):
-        write(tmp_path, [1], wandb_project="x")
+        write(tmp_path, [1], wandb=WANDB_SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("module", "settings"),
-    [("tensorboardX", {"tensorboard": True}), ("wandb", {"wandb_project": "x"})],
+    [("tensorboardX", {"tensorboard": True}), ("wandb", {"wandb": WANDB_SETTINGS})],
 )
 def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, module, settings):
     monkeypatch.setitem(sys.modules, module, None)  # makes an import fail

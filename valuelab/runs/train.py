@@ -114,8 +114,8 @@ def fill(
             learn(experiment, run_inputs.experience, mesh, checkpoints, None, None)
             return {}
         outputs.write_config(workdir, facts)
-        fields = tuple(members.settings(0))
-        log = logs.Logs(workdir, facts, fields, config.tensorboard, config.wandb_project)
+        settings = [members.settings(index) for index in range(members.size)]
+        log = logs.Logs(workdir, facts, settings, config.tensorboard, wandb_settings(config))
         stack.callback(log.close)
         evaluation = results.Evaluation(experiment, environment) if environment else None
         if evaluation:
@@ -126,6 +126,8 @@ def fill(
         drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes)
         result = results.summarize(experiment, outcome, rows)
         outputs.finish(workdir, result, drawings, figures.formats(config.formats))
+        if config.video:
+            log.add_video(workdir / pictures.FILM, config.steps)
     if not quiet:
         results.show(config, members, workdir, result)
     return result
@@ -152,6 +154,20 @@ def check_requirements(config: RunConfig, quiet: bool = False) -> None:
             )
         errors.require("imageio", "video")
     logs.require(config.tensorboard, config.wandb_project)
+    wandb_settings(config)
+
+
+def wandb_settings(config: RunConfig) -> logs.WandbSettings | None:
+    """Where the run is logged on Weights & Biases; None for nowhere."""
+    if not config.wandb_project:
+        return None
+    return logs.WandbSettings(
+        project=config.wandb_project,
+        entity=config.wandb_entity,
+        group=config.wandb_group,
+        name=config.wandb_name,
+        tags=configuration.split_names("wandb_tags", config.wandb_tags),
+    )
 
 
 def join_hosts() -> None:

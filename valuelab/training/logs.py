@@ -3,6 +3,9 @@
 import hashlib
 import json
 import pathlib
+import socket
+import urllib.parse
+import urllib.request
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +13,11 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from valuelab import errors, files
+
+PATIENCE = 30
+"""Seconds that Weights & Biases may take to start, and to upload the last data, of each member."""
+REACH = 5
+"""Seconds in which the server of Weights & Biases must accept a connection."""
 
 Row = dict[str, Any]
 """One member's entry at one event: "step", the fields that identify the member, and numbers by name."""
@@ -126,7 +134,7 @@ def _longer(extent: Extent, rows: Sequence[Row], text: str) -> Extent:
     )
 
 
-def _member_name(row: Row, fields: tuple[str, ...]) -> str:
+def _member_name(row: Mapping[str, Any], fields: tuple[str, ...]) -> str:
     return ",".join(f"{field}={row[field]:g}" for field in fields if field in row)
 
 
@@ -156,52 +164,149 @@ class TensorBoard:
                 if key not in ("step", *self._fields):
                     self._writers[name].add_scalar(key, value, row["step"])
 
+    def add_video(self, path: pathlib.Path, step: int) -> None:
+        """Does nothing: the video is in the workdir."""
+
     def close(self) -> None:
         """Writes all buffered events to disk."""
         for writer in self._writers.values():
             writer.close()
 
 
+class WandbSettings(NamedTuple):
+    """Where and under which names a run is shown on Weights & Biases.
+
+    Attributes:
+        project: the project.
+        entity: the user or team that owns the project; empty for the default one.
+        group: the group of all members; empty for the name of the workdir if there are several.
+        name: the name of the run, to which the member is added if there are several; empty for the name of
+            the workdir.
+        tags: the tags of all members.
+    """
+
+    project: str
+    entity: str = ""
+    group: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+
+
 class WeightsAndBiases:
-    """A run on Weights & Biases (or offline, with WANDB_MODE=offline); members are prefixes of names."""
+    """A run on Weights & Biases for each member, all in one group; on this machine where it is offline.
+
+    The id of each run is kept in wandb.json in the workdir, so that a resumed run is continued there.
+    """
 
     def __init__(
-        self, project: str, folder: pathlib.Path, config: Mapping[str, Any], member_fields: tuple[str, ...]
+        self,
+        settings: WandbSettings,
+        folder: pathlib.Path,
+        config: Mapping[str, Any],
+        members: Sequence[Mapping[str, Any]],
     ):
-        """Starts or continues the run whose id is derived from the folder.
+        """Starts or continues the run of each member.
+
+        Prints a line if Weights & Biases cannot be reached; the runs are then kept in the folder.
 
         Raises:
             InputError: when Weights & Biases refuses the connection.
         """
-        self._fields = member_fields
-        run_id = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
-        wandb = errors.require("wandb", "logging")
-        try:
-            self._run = wandb.init(
-                project=project, dir=str(folder), config=dict(config), id=run_id, resume="allow"
+        self._wandb = errors.require("wandb", "logging")
+        self._settings, self._folder, self._fields = settings, folder, tuple(members[0])
+        several = len(members) > 1
+        named = {_member_name(member, self._fields) if several else "": member for member in members}
+        ids = _run_ids(folder, config, list(named))
+        self._mode: str | None = None
+        if reason := self._why_unreachable():
+            self._stay_offline(reason)
+        self._runs = {
+            name: self._start(
+                id=ids[name],
+                name=" ".join(filter(None, (settings.name or folder.absolute().name, name))),
+                group=settings.group or (folder.absolute().name if several else None),
+                config={**config, "member": dict(member)},
             )
-        except Exception as error:  # without a login, without a network
+            for name, member in named.items()
+        }
+
+    def _start(self, **given: Any) -> Any:
+        """Starts a run; offline if Weights & Biases does not answer."""
+        settings = self._settings
+        given |= {
+            "project": settings.project,
+            "entity": settings.entity or None,
+            "tags": list(settings.tags) or None,
+            "dir": str(self._folder),
+            "resume": "allow",
+            "reinit": "create_new",  # the other members' runs stay open
+            "settings": self._wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE),
+        }
+        try:
+            if self._mode is None:
+                try:
+                    return self._wandb.init(**given)
+                except self._wandb.CommError as error:
+                    self._stay_offline(errors.words(error))
+            return self._wandb.init(**given, mode=self._mode)
+        except Exception as error:  # without a login
             raise errors.InputError(
-                f"wandb_project is {project}, and Weights & Biases cannot be used ({errors.words(error)}): "
-                "log in with `wandb login`, or keep the run on this machine with WANDB_MODE=offline"
+                f"wandb_project is {settings.project}, and Weights & Biases cannot be used "
+                f"({errors.words(error)}): log in with `wandb login`, or keep the run on this machine with "
+                "WANDB_MODE=offline"
             ) from error
+
+    def _why_unreachable(self) -> str:
+        """Why the server cannot be reached; empty if it can, or if only wandb knows how."""
+        known = self._wandb.setup().settings
+        address = urllib.parse.urlsplit(known.base_url)
+        if known.mode not in (None, "online", "shared") or address.scheme in urllib.request.getproxies():
+            return ""
+        port = address.port or (80 if address.scheme == "http" else 443)
+        try:
+            socket.create_connection((address.hostname, port), timeout=REACH).close()
+        except OSError as error:
+            return f"{address.hostname}: {errors.words(error)}"
+        return ""
+
+    def _stay_offline(self, reason: str) -> None:
+        """Keeps all runs that start later on this machine."""
+        self._mode = "offline"
+        print(
+            f"warning: Weights & Biases cannot be reached ({reason}): the run is kept in "
+            f"{self._folder / 'wandb'}; upload it later with `wandb sync`"
+        )
 
     def rewind(self, step: int) -> None:
         """Does nothing: rows that are written again have the same step and the same numbers."""
 
     def write(self, rows: list[Row]) -> None:
-        """Logs all rows of one event."""
-        values: Row = {}
+        """Logs all rows of one event, each to the run of its member."""
         for row in rows:
-            name = _member_name(row, self._fields)
-            for key, value in row.items():
-                if key not in ("step", *self._fields):
-                    values[f"{name}/{key}" if name else key] = value
-        self._run.log(values, step=rows[0]["step"])
+            values = {key: value for key, value in row.items() if key not in ("step", *self._fields)}
+            self._runs[_member_name(row, self._fields)].log(values, step=row["step"])
+
+    def add_video(self, path: pathlib.Path, step: int) -> None:
+        """Uploads a video of the first member."""
+        next(iter(self._runs.values())).log({"video": self._wandb.Video(str(path))}, step=step)
 
     def close(self) -> None:
-        """Ends the run."""
-        self._run.finish()
+        """Ends all runs."""
+        for run in self._runs.values():
+            run.finish()
+
+
+def _run_ids(folder: pathlib.Path, config: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """The ids of the members' runs: those in wandb.json, or new ones that are saved there.
+
+    A new id follows from the path of the folder and the config.
+    """
+    path = folder / "wandb.json"
+    saved = files.read_json(path, "ids of Weights & Biases", "move it away") if path.exists() else {}
+    text = f"{folder.absolute()} {files.to_json(config)} "
+    ids = {name: saved.get(name) or hashlib.sha256((text + name).encode()).hexdigest()[:16] for name in names}
+    files.replace_file(path, files.to_json(ids, indent=2) + "\n")
+    return ids
 
 
 def require(tensorboard: bool, wandb_project: str) -> None:
@@ -209,7 +314,7 @@ def require(tensorboard: bool, wandb_project: str) -> None:
 
     Args:
         tensorboard: see `Logs`.
-        wandb_project: see `Logs`.
+        wandb_project: the project on Weights & Biases; empty for none.
 
     Raises:
         MissingExtraError: when one is not installed.
@@ -229,25 +334,25 @@ class Logs:
         self,
         folder: pathlib.Path,
         config: Mapping[str, Any],
-        member_fields: tuple[str, ...],
-        tensorboard: bool,
-        wandb_project: str,
+        members: Sequence[Mapping[str, Any]],
+        tensorboard: bool = False,
+        wandb: WandbSettings | None = None,
     ):
         """Opens metrics.jsonl in `folder`, and the requested trackers.
 
         Args:
             folder: the workdir of the run.
             config: the settings that Weights & Biases shows with the run.
-            member_fields: the row fields that identify a member.
+            members: the settings of each member, which are the row fields that identify it.
             tensorboard: whether to write TensorBoard event files too.
-            wandb_project: a project of Weights & Biases; empty for none.
+            wandb: where to log on Weights & Biases; None for no logging there.
         """
         self._file = MetricsFile(folder / "metrics.jsonl")
         self._trackers: list[Any] = []
         if tensorboard:
-            self._trackers.append(TensorBoard(folder / "tensorboard", member_fields))
-        if wandb_project:
-            self._trackers.append(WeightsAndBiases(wandb_project, folder, config, member_fields))
+            self._trackers.append(TensorBoard(folder / "tensorboard", tuple(members[0])))
+        if wandb:
+            self._trackers.append(WeightsAndBiases(wandb, folder, config, members))
 
     @property
     def extent(self) -> Extent:
@@ -264,6 +369,16 @@ class Logs:
         """Adds the rows of one event."""
         self._file.write(rows)
         self._track(lambda tracker: tracker.write(rows))
+
+    def add_video(self, path: pathlib.Path, step: int) -> None:
+        """Adds a video of the first member, if it was filmed, to Weights & Biases.
+
+        Args:
+            path: the file.
+            step: the number of updates before it was filmed.
+        """
+        if path.exists():
+            self._track(lambda tracker: tracker.add_video(path, step))
 
     def close(self) -> None:
         """Writes all buffered rows to disk."""
