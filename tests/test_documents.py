@@ -19,6 +19,7 @@ from absl import flags as absl_flags
 from suite_folder import make_suite
 
 import valuelab.training
+from experiments.examples.tune import TuneConfig
 from experiments.studies.adapt import AdaptConfig
 from experiments.studies.flow_claims.update_to_data import UpdateToDataConfig
 from valuelab import configuration
@@ -78,6 +79,7 @@ SMALL = {
         "--agent.policy.hidden_dims=8",
     ],
     "experiments.report": [],
+    "experiments.examples.tune": ["--steps=4", "--trials=1", "--num_seeds=1", "--eval_episodes=1"],
     "experiments.studies.risk.compare_risk": [
         "--num_seeds=1",
         "--steps=2",
@@ -275,6 +277,7 @@ def test_flags_exist(document):
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
         InspectConfig(),
         SolveConfig(),
+        TuneConfig(),
     )
     for other in others:
         known |= configuration.fields(other).keys()
