@@ -67,6 +67,7 @@ def run(config: TuneConfig, **settings: Any) -> Any:
         trained = vl.train(
             config.agent, config.dataset, steps=config.steps, workdir=workdir, **given | settings | tried
         )
+        assert trained.result
         return next(iter(trained.result["eval"].values()))["mean"]
 
     study = optuna.create_study(

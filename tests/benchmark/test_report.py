@@ -466,6 +466,7 @@ def test_seeds_of_runs_with_the_same_settings_are_pooled(tmp_path, capsys):
         ({"agent_source": "iql:large", "batch_size": 512}, ["iql:small", "iql:large"]),
         ({"agent_source": "iql:large"}, ["iql"]),  # the same settings
         ({"agent__hidden_dims": [8, 8]}, ["iql hidden_dims=256x256", "iql hidden_dims=8x8"]),
+        ({"agent__a": {"lr": 0.1}, "agent__b": {"lr": 0.1}}, ["iql lr=none", "iql lr=0.1"]),
         (
             {"batch_size": 1, "steps": 9, "agent__extraction": "x", "agent__hidden_dims": [8]},
             ["iql hidden_dims=256x256", "iql hidden_dims=8"],
@@ -521,13 +522,22 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
 
 
 def test_settings_of_a_sweep_are_methods(tmp_path):
-    folder = own_run(tmp_path / "sweep", 0.5, seeds=4, sweep=["agent.expectile=0.7,0.9"], num_seeds=2)
+    folder = own_run(tmp_path / "sweep", 0.5, "fql", seeds=4, sweep=["agent.lr=0.7,0.9"], num_seeds=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["agent"]["critic"]["lr"] = 0.1  # for which agent.lr is short
+    (folder / "config.json").write_text(json.dumps(config))
+    config["settings"]["agent"]["critic"]["lr"] = 0.9
+    config["settings"] |= {"seed": 2, "sweep": []}
+    same = own_run(tmp_path / "same", 0.5, "fql")
+    (same / "config.json").write_text(json.dumps(config))
     result = json.loads((folder / "result.json").read_text())
     part = {"eval": result.pop("eval")}
-    result["settings"] = [part | {"agent.expectile": value} for value in (0.7, 0.9)]
+    result["settings"] = [part | {"agent.lr": value} for value in (0.7, 0.9)]
     (folder / "result.json").write_text(json.dumps(result))
+    found = run_folders.make([folder, same], "made up")
+    assert shown(found) == [["fql lr=0.7", "fql lr=0.9"]]
+    assert [method["seeds"] for method in found["groups"][0]["methods"]] == [[2], [4]]
     found = run_folders.make([folder], "made up")
-    assert shown(found) == [["iql expectile=0.7", "iql expectile=0.9"]]
     scores = results.read_evaluations(folder).scores[-1]
     for method, seeds in zip(found["groups"][0]["methods"], (slice(0, 2), slice(2, 4)), strict=True):
         assert method["cells"][0]["value"] == pytest.approx(scores[seeds].mean(), abs=1e-4)
@@ -590,8 +600,8 @@ def check_tex(text: str) -> list[list[str]]:
     rows = []
     for columns, body in re.findall(r"\\begin{tabular}{(\w+)}(.*?)\\end{tabular}", text, re.DOTALL):
         for line in body.splitlines():
-            if line.endswith(r"\\"):
-                cells = re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+            if row := re.fullmatch(r"(.*)\\\\(\[-2pt\]| \\addlinespace)?", line):
+                cells = re.split(r"(?<!\\)&", row[1])
                 assert len(cells) == len(columns), line
                 rows.append([cell.strip() for cell in cells])
     return rows

@@ -19,7 +19,7 @@ from valuelab.benchmark import numbers, processes
 from valuelab.benchmark.numbers import Json, Method, Outcome
 from valuelab.benchmark.suites import JOBS
 from valuelab.configuration import RunConfig
-from valuelab.errors import MOST_LISTED, InputError
+from valuelab.errors import MOST_LISTED, InputError, one_line
 from valuelab.runs import results
 from valuelab.training import logs
 
@@ -73,7 +73,10 @@ def make(sources: Sequence[pathlib.Path], title: str) -> Json:
         InputError: when a folder does not exist, or no run has a result.
     """
     entries, notes = find(sources)
-    runs = [run for entry, starts in entries for run in read(entry, starts)]
+    runs: list[FolderRun] = []
+    for entry, starts in entries:
+        with one_line(f"{entry['folder']} cannot be read as a run", ADVICE):
+            runs += read(entry, starts)
     labels, more_notes = name_apart(runs)
     notes += more_notes
     members: dict[str, dict[str, list[FolderRun]]] = {}
@@ -226,10 +229,20 @@ def read(entry: Json, starts: list[Json]) -> Iterator[FolderRun]:
             name=entry["label"],
             preset=preset if agent else "",
             dataset=entry["dataset"] or settings.get("environment", ""),
-            settings=flat | values,
+            settings=flat | _in_full(values, flat),
             seeds=range(seed, seed + settings.get("num_seeds", 1)),
             data=facts.get("data", {}),
         )
+
+
+def _in_full(swept: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Swept values by the full names of settings: agent.expectile may be short for agent.critic.expectile."""
+    found: dict[str, Any] = {}
+    for name, value in swept.items():
+        part, _, last = name.rpartition(".")
+        full = [each for each in settings if each.startswith(f"{part}.") and each.endswith(f".{last}")]
+        found |= dict.fromkeys([name] if name in settings or not full else full, value)
+    return found
 
 
 def _result(folder: pathlib.Path) -> Json | None:
@@ -254,7 +267,7 @@ def name_apart(runs: Sequence[FolderRun]) -> tuple[list[str], list[str]]:
     notes: list[str] = []
 
     def by_settings(alike: Sequence[FolderRun]) -> dict[str, str]:
-        names = _differing(alike)
+        names = _once(alike, _differing(alike))
         chosen = names if len(names) <= MOST_IN_A_NAME else _telling_apart(alike, names)
         if others := [name for name in names if name not in chosen]:
             also = f"but also in {_listed(others)}"
@@ -313,6 +326,15 @@ def _differing(runs: Sequence[FolderRun], across_datasets: bool = False) -> list
             values[name, "" if across_datasets else run.dataset].add(json.dumps(run.settings.get(name)))
     found = {name for (name, _), different in values.items() if len(different) > 1}
     return [name for name in names if name in found]
+
+
+def _once(runs: Sequence[FolderRun], names: Sequence[str]) -> list[str]:
+    """Settings without those that have the last word of an earlier one, and its value in every run."""
+    found: dict[str, str] = {}
+    for name in names:
+        values = [run.settings.get(name) for run in runs]
+        found.setdefault(json.dumps([name.rpartition(".")[2], values]), name)
+    return list(found.values())
 
 
 def _telling_apart(runs: Sequence[FolderRun], names: Sequence[str]) -> list[str]:
