@@ -60,7 +60,9 @@ MOST_MEANT = 3
 # How a field is declared.
 
 
-def setting(default: Any, interval: str = "", help: str = "", *, compare: bool = True) -> Any:
+def setting(
+    default: Any, interval: str = "", help: str = "", *, compare: bool = True, grows: bool = False
+) -> Any:
     """A field of a subclass of `Settings`.
 
     Args:
@@ -69,10 +71,10 @@ def setting(default: Any, interval: str = "", help: str = "", *, compare: bool =
             no bounds.
         help: what --help says of it. Empty in a subclass that changes the default alone.
         compare: whether the field changes the result of a run.
+        grows: whether an existing run continues when the field becomes larger, as with more updates.
     """
-    return dataclasses.field(
-        default=default, compare=compare, metadata={"interval": interval, "help": help} if help else {}
-    )
+    metadata = {"interval": interval, "help": help, "grows": grows} if help else {}
+    return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
 def widths(default: tuple[int, ...], help: str, *, least: int = 1, blocks: str = "") -> Any:
@@ -196,12 +198,16 @@ class RunConfig(Settings):
     steps: int = setting(
         1_000_000,
         "[1, inf)",
-        "Updates in the whole run. It is the sum of offline_steps and online_steps if you give one of them.",
+        "Updates in the whole run. It is the sum of offline_steps and online_steps if you give one of them. "
+        "The same command with more steps continues a run.",
+        grows=True,
     )
     offline_steps: int = setting(
         0, "[0, inf)", "Updates on the dataset alone, before the agent begins to act."
     )
-    online_steps: int = setting(0, "[0, inf)", "Updates while the agent acts; they follow the offline ones.")
+    online_steps: int = setting(
+        0, "[0, inf)", "Updates while the agent acts; they follow the offline ones.", grows=True
+    )
     seed: int = setting(0, "[0, 2147483647]", "First random seed.")
     num_seeds: int = setting(1, "[1, inf)", "Number of seeds trained side by side: seed, seed + 1, ...")
     sweep: tuple[str, ...] = setting(
@@ -343,6 +349,7 @@ class Field(NamedTuple):
         value: its value.
         help: what `setting` says, or its line under Attributes in the docstring.
         compared: whether it changes the result of the run.
+        grows: whether an existing run continues when the field becomes larger.
     """
 
     annotation: Any
@@ -350,6 +357,7 @@ class Field(NamedTuple):
     value: Any
     help: str
     compared: bool
+    grows: bool = False
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -387,6 +395,7 @@ def fields(config: Any, path: str = "") -> dict[str, Field]:
                 value=value,
                 help=declared.get("help") or helps.get(field.name, ""),
                 compared=field.compare,
+                grows=declared.get("grows", False),
             )
     return found
 
@@ -779,16 +788,49 @@ def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     return kinds | {name: value for name, value in values.items() if name in known or name not in short}
 
 
-def difference(saved: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
-    """In what a saved config and a new one would not give the same result.
+Change = tuple[str, Any, Any]
+"""A dotted name, its saved value and its new value; None where one lacks it."""
+
+
+def difference(saved: Mapping[str, Any], config: Any) -> list[Change]:
+    """The fields because of which a new config does not continue the run of a saved one.
 
     Args:
         saved: what `to_json` gave; the kind of a part may be missing, as older versions did not save it.
         config: the new config.
 
     Returns:
-        (dotted name, saved value, new value) of each compared field that differs; None where one lacks it.
+        Each compared field that differs, except those that `growth` returns.
     """
+    grown = growth(saved, config)
+    return [change for change in _changes(saved, config) if change not in grown]
+
+
+def growth(saved: Mapping[str, Any], config: Any) -> list[Change]:
+    """The fields that make a run longer: those declared with `grows` whose new value is larger.
+
+    Arguments as in `difference`.
+    """
+    return [(name, old, new) for name, old, new in _growing(saved, config) if new > old]
+
+
+def shrinkage(saved: Mapping[str, Any], config: Any) -> list[Change]:
+    """The fields that would make a run shorter; arguments as in `difference`."""
+    return [(name, old, new) for name, old, new in _growing(saved, config) if new < old]
+
+
+def _growing(saved: Mapping[str, Any], config: Any) -> list[Change]:
+    """The changes of fields that are declared with `grows`."""
+    known = fields(config)
+    return [
+        (name, old, new)
+        for name, old, new in _changes(saved, config)
+        if name in known and known[name].grows and type(old) is int
+    ]
+
+
+def _changes(saved: Mapping[str, Any], config: Any) -> list[Change]:
+    """Each compared field that differs."""
     old, new = (_read(config, each) for each in (saved, to_json(config)))
     ignored = {name for name, field in fields(config).items() if not field.compared}
     ignored |= parts(config).keys() - old.keys()

@@ -72,7 +72,7 @@ def run(config: AdaptConfig, make_agent: MakeAgent) -> dict[str, Any]:
         if done := outputs.finished(workdir, "adapt"):
             return done
         encoder_run = frozen_encoder.read_run(local_path("encoder", config.encoder), config.trust_agent_file)
-        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        facts = outputs.provenance()
         outputs.write_config(workdir, {"settings": configuration.to_json(config)} | facts)
         run_inputs = find_inputs(config)
         encoder = frozen_encoder.load(encoder_run, run_inputs, config.data.num_frames)

@@ -185,6 +185,69 @@ def test_a_finished_run_says_so(data_dir, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_a_run_with_more_steps_equals_one_that_had_them_from_the_start(data_dir, tmp_path, field, capsys):
+    def arguments(workdir, steps):
+        return command(data_dir, workdir, steps=steps, eval_every=10, eval_episodes=2, num_seeds=2)
+
+    straight, grown = tmp_path / "straight", tmp_path / "grown"
+    launch(arguments(straight, 20))
+    # A last row that stays, one that goes, and one that stays without its evaluation.
+    for steps in (10, 12, 15, 20):
+        launch(arguments(grown, steps))
+        assert json.loads((grown / "result.json").read_text())["steps"] == steps
+    assert_same_bits(saved_state(straight, 20), saved_state(grown, 20))
+    assert left_behind(straight) == left_behind(grown)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (straight, grown)]
+    assert results[0]["eval"] == results[1]["eval"]
+    message = (
+        r"config.json belongs to a longer run \(steps was 20 and is 12\): a run can be made longer but not "
+        r"shorter, so give a larger number, or another --workdir$"
+    )
+    with pytest.raises(InputError, match=message):
+        launch(arguments(grown, 12))
+
+
+def test_a_run_that_dies_while_it_becomes_longer_goes_on(data_dir, tmp_path, field, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    short, longer = (command(data_dir, tmp_path, steps=steps, eval_episodes=2) for steps in (6, 9))
+    launch(short)
+    before = left_behind(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "write_config", die)
+        with pytest.raises(SystemExit):
+            launch(longer)
+    assert not (tmp_path / "result.json").exists()
+    launch(short)  # the old length is possible again
+    assert left_behind(tmp_path) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher, "learn", die)
+        with pytest.raises(SystemExit):
+            launch(longer)
+    launch(longer)
+    assert [row["step"] for row in left_behind(tmp_path)["rows"]] == [5, 9]
+    assert set(left_behind(tmp_path)["episodes"]["step"]) == {9}
+
+
+def test_an_agent_with_a_schedule_is_not_made_longer(data_dir, tmp_path):
+    mine, workdir = tmp_path / "mine.py", tmp_path / "run"
+    text = (ROOT / CLONING).read_text()
+    rate = "optax.adam(config.learning_rate)"
+    assert rate in text
+    schedule = "optax.adam(optax.cosine_decay_schedule(config.learning_rate, spec.num_updates))"
+    mine.write_text(text.replace(rate, schedule))
+    launch(command(data_dir, workdir, agent=mine))
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    message = (
+        "^steps was 20 and is 30, but mine learns by a schedule over all steps of a run, such as a cosine: "
+        f"give another --workdir and --init_from={workdir}$"
+    )
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, workdir, agent=mine, steps=30))
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
 def test_another_config_is_refused_with_both_values(data_dir, tmp_path):
     launch(command(data_dir, tmp_path))
     message = (

@@ -167,7 +167,7 @@ def prepare(workdir: pathlib.Path, suite: Suite) -> set[str]:
         "format": FORMAT,
         "suite": suite.name,
         "source": suite.source,
-        "versions": outputs.versions(),
+        **outputs.code(),
         "device": machine.describe(),
     }
     earlier: dict[str, Any] = {}

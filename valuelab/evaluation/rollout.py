@@ -535,6 +535,28 @@ def has_episodes(path: pathlib.Path, step: int) -> bool:
     return path.exists() and step in _read_episodes(path, ["step"])["step"]
 
 
+def drop_episodes(path: pathlib.Path, step: int) -> None:
+    """Removes the evaluations after a step from a run's table of episodes.
+
+    Args:
+        path: the .npz file; if it does not exist or has no such rows, nothing is done.
+        step: the last step that is kept.
+
+    Raises:
+        InputError: when the file is not such a table.
+    """
+    if not path.exists():
+        return
+    with errors.one_line(f"{path} is not a table of episodes", "move it away"):
+        files.check_regular(path)
+        with arrays.open_npz(path) as file:
+            table = {name: file[name] for name in file}
+        kept = table["step"] <= step
+    if not kept.all():
+        with files.replacing(path) as file:
+            np.savez_compressed(file, **{name: column[kept] for name, column in table.items()})
+
+
 def _read_episodes(path: pathlib.Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns of a table of episodes."""
     with errors.one_line(f"{path} is not a table of episodes", "move it away"):

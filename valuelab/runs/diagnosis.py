@@ -264,7 +264,7 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
         diagnoses = diagnose(trained, folder, config.rows, config.seed)
         reports = report(diagnoses)
         newest = list(diagnoses.values())[-1]
-        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        facts = outputs.provenance()
         outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
         members = [trained.members.settings(index) for index in range(trained.members.size)]
         result = {

@@ -80,7 +80,7 @@ def prepare_folder(
         workdir = make_folder(config.workdir)
         if is_first_host:
             stack.enter_context(locked(workdir))
-        _check_config(workdir / "config.json", config, user_files)
+        _check_config(workdir, config, user_files)
         yield workdir
 
 
@@ -89,12 +89,27 @@ def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     return files.locked(workdir, "give another --workdir")
 
 
-def _check_config(path: pathlib.Path, config: Any, user_files: Mapping[str, UserFile]) -> None:
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """The content of config.json; without this file, empty settings."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return {"settings": {}}
+    return files.read_json(path, "config of valuelab", "give another --workdir", settings=dict)
+
+
+def _check_config(workdir: pathlib.Path, config: Any, user_files: Mapping[str, UserFile]) -> None:
     """Raises InputError if there is a config.json of a run with other settings or other files of the user."""
+    path = workdir / "config.json"
     if not path.exists():
         return
-    saved = files.read_json(path, "config of valuelab", "give another --workdir", settings=dict)
+    saved = read_config(workdir)
     if changes := configuration.difference(saved["settings"], config):
+        if changes == configuration.shrinkage(saved["settings"], config):
+            listed = " and ".join(f"{name} was {old} and is {new}" for name, old, new in changes)
+            raise InputError(
+                f"{path} belongs to a longer run ({listed}): a run can be made longer but not shorter, so "
+                "give a larger number, or another --workdir"
+            )
         changes.sort(key=lambda change: change[0] != "agent_name")  # another agent has other settings
         listed = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changes[:MAX_LISTED])
         if len(changes) > MAX_LISTED:
@@ -289,6 +304,19 @@ def draw(pictures: Mapping[str, Callable[[], Any]]) -> list[str]:
 def show(table: Any) -> None:
     """Prints a table of rich; brackets in its texts are not markup."""
     rich.console.Console(markup=False).print(table)
+
+
+def provenance() -> dict[str, Any]:
+    """The "versions", the "device" and, in a git checkout, the "commit" of config.json."""
+    return code() | {"device": device()}
+
+
+def code() -> dict[str, Any]:
+    """The "versions" and, in a git checkout, the "commit", for programs that do without JAX."""
+    facts: dict[str, Any] = {"versions": versions()}
+    if now := commit():
+        facts["commit"] = now
+    return facts
 
 
 def versions() -> dict[str, str]:

@@ -220,7 +220,7 @@ def run(config: SolveConfig) -> dict[str, Any]:
                 allow_unsound=config.allow_unsound,
             )
         seconds = time.perf_counter() - started
-        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        facts = outputs.provenance()
         files = {name: file.sha256 for name, file in user_files.items()}
         settings = {"settings": configuration.to_json(config)} | ({"files": files} if files else {})
         outputs.write_config(workdir, settings | facts)

@@ -1,6 +1,7 @@
 """One run: trains an agent, evaluates it, and writes everything into a folder."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import pathlib
@@ -17,7 +18,9 @@ from valuelab.errors import InputError
 from valuelab.evaluation import figures, rollout, video
 from valuelab.runs import flags, inputs, outputs, pictures, results
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
+from valuelab.training.checkpoints import has_checkpoint
 from valuelab.training.experience import Experience
+from valuelab.training.loop import has_evaluation, update_program
 from valuelab.types import Environment, MakeAgent
 
 MOST_LISTED = 10
@@ -57,7 +60,9 @@ def run(
         )
     user_files, formats = inputs.user_files(config), figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files, is_first_host=jax.process_index() == 0) as workdir:
-        if result := outputs.finished(workdir, "train", [pictures.FILM] if config.video else [], formats):
+        is_longer = bool(configuration.growth(outputs.read_config(workdir)["settings"], config))
+        drawn = [pictures.FILM] if config.video else []
+        if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
             results.show(config, members, workdir, result)
             return result
         return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
@@ -93,17 +98,18 @@ def fill(
             f"{config.agent_name} learns without rewards and needs a task when it is evaluated: run "
             "python -m experiments.zero_shot, or train without evaluation by --eval_episodes=0"
         )
+    before = outputs.read_config(workdir)["settings"]
+    is_longer = bool(configuration.growth(before, config))
+    if is_longer and has_checkpoint(workdir / "checkpoints"):
+        check_schedules(config, members, make_agent, run_inputs, before["steps"])
     experiment = results.Experiment(config, members, build, environment, workdir, inference)
     facts: dict[str, Any] = {
         "settings": configuration.to_json(config),
         "data": {**run_inputs.amounts, "digests": inputs.digests(run_inputs.experience.arrays)},
         "spec": results.spec_to_json(run_inputs.spec),
         "normalization": normalization.to_json(run_inputs.normalization),
-        "versions": outputs.versions(),
-        "device": outputs.device(),
+        **outputs.provenance(),
     }
-    if commit := outputs.commit():
-        facts["commit"] = commit
     if user_files:
         facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:
@@ -113,6 +119,8 @@ def fill(
         if jax.process_index() > 0:  # trains with the others; the first host does the rest
             learn(experiment, run_inputs.experience, mesh, checkpoints, None, None)
             return {}
+        if is_longer:
+            forget_end(workdir, config, members, before["steps"])
         outputs.write_config(workdir, facts)
         settings = [members.settings(index) for index in range(members.size)]
         log = logs.Logs(workdir, facts, settings, config.tensorboard, wandb_settings(config))
@@ -131,6 +139,55 @@ def fill(
     if not quiet:
         results.show(config, members, workdir, result)
     return result
+
+
+def check_schedules(
+    config: RunConfig, members: Population, make_agent: MakeAgent, run_inputs: inputs.RunInputs, before: int
+) -> None:
+    """Refuses to continue a run with more updates if its agent depends on their number.
+
+    The updates that were done would have been others in the longer run, as with a cosine schedule.
+
+    Args:
+        config: the settings with the larger number of updates.
+        members: the members of the run.
+        make_agent: builds the agent from its hyperparameters and the data's spec.
+        run_inputs: the inputs of the run.
+        before: the number of updates so far.
+
+    Raises:
+        InputError: when the program of an update depends on `spec.num_updates`.
+    """
+    swept = {name: values[0] for name, values in members.hyperparameters.items()}
+
+    def program(num_updates: int) -> str:
+        spec = dataclasses.replace(run_inputs.spec, num_updates=num_updates)
+        build = inputs.make_builder(config, make_agent, spec, run_inputs.normalization)
+        return update_program(build, run_inputs.experience, swept)
+
+    if program(before) != program(config.steps):
+        raise InputError(
+            f"steps was {before} and is {config.steps}, but {config.agent_name} learns by a schedule over "
+            f"all steps of a run, such as a cosine: give another --workdir and --init_from={config.workdir}"
+        )
+
+
+def forget_end(workdir: pathlib.Path, config: RunConfig, members: Population, before: int) -> None:
+    """Removes what a run has only because it ended: its result, and its last row and evaluation.
+
+    The last row and evaluation stay if the longer run has them, too. If the program is killed in between, the
+    same command removes the rest.
+
+    Args:
+        workdir: the folder of the run.
+        config: the settings with the larger number of updates.
+        members: the members of the run.
+        before: the number of updates until the end.
+    """
+    (workdir / "result.json").unlink(missing_ok=True)
+    if not has_evaluation(before, config.steps, config.eval_every):
+        rollout.drop_episodes(workdir / results.EPISODES, before - 1)
+        logs.MetricsFile(workdir / "metrics.jsonl").rewind(before - 1, members.size)
 
 
 def check_requirements(config: RunConfig, quiet: bool = False) -> None:
@@ -203,10 +260,9 @@ def learn(
     def rewind(step: int, saved_extent: Any) -> int:
         """Drops the rows of the log after a step, and the rows of the step if its episodes are lost."""
         assert log
-        evaluates = step == config.steps or (config.eval_every and step % config.eval_every == 0)
-        lost = (
-            evaluation and evaluates and not rollout.has_episodes(experiment.workdir / results.EPISODES, step)
-        )
+        path = experiment.workdir / results.EPISODES
+        evaluates = has_evaluation(step, config.steps, config.eval_every)
+        lost = evaluation and evaluates and not rollout.has_episodes(path, step)
         return log.rewind(step - 1 if lost else step, experiment.members.size, saved_extent or ())
 
     return train(

@@ -188,8 +188,7 @@ class Checkpoints:
 
 def _newest_metadata(folder: pathlib.Path) -> dict[str, Any]:
     """The newest metadata that can be read; empty if there is none."""
-    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    for step in sorted(steps, reverse=True):
+    for step in reversed(_steps(folder)):
         try:
             return dict(json.loads((folder / str(step) / "metadata" / "metadata").read_text()))
         except (OSError, ValueError, TypeError):  # `restore` warns of it
@@ -212,9 +211,19 @@ def _reason(error: Exception) -> str:
     return errors.words(error)[:200]
 
 
+def _steps(folder: pathlib.Path) -> list[int]:
+    """The steps of the checkpoints in a folder, in ascending order."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether there is a checkpoint in a folder, good or damaged."""
+    return bool(_steps(folder))
+
+
 def saved_steps(folder: str | pathlib.Path) -> list[int]:
     """The steps of the checkpoints in a folder, in ascending order; InputError if there are none."""
-    steps = sorted(int(path.name) for path in pathlib.Path(folder).glob("*") if path.name.isdigit())
+    steps = _steps(pathlib.Path(folder))
     if not steps:
         raise InputError(f"there is no checkpoint under {folder}: train first, or wait for the first one")
     return steps

@@ -33,7 +33,7 @@ from valuelab.training.checkpoints import Checkpoints
 from valuelab.training.experience import Experience, offline
 from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
-from valuelab.types import Agent, Array, Key, Sampler
+from valuelab.types import Agent, Array, Augmented, Key, Sampler
 
 Build = Callable[[Mapping[str, Array]], Agent]
 Result = TypeVar("Result")
@@ -240,6 +240,33 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     )
 
 
+def update_program(build: Build, experience: Experience, hyperparameters: Mapping[str, Any]) -> str:
+    """The program of an update as text, with acting if the agent learns online, to compare two agents.
+
+    Args:
+        build: hyperparameters of one member -> its agent.
+        experience: the source of batches.
+        hyperparameters: those of one member.
+
+    Returns:
+        The text; agents with the same text learn the same from the same state and data.
+    """
+
+    def update(hyperparameters: Any, key: Key, arrays: Any) -> Any:
+        agent, batch = build(hyperparameters), experience.example(arrays, key)
+        state = agent.init(key, jax.tree.map(lambda leaf: leaf[:1], batch))
+        actions = ()
+        if experience.environment:
+            observations = batch.observations
+            if agent.memory:
+                memory = agent.memory.draw(state, observations, key)
+                observations = Augmented(observations=observations, memory=memory)
+            actions = agent.act(state, observations, key, 1.0)
+        return agent.update(state, batch), actions
+
+    return str(jax.jit(update).lower(hyperparameters, jax.random.key(0), experience.arrays).as_text())
+
+
 def train(
     agent: Agent | Build,
     experience: Sampler | Experience,
@@ -361,7 +388,7 @@ def train(
             finite = np.asarray(program.finite(progression.states))
             _check_finite(tally, finite, members, step, checkpoints, experience)
 
-            evaluates = step == steps or bool(eval_every and step % eval_every == 0)
+            evaluates = has_evaluation(step, steps, eval_every)
             # Saved before the row and the evaluation: a run that is killed in between makes both again.
             due = evaluates or (checkpoint_every and step % checkpoint_every == 0)
             if checkpoints and (due or interrupted):
@@ -410,9 +437,14 @@ def _next_multiple(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
+def has_evaluation(step: int, steps: int, eval_every: int) -> bool:
+    """Whether a run of so many steps evaluates after a step."""
+    return step == steps or bool(eval_every and step % eval_every == 0)
+
+
 def _has_row(step: int, steps: int, log_every: int, eval_every: int) -> bool:
-    """Whether the log has a row for a step."""
-    return step == steps or step % log_every == 0 or bool(eval_every and step % eval_every == 0)
+    """Whether the log of a run of so many steps has a row for a step."""
+    return step % log_every == 0 or has_evaluation(step, steps, eval_every)
 
 
 def _of_first_host(value: int) -> int:

@@ -77,11 +77,7 @@ def run(examine: Examine, config: ClaimConfig) -> dict[str, Any]:
     with outputs.prepare_folder(config) as workdir:
         if done := outputs.finished(workdir, "examine"):
             return done
-        facts = {
-            "settings": configuration.to_json(config),
-            "versions": outputs.versions(),
-            "device": outputs.device(),
-        }
+        facts = {"settings": configuration.to_json(config), **outputs.provenance()}
         outputs.write_config(workdir, facts)
         examined = examine(config)
         result = {"claim": examined.claim, "verdict": examined.verdict} | examined.evidence | facts

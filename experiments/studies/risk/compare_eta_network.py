@@ -78,7 +78,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
     with outputs.prepare_folder(config) as workdir:
         if done := outputs.finished(workdir, "compare"):
             return done
-        facts = {"versions": outputs.versions(), "device": outputs.device()}
+        facts = outputs.provenance()
         outputs.write_config(workdir, {"settings": configuration.to_json(config)} | facts)
         pictures: dict[str, Callable[[], None]] = {}
         if config.problem:

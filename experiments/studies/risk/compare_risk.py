@@ -206,8 +206,7 @@ def run(config: CompareRiskConfig, make_agent: MakeAgent) -> dict[str, Any]:
         facts = {
             "command": " ".join(["python -m experiments.studies.risk.compare_risk", *sys.argv[1:]]),
             "settings": configuration.to_json(config),
-            "versions": outputs.versions(),
-            "device": outputs.device(),
+            **outputs.provenance(),
         }
         outputs.write_json(workdir / "config.json", facts)
         gridworld = gridworlds.make(name)

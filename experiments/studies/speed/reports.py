@@ -18,8 +18,7 @@ def write(path: pathlib.Path | None, settings: Mapping[str, Any], measured: Mapp
     """
     if path:
         machine = {
-            "device": outputs.device(),
-            "versions": outputs.versions(),
+            **outputs.provenance(),
             "load_average": os.getloadavg()[0],
         }
         outputs.write_json(path, {**settings, **machine, **measured})
