@@ -235,9 +235,24 @@ def test_difference_lists_what_changes_the_result_and_nothing_else():
         ("agent.hidden_dims", [256, 256], [8]),
         ("steps", 1_000_000, 3),
     ]
-    del saved["seed"]
+    del saved["seed"]  # a setting that an older version did not have: it had its default
     saved["agent"]["removed"] = 1
-    assert configuration.difference(saved, RUN) == [("seed", None, 0), ("agent.removed", 1, None)]
+    assert configuration.difference(saved, RUN) == [("agent.removed", 1, None)]
+    assert ("seed", 0, 3) in configuration.difference(saved, dataclasses.replace(RUN, seed=3))
+
+
+def test_a_run_can_grow_but_not_shrink():
+    run = dataclasses.replace(RUN, steps=5, offline_steps=2, online_steps=3)
+    saved = configuration.to_json(run)
+    longer = configuration.override(run, {"online_steps": 4})
+    grown = [("steps", 5, 6), ("online_steps", 3, 4)]
+    assert configuration.growth(saved, longer) == grown
+    assert configuration.difference(saved, longer) == configuration.shrinkage(saved, longer) == []
+    shorter = configuration.override(run, {"online_steps": 1})
+    shrunk = [("steps", 5, 3), ("online_steps", 3, 1)]
+    assert configuration.difference(saved, shorter) == configuration.shrinkage(saved, shorter) == shrunk
+    other = configuration.override(run, {"offline_steps": 3})
+    assert configuration.difference(saved, other) == [("offline_steps", 2, 3)]
 
 
 def test_without_a_sweep_a_population_is_its_seeds():

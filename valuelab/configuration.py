@@ -208,6 +208,16 @@ class RunConfig(Settings):
     online_steps: int = setting(
         0, "[0, inf)", "Updates while the agent acts; they follow the offline ones.", grows=True
     )
+    init_from: str = setting(
+        "",
+        help="Workdir of an earlier run from whose newest checkpoint this run takes its initial states, or "
+        "WORKDIR:STEP for another checkpoint; empty to begin with random parameters.",
+    )
+    init_member: int | None = setting(
+        None,
+        "[0, inf)",
+        "Member of the run in init_from from which all members begin; none to begin member i from member i.",
+    )
     seed: int = setting(0, "[0, 2147483647]", "First random seed.")
     num_seeds: int = setting(1, "[1, inf)", "Number of seeds trained side by side: seed, seed + 1, ...")
     sweep: tuple[str, ...] = setting(
@@ -281,6 +291,11 @@ class RunConfig(Settings):
             raise InputError(
                 f"steps is {self.steps}; it must be the sum {phases} of offline_steps {self.offline_steps} "
                 f"and online_steps {self.online_steps}: leave it out"
+            )
+        if self.init_member is not None and not self.init_from:
+            raise InputError(
+                f"init_member is {self.init_member}, but no run is given to begin from: give init_from, or "
+                "leave out init_member"
             )
 
 
@@ -832,6 +847,11 @@ def _growing(saved: Mapping[str, Any], config: Any) -> list[Change]:
 def _changes(saved: Mapping[str, Any], config: Any) -> list[Change]:
     """Each compared field that differs."""
     old, new = (_read(config, each) for each in (saved, to_json(config)))
+    # A setting that is newer than the saved run had its default then.
+    simple = (str, int, float, bool, type(None))
+    old = {
+        field.name: field.default for field in dataclasses.fields(config) if isinstance(field.default, simple)
+    } | old
     ignored = {name for name, field in fields(config).items() if not field.compared}
     ignored |= parts(config).keys() - old.keys()
     return [

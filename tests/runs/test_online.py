@@ -16,6 +16,7 @@ from helpers import (
     assert_same_bits,
     command,
     launch,
+    left_behind,
     linear_agent,
     make_dataset,
     saved_state,
@@ -306,6 +307,35 @@ IN_THE_MAZE = {
     "steps": 12,
     "data__normalize_observations": True,
 }
+
+
+def test_an_offline_run_is_fine_tuned_online_and_made_longer(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(inputs.environments, "vector", lambda *_: walkers())
+    bounds = {"action_low": -BOUND, "action_high": BOUND}
+    walks = dataclasses.replace(make_dataset(compact=True), **bounds)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: walks)
+    offline = tmp_path / "offline"
+    given = {"dataset": "made_up/walks", "mesh": "1,1"}
+    launch(command(tmp_path, offline, **given, data__normalize_observations=True))
+    given |= {"init_from": offline, "environment": "walkers"}
+    given |= {f"interaction.{name}": 8 for name in ("warmup_steps", "update_to_data")}
+    given |= {"interaction.num_environments": 2}
+    mean = json.loads((offline / "config.json").read_text())["normalization"]["observation_mean"]
+    alone, straight, grown = (tmp_path / name for name in ("alone", "straight", "grown"))
+    for workdir, settings in (
+        (alone, {"dataset": "", "steps": 12}),
+        (straight, {"online_steps": 12, "interaction.dataset_share": 0.5}),
+        (grown, {"online_steps": 7, "interaction.dataset_share": 0.5}),
+        (grown, {"online_steps": 12, "interaction.dataset_share": 0.5}),
+    ):
+        arguments = command(tmp_path, workdir, **given | settings, log_every=4)
+        launch([each for each in arguments if "steps" in settings or not each.startswith("--steps")])
+        assert json.loads((workdir / "config.json").read_text())["normalization"]["observation_mean"] == mean
+    now, then = saved_state(grown, 12), saved_state(straight, 12)
+    assert_same_bits(now, then)  # also the replay buffer
+    assert now["states"]["step"].tolist() == [32]  # 20 offline updates before
+    assert left_behind(straight) == left_behind(grown)
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def train(
         steps: number of updates; by default as the preset says.
         workdir: folder for everything that the run leaves; by default a temporary one, without pictures.
         **settings: other settings by dotted name, as the flags of experiments.train, such as num_seeds=4,
-            eval_episodes=10 or **{"agent.expectile": 0.9}.
+            eval_episodes=10, init_from="runs/earlier" or **{"agent.expectile": 0.9}.
 
     Returns:
         The trained run: states, metrics, result, and its policy.
@@ -136,6 +136,8 @@ def train(
     """
     name = dataset.name if isinstance(dataset, Dataset) else dataset
     given: dict[str, Any] = {"dataset": name} | settings
+    if isinstance(settings.get("init_from"), pathlib.Path):
+        given["init_from"] = str(settings["init_from"])
     if steps is not None:
         given["steps"] = steps
     if isinstance(environment, Environment):

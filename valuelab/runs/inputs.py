@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from valuelab import configuration, data, environments
@@ -19,6 +18,7 @@ from valuelab.environments import frames, interface
 from valuelab.errors import InputError
 from valuelab.runs import flags, outputs, results
 from valuelab.runs.flags import DataConfig
+from valuelab.training.checkpoints import named_leaves
 from valuelab.training.experience import Experience, mixed, offline, online
 from valuelab.types import (
     Agent,
@@ -71,8 +71,7 @@ def digests(arrays: Any) -> dict[str, str]:
         form = zlib.crc32(f"{array.dtype}{array.shape}".encode())
         return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, form):08x}"
 
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): digest(leaf) for path, leaf in leaves}
+    return {name: digest(leaf) for name, leaf in named_leaves(arrays).items()}
 
 
 def _with_advice(error: InputError, advice: str) -> InputError:

@@ -10,17 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from valuelab import configuration, errors
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError
-from valuelab.evaluation import figures, rollout, video
-from valuelab.runs import flags, inputs, outputs, pictures, results
+        is_longer = shorter_steps(workdir, config) > 0
+        if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.checkpoints import has_checkpoint
 from valuelab.training.experience import Experience
-from valuelab.training.loop import has_evaluation, update_program
+from valuelab.training.loop import has_evaluation, state_shapes, update_program
 from valuelab.types import Environment, MakeAgent
 
 MOST_LISTED = 10
@@ -60,9 +61,12 @@ def run(
         )
     user_files, formats = inputs.user_files(config), figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files, is_first_host=jax.process_index() == 0) as workdir:
-        is_longer = bool(configuration.growth(outputs.read_config(workdir)["settings"], config))
         drawn = [pictures.FILM] if config.video else []
+<<<<<<< HEAD
         if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
+=======
+        if not shorter_steps(workdir, config) and (result := outputs.finished(workdir, "train", drawn)):
+>>>>>>> c71ac59 (A run begins from the states of an earlier run: --init_from and --init_member)
             results.show(config, members, workdir, result)
             return result
         return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
@@ -80,7 +84,10 @@ def fill(
     """Does the rest of a run in its folder; arguments and errors as in `run`."""
     check_requirements(config, quiet)
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None)
+    start = warm_start.find(config, workdir)
     run_inputs = find(config)
+    if start:
+        run_inputs = warm_start.seen_as_before(start, run_inputs)
     inference = run_inputs.task_inference
     if inference:
         environment: Environment | None = inference.environment
@@ -98,10 +105,14 @@ def fill(
             f"{config.agent_name} learns without rewards and needs a task when it is evaluated: run "
             "python -m experiments.zero_shot, or train without evaluation by --eval_episodes=0"
         )
-    before = outputs.read_config(workdir)["settings"]
-    is_longer = bool(configuration.growth(before, config))
-    if is_longer and has_checkpoint(workdir / "checkpoints"):
-        check_schedules(config, members, make_agent, run_inputs, before["steps"])
+    before = shorter_steps(workdir, config)
+    if before and has_checkpoint(workdir / "checkpoints"):
+        check_schedules(config, members, make_agent, run_inputs, before)
+    initial: Mapping[str, np.ndarray] = {}
+    if start and not start.is_begun:
+        swept = {name: values[0] for name, values in members.hyperparameters.items()}
+        state = state_shapes(build, run_inputs.experience, swept)
+        start, initial = warm_start.read(start, config, state, members.size)
     experiment = results.Experiment(config, members, build, environment, workdir, inference)
     facts: dict[str, Any] = {
         "settings": configuration.to_json(config),
@@ -110,6 +121,8 @@ def fill(
         "normalization": normalization.to_json(run_inputs.normalization),
         **outputs.provenance(),
     }
+    if start:
+        facts["init_from"] = start.to_json()
     if user_files:
         facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:
@@ -117,10 +130,10 @@ def fill(
             contextlib.closing(Checkpoints(workdir / "checkpoints", facts, config.keep_checkpoints, config))
         )
         if jax.process_index() > 0:  # trains with the others; the first host does the rest
-            learn(experiment, run_inputs.experience, mesh, checkpoints, None, None)
+            learn(experiment, run_inputs.experience, mesh, checkpoints, None, None, initial)
             return {}
-        if is_longer:
-            forget_end(workdir, config, members, before["steps"])
+        if before:
+            forget_end(workdir, config, members, before)
         outputs.write_config(workdir, facts)
         settings = [members.settings(index) for index in range(members.size)]
         log = logs.Logs(workdir, facts, settings, config.tensorboard, wandb_settings(config))
@@ -128,7 +141,7 @@ def fill(
         evaluation = results.Evaluation(experiment, environment) if environment else None
         if evaluation:
             stack.callback(evaluation.close)
-        outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation)
+        outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation, initial)
         rows = logs.read_rows(workdir / "metrics.jsonl")
         episodes = evaluation.last if evaluation else None
         drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes)
@@ -139,6 +152,12 @@ def fill(
     if not quiet:
         results.show(config, members, workdir, result)
     return result
+
+
+def shorter_steps(workdir: pathlib.Path, config: RunConfig) -> int:
+    """The number of updates of the run in a folder if the settings make it longer; else 0."""
+    settings = outputs.read_config(workdir)["settings"]
+    return settings["steps"] if settings and configuration.growth(settings, config) else 0
 
 
 def check_schedules(
@@ -253,8 +272,12 @@ def learn(
     checkpoints: Checkpoints,
     log: logs.Logs | None,
     evaluation: results.Evaluation | None,
+    initial: Mapping[str, np.ndarray],
 ) -> Run:
-    """Trains as the settings say; `log` and `evaluation` are None on all hosts but the first."""
+    """Trains as the settings say; `log` and `evaluation` are None on all hosts but the first.
+
+    `initial` as in `valuelab.training.train`.
+    """
     config = experiment.config
 
     def rewind(step: int, saved_extent: Any) -> int:
@@ -278,6 +301,7 @@ def learn(
         evaluate=evaluation,
         write=log.write if log else None,
         checkpoints=checkpoints,
+        initial=initial,
         on_resume=rewind if log else None,
         log_extent=(lambda: log.extent) if log else None,
     )

@@ -68,7 +68,7 @@ class Checkpoints:
         self._metadata = dict(metadata)
         if config is not None:
             self._metadata["settings"] = configuration.to_json(config)
-        if saved := _newest_metadata(self.folder):
+        if saved := newest_metadata(self.folder):
             self._compare(saved, config)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -186,8 +186,8 @@ class Checkpoints:
         self._manager.close()
 
 
-def _newest_metadata(folder: pathlib.Path) -> dict[str, Any]:
-    """The newest metadata that can be read; empty if there is none."""
+def newest_metadata(folder: pathlib.Path) -> dict[str, Any]:
+    """The metadata of the newest checkpoint that has some which can be read; empty if there is none."""
     for step in reversed(_steps(folder)):
         try:
             return dict(json.loads((folder / str(step) / "metadata" / "metadata").read_text()))
@@ -246,48 +246,101 @@ def read_states(
         InputError: when there is no checkpoint, or one cannot be read or has arrays of other shapes.
     """
     folder = pathlib.Path(folder).absolute()
-    steps = saved_steps(folder) if steps is None else steps
+    for step in saved_steps(folder) if steps is None else steps:
+        with _damage_in_one_line(folder, step):
+            _check_shapes(folder / str(step), like)
+            restored = _restore_part(folder / str(step), "states", like)
+            _check_step(restored.metadata, step)
+            # The states are the first leaves of a checkpoint, so their digests come first too.
+            digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
+            _check_digests(restored.state, digests)
+        yield step, restored.state["states"]
+
+
+def read_arrays(folder: str | pathlib.Path, step: int, part: str = "states") -> dict[str, np.ndarray]:
+    """Reads a part of a checkpoint without its agent, so that no code of its author is executed.
+
+    Args:
+        folder: the folder of the checkpoints.
+        step: the step of the checkpoint.
+        part: a field of `loop.Progression`.
+
+    Returns:
+        Dotted name to array [M, ...]; of random keys their data. Empty if the part has no arrays.
+
+    Raises:
+        InputError: when the checkpoint cannot be read.
+    """
+    folder = pathlib.Path(folder).absolute()
+    with _damage_in_one_line(folder, step):
+        tree: Any = ocp.PyTreeCheckpointHandler().metadata(folder / str(step) / "state").tree
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree[part])
+        count = len(jax.tree.leaves(like))
+        if not count:
+            return {}
+        restored = _restore_part(folder / str(step), part, like)
+        _check_step(restored.metadata, step)
+        before = 0 if part == "states" else len(jax.tree.leaves(tree["states"]))
+        digests = restored.metadata["digests"][before : before + count]
+        # Their order is that of the agent's own tree, which is not known here.
+        if sorted(np.asarray(_digests(restored.state)).tolist()) != sorted(digests):
+            raise ValueError("its content does not match its checksums")
+    return {
+        name: np.asarray(leaf) for name, leaf in named_leaves(_without_keys(restored.state[part])).items()
+    }
+
+
+def _restore_part(folder: pathlib.Path, part: str, like: Any) -> Any:
+    """The "metadata" and, in "state", one part of a checkpoint, on the first device of this process."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    item = {"states": jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
+    item = {part: jax.tree.map(lambda leaf: leaf.update(sharding=here), like)}
+    restore_args = ocp.checkpoint_utils.construct_restore_args(item)
     args = ocp.args.Composite(
-        state=ocp.args.PyTreeRestore(
-            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
-        ),
+        state=ocp.args.PyTreeRestore(item, restore_args=restore_args, partial_restore=True),
         metadata=ocp.args.JsonRestore(),
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        for step in steps:
-            try:
-                _check_shapes(folder / str(step), like)
-                with _without_orbax_errors():
-                    restored = reader.restore(folder / str(step), args=args)
-                _check_step(restored.metadata, step)
-                # The states are the first leaves of a checkpoint, so their digests come first too.
-                digests = restored.metadata["digests"][: len(jax.tree.leaves(like))]
-                _check_digests(restored.state, digests)
-            except InputError:
-                raise
-            except Exception as error:  # a damaged file can fail in any way
-                raise InputError(
-                    f"the checkpoint of step {step} under {folder} cannot be read: remove its folder, or "
-                    f"resume the run, which moves it away. Reason: {_reason(error)}"
-                ) from error
-            yield step, restored.state["states"]
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader, _without_orbax_errors():
+        return reader.restore(folder, args=args)
+
+
+@contextlib.contextmanager
+def _damage_in_one_line(folder: pathlib.Path, step: int) -> Iterator[None]:
+    """Turns any exception of a damaged checkpoint into an InputError of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise InputError(
+            f"the checkpoint of step {step} under {folder} cannot be read: remove its folder, or resume the "
+            f"run, which moves it away. Reason: {_reason(error)}"
+        ) from error
+
+
+def leaf_name(path: Any) -> str:
+    """The dotted name of a leaf, from its path in a tree."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by dotted name; tuples and dictionaries give the same names as in a checkpoint."""
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _without_keys(tree: Any) -> Any:
+    """A tree with the data of random keys in their place."""
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf,
+        tree,
+    )
 
 
 def _check_shapes(folder: pathlib.Path, like: Any) -> None:
     """Raises if a checkpoint holds an agent whose arrays have other shapes; the checkpoint itself is good."""
-
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
-
-    def stored(leaf: Any) -> Any:
-        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
     saved: Any = ocp.PyTreeCheckpointHandler().metadata(folder / "state")
-    theirs = shapes(saved.tree["states"])
-    for name, shape in shapes(jax.eval_shape(lambda tree: jax.tree.map(stored, tree), like)).items():
+    theirs = {name: leaf.shape for name, leaf in named_leaves(saved.tree["states"]).items()}
+    for name, leaf in named_leaves(jax.eval_shape(_without_keys, like)).items():
+        shape = leaf.shape
         if (saved_shape := theirs.get(name)) != shape:
             there = "is missing" if saved_shape is None else f"has shape {list(saved_shape)}"
             raise InputError(

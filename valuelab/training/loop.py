@@ -29,7 +29,7 @@ from valuelab import files
 from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
-from valuelab.training.checkpoints import Checkpoints
+from valuelab.training.checkpoints import Checkpoints, leaf_name
 from valuelab.training.experience import Experience, offline
 from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
@@ -124,7 +124,7 @@ class Program(NamedTuple):
     """The jitted functions of a run.
 
     Attributes:
-        init: (hyperparameters, keys, arrays) -> Progression.
+        init: (hyperparameters, keys, arrays, initial=None) -> Progression; `initial` as in `train`.
         advance: (progression, hyperparameters, keys, arrays, start, stop) -> Progression after the updates
             start .. stop - 1; donates its first argument.
         clear: (tally) -> an empty Tally.
@@ -186,16 +186,24 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
         return one_update
 
-    def init(hyperparameters: Mapping[str, Array], keys: Key, arrays: Any) -> Progression:
-        def init_member(hyperparameters: Mapping[str, Array], key: Key) -> Progression:
+    def init(
+        hyperparameters: Mapping[str, Array],
+        keys: Key,
+        arrays: Any,
+        initial: Mapping[str, Array] | None = None,
+    ) -> Progression:
+        def init_member(
+            hyperparameters: Mapping[str, Array], key: Key, initial: Mapping[str, Array] | None
+        ) -> Progression:
             agent = build(hyperparameters)
             example = experience.example(arrays, _stream(key, "data"))
             state = agent.init(_stream(key, "agent"), jax.tree.map(lambda leaf: leaf[:1], example))
+            state = with_leaves(state, initial or {})
             carry = experience.init(arrays, agent, state, _stream(key, "environment"))
             metrics = jax.eval_shape(update(agent, key, arrays), jnp.int32(0), state, carry)[2]
             return Progression(states=state, experience=carry, tally=clear(metrics))
 
-        return over_members(init_member)(hyperparameters, keys)
+        return over_members(init_member)(hyperparameters, keys, initial)
 
     def advance(
         progression: Progression,
@@ -240,6 +248,21 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     )
 
 
+def with_leaves(tree: Any, leaves: Mapping[str, Any]) -> Any:
+    """A tree with some of its leaves replaced, by dotted name."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(leaf_name(path), leaf), tree)
+
+
+def state_shapes(build: Build, experience: Experience, hyperparameters: Mapping[str, Any]) -> Any:
+    """The state of an agent, with shapes and dtypes in place of arrays; arguments as in `update_program`."""
+
+    def init(hyperparameters: Any, key: Key, arrays: Any) -> Any:
+        example = experience.example(arrays, key)
+        return build(hyperparameters).init(key, jax.tree.map(lambda leaf: leaf[:1], example))
+
+    return jax.eval_shape(init, hyperparameters, jax.random.key(0), experience.arrays)
+
+
 def update_program(build: Build, experience: Experience, hyperparameters: Mapping[str, Any]) -> str:
     """The program of an update as text, with acting if the agent learns online, to compare two agents.
 
@@ -281,6 +304,7 @@ def train(
     evaluate: Evaluate | None = None,
     write: Callable[[list[Row]], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    initial: Mapping[str, np.ndarray] | None = None,
     on_resume: Callable[[int, Any], int] | None = None,
     log_extent: Callable[[], Any] | None = None,
     show_progress: bool = True,
@@ -301,6 +325,8 @@ def train(
             stop raises `Interrupted` inside it; the resumed run evaluates again.
         write: (rows of one event) -> None, writes them to the log.
         checkpoints: saves states; an interrupted run resumes from its newest checkpoint.
+        initial: dotted names of leaves of the agents' states to values [M, ...], which take the place of
+            those of `agent.init` at the beginning of the run.
         on_resume: (step of the checkpoint, 0 if none; what `log_extent` gave for it, None if nothing) -> step
             of the last row that the log keeps, 0 if none. Called before the first update, only on the first
             host, so it must not communicate with other hosts.
@@ -335,7 +361,7 @@ def train(
     program = make_program(build, experience, mesh)
 
     arrays = meshes.place_rows(experience.arrays, mesh)
-    fixed = meshes.place_members(swept, mesh)
+    fixed, placed = meshes.place_members(swept, mesh), meshes.place_members(initial or {}, mesh)
     keys = jax.jit(jax.vmap(jax.random.key), out_shardings=meshes.by_member(mesh))(
         meshes.place_members(population.seeds, mesh)
     )
@@ -346,7 +372,7 @@ def train(
     with _stop_requests() as stop, Progress(steps, show_progress) as progress:
         started = time.perf_counter()
         with _environment_failures(experience):
-            progression = jax.block_until_ready(program.init(fixed, keys, arrays))
+            progression = jax.block_until_ready(program.init(fixed, keys, arrays, placed))
         bounds = np.int32(0), np.int32(steps)
         advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
         compile_seconds = time.perf_counter() - started
