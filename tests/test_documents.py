@@ -170,6 +170,14 @@ def run_training(command_arguments: list[str]) -> tuple[pathlib.Path, dict]:
     return pathlib.Path(config.workdir), train.run(config, make_agent)
 
 
+def train_earlier(flag: str, command: str) -> None:
+    """Runs the command whose workdir another command names by a flag."""
+    for word in arguments(command)[1]:
+        if word.startswith(flag):
+            workdir = f"--workdir={word.partition('=')[2]}"
+            run_training(next(given for _, given in map(arguments, TRAINING) if workdir in given))
+
+
 def test_committed_results_name_no_folder_of_a_machine():
     texts = {path: path.read_text() for path in (ROOT / "benchmarks").rglob("*.json*")}
     assert texts
@@ -203,6 +211,7 @@ def test_training_commands_parse(command, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRAINING)
 def test_training_commands_run(command, at_home):
+    train_earlier("--init_from=", command)
     workdir, result = run_training(arguments(command)[1])
     assert json.loads((workdir / "result.json").read_text()) == result
 
@@ -219,10 +228,7 @@ def test_other_programs_run(command, at_home, tmp_path):
                 make_suite(tmp_path / word)
         (tmp_path / "experiments").symlink_to(ROOT / "experiments")
         at_home = tmp_path
-    for word in arguments(command)[1]:
-        if word.startswith("--checkpoint="):  # the workdir of another command
-            workdir = f"--workdir={word.partition('=')[2]}"
-            run_training(next(given for _, given in map(arguments, TRAINING) if workdir in given))
+    train_earlier("--checkpoint=", command)
     run_program(command, at_home)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 from helpers import CLONING, ROOT, command, launch, make_dataset
@@ -11,7 +12,8 @@ from experiments.studies import frozen_encoder
 from valuelab import data
 from valuelab.data import normalization
 from valuelab.errors import InputError
-from valuelab.runs import diagnosis
+from valuelab.runs import diagnosis, saved
+from valuelab.training import replay
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +79,18 @@ def test_invalid_runs_and_settings_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_zero_shot_run_is_not_diagnosed(tmp_path):
-    seen = normalization.to_json(normalization.fit(make_dataset(), observations=False, rewards="none"))
-    settings = {"agent_source": "td_jepa", "labels": 5}
-    (tmp_path / "config.json").write_text(json.dumps({"settings": settings, "normalization": seen}))
-    with pytest.raises(
-        InputError, match=r"is of experiments\.zero_shot, but a diagnosis needs rewards: give"
-    ):
-        diagnosis.open_run(tmp_path, "")
+def test_the_newest_transitions_of_a_buffer_are_episodes():
+    # Two lanes of five rows; seven rows were written, so rows 0 and 1 were replaced. False ends an episode.
+    valid = np.array([[True, False, True, True, False], [True, True, False, False, True]]).T
+    order = np.array([2, 3, 4, 0, 1])
+    time = np.empty((5, 2), np.float32)
+    time[order] = np.arange(5)[:, None]
+    stored = np.empty((5, 2), bool)
+    stored[order] = valid
+    rows = replay.Row(observations=time[..., None], actions=time, rewards=time, masks=time, valid=stored)
+    found = [episode.rewards.tolist() for episode in replay.episodes(rows, 7)]
+    assert found == [[0, 1], [2, 3, 4], [0, 1, 2]]
+    assert [episode.rewards.tolist() for episode in replay.episodes(rows, 1)] == []
 
 
 @pytest.mark.slow
@@ -107,9 +113,12 @@ def test_the_agent_file_of_a_saved_run_needs_trust(tmp_path):
         config = {"settings": {"agent_source": source}, "normalization": seen}
         (run / "config.json").write_text(json.dumps(config))
         name = source.partition(":")[0]
-        for read in (diagnosis.open_run, lambda folder, _: frozen_encoder.read_run(folder, False)):
+        for read in (
+            lambda folder: saved.open_run(folder, "checkpoint", False),
+            lambda folder: frozen_encoder.read_run(folder, False),
+        ):
             with pytest.raises(InputError, match="names the agent file") as refused:
-                read(run, "")
+                read(run)
             message = f"{run}/config.json names the agent file {name!r}, whose code would be executed: "
             assert str(refused.value) == f"{message}read it, then give --trust_agent_file"
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):

@@ -28,7 +28,7 @@ from valuelab.agents.normalized import normalized
 from valuelab.configuration import RunConfig
 from valuelab.data import normalization, sampling
 from valuelab.errors import InputError
-from valuelab.runs import flags, inputs
+from valuelab.runs import diagnosis, flags, inputs, saved
 from valuelab.runs import train as launcher
 from valuelab.training import Checkpoints, loop, make_mesh
 from valuelab.training.experience import Interaction, blank, mixed, online
@@ -336,6 +336,29 @@ def test_an_offline_run_is_fine_tuned_online_and_made_longer(tmp_path, monkeypat
     assert_same_bits(now, then)  # also the replay buffer
     assert now["states"]["step"].tolist() == [32]  # 20 offline updates before
     assert left_behind(straight) == left_behind(grown)
+    run = saved.open_run(alone, "checkpoint", trust_agent_file=True)
+    met = diagnosis.read_replay(run)  # four rows in each of two lanes; the newest one has no successor
+    assert met.observations.shape == met.next_observations.shape == (6, 3)
+    np.testing.assert_array_equal(met.next_observations[:, 2], met.observations[:, 2] + 1)
+    np.testing.assert_array_equal(met.terminals, [False, False, True] * 2)
+    with pytest.raises(InputError, match="agent 'behaviour_cloning' has no critic to diagnose"):
+        diagnosis.open_run(run)
+
+
+@pytest.mark.slow
+def test_a_critic_that_learned_by_acting_is_diagnosed(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs.environments, "vector", lambda *_: walkers())
+    given = {"agent": "sac", "dataset": "", "environment": "walkers", "steps": 20, "num_seeds": 2}
+    given |= {"agent__critic__hidden_dims": 8, "agent__policy__hidden_dims": 8}
+    given |= {"interaction__num_environments": 2, "interaction__warmup_steps": 8}
+    arguments = command(tmp_path, tmp_path / "run", **given)
+    launch([each for each in arguments if "agent.hidden_dims" not in each])
+    config = diagnosis.DiagnoseConfig(
+        checkpoint=str(tmp_path / "run"), workdir=str(tmp_path / "diagnosis"), rows=30
+    )
+    found = diagnosis.run(config)
+    assert (found["dataset"], found["environment"], found["rows"]) == ("", "walkers", 30)
+    assert np.isfinite(found["checkpoints"][-1]["q"]["mean"]).all()
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from valuelab.evaluation import zero_shot_plots
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.networks.encodings import Encoder
 from valuelab.policies.one_step_flow import OneStepFlowConfig
-from valuelab.runs import inputs, train
+from valuelab.runs import diagnosis, inputs, train
 from valuelab.runs import zero_shot as launcher
 from valuelab.types import Augmented, NextActions, Normalization, PolicyView, Spec, Transitions
 
@@ -324,6 +324,13 @@ def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, mon
     assert all(1 <= rank <= 3 for rank in report["effective_rank"])
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+    given = [f"--checkpoint={tmp_path}/run", f"--workdir={tmp_path}/diagnosis", "--rows=30"]
+    found = diagnosis.run(diagnosis.parse(["diagnose", *given], absl_flags.FlagValues()))
+    (last,) = found["checkpoints"]
+    assert set(last["tasks"]) == set(result["tasks"])
+    assert np.shape(last["tasks"]["task1"]["mean"]) == (2,)
+    assert last["critic"]["weight_norms"].keys() == last["critic"]["gradient_norms"].keys()
+    assert (tmp_path / "diagnosis" / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,13 @@ def diagnosis(
             functools.partial(_draw_read_outs, read_out=flow["read_out"]),
             functools.partial(_draw_slopes, slope=flow["slope"]),
         ]
+    return _in_panels(draws, title, path)
+
+
+def _in_panels(
+    draws: Sequence[Callable[[Any], None]], title: str, path: str | os.PathLike[str] | None
+) -> Any:
+    """A figure with a panel for each function that draws one."""
     height = -(-len(draws) // _COLUMNS)
     figure = figures.new(4.3 * _COLUMNS, 3.4 * height + 0.4)
     panels = figure.subplots(height, _COLUMNS, squeeze=False).ravel()
@@ -72,14 +79,64 @@ def diagnosis(
     return figures.saved(figure, path)
 
 
+def tasks(
+    found: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    values: np.ndarray,
+    returns: np.ndarray,
+    known: np.ndarray,
+    *,
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """The diagnosis of a zero-shot run: values against returns of each task, features and norms.
+
+    Args:
+        found: reports of the checkpoints of a run, oldest first, each with "step"; numbers are arrays with
+            leading axis M.
+        names: [T], of the tasks.
+        values: V(s, z) at the last checkpoint, [M, T, B].
+        returns: discounted returns of the predicted rewards, [M, T, B].
+        known: 1 where the return is known, [M, T, B].
+        title: the title of the plot.
+        path: where to save the plot.
+
+    Returns:
+        The matplotlib Figure.
+    """
+    draws = [
+        functools.partial(
+            _draw_scatter,
+            values=values[:, index],
+            returns=returns[:, index],
+            known=known[:, index],
+            title=name,
+            label="V(s, z)",
+        )
+        for index, name in enumerate(names)
+    ]
+    rank = {"": [entry["features"]["effective_rank"] for entry in found]}
+    draws.append(functools.partial(_draw_updates, found=found, lines=rank, title="effective rank of ψ"))
+    if "critic" in found[-1]:
+        draws.append(functools.partial(_draw_norms, last=found[-1]["critic"]))
+    return _in_panels(draws, title, path)
+
+
 def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
-    known = np.asarray(rows.known, bool)
-    returns = np.asarray(rows.returns)
+    title = "Q against returns in the data"
+    _draw_scatter(panel, q, np.asarray(rows.returns), np.asarray(rows.known), title, "Q(s, a)")
+
+
+def _draw_scatter(
+    panel: Any, values: np.ndarray, returns: np.ndarray, known: np.ndarray, title: str, label: str
+) -> None:
+    """Draws values against known returns, with the line where they are equal."""
+    known, q = np.asarray(known, bool), values
     panel.scatter(returns[known], q[known], s=5, alpha=0.25, linewidths=0, color=figures.BLUE)
     if known.any():
         ends = [min(returns[known].min(), q[known].min()), max(returns[known].max(), q[known].max())]
         panel.plot(ends, ends, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
-    panel.set(title="Q against returns in the data", xlabel="discounted return", ylabel="Q(s, a)")
+    panel.set(title=title, xlabel="discounted return", ylabel=label)
 
 
 def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, Any], title: str) -> None:
@@ -91,7 +148,8 @@ def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, 
         spans = np.stack([mean - members.min(1), members.max(1) - mean])
         panel.errorbar(steps, mean, spans, marker="o", markersize=4, capsize=3, color=colour, label=name)
     panel.set(title=title.replace("_", " "), xlabel="updates")
-    panel.legend(frameon=False, fontsize=8)
+    if any(lines):
+        panel.legend(frameon=False, fontsize=8)
 
 
 def _draw_norms(panel: Any, last: dict[str, Any]) -> None:

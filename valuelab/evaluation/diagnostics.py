@@ -80,7 +80,7 @@ def diagnose(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Diagnos
     q = critic.estimates(state).q(rows.observations, rows.actions)
     report: dict[str, Any] = {
         "weight_norms": ops.norms(state.params),
-        "gradient_norms": ops.norms(_mean_gradients(state.opt_state)),
+        "gradient_norms": ops.norms(mean_gradients(state.opt_state)),
         "q": {"mean": jnp.mean(q)} | value_error(q, rows.returns, rows.known),
     }
     features = None
@@ -219,7 +219,7 @@ def _diagnose_layers(
     return report, joined(outputs[f"layer_{len(outputs)}"][1])
 
 
-def _mean_gradients(opt_state: Any) -> Any:
+def mean_gradients(opt_state: Any) -> Any:
     """Adam's running means of gradients, in the structure of the parameters; None for other optimisers."""
     if isinstance(opt_state, dict):
         return {name: optax.tree.get(part, "mu") for name, part in opt_state.items()}

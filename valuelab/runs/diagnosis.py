@@ -19,14 +19,14 @@ from valuelab import configuration, data
 from valuelab.agents.normalized import normalize
 from valuelab.configuration import Population, RunConfig, Settings, setting
 from valuelab.data import storage
-from valuelab.data.normalization import make_spec
-from valuelab.errors import InputError
+from valuelab.errors import InputError, one_line
 from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.runs import flags, outputs, saved
-from valuelab.training import checkpoints
+from valuelab.runs import flags, outputs, saved, task_diagnosis
+from valuelab.runs.saved import SavedRun
+from valuelab.training import checkpoints, replay
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
 
 
@@ -44,7 +44,8 @@ class DiagnoseConfig(Settings):
     rows: int = setting(
         2048,
         "[4, inf)",
-        "Number of pairs of observation and action, drawn from the dataset, at which critics are examined.",
+        "Number of pairs of observation and action at which critics are examined. They are drawn from the "
+        "dataset; of a run that learned by acting alone, from the replay buffer.",
     )
     seed: int = setting(0, "[0, 2147483647]", "Seed of the rows and of the noise of flow critics.")
     workdir: str = setting("", help="Folder for the results.", compare=False)
@@ -59,7 +60,7 @@ class DiagnosedRun(NamedTuple):
         build: swept values of one member -> its agent, which takes normalised data.
         spec: the facts about the data that the agent may use.
         normalization: of the data.
-        dataset: the dataset, in full storage.
+        dataset: the dataset, or the transitions of a replay buffer, in full storage.
     """
 
     config: RunConfig
@@ -125,43 +126,85 @@ def as_trained(
     return DiagnosedRun(config, configuration.population(config), build, spec, normalization, dataset)
 
 
-def open_run(folder: pathlib.Path, data_dir: str, trust_agent_file: bool = False) -> DiagnosedRun:
-    """Reads the settings and the data of a run.
+def open_run(run: SavedRun) -> DiagnosedRun:
+    """Reads the data of a run, on which its critics are diagnosed.
 
     Args:
-        folder: the workdir of the run.
-        data_dir: the folder of its dataset; empty for the folder that the run used.
-        trust_agent_file: as in `flags.load_saved_agent`.
+        run: the saved run.
 
     Raises:
-        InputError: when there is no run, its agent file is not trusted, its agent or data are missing, its
-            agent has no critic, or its data have no rewards.
+        InputError: when its agent or data are missing, its agent has no critic, its data have no rewards, or
+            frames were joined.
     """
-    run = saved.open_run(folder, "checkpoint", trust_agent_file)
     config = run.config
-    if run.zero_shot:
-        raise InputError(
-            f"the run in {folder} is of experiments.zero_shot, but a diagnosis needs rewards: give a run of "
-            "experiments.train"
-        )
-    if not config.dataset:
-        raise InputError(f"the run in {folder} has no dataset: give a run on a dataset")
-    if config.data.num_frames > 1:
-        raise InputError(
-            f"the run in {folder} has data.num_frames={config.data.num_frames}, but a diagnosis needs "
-            "data.num_frames=1: give another run"
-        )
-    dataset = data.load(config.dataset, data_dir or config.data_dir, clip_actions=config.data.clip_actions)
+    dataset = read_dataset(run) if config.dataset else read_replay(run)
     if dataset.goal_conditioned:
         raise InputError(
             f"{config.dataset} has no rewards, because its goals are drawn in training: give a run on one of "
             "its single tasks"
         )
-    spec = run.spec or make_spec(dataset, run.normalization, config.steps)
+    spec = run.known_spec()
+    if dataset.observations.shape[1:] != spec.observation_shape:
+        raise InputError(
+            f"the run in {run.folder} stacks frames, and its replay buffer keeps single ones: give a run "
+            "without stacks, or on a dataset"
+        )
+    diagnosed = as_trained(config, run.make_agent, spec, run.normalization, dataset)
+    diagnosed.critic({})  # raises before anything else is read
+    return diagnosed
 
-    trained = as_trained(config, run.make_agent, spec, run.normalization, dataset)
-    trained.critic({})  # raises before anything else is read
-    return trained
+
+def read_dataset(run: SavedRun) -> Dataset:
+    """The dataset of a run, in full storage; InputError if it cannot be read or the run joined frames."""
+    config = run.config
+    if config.data.num_frames > 1:
+        raise InputError(
+            f"the run in {run.folder} has data.num_frames={config.data.num_frames}, but a diagnosis needs "
+            "data.num_frames=1: give another run"
+        )
+    return data.load(config.dataset, config.data_dir, clip_actions=config.data.clip_actions)
+
+
+def read_replay(run: SavedRun) -> Dataset:
+    """The transitions in the replay buffers of all members at the newest checkpoint, in full storage.
+
+    All critics are diagnosed on the same transitions, which the members have met together.
+
+    Args:
+        run: a run that learned by acting alone.
+
+    Raises:
+        InputError: when there is no checkpoint, or the buffers are empty or cannot be read.
+    """
+    folder = run.folder
+    step = checkpoints.saved_steps(folder / "checkpoints")[-1]
+    carry = checkpoints.read_arrays(folder / "checkpoints", step, "experience")
+    with one_line(f"{folder} has a replay buffer that cannot be read", "give another run"):
+        columns = replay.Row(*(carry[f"1.rows.{name}"] for name in replay.Row._fields))
+        episodes = [
+            episode
+            for member, written in enumerate(carry["1.written"].tolist())
+            for episode in replay.episodes(replay.Row(*(column[member] for column in columns)), written)
+        ]
+    if not episodes:
+        raise InputError(
+            f"the replay buffer in {folder} is empty after {step} updates: let the run act first"
+        )
+    rows = replay.Row(*(np.concatenate(column) for column in zip(*episodes, strict=True)))
+    lengths = [len(episode.valid) for episode in episodes]
+    terminals = np.zeros(len(rows.valid), bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    return storage.full(
+        Dataset(
+            name=run.config.environment,
+            observations=rows.observations,
+            actions=rows.actions,
+            rewards=rows.rewards,
+            masks=rows.masks,
+            terminals=terminals,
+            valid=~terminals,
+        )
+    )
 
 
 def diagnose(
@@ -255,39 +298,83 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
         InputError: for a run or a folder that cannot be used.
     """
     if not config.checkpoint:
-        raise InputError("no run is given: write --checkpoint=WORKDIR of a run of experiments.train")
+        raise InputError("no run is given: write --checkpoint=WORKDIR")
     folder = local_path("checkpoint", config.checkpoint)
     if config.workdir and local_path("workdir", config.workdir).resolve() == folder.resolve():
         raise InputError(f"workdir {config.workdir} is the workdir of the run: give another --workdir")
-    trained = open_run(folder, config.data_dir, config.trust_agent_file)
+    saved_run = saved.open_run(folder, "checkpoint", config.trust_agent_file)
+    if config.data_dir:
+        settings = configuration.replace(saved_run.config, {"data_dir": config.data_dir})
+        saved_run = saved_run._replace(config=settings)
+    diagnose_run = _of_tasks if saved_run.zero_shot else _of_critics
+    make_report = diagnose_run(saved_run, config)
     with outputs.prepare_folder(config) as workdir:
-        diagnoses = diagnose(trained, folder, config.rows, config.seed)
-        reports = report(diagnoses)
-        newest = list(diagnoses.values())[-1]
-        facts = outputs.provenance()
+        report, draw = make_report()
+        settings, facts = saved_run.config, outputs.provenance()
         outputs.write_json(workdir / "config.json", {"settings": configuration.to_json(config)} | facts)
-        members = [trained.members.settings(index) for index in range(trained.members.size)]
+        members = configuration.population(settings)
         result = {
-            "agent": trained.config.agent_name,
-            "dataset": trained.config.dataset,
-            "members": members,
+            "agent": settings.agent_name,
+            "dataset": settings.dataset,
+            "environment": settings.environment,
+            "members": [members.settings(index) for index in range(members.size)],
+        }
+        outputs.write_json(workdir / "diagnostics.json", result | report | facts)
+        title = f"{settings.agent_name} on {settings.dataset or settings.environment}"
+        for number, (swept, chosen) in enumerate(members.by_setting()):
+            setting = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
+            path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
+            outputs.draw({path.name: functools.partial(draw, chosen, title=setting, path=path)})
+            show(of_members(report["checkpoints"], chosen), setting)
+        print(f"everything is in {workdir}")
+        return result | report | facts
+
+
+Report = tuple[dict[str, Any], Callable[..., Any]]
+"""Entries of diagnostics.json with the reports under "checkpoints"; (members, title, path) -> a picture."""
+
+
+def _of_critics(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
+    """Reads a run with rewards; returns the function that diagnoses it."""
+    diagnosed = open_run(run)
+
+    def make_report() -> Report:
+        diagnoses = diagnose(diagnosed, run.folder, config.rows, config.seed)
+        reports, newest = report(diagnoses), list(diagnoses.values())[-1]
+        entries = {
             "rows": newest.diagnosis.q.shape[1],
             "known_returns": newest.rows.known.sum(1),
             "checkpoints": reports,
-        } | facts
-        outputs.write_json(workdir / "diagnostics.json", result)
-        title = f"{trained.config.agent_name} on {trained.config.dataset}"
-        for number, (swept, chosen) in enumerate(trained.members.by_setting()):
-            of_setting, q, rows = of_members((reports, newest.diagnosis.q, newest.rows), chosen)
-            setting = ", ".join([title, *(f"{name}={value}" for name, value in swept.items())])
-            path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
-            draw = functools.partial(
-                diagnostic_plots.diagnosis, of_setting, q, rows, title=setting, path=path
-            )
-            outputs.draw({path.name: draw})
-            show(of_setting, setting)
-        print(f"everything is in {workdir}")
-        return result
+        }
+
+        def draw(members: list[int], **settings: Any) -> Any:
+            parts = of_members((reports, newest.diagnosis.q, newest.rows), members)
+            return diagnostic_plots.diagnosis(*parts, **settings)
+
+        return entries, draw
+
+    return make_report
+
+
+def _of_tasks(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
+    """Reads a zero-shot run; returns the function that diagnoses it."""
+    dataset = read_dataset(run)
+
+    def make_report() -> Report:
+        diagnosed = task_diagnosis.diagnose(run, dataset, config.rows, config.seed, config.trust_agent_file)
+        entries = {
+            "rows": diagnosed.last.values.shape[2],
+            "known_returns": diagnosed.last.known[:, 0].sum(1),
+            "checkpoints": diagnosed.reports,
+        }
+
+        def draw(members: list[int], **settings: Any) -> Any:
+            reports, last = of_members((diagnosed.reports, diagnosed.last), members)
+            return diagnostic_plots.tasks(reports, diagnosed.tasks, *last, **settings)
+
+        return entries, draw
+
+    return make_report
 
 
 def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> DiagnoseConfig:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from valuelab.types import Array, Key, Transitions
 
@@ -69,6 +70,33 @@ def insert(replay: Replay, row: Row, frames: int) -> Replay:
         _with_newest_frame(row, frames),
     )
     return Replay(rows, replay.written + 1)
+
+
+def episodes(rows: Row, written: int) -> list[Row]:
+    """The episodes in a buffer that was read from a checkpoint, lane after lane, oldest first.
+
+    The first episode of a lane may lack its beginning. The last one may lack its end.
+
+    Args:
+        rows: numpy arrays, every leaf [T, N, ...].
+        written: the number of rows written since the start.
+
+    Returns:
+        For each episode its rows, every leaf [L + 1, ...]: L >= 1 transitions and the final observation.
+    """
+    size, count = rows.valid.shape
+    kept = min(written, size)
+    order = (written - kept + np.arange(kept)) % size
+    found = []
+    for lane in range(count):
+        in_order = Row(*(leaf[order, lane] for leaf in rows))
+        ends = np.flatnonzero(~in_order.valid)
+        starts = [0, *(ends + 1)]
+        stops = [*(ends + 1), kept]  # the newest row has no successor yet: its observation is the last one
+        for start, stop in zip(starts, stops, strict=True):
+            if stop - start > 1:
+                found.append(Row(*(leaf[start:stop] for leaf in in_order)))
+    return found
 
 
 def num_transitions(replay: Replay) -> Array:
