@@ -114,6 +114,7 @@ def tasks(
             label="V(s, z)",
         )
         for index, name in enumerate(names)
+        if np.any(known[:, index])
     ]
     rank = {"": [entry["features"]["effective_rank"] for entry in found]}
     draws.append(functools.partial(_draw_updates, found=found, lines=rank, title="effective rank of ψ"))
@@ -123,6 +124,11 @@ def tasks(
 
 
 def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
+    """Draws Q against known returns; where no return is known, the distribution of Q."""
+    if not np.any(rows.known):
+        panel.hist(np.asarray(q).ravel(), bins=40, color=figures.BLUE)
+        panel.set(title="Q (no return in the data is known)", xlabel="Q(s, a)", ylabel="pairs")
+        return
     title = "Q against returns in the data"
     _draw_scatter(panel, q, np.asarray(rows.returns), np.asarray(rows.known), title, "Q(s, a)")
 

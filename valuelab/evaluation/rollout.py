@@ -550,7 +550,7 @@ def drop_episodes(path: pathlib.Path, step: int) -> None:
     with errors.one_line(f"{path} is not a table of episodes", "move it away"):
         files.check_regular(path)
         with arrays.open_npz(path) as file:
-            table = {name: file[name] for name in file}
+            table: dict[str, Any] = {name: file[name] for name in file}
         kept = table["step"] <= step
     if not kept.all():
         with files.replacing(path) as file:

@@ -180,31 +180,17 @@ def read_replay(run: SavedRun) -> Dataset:
     step = checkpoints.saved_steps(folder / "checkpoints")[-1]
     carry = checkpoints.read_arrays(folder / "checkpoints", step, "experience")
     with one_line(f"{folder} has a replay buffer that cannot be read", "give another run"):
-        columns = replay.Row(*(carry[f"1.rows.{name}"] for name in replay.Row._fields))
+        rows = {name: carry[f"1.rows.{name}"] for name in replay.Row._fields}
         episodes = [
             episode
             for member, written in enumerate(carry["1.written"].tolist())
-            for episode in replay.episodes(replay.Row(*(column[member] for column in columns)), written)
+            for episode in replay.episodes({name: array[member] for name, array in rows.items()}, written)
         ]
     if not episodes:
         raise InputError(
             f"the replay buffer in {folder} is empty after {step} updates: let the run act first"
         )
-    rows = replay.Row(*(np.concatenate(column) for column in zip(*episodes, strict=True)))
-    lengths = [len(episode.valid) for episode in episodes]
-    terminals = np.zeros(len(rows.valid), bool)
-    terminals[np.cumsum(lengths) - 1] = True
-    return storage.full(
-        Dataset(
-            name=run.config.environment,
-            observations=rows.observations,
-            actions=rows.actions,
-            rewards=rows.rewards,
-            masks=rows.masks,
-            terminals=terminals,
-            valid=~terminals,
-        )
-    )
+    return storage.full(storage.from_episodes(run.config.environment, episodes, folder))
 
 
 def diagnose(

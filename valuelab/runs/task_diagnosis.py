@@ -147,9 +147,10 @@ def _of_member(
         known = (missing < diagnostics.MISSING).astype(jnp.float32)
         return values, returns[numbers], known[numbers]
 
-    found = TaskValues(*jax.lax.map(of_task, tasks))
+    values_of_tasks = jax.lax.map(of_task, tasks)
     report: dict[str, Any] = {
-        "tasks": {"mean": jnp.mean(found.values, axis=1)} | jax.vmap(diagnostics.value_error)(*found),
+        "tasks": {"mean": jnp.mean(values_of_tasks[0], axis=1)}
+        | jax.vmap(diagnostics.value_error)(*values_of_tasks),
         "features": {"effective_rank": effective_rank(features[numbers])},
     }
     if critic := _critic(state):
@@ -157,7 +158,7 @@ def _of_member(
             "weight_norms": norms(critic.params),
             "gradient_norms": norms(diagnostics.mean_gradients(critic.opt_state)),
         }
-    return report, found
+    return report, TaskValues(*values_of_tasks)
 
 
 def _critic(state: Any) -> TrainState | None:

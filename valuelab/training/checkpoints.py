@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from valuelab import configuration, errors
+from valuelab.arrays import available_memory
 from valuelab.errors import InputError
 from valuelab.types import Array
 
@@ -269,7 +271,7 @@ def read_arrays(folder: str | pathlib.Path, step: int, part: str = "states") -> 
         Dotted name to array [M, ...]; of random keys their data. Empty if the part has no arrays.
 
     Raises:
-        InputError: when the checkpoint cannot be read.
+        InputError: when the checkpoint cannot be read, or needs more memory than is free.
     """
     folder = pathlib.Path(folder).absolute()
     with _damage_in_one_line(folder, step):
@@ -278,6 +280,12 @@ def read_arrays(folder: str | pathlib.Path, step: int, part: str = "states") -> 
         count = len(jax.tree.leaves(like))
         if not count:
             return {}
+        size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+        if size > (room := available_memory()):
+            raise InputError(
+                f"the checkpoint of step {step} under {folder} takes {size:,} bytes, but {room:,} bytes of "
+                "memory are free: free some memory, or use a machine with more"
+            )
         restored = _restore_part(folder / str(step), part, like)
         _check_step(restored.metadata, step)
         before = 0 if part == "states" else len(jax.tree.leaves(tree["states"]))

@@ -278,9 +278,9 @@ def update_program(build: Build, experience: Experience, hyperparameters: Mappin
     def update(hyperparameters: Any, key: Key, arrays: Any) -> Any:
         agent, batch = build(hyperparameters), experience.example(arrays, key)
         state = agent.init(key, jax.tree.map(lambda leaf: leaf[:1], batch))
-        actions = ()
+        actions: Any = ()
         if experience.environment:
-            observations = batch.observations
+            observations: Any = batch.observations
             if agent.memory:
                 memory = agent.memory.draw(state, observations, key)
                 observations = Augmented(observations=observations, memory=memory)

@@ -5,6 +5,7 @@ and a row with only the final observation after the last transition of an episod
 of frames, each row keeps only the newest frame, and `sample` stacks the frames again.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -72,30 +73,31 @@ def insert(replay: Replay, row: Row, frames: int) -> Replay:
     return Replay(rows, replay.written + 1)
 
 
-def episodes(rows: Row, written: int) -> list[Row]:
+def episodes(rows: Mapping[str, np.ndarray], written: int) -> list[dict[str, np.ndarray]]:
     """The episodes in a buffer that was read from a checkpoint, lane after lane, oldest first.
 
     The first episode of a lane may lack its beginning. The last one may lack its end.
 
     Args:
-        rows: numpy arrays, every leaf [T, N, ...].
+        rows: the fields of `Row`, [T, N, ...].
         written: the number of rows written since the start.
 
     Returns:
-        For each episode its rows, every leaf [L + 1, ...]: L >= 1 transitions and the final observation.
+        For each episode the fields of `Row` but valid, [L + 1, ...]: L >= 1 transitions and the final
+        observation.
     """
-    size, count = rows.valid.shape
+    valid = rows["valid"]
+    size, count = valid.shape
     kept = min(written, size)
     order = (written - kept + np.arange(kept)) % size
     found = []
     for lane in range(count):
-        in_order = Row(*(leaf[order, lane] for leaf in rows))
-        ends = np.flatnonzero(~in_order.valid)
-        starts = [0, *(ends + 1)]
-        stops = [*(ends + 1), kept]  # the newest row has no successor yet: its observation is the last one
-        for start, stop in zip(starts, stops, strict=True):
+        ends = np.flatnonzero(~valid[order, lane]) + 1
+        # The newest row has no successor yet: its observation is the last one.
+        for start, stop in zip([0, *ends], [*ends, kept], strict=True):
             if stop - start > 1:
-                found.append(Row(*(leaf[start:stop] for leaf in in_order)))
+                names = (name for name in rows if name != "valid")
+                found.append({name: rows[name][order[start:stop], lane] for name in names})
     return found
 
 
