@@ -257,8 +257,8 @@ def test_the_same_call_on_a_done_workdir_loads_it_and_other_data_are_refused(run
         vl.InputError, match=r"is of a run on other data \(rewards differ\): give another workdir"
     ):
         vl.train(CLONING, make(rewards=np.ones(ROWS)), workdir=run.workdir, environment=PLANE, **settings)
-    with pytest.raises(vl.InputError, match=r"belongs to another run \(steps was 8, is 9"):
-        vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"steps": 9})
+    with pytest.raises(vl.InputError, match=r"belongs to another run \(batch_size was 8, is 9"):
+        vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"batch_size": 9})
 
 
 def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(

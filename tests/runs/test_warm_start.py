@@ -74,19 +74,24 @@ def test_members_and_steps_are_chosen(earlier, tmp_path):
         assert_same_bits(now, jax.tree.map(lambda leaf, count=count: np.repeat(leaf[1:2], count, 0), then))
 
 
-def test_arrays_that_only_one_run_has_are_named(earlier, tmp_path, capsys):
+def test_arrays_that_only_one_run_has_are_named_and_schedules_begin_anew(earlier, tmp_path, capsys):
     mine = tmp_path / "mine.py"
     text = (ROOT / CLONING).read_text()
     started = "learning.start(update_key, params, {}, optimizer.init(params))"
+    rate, schedule = "config.learning_rate)", "optax.cosine_decay_schedule(config.learning_rate, 20))"
     assert started in text
-    mine.write_text(text.replace(started, started.replace("{}", '{"slow": params}')))
+    assert rate in text
+    text = text.replace(started, started.replace("{}", '{"slow": params}')).replace(rate, schedule)
+    mine.write_text(text)
     launch(arguments(tmp_path / "first", agent=mine, init_from=earlier, num_seeds=2))
     assert "taken: 17 arrays; new: 5 (target_params.slow.params." in capsys.readouterr().out
+    counts = [part["count"].tolist() for part in saved_state(tmp_path / "first", 20)["states"]["opt_state"]]
+    assert counts == [[40, 40], [20, 20]]  # of Adam, and of the schedule
     # The earlier run names a file of its user, which is not executed.
     mine.unlink()
     launch(arguments(tmp_path / "second", init_from=tmp_path / "first", num_seeds=2))
     out = capsys.readouterr().out
-    assert "new: 0; unused: 5 (target_params.slow.params." in out
+    assert "new: 0; unused: 6 (opt_state.1.count, target_params.slow.params." in out
 
 
 def test_a_run_that_is_killed_begins_again_from_the_same_bits(earlier, tmp_path, monkeypatch):

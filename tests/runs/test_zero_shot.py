@@ -324,6 +324,8 @@ def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, mon
     assert all(1 <= rank <= 3 for rank in report["effective_rank"])
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+    launch(visited, tmp_path / "later", num_seeds=2, eval_episodes=0, init_from=tmp_path / "run")
+    assert saved_state(tmp_path / "later", 4)["states"]["learner"]["critic"]["step"].tolist() == [8, 8]
     given = [f"--checkpoint={tmp_path}/run", f"--workdir={tmp_path}/diagnosis", "--rows=30"]
     found = diagnosis.run(diagnosis.parse(["diagnose", *given], absl_flags.FlagValues()))
     (last,) = found["checkpoints"]

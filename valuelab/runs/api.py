@@ -114,7 +114,7 @@ def train(
         environment: where the agent is evaluated and, without a dataset, learns: a name, or (for evaluation
             alone) an environment. By default the one that belongs to the dataset. A dataset made from arrays
             has none, and is trained on without evaluation.
-        steps: number of updates; by default as the preset says.
+        steps: number of updates; by default as the preset says. A larger number continues a run.
         workdir: folder for everything that the run leaves; by default a temporary one, without pictures.
         **settings: other settings by dotted name, as the flags of experiments.train, such as num_seeds=4,
             eval_episodes=10, init_from="runs/earlier" or **{"agent.expectile": 0.9}.
