@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "critics": BASE | {"ops", "networks", "feature_learners"},
     "policies": BASE | {"ops", "networks"},
     "agents": BASE | {"ops", "networks", "feature_learners", "critics", "policies", "distributional"},
-    "training": BASE | {"files", "ops", "networks", "critics", "policies", "agents"},
+    "training": BASE | {"arrays", "files", "ops", "networks", "critics", "policies", "agents"},
     "evaluation": BASE
     | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "distributional"},
     "domains": {"errors"},

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from valuelab import configuration, errors
-from valuelab.arrays import available_memory
+from valuelab.arrays import check_size
 from valuelab.errors import InputError
 from valuelab.types import Array
 
@@ -281,11 +281,7 @@ def read_arrays(folder: str | pathlib.Path, step: int, part: str = "states") -> 
         if not count:
             return {}
         size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
-        if size > (room := available_memory()):
-            raise InputError(
-                f"the checkpoint of step {step} under {folder} takes {size:,} bytes, but {room:,} bytes of "
-                "memory are free: free some memory, or use a machine with more"
-            )
+        check_size(folder / str(step), part, size)
         restored = _restore_part(folder / str(step), part, like)
         _check_step(restored.metadata, step)
         before = 0 if part == "states" else len(jax.tree.leaves(tree["states"]))
