@@ -16,8 +16,8 @@ from valuelab import configuration, errors
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError
-        is_longer = shorter_steps(workdir, config) > 0
-        if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
+from valuelab.evaluation import figures, rollout, video
+from valuelab.runs import flags, inputs, outputs, pictures, results, warm_start
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.checkpoints import has_checkpoint
 from valuelab.training.experience import Experience
@@ -62,11 +62,8 @@ def run(
     user_files, formats = inputs.user_files(config), figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files, is_first_host=jax.process_index() == 0) as workdir:
         drawn = [pictures.FILM] if config.video else []
-<<<<<<< HEAD
+        is_longer = shorter_steps(workdir, config) > 0
         if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
-=======
-        if not shorter_steps(workdir, config) and (result := outputs.finished(workdir, "train", drawn)):
->>>>>>> c71ac59 (A run begins from the states of an earlier run: --init_from and --init_member)
             results.show(config, members, workdir, result)
             return result
         return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
