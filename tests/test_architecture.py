@@ -64,6 +64,7 @@ OPTIONAL = {
     ),
     *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
     *("tensorboardX", "tensorboard", "wandb"),
+    *("flatbuffers", "onnx", "onnxruntime"),
 }
 CORE = (
     "types",

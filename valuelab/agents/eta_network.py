@@ -249,7 +249,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
         grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
-        stocks = jnp.broadcast_to(grid[None], (len(observations), *grid.shape))
+        stocks = jnp.broadcast_to(grid[None], (observations.shape[0], *grid.shape))
         atoms = greedy_atoms(network.apply(state.params, observations, stocks), stocks)
 
         def one(command: Array, atoms: Array) -> Array:

@@ -39,7 +39,7 @@ class Convolutions(nn.Module):
         for width, size, stride in self.layers:
             inputs = in_unit_range(patches(hidden, size, stride))  # in this order: bytes are faster to copy
             hidden = nn.relu(nn.Dense(width, kernel_init=initializer)(inputs))
-        return hidden.reshape(len(hidden), -1)
+        return hidden.reshape(hidden.shape[0], -1)
 
     @property
     def least_side(self) -> int:
@@ -93,7 +93,7 @@ class Impala(nn.Module):
             for _ in range(self.num_blocks):
                 residual = PaddedConvolution(width)(nn.relu(hidden))
                 hidden += PaddedConvolution(width)(nn.relu(residual))
-        features = nn.relu(hidden).reshape(len(hidden), -1)
+        features = nn.relu(hidden).reshape(hidden.shape[0], -1)
         return nn.gelu(nn.Dense(self.dim, kernel_init=initializer)(features))
 
 

@@ -76,7 +76,7 @@ def draw_actions(
     seen = encode(field, params, observations)
 
     def velocity(points: Array, time: Array) -> Array:
-        return field.apply(params, seen, points, jnp.full((len(points), 1), time))
+        return field.apply(params, seen, points, jnp.full((points.shape[0], 1), time))
 
     return jnp.clip(integrate(velocity, noise, num_steps), -1, 1)
 
@@ -138,7 +138,7 @@ def one_step_flow(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
     ) -> Array:
         del estimates
-        noise = temperature * jax.random.normal(key, (len(observations), spec.action_dim))
+        noise = temperature * jax.random.normal(key, (observations.shape[0], spec.action_dim))
         return jnp.clip(policy.apply(state.params["policy"], observations, noise), -1, 1)
 
     return Policy(

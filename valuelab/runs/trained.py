@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from valuelab.errors import InputError, unknown
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import command_line, inputs, results, saved
+from valuelab.runs import command_line, inputs, outputs, results, saved
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
 from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels
@@ -213,6 +214,65 @@ class TrainedRun:
             )
         return self.policy(member, task=task).value(observation, goal)
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        member: int = 0,
+        *,
+        task: Any = None,
+        command: Any = None,
+        temperature: float | None = None,
+    ) -> dict[str, Any]:
+        """Writes the policy of one member to a file that acts without valuelab.
+
+        The file holds the weights, the normalisation of observations and the bounds of actions. A .jax file
+        is read by `jax.export.deserialize`; its description lies beside it in PATH.json. An .onnx file is
+        read by ONNX runtimes; its description is in its metadata under "valuelab".
+
+        Args:
+            path: the file, which ends in .jax or .onnx; an existing one is replaced.
+            member: number of the member, from 0 on.
+            task: of zero-shot agents: the task, as for `policy`; None makes z an input of the file.
+            command: of D-eta-N: the command, as for `command`.
+            temperature: as for `policy`. A policy whose actions are random has the input "seed".
+
+        Returns:
+            The description: inputs, outputs, and what the policy was trained with.
+
+        Raises:
+            InputError: when there is no such member, task or command, the path cannot be used, or the policy
+                cannot be written in this format.
+
+        Example:
+            >>> import valuelab as vl
+            >>> run = vl.load(workdir)
+            >>> [port["name"] for port in run.export(workdir / "policy.onnx")["inputs"]]
+            ['observation']
+        """
+        agent = self.agent(member)
+        if command is not None or agent.memory:
+            if task is not None:
+                raise InputError("task and command are given: give the one that the agent takes")
+            return self.command(command, member, temperature=temperature).export(path)
+        if agent.features and task is None:
+            return TrainedPolicy(self, member, temperature, 0, None, "").export(path)
+        return self.policy(member, task=task, temperature=temperature).export(path)
+
+    def facts(self, member: int = 0) -> dict[str, Any]:
+        """The origin of one member: its agent, data, settings, step, commit and versions, for JSON."""
+        config, saved = self.config, {}
+        if self.workdir:
+            saved = read_json(self.workdir / "config.json", "config of valuelab", "restore the file")
+        return {
+            "agent": config.agent_source or config.agent_name,
+            "dataset": config.dataset,
+            "environment": config.environment,
+            "settings": self.members.settings(member),
+            "step": self.step,
+            "commit": saved.get("commit", ""),
+            "versions": outputs.versions(),
+        }
+
     # Tasks of zero-shot agents.
 
     def infer(self, observations: Any, rewards: Any, member: int = 0) -> np.ndarray:
@@ -235,7 +295,7 @@ class TrainedRun:
         rows = np.atleast_2d(labels)
         if rows.shape != (len(rows), len(seen)):
             raise InputError(f"rewards have shape {labels.shape}; give [{len(seen)}] or [T, {len(seen)}]")
-        zero_shot.check_labels(rows, [f"task {number}" for number in range(len(rows))], self._task_dim)
+        zero_shot.check_labels(rows, [f"task {number}" for number in range(len(rows))], self.task_dim)
         found = np.asarray(self._infer(self.hyperparameters(member), self.state(member), seen, rows))
         return found if labels.ndim == 2 else found[0]
 
@@ -449,14 +509,14 @@ class TrainedRun:
                 raise unknown("task", task, known)
             return known[task]
         vector = np.asarray(task, np.float32)
-        if vector.shape != (self._task_dim,):
-            raise InputError(f"task has shape {vector.shape}; give a vector z of shape ({self._task_dim},)")
+        if vector.shape != (self.task_dim,):
+            raise InputError(f"task has shape {vector.shape}; give a vector z of shape ({self.task_dim},)")
         if not np.isfinite(vector).all():
             raise InputError("task holds a number that is not finite: give another z")
         return vector
 
     @functools.cached_property
-    def _task_dim(self) -> int:
+    def task_dim(self) -> int:
         """d, the dimension of a task."""
         observations = jnp.zeros((1, *self.spec.observation_shape), self.spec.observation_dtype)
         features: Any = self.agent().features
@@ -491,7 +551,7 @@ class TrainedRun:
             build=self.build,
             environment=None,
             workdir=pathlib.Path(),
-            task_inference=infer_from_labels(config, reward, self._task_dim),
+            task_inference=infer_from_labels(config, reward, self.task_dim),
         )
 
     @functools.cached_property

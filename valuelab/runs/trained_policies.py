@@ -1,6 +1,7 @@
 """Policies of a trained run: functions in numpy and in the units of the environment."""
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.agents import zero_shot
+from valuelab.agents.eta_network import EtaNetworkConfig
 from valuelab.environments.interface import Interface
 from valuelab.errors import InputError
 from valuelab.evaluation.rollout import Episodes
+from valuelab.runs import exported_policies
+from valuelab.runs.exported_policies import Port
 from valuelab.types import Agent, Augmented, Environment, GoalConditioned
 
 if TYPE_CHECKING:
@@ -67,6 +71,44 @@ class _MemberPolicy:
         if self.run.agent(self.member).value is None:
             raise InputError(f"{self.run.config.agent_name} has no state values: use a run of another agent")
         return np.asarray(self.run.compiled_value(*self._parts, seen))
+
+    def export(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Writes a file that acts without valuelab; arguments and errors as of `TrainedRun.export`."""
+        run, state = self.run, self._parts[1]
+        agent = run.agent(self.member)
+
+        def act(*given: Any) -> tuple[Any, ...]:
+            *arrays, seed = given
+            key = jax.random.wrap_key_data(seed)
+            actions = agent.act(state, self._augmented(*arrays), key, self.temperature)
+            bounded = actions if self._bounds is None else jnp.clip(actions, *self._bounds)
+            return bounded, *self._other_outputs(arrays[0])
+
+        inputs, outputs = self._ports()
+        return exported_policies.write(path, act, inputs, outputs, run.facts(self.member) | self._facts())
+
+    def _augmented(self, observation: Any, *others: Any) -> Any:
+        """What the agent sees of the inputs of an exported file, inside JAX."""
+        raise NotImplementedError
+
+    def _other_outputs(self, observation: Any) -> tuple[Any, ...]:
+        """The outputs of an exported file besides the action, inside JAX."""
+        return ()
+
+    def _ports(self) -> tuple[list[Port], list[Port]]:
+        """The inputs but the seed, and the outputs, of an exported file."""
+        spec = self.run.spec
+        units = "in the units of the environment, not normalised"
+        observation = Port("observation", spec.observation_shape, spec.observation_dtype, units)
+        if self._bounds is None:
+            about = f"number of the action, from 0 to {spec.num_actions - 1}"
+            return [observation], [Port("action", (), np.int32, about)]
+        low, high = self._bounds
+        return [observation], [Port("action", (spec.action_dim,), np.float32, units, low, high)]
+
+    def _facts(self) -> dict[str, Any]:
+        """What the description of an exported file says of this policy."""
+        return {"temperature": self.temperature}
 
     def played(self) -> tuple[Any, Any]:
         """What is evaluated: a function that builds the agent, and its state."""
@@ -134,6 +176,28 @@ class TrainedPolicy(_MemberPolicy):
             return zero_shot.with_named_tasks(build(hyperparameters), [self.name])
 
         return with_task, zero_shot.InferredTasks(state, jnp.asarray(self._task)[None])
+
+    def _augmented(self, observation: Any, *others: Any) -> Any:
+        if self.run.spec.goal_conditioned:
+            return GoalConditioned(observation, *others)
+        if self._task is not None:
+            tasks = jnp.broadcast_to(self._task[None], (observation.shape[0], *self._task.shape))
+            return Augmented(observation, tasks)
+        return Augmented(observation, *others) if others else observation
+
+    def _ports(self) -> tuple[list[Port], list[Port]]:
+        inputs, outputs = super()._ports()
+        spec = self.run.spec
+        if spec.goal_conditioned:
+            about = "the observation to reach, in the same units"
+            inputs.append(Port("goal", spec.observation_shape, spec.observation_dtype, about))
+        elif self._task is None and self.run.agent(self.member).features:
+            about = "z, as run.infer(observations, rewards) returns it"
+            inputs.append(Port("task", (self.run.task_dim,), np.float32, about))
+        return inputs, outputs
+
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | ({} if self._task is None else {"task": self.name, "z": self._task})
 
     def _seen(self, observation: Any, goal: Any) -> tuple[Any, bool]:
         """What the agent sees, and whether it is a single observation."""
@@ -225,6 +289,34 @@ class CommandPolicy(_MemberPolicy):
             return agent._replace(memory=agent.memory._replace(commands={self.name: self._command}))
 
         return with_command, state
+
+    def _augmented(self, observation: Any, *others: Any) -> Any:
+        return Augmented(observation, *others)
+
+    def _other_outputs(self, observation: Any) -> tuple[Any, ...]:
+        memory: Any = self.run.agent(self.member).memory
+        commands = jnp.broadcast_to(self._command[None], (observation.shape[0], *self._command.shape))
+        return (memory.choose(self._parts[1], observation, commands),)
+
+    def _ports(self) -> tuple[list[Port], list[Port]]:
+        inputs, outputs = super()._ports()
+        shape, units = (self.run.spec.reward_dim,), "in units of rewards"
+        inputs.append(Port("stock", shape, np.float32, f"the current stock, {units}"))
+        outputs.append(Port("first_stock", shape, np.float32, f"the stock at the first observation, {units}"))
+        return inputs, outputs
+
+    def _facts(self) -> dict[str, Any]:
+        config: Any = self.run.config.agent
+        if not isinstance(config, EtaNetworkConfig):
+            raise InputError(
+                f"{self.run.config.agent_name} has a memory that is not the stock of D-eta-N: "
+                "only a stock can be exported"
+            )
+        return super()._facts() | {
+            "command": self.name,
+            "discount": float(self.run.hyperparameters(self.member).get("agent.discount", config.discount)),
+            "next_stock": "(stock + reward) / discount",
+        }
 
     def _known_memory(self) -> Any:
         if self._memory is None:
