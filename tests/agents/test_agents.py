@@ -5,12 +5,14 @@ A new agent adds a row to AGENTS (and, for its fields, to FLIPS) and gets every 
 
 import dataclasses
 import functools
+import json
 import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 
 from valuelab import configuration
@@ -49,6 +51,7 @@ from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import ParametricConfig
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
+from valuelab.runs.trained import TrainedRun
 from valuelab.types import (
     Agent,
     Augmented,
@@ -870,3 +873,69 @@ def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
     np.testing.assert_allclose(
         wrapped.value(outer, observe(given)), agent.value(inner, observe(seen)), atol=1e-4
     )
+
+
+# Files of policies.
+
+BOUNDS = Normalization(
+    np.full(3, 0.5, np.float32), np.full(3, 2, np.float32), np.float32([-2, 0]), np.float32([2, 5])
+)
+EXPORTED = AGENTS | {
+    "images-drq": Row(iql, iql_config(encoder="drq"), IMAGES),
+    "images-impala_small": Row(behaviour_cloning, ParametricConfig(**SMALL), IMAGES),
+}
+FIRST_EXPORTED = {
+    *("iql", "bc-goals", "iql-discrete", "sac", "expectile-best_of", "fql", "categorical-rebrac"),
+    *("zero_shot-td_jepa", "eta_network", *(EXPORTED.keys() - AGENTS.keys())),
+}
+"""One row for each kind of policy, and for what stands in front of it."""
+
+
+@each(EXPORTED, FIRST_EXPORTED)
+def test_an_onnx_file_acts_as_the_agent(name, tmp_path):
+    """With the same observations, goals, tasks, stocks and seeds, alone and in batches."""
+    row, batch = EXPORTED[name], example_batch(EXPORTED[name].spec, size=5)
+    normalization = BOUNDS if row.spec in (CONTINUOUS, GOALS) else Normalization()
+    agent = normalized(row.make_agent(row.config, row.spec), normalization)
+    run = TrainedRun(
+        workdir=None,
+        config=configuration.RunConfig(agent=row.config, agent_name=name),
+        members=configuration.Population(seeds=np.zeros(1, np.uint32), hyperparameters={}),
+        build=lambda hyperparameters: agent,
+        spec=row.spec,
+        normalization=normalization,
+        step=0,
+        states=jax.tree.map(lambda leaf: leaf[None], jax.jit(agent.init)(jax.random.key(0), batch)),
+        rows=[],
+        result=None,
+    )
+    key = jax.random.key(3)
+    given = {"observation": batch.observations, "goal": batch.goals, "seed": jax.random.key_data(key)}
+    seen = observe(batch)
+    if agent.memory:
+        given["stock"] = np.linspace(-3, 3, 5, dtype=np.float32)[:, None]
+        seen = Augmented(batch.observations, given["stock"])
+        command = next(iter(agent.memory.commands.values()))
+        commands = np.stack([command] * 5)
+        first_stock = jax.jit(agent.memory.choose)(run.state(), batch.observations, commands)
+    if agent.features:
+        random = np.random.default_rng(0)
+        given["task"] = random.normal(size=(5, run.task_dim)).astype(np.float32)
+        seen = Augmented(batch.observations, given["task"])
+    for temperature in (0.0, 1.0):
+        description = run.export(tmp_path / "policy.onnx", temperature=temperature)
+        names = [port["name"] for port in description["inputs"]]
+        assert temperature or "seed" not in names
+        session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+        assert json.loads(session.get_modelmeta().custom_metadata_map["valuelab"]) == description
+        inputs = {each: np.asarray(given[each]) for each in names}
+        outputs = session.run(None, inputs)
+        expected = np.asarray(jax.jit(agent.act)(run.state(), seen, key, temperature))
+        if not row.spec.discrete:
+            interface = run.interface
+            expected = np.clip(expected, interface.action_low, interface.action_high)
+        np.testing.assert_allclose(outputs[0], expected, atol=1e-5)
+        if agent.memory:
+            np.testing.assert_allclose(outputs[1], first_stock, atol=1e-5)
+        alone = {each: array if each == "seed" else array[:1] for each, array in inputs.items()}
+        np.testing.assert_allclose(session.run(None, alone)[0], outputs[0][:1], atol=1e-5)

@@ -283,8 +283,15 @@ def patches(images: Array, size: int, stride: int) -> Array:
     count, *lengths, channels = images.shape
     height, width = ((length - size) // stride + 1 for length in lengths)
     if size % stride:
+        # With a batch of symbolic size, as in exported files, indexing would make gathers.
+        reach = stride * (height - 1) + 1, stride * (width - 1) + 1
         windows = [
-            images[:, row : row + stride * height : stride, column : column + stride * width : stride]
+            jax.lax.slice(
+                images,
+                (0, row, column, 0),
+                (count, row + reach[0], column + reach[1], channels),
+                (1, stride, stride, 1),
+            )
             for row in range(size)
             for column in range(size)
         ]

@@ -49,7 +49,7 @@ class Port(NamedTuple):
         shape = list(self.shape) if self.name == SEED else [onnx_models.BATCH, *self.shape]
         entry = {"name": self.name, "shape": shape, "dtype": np.dtype(self.dtype).name, "about": self.about}
         bounds = {"low": self.low, "high": self.high}
-        return entry | {name: value for name, value in bounds.items() if value is not None}
+        return entry | {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 SEED_PORT = Port(SEED, (2,), np.uint32, "seed of the random actions: two numbers, others in each call")
@@ -90,12 +90,10 @@ def write(
     replacements = None if path.suffix == ".jax" else onnx_models.REPLACEMENTS
     with one_line("the policy cannot be exported", "its agent must act by JAX functions alone"):
         flat = simplified(_for_any_batch(function, arguments), list(arguments.values()), replacements)
-    description = facts | {
-        "inputs": [
-            port.described() for port, used in zip((*inputs, SEED_PORT), flat.used, strict=True) if used
-        ],
-        "outputs": [port.described() for port in outputs],
-    }
+    used = [port for port, is_used in zip((*inputs, SEED_PORT), flat.used, strict=True) if is_used]
+    ports = {"inputs": used, "outputs": outputs}
+    listed = {name: [port.described() for port in each] for name, each in ports.items()}
+    description = files.json_values(facts | listed)
     names = list(arguments), [port.name for port in outputs]
     if path.suffix == ".jax":
         content = _jax_program(flat, arguments, names[1])

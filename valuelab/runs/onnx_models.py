@@ -53,7 +53,9 @@ def make_model(
         tensors[variable] = graph.constant(value)
 
     def read(atom: Any) -> _Tensor:
-        return graph.constant(atom.val) if isinstance(atom, core.Literal) else tensors[atom]
+        if isinstance(atom, core.Literal):
+            return graph.constant(np.asarray(atom.val, atom.aval.dtype))
+        return tensors[atom]
 
     for equation in flat.jaxpr.eqns:
         name = equation.primitive.name

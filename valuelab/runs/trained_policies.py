@@ -81,8 +81,10 @@ class _MemberPolicy:
             *arrays, seed = given
             key = jax.random.wrap_key_data(seed)
             actions = agent.act(state, self._augmented(*arrays), key, self.temperature)
-            bounded = actions if self._bounds is None else jnp.clip(actions, *self._bounds)
-            return bounded, *self._other_outputs(arrays[0])
+            if self._bounds is not None:
+                low, high = self._bounds
+                actions = jnp.clip(actions, low[None], high[None])
+            return actions, *self._other_outputs(arrays[0])
 
         inputs, outputs = self._ports()
         return exported_policies.write(path, act, inputs, outputs, run.facts(self.member) | self._facts())
