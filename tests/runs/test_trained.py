@@ -1,9 +1,15 @@
 """Trained runs that are loaded again: members, checkpoints, commands, tasks, values and evaluations."""
 
 import dataclasses
+import json
 import subprocess
+import sys
 
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 from absl import flags as absl_flags
 from helpers import Field, assert_same_bits, make_dataset, write_maze_data
@@ -124,6 +130,99 @@ def test_a_package_that_a_saved_run_names_needs_trust(swept):
         run.evaluate()
 
 
+# Files of policies. tests/agents compares the actions of every agent.
+
+READER = """
+import json, sys
+import jax.export
+import numpy as np
+policy = jax.export.deserialize(open(sys.argv[1], "rb").read())
+given = {name: np.asarray(values, dtype) for name, values, dtype in json.loads(sys.argv[2])}
+outputs = policy.call(**given)
+assert not [name for name in sys.modules if name.startswith(("valuelab", "flax", "onnx"))]
+print(json.dumps({name: np.asarray(output).tolist() for name, output in outputs.items()}))
+"""
+"""A program that acts with a .jax file, without valuelab."""
+
+
+def call_elsewhere(path, **given):
+    """The outputs of a .jax file in another process."""
+    inputs = json.dumps([[name, array.tolist(), str(array.dtype)] for name, array in given.items()])
+    line = [sys.executable, "-c", READER, str(path), inputs]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=path.parent, check=True)
+    return {name: np.asarray(output, np.float32) for name, output in json.loads(done.stdout).items()}
+
+
+def test_a_jax_file_acts_without_valuelab(swept, tmp_path):
+    run, places = vl.load(swept.workdir), np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    path = tmp_path / "new" / "policy.jax"
+    description = run.policy(3, temperature=1.0).export(path)
+    assert json.loads(path.with_name("policy.jax.json").read_text()) == description
+    assert description["settings"] == {"agent.learning_rate": 0.1, "seed": 1}
+    assert description["step"] == 8
+    assert [(port["name"], port["shape"]) for port in description["inputs"]] == [
+        ("observation", ["batch", 2]),
+        ("seed", [2]),
+    ]
+    assert description["outputs"][0]["low"] == [-1, -1]
+    seed = np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(0), 0)))
+    actions = call_elsewhere(path, observation=places, seed=seed)["action"]
+    np.testing.assert_allclose(actions, run.policy(3, temperature=1.0)(places), atol=1e-5)
+
+
+def test_files_that_cannot_be_written_are_one_line(swept, tmp_path, monkeypatch):
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    for path, settings, message in (
+        ("policy.pt", {}, r"^path is .*policy\.pt, but must end in \.jax or \.onnx: give such a name"),
+        ("folder.onnx", {}, r"^path is .*folder\.onnx, which is a folder: give the name of a file"),
+        ("file/policy.onnx", {}, r"^.*file/policy\.onnx cannot be written \(.*\): give another path"),
+        ("policy.onnx", {"command": 1}, r"^bc takes no commands"),
+        ("policy.onnx", {"task": np.ones(2)}, r"^task is given, but bc is not a zero-shot agent"),
+        ("policy.onnx", {"member": 4}, r"^member is 4; members of this run go from 0 to 3"),
+    ):
+        with pytest.raises(vl.InputError, match=message) as caught:
+            swept.export(tmp_path / path, **settings)
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]
+    for suffix, package in ((".jax", "flatbuffers"), (".onnx", "onnx")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(vl.InputError, match=rf"^{package} is not installed: .*valuelab\[export\]"):
+            swept.export(tmp_path / f"policy{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".jax", ".onnx"])
+def test_an_agent_that_needs_the_size_of_its_batch_acts_on_one_row_at_a_time(swept, tmp_path, suffix):
+    own = swept.agent()
+
+    def act(state, observations, key, temperature):
+        noise = temperature * jax.random.uniform(key, (len(observations), 2))
+        return own.act(state, observations, key, 0.0) + noise
+
+    run = dataclasses.replace(swept, build=lambda hyperparameters: own._replace(act=act))
+    path, places = tmp_path / f"policy{suffix}", np.zeros((3, 2), np.float32)
+    run.export(path, temperature=0.1)
+    given = {"observation": places, "seed": np.asarray(jax.random.key_data(jax.random.key(5)))}
+    if suffix == ".jax":
+        actions = np.asarray(jax.export.deserialize(path.read_bytes()).call(**given)["action"])
+    else:
+        (actions,) = onnxruntime.InferenceSession(path).run(None, given)
+    alone = act(run.state(), places[:1], jax.random.key(5), 0.1)
+    np.testing.assert_allclose(actions[:1], np.clip(alone, -1, 1), atol=1e-5)
+    assert len(np.unique(actions, axis=0)) == 3
+
+
+def test_what_onnx_lacks_is_named(swept, tmp_path):
+    def act(state, observations, key, temperature):
+        return jnp.linalg.cholesky(jnp.eye(2)[None] + observations[:, :, None] ** 2)[:, 0]
+
+    agent = swept.agent()._replace(act=act)
+    run = dataclasses.replace(swept, build=lambda hyperparameters: agent)
+    with pytest.raises(vl.InputError, match=r"^the policy uses the primitive cholesky, .* a \.jax file$"):
+        run.export(tmp_path / "policy.onnx")
+    run.export(tmp_path / "policy.jax")
+
+
 # Commands.
 
 
@@ -167,6 +266,36 @@ def test_a_command_is_followed_through_an_episode(stocks):
         assert (total, length) == (episodes.returns[0, number, 0], episodes.lengths[0, number, 0])
     alone = vl.evaluate(run.command(2.5), "gridworld/target", episodes=1, max_steps=20)
     assert alone.scores.shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("suffix", [".jax", ".onnx"])
+def test_an_exported_policy_follows_its_command(stocks, tmp_path, suffix):
+    """The stock is kept by the caller, by the equation in the description."""
+    path, policy = tmp_path / f"policy{suffix}", stocks.command("target=4")
+    description = policy.export(path)
+    assert description["command"] == "target=4"
+    assert [port["name"] for port in description["inputs"]] == ["observation", "stock"]
+    if suffix == ".jax":
+        exported = jax.export.deserialize(path.read_bytes())
+
+        def act(**given):
+            outputs = exported.call(**given)
+            return outputs["action"], np.asarray(outputs["first_stock"])
+    else:
+        session = onnxruntime.InferenceSession(path)
+
+        def act(**given):
+            return session.run(["action", "first_stock"], given)
+
+    places = np.random.default_rng(0).normal(size=(4, 1, *stocks.spec.observation_shape)).astype(np.float32)
+    _, stock = act(observation=places[0], stock=np.zeros((1, 1), np.float32))
+    policy.reset(places[0, 0])
+    for place, reward in zip(places, (1.0, -2.0, 0.5, 3.0), strict=True):
+        np.testing.assert_allclose(stock[0], policy.stock, rtol=1e-6)
+        action, _ = act(observation=place, stock=stock)
+        assert action[0] == policy(place[0])
+        policy.observe(reward)
+        stock = (stock + np.float32(reward)) / np.float32(description["discount"])
 
 
 def test_commands_that_cannot_be_followed_are_one_line(stocks):
@@ -251,6 +380,13 @@ def test_a_zero_shot_run_acts_for_inferred_tasks(tmp_path, capsys):
     assert policy(places).shape == (30, 2)
     np.testing.assert_allclose(policy(places[4]), policy(places)[4], rtol=1e-4, atol=1e-5)
     assert np.any(policy(places) != run.policy(task=tasks[1])(places))
+    given = {"observation": places.astype(np.float32), "task": np.repeat(tasks[:1], 30, axis=0)}
+    for task, names in ((None, ["observation", "task"]), (tasks[0], ["observation"])):
+        description = run.export(tmp_path / "policy.onnx", task=task, temperature=0.0)
+        assert [port["name"] for port in description["inputs"]] == names
+        session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+        (actions,) = session.run(None, {name: given[name] for name in names})
+        np.testing.assert_allclose(actions, run.policy(task=tasks[0], temperature=0.0)(places), atol=1e-5)
     assert run.value(places, task=tasks[0]).shape == (30,)
     assert run.value(places[0], task=tasks[0]).shape == ()
     for call, message in (

@@ -280,23 +280,22 @@ def patches(images: Array, size: int, stride: int) -> Array:
     Returns:
         [B, H', W', size² C], H' = (H - size) // stride + 1, W' likewise.
     """
-    count, *lengths, channels = images.shape
-    height, width = ((length - size) // stride + 1 for length in lengths)
+    count, rows, columns, channels = images.shape
+    height, width = ((length - size) // stride + 1 for length in (rows, columns))
     if size % stride:
         # With a batch of symbolic size, as in exported files, indexing would make gathers.
-        reach = stride * (height - 1) + 1, stride * (width - 1) + 1
         windows = [
             jax.lax.slice(
                 images,
                 (0, row, column, 0),
-                (count, row + reach[0], column + reach[1], channels),
+                (count, min(row + stride * height, rows), min(column + stride * width, columns), channels),
                 (1, stride, stride, 1),
             )
             for row in range(size)
             for column in range(size)
         ]
         return jnp.concatenate(windows, axis=-1)
-    rows, columns = (length // stride for length in lengths)
+    rows, columns = rows // stride, columns // stride
     blocks = images[:, : rows * stride, : columns * stride].reshape(
         count, rows, stride, columns, stride, channels
     )

@@ -90,6 +90,7 @@ def write(
     replacements = None if path.suffix == ".jax" else onnx_models.REPLACEMENTS
     with one_line("the policy cannot be exported", "its agent must act by JAX functions alone"):
         flat = simplified(_for_any_batch(function, arguments), list(arguments.values()), replacements)
+    flat = flat._replace(used=(True, *flat.used[1:]))  # the size of the batch is that of the observations
     used = [port for port, is_used in zip((*inputs, SEED_PORT), flat.used, strict=True) if is_used]
     ports = {"inputs": used, "outputs": outputs}
     listed = {name: [port.described() for port in each] for name, each in ports.items()}

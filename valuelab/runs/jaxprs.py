@@ -140,7 +140,9 @@ class _Interpreter:
     def _is_constant(self, equation: Any, values: list[Any]) -> bool:
         """Whether the outputs of an operation are constants that are not much larger than its inputs."""
         shapes = [each.aval.shape for each in equation.outvars]
-        if equation.effects or not all(map(_is_known, values)) or not all(map(is_static, shapes)):
+        if equation.effects or equation.primitive.name == "dim_as_value":  # the size of the batch
+            return False
+        if not all(map(_is_known, values)) or not all(map(is_static, shapes)):
             return False
         size = sum(int(np.prod(shape)) for shape in shapes)
         return size <= max(MOST_FOLDED, sum(np.size(value) for value in values))

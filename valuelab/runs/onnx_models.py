@@ -505,6 +505,20 @@ def _dynamic_slice(graph: _Graph, operation: Operation, name: str, *starts: str)
     return graph.add("Slice", name, begins, ends, graph.integers(*axes))
 
 
+def _reverse(graph: _Graph, operation: Operation, name: str) -> str:
+    axes = operation.params["dimensions"]
+    starts, ends, steps = (
+        graph.integers(*(value,) * len(axes)) for value in (-1, np.iinfo(np.int64).min, -1)
+    )
+    return graph.add("Slice", name, starts, ends, graph.integers(*axes), steps)
+
+
+def _round(graph: _Graph, operation: Operation, name: str) -> str:
+    if operation.params["rounding_method"] != jax.lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise unsupported("rounding of halves away from zero")
+    return graph.add("Round", name)
+
+
 def _sort(graph: _Graph, operation: Operation, *tensors: _Tensor) -> list[_Tensor]:
     """All arrays in the ascending order of the first one; of equal elements the first comes first."""
     axis = operation.params["dimension"]
@@ -602,6 +616,8 @@ RULES: dict[str, Rule] = {
     "random_wrap": _whole_inputs(lambda graph, operation, name: name),
     "rem": _elementwise(_remainder),
     "reshape": _whole_inputs(_reshape),
+    "rev": _whole_inputs(_reverse),
+    "round": _elementwise(_round),
     "select_n": _elementwise(_select),
     "shift_left": _shift("LEFT"),
     "shift_right_logical": _shift("RIGHT"),
@@ -613,6 +629,9 @@ RULES: dict[str, Rule] = {
         )
     ),
     "stack": _whole_inputs(_stack),
+    "tile": _whole_inputs(
+        lambda graph, operation, name: graph.add("Tile", name, graph.integers(*operation.params["reps"]))
+    ),
     "transpose": _whole_inputs(_transpose),
     "xor": _logical("Xor", "BitwiseXor"),
 }
@@ -622,13 +641,16 @@ RULES: dict[str, Rule] = {
 # Primitives that are written with simpler ones.
 
 
-def _threefry(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
-    """The hash of a pair of uint32 counters under a key [2].
+def _threefry(key: Any, number: Any) -> tuple[Any, Any]:
+    """The hash of the counters (0, number), uint32 [keys..., rest...], under random keys [keys...].
 
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Threefry-2x32 with 20 rounds.
     """
-    keys = key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA)
-    left, right = high + keys[0], low + keys[1]
+    if str(jax.random.key_impl(key)) not in ("fry", "threefry2x32"):
+        raise unsupported(f"random keys of {jax.random.key_impl(key)}")
+    words = jax.random.key_data(key).reshape(*key.shape, *(1,) * (number.ndim - key.ndim), 2)
+    keys = words[..., 0], words[..., 1], words[..., 0] ^ words[..., 1] ^ np.uint32(0x1BD11BDA)
+    left, right = jnp.zeros_like(number) + keys[0], number + keys[1]
     rotations = (13, 15, 26, 6), (17, 29, 16, 24)
     for group in range(5):
         for rotation in rotations[group % 2]:
@@ -652,29 +674,28 @@ def _places(shape: Sequence[Any]) -> Any:
 
 
 def _random_bits(key: Any, *, bit_width: int, shape: Sequence[Any]) -> Any:
-    if bit_width != 32 or key.shape or not jax.config.jax_threefry_partitionable:
-        raise unsupported(f"random numbers of {bit_width} bits")
-    number = _places(shape)
-    high, low = _threefry(_numbers(key), jnp.zeros_like(number), number)
+    if bit_width != 32 or not jax.config.jax_threefry_partitionable:
+        raise unsupported(f"random numbers of {bit_width} bits, or jax_threefry_partitionable=False")
+    high, low = _threefry(key, _numbered(key, shape))
     return high ^ low
 
 
 def _random_split(key: Any, *, shape: Sequence[Any]) -> Any:
-    number = _places(shape)
-    halves = _threefry(_numbers(key), jnp.zeros_like(number), number)
-    return jax.random.wrap_key_data(jnp.stack(halves, axis=-1))
+    return _new_keys(key, _numbered(key, shape))
 
 
 def _random_fold_in(key: Any, number: Any) -> Any:
-    number = number.astype(jnp.uint32)
-    return jax.random.wrap_key_data(jnp.stack(_threefry(_numbers(key), jnp.zeros_like(number), number)))
+    return _new_keys(key, jnp.broadcast_to(number, key.shape).astype(jnp.uint32))
 
 
-def _numbers(key: Any) -> Any:
-    """The two numbers of a key."""
-    if str(jax.random.key_impl(key)) not in ("fry", "threefry2x32"):
-        raise unsupported(f"random keys of {jax.random.key_impl(key)}")
-    return jax.random.key_data(key)
+def _new_keys(key: Any, number: Any) -> Any:
+    return jax.random.wrap_key_data(jnp.stack(_threefry(key, number), axis=-1))
+
+
+def _numbered(key: Any, shape: Sequence[Any]) -> Any:
+    """The numbers of the elements of an array for each key, uint32 [keys..., shape...]."""
+    number = jnp.expand_dims(_places(shape), range(key.ndim))
+    return jnp.broadcast_to(number, (*key.shape, *shape))
 
 
 def _log1p(x: Any, **_: Any) -> Any:

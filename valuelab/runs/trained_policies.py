@@ -74,7 +74,7 @@ class _MemberPolicy:
 
     def export(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Writes a file that acts without valuelab; arguments and errors as of `TrainedRun.export`."""
-        run, state = self.run, self._parts[1]
+        run, state = self.run, jax.device_get(self._parts[1])
         agent = run.agent(self.member)
 
         def act(*given: Any) -> tuple[Any, ...]:
