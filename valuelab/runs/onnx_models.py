@@ -54,7 +54,7 @@ def make_model(
 
     def read(atom: Any) -> _Tensor:
         if isinstance(atom, core.Literal):
-            return graph.constant(np.asarray(atom.val, atom.aval.dtype))
+            return graph.constant(np.asarray(atom.val, atom.aval.dtype))  # type: ignore[attr-defined]
         return tensors[atom]
 
     for equation in flat.jaxpr.eqns:
@@ -674,7 +674,7 @@ def _places(shape: Sequence[Any]) -> Any:
 
 
 def _random_bits(key: Any, *, bit_width: int, shape: Sequence[Any]) -> Any:
-    if bit_width != 32 or not jax.config.jax_threefry_partitionable:
+    if bit_width != 32 or not jax.config.jax_threefry_partitionable:  # type: ignore[attr-defined]
         raise unsupported(f"random numbers of {bit_width} bits, or jax_threefry_partitionable=False")
     high, low = _threefry(key, _numbered(key, shape))
     return high ^ low

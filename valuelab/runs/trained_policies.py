@@ -100,8 +100,9 @@ class _MemberPolicy:
     def _ports(self) -> tuple[list[Port], list[Port]]:
         """The inputs but the seed, and the outputs, of an exported file."""
         spec = self.run.spec
-        units = "in the units of the environment, not normalised"
-        observation = Port("observation", spec.observation_shape, spec.observation_dtype, units)
+        units, frames = "in the units of the environment, not normalised", self.run.config.data.num_frames
+        stack = f"; the last {frames} frames joined on the last axis, newest last" if frames > 1 else ""
+        observation = Port("observation", spec.observation_shape, spec.observation_dtype, units + stack)
         if self._bounds is None:
             about = f"number of the action, from 0 to {spec.num_actions - 1}"
             return [observation], [Port("action", (), np.int32, about)]
