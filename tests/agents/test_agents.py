@@ -51,6 +51,7 @@ from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import ParametricConfig
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.policies.sac import SACConfig
+from valuelab.runs import flags
 from valuelab.runs.trained import TrainedRun
 from valuelab.types import (
     Agent,
@@ -899,7 +900,7 @@ def test_an_onnx_file_acts_as_the_agent(name, tmp_path):
     agent = normalized(row.make_agent(row.config, row.spec), normalization)
     run = TrainedRun(
         workdir=None,
-        config=configuration.RunConfig(agent=row.config, agent_name=name),
+        config=dataclasses.replace(flags.DEFAULTS, agent=row.config, agent_name=name),
         members=configuration.Population(seeds=np.zeros(1, np.uint32), hyperparameters={}),
         build=lambda hyperparameters: agent,
         spec=row.spec,

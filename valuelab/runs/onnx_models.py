@@ -17,8 +17,8 @@ from jax.extend import core
 from valuelab.errors import InputError, require
 from valuelab.runs.jaxprs import Simplified, is_static
 
-OPSET, IR_VERSION = 18, 9
-"""Versions of ONNX's operators and of its file format that runtimes since 2023 read."""
+OPSET, IR_VERSION = 18, 8
+"""Versions of ONNX's operators and of its file format, which onnxruntime reads from 1.14 on."""
 BATCH = "batch"
 """The name of the size that may vary."""
 
