@@ -222,6 +222,14 @@ def test_what_onnx_lacks_is_named(swept, tmp_path):
         run.export(tmp_path / "policy.onnx")
     run.export(tmp_path / "policy.jax")
 
+    def call_back(state, observations, key, temperature):
+        shape = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
+        return jax.pure_callback(np.sin, shape, observations)
+
+    own = dataclasses.replace(swept, build=lambda hyperparameters: agent._replace(act=call_back))
+    with pytest.raises(vl.InputError, match=r"^the policy cannot be exported \(.*JAX functions alone$"):
+        own.export(tmp_path / "policy.jax")
+
 
 # Commands.
 

@@ -87,20 +87,24 @@ def write(
         port.name: jax.ShapeDtypeStruct(port.shape if port.name == SEED else (batch, *port.shape), port.dtype)
         for port in (*inputs, SEED_PORT)
     }
-    replacements = None if path.suffix == ".jax" else onnx_models.REPLACEMENTS
+    names = [port.name for port in outputs]
     with one_line("the policy cannot be exported", "its agent must act by JAX functions alone"):
-        flat = simplified(_for_any_batch(function, arguments), list(arguments.values()), replacements)
-    flat = flat._replace(used=(True, *flat.used[1:]))  # the size of the batch is that of the observations
-    used = [port for port, is_used in zip((*inputs, SEED_PORT), flat.used, strict=True) if is_used]
-    ports = {"inputs": used, "outputs": outputs}
-    listed = {name: [port.described() for port in each] for name, each in ports.items()}
-    description = files.json_values(facts | listed)
-    names = list(arguments), [port.name for port in outputs]
-    if path.suffix == ".jax":
-        content = _jax_program(flat, arguments, names[1])
-    else:
-        metadata = {METADATA: files.to_json(description)}
-        content = onnx_models.make_model(flat, *names, batch, metadata).SerializeToString()
+        flat = simplified(
+            _for_any_batch(function, arguments),
+            list(arguments.values()),
+            onnx_models.REPLACEMENTS if path.suffix == ".onnx" else None,
+        )
+        flat = flat._replace(used=(True, *flat.used[1:]))  # the size of the batch is that of the observations
+        used = [port for port, is_used in zip((*inputs, SEED_PORT), flat.used, strict=True) if is_used]
+        ports = {"inputs": used, "outputs": outputs}
+        listed = {name: [port.described() for port in each] for name, each in ports.items()}
+        description = files.json_values(facts | listed)
+        if path.suffix == ".jax":
+            content = _jax_program(flat, arguments, names)
+        else:
+            metadata = {METADATA: files.to_json(description)}
+            model = onnx_models.make_model(flat, list(arguments), names, batch, metadata)
+            content = model.SerializeToString()
     with one_line(f"{path} cannot be written", "give another path"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as file:
