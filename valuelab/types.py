@@ -98,6 +98,21 @@ class Augmented(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class ObservationPart:
+    """One part of an observation of several parts; `observation_parts.pack` joins the parts.
+
+    Attributes:
+        name: its key in the dictionary that agents see.
+        shape: [H, W, C] of an image, or [k] of a vector.
+        dtype: dtype name, "float32" or "uint8".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """What an agent may know of its data before it sees any; made by the data layer, never written to.
 
@@ -113,6 +128,8 @@ class Spec:
         reward_dim: number of components m of a reward.
         goal_conditioned: whether batches carry goals.
         num_updates: length of the run in updates, for schedules; 0 where unknown.
+        observation_parts: the parts of an observation, sorted by name, where observations are packed bytes
+            [P]; agents then see a dictionary of arrays. Empty where an observation is one array.
     """
 
     observation_shape: tuple[int, ...]
@@ -124,6 +141,7 @@ class Spec:
     reward_dim: int = 1
     goal_conditioned: bool = False
     num_updates: int = 0
+    observation_parts: tuple[ObservationPart, ...] = ()
 
     @property
     def discrete(self) -> bool:
@@ -139,16 +157,16 @@ class Normalization(NamedTuple):
     mapped back. None stands for the identity.
 
     Attributes:
-        observation_mean: of the observations' shape, or None.
-        observation_std: of the observations' shape, [1, 1, C] for images, positive, or None.
+        observation_mean: of the observations' shape, or None; a dictionary of these for several parts.
+        observation_std: of the observations' shape, [1, 1, C] for images, positive, or None; likewise.
         action_low: [A], or None.
         action_high: [A], or None.
         reward_scale: positive number.
         reward_shift: number.
     """
 
-    observation_mean: np.ndarray | None = None
-    observation_std: np.ndarray | None = None
+    observation_mean: np.ndarray | dict[str, np.ndarray] | None = None
+    observation_std: np.ndarray | dict[str, np.ndarray] | None = None
     action_low: np.ndarray | None = None
     action_high: np.ndarray | None = None
     reward_scale: float = 1.0
@@ -177,6 +195,8 @@ class Dataset:
         action_high: [A] float32 upper bounds; empty where actions are discrete.
         num_actions: number of discrete actions, 0 where actions are continuous.
         goal_conditioned: whether rewards and masks are to be relabelled with goals when sampled.
+        observation_parts: the parts of an observation, sorted by name, where observations are packed bytes
+            [N, P] uint8; see `observation_parts.pack`. Empty where an observation is one array.
     """
 
     name: str
@@ -191,6 +211,7 @@ class Dataset:
     action_high: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     num_actions: int = 0
     goal_conditioned: bool = False
+    observation_parts: tuple[ObservationPart, ...] = ()
 
 
 class Sampler(NamedTuple):
