@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "policies": BASE | {"ops", "networks"},
     "agents": BASE
     | {"ops", "networks", "feature_learners", "critics", "policies", "distributional", "observation_parts"},
-    "training": BASE | {"arrays", "files", "ops", "networks", "critics", "policies", "agents"},
+    "training": BASE
+    | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "observation_parts"},
     "evaluation": BASE
     | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "distributional"},
     "domains": {"errors"},

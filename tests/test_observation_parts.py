@@ -35,13 +35,16 @@ def values(parts, lead, seed=0):
 def test_unpack_inverts_pack_to_the_bit(parts, lead):
     given = values(parts, lead)
     packed = observation_parts.pack(given, parts, "observation")
-    assert packed.shape == (*lead, observation_parts.packed_size(parts)) and packed.dtype == np.uint8
+    assert packed.shape == (*lead, observation_parts.packed_size(parts))
+    assert packed.dtype == np.uint8
     on_host = observation_parts.unpack(packed, parts)
     in_jit = jax.jit(lambda bytes: observation_parts.unpack(bytes, parts))(packed)
     for part in parts:
         wanted = given[part.name].tobytes()
-        assert on_host[part.name].tobytes() == wanted and np.asarray(in_jit[part.name]).tobytes() == wanted
-        assert in_jit[part.name].shape == (*lead, *part.shape) and in_jit[part.name].dtype == part.dtype
+        assert on_host[part.name].tobytes() == wanted
+        assert np.asarray(in_jit[part.name]).tobytes() == wanted
+        assert in_jit[part.name].shape == (*lead, *part.shape)
+        assert in_jit[part.name].dtype == part.dtype
         assert np.shares_memory(on_host[part.name], packed), "no copy on the host"
 
 
@@ -52,17 +55,21 @@ def test_joined_observations_are_joined_part_by_part():
     for array in (joined, jax.numpy.asarray(joined)):
         for name, part in observation_parts.unpack(array, parts).items():
             wanted = np.concatenate([first[name], second[name]], axis=-1)
-            assert np.asarray(part).tobytes() == wanted.tobytes() and part.shape == wanted.shape
+            assert np.asarray(part).tobytes() == wanted.tobytes()
+            assert part.shape == wanted.shape
 
 
 def test_join_sorts_parts_and_leaves_vectors_one_vector():
     images = np.zeros((7, 4, 5, 3), np.uint8)
     numbers = np.arange(7)
     packed, parts = observation_parts.join({"robot": {"speed": numbers}, "camera": images}, "mine")
-    assert [part.name for part in parts] == ["camera", "robot/speed"] and packed.shape == (7, 64)
+    assert [part.name for part in parts] == ["camera", "robot/speed"]
+    assert packed.shape == (7, 64)
     assert observation_parts.unpack(packed, parts)["robot/speed"][:, 0].tolist() == numbers.tolist()
     vectors, parts = observation_parts.join({"b": numbers, "a": np.ones((7, 2))}, "mine")
-    assert parts == () and vectors[3].tolist() == [3, 1, 1] and vectors.dtype == np.float32
+    assert parts == ()
+    assert vectors[3].tolist() == [3, 1, 1]
+    assert vectors.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_join_sorts_parts_and_leaves_vectors_one_vector():
         ),
         (
             {"image": np.zeros((2, 4, 5, 3), np.uint8), "state": np.zeros(3)},
-            r"observation\['state'\] has shape \(3,\), but observation\['image'\] has the leading axes \(2,\)",
+            r"observation\['state'\] has shape \(3,\), but observation\['image'\] has the leading axes",
         ),
     ],
 )

@@ -10,7 +10,7 @@ image, and a part with one axis is a vector.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,16 @@ def described(part: ObservationPart) -> str:
     return f"{part.dtype}{list(part.shape)}"
 
 
+def from_json(fields: Iterable[Mapping[str, Any]]) -> Parts:
+    """The parts from the dictionaries that `dataclasses.asdict` makes of them, after JSON."""
+    return tuple(
+        ObservationPart(
+            name=str(part["name"]), shape=tuple(map(int, part["shape"])), dtype=str(part["dtype"])
+        )
+        for part in fields
+    )
+
+
 def join(arrays: Mapping[str, Any], where: str) -> tuple[np.ndarray, Parts]:
     """N observations, given as a dictionary of arrays, as one array.
 
@@ -59,7 +69,10 @@ def join(arrays: Mapping[str, Any], where: str) -> tuple[np.ndarray, Parts]:
     Raises:
         InputError: naming an array that holds neither images nor vectors, or not numbers, or other rows.
     """
-    named = dict(_flat(arrays, where))
+    entries = list(_flat(arrays, where))
+    named = dict(entries)
+    if len(named) < len(entries):
+        raise InputError(f"{where}: two entries of observations have the same name: rename one")
     if not named:
         raise InputError(f"{where}: observations is an empty dictionary: give at least one array")
     lengths = {name: len(array) for name, array in named.items()}
@@ -75,16 +88,19 @@ def join(arrays: Mapping[str, Any], where: str) -> tuple[np.ndarray, Parts]:
     return np.concatenate(list(named.values()), axis=-1), ()
 
 
-def pack(values: Mapping[str, Any], parts: Sequence[ObservationPart], where: str) -> np.ndarray:
+def pack(
+    values: Mapping[str, Any], parts: Sequence[ObservationPart], where: str, num_frames: int = 1
+) -> np.ndarray:
     """Observations as bytes; `unpack` is the inverse.
 
     Args:
         values: part name -> [..., *part.shape], with the same leading axes for all parts.
         parts: the parts.
         where: what `values` are, for messages, such as "observation".
+        num_frames: k, the number of observations that are joined along the last axis of each part.
 
     Returns:
-        [..., P] uint8.
+        [..., k P] uint8.
 
     Raises:
         InputError: naming a part that is missing, unknown, of another shape, or not of its dtype.
@@ -95,6 +111,10 @@ def pack(values: Mapping[str, Any], parts: Sequence[ObservationPart], where: str
         other = sorted(str(name) for name in set(values) - set(names))
         fault = f"has no part {missing[0]!r}" if missing else f"has the unknown part {other[0]!r}"
         raise InputError(f"{where} {fault}: give {', '.join(names)}")
+    if num_frames > 1:
+        split = {name: np.array_split(np.asarray(values[name]), num_frames, axis=-1) for name in names}
+        frames = [{name: each[index] for name, each in split.items()} for index in range(num_frames)]
+        return np.concatenate([pack(frame, parts, where) for frame in frames], axis=-1)
     columns: list[np.ndarray] = []
     for part in parts:
         array = np.asarray(values[part.name])
@@ -102,8 +122,8 @@ def pack(values: Mapping[str, Any], parts: Sequence[ObservationPart], where: str
         lead = array.shape[: array.ndim - len(part.shape)]
         if array.ndim < len(part.shape) or array.shape[len(lead) :] != part.shape:
             raise InputError(
-                f"{name} has shape {array.shape}, but the agent's data have {part.shape}: give this shape, or "
-                "a batch of it"
+                f"{name} has shape {array.shape}, but the agent's data have {part.shape}: give this shape, "
+                "or a batch of it"
             )
         if columns and columns[0].shape[:-1] != lead:
             raise InputError(
@@ -126,8 +146,16 @@ def unpack(packed: Any, parts: Sequence[ObservationPart]) -> dict[str, Any]:
 
     Returns:
         Part name -> [..., *part.shape]; k observations are joined along the last axis of each part.
+
+    Raises:
+        InputError: when the last axis does not hold whole observations.
     """
-    frames = packed.shape[-1] // packed_size(parts)
+    frames, rest = divmod(packed.shape[-1], packed_size(parts))
+    if rest or not frames or packed.dtype != np.uint8:
+        raise InputError(
+            f"observations are {packed.dtype}{list(packed.shape)}, but packed observations are uint8 of "
+            f"{packed_size(parts)} bytes each: pack them with observation_parts.pack"
+        )
     lead = packed.shape[:-1]
     rows = packed.reshape(*lead, frames, -1)
     unpacked, start = {}, 0
@@ -156,7 +184,8 @@ def _with_dtype(values: Any, part: ObservationPart) -> Any:
         return values
     if isinstance(values, np.ndarray):
         return values.view(_stored(part))
-    grouped = values.reshape(*values.shape[:-1], -1, np.dtype(part.dtype).itemsize)
+    size = np.dtype(part.dtype).itemsize
+    grouped = values.reshape(*values.shape[:-1], values.shape[-1] // size, size)
     return jax.lax.bitcast_convert_type(grouped, part.dtype)
 
 
@@ -174,8 +203,8 @@ def _flat(arrays: Mapping[str, Any], where: str, outer: str = "") -> Iterator[tu
             array = array[:, None]
         if array.ndim not in (2, 4) or 0 in array.shape:
             raise InputError(
-                f"{where}: observations[{name!r}] has shape {array.shape}, but images need [N, height, width, "
-                "channels] and vectors [N, k]: reshape it"
+                f"{where}: observations[{name!r}] has shape {array.shape}, but images need [N, height, "
+                "width, channels] and vectors [N, k]: reshape it"
             )
         pixels = array.dtype == np.uint8 and array.ndim == 4
         yield name, cast(f"observations[{name!r}]", array, np.dtype("uint8" if pixels else "float32"), where)

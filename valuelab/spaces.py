@@ -1,18 +1,23 @@
 """Elements of gymnasium's spaces as the arrays that agents see, alike for datasets and environments.
 
-An image, which is a Box of bytes with three axes, stays an image. All other observations become the vectors
-of gymnasium.spaces.flatten: the entries of a Dict or a Tuple are joined in the order of the space, and a
-choice of n becomes a one-hot vector of n numbers.
+An image, which is a Box of bytes with three axes, stays an image. A Dict or a Tuple with an image among its
+entries keeps its entries: `observation_parts` packs them. All other observations become the vectors of
+gymnasium.spaces.flatten: the entries of a Dict or a Tuple are joined in the order of the space, and a choice
+of n becomes a one-hot vector of n numbers.
 """
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from valuelab.arrays import cast
 from valuelab.errors import InputError, require
 from valuelab.files import read_json
+from valuelab.observation_parts import Parts, pack, packed_size
+from valuelab.types import ObservationPart
 
 
 def flat(space: Any, name: str) -> Any:
@@ -23,14 +28,41 @@ def flat(space: Any, name: str) -> Any:
         name: the dataset or the environment, for messages.
 
     Returns:
-        A gymnasium Box of vectors or images; the same space where it is such a Box already.
+        A gymnasium Box of vectors, images or packed observations, see `packed`; the same space where it is
+        such a Box already.
 
     Raises:
         InputError: naming an entry without a fixed length, such as a Text.
     """
     spaces = require("gymnasium.spaces", "environments")
     _check(space, name)
-    return space if _is_flat(space) else spaces.flatten_space(space)
+    if _is_flat(space):
+        return space
+    leaves = _leaves(space)
+    if parts := _packed_parts(leaves):
+        return packed(parts)
+    if len(leaves) > 1:
+        sizes = ", ".join(f"{leaf.name} {spaces.flatdim(leaf.space)}" for leaf in leaves)
+        _say_joined(name, sizes)
+    return spaces.flatten_space(space)
+
+
+def packed(parts: Parts, num_frames: int = 1) -> Any:
+    """The space of packed observations: a Box of bytes that carries their parts.
+
+    Args:
+        parts: the parts, sorted by name.
+        num_frames: the number of observations that are joined along the last axis.
+    """
+    spaces = require("gymnasium.spaces", "environments")
+    space = spaces.Box(0, 255, (num_frames * packed_size(parts),), np.uint8)
+    space.observation_parts = parts
+    return space
+
+
+def parts_of(space: Any) -> Parts:
+    """The parts of a space that `packed` returned; empty for other spaces."""
+    return getattr(space, "observation_parts", ())
 
 
 def flatten(space: Any, observations: Any, name: str) -> np.ndarray:
@@ -47,9 +79,21 @@ def flatten(space: Any, observations: Any, name: str) -> np.ndarray:
         and images are returned unchanged.
 
     Raises:
-        InputError: when a choice is not in its space.
+        InputError: when a choice is not in its space, or an entry of packed observations has another shape.
     """
-    return observations if _is_flat(space) else _vector(space, observations, name)
+    if _is_flat(space):
+        return observations
+    leaves = _leaves(space)
+    parts = _packed_parts(leaves)
+    if not parts:
+        return _vector(space, observations, name)
+    values = {}
+    for leaf in leaves:
+        value = functools.reduce(lambda tree, key: tree[key], leaf.keys, observations)
+        if not _is_image(leaf.space):
+            value = _vector(leaf.space, value, name, leaf.name).astype(np.float32, copy=False)
+        values[leaf.name] = value
+    return pack(values, parts, f"{name}: observations")
 
 
 def check_stated(metadata: Path) -> None:
@@ -75,9 +119,55 @@ def check_stated(metadata: Path) -> None:
 def _is_flat(space: Any) -> bool:
     """Whether the observations of a space are vectors or images already."""
     spaces = require("gymnasium.spaces", "environments")
-    if not isinstance(space, spaces.Box):
-        return False
-    return len(space.shape) == 1 or (len(space.shape) == 3 and space.dtype == np.uint8)
+    return isinstance(space, spaces.Box) and (len(space.shape) == 1 or _is_image(space))
+
+
+def _is_image(space: Any) -> bool:
+    """Whether a space is a Box of bytes with three axes."""
+    spaces = require("gymnasium.spaces", "environments")
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+
+
+class _Leaf(NamedTuple):
+    """An entry of a space that is neither a Dict nor a Tuple.
+
+    Attributes:
+        name: its name, such as "hand/joints".
+        keys: the keys that lead to it.
+        space: its space.
+    """
+
+    name: str
+    keys: tuple[Any, ...]
+    space: Any
+
+
+def _leaves(space: Any, name: str = "", keys: tuple[Any, ...] = ()) -> list[_Leaf]:
+    """All leaves of a space, in the order of the space."""
+    spaces = require("gymnasium.spaces", "environments")
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return [_Leaf(name, keys, space)]
+    inner = _parts(space, name)
+    return [leaf for key, part, entry in inner for leaf in _leaves(part, entry, (*keys, key))]
+
+
+def _packed_parts(leaves: Sequence[_Leaf]) -> Parts:
+    """The parts of packed observations, sorted by name; empty where no leaf of several is an image."""
+    spaces = require("gymnasium.spaces", "environments")
+    if not any(_is_image(leaf.space) for leaf in leaves):
+        return ()
+    return tuple(
+        ObservationPart(name=leaf.name, shape=leaf.space.shape, dtype="uint8")
+        if _is_image(leaf.space)
+        else ObservationPart(name=leaf.name, shape=(spaces.flatdim(leaf.space),), dtype="float32")
+        for leaf in sorted(leaves, key=lambda leaf: leaf.name)
+    )
+
+
+@functools.cache
+def _say_joined(name: str, sizes: str) -> None:
+    """Says once that the entries of observations are joined into one vector."""
+    print(f"observations of {name} are one vector, joined from their entries: {sizes} numbers")
 
 
 def _check(space: Any, name: str, entry: str = "") -> None:

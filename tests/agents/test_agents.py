@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from valuelab import configuration
+from valuelab import configuration, observation_parts
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.agents.behaviour_cloning import behaviour_cloning
 from valuelab.agents.composed import ComposedConfig, composed
@@ -59,6 +59,7 @@ from valuelab.types import (
     GoalConditioned,
     MakeAgent,
     Normalization,
+    ObservationPart,
     Policy,
     Segments,
     Spec,
@@ -229,6 +230,14 @@ def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
     random = np.random.default_rng(seed)
 
     def observations():
+        if parts := spec.observation_parts:
+            drawn = {
+                part.name: random.integers(0, 256, (size, *part.shape), np.uint8)
+                if observation_parts.is_image(part)
+                else random.normal(size=(size, *part.shape))
+                for part in parts
+            }
+            return observation_parts.pack(drawn, parts, "batch")
         shape = (size, *spec.observation_shape)
         if spec.observation_dtype == "uint8":
             return random.integers(0, 256, shape).astype(np.uint8)
@@ -294,6 +303,18 @@ def of_images(spec: Spec) -> Spec:
     """Such data, but for their observations."""
     return dataclasses.replace(
         spec, observation_shape=IMAGES.observation_shape, observation_dtype=IMAGES.observation_dtype
+    )
+
+
+def of_parts(spec: Spec) -> Spec:
+    """Such data, but with an image and a vector as observations."""
+    parts = (
+        ObservationPart("image", IMAGES.observation_shape, "uint8"),
+        ObservationPart("state", (3,), "float32"),
+    )
+    shape = (observation_parts.packed_size(parts),)
+    return dataclasses.replace(
+        spec, observation_shape=shape, observation_dtype="uint8", observation_parts=parts
     )
 
 
@@ -393,14 +414,16 @@ NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "cql-goals"
 
 
 @each([name for name in AGENTS if not name.endswith(NOT_FROM_IMAGES)], {"fql"})
-def test_learns_from_images(name):
-    """Every encoder changes, and what is made of images depends on them."""
-    row, spec = AGENTS[name], of_images(AGENTS[name].spec)
+@pytest.mark.parametrize("data", [of_images, of_parts])
+def test_learns_from_images(name, data):
+    """Every encoder changes, and what is made of images, alone or among parts, depends on them."""
+    row, spec = AGENTS[name], data(AGENTS[name].spec)
     known = configuration.fields(row.config)
     changes = {field: "drq" for field in known if field.endswith("encoder")}
     if name.startswith("zero_shot"):
         changes = {f"critic.{field}": value for field, value in ENCODINGS.items()}
     agent = row.make_agent(configuration.replace(row.config, changes), spec)
+    agent = normalized(agent, Normalization(), spec.observation_parts)
 
     @jax.jit
     def learn(batch):

@@ -48,11 +48,11 @@ class ActorCriticState(NamedTuple):
     policy: TrainState
 
 
-def join(observations: Any) -> Array:
-    """Goals stand beside observations on the last axis: [B, D] and [B, D] give [B, 2 D]."""
-    return (
-        jnp.concatenate(observations, axis=-1) if isinstance(observations, GoalConditioned) else observations
-    )
+def join(observations: Any) -> Any:
+    """Observations joined with goals on the last axis, part by part: [B, D] and [B, D] give [B, 2 D]."""
+    if not isinstance(observations, GoalConditioned):
+        return observations
+    return jax.tree.map(lambda *both: jnp.concatenate(both, axis=-1), *observations)
 
 
 def with_goals(batch: Transitions, goals: Array | None) -> Transitions:

@@ -196,7 +196,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     def init(key: Key, example: Transitions) -> TrainState:
         network_key, update_key = jax.random.split(key)
-        stocks = jnp.zeros((len(example.observations), 1, spec.reward_dim))
+        stocks = jnp.zeros((len(example.rewards), 1, spec.reward_dim))
         params = network.init(network_key, example.observations, stocks)
         return learning.start(update_key, params, params, optimizer.init(params))
 
@@ -249,7 +249,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
         grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
-        stocks = jnp.broadcast_to(grid[None], (observations.shape[0], *grid.shape))
+        stocks = jnp.broadcast_to(grid[None], (commands.shape[0], *grid.shape))
         atoms = greedy_atoms(network.apply(state.params, observations, stocks), stocks)
 
         def one(command: Array, atoms: Array) -> Array:
@@ -271,7 +271,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     memory = Memory(
         commands=commands,
-        draw=lambda state, observations, key: draw_stocks(key, (len(observations),)),
+        draw=lambda state, observations, key: draw_stocks(key, (encoders.batch_size(observations),)),
         choose=choose,
         update=lambda stocks, rewards: next_stock(stocks, rewards.reshape(stocks.shape), config.discount),
         discount=config.discount,

@@ -1,7 +1,8 @@
 """Wraps an agent so that it sees normalised data, while everything outside stays in the data's own units.
 
 The normalisation is inside the agent, so it applies alike to offline batches, to transitions collected online
-and to acting, and nothing outside needs to undo it.
+and to acting, and nothing outside needs to undo it. Packed observations are unpacked here, and only here: the
+agent sees a dictionary of arrays.
 """
 
 from typing import Any
@@ -10,10 +11,11 @@ import jax
 import numpy as np
 
 from valuelab.errors import InputError
+from valuelab.observation_parts import Parts, unpack
 from valuelab.types import Agent, Array, Augmented, Key, Metrics, Normalization, Transitions
 
 
-def normalized(agent: Agent, normalization: Normalization) -> Agent:
+def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) -> Agent:
     """Wraps an agent so that it sees observations, actions and rewards through a normalisation.
 
         o' = (o - mean) / std,   a' = 2 (a - low) / (high - low) - 1,   r' = scale · r + shift
@@ -21,6 +23,7 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     Args:
         agent: an agent that sees o', a' and r'.
         normalization: the maps; None stands for the identity.
+        parts: the parts of packed observations, of which o' is a dictionary; empty for other observations.
 
     Returns:
         An agent whose inputs and actions are in the data's own units. Its values are in units of r'.
@@ -38,16 +41,16 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
         )
 
     def observe(observations: Any) -> Any:
-        return _observe(normalization, observations)
+        return _observe(normalization, parts, observations)
 
     def decode(actions: Array) -> Array:
         return actions if low is None or high is None else low[None] + (actions + 1) / 2 * (high - low)[None]
 
     def init(key: Key, example: Transitions) -> Any:
-        return agent.init(key, normalize(example, normalization))
+        return agent.init(key, normalize(example, normalization, parts))
 
     def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:
-        return agent.update(state, normalize(batch, normalization))
+        return agent.update(state, normalize(batch, normalization, parts))
 
     def act(state: Any, observations: Any, key: Key, temperature: Array | float) -> Array:
         return decode(agent.act(state, observe(observations), key, temperature))
@@ -75,8 +78,8 @@ def normalized(agent: Agent, normalization: Normalization) -> Agent:
     )
 
 
-def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
-    """The normalised batch, with o', a' and r'."""
+def normalize(batch: Transitions, normalization: Normalization, parts: Parts = ()) -> Transitions:
+    """The batch as the agent sees it, with o', a' and r'; arguments as of `normalized`."""
     _, _, low, high, reward_scale, reward_shift = normalization
 
     def encode(actions: Array) -> Array:
@@ -84,31 +87,41 @@ def normalize(batch: Transitions, normalization: Normalization) -> Transitions:
             return actions
         return 2 * (actions - _expand(low, actions)) / _expand(high - low, actions) - 1
 
+    def observe(observations: Any) -> Any:
+        return _observe(normalization, parts, observations)
+
     segments = batch.segments
     if segments is not None:
-        observations = _observe(normalization, segments.observations)
+        observations = observe(segments.observations)
         segments = segments._replace(actions=encode(segments.actions), observations=observations)
     return Transitions(
-        observations=_observe(normalization, batch.observations),
+        observations=observe(batch.observations),
         actions=encode(batch.actions),
         rewards=reward_scale * batch.rewards + reward_shift,
         masks=batch.masks,
-        next_observations=_observe(normalization, batch.next_observations),
-        goals=_observe(normalization, batch.goals),
-        policy_goals=_observe(normalization, batch.policy_goals),
+        next_observations=observe(batch.next_observations),
+        goals=observe(batch.goals),
+        policy_goals=observe(batch.policy_goals),
         next_actions=None if batch.next_actions is None else encode(batch.next_actions),
-        futures=_observe(normalization, batch.futures),
+        futures=observe(batch.futures),
         segments=segments,
     )
 
 
-def _observe(normalization: Normalization, observations: Any) -> Any:
+def _observe(normalization: Normalization, parts: Parts, observations: Any) -> Any:
     mean, std = normalization.observation_mean, normalization.observation_std
-    if mean is None or std is None:
-        return observations
     if isinstance(observations, Augmented):
-        return observations._replace(observations=_observe(normalization, observations.observations))
-    return jax.tree.map(lambda array: (array - _expand(mean, array)) / _expand(std, array), observations)
+        return observations._replace(observations=_observe(normalization, parts, observations.observations))
+
+    def see(array: Array) -> Any:
+        seen = unpack(array, parts) if parts else array
+        return seen if mean is None or std is None else jax.tree.map(_standardized, seen, mean, std)
+
+    return jax.tree.map(see, observations)
+
+
+def _standardized(array: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+    return (array - _expand(mean, array)) / _expand(std, array)
 
 
 def _expand(row: np.ndarray, array: Array) -> np.ndarray:

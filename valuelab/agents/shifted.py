@@ -2,7 +2,8 @@
 
 With a given probability all images of a batch are shifted, each by a random number of pixels up or down and
 left or right; new pixels repeat the edge. The images of a transition (its observation, its successor, its
-goals) have one common shift, as in OGBench's agents, or independent shifts, as in DrQ.
+goals) have one common shift, as in OGBench's agents, or independent shifts, as in DrQ. Of observations of
+several parts only the images are shifted.
 
 Inside `normalized` it shifts images from which the mean image was subtracted, so a background that is the
 same in all images does not move.
@@ -12,6 +13,7 @@ pixels.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 
 from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
+from valuelab.observation_parts import is_image
 from valuelab.ops.images import shift
 from valuelab.types import Agent, Array, Key, Metrics, Spec, TrainState, Transitions
 
@@ -55,17 +58,19 @@ def shifted(agent: Agent, config: ImageShift, spec: Spec) -> Agent:
     """
     if config.pixels == 0:
         return agent
-    if len(spec.observation_shape) != 3:
-        raise InputError(
-            f"data.image_shift.pixels is {config.pixels}, but observations of shape {spec.observation_shape} "
-            "are not images: leave it out"
-        )
-    height, width, _ = spec.observation_shape
-    if config.pixels >= min(height, width):
-        raise InputError(
-            f"data.image_shift.pixels is {config.pixels}, but images have {height} x {width} pixels: "
-            f"give less than {min(height, width)}"
-        )
+    shapes = [part.shape for part in spec.observation_parts if is_image(part)] or [spec.observation_shape]
+    for shape in shapes:
+        if len(shape) != 3:
+            raise InputError(
+                f"data.image_shift.pixels is {config.pixels}, but observations of shape {shape} "
+                "are not images: leave it out"
+            )
+        height, width, _ = shape
+        if config.pixels >= min(height, width):
+            raise InputError(
+                f"data.image_shift.pixels is {config.pixels}, but images have {height} x {width} pixels: "
+                f"give less than {min(height, width)}"
+            )
 
     def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:
         parts = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, TrainState))
@@ -95,15 +100,23 @@ def shift_batch(key: Key, batch: Transitions, config: ImageShift) -> Transitions
     def draw(key: Key, count: int) -> Array:
         return whether * jax.random.randint(key, (count, 2), -config.pixels, config.pixels + 1)
 
-    def shift_all(number: int, images: Array | None) -> Any:
-        if images is None:
-            return None
+    def shift_images(own_key: Key, images: Array) -> Array:
         flat = images.reshape(-1, *images.shape[-3:])
         if config.together:
             steps = jnp.repeat(draw(steps_key, len(images)), len(flat) // len(images), axis=0)
         else:
-            steps = draw(jax.random.fold_in(steps_key, number), len(flat))
+            steps = draw(own_key, len(flat))
         return shift(flat, steps).reshape(images.shape)
+
+    def shift_all(number: int, observations: Any) -> Any:
+        own_key = jax.random.fold_in(steps_key, number)
+        if not isinstance(observations, Mapping):
+            return None if observations is None else shift_images(own_key, observations)
+        axes = batch.observations  # segments have one more
+        return {
+            name: shift_images(jax.random.fold_in(own_key, index), part) if axes[name].ndim == 4 else part
+            for index, (name, part) in enumerate(sorted(observations.items()))
+        }
 
     segments = batch.segments
     return batch._replace(

@@ -109,8 +109,8 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     assert tasks is not None
     learner = actor_critic(critic, _policy(config, spec, tasks.num_features))
 
-    def features(state: ZeroShotState, observations: Array) -> Array:
-        if observations.shape[1:] != spec.observation_shape:
+    def features(state: ZeroShotState, observations: Any) -> Array:
+        if not spec.observation_parts and observations.shape[1:] != spec.observation_shape:
             raise InputError(
                 f"observations have shape {observations.shape[1:]}, but the agent was trained on shape "
                 f"{spec.observation_shape}"
@@ -119,7 +119,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
 
     def init(key: Key, example: Transitions) -> ZeroShotState:
         learner_key, own_key = jax.random.split(key)
-        example = with_tasks(example, jnp.zeros((len(example.observations), tasks.num_features)))
+        example = with_tasks(example, jnp.zeros((len(example.rewards), tasks.num_features)))
         return ZeroShotState(
             learner=learner.init(learner_key, example), moment=jnp.eye(tasks.num_features), key=own_key
         )
@@ -159,7 +159,9 @@ def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
 def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
     """The policy of a config; its input is joined with tasks [B, d]. Cloning ignores the task."""
     joined = (config.critic.seen_dim(spec) + dim,)
-    spec = dataclasses.replace(spec, observation_shape=joined, observation_dtype="float32")
+    spec = dataclasses.replace(
+        spec, observation_shape=joined, observation_dtype="float32", observation_parts=()
+    )
     if isinstance(config.policy, OneStepFlowConfig):
         return one_step_flow(config.policy, spec, cloned=lambda joined: split(joined, dim)[0])
     return policy_of(config, spec)
@@ -169,10 +171,10 @@ def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
 
 
 def encode(agent: Agent, state: Any, observations: Array) -> Array:
-    """The features ψ [N, d] of observations [N, ...]. Images are encoded in parts, to save memory."""
+    """The features ψ [N, d] of observations [N, ...]. Images are encoded in pieces, to save memory."""
     features = agent.features
     assert features is not None
-    if observations.ndim == 2:
+    if observations.ndim == 2 and observations.dtype != jnp.uint8:  # packed observations have images
         return features(state, observations)
     return jax.lax.map(lambda image: features(state, image[None])[0], observations, batch_size=_IMAGES)
 

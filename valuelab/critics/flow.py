@@ -277,12 +277,12 @@ def flow_critic(
 
     def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
         """Of the field, in the K m points from which the steps of the m draws are made."""
-        start = flow.start(key, len(observations))
+        start = flow.start(key, len(actions))
         along = flow.velocity(state, observations, actions)
         points = jnp.moveaxis(trajectory(along, start, config.num_steps, config.solver)[:-1], 0, 2)
         times = jnp.broadcast_to(
             (jnp.arange(config.num_steps) / config.num_steps)[None, :, None], points.shape[1:]
-        ).reshape(len(observations), -1)
+        ).reshape(len(actions), -1)
 
         fields, seen = look(state.params["field"], observations)
 

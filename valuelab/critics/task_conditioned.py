@@ -127,20 +127,22 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
         InputError: for other data, and for images as input of the policy.
     """
     shape = spec.observation_shape
+    images = len(shape) == 3 or bool(spec.observation_parts)
     if spec.discrete or len(shape) not in (1, 3):
         raise InputError(
             f"critic {name} needs vectors or images and continuous actions, but observations have shape "
             f"{shape}" + (" and actions are discrete" if spec.discrete else "")
         )
     sees_encodings = config.policy_sees == "encodings"
-    if len(shape) == 3 and not sees_encodings:
+    if images and not sees_encodings:
         missing = [] if config.state_dim else ["--agent.critic.state_dim=50"]
+        kind = "have several parts" if spec.observation_parts else f"are images of shape {shape}"
         raise InputError(
-            f"observations are images of shape {shape}, but policies need vectors: "
+            f"observations {kind}, but policies need vectors: "
             f"give {' and '.join([*missing, '--agent.critic.policy_sees=encodings'])}"
         )
-    if len(shape) == 3:
-        encoders.check_images(shape, f"critic {name}", encoders.DrQ.least_side)
+    if images:
+        encoders.check_images(spec, f"critic {name}", encoders.DrQ.least_side)
     optimizer = optax.adam(config.learning_rate)
 
     def init(key: Key, example: Transitions) -> TrainState:

@@ -153,6 +153,11 @@ def _actions(report: Report) -> Iterator[str]:
 def _observations(report: Report) -> Iterator[str]:
     """Dimensions that never change, or whose scales differ greatly; images without content."""
     observations = report["observations"]
+    if "parts" in observations:
+        for name, part in observations["parts"].items():
+            lines = _observations({"observations": part})
+            yield from (line.replace("observations", f"observations[{name!r}]", 1) for line in lines)
+        return
     if observations["images"]:
         yield from _images(observations)
         return

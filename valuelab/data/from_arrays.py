@@ -1,9 +1,11 @@
 """A dataset made from arrays in memory, checked as the readers of files check theirs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from valuelab import observation_parts
 from valuelab.arrays import cast
 from valuelab.data import storage
 from valuelab.data.validation import check_lengths, check_transitions, validate
@@ -39,7 +41,9 @@ def make_dataset(
     successor. It is dropped where the episode was cut, since its value would need the successor.
 
     Args:
-        observations: [N, ...] numbers. uint8 stays uint8 (images), all else becomes float32.
+        observations: [N, ...] numbers. uint8 stays uint8 (images), all else becomes float32. Or a dictionary
+            of images [N, H, W, C] and vectors [N, k] by name: agents see the same dictionary. Vectors alone
+            are joined into one vector.
         actions: [N, A] numbers, or [N] whole numbers where actions are discrete.
         rewards: [N] numbers; may be left out where the dataset is goal-conditioned.
         terminations: [N], whether the episode truly ended with this step. Give these or `masks`.
@@ -47,7 +51,7 @@ def make_dataset(
         masks: [N], 1 - terminations. Give these together with `episode_ends`.
         episode_ends: [N], whether this row is the last of its episode, for whatever reason; by default
             terminations or truncations.
-        next_observations: [N, ...], the successors of the observations.
+        next_observations: [N, ...] or a dictionary, the successors of the observations.
         num_actions: number of discrete actions; 0 for continuous ones.
         action_low: lower bound of continuous actions, a number or [A].
         action_high: upper bound, likewise.
@@ -86,6 +90,16 @@ def make_dataset(
             raise InputError(f"{where}: {key} is a single value: give an array with a row for each step")
         return cast(key, found, dtype, where)
 
+    parts: observation_parts.Parts = ()
+    if isinstance(observations, Mapping):
+        observations, parts = observation_parts.join(observations, where)
+        if next_observations is not None:
+            next_observations, next_parts = observation_parts.join(next_observations, f"{where}: next")
+            if next_parts != parts:
+                raise InputError(
+                    f"{where}: next_observations has the parts {_described(next_parts)}, but observations "
+                    f"has {_described(parts)}: give the same"
+                )
     seen = np.asarray(observations)
     pixels = np.uint8 if seen.dtype == np.uint8 else np.float32
     given: dict[str, np.ndarray] = {
@@ -137,6 +151,7 @@ def make_dataset(
         action_high=high,
         num_actions=num_actions,
         goal_conditioned=goal_conditioned,
+        observation_parts=parts,
     )
     dataset = validate(dataset, where, clip_actions)
     if dataset.next_observations is not None:
@@ -168,6 +183,10 @@ def _with_masks(given: dict[str, np.ndarray], goal_conditioned: bool, where: str
     if "masks" not in given:
         given = given | {"masks": 1 - given["terminations"].astype(np.float32)}
     return given
+
+
+def _described(parts: observation_parts.Parts) -> str:
+    return ", ".join(f"{part.name} {observation_parts.described(part)}" for part in parts) or "of one vector"
 
 
 def _bound(key: str, value: Any, size: tuple[int, ...], where: str) -> np.ndarray:

@@ -8,11 +8,13 @@ pieces, so that the memory they need is small. A statistic of a sample comes wit
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from valuelab.data import coverage, duplicates, normalization, steps, storage
 from valuelab.data.coverage import BINS
 from valuelab.data.validation import BOUND_TOLERANCE
+from valuelab.observation_parts import is_image, pack, unpack
 from valuelab.types import Dataset, Normalization
 
 MAX_VALUES = 8
@@ -39,7 +41,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     lengths = np.diff(np.unique(storage.trajectory_ends(dataset)), prepend=-1)
     ends = np.cumsum(lengths) - 1
     own_rewards = not dataset.goal_conditioned
-    sample = _sample(dataset, rows)
+    numbers = _numbers(dataset)
+    sample = _sample(numbers, rows)
     return {
         "name": dataset.name,
         "rows": len(dataset.terminals),
@@ -50,10 +53,10 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
         "rewards": rewards(dataset.rewards[rows], ends) if own_rewards else None,
         "masks": masks(dataset.masks[rows], ends),
         "actions": actions(dataset, rows),
-        "observations": observations(dataset, rows, sample),
-        "jumps": jumps(dataset, rows),
+        "observations": observations(dataset, rows),
+        "jumps": jumps(numbers, rows),
         "copies": duplicates.copies(dataset, rows, lengths),
-        "coverage": coverage.of_plane(sample, standardized=dataset.observations.dtype != np.uint8),
+        "coverage": coverage.of_plane(sample, standardized=numbers.observations.dtype != np.uint8),
         "memory": memory(dataset, len(rows)),
     }
 
@@ -64,9 +67,19 @@ def normalized(dataset: Dataset, fitted: Normalization) -> Dataset:
     if fitted.observation_mean is not None:
         for name in ("observations", "next_observations"):
             array = getattr(dataset, name)
-            if array is not None and array.dtype != np.uint8:
-                changes[name] = (array - fitted.observation_mean) / fitted.observation_std
+            if array is not None and dataset.observation_parts:
+                parts = unpack(array, dataset.observation_parts)
+                moments = (fitted.observation_mean, fitted.observation_std)
+                changes[name] = pack(
+                    jax.tree.map(_normalized, parts, *moments), dataset.observation_parts, name
+                )
+            elif array is not None:
+                changes[name] = _normalized(array, fitted.observation_mean, fitted.observation_std)
     return dataclasses.replace(dataset, **changes)
+
+
+def _normalized(array: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    return array if array.dtype == np.uint8 else (array - mean) / std
 
 
 def distribution(values: np.ndarray) -> dict[str, Any]:
@@ -183,21 +196,29 @@ def actions(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-def observations(dataset: Dataset, rows: np.ndarray, sample: np.ndarray) -> dict[str, Any]:
+def observations(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
     """The distribution of observations: by dimension, or over all pixels of a sample of images.
 
     Args:
         dataset: the dataset.
         rows: [M], the row of each transition.
-        sample: [S, D], a sample of its observations.
 
     Returns:
         shape, dtype, images (whether observations are images), and constant, the dimensions (pixels) that
         never change. For vectors: min, max, mean, std, each [D]. For images: min, max, mean, std and
-        histogram of the intensities in the sample, and sampled, S.
+        histogram of the intensities in a sample of S images, and sampled, S. For observations of several
+        parts: shape, dtype, and parts, these facts of each part by name.
     """
     facts = {"shape": dataset.observations.shape[1:], "dtype": str(dataset.observations.dtype)}
+    if dataset.observation_parts:
+        parts = unpack(dataset.observations, dataset.observation_parts)
+        return facts | {
+            "parts": {
+                name: observations(_with_observations(dataset, part), rows) for name, part in parts.items()
+            }
+        }
     if dataset.observations.dtype == np.uint8:
+        sample = _sample(dataset, rows)
         constant = np.flatnonzero(sample.min(0) == sample.max(0))
         counts = np.bincount(sample.ravel(), minlength=256)
         intensities = np.arange(256)
@@ -258,6 +279,28 @@ def memory(dataset: Dataset, num_transitions: int) -> dict[str, int]:
         "full": num_transitions * (2 * observation + action + scalars),
         "compact": num_rows * (observation + action + scalars + 1),
     }
+
+
+def _with_observations(dataset: Dataset, array: np.ndarray, following: np.ndarray | None = None) -> Dataset:
+    """The dataset with other observations, of one part."""
+    return dataclasses.replace(dataset, observations=array, next_observations=following, observation_parts=())
+
+
+def _numbers(dataset: Dataset) -> Dataset:
+    """The dataset with the vectors among several parts joined as its observations; its images without any."""
+    if not dataset.observation_parts:
+        return dataset
+    vectors = [part.name for part in dataset.observation_parts if not is_image(part)]
+    names = vectors or [part.name for part in dataset.observation_parts]
+
+    def joined(packed: np.ndarray) -> np.ndarray:
+        parts = unpack(packed, dataset.observation_parts)
+        return np.concatenate([parts[name].reshape(len(packed), -1) for name in names], axis=1)
+
+    following = dataset.next_observations
+    return _with_observations(
+        dataset, joined(dataset.observations), following if following is None else joined(following)
+    )
 
 
 def _sample(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from valuelab.configuration import Settings, setting
 from valuelab.data import storage
 from valuelab.domains.d4rl import SUFFIXES, original_name
 from valuelab.errors import InputError, unknown
+from valuelab.observation_parts import unpack
 from valuelab.types import Dataset, Normalization, Spec
 
 STD_FLOOR = 1e-3
@@ -67,8 +69,9 @@ def fit(dataset: Dataset, *, observations: bool, rewards: str) -> Normalization:
 
     Observations: mean and standard deviation over all transitions; the standard deviation is at least
     `STD_FLOOR`. Images [H, W, C]: the mean image, which removes the static background, and one standard
-    deviation per channel over all pixels, because that of a pixel that rarely changes is close to 0. Actions:
-    from the dataset's bounds to [-1, 1]; None where the bounds are [-1, 1] already. Rewards, by rule:
+    deviation per channel over all pixels, because that of a pixel that rarely changes is close to 0. Each of
+    several parts has its own mean and standard deviation. Actions: from the dataset's bounds to [-1, 1]; None
+    where the bounds are [-1, 1] already. Rewards, by rule:
 
     - "none": unchanged.
     - "d4rl_locomotion": times 1000 / (best return - worst return) over the dataset's trajectories, as in IQL
@@ -117,9 +120,9 @@ def of_actions(low: np.ndarray, high: np.ndarray) -> Normalization:
 
 def of_frames(normalization: Normalization, num_frames: int) -> Normalization:
     """The normalisation of observations that are joined `num_frames` times along the last axis."""
-    mean, std = (
-        row if row is None else np.concatenate([row] * num_frames, axis=-1)
-        for row in (normalization.observation_mean, normalization.observation_std)
+    mean, std = jax.tree.map(
+        lambda row: np.concatenate([row] * num_frames, axis=-1),
+        (normalization.observation_mean, normalization.observation_std),
     )
     return normalization._replace(observation_mean=mean, observation_std=std)
 
@@ -159,21 +162,23 @@ def make_spec(
         reward_max=scale * high + shift,
         goal_conditioned=dataset.goal_conditioned,
         num_updates=num_updates,
+        observation_parts=dataset.observation_parts,
     )
 
 
 def to_json(normalization: Normalization) -> dict[str, Any]:
     """A normalisation as lists and numbers; `from_json` is the inverse."""
     fields = normalization._asdict()
-    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in fields.items()}
+    return jax.tree.map(lambda leaf: leaf.tolist() if isinstance(leaf, np.ndarray) else leaf, fields)
 
 
 def from_json(fields: dict[str, Any]) -> Normalization:
     """The normalisation that `to_json` wrote."""
-    values: dict[str, Any] = {
-        key: np.asarray(value, np.float32) if isinstance(value, list) else value
-        for key, value in fields.items()
-    }
+    values: Any = jax.tree.map(
+        lambda leaf: np.asarray(leaf, np.float32) if isinstance(leaf, list) else leaf,
+        fields,
+        is_leaf=lambda leaf: isinstance(leaf, list),
+    )
     return Normalization(**values)
 
 
@@ -199,17 +204,28 @@ def returns(dataset: Dataset, until_masked: bool = False) -> np.ndarray:
     return np.diff(np.cumsum(rewards)[ends], prepend=0.0)
 
 
-def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and floored standard deviation of the observations, computed in pieces in double precision."""
+def _moments(dataset: Dataset) -> tuple[Any, Any]:
+    """Mean and floored standard deviation of the observations, as dictionaries where they have parts."""
     rows = storage.transition_rows(dataset)
-    shape = dataset.observations.shape[1:]
+    if not dataset.observation_parts:
+        return _moments_of(dataset.observations, rows)
+    parts = unpack(dataset.observations, dataset.observation_parts)
+    moments = {name: _moments_of(part, rows) for name, part in parts.items()}
+    return {name: mean for name, (mean, _) in moments.items()}, {
+        name: std for name, (_, std) in moments.items()
+    }
+
+
+def _moments_of(observations: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and floored standard deviation of some rows, computed in pieces in double precision."""
+    shape = observations.shape[1:]
     size = max(1, _CHUNK // math.prod(shape))
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
     mean, variance = np.zeros(shape), np.zeros(shape)
     for piece in pieces:
-        mean += dataset.observations[piece].sum(axis=0, dtype=np.float64) / len(rows)
+        mean += observations[piece].sum(axis=0, dtype=np.float64) / len(rows)
     for piece in pieces:
-        variance += np.square(dataset.observations[piece] - mean).sum(axis=0) / len(rows)
+        variance += np.square(observations[piece] - mean).sum(axis=0) / len(rows)
     if len(shape) == 3:
         variance = variance.mean(axis=(0, 1), keepdims=True)
     return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)

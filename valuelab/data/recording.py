@@ -61,5 +61,6 @@ def record(
         action_low=environment.action_low,
         action_high=environment.action_high,
         num_actions=environment.spec.num_actions,
+        observation_parts=environment.spec.observation_parts,
     )
     return validate(dataset, f"recorded in {environment.name}")

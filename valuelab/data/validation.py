@@ -17,6 +17,7 @@ from absl import logging
 from valuelab.arrays import cast, check_written
 from valuelab.errors import InputError, one_line
 from valuelab.files import check_regular
+from valuelab.observation_parts import packed_size, unpack
 from valuelab.types import Dataset
 
 BOUND_TOLERANCE = 1e-5
@@ -162,7 +163,11 @@ def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> 
     present = {key: array for key, array in arrays.items() if array is not None}
     _check_layout(dataset, present, path)
     for key, array in present.items():
-        check_finite(key, array, path)
+        if key in ("observations", "next_observations") and dataset.observation_parts:
+            for name, part in unpack(array, dataset.observation_parts).items():
+                check_finite(f"{key}[{name!r}]", part, path)
+        else:
+            check_finite(key, array, path)
     check_masks("masks", dataset.masks, path)
     dataset = _within_bounds(dataset, path, clip_actions)
     if not dataset.terminals[-1]:
@@ -231,6 +236,14 @@ def _check_layout(dataset: Dataset, arrays: Mapping[str, np.ndarray], path: Path
             f"{path}: observations is {observations.dtype} of shape {observations.shape}, but float32 or "
             "uint8 of shape [rows, ...] is expected: check that the file belongs to this source"
         )
+    if parts := dataset.observation_parts:
+        size = packed_size(parts)
+        if observations.dtype != np.uint8 or observations.shape[1:] != (size,):
+            raise InputError(
+                f"{path}: observations is {observations.dtype} of shape {observations.shape}, but its "
+                f"{len(parts)} parts are packed into uint8 of shape [rows, {size}]: "
+                "use observation_parts.join"
+            )
     if "next_observations" in arrays:
         check_successors(observations, arrays["next_observations"], path)
     for key in ("observations", "actions"):

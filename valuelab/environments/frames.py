@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from valuelab import errors, types
+from valuelab import errors, spaces, types
 
 
 def joined(environment: types.Environment, num_frames: int) -> types.Environment:
@@ -31,6 +31,9 @@ def joined(environment: types.Environment, num_frames: int) -> types.Environment
             super().__init__(single)
             self._frames: collections.deque[np.ndarray] = collections.deque(maxlen=num_frames)
             space = single.observation_space
+            if parts := spaces.parts_of(space):
+                self.observation_space = spaces.packed(parts, num_frames)
+                return
             low, high = (np.concatenate([bound] * num_frames, axis=-1) for bound in (space.low, space.high))
             self.observation_space = gymnasium.spaces.Box(low, high, dtype=space.dtype)
 

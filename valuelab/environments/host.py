@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab import errors, types
+from valuelab import errors, observation_parts, types
 from valuelab.environments import interface
 
 _WORDS = 4
@@ -101,7 +101,7 @@ def vector(
     with _naming(name):  # fails before training starts
         example.reset(seed=[0], options={"reset_mask": np.ones(1, bool)})
         observations, rewards, *_ = example.step(_first_action(facts)[None])
-        _check_finite(name, observations, rewards)
+        _check_finite(name, spec, observations, rewards)
     example.close()
     start, outcomes = _shapes(spec, num_environments, limit)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
@@ -226,9 +226,13 @@ def _naming(name: str) -> Iterator[None]:
         ) from error
 
 
-def _check_finite(name: str, observations: np.ndarray, rewards: Any = 0.0) -> None:
+def _check_finite(name: str, spec: types.Spec, observations: np.ndarray, rewards: Any = 0.0) -> None:
     """Refuses observations and rewards that are not finite."""
-    for kind, values in (("a reward", rewards), ("an observation", observations)):
+    seen = {"an observation": observations}
+    if spec.observation_parts:
+        parts = observation_parts.unpack(observations, spec.observation_parts)
+        seen = {f"an observation[{part!r}]": values for part, values in parts.items()}
+    for kind, values in {"a reward": rewards, **seen}.items():
         if not np.isfinite(values).all():
             value = np.asarray(values)[~np.isfinite(values)][0]
             raise errors.InputError(
@@ -314,7 +318,7 @@ class _Member:
     def __init__(self, name: str, simulators: Any, spec: types.Spec, max_episode_steps: int):
         self._name = name
         self._simulators = simulators
-        self._observation_dtype = spec.observation_dtype
+        self._spec = spec
         self._action_dtype = np.int32 if spec.discrete else np.float32
         self._max_episode_steps = max_episode_steps
         self.token = np.zeros(0, np.uint32)  # equals no token
@@ -333,8 +337,8 @@ class _Member:
             self._ended = (terminated | truncated) & ~begins
             if begins.any():
                 observations = self._seed(begins)
-        _check_finite(self._name, observations)
-        return observations.astype(self._observation_dtype)
+        _check_finite(self._name, self._spec, observations)
+        return observations.astype(self._spec.observation_dtype)
 
     def step(self, actions: np.ndarray) -> _Arrays:
         """Steps all lanes; a lane whose episode ended starts another, from a new seed if it is old enough."""
@@ -344,11 +348,11 @@ class _Member:
         if due.any():
             self._seedings, self._ages = self._seedings + due, np.where(due, 0, self._ages)
             observations = self._seed(due)
-        _check_finite(self._name, observations, rewards)
+        _check_finite(self._name, self._spec, observations, rewards)
         self._ended = terminated | truncated
         digest = hashlib.blake2b(self.token.tobytes() + actions.tobytes(), digest_size=4 * _WORDS).digest()
         self.token = np.concatenate([self.token[:_WORDS], np.frombuffer(digest, np.uint32)])
-        observations, rewards = observations.astype(self._observation_dtype), rewards.astype(np.float32)
+        observations, rewards = observations.astype(self._spec.observation_dtype), rewards.astype(np.float32)
         return self.token, self._seedings, self._ages, observations, rewards, terminated, truncated
 
     def _seed(self, chosen: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from valuelab import errors, types
+from valuelab import errors, observation_parts, types
+from valuelab.spaces import parts_of
 
 _TOLERANCE = 1e-5
 """The largest difference between bounds of actions that count as equal, due to rounding to float32."""
@@ -59,6 +60,7 @@ def of_spaces(name: str, observation_space: Any, action_space: Any) -> Interface
         num_actions=int(action_space.n) if discrete else 0,
         reward_min=-np.inf,
         reward_max=np.inf,
+        observation_parts=parts_of(observation_space),
     )
     bounds = () if discrete else (action_space.low, action_space.high)
     low, high = (bound.astype(np.float32) for bound in bounds or [np.zeros(0)] * 2)
@@ -108,7 +110,9 @@ def check_alike(data: Interface, world: Interface | types.VectorEnvironment, rem
     Raises:
         InputError: naming the first difference, with both values.
     """
-    for kind, ours, theirs in zip(_NAMES, _facts(data.spec), _facts(world.spec), strict=True):
+    our_facts, their_facts = _facts(data.spec), _facts(world.spec)
+    for kind in sorted(our_facts | their_facts, key=lambda kind: "[" not in kind):  # parts stand first
+        ours, theirs = (facts.get(kind, "missing") for facts in (our_facts, their_facts))
         if ours != theirs:
             raise errors.InputError(
                 f"{kind} of {data.name} are {ours}, but {theirs} in {world.name}: {remedy}"
@@ -126,12 +130,17 @@ def check_alike(data: Interface, world: Interface | types.VectorEnvironment, rem
             )
 
 
-_NAMES = ("observations", "actions", "rewards", "goals")
-
-
-def _facts(spec: types.Spec) -> tuple[str, ...]:
-    """The properties that must be equal, as text, in the order of `_NAMES`."""
+def _facts(spec: types.Spec) -> dict[str, str]:
+    """The properties that must be equal, as text, by name."""
+    parts = {
+        f"observations[{part.name!r}]": observation_parts.described(part) for part in spec.observation_parts
+    }
     observations = f"{spec.observation_dtype}{list(spec.observation_shape)}"
     actions = f"{spec.num_actions} choices" if spec.discrete else f"float32[{spec.action_dim}]"
     rewards = "numbers" if spec.reward_dim == 1 else f"float32[{spec.reward_dim}]"
-    return observations, actions, rewards, observations if spec.goal_conditioned else "none"
+    return parts | {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "goals": observations if spec.goal_conditioned else "none",
+    }

@@ -135,7 +135,16 @@ def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
 
 
 def _draw_observations(panel: Any, observations: Mapping[str, Any]) -> None:
-    """Draws range and spread of each dimension, with constant ones marked; or the intensities of images."""
+    """Draws range and spread of each dimension, with constant ones marked; or the intensities of images.
+
+    Of several parts it draws the first vector, else the first image.
+    """
+    if "parts" in observations:
+        parts = observations["parts"]
+        name = min(parts, key=lambda name: parts[name]["images"])
+        _draw_observations(panel, parts[name])
+        panel.set_title(f"{panel.get_title()}: {name}", fontsize=10)
+        return
     if observations["images"]:
         histogram = observations["histogram"]
         shares = histogram["counts"] / histogram["counts"].sum()

@@ -1,6 +1,7 @@
 """Goals for feature learners: the current state, a later state, or any other state of the data."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ UNSAMPLED = (
 """The advice when batches lack fields that only zero-shot agents use."""
 
 
-def futures_of(batch: Transitions, name: str) -> Array:
+def futures_of(batch: Transitions, name: str) -> Any:
     """The later observations of a batch.
 
     Args:
@@ -44,7 +45,7 @@ def futures_of(batch: Transitions, name: str) -> Array:
     return batch.futures
 
 
-def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Array, Array]:
+def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Any, Array]:
     """Goals for the transitions of a batch: OGBench's shares of current, later and other states.
 
     Args:
@@ -59,8 +60,18 @@ def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Array, Array]:
         InputError: when the batch has no futures.
     """
     kind_key, order_key = jax.random.split(key)
-    others = jax.random.permutation(order_key, batch.next_observations)
-    kind = jax.random.uniform(kind_key, (len(others), *[1] * (others.ndim - 1)))
-    goals = jnp.where(kind < _P_CURRENT + _P_FUTURE, futures_of(batch, name), others)
-    goals = jnp.where(kind < _P_CURRENT, batch.observations, goals)
-    return goals, jnp.all(goals == batch.observations, axis=tuple(range(1, goals.ndim)))
+    kind = jax.random.uniform(kind_key, (len(batch.actions),))
+
+    def choose(later: Array, current: Array, following: Array) -> Array:
+        others = jax.random.permutation(order_key, following)
+        kinds = kind.reshape(-1, *[1] * (others.ndim - 1))
+        goals = jnp.where(kinds < _P_CURRENT + _P_FUTURE, later, others)
+        return jnp.where(kinds < _P_CURRENT, current, goals)
+
+    goals = jax.tree.map(choose, futures_of(batch, name), batch.observations, batch.next_observations)
+    same = jax.tree.map(
+        lambda goal, current: jnp.all(goal == current, axis=tuple(range(1, goal.ndim))),
+        goals,
+        batch.observations,
+    )
+    return goals, jnp.all(jnp.stack(jax.tree.leaves(same)), axis=0)

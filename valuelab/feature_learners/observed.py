@@ -30,10 +30,10 @@ def observed(config: ObservedConfig, spec: Spec) -> FeatureLearner:
     Raises:
         InputError: for images, and for columns that observations do not have.
     """
-    if len(spec.observation_shape) != 1:
+    if len(spec.observation_shape) != 1 or spec.observation_parts:
+        kind = "several parts" if spec.observation_parts else f"shape {spec.observation_shape}"
         raise InputError(
-            f"observations have shape {spec.observation_shape}, but given features need vectors: "
-            "choose another feature_learner"
+            f"observations have {kind}, but given features need vectors: choose another feature_learner"
         )
     size = spec.observation_shape[0]
     columns = np.array(config.columns or range(size))

@@ -1,5 +1,7 @@
-"""Encoders of images, and networks that take their features in place of images."""
+"""Encoders of images and of several parts, and networks that take their features in place of observations."""
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 from valuelab.errors import InputError, unknown
 from valuelab.networks.mlp import LayerNorm, initializer
 from valuelab.ops.factorizations import orthogonal
-from valuelab.types import Array, Params, Spec
+from valuelab.types import Array, ObservationPart, Params, Spec
 
 EncoderName = Literal["impala_small", "drq", "dqn"]
 
@@ -129,24 +131,52 @@ ENCODERS: dict[str, type[nn.Module]] = {"impala_small": Impala, "drq": DrQ, "dqn
 """Name to encoder."""
 
 
-class WithEncoder(nn.Module):
-    """A network that takes the features of an encoder in place of images.
+class PartsEncoder(nn.Module):
+    """The features of observations of several parts: those of each image, then all vectors, concatenated.
+
+    Every image has an encoder with its own parameters. Vectors enter as they are.
 
     Attributes:
-        encoder: the encoder of images, shared by all ensemble members.
+        encoder: () -> an encoder of images.
+    """
+
+    encoder: Callable[[], nn.Module]
+
+    @nn.compact
+    def __call__(self, observations: Mapping[str, Array]) -> Array:
+        """Maps images [B, H, W, channels] and vectors [B, k], by name, to features [B, F]."""
+        parts = [observations[name] for name in sorted(observations)]
+        images = [self.encoder()(part) for part in parts if part.ndim == 4]
+        return jnp.concatenate([*images, *(part for part in parts if part.ndim != 4)], axis=-1)
+
+
+def batch_size(observations: Any) -> int:
+    """B of observations, which are an array [B, ...] or a dictionary of such arrays."""
+    return jax.tree.leaves(observations)[0].shape[0]
+
+
+class WithEncoder(nn.Module):
+    """A network that takes the features of an encoder in place of images or of several parts.
+
+    Attributes:
+        encoder: the encoder, shared by all ensemble members.
         network: the network, whose first input is a batch of vectors [B, F].
     """
 
     encoder: nn.Module
     network: nn.Module
 
-    def __call__(self, observations: Array, *others: Any) -> Any:
+    def __call__(self, observations: Any, *others: Any) -> Any:
         """Applies the network to encoded observations and its other inputs."""
         return self.network(self.encode(observations), *others)
 
-    def encode(self, observations: Array) -> Array:
-        """Maps images [B, H, W, channels] to vectors [B, F]; returns vectors, as already encoded."""
-        return self.encoder(observations) if observations.ndim == 4 else observations
+    def encode(self, observations: Any) -> Array:
+        """Maps images [B, H, W, channels], or several parts, to vectors [B, F].
+
+        Vectors are returned unchanged, because they are encoded already.
+        """
+        encoded = not isinstance(observations, Mapping) and observations.ndim != 4
+        return observations if encoded else self.encoder(observations)
 
 
 class UnneededEncoderError(InputError):
@@ -155,8 +185,8 @@ class UnneededEncoderError(InputError):
 
 def choose(
     name: EncoderName | None, spec: Spec, default: EncoderName = "impala_small"
-) -> type[nn.Module] | None:
-    """The encoder class of a name.
+) -> Callable[[], nn.Module] | None:
+    """What makes the encoder of a name.
 
     Args:
         name: None for the default.
@@ -164,14 +194,15 @@ def choose(
         default: the name of the default encoder of images.
 
     Returns:
-        The encoder class; None if observations are vectors.
+        () -> the encoder, a `PartsEncoder` for observations of several parts; None if observations are
+        vectors.
 
     Raises:
         InputError: when the name is unknown, a name is given but observations are vectors, observations are
             neither vectors nor images, or images are too small.
     """
-    shape = spec.observation_shape
-    if len(shape) == 1:
+    shape, parts = spec.observation_shape, spec.observation_parts
+    if len(shape) == 1 and not parts:
         if name is not None:
             raise UnneededEncoderError(
                 f"encoder is {name}, but observations are vectors of {shape[0]} numbers, which need none: "
@@ -181,15 +212,15 @@ def choose(
     name = name or default
     if name not in ENCODERS:
         raise unknown("encoder", name, ENCODERS)
-    check_images(shape, f"encoder {name}", ENCODERS[name]().least_side, ", or choose impala_small")
-    return ENCODERS[name]
+    check_images(spec, f"encoder {name}", ENCODERS[name]().least_side, ", or choose impala_small")
+    return functools.partial(PartsEncoder, ENCODERS[name]) if parts else ENCODERS[name]
 
 
-def check_images(shape: tuple[int, ...], name: str, least_side: int, otherwise: str = "") -> None:
-    """Raises unless observations are images that are large enough for an encoder.
+def check_images(spec: Spec, name: str, least_side: int, otherwise: str = "") -> None:
+    """Raises unless observations, or those parts that are no vectors, are images large enough for an encoder.
 
     Args:
-        shape: the shape of an observation.
+        spec: the spec of the data.
         name: the name of the encoder, for the message.
         least_side: the least height and width of images, in pixels.
         otherwise: other advice than larger images, for the message.
@@ -197,23 +228,28 @@ def check_images(shape: tuple[int, ...], name: str, least_side: int, otherwise: 
     Raises:
         InputError: when observations are not images, or images are too small.
     """
-    if len(shape) != 3:
-        raise InputError(
-            f"observations have shape {shape}, but agents take vectors, or images of shape (height, width, "
-            "channels): flatten them, or wrap the environment"
-        )
-    if min(shape[:2]) < least_side:
-        raise InputError(
-            f"observations are images of {shape[0]} x {shape[1]} pixels, but {name} needs at least "
-            f"{least_side} x {least_side}: give larger images{otherwise}"
-        )
+    whole = ObservationPart(name="", shape=spec.observation_shape, dtype=spec.observation_dtype)
+    for part in spec.observation_parts or (whole,):
+        what, shape = f"observations{part.name and f'[{part.name!r}]'}", part.shape
+        if part.name and len(shape) == 1:
+            continue
+        if len(shape) != 3:
+            raise InputError(
+                f"{what} have shape {shape}, but agents take vectors, or images of shape (height, width, "
+                "channels): flatten them, or wrap the environment"
+            )
+        if min(shape[:2]) < least_side:
+            raise InputError(
+                f"{what} are images of {shape[0]} x {shape[1]} pixels, but {name} needs at least "
+                f"{least_side} x {least_side}: give larger images{otherwise}"
+            )
 
 
 def with_encoder(name: EncoderName | None, spec: Spec, network: nn.Module) -> nn.Module:
-    """A network of vectors, with an encoder in front if observations are images.
+    """A network of vectors, with an encoder in front if observations are images or have several parts.
 
     Args:
-        name: the name of the encoder; None for impala_small if observations are images.
+        name: the name of the encoder of images; None for impala_small if there are images.
         spec: the spec of the data.
         network: the network, whose first input is a batch of vectors [B, D].
 
@@ -227,7 +263,7 @@ def with_encoder(name: EncoderName | None, spec: Spec, network: nn.Module) -> nn
     return WithEncoder(encoder(), network) if encoder else network
 
 
-def encode(network: nn.Module, params: Params, observations: Array) -> Array:
+def encode(network: nn.Module, params: Params, observations: Any) -> Array:
     """Observations encoded once, to be given to a network of `with_encoder` in their place, often."""
     if isinstance(network, WithEncoder):
         return network.apply(params, observations, method="encode")  # type: ignore[return-value]

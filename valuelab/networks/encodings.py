@@ -1,9 +1,13 @@
 """Encoders of observations, and predictors of future encodings."""
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from valuelab.networks.encoders import DRQ, Convolutions, first_layer
+from valuelab.networks.encoders import DRQ, Convolutions, PartsEncoder, first_layer
 from valuelab.networks.mlp import MLP
 from valuelab.ops.factorizations import orthogonal
 from valuelab.ops.zero_shot import on_sphere
@@ -13,7 +17,7 @@ from valuelab.types import Array
 class Encoder(nn.Module):
     """φ(s): a `first_layer`, relu layers, and a linear layer; only the linear layer if hidden_dims is ().
 
-    Images first go through DrQ's convolutions.
+    Images, also those among several parts, first go through DrQ's convolutions.
 
     Attributes:
         hidden_dims: width of each hidden layer.
@@ -26,9 +30,13 @@ class Encoder(nn.Module):
     normalize: bool = True
 
     @nn.compact
-    def __call__(self, observations: Array) -> Array:
-        """Maps observations [B, D], or images [B, H, W, channels], to encodings [B, d]."""
-        hidden = Convolutions(DRQ)(observations) if observations.ndim == 4 else observations
+    def __call__(self, observations: Any) -> Array:
+        """Maps observations [B, D], images [B, H, W, channels], or several parts, to encodings [B, d]."""
+        hidden = observations
+        if isinstance(observations, Mapping):
+            hidden = PartsEncoder(functools.partial(Convolutions, DRQ))(observations)
+        elif observations.ndim == 4:
+            hidden = Convolutions(DRQ)(observations)
         for index, width in enumerate(self.hidden_dims):
             hidden = (
                 nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))

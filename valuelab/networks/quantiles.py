@@ -1,7 +1,7 @@
 """Networks whose outputs are return distributions."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -35,7 +35,7 @@ class ReturnAtoms(nn.Module):
         stock_low: least stock, for each component.
         stock_high: greatest stock, for each component.
         stock_points: number of grid points, for each component; 0 makes the network ignore stocks.
-        encoder: encoder of images; None if observations are vectors.
+        encoder: () -> the encoder of images or of several parts; None if observations are vectors.
     """
 
     num_actions: int
@@ -46,10 +46,10 @@ class ReturnAtoms(nn.Module):
     stock_low: Any
     stock_high: Any
     stock_points: int
-    encoder: type[nn.Module] | None = None
+    encoder: Callable[[], nn.Module] | None = None
 
     @nn.compact
-    def __call__(self, observations: Array, stocks: Array) -> Array:
+    def __call__(self, observations: Any, stocks: Array) -> Array:
         """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
         features = self.encoder()(observations) if self.encoder else observations
         first_width, *widths = self.hidden_dims

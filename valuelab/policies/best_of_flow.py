@@ -71,7 +71,7 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
         repeated = jnp.repeat(encode(field, state.params, observations), config.num_candidates, axis=0)
         noise = temperature * jax.random.normal(key, (repeated.shape[0], spec.action_dim))
         actions = draw_actions(field, state.params, repeated, noise, config.num_steps)
-        candidates = actions.reshape(observations.shape[0], config.num_candidates, spec.action_dim)
+        candidates = actions.reshape(-1, config.num_candidates, spec.action_dim)
         # Images are encoded once for all candidates.
         q_values = jax.vmap(estimates.q, (None, 1), 1)(observations, candidates)
         best = jnp.argmax(q_values, axis=1)[:, None, None]

@@ -21,7 +21,7 @@ import optax
 
 from valuelab.configuration import setting
 from valuelab.networks import learning
-from valuelab.networks.encoders import encode, with_encoder
+from valuelab.networks.encoders import batch_size, encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.velocities import ActionVelocity
@@ -138,7 +138,7 @@ def one_step_flow(
         state: TrainState, observations: Array, key: Key, temperature: Array | float, estimates: Estimates
     ) -> Array:
         del estimates
-        noise = temperature * jax.random.normal(key, (observations.shape[0], spec.action_dim))
+        noise = temperature * jax.random.normal(key, (batch_size(observations), spec.action_dim))
         return jnp.clip(policy.apply(state.params["policy"], observations, noise), -1, 1)
 
     return Policy(

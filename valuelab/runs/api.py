@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab import configuration, data, environments
+from valuelab import configuration, data, environments, observation_parts, spaces
 from valuelab.configuration import RunConfig
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.distributional import defaults, objectives
@@ -293,7 +293,7 @@ def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset) ->
 def _scripted(function: Callable[[np.ndarray], Any], environment: Environment) -> Agent:
     """An agent without a state that does what a function of one observation in numpy says."""
     instance = environment.make()
-    space = instance.action_space
+    space, parts = instance.action_space, spaces.parts_of(instance.observation_space)
     instance.close()
     dtype = np.dtype(np.int32 if space.shape == () else np.float32)
 
@@ -304,6 +304,8 @@ def _scripted(function: Callable[[np.ndarray], Any], environment: Environment) -
 
     def on_host(observations: Any) -> np.ndarray:
         seen = jax.tree.map(lambda leaf: np.asarray(leaf)[0], observations)
+        if parts:
+            seen = jax.tree.map(lambda leaf: observation_parts.unpack(leaf, parts), seen)
         return np.asarray(function(seen), dtype).reshape(1, *space.shape)
 
     def nothing(*_: Any) -> Any:

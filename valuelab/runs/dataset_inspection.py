@@ -156,7 +156,9 @@ def summary(report: Mapping[str, Any]) -> dict[str, str]:
     lines |= _reward_lines(report)
     lines["masks of 0"] = f"{masks['zeros']:,}; {masks['zeros_inside']:,} of them inside episodes"
     lines["actions"] = _actions_line(report["actions"])
-    lines["observations"] = _observations_line(report["observations"])
+    observations = report["observations"]
+    for name, part in observations.get("parts", {"": observations}).items():
+        lines[f"observations {name}".strip()] = _observations_line(part)
     lines["effective dimension"] = "{effective_dimension:.1f}, from {sampled:,} observations".format(
         **report["coverage"]
     )

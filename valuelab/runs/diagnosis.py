@@ -78,7 +78,7 @@ class DiagnosedRun(NamedTuple):
     def batch(self, numbers: np.ndarray) -> Transitions:
         """Rows of the dataset, normalised as the agents see them."""
         columns = (getattr(self.dataset, name)[numbers] for name in Transitions._fields[:5])
-        return normalize(Transitions(*columns), self.normalization)
+        return normalize(Transitions(*columns), self.normalization, self.spec.observation_parts)
 
     def saved_states(self, folder: pathlib.Path) -> Iterator[tuple[int, Any]]:
         """Reads all checkpoints in the run's workdir, oldest first: step, and states [M, ...].

@@ -230,7 +230,8 @@ def make_builder(
         except InputError as error:
             where = config.dataset or config.environment
             raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
-        return normalized(shifted(agent, config.data.image_shift, spec), normalization)
+        agent = shifted(agent, config.data.image_shift, spec)
+        return normalized(agent, normalization, spec.observation_parts)
 
     return build
 

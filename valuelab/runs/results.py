@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import rich.progress
 
-from valuelab import files
+from valuelab import files, observation_parts
 from valuelab.arrays import open_npz
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
@@ -272,6 +272,7 @@ def spec_from_json(fields: Mapping[str, Any]) -> Spec:
     for name, unbounded in (("reward_min", -np.inf), ("reward_max", np.inf)):
         given[name] = unbounded if given[name] is None else float(given[name])
     given["observation_shape"] = tuple(map(int, given["observation_shape"]))
+    given["observation_parts"] = observation_parts.from_json(given.get("observation_parts", ()))
     return Spec(**given)
 
 

@@ -21,6 +21,7 @@ from valuelab.errors import InputError, unknown
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
+from valuelab.observation_parts import pack, packed_size, unpack
 from valuelab.runs import command_line, inputs, outputs, results, saved
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
@@ -418,12 +419,20 @@ class TrainedRun:
 
         Args:
             name: of the input, for messages.
-            given: of the spec's shape, or [B, ...].
+            given: of the spec's shape, or [B, ...]; a dictionary of such arrays for observations of several
+                parts.
 
         Raises:
             InputError: when the shape or the dtype differs from the data, or a number is not finite.
         """
         shape, dtype = self.spec.observation_shape, self.spec.observation_dtype
+        parts = self.spec.observation_parts
+        if isinstance(given, Mapping):
+            if not parts:
+                raise InputError(
+                    f"{name} is a dictionary; give an array of shape {shape}, or a batch of such"
+                )
+            given = pack(given, parts, name, shape[0] // packed_size(parts))
         array = np.asarray(given)
         alone = array.shape == shape
         if not alone and array.shape[1:] != shape:
@@ -431,7 +440,8 @@ class TrainedRun:
         if array.dtype.kind not in "fiub" or (dtype == "uint8") != (array.dtype == np.uint8):
             raise InputError(f"{name} is {array.dtype}; give {dtype}, as in the data")
         array = array.astype(dtype, copy=False)
-        if dtype != "uint8" and not np.isfinite(array).all():
+        numbers = jax.tree.leaves(unpack(array, parts) if parts else array)
+        if not all(np.isfinite(each).all() for each in numbers if each.dtype != np.uint8):
             raise InputError(f"{name} holds a number that is not finite")
         return (array[None] if alone else array), alone
 

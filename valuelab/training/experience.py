@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
+from valuelab.observation_parts import unpack
 from valuelab.training import replay as replays
 from valuelab.types import (
     Agent,
@@ -185,7 +186,9 @@ def online(
             drawn = agent.memory.draw(state, outcomes.observations, draw_key)
             kept = agent.memory.update(memory, outcomes.rewards)
             memory = jax.tree.map(lambda new, old: _where(lanes.ended, new, old), drawn, kept)
-        finite = _finite(actions) & _finite(outcomes.observations) & _finite(outcomes.rewards)
+        parts, seen = environment.spec.observation_parts, outcomes.observations
+        numbers = (actions, unpack(seen, parts) if parts else seen, outcomes.rewards)
+        finite = functools.reduce(jnp.logical_and, map(_finite, jax.tree.leaves(numbers)))
         return _next_lanes(lanes, simulation, outcomes, memory, finite), replay
 
     def example(arrays: Any, key: Key) -> Transitions:

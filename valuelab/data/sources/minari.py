@@ -1,6 +1,6 @@
 """Minari: folders of episodes, which distinguish terminations from truncations.
 
-Observations become vectors by `spaces.flatten`, as in environments; images stay images.
+Observations become vectors, images or packed parts by `spaces.flatten`, as in environments.
 """
 
 import collections
@@ -66,7 +66,8 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         flat = spaces.flat(space, str(path))  # fails before the slow reading of episodes
         episodes = _episodes(stored, space, flat, "num_actions" in facts, path)
         dataset = storage.from_episodes(f"minari/{name}", episodes, path)
-    return validate(dataclasses.replace(dataset, **facts), path, clip_actions)
+    dataset = dataclasses.replace(dataset, observation_parts=spaces.parts_of(flat), **facts)
+    return validate(dataset, path, clip_actions)
 
 
 def _as_stated(space: Any, stated: Any) -> Any:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -26,6 +27,7 @@ from valuelab.arrays import cast
 from valuelab.data import storage
 from valuelab.data.validation import check_finite, check_masks, reading, validate
 from valuelab.errors import InputError, require, unknown
+from valuelab.observation_parts import Parts, from_json, join
 from valuelab.types import Dataset
 
 _SHARD_BYTES = 1 << 29
@@ -69,7 +71,9 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
             if isinstance(fact, list)
             else fact
             for key, fact in facts.items()
+            if key != "observation_parts"
         }
+        facts["observation_parts"] = episodes.observation_parts()
         return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
 
 
@@ -93,6 +97,14 @@ class Episodes:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def observation_parts(self) -> Parts:
+        """The parts of packed observations; empty for other observations."""
+        if stated := self.facts.get("observation_parts"):
+            return from_json(stated)
+        if not isinstance(self.features["observation"], Mapping) or not len(self):
+            return ()
+        return _observations(self.features, self.records[0]["steps"], str(self.folder))[1]
 
     def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
         """The arrays of one episode, T + 1 rows each, for `storage.from_episodes`."""
@@ -166,12 +178,14 @@ def _write(datasets: Mapping[str, Dataset], folder: Path) -> None:
     tfds = require("tensorflow_datasets", "data")
     dataset = next(iter(datasets.values()))
     features = _features(dataset)
-    facts = {
+    facts: dict[str, Any] = {
         "action_low": dataset.action_low.tolist(),
         "action_high": dataset.action_high.tolist(),
         "num_actions": dataset.num_actions,
         "goal_conditioned": dataset.goal_conditioned,
     }
+    if dataset.observation_parts:
+        facts["observation_parts"] = [dataclasses.asdict(part) for part in dataset.observation_parts]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
         features=features,
@@ -277,8 +291,8 @@ def _columns(features: Mapping[str, Any], steps: Mapping[str, Any], where: str) 
     if "is_terminal" in steps:
         # A terminal state has no value: the mask of the transition that leads to it is 0.
         masks[:-1] *= 1 - cast("is_terminal", _scalars(steps["is_terminal"]), bool, where)[1:]
-    observations = _decode(features["observation"], steps["observation"])
-    actions = _decode(features["action"], steps["action"])
+    observations, _ = _observations(features, steps, where)
+    actions = storage.flatten(_decode(features["action"], steps["action"]))
     discrete = actions.dtype.kind in "iu"
     pixels = observations.dtype == np.uint8
     return {
@@ -296,17 +310,28 @@ def _scalars(rows: np.ndarray) -> np.ndarray:
     return rows[:, 0] if rows.shape[1:] == (1,) else rows
 
 
-def _decode(feature: Any, stored: Any) -> np.ndarray:
-    """Decodes the rows of one (nested) feature."""
+def _observations(
+    features: Mapping[str, Any], steps: Mapping[str, Any], where: str
+) -> tuple[np.ndarray, Parts]:
+    """The observations [T, ...] of an episode, and their parts: nested features with an image are packed."""
+    decoded = _decode(features["observation"], steps["observation"])
+    if not isinstance(decoded, Mapping) or not any(map(_is_image, jax.tree.leaves(decoded))):
+        return storage.flatten(decoded), ()
+    rows = jax.tree.map(lambda leaf: leaf if _is_image(leaf) else leaf.reshape(len(leaf), -1), decoded)
+    return join(rows, where)
 
-    def decode(feature: Any, stored: Any) -> Any:
-        if isinstance(feature, Mapping):
-            return {key: decode(feature[key], stored[key]) for key in sorted(feature)}
-        if stored.dtype == object:  # bytes: images and compressed arrays
-            return np.stack(feature.decode_batch_example_np(stored))
-        return stored
 
-    return storage.flatten(decode(feature, stored))
+def _is_image(rows: np.ndarray) -> bool:
+    return rows.ndim == 4 and rows.dtype == np.uint8
+
+
+def _decode(feature: Any, stored: Any) -> Any:
+    """Decodes the rows of one (nested) feature, an array [T, ...] or a dictionary of such."""
+    if isinstance(feature, Mapping):
+        return {key: _decode(feature[key], stored[key]) for key in sorted(feature)}
+    if stored.dtype == object:  # bytes: images and compressed arrays
+        return np.stack(feature.decode_batch_example_np(stored))
+    return stored
 
 
 def _action_facts(feature: Any, actions: np.ndarray, folder: Path) -> dict[str, Any]:
