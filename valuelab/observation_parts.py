@@ -9,6 +9,7 @@ Agents see a dictionary: `agents/normalized.py` unpacks it, exactly to the bit. 
 image, and a part with one axis is a vector.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -171,6 +172,12 @@ def unpack(packed: Any, parts: Sequence[ObservationPart]) -> dict[str, Any]:
             unpacked[part.name] = each.transpose(order).reshape(*lead, *lengths, frames * last)
         start = stop
     return unpacked
+
+
+@functools.cache
+def say_joined(name: str, size: int, entries: tuple[str, ...]) -> None:
+    """Prints once that the entries of observations are joined into one vector."""
+    print(f"observations of {name} are joined into one vector of {size} numbers: {', '.join(entries)}")
 
 
 def _stored(part: ObservationPart) -> np.dtype[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from valuelab.arrays import cast
 from valuelab.errors import InputError, require
 from valuelab.files import read_json
-from valuelab.observation_parts import Parts, pack, packed_size
+from valuelab.observation_parts import Parts, pack, packed_size, say_joined
 from valuelab.types import ObservationPart
 
 
@@ -42,8 +42,8 @@ def flat(space: Any, name: str) -> Any:
     if parts := _packed_parts(leaves):
         return packed(parts)
     if len(leaves) > 1:
-        sizes = ", ".join(f"{leaf.name} {spaces.flatdim(leaf.space)}" for leaf in leaves)
-        _say_joined(name, sizes)
+        entries = tuple(f"{leaf.name} {spaces.flatdim(leaf.space)}" for leaf in leaves)
+        say_joined(name, spaces.flatdim(space), entries)
     return spaces.flatten_space(space)
 
 
@@ -162,12 +162,6 @@ def _packed_parts(leaves: Sequence[_Leaf]) -> Parts:
         else ObservationPart(name=leaf.name, shape=(spaces.flatdim(leaf.space),), dtype="float32")
         for leaf in sorted(leaves, key=lambda leaf: leaf.name)
     )
-
-
-@functools.cache
-def _say_joined(name: str, sizes: str) -> None:
-    """Says once that the entries of observations are joined into one vector."""
-    print(f"observations of {name} are one vector, joined from their entries: {sizes} numbers")
 
 
 def _check(space: Any, name: str, entry: str = "") -> None:

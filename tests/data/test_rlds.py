@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from valuelab import data
 from valuelab.data.sources import rlds
 from valuelab.errors import InputError
+from valuelab.observation_parts import unpack
 from valuelab.types import Dataset
 
 
@@ -138,8 +139,15 @@ def test_set_of_another_program(tmp_path):
     np.testing.assert_array_equal(dataset.rewards, [1, 2])
     np.testing.assert_array_equal(dataset.masks, [1, 0])
     np.testing.assert_array_equal(dataset.actions, [[0.5], [-0.5]])
-    np.testing.assert_array_equal(dataset.next_observations[0], [*image[1].ravel(), 2.0, 3.0])
+    parts = unpack(dataset.next_observations, dataset.observation_parts)
+    np.testing.assert_array_equal(parts["image"][0], image[1])
+    np.testing.assert_array_equal(parts["state"][0], [2.0, 3.0])
     np.testing.assert_array_equal(dataset.action_high, [1])
+    compact = data.load("rlds/foreign/config", tmp_path, compact=True)
+    rlds.write({"train": compact}, tmp_path / "rlds" / "again" / "1.0.0")
+    again = data.load("rlds/again", tmp_path)
+    np.testing.assert_array_equal(again.next_observations, dataset.next_observations)
+    assert again.observation_parts == dataset.observation_parts
 
     steps["discount"], features["discount"] = np.array([1, 2, 1], np.float32), np.float32
     write_foreign(tmp_path / "rlds" / "doubled" / "1.0.0", [steps], features)

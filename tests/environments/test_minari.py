@@ -16,6 +16,7 @@ from helpers import ROOT, command, launch
 from valuelab import data, environments
 from valuelab.configuration import RunConfig
 from valuelab.errors import InputError
+from valuelab.observation_parts import pack
 from valuelab.runs import inputs
 from valuelab.runs.flags import DataConfig
 from valuelab.training.experience import Interaction
@@ -27,7 +28,7 @@ STEPS = 3
 NESTED = spaces.Dict(
     collections.OrderedDict(  # not in alphabetical order
         scene=spaces.Dict(
-            {"photo": spaces.Box(0, 255, (2, 2, 3), np.uint8), "door": spaces.Discrete(3, start=5)}
+            {"photo": spaces.Box(0, 255, (2, 2), np.uint8), "door": spaces.Discrete(3, start=5)}
         ),
         arm=spaces.Tuple((spaces.MultiBinary(2), spaces.Box(-1, 1, (2, 2), np.float64))),
     )
@@ -44,6 +45,7 @@ SPACES = {
     "switches": spaces.MultiBinary([2, 2]),
     "pair": spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,)))),
     "nested": NESTED,
+    "parts": spaces.Dict({"photo": spaces.Box(0, 255, (2, 2, 3), np.uint8), "rest": NESTED}),
     "words": spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "text": spaces.Tuple((spaces.Text(5),))}),
     "graph": spaces.Dict({"joints": spaces.Graph(spaces.Box(-1, 1, (2,)), None)}),
     "list": spaces.Sequence(spaces.Discrete(2)),
@@ -105,10 +107,23 @@ def test_data_and_environment_show_what_gymnasium_flattens(kind, tmp_path, monke
     played = [environment.reset(seed=0)[0], *(environment.step(action)[0] for action in dataset.actions[:-1])]
     raw = gymnasium.make(spec_of(kind))
     shown = [raw.reset(seed=0)[0], *(raw.step(action)[0] for action in dataset.actions[:-1])]
-    if kind != "image":
+    if kind == "parts":  # the photo and the leaves of the rest, as bytes
+        inner = {
+            "rest/arm/0": lambda one: one["rest"]["arm"][0],
+            "rest/arm/1": lambda one: one["rest"]["arm"][1].reshape(-1),
+            "rest/scene/door": lambda one: np.arange(5, 8) == one["rest"]["scene"]["door"],
+            "rest/scene/photo": lambda one: one["rest"]["scene"]["photo"].reshape(-1),
+        }
+        assert [part.name for part in dataset.observation_parts] == ["photo", *inner]
+        values = [
+            {"photo": one["photo"]} | {name: np.float32(leaf(one)) for name, leaf in inner.items()}
+            for one in shown
+        ]
+        shown = [pack(one, dataset.observation_parts, kind) for one in values]
+    elif kind != "image":
         shown = [spaces.flatten(SPACES[kind], one) for one in shown]
     assert all(one in environment.observation_space for one in played)
-    dtype = np.uint8 if kind in ("image", "bytes") else np.float32
+    dtype = np.uint8 if kind in ("image", "bytes", "parts") else np.float32
     for ours in (dataset.observations, played):
         np.testing.assert_array_equal(np.asarray(ours, dtype), np.asarray(shown, dtype))
     assert (dataset.observations.dtype, len(shown)) == (dtype, STEPS + 1)
@@ -209,7 +224,7 @@ def test_what_cannot_be_used_is_one_line(changes, message, tmp_path, monkeypatch
 def test_a_run_is_evaluated_where_its_data_say(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     record(tmp_path, monkeypatch, "nested")
-    assert environments.vector(NAME, 1, tmp_path).spec.observation_shape == (21,)  # 4 + 2 + 12 + 3
+    assert environments.vector(NAME, 1, tmp_path).spec.observation_shape == (13,)  # 4 + 2 + 4 + 3
     given = {"dataset": NAME, "eval_episodes": 1, "steps": 5}
     with pytest.raises(InputError, match=r"^test/sampled-v0 cannot be filmed because .*: leave out --video"):
         launch(command(tmp_path, tmp_path / "filmed", **given, video=True))

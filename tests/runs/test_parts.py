@@ -5,6 +5,7 @@ import dataclasses
 import gymnasium
 import numpy as np
 import pytest
+from helpers import CLONING, ROOT
 
 import valuelab as vl
 from valuelab import observation_parts
@@ -30,7 +31,10 @@ class Reach(gymnasium.Env):
 
     def __init__(self, image=True, render_mode=None):
         if not image:
-            self.observation_space = gymnasium.spaces.Dict(state=self.observation_space["state"])
+            state = self.observation_space["state"]
+            self.observation_space = gymnasium.spaces.Dict(
+                state=state, goal=gymnasium.spaces.Box(-1, 1, (2,))
+            )
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
@@ -189,6 +193,13 @@ def test_faults_name_part_and_row():
         vl.train("bc", small, **SMALL)
 
 
+def test_an_agent_that_takes_no_dictionary_says_so():
+    with pytest.raises(
+        vl.InputError, match=r"^observations have the parts image, state, but this agent does not"
+    ):
+        vl.train(str(ROOT / CLONING), vl.make_dataset(**arrays()), steps=2, batch_size=8, mesh=(1, 1))
+
+
 def test_inspection_describes_each_part():
     """Jumps and coverage are those of the vectors."""
     given = arrays()
@@ -208,6 +219,15 @@ def test_inspection_describes_each_part():
 
 
 def test_a_dictionary_of_vectors_stays_one_vector(capsys):
-    environment = vl.make_environment("gymnasium/VectorReach-v0")
-    assert environment.make().observation_space.shape == (3,)
-    assert capsys.readouterr().out == ""  # one entry is its own vector
+    """Which is said once; it is so in an environment and in arrays."""
+    for _ in range(2):
+        space = vl.make_environment("gymnasium/VectorReach-v0").make().observation_space
+    assert space.shape == (5,)
+    given = {"state": np.ones((ROWS, 3)), "goal": np.zeros(ROWS)}
+    dataset = vl.make_dataset(**arrays() | {"observations": given})
+    assert dataset.observations[0].tolist() == [1, 1, 1, 0]
+    assert dataset.observation_parts == ()
+    assert capsys.readouterr().out.splitlines() == [
+        "observations of VectorReach-v0 are joined into one vector of 5 numbers: state 3, goal 2",
+        "observations of dataset 'arrays' are joined into one vector of 4 numbers: state, goal",
+    ]

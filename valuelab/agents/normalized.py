@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from valuelab.errors import InputError
+from valuelab.errors import InputError, describe
 from valuelab.observation_parts import Parts, unpack
 from valuelab.types import Agent, Array, Augmented, Key, Metrics, Normalization, Transitions
 
@@ -30,7 +30,7 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
 
     Raises:
         InputError: when rewards are normalised and the agent has a memory, because its commands are in units
-            of r.
+            of r; from `init`, when the agent does not take observations of several parts.
     """
     _, _, low, high, reward_scale, reward_shift = normalization
 
@@ -47,7 +47,16 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         return actions if low is None or high is None else low[None] + (actions + 1) / 2 * (high - low)[None]
 
     def init(key: Key, example: Transitions) -> Any:
-        return agent.init(key, normalize(example, normalization, parts))
+        try:
+            return agent.init(key, normalize(example, normalization, parts))
+        except Exception as error:  # networks of arrays fail in many ways when they get a dictionary
+            if not parts or isinstance(error, InputError):
+                raise
+            names = ", ".join(part.name for part in parts)
+            raise InputError(
+                f"observations have the parts {names}, but this agent does not take a dictionary "
+                f"({describe(error)}): build its networks with networks.encoders.with_encoder"
+            ) from error
 
     def update(state: Any, batch: Transitions) -> tuple[Any, Metrics]:
         return agent.update(state, normalize(batch, normalization, parts))

@@ -92,8 +92,15 @@ def make_dataset(
 
     parts: observation_parts.Parts = ()
     if isinstance(observations, Mapping):
+        names = tuple(map(str, observations))
         observations, parts = observation_parts.join(observations, where)
+        if not parts and len(names) > 1:
+            observation_parts.say_joined(where, observations.shape[1], names)
         if next_observations is not None:
+            if not isinstance(next_observations, Mapping):
+                raise InputError(
+                    f"{where}: observations is a dictionary, but next_observations is not: give one"
+                )
             next_observations, next_parts = observation_parts.join(next_observations, f"{where}: next")
             if next_parts != parts:
                 raise InputError(

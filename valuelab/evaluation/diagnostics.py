@@ -186,8 +186,8 @@ def _diagnose_layers(
     size = max(1, len(rows.actions) // max(layer.features.shape[2] for layer in shapes.values()))
     pieces = len(rows.actions) // size
 
-    def in_pieces(array: Array) -> Array:
-        return array[: pieces * size].reshape(pieces, size, *array.shape[1:])
+    def in_pieces(rows: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[: pieces * size].reshape(pieces, size, *leaf.shape[1:]), rows)
 
     def joined(array: Array) -> Array:
         """[pieces, E, size, width] as [E, B', width]."""

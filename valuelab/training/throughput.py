@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
+from valuelab.observation_parts import pack
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
 from valuelab.training.loop import make_program
@@ -63,6 +64,14 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
     random = np.random.default_rng(0)
 
     def observations() -> Any:
+        if parts := spec.observation_parts:
+            drawn = {
+                part.name: random.integers(0, 256, (num_rows, *part.shape), np.uint8)
+                if part.dtype == "uint8"
+                else random.standard_normal((num_rows, *part.shape), np.float32)
+                for part in parts
+            }
+            return pack(drawn, parts, "observations")
         if spec.observation_dtype == "uint8":
             return random.integers(0, 256, (num_rows, *spec.observation_shape), np.uint8)
         return random.standard_normal((num_rows, *spec.observation_shape), np.float32)
