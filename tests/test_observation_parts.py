@@ -82,11 +82,11 @@ def test_join_sorts_parts_and_leaves_vectors_one_vector():
         ),
         (
             {"image": np.zeros((4, 5), np.uint8), "state": np.zeros(3)},
-            r"observation\['image'\] has shape \(4, 5\), but the agent's data have \(4, 5, 3\): give this",
+            r"observation\['image'\] has shape \(4, 5\), but this part has \(4, 5, 3\): give this",
         ),
         (
             {"image": np.zeros((4, 5, 3)), "state": np.zeros(3)},
-            r"observation\['image'\] is float64, but the agent's data have uint8: convert it",
+            r"observation\['image'\] is float64, but this part is uint8: convert it",
         ),
         (
             {"image": np.zeros((2, 4, 5, 3), np.uint8), "state": np.zeros(3)},

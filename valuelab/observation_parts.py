@@ -123,16 +123,17 @@ def pack(
         lead = array.shape[: array.ndim - len(part.shape)]
         if array.ndim < len(part.shape) or array.shape[len(lead) :] != part.shape:
             raise InputError(
-                f"{name} has shape {array.shape}, but the agent's data have {part.shape}: give this shape, "
-                "or a batch of it"
+                f"{name} has shape {array.shape}, but this part has {part.shape}: give this shape, or a "
+                "batch of it"
             )
         if columns and columns[0].shape[:-1] != lead:
             raise InputError(
                 f"{name} has shape {array.shape}, but {where}[{parts[0].name!r}] has the leading axes "
                 f"{columns[0].shape[:-1]}: give all parts for the same observations"
             )
-        if array.dtype.kind not in "fiub" or (part.dtype == "uint8") != (array.dtype == np.uint8):
-            raise InputError(f"{name} is {array.dtype}, but the agent's data have {part.dtype}: convert it")
+        bytes_differ = is_image(part) and (part.dtype == "uint8") != (array.dtype == np.uint8)
+        if array.dtype.kind not in "fiub" or bytes_differ:
+            raise InputError(f"{name} is {array.dtype}, but this part is {part.dtype}: convert it")
         array = np.ascontiguousarray(array.astype(_stored(part), copy=False))
         columns.append(array.reshape(*lead, -1).view(np.uint8))
     return np.concatenate(columns, axis=-1)
@@ -151,14 +152,15 @@ def unpack(packed: Any, parts: Sequence[ObservationPart]) -> dict[str, Any]:
     Raises:
         InputError: when the last axis does not hold whole observations.
     """
-    frames, rest = divmod(packed.shape[-1], packed_size(parts))
+    size = packed_size(parts)
+    frames, rest = divmod(packed.shape[-1], size)
     if rest or not frames or packed.dtype != np.uint8:
         raise InputError(
             f"observations are {packed.dtype}{list(packed.shape)}, but packed observations are uint8 of "
-            f"{packed_size(parts)} bytes each: pack them with observation_parts.pack"
+            f"{size} bytes each: pack them with observation_parts.pack"
         )
     lead = packed.shape[:-1]
-    rows = packed.reshape(*lead, frames, -1)
+    rows = packed.reshape(*lead, frames, size)
     unpacked, start = {}, 0
     for part in parts:
         stop = start + num_bytes(part)
