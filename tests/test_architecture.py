@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "domains": {"errors"},
     "data": BASE | {"arrays", "domains", "files", "spaces", "workers", "observation_parts"},
     "distributional": {"types", "arrays", "errors"},
-    "environments": BASE | {"distributional", "domains", "files", "spaces", "observation_parts"},
+    "environments": BASE | {"distributional", "domains", "files", "spaces", "workers", "observation_parts"},
     "presets": BELOW_RUNS,
     "runs": BELOW_RUNS | {"presets"},
     "benchmark": BELOW_RUNS | {"runs"},
@@ -213,8 +213,10 @@ def test_nothing_is_unpickled_and_no_global_generator_is_drawn_from():
 RUNS = {
     "valuelab/__init__.py": {"import_module"},  # modules of valuelab itself
     "valuelab/errors.py": {"import_module"},  # packages that are named in the code
-    "valuelab/environments/gymnasium.py": {"import_module"},  # a package that the user names
-    "valuelab/environments/minari.py": {"import_module"},  # packages of a list
+    "valuelab/environments/creation.py": {"import_module"},  # packages of a list
+    "valuelab/environments/own.py": {  # a module or a file that the user names
+        *("import_module", "spec_from_file_location", "exec_module"),
+    },
     "valuelab/runs/flags.py": {"compile", "exec"},  # an agent file that the user names or trusts
     "valuelab/benchmark/suites.py": {"run_path"},  # a suite file that the user names
     "valuelab/runs/command_line.py": {"run_path"},  # a reward or an objective file that the user names

@@ -185,7 +185,13 @@ class RunConfig(Settings):
     environment: str = setting(
         "",
         help="Environment where the agent is evaluated, such as gymnasium/CartPole-v1 or gridworld/NAME; "
-        "empty for the dataset's own. Without a dataset, or with online_steps, the agent also learns in it.",
+        "empty for the dataset's own. Your own environment is MODULE:NAME or FILE.py:NAME. Without a "
+        "dataset, or with online_steps, the agent also learns in it.",
+    )
+    environment_kwargs: str = setting(
+        "",
+        help="Keyword arguments of gymnasium.make for the environment, as a JSON object, such as "
+        "'{\"max_episode_steps\": 200}'. Environments of gymnasium, OGBench and Minari take them.",
     )
     trust_environment: bool = setting(
         False,
@@ -286,6 +292,7 @@ class RunConfig(Settings):
         for name in ("wandb_entity", "wandb_group", "wandb_name", "wandb_tags"):
             if getattr(self, name) and not self.wandb_project:
                 raise InputError(f"{name} is given without wandb_project: give --wandb_project=NAME, too")
+        json_object("environment_kwargs", self.environment_kwargs)
         phases = self.offline_steps + self.online_steps
         if phases and self.steps != phases:
             raise InputError(
@@ -324,6 +331,24 @@ def check_ranges(config: Any, **ranges: str) -> None:
         below = np.less_equal if interval[-1] == "]" else np.less
         if not np.all(above(value, low) & below(value, high)):
             raise InputError(f"{name} is {value}; it must lie in {interval}")
+
+
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object that a field holds as text; {} for an empty text.
+
+    Raises:
+        InputError: when the text is not a JSON object.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        found = error
+    if not isinstance(found, dict):
+        reason = f" ({found})" if isinstance(found, Exception) else ""
+        raise InputError(
+            f"{name} is {text!r}, but must be a JSON object{reason}: write '{{\"NAME\": VALUE}}'"
+        )
+    return found
 
 
 def check_widths(config: Any, name: str, least: int = 1, block_depth: int = 0) -> None:

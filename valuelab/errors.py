@@ -7,6 +7,9 @@ Programs print the line and exit with status 2; in libraries and notebooks it is
 import contextlib
 import difflib
 import importlib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
@@ -115,6 +118,25 @@ def describe(error: BaseException) -> str:
         frames = [number for number, line in enumerate(lines) if line.startswith("  ")]
         return " ".join(" ".join(lines[max(frames, default=-1) + 1 :]).split())
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+def located(error: BaseException) -> str:
+    """An exception of the user's own code on one line: its type, its message, and the file and line.
+
+    The line is missing where code of Python, of an installed package or of valuelab raised the exception, and
+    no code of the user called it.
+    """
+    paths = sysconfig.get_paths()
+    others = ("<", os.path.dirname(__file__), paths["stdlib"], paths["purelib"], paths["platlib"])
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, SyntaxError) and cause.filename:
+            return f"{describe(error)}, {cause.filename}, line {cause.lineno}"
+        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
+            if not frame.filename.startswith(others) and "site-packages" not in frame.filename:
+                return f"{describe(error)}, {frame.filename}, line {frame.lineno}"
+        cause = cause.__cause__
+    return describe(error)
 
 
 @contextlib.contextmanager

@@ -129,7 +129,107 @@ def test_gymnasium_environments_of_other_packages():
     environment = environments.make("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3")
     # Achieved goal, desired goal, then position and velocity, two coordinates each.
     assert environment.make().reset(seed=0)[0].shape == (8,)
-    assert environments.vector("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3", 1).spec.action_dim == 2
+    parallel = environments.vector("gymnasium/PointMaze_UMaze-v3", 1)
+    assert parallel.spec.action_dim == 2
+    (note,) = parallel.notes
+    assert note.endswith("are achieved_goal, desired_goal, observation, joined to a vector of 8 numbers")
+    arm = environments.make("gymnasium/FetchReach-v4", environment_kwargs={"reward_type": "dense"}).make()
+    assert arm.reset(seed=0)[0].shape == (16,)
+    assert -1 < arm.step(np.zeros(4, np.float32))[1] < 0
+
+
+OWN = """
+import gymnasium
+import numpy as np
+
+class Point(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, size=1.0, noise=0.0):
+        self.size, self.noise = size, noise
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-self.size, self.size, 2)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action):
+        self.place[action] += 0.5 + self.noise * np.random.normal()
+        if self.place[0] > 8:
+            raise ValueError("out of\\nreach")
+        return self.place.astype(np.float32), float(self.place[0]), False, False, {}
+
+def make(**settings):
+    return gymnasium.wrappers.TimeLimit(Point(**settings), 4)
+
+gymnasium.register("Mine-v0", Point, max_episode_steps=9)
+"""
+
+
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory):
+    """A folder with a module of the user."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_point.py").write_text(OWN)
+    (folder / "own_broken.py").write_text("import os\nimport absent_module\n")
+    (folder / "own_empty.py").write_text("NAME = 3\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "steps"),
+    [
+        ("own_point:Mine-v0", {"size": 0.0}, 9),
+        ("gymnasium/own_point:Mine-v0", {"size": 0.0}, 9),
+        ("own_point.py:Mine-v0", {"size": 0.0, "render_mode": None}, 9),
+        ("./own_point.py:Point", {"size": 0.0, "max_episode_steps": 3}, 3),
+        ("own_point:make", {"size": 0.0}, 4),
+    ],
+)
+def test_an_environment_of_the_user(own_folder, monkeypatch, name, kwargs, steps):
+    monkeypatch.chdir(own_folder)
+    environment = environments.make(name, environment_kwargs=kwargs).make()
+    np.testing.assert_array_equal(environment.reset(seed=0)[0], np.zeros(2))
+    assert [environment.step(0)[3] for _ in range(steps)] == [False] * (steps - 1) + [True]
+    environment.close()
+
+
+def test_an_environment_that_does_not_repeat_itself(own_folder, monkeypatch):
+    monkeypatch.chdir(own_folder)
+    (note,) = environments.vector("own_point:Mine-v0", 1, environment_kwargs={"noise": 1}).notes
+    assert note.startswith("resume is not exact: observations after step 1 of own_point:Mine-v0 differ")
+    assert environments.vector("own_point:Mine-v0", 1).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("own_point:Poin", {}, "^unknown environment of own_point 'Poin': did you mean 'Point'"),
+        (
+            "own_empty.py:Mine",
+            {},
+            r"own_empty.py registers no environment and defines no .* gymnasium.register",
+        ),
+        ("own_broken:X-v0", {}, r"'absent_module', .*own_broken.py, line 2\): install or correct it$"),
+        ("absent.py:X-v0", {}, "^environment absent.py:X-v0: the file absent.py does not exist: correct"),
+        ("own_point:make", {"sise": 1}, "cannot be made|unknown argument of own_point:make .* 'sise'"),
+        (
+            "own_point:Point",
+            {"sise": 1},
+            "^unknown argument of own_point:Point .* 'sise': did you mean 'size'",
+        ),
+        ("dmc/walker_run", {"a": 1}, r"environment_kwargs is {'a': 1}, but walker_run takes no keyword"),
+        ("own_point:Point", {}, "has no max_episode_steps, .* --environment_kwargs='{\"max_episode_steps"),
+        ("own_point:Mine-v0", {"size": 99}, r"\(ValueError: out of reach, .*own_point.py, line 20\): corr"),
+    ],
+)
+def test_faults_of_the_users_environment_are_one_line(own_folder, monkeypatch, name, kwargs, message):
+    monkeypatch.chdir(own_folder)
+    with pytest.raises(errors.InputError, match=message) as raised:
+        environments.make(name, environment_kwargs=kwargs).make()
+        environments.vector(name, 9, environment_kwargs=kwargs)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +259,9 @@ def test_gymnasium_environments_of_other_packages():
         ("rlds/d4rl_mujoco_hopper", "^rlds/d4rl_mujoco_hopper does not name an environment: give one"),
         ("gymnasium/cartpole-V1", "did you mean 'CartPole-v1'"),
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
-        ("gymnasium/Plug/In-v1", "For others, name the package too, as in gymnasium/ale_py:ALE/Pong-v5"),
-        ("gymnasium/no_such_package:In-v1", "its package no_such_package cannot be imported .*: install it"),
-        ("gymnasium/..:CartPole-v1", r"its package \.\. cannot be imported \(TypeError.*: install it"),
+        ("gymnasium/Plug/In-v1", "For your own, name its module or file too, as in my_package:NAME"),
+        ("gymnasium/no_such_package:In-v1", "no_such_package cannot be imported .*: install or correct it"),
+        ("gymnasium/..:CartPole-v1", r"\.\. cannot be imported \(TypeError.*: install or correct it"),
         ("gymnasium/gymnasium_robotics:PointMaze_UMaz-v3", "did you mean 'PointMaze_UMaze-v3'"),
     ],
 )

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import gc
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -43,8 +46,8 @@ def rollout(environment, simulation, keys):
 class Play:
     """A vector environment with its jitted functions."""
 
-    def __init__(self, name, lanes=LANES):
-        self.environment = environments.vector(name, lanes)
+    def __init__(self, name, lanes=LANES, **settings):
+        self.environment = environments.vector(name, lanes, **settings)
         self.reset = jax.jit(self.environment.reset)
         self.run = jax.jit(functools.partial(rollout, self.environment))
         self.step = jax.jit(self.environment.step)
@@ -222,6 +225,8 @@ def odd_pendulums():
 
     gymnasium.register("valuelab-endless-v0", gymnasium.spec("Pendulum-v1").entry_point)
     gymnasium.register("valuelab-unbounded-v0", unbounded, max_episode_steps=9)
+    ending = {"fault": "", "after": 30}
+    gymnasium.register("valuelab-ends30-v0", Ending, max_episode_steps=9, kwargs=ending)
     for after in (1, 30):
         for fault in Faulty.FAULTS:
             settings = {"fault": fault, "after": after}
@@ -271,6 +276,51 @@ def test_episodes_of_d4rls_mazes_follow_from_the_last_seed():
     maze.close()
 
 
+# In processes.
+
+
+class Ending(Faulty):
+    """Ends its process."""
+
+    def step(self, action):
+        self.left -= 1
+        if self.left <= 0:
+            os._exit(7)
+        return super().step(action)
+
+
+def test_processes_give_the_same_bits(cartpole, odd_pendulums):
+    """Also after an earlier simulation is restored; and processes end with their environments."""
+    parallel = Play("gymnasium/CartPole-v1", in_processes=True)
+    start, first = cartpole.reset(jax.random.key(3))
+    assert_equal(parallel.reset(jax.random.key(3)), (start, first))
+    middle, _, _ = once = cartpole.run(start, keys(0))
+    assert_equal(parallel.run(start, keys(0)), once)
+    assert_equal(parallel.run(start, keys(0)), once)
+    assert_equal(
+        Play("gymnasium/CartPole-v1", in_processes=True).run(middle, keys(1)), cartpole.run(middle, keys(1))
+    )
+    assert len(multiprocessing.active_children()) >= LANES
+    # A fault in a process, and the end of one, is one line.
+    for fault, message in (
+        (
+            "raises",
+            r"^gymnasium/valuelab-raises30-v0 failed at .* \(RuntimeError: the motor broke, .*line \d+\): corr",
+        ),
+        (
+            "ends",
+            r"^gymnasium/valuelab-ends30-v0: the process of one of its environments ended with status 7: see",
+        ),
+    ):
+        faulty = Play(f"gymnasium/valuelab-{fault}30-v0", 2, in_processes=True)
+        with pytest.raises((ValueError, jax.errors.JaxRuntimeError)):
+            jax.block_until_ready(faulty.run(faulty.reset(jax.random.key(0))[0], keys(0)))
+        assert re.match(message, str(faulty.environment.failure()))
+    del parallel
+    gc.collect()
+    assert not multiprocessing.active_children()
+
+
 def test_a_simulator_that_failed_is_built_again(cartpole):
     simulation, _ = cartpole.reset(jax.random.key(0))
     expected = cartpole.step(simulation, jnp.zeros(LANES, jnp.int32))
@@ -300,7 +350,11 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
         ),
         ("gym/CartPole-v1", 1, "unknown environment 'gym/CartPole-v1': did you mean 'gymnasium/CartPole-v1'"),
         ("gymnasium/", 1, "unknown environment 'gymnasium/'"),
-        ("gymnasium/valuelab-raises1-v0", 1, r"-v0 failed at .* \(RuntimeError: the motor broke\): correct"),
+        (
+            "gymnasium/valuelab-raises1-v0",
+            1,
+            r"-v0 failed at .* \(RuntimeError: the motor broke, .*test_host.py, line \d+\): correct",
+        ),
         ("gymnasium/valuelab-misshapes1-v0", 1, r"-v0 failed at .* \(ValueError: .*\): correct the env"),
         ("gymnasium/valuelab-blinds1-v0", 1, r"-v0 gave an observation that is not finite \(nan\): correct"),
         (
@@ -321,7 +375,7 @@ def test_unsuitable_environments_are_refused(odd_pendulums, name, lanes, message
     [
         (
             "raises",
-            r"v0 failed at a reset or a step \(RuntimeError: the motor broke\): correct the environment$",
+            r"v0 failed at a reset or a step \(RuntimeError: the motor broke, .*\): correct the environment$",
         ),
         ("spoils", r"v0 gave a reward that is not finite \(inf\): correct the environment$"),
     ],

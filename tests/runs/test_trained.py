@@ -123,11 +123,28 @@ def test_what_an_agent_lacks_is_refused_by_name(swept):
         assert "\n" not in str(caught.value)
 
 
-def test_a_package_that_a_saved_run_names_needs_trust(swept):
-    named = dataclasses.replace(swept.config, environment="gymnasium/stranger:Walk-v0")
-    run = dataclasses.replace(vl.load(swept.workdir), config=named)
-    with pytest.raises(vl.InputError, match=r"whose package stranger would be imported: if you trust it"):
-        run.evaluate()
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"environment": "gymnasium/stranger:Walk-v0"},
+            "whose code stranger would be executed: if you trust",
+        ),
+        (
+            {"environment": "folder/odd.py:Walk"},
+            "whose code folder/odd.py would be executed: if you trust it",
+        ),
+        (
+            {"environment": "gymnasium/Ant-v5", "environment_kwargs": '{"xml_file": "/odd.xml"}'},
+            "names '/odd.xml' in environment_kwargs, which could be a file or code: if you trust it",
+        ),
+    ],
+)
+def test_code_and_files_that_a_saved_run_names_need_trust(swept, settings, message):
+    run = vl.load(swept.workdir)
+    named = dataclasses.replace(run, config=dataclasses.replace(swept.config, **settings))
+    with pytest.raises(vl.InputError, match=message):
+        named.evaluate()
 
 
 # Files of policies. tests/agents compares the actions of every agent.

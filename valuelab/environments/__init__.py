@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.domains.d4rl import SUFFIXES, original_name
-from valuelab.environments import atari, d4rl, dmc, exorl, gymnasium, minari, ogbench, tabular
+from valuelab.environments import atari, creation, d4rl, dmc, exorl, gymnasium, minari, ogbench, own, tabular
 from valuelab.files import local_path
 
 _FAMILIES = {
@@ -22,6 +24,9 @@ _FAMILIES = {
 }
 """The module of each family. It has `make`; `vector`, where it has its own vector environments;
 `with_rewards`, where the tasks of its environments are goals; and `known_names`, where it lists its names."""
+
+_TAKE_KWARGS = (gymnasium, minari, ogbench)
+"""The families whose environments take keyword arguments."""
 
 _EXAMPLES = (
     "gymnasium/CartPole-v1",
@@ -42,22 +47,30 @@ DataDir = str | os.PathLike[str] | None
 """The folder of datasets; None for ~/.cache/valuelab."""
 
 
-def make(dataset_name: str, data_dir: DataDir = None, trust_environment: bool = False) -> types.Environment:
+def make(
+    dataset_name: str,
+    data_dir: DataDir = None,
+    trust_environment: bool = False,
+    environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS,
+) -> types.Environment:
     """The environment of a dataset, with the tasks and the score of its benchmark.
 
     Args:
         dataset_name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", or "rlds/" and one of these for
             a converted dataset; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
-            "atari/GAME" or "gridworld/NAME".
+            "atari/GAME" or "gridworld/NAME"; or your own, "MODULE:NAME" or "FILE.py:NAME", see
+            `gymnasium.make`.
         data_dir: as for `data.load`; the files of a Minari dataset name its environment.
         trust_environment: whether a Minari dataset may run any code, not only environments that installed
             packages register.
+        environment_kwargs: keyword arguments of gymnasium.make, such as {"max_episode_steps": 200}.
 
     Returns:
         The environment; its `make` creates the simulators.
 
     Raises:
-        InputError: when the family or the name in it is unknown; the message suggests the nearest name.
+        InputError: when the family or the name in it is unknown (the message suggests the nearest name), or
+            the family takes no keyword arguments.
 
     Example:
         >>> import valuelab as vl
@@ -65,28 +78,40 @@ def make(dataset_name: str, data_dir: DataDir = None, trust_environment: bool = 
         'return'
     """
     family, name = _family(dataset_name)
-    return _make(family, name, data_dir, trust_environment)
+    return _make(family, name, data_dir, trust_environment, environment_kwargs)
 
 
-def with_rewards(dataset_name: str, data_dir: DataDir = None) -> types.Environment:
+def with_rewards(
+    dataset_name: str,
+    data_dir: DataDir = None,
+    environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS,
+) -> types.Environment:
     """The environment of a dataset with all tasks that its rewards define, without goals.
 
     Args:
         dataset_name: as for `make`, without a task in the name.
         data_dir: as for `make`.
+        environment_kwargs: as for `make`.
 
     Returns:
         The environment.
 
     Raises:
-        InputError: when the family or the name in it is unknown.
+        InputError: as for `make`.
     """
     family, name = _family(dataset_name)
-    return family.with_rewards(name) if hasattr(family, "with_rewards") else _make(family, name, data_dir)
+    if hasattr(family, "with_rewards"):
+        return family.with_rewards(name, environment_kwargs)
+    return _make(family, name, data_dir, False, environment_kwargs)
 
 
 def vector(
-    name: str, num_environments: int, data_dir: DataDir = None, trust_environment: bool = False
+    name: str,
+    num_environments: int,
+    data_dir: DataDir = None,
+    trust_environment: bool = False,
+    environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS,
+    in_processes: bool = False,
 ) -> types.VectorEnvironment:
     """Parallel environments that step inside jit, for online learning.
 
@@ -95,33 +120,58 @@ def vector(
         num_environments: N.
         data_dir: as for `make`.
         trust_environment: as for `make`.
+        environment_kwargs: as for `make`.
+        in_processes: whether each environment steps in its own process, with the same result.
 
     Returns:
         The vector environment; see `host.vector` for environments on the host.
 
     Raises:
-        InputError: when the family or the name in it is unknown, or does not support online learning.
+        InputError: as for `make`, or when the family does not support online learning or processes.
     """
     family, name_in_family = _family(name)
     if hasattr(family, "vector"):
+        _check_kwargs(family, name, environment_kwargs)
+        if in_processes:
+            raise errors.InputError(
+                f"interaction.processes is true, but the environments of {name} step in parallel without "
+                "processes: leave it out"
+            )
         return family.vector(name_in_family, num_environments)
-    environment = _make(family, name_in_family, data_dir, trust_environment)
-    return gymnasium.parallel(name, environment, num_environments)
+    environment = _make(family, name_in_family, data_dir, trust_environment, environment_kwargs)
+    return gymnasium.parallel(name, environment, num_environments, in_processes)
 
 
 def _make(
-    family: ModuleType, name: str, data_dir: DataDir, trust_environment: bool = False
+    family: ModuleType,
+    name: str,
+    data_dir: DataDir,
+    trust_environment: bool,
+    environment_kwargs: Mapping[str, Any],
 ) -> types.Environment:
     """An environment of a family; only Minari reads files of the dataset."""
-    if family is not minari:
-        return family.make(name)
-    return minari.make(name, local_path("data_dir", data_dir or DEFAULT_DATA_DIR), trust_environment)
+    _check_kwargs(family, name, environment_kwargs)
+    if family is minari:
+        folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
+        return minari.make(name, folder, trust_environment, environment_kwargs)
+    return family.make(name, environment_kwargs) if environment_kwargs else family.make(name)
+
+
+def _check_kwargs(family: ModuleType, name: str, environment_kwargs: Mapping[str, Any]) -> None:
+    """Refuses keyword arguments for a family that takes none."""
+    if environment_kwargs and family not in _TAKE_KWARGS:
+        raise errors.InputError(
+            f"environment_kwargs is {dict(environment_kwargs)}, but {name} takes no keyword arguments, only "
+            "environments of gymnasium, ogbench and minari do: leave it out"
+        )
 
 
 def _family(environment: str) -> tuple[ModuleType, str]:
     """The module of an environment's family, and the name in that family."""
     original = original_name(environment)
     family, _, name = original.partition("/")
+    if family not in _FAMILIES and own.source_of(environment):
+        return gymnasium, environment
     if original.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
         raise errors.InputError(
             f"{environment} does not name an environment: give one, such as --environment=d4rl/NAME"

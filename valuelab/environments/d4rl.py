@@ -142,7 +142,8 @@ def _create_locomotion(task: str) -> Any:
 def _create_adroit(task: str) -> Any:
     """A new Adroit hand with D4RL's rewards and episode ends."""
     gymnasium = errors.require("gymnasium", "environments")
-    gymnasium.register_envs(errors.require("gymnasium_robotics", "environments"))
+    creation.import_late_package("gymnasium_robotics")
+    errors.require("gymnasium_robotics", "environments")
     corrected = f"AdroitHand{task.title()}-v2"  # with a cost on the palm's distance, as in D4RL
     rewards_distance = corrected not in gymnasium.registry and task != "pen"
 
@@ -160,7 +161,7 @@ def _create_adroit(task: str) -> Any:
             return observation, reward, terminated, truncated, info
 
     name = corrected if corrected in gymnasium.registry else f"AdroitHand{task.title()}-v1"
-    return D4RLHand(creation.create(name, max_episode_steps=_ADROIT_STEPS[task]))
+    return D4RLHand(creation.create(name, {"max_episode_steps": _ADROIT_STEPS[task]}))
 
 
 def _create_antmaze(task: str) -> Any:
@@ -185,7 +186,7 @@ def _create_antmaze(task: str) -> Any:
     base = f"{task}-v0"
     if task == "antmaze-umaze":
         base = gymnasium.envs.registration.EnvSpec(base, entry_point=_umaze)
-    return D4RLTask(ogbench.reproducible(creation.create(base, max_episode_steps=time_limit)))
+    return D4RLTask(ogbench.reproducible(creation.create(base, {"max_episode_steps": time_limit})))
 
 
 def _umaze(**settings: Any) -> Any:

@@ -13,6 +13,7 @@ Hence a simulation carries a log of 2 T actions.
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 import threading
@@ -28,6 +29,8 @@ from valuelab.environments import interface
 
 _WORDS = 4
 """The number of 32-bit words in each half of a token."""
+_COMPARED_STEPS = 8
+"""The number of steps in which two simulators are compared."""
 _MAX_MEMBERS = 128
 """The largest number of members whose simulators are kept; the least recently used are rebuilt on demand."""
 
@@ -58,6 +61,7 @@ def vector(
     num_environments: int,
     max_episode_steps: int | None = None,
     frames: int = 1,
+    make_member: Callable[[], Any] | None = None,
 ) -> types.VectorEnvironment:
     """A vector environment of simulators on the host.
 
@@ -72,6 +76,7 @@ def vector(
         max_episode_steps: T, after which the simulators truncate episodes; None for the limit in gymnasium's
             spec.
         frames: the number of frames that observations stack on their last axis.
+        make_member: () -> the simulators of a member, in place of `make(num_environments)`.
 
     Returns:
         The environment. Observations are uint8 or float32; actions are int32 [N] or, in the simulator's
@@ -95,18 +100,16 @@ def vector(
     limit: Any = max_episode_steps or example.get_attr("spec")[0].max_episode_steps
     if limit is None:
         raise errors.InputError(
-            f"{name} has no max_episode_steps, but episodes must end: register it with a limit "
+            f"{name} has no max_episode_steps, but episodes must end: give a limit with "
+            """--environment_kwargs='{"max_episode_steps": 1000}', or register it with a limit """
             "(Atari games: atari/GAME)"
         )
-    with _naming(name):  # fails before training starts
-        example.reset(seed=[0], options={"reset_mask": np.ones(1, bool)})
-        observations, rewards, *_ = example.step(_first_action(facts)[None])
-        _check_finite(name, spec, observations, rewards)
-    example.close()
+    notes = _notes(name, example, make(1), facts)  # fails before training starts
     start, outcomes = _shapes(spec, num_environments, limit)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
     result = (*start[:3], *outcomes)
-    host = _Host(name, lambda: _Member(name, make(num_environments), spec, limit), result)
+    make_member = make_member or functools.partial(make, num_environments)
+    host = _Host(name, lambda: _Member(name, make_member(), spec, limit), result)
     logging.getLogger("jax._src.callback").addFilter(_is_other_failure)
 
     @jax.custom_batching.custom_vmap
@@ -166,6 +169,7 @@ def vector(
         facts.action_low,
         facts.action_high,
         lambda: host.failure,
+        notes,
     )
 
 
@@ -204,13 +208,63 @@ def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> 
     return simulation, types.Outcomes(observations, rewards, flags, flags)  # type: ignore[arg-type]
 
 
-def _first_action(facts: interface.Interface) -> np.ndarray:
-    """A valid action."""
-    return np.int64(0) if facts.spec.discrete else facts.action_low  # type: ignore[return-value]
+def _notes(name: str, one: Any, other: Any, facts: interface.Interface) -> tuple[str, ...]:
+    """What a user should know: how observations are joined, and whether the environment repeats itself.
+
+    Args:
+        name: the name, for messages.
+        one: simulators of one lane, which are closed.
+        other: new simulators of one lane, which are closed.
+        facts: the interface of the environment.
+
+    Raises:
+        InputError: when one of the first steps fails.
+    """
+    notes = []
+    if entries := _entries(one):
+        size = facts.spec.observation_shape[0]
+        notes.append(f"observations of {name} are {', '.join(entries)}, joined to a vector of {size} numbers")
+    if difference := _first_difference(name, (one, other), facts):
+        notes.append(
+            f"resume is not exact: {difference} of {name} differ between two simulators with the same seed "
+            "and actions, so a run that was stopped ends with other numbers than one that was not"
+        )
+    one.close()
+    other.close()
+    return tuple(notes)
+
+
+def _entries(simulators: Any) -> list[str]:
+    """The entries of observations that are dictionaries or tuples; [] for others."""
+    if not hasattr(simulators, "get_attr"):  # not made of gymnasium.Envs
+        return []
+    space = simulators.get_attr("unwrapped")[0].observation_space
+    inner = getattr(space, "spaces", {})
+    return list(map(str, inner if isinstance(inner, dict) else range(len(inner))))
+
+
+def _first_difference(name: str, pair: tuple[Any, Any], facts: interface.Interface) -> str:
+    """The first difference between simulators with the same seed and actions; empty if there is none."""
+    random, discrete = np.random.default_rng(0), facts.spec.discrete
+    difference = ""
+    with naming(name):
+        seeded = [each.reset(seed=[0], options={"reset_mask": np.ones(1, bool)})[0] for each in pair]
+        if not np.array_equal(*seeded):
+            difference = "observations after the reset"
+        for step in range(1, _COMPARED_STEPS + 1):
+            low, high = facts.action_low, facts.action_high
+            action = random.integers(facts.spec.num_actions) if discrete else random.uniform(low, high)
+            actions = np.asarray([action], np.int32 if discrete else np.float32)
+            outcomes = [each.step(actions)[:2] for each in pair]
+            _check_finite(name, facts.spec, *outcomes[0])
+            for kind, *values in zip(("observations", "rewards"), *outcomes, strict=True):
+                if not np.array_equal(*values):
+                    difference = difference or f"{kind} after step {step}"
+    return difference
 
 
 @contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Turns exceptions of a simulator into errors that name it.
 
     Raises:
@@ -222,7 +276,7 @@ def _naming(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # simulators raise many kinds of exceptions
         raise errors.InputError(
-            f"{name} failed at a reset or a step ({errors.describe(error)}): correct the environment"
+            f"{name} failed at a reset or a step ({errors.located(error)}): correct the environment"
         ) from error
 
 
@@ -301,7 +355,7 @@ class _Host:
         identity = token[:_WORDS].tobytes()
         with self._lock:
             try:
-                with _naming(self._name):
+                with naming(self._name):
                     member = self._members.pop(identity, None) or self._new_member()
                     yield member
             except errors.InputError as error:

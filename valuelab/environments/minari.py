@@ -1,19 +1,14 @@
 """Minari: the environment in which a local dataset was recorded."""
 
-import contextlib
 import functools
-import importlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from valuelab import errors, spaces, types
-from valuelab.environments import creation
-
-_PACKAGES = ("ale_py", "gymnasium_robotics", "minigrid")
-"""Packages that register their environments only when they are imported."""
+from valuelab.environments import creation, own
 
 _WRAPPERS = {
     *("AtariPreprocessing", "ClipAction", "ClipReward", "DtypeObservation", "FilterObservation"),
@@ -25,7 +20,12 @@ _WRAPPERS = {
 """Wrappers of gymnasium that change observations, actions or rewards, and do not access files."""
 
 
-def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> types.Environment:
+def make(
+    dataset_id: str,
+    data_dir: Path,
+    trust_environment: bool = False,
+    environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS,
+) -> types.Environment:
     """The evaluation environment of a Minari dataset, with the observations of its data.
 
     Args:
@@ -33,6 +33,7 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
         data_dir: the folder that holds minari/ with the dataset.
         trust_environment: whether its metadata may run any code, not only environments that installed
             packages register.
+        environment_kwargs: keyword arguments of gymnasium.make, in place of those of the metadata.
 
     Returns:
         The environment; its metric is "normalized_score", 100 (return - min) / (max - min), where the
@@ -90,24 +91,23 @@ def make(dataset_id: str, data_dir: Path, trust_environment: bool = False) -> ty
 
     return types.Environment(
         name=dataset_id,
-        make=functools.partial(_recover, dataset, f"the environment of {path}{needs}"),
+        make=functools.partial(_recover, dataset, f"the environment of {path}{needs}", environment_kwargs),
         tasks={"default": None},
         metric="normalized_score" if normalized else "return",
         score=score,
     )
 
 
-def _recover(dataset: Any, name: str) -> Any:
+def _recover(dataset: Any, name: str, environment_kwargs: Mapping[str, Any]) -> Any:
     """A new gymnasium.Env by a dataset's metadata."""
-    return creation.create_with(name, functools.partial(dataset.recover_environment, eval_env=True))
+    recover = functools.partial(dataset.recover_environment, eval_env=True)
+    return creation.create_with(name, recover, environment_kwargs)
 
 
 def _unregistered(spec: Any) -> Iterator[str]:
     """The parts of a gymnasium.EnvSpec that would run code which no installed package registers."""
     registry = errors.require("gymnasium", "environments").registry
-    if (package := re.split("[.:]", str(spec.entry_point))[0]) in _PACKAGES:
-        with contextlib.suppress(Exception):  # then its environments stay unregistered
-            importlib.import_module(package)
+    creation.import_late_package(re.split("[.:]", str(spec.entry_point))[0])
     known = [other for other in registry.values() if other.entry_point == spec.entry_point]
     if not known or not isinstance(spec.entry_point, str):
         yield f"the entry point {_shown(spec.entry_point)}"
@@ -115,19 +115,10 @@ def _unregistered(spec: Any) -> Iterator[str]:
         module, _, name = str(wrapper.entry_point).partition(":")
         if not module.startswith("gymnasium.wrappers.") or name not in _WRAPPERS:
             yield f"the wrapper {_shown(wrapper.entry_point)}"
-    usual = {text for other in known for text in _texts(other.kwargs)}
-    for text in _texts([spec.kwargs, *(wrapper.kwargs for wrapper in spec.additional_wrappers)]):
-        if text not in usual and not re.fullmatch(r"[\w -]*", text):  # may be a file or another entry point
+    usual = {text for other in known for text in own.texts_of(other.kwargs)}
+    for text in own.texts_of([spec.kwargs, *(wrapper.kwargs for wrapper in spec.additional_wrappers)]):
+        if text not in usual and not own.is_plain(text):
             yield f"the argument {_shown(text)}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ and cube-single, down to -n with n cubes, buttons or other objects. Episodes end
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ _GOALS = {f"task{number}": {"task_id": number} for number in range(1, 6)}
 """The tasks of each environment: name -> options of `reset`."""
 
 
-def make(name: str) -> types.Environment:
+def make(name: str, environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS) -> types.Environment:
     """The environment of an OGBench dataset.
 
     Args:
         name: the dataset, such as "cube-single-play-singletask-task2-v0" or "antmaze-large-stitch-v0".
+        environment_kwargs: keyword arguments of gymnasium.make.
 
     Returns:
         The environment with metric "success".
@@ -38,7 +39,7 @@ def make(name: str) -> types.Environment:
     goal_conditioned = "singletask" not in name
     return types.Environment(
         name=environment_id,
-        make=functools.partial(create, environment_id),
+        make=functools.partial(create, environment_id, environment_kwargs),
         tasks=dict(_GOALS) if goal_conditioned else {"default": None},
         metric="success",
         score=lambda episode_return, success: float(success),
@@ -46,7 +47,7 @@ def make(name: str) -> types.Environment:
     )
 
 
-def with_rewards(name: str) -> types.Environment:
+def with_rewards(name: str, environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS) -> types.Environment:
     """All single tasks of a goal-conditioned dataset, in one environment.
 
     The dataset's own environment does not suit agents that know a task by its rewards. It gives goals, moves
@@ -54,6 +55,7 @@ def with_rewards(name: str) -> types.Environment:
 
     Args:
         name: the dataset, such as "cube-single-play-v0".
+        environment_kwargs: keyword arguments of gymnasium.make.
 
     Returns:
         The environment, with rewards and success as in single tasks.
@@ -62,13 +64,15 @@ def with_rewards(name: str) -> types.Environment:
         InputError: when OGBench has no such environment.
     """
     stem, _, version = name.rpartition("-")
-    single = make(f"{stem}-singletask-{version}")
+    single = make(f"{stem}-singletask-{version}", environment_kwargs)
     return dataclasses.replace(
-        single, make=functools.partial(_create_choosing, single.name), tasks=dict(_GOALS)
+        single,
+        make=functools.partial(_create_choosing, single.name, environment_kwargs),
+        tasks=dict(_GOALS),
     )
 
 
-def _create_choosing(environment_id: str) -> Any:
+def _create_choosing(environment_id: str, environment_kwargs: Mapping[str, Any]) -> Any:
     """A single-task environment; the options of a reset choose its task."""
     gymnasium = errors.require("gymnasium", "environments")
 
@@ -80,17 +84,19 @@ def _create_choosing(environment_id: str) -> Any:
                 self.unwrapped._reward_task_id = options["task_id"]
             return self.env.reset(seed=seed, options=options)
 
-    return Choosing(create(environment_id))
+    return Choosing(create(environment_id, environment_kwargs))
 
 
-def create(environment_id: str) -> Any:
+def create(environment_id: str, environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS) -> Any:
     """A new OGBench gymnasium.Env whose episodes depend only on the seed of reset().
 
     Args:
         environment_id: its registered name, such as "pointmaze-medium-singletask-v0".
+        environment_kwargs: keyword arguments of gymnasium.make.
     """
+    errors.require("ogbench", "environments")  # registers its environments, also in another process
     noisy_steps = "teleport" in environment_id or "powderworld" in environment_id
-    return reproducible(creation.create(environment_id), noisy_steps)
+    return reproducible(creation.create(environment_id, environment_kwargs), noisy_steps)
 
 
 def reproducible(environment: Any, noisy_steps: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab import configuration, data, environments, observation_parts, spaces
+from valuelab import configuration, data, environments, errors, observation_parts, spaces
 from valuelab.configuration import RunConfig
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.distributional import defaults, objectives
@@ -117,7 +118,8 @@ def train(
         steps: number of updates; by default as the preset says. A larger number continues a run.
         workdir: folder for everything that the run leaves; by default a temporary one, without pictures.
         **settings: other settings by dotted name, as the flags of experiments.train, such as num_seeds=4,
-            eval_episodes=10, init_from="runs/earlier" or **{"agent.expectile": 0.9}.
+            eval_episodes=10, init_from="runs/earlier", environment_kwargs={"max_episode_steps": 200} or
+            **{"agent.expectile": 0.9}.
 
     Returns:
         The trained run: states, metrics, result, and its policy.
@@ -138,6 +140,9 @@ def train(
     given: dict[str, Any] = {"dataset": name} | settings
     if isinstance(settings.get("init_from"), pathlib.Path):
         given["init_from"] = str(settings["init_from"])
+    if isinstance(kwargs := given.get("environment_kwargs"), Mapping):
+        with errors.one_line(f"environment_kwargs is {kwargs}", "give what JSON holds"):
+            given["environment_kwargs"] = json.dumps(dict(kwargs))
     if steps is not None:
         given["steps"] = steps
     if isinstance(environment, Environment):

@@ -1,6 +1,7 @@
 """The inputs of a run: its dataset, its environments, how the agent sees them, and the user's own files."""
 
 import dataclasses
+import os
 import types
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from valuelab.agents.shifted import shifted
 from valuelab.configuration import RunConfig
 from valuelab.data import sampling, storage
 from valuelab.data.normalization import fit, make_spec, of_actions, of_frames
-from valuelab.environments import frames, interface
+from valuelab.environments import frames, interface, own
 from valuelab.errors import InputError
 from valuelab.runs import flags, outputs, results
 from valuelab.runs.flags import DataConfig
@@ -53,12 +54,18 @@ class RunInputs(NamedTuple):
 
 
 def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
-    """The Python files of the user that a run depends on, by setting: the agent file, and that of a reward.
+    """The Python files of the user that a run depends on, by setting: those of agent, reward and environment.
 
     Files of valuelab/presets belong to valuelab, whose version config.json holds.
     """
     reward = getattr(config, "reward", "").rpartition(":")[0]
-    return outputs.user_files({"agent_source": flags.user_agent_file(config.agent_source), "reward": reward})
+    environment = own.source_of(config.environment)
+    paths = {
+        "agent_source": flags.user_agent_file(config.agent_source),
+        "reward": reward,
+        "environment": environment if environment.endswith(".py") else "",
+    }
+    return outputs.user_files(paths)
 
 
 def digests(arrays: Any) -> dict[str, str]:
@@ -101,7 +108,29 @@ def own_environment(config: RunConfig) -> Environment:
         InputError: when the environment is unknown or its package is missing.
     """
     name = config.environment or config.dataset
-    return environments.make(name, config.data_dir, config.trust_environment)
+    return environments.make(name, config.data_dir, config.trust_environment, environment_kwargs(config))
+
+
+def environment_kwargs(config: RunConfig) -> dict[str, Any]:
+    """The keyword arguments of the environment of a run."""
+    return configuration.json_object("environment_kwargs", config.environment_kwargs)
+
+
+def check_saved_environment(config: RunConfig) -> None:
+    """Refuses the environment of a saved run that is not trusted, if it could execute code or read files.
+
+    Args:
+        config: the settings of the run, which may come from anybody.
+
+    Raises:
+        InputError: naming the module, the file or the argument.
+    """
+    name = config.environment or config.dataset
+    if reason := own.code_or_files(name, environment_kwargs(config)):
+        raise InputError(
+            f"the run names {reason}: if you trust it, load the run with trust_agent_file=True, or give its "
+            "environment"
+        )
 
 
 def check_environment(config: RunConfig, inputs: RunInputs, environment: Environment) -> Environment:
@@ -244,11 +273,29 @@ def make_vector_environment(config: RunConfig) -> VectorEnvironment:
     """
     name, count = config.environment or config.dataset, config.interaction.num_environments
     try:
-        return environments.vector(name, count, config.data_dir, config.trust_environment)
+        return environments.vector(
+            name,
+            count,
+            config.data_dir,
+            config.trust_environment,
+            environment_kwargs(config),
+            config.interaction.processes,
+        )
     except InputError as error:
         if config.environment:
             raise
         raise _with_advice(error, "give another --environment, or leave out --online_steps") from error
+
+
+def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
+    """Facts about the environment in which the agent learns that a user should know, each on one line."""
+    environment = inputs.experience.environment
+    if environment is None:
+        return []
+    processes = num_members * environment.num_environments if config.interaction.processes else 0
+    cores = os.cpu_count() or 1
+    many = f"interaction.processes starts {processes} processes on {cores} cores"
+    return [*environment.notes, *([many] if processes > cores else [])]
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:

@@ -28,6 +28,7 @@ class SavedRun(NamedTuple):
         make_agent: builds the agent.
         spec: what the agent may know of its data; None where config.json is older than specs in it.
         normalization: how the agent sees its data.
+        trusted: whether files and modules of the user that the settings name may be executed.
     """
 
     folder: pathlib.Path
@@ -35,6 +36,7 @@ class SavedRun(NamedTuple):
     make_agent: MakeAgent
     spec: Spec | None
     normalization: Normalization
+    trusted: bool = False
 
     @property
     def zero_shot(self) -> bool:
@@ -47,6 +49,8 @@ class SavedRun(NamedTuple):
             return self.spec
         config = self.config
         if not config.dataset:
+            if not self.trusted:
+                inputs.check_saved_environment(config)
             spec = inputs.make_vector_environment(config).spec
             return dataclasses.replace(spec, num_updates=config.steps)
         dataset = inputs.read_dataset(config)
@@ -80,6 +84,7 @@ def open_run(folder: pathlib.Path, flag: str, trust_agent_file: bool) -> SavedRu
         make_agent=make_agent,
         spec=results.saved_spec(folder, saved),
         normalization=normalization,
+        trusted=trust_agent_file,
     )
 
 

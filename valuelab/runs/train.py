@@ -120,6 +120,8 @@ def fill(
     }
     if start:
         facts["init_from"] = start.to_json()
+    if environment_notes := inputs.notes(config, run_inputs, members.size):
+        facts["notes"] = environment_notes
     if user_files:
         facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:
@@ -131,6 +133,8 @@ def fill(
             return {}
         if before:
             forget_end(workdir, config, members, before)
+        for note in environment_notes:
+            print(f"note: {note}")
         outputs.write_config(workdir, facts)
         settings = [members.settings(index) for index in range(members.size)]
         log = logs.Logs(workdir, facts, settings, config.tensorboard, wandb_settings(config))

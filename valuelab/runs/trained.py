@@ -393,18 +393,14 @@ class TrainedRun:
         """The environment of a name, or that of the run for an empty one, with observations as in the data.
 
         Raises:
-            InputError: when it is unknown, or belongs to a package that the user has not named.
+            InputError: when it is unknown, or that of the run could execute code that is not trusted.
         """
         config = self.config
         if isinstance(environment, str):
+            if not environment and not self.trusted:
+                inputs.check_saved_environment(config)
             if not environment and isinstance(config, ZeroShotRunConfig):
                 return self._experiment.task_inference.environment  # type: ignore[union-attr]
-            package, colon, _ = config.environment.partition(":")
-            if not environment and colon and not self.trusted:
-                raise InputError(
-                    f"the run names the environment {config.environment!r}, whose package "
-                    f"{package.rpartition('/')[2]} would be imported: if you trust it, give this environment"
-                )
             environment = (
                 environments.make(environment, config.data_dir)
                 if environment
@@ -589,7 +585,7 @@ def load(
         member: number of the member to load alone; None for all.
         data_dir: folder of the run's dataset, where it is needed; by default the one that the run used.
         trust_agent_file: whether an agent file outside valuelab/presets, a reward file and an environment's
-            package that the run names may be executed. Look at the files first.
+            module or file that the run names may be executed. Look at the files first.
 
     Returns:
         The trained run.

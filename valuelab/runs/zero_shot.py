@@ -112,7 +112,9 @@ def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int
     """
     source_name, _, name = config.dataset.partition("/")
     source = SOURCES[source_name]
-    environment = environments.with_rewards(config.dataset, config.data_dir)
+    environment = environments.with_rewards(
+        config.dataset, config.data_dir, inputs.environment_kwargs(config)
+    )
     states = source.read_states(name, local_path("data_dir", config.data_dir))
     count = len(states["observations"])
     rows = np.sort(np.random.default_rng(config.seed).permutation(count)[: config.labels])

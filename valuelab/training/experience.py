@@ -77,6 +77,11 @@ class Interaction(Settings):
     """How an agent meets its environment while it learns."""
 
     num_environments: int = setting(8, "[1, inf)", "Number of environments that step together.")
+    processes: bool = setting(
+        False,
+        help="Step each environment in its own process, for slow simulators. The result is the same.",
+        compare=False,
+    )
     capacity: int = setting(100_000, "[1, inf)", "Number of steps that the replay buffer keeps.")
     warmup_steps: int = setting(
         1_000, "[1, inf)", "Number of steps before the first update that learns from them."
