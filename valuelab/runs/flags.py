@@ -28,6 +28,7 @@ from valuelab.agents.shifted import ImageShift
 from valuelab.configuration import RunConfig, setting
 from valuelab.data.normalization import NormalizationConfig, d4rl_family
 from valuelab.data.sampling import GoalRelabelling
+from valuelab.environments import creation
 from valuelab.errors import InputError
 from valuelab.runs import command_line
 from valuelab.runs.command_line import Arguments, parse_config, parse_flags
@@ -384,4 +385,5 @@ def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments
     """
     _limit_heaps()
     _enable_compilation_cache()
+    creation.ignore_expected_warnings()
     command_line.run(main, parse)
