@@ -226,9 +226,13 @@ def test_an_environment_that_does_not_repeat_itself(own_folder, monkeypatch):
 )
 def test_faults_of_the_users_environment_are_one_line(own_folder, monkeypatch, name, kwargs, message):
     monkeypatch.chdir(own_folder)
-    with pytest.raises(errors.InputError, match=message) as raised:
+
+    def use():
         environments.make(name, environment_kwargs=kwargs).make()
         environments.vector(name, 9, environment_kwargs=kwargs)
+
+    with pytest.raises(errors.InputError, match=message) as raised:
+        use()
     assert "\n" not in str(raised.value)
 
 
