@@ -527,7 +527,7 @@ class VectorEnvironment(NamedTuple):
             units; empty where actions are discrete.
         action_high: [A] float32 upper bounds, likewise.
         failure: () -> why a step failed on the host, where JAX says only that one did; None if none has.
-        notes: facts about the environment that a user should know, each on one line.
+        inexact_resume: why a run that was stopped would not end with the same bits; empty if it would.
     """
 
     name: str
@@ -540,7 +540,7 @@ class VectorEnvironment(NamedTuple):
     action_low: np.ndarray = np.zeros(0, np.float32)
     action_high: np.ndarray = np.zeros(0, np.float32)
     failure: Callable[[], Exception | None] = lambda: None
-    notes: tuple[str, ...] = ()
+    inexact_resume: str = ""
 
 
 # What is evaluated in.

@@ -136,6 +136,12 @@ def test_missing_dataset(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(minari, "download_dataset", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(
+        InputError, match=r"there-v0 .* cannot be downloaded \(.*Connection refused.*\): check"
+    ):
+        data.load("minari/there-v0", tmp_path)
+    monkeypatch.setenv("MINARI_REMOTE", "gcp://elsewhere")
     with pytest.raises(
         InputError,
         match=r"Minari dataset .*/there-v0 does not exist \(local datasets: here-v0\) .*no route to host",
@@ -161,6 +167,7 @@ def test_download_goes_to_the_data_folder(tmp_path, monkeypatch):
 
     root = tmp_path / "minari"
     monkeypatch.setattr(minari, "download_dataset", download)
+    monkeypatch.setenv("MINARI_REMOTE", "gcp://elsewhere")
     for name in ("fetched-v0", "raced-v0"):
         assert len(data.load(f"minari/{name}", tmp_path).rewards) == 2
     with pytest.raises(InputError, match=r"cannot be downloaded \(no room\)"):

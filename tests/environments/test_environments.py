@@ -129,10 +129,7 @@ def test_gymnasium_environments_of_other_packages():
     environment = environments.make("gymnasium/gymnasium_robotics:PointMaze_UMaze-v3")
     # Achieved goal, desired goal, then position and velocity, two coordinates each.
     assert environment.make().reset(seed=0)[0].shape == (8,)
-    parallel = environments.vector("gymnasium/PointMaze_UMaze-v3", 1)
-    assert parallel.spec.action_dim == 2
-    (note,) = parallel.notes
-    assert note.endswith("are achieved_goal, desired_goal, observation, joined to a vector of 8 numbers")
+    assert environments.vector("gymnasium/PointMaze_UMaze-v3", 1).spec.action_dim == 2
     arm = environments.make("gymnasium/FetchReach-v4", environment_kwargs={"reward_type": "dense"}).make()
     assert arm.reset(seed=0)[0].shape == (16,)
     assert -1 < arm.step(np.zeros(4, np.float32))[1] < 0
@@ -197,9 +194,10 @@ def test_an_environment_of_the_user(own_folder, monkeypatch, name, kwargs, steps
 
 def test_an_environment_that_does_not_repeat_itself(own_folder, monkeypatch):
     monkeypatch.chdir(own_folder)
-    (note,) = environments.vector("own_point:Mine-v0", 1, environment_kwargs={"noise": 1}).notes
-    assert note.startswith("resume is not exact: observations after step 1 of own_point:Mine-v0 differ")
-    assert environments.vector("own_point:Mine-v0", 1).notes == ()
+    noisy = environments.vector("own_point:Mine-v0", 1, environment_kwargs={"noise": 1})
+    message = "resume is not exact: observations after step 1 of own_point:Mine-v0 differ"
+    assert noisy.inexact_resume.startswith(message)
+    assert not environments.vector("own_point:Mine-v0", 1).inexact_resume
 
 
 @pytest.mark.parametrize(

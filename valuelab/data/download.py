@@ -70,6 +70,19 @@ def fetch(
         ) from error
 
 
+def check_reachable(url: str) -> None:
+    """Checks that a server answers, with one request: clients of others try for half a minute.
+
+    Args:
+        url: any address of the server.
+
+    Raises:
+        OSError: when it does not answer within TIMEOUT.
+    """
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer, too
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
+
+
 @contextlib.contextmanager
 def _claimed(part: Path) -> Iterator[IO[bytes]]:
     """Opens the partial file for one process at a time; a link in its place is not followed."""

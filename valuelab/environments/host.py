@@ -104,7 +104,7 @@ def vector(
             """--environment_kwargs='{"max_episode_steps": 1000}', or register it with a limit """
             "(Atari games: atari/GAME)"
         )
-    notes = _notes(name, example, make(1), facts)  # fails before training starts
+    inexact_resume = _inexact_resume(name, example, make(1), facts)  # fails before training starts
     start, outcomes = _shapes(spec, num_environments, limit)
     action_dtype = jnp.int32 if spec.discrete else jnp.float32
     result = (*start[:3], *outcomes)
@@ -169,7 +169,7 @@ def vector(
         facts.action_low,
         facts.action_high,
         lambda: host.failure,
-        notes,
+        inexact_resume,
     )
 
 
@@ -208,8 +208,8 @@ def _shapes(spec: types.Spec, num_environments: int, max_episode_steps: int) -> 
     return simulation, types.Outcomes(observations, rewards, flags, flags)  # type: ignore[arg-type]
 
 
-def _notes(name: str, one: Any, other: Any, facts: interface.Interface) -> tuple[str, ...]:
-    """What a user should know: how observations are joined, and whether the environment repeats itself.
+def _inexact_resume(name: str, one: Any, other: Any, facts: interface.Interface) -> str:
+    """The reason why a resumed run would not be exact; empty if two simulators agree in their first steps.
 
     Args:
         name: the name, for messages.
@@ -218,29 +218,17 @@ def _notes(name: str, one: Any, other: Any, facts: interface.Interface) -> tuple
         facts: the interface of the environment.
 
     Raises:
-        InputError: when one of the first steps fails.
+        InputError: when one of the steps fails.
     """
-    notes = []
-    if entries := _entries(one):
-        size = facts.spec.observation_shape[0]
-        notes.append(f"observations of {name} are {', '.join(entries)}, joined to a vector of {size} numbers")
-    if difference := _first_difference(name, (one, other), facts):
-        notes.append(
-            f"resume is not exact: {difference} of {name} differ between two simulators with the same seed "
-            "and actions, so a run that was stopped ends with other numbers than one that was not"
-        )
+    difference = _first_difference(name, (one, other), facts)
     one.close()
     other.close()
-    return tuple(notes)
-
-
-def _entries(simulators: Any) -> list[str]:
-    """The entries of observations that are dictionaries or tuples; [] for others."""
-    if not hasattr(simulators, "get_attr"):  # not made of gymnasium.Envs
-        return []
-    space = simulators.get_attr("unwrapped")[0].observation_space
-    inner = getattr(space, "spaces", {})
-    return list(map(str, inner if isinstance(inner, dict) else range(len(inner))))
+    if not difference:
+        return ""
+    return (
+        f"resume is not exact: {difference} of {name} differ between two simulators with the same seed and "
+        "actions, so a run that was stopped ends with other numbers than one that was not"
+    )
 
 
 def _first_difference(name: str, pair: tuple[Any, Any], facts: interface.Interface) -> str:

@@ -10,6 +10,7 @@ with their parent, even when it is killed.
 """
 
 import contextlib
+import io
 import multiprocessing
 import multiprocessing.util
 import os
@@ -107,7 +108,8 @@ class _InProcess:
         jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the learner
         creation.ignore_expected_warnings()
         try:
-            return _named(self.name, self.make())
+            with contextlib.redirect_stdout(io.StringIO()):  # the parent says the same once
+                return _named(self.name, self.make())
         except errors.InputError as error:
             sys.exit(f"error: {error}")
 

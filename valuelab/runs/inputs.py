@@ -295,7 +295,7 @@ def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
     processes = num_members * environment.num_environments if config.interaction.processes else 0
     cores = os.cpu_count() or 1
     many = f"interaction.processes starts {processes} processes on {cores} cores"
-    return [*environment.notes, *([many] if processes > cores else [])]
+    return [environment.inexact_resume] * bool(environment.inexact_resume) + [many] * (processes > cores)
 
 
 def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:

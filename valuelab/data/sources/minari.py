@@ -19,7 +19,7 @@ import numpy as np
 
 from valuelab import spaces
 from valuelab.arrays import cast, check_hdf5, check_written
-from valuelab.data import storage
+from valuelab.data import download, storage
 from valuelab.data.validation import check_lengths, reading, validate
 from valuelab.errors import InputError, describe, require, unknown
 from valuelab.files import read_json
@@ -142,6 +142,8 @@ def _download(name: str, root: Path) -> None:
     """Downloads a dataset through Minari, which takes its folder from an environment variable."""
     minari = require("minari", "data")
     try:
+        if os.environ.get("MINARI_REMOTE", "hf:").startswith("hf:"):
+            download.check_reachable(require("huggingface_hub.constants", "data").ENDPOINT)
         root.mkdir(parents=True, exist_ok=True)
         # Into a temporary folder; the complete dataset is then moved in one step.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
