@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import io
+import os
 import re
 import sys
 import types
@@ -33,17 +34,22 @@ _EXPECTED_WARNINGS = (
 """The beginnings of warnings that describe nothing that the user could or should change."""
 
 
-def ignore_expected_warnings() -> None:
-    """Adds filters for the warnings of gymnasium and its packages that do not help; others are shown."""
+def quieten() -> None:
+    """Filters the warnings of gymnasium and its packages that do not help; others are shown.
+
+    Where there is no display, pygame is told not to look for one.
+    """
     for beginning in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=f"(?s){beginning}")
+    if not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 @contextlib.contextmanager
 def without_expected_warnings() -> Iterator[None]:
-    """Runs a block with the filters of `ignore_expected_warnings`."""
+    """Runs a block with the filters of `quieten`."""
     with warnings.catch_warnings():
-        ignore_expected_warnings()
+        quieten()
         yield
 
 

@@ -106,7 +106,7 @@ class _InProcess:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the learner
-        creation.ignore_expected_warnings()
+        creation.quieten()
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the parent says the same once
                 return _named(self.name, self.make())

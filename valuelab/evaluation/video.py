@@ -106,7 +106,11 @@ def _frames(camera: Any, environment: types.Environment) -> list[Any]:
 def _encode(path: pathlib.Path, frames: list[Any], rate: float) -> None:
     """Writes frames as a video; raises InputError if encoding fails."""
     imageio = errors.require("imageio", "video")
-    timing = {"fps": rate} if path.suffix == ".mp4" else {"duration": 1000 / rate, "loop": 0}
+    # Videos with an even number of rows and columns are played everywhere; imageio would resize to sixteens.
+    mp4 = {"fps": rate, "macro_block_size": 2}
+    timing = mp4 if path.suffix == ".mp4" else {"duration": 1000 / rate, "loop": 0}
+    # Otherwise imageio forks this process, which has JAX's threads, to shield the encoder from Ctrl-C.
+    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
     # Encoders open the file by its name and would follow a link, so they write into a new folder.
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=path.parent) as folder:
         encoded = pathlib.Path(folder) / path.name

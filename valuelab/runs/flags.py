@@ -385,5 +385,5 @@ def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments
     """
     _limit_heaps()
     _enable_compilation_cache()
-    creation.ignore_expected_warnings()
+    creation.quieten()
     command_line.run(main, parse)
