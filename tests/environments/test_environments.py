@@ -273,6 +273,13 @@ def test_unknown_names_name_the_nearest(name, message):
     assert "\n" not in str(raised.value)
 
 
+def test_environments_that_step_without_processes_refuse_them():
+    with pytest.raises(
+        errors.InputError, match=r"^interaction\.processes is true, but the environments of grid"
+    ):
+        environments.vector("gridworld/target", 2, in_processes=True)
+
+
 def test_a_converted_dataset_is_evaluated_where_its_source_is():
     assert environments.make("rlds/ogbench/cube-single-play-v0").name == "cube-single-v0"
     assert environments.make("rlds/d4rl/kitchen-mixed-v0").name == "kitchen-mixed"

@@ -128,11 +128,11 @@ def test_what_an_agent_lacks_is_refused_by_name(swept):
     [
         (
             {"environment": "gymnasium/stranger:Walk-v0"},
-            "whose code stranger would be executed: if you trust",
+            "which would execute stranger: if you trust it",
         ),
         (
             {"environment": "folder/odd.py:Walk"},
-            "whose code folder/odd.py would be executed: if you trust it",
+            "which would execute folder/odd.py: if you trust it",
         ),
         (
             {"environment": "gymnasium/Ant-v5", "environment_kwargs": '{"xml_file": "/odd.xml"}'},

@@ -145,7 +145,9 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
             of reward components, or commands that the objective cannot take.
     """
     if not spec.discrete:
-        raise InputError("agent eta_network needs discrete actions; use agent iql for continuous actions")
+        raise InputError(
+            "agent eta_network needs discrete actions: use iql for continuous actions, or sac to learn by acting"
+        )
     commands = command_objectives.commands_by_name(config.objective, config.commands, spec.reward_dim)
     if not config.augmented and len(commands) > 1:
         raise InputError(

@@ -88,7 +88,7 @@ def code_or_files(environment: str, environment_kwargs: Mapping[str, Any]) -> st
         environment_kwargs: its keyword arguments.
     """
     if source := source_of(environment):
-        return f"the environment {environment!r}, whose code {source} would be executed"
+        return f"the environment {environment!r}, which would execute {source}"
     texts = (text for text in texts_of(environment_kwargs) if not is_plain(text))
     return next((f"{text!r} in environment_kwargs, which could be a file or code" for text in texts), "")
 

@@ -145,8 +145,8 @@ def _reported(name: str, simulators: Any) -> Iterator[None]:
         if not ended:
             raise
         raise errors.InputError(
-            f"{name}: the process of one of its environments ended with status {ended[0].exitcode}: see the "
-            "lines before this one, and whether there is enough memory"
+            f"{name}: the process of one of its environments ended with status {ended[0].exitcode}: read the "
+            "lines before this one, and check whether memory ran out"
         ) from error
     finally:
         logger.min_level = level
