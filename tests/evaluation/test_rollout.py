@@ -197,13 +197,14 @@ class Breaking(Walk):
 @pytest.mark.parametrize(
     ("tasks", "place"),
     [
-        ({"first": None}, "step 2 of episode 0 of task first (member 0) (RuntimeError: unstable simulation)"),
-        ({"a": None, "b": {"goal": 1}}, "step 0 of episode 0 of task b (member 0) (KeyError: 'qpos')"),
+        ({"first": None}, "step 2 of episode 0 of task first (member 0) (RuntimeError: unstable simulation"),
+        ({"a": None, "b": {"goal": 1}}, "step 0 of episode 0 of task b (member 0) (KeyError: 'qpos'"),
     ],
 )
 def test_a_simulator_that_fails_is_one_line_with_its_place(tasks, place):
-    message = f"walk failed at {place}: fix the environment"
-    with pytest.raises(errors.InputError, match=f"^{re.escape(message)}$") as caught:
+    line = rf"{re.escape(__file__)}, line \d+"
+    message = rf"^walk failed at {re.escape(place)}, {line}\): fix the environment$"
+    with pytest.raises(errors.InputError, match=message) as caught:
         evaluate([0.2, 0.5], walk(make=Breaking, tasks=tasks), 2)
     assert caught.value.__cause__ is not None
 

@@ -146,7 +146,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
     """
     if not spec.discrete:
         raise InputError(
-            "agent eta_network needs discrete actions: use iql for continuous actions, or sac to learn by acting"
+            "agent eta_network needs discrete actions: for continuous ones use iql, or sac to learn by acting"
         )
     commands = command_objectives.commands_by_name(config.objective, config.commands, spec.reward_dim)
     if not config.augmented and len(commands) > 1:

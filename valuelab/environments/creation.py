@@ -129,7 +129,7 @@ def create_with(
         MissingExtraError: when it reports that a package is not installed.
     """
     gymnasium = errors.require("gymnasium", "environments")
-    settings = {"disable_env_checker": True} | environment_kwargs
+    settings = {"disable_env_checker": True, **environment_kwargs}
     renders = "render_mode" not in settings
     if settings.get("render_mode", "") is None:  # the same as no argument, which all environments accept
         del settings["render_mode"]

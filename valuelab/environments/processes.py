@@ -54,7 +54,8 @@ def vector(name: str, make: Callable[[], Any], count: int) -> Any:
         """Reports environments that fail and processes that end, and leaves no process behind."""
 
         def __init__(self) -> None:
-            self.parent_pipes, self.processes = [], []
+            self.parent_pipes: list[Any] = []
+            self.processes: list[Any] = []
             try:
                 with (
                     errors.one_line(f"{name} cannot be made in a process", "leave out interaction.processes"),
@@ -67,9 +68,7 @@ def vector(name: str, make: Callable[[], Any], count: int) -> Any:
                 _stop(self.parent_pipes, self.processes)
                 raise
             # It is called at the end of the program, too, before multiprocessing waits for its processes.
-            self._stop = multiprocessing.util.Finalize(
-                self, _stop, (self.parent_pipes, self.processes), exitpriority=1
-            )
+            multiprocessing.util.Finalize(self, _stop, (self.parent_pipes, self.processes), exitpriority=1)
 
         def reset(self, **settings: Any) -> Any:
             with _reported(name, self):
@@ -80,7 +79,7 @@ def vector(name: str, make: Callable[[], Any], count: int) -> Any:
                 return super().step(actions)
 
         def close_extras(self, **settings: Any) -> None:
-            self._stop()
+            _stop(self.parent_pipes, self.processes)
 
     # The server imports this module once; its processes share it.
     multiprocessing.get_context(_CONTEXT).set_forkserver_preload([__name__, "gymnasium"])
@@ -135,7 +134,7 @@ def _named(name: str, environment: Any) -> Any:
 @contextlib.contextmanager
 def _reported(name: str, simulators: Any) -> Iterator[None]:
     """Turns the end of a process into an error; gymnasium does not log it as well."""
-    logger = errors.require("gymnasium.logger", "environments")
+    logger: Any = errors.require("gymnasium.logger", "environments")
     level, logger.min_level = logger.min_level, _SILENT
     try:
         yield

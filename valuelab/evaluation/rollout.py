@@ -351,8 +351,15 @@ class Evaluator:
     @contextlib.contextmanager
     def _located_errors(self, lane: "_Lane", member: int) -> Iterator[None]:
         """Turns an exception of a simulator into an InputError that names the step of the episode."""
-        with errors.one_line(f"{self._name} failed at {self._place(lane, member)}", "fix the environment"):
+        try:
             yield
+        except errors.InputError:
+            raise
+        except Exception as error:
+            raise errors.InputError(
+                f"{self._name} failed at {self._place(lane, member)} ({errors.located(error)}): fix the "
+                "environment"
+            ) from error
 
     def _place(self, lane: "_Lane", member: int) -> str:
         """The step that a lane is about to take, for messages; step 0 follows the reset."""
