@@ -209,6 +209,11 @@ def test_an_environment_that_does_not_repeat_itself(own_folder, monkeypatch):
             {},
             r"own_empty.py registers no environment and defines no .* gymnasium.register",
         ),
+        (
+            "own_point.py",
+            {},
+            "^environment is own_point.py, which is a file: add .* as in own_point.py:NAME$",
+        ),
         ("own_broken:X-v0", {}, r"'absent_module', .*own_broken.py, line 2\): install or correct it$"),
         ("absent.py:X-v0", {}, "^environment absent.py:X-v0: the file absent.py does not exist: correct"),
         ("own_point:make", {"sise": 1}, "cannot be made|unknown argument of own_point:make .* 'sise'"),

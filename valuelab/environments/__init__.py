@@ -37,6 +37,7 @@ _EXAMPLES = (
     "atari/pong",
     "gridworld/target",
     "minari/D4RL/pointmaze/umaze-v2",
+    "your_environment.py:NAME",
 )
 _SUGGESTED = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
 """The families that are searched, in this order, for a name without a family."""
@@ -172,6 +173,11 @@ def _family(environment: str) -> tuple[ModuleType, str]:
     family, _, name = original.partition("/")
     if family not in _FAMILIES and own.source_of(environment):
         return gymnasium, environment
+    if environment.endswith(".py"):
+        raise errors.InputError(
+            f"environment is {environment}, which is a file: add the name of a class in it, a function or a "
+            f"registered id, as in {environment}:NAME"
+        )
     if original.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
         raise errors.InputError(
             f"{environment} does not name an environment: give one, such as --environment=d4rl/NAME"

@@ -67,6 +67,12 @@ def import_late_package(package: str) -> None:
             _repair_joint_types()
 
 
+def require_robotics(module: str = "gymnasium_robotics") -> Any:
+    """Imports a module of gymnasium_robotics without its notices; errors as of `errors.require`."""
+    import_late_package("gymnasium_robotics")
+    return errors.require(module, "environments")
+
+
 def _repair_joint_types() -> None:
     """Makes gymnasium_robotics work with MuJoCo 4, where a number is not `in` a tuple of joint types."""
     mujoco: Any = errors.require("mujoco", "environments")

@@ -142,8 +142,7 @@ def _create_locomotion(task: str) -> Any:
 def _create_adroit(task: str) -> Any:
     """A new Adroit hand with D4RL's rewards and episode ends."""
     gymnasium = errors.require("gymnasium", "environments")
-    creation.import_late_package("gymnasium_robotics")
-    errors.require("gymnasium_robotics", "environments")
+    creation.require_robotics()
     corrected = f"AdroitHand{task.title()}-v2"  # with a cost on the palm's distance, as in D4RL
     rewards_distance = corrected not in gymnasium.registry and task != "pen"
 

@@ -60,7 +60,7 @@ def create(task: str) -> Any:
     """
     gymnasium = errors.require("gymnasium", "environments")
     mujoco_env = errors.require("gymnasium.envs.mujoco", "environments").MujocoEnv
-    errors.require("gymnasium_robotics", "environments")
+    creation.require_robotics()
     path = str(importlib.resources.files("gymnasium_robotics") / _MODEL)
     goal = np.zeros(len(_START))
     for part in _PARTS[task]:

@@ -64,7 +64,7 @@ def create(task: str) -> Any:
         task: "maze2d-" and "open", "umaze", "medium" or "large", with or without "-dense".
     """
     gymnasium = errors.require("gymnasium", "environments")
-    point = errors.require("gymnasium_robotics.envs.maze.point", "environments")
+    point = creation.require_robotics("gymnasium_robotics.envs.maze.point")
     time_limit, rows = _MAZES[task.split("-")[1]]
     cells = np.array([list(row) for row in rows])
     walls = cells == "#"
