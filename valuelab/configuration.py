@@ -882,10 +882,7 @@ def _changes(saved: Mapping[str, Any], config: Any) -> list[Change]:
     return [
         (name, old.get(name), new.get(name))
         for name in new | old
-        if name not in ignored
-        and old.get(name) != new.get(name)
-        # Runs of older versions lack newer fields, and an empty text changes nothing.
-        and (name in old or new[name] != "")
+        if name not in ignored and old.get(name) != new.get(name)
     ]
 
 
