@@ -105,6 +105,10 @@ def test_trains_loads_and_acts_on_a_dictionary(tmp_path):
     with pytest.raises(vl.InputError, match=r"^observation holds a number that is not finite"):
         policy(batch | {"state": np.full((4, 3), np.nan)})
     assert run.evaluate(episodes=1).returns.shape == (1, 1, 1)
+    run.export(tmp_path / "policy.onnx")
+    session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "policy.onnx")
+    inputs = {f"observation.{part.name}": batch[part.name].astype(part.dtype) for part in PARTS}
+    np.testing.assert_allclose(session.run(["action"], inputs)[0], actions, atol=1e-5)
     seen = []
     vl.evaluate(
         lambda observation: seen.append(observation) or np.zeros(2), "gymnasium/PartsReach-v0", episodes=1

@@ -24,6 +24,7 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         agent: an agent that sees o', a' and r'.
         normalization: the maps; None stands for the identity.
         parts: the parts of packed observations, of which o' is a dictionary; empty for other observations.
+            A dictionary that is unpacked already is taken, too.
 
     Returns:
         An agent whose inputs and actions are in the data's own units. Its values are in units of r'.
@@ -122,11 +123,11 @@ def _observe(normalization: Normalization, parts: Parts, observations: Any) -> A
     if isinstance(observations, Augmented):
         return observations._replace(observations=_observe(normalization, parts, observations.observations))
 
-    def see(array: Array) -> Any:
-        seen = unpack(array, parts) if parts else array
+    def see(given: Any) -> Any:
+        seen = unpack(given, parts) if parts and not isinstance(given, dict) else given
         return seen if mean is None or std is None else jax.tree.map(_standardized, seen, mean, std)
 
-    return jax.tree.map(see, observations)
+    return jax.tree.map(see, observations, is_leaf=lambda node: isinstance(node, dict))
 
 
 def _standardized(array: Array, mean: np.ndarray, std: np.ndarray) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +14,7 @@ from valuelab.agents.eta_network import EtaNetworkConfig
 from valuelab.environments.interface import Interface
 from valuelab.errors import InputError
 from valuelab.evaluation.rollout import Episodes
+from valuelab.networks.encoders import batch_size
 from valuelab.runs import exported_policies
 from valuelab.runs.exported_policies import Port
 from valuelab.types import Agent, Augmented, Environment, GoalConditioned
@@ -79,15 +81,31 @@ class _MemberPolicy:
 
         def act(*given: Any) -> tuple[Any, ...]:
             *arrays, seed = given
-            key = jax.random.wrap_key_data(seed)
-            actions = agent.act(state, self._augmented(*arrays), key, self.temperature)
+            key, seen = jax.random.wrap_key_data(seed), self._joined(arrays)
+            actions = agent.act(state, self._augmented(*seen), key, self.temperature)
             if self._bounds is not None:
                 low, high = self._bounds
                 actions = jnp.clip(actions, low[None], high[None])
-            return actions, *self._other_outputs(arrays[0])
+            return actions, *self._other_outputs(seen[0])
 
         inputs, outputs = self._ports()
         return exported_policies.write(path, act, inputs, outputs, run.facts(self.member) | self._facts())
+
+    def _joined(self, arrays: Sequence[Any]) -> list[Any]:
+        """Observation, goal, ... from the inputs of an exported file, whose parts are separate inputs."""
+        names = [part.name for part in self.run.spec.observation_parts]
+        if not names:
+            return list(arrays)
+        count = len(names) * (2 if self.run.spec.goal_conditioned else 1)
+        rows = [arrays[start : start + len(names)] for start in range(0, count, len(names))]
+        return [*(dict(zip(names, row, strict=True)) for row in rows), *arrays[count:]]
+
+    def _observation_ports(self, name: str, about: str) -> list[Port]:
+        """The input of an observation or a goal; of several parts, NAME.PART for each."""
+        spec = self.run.spec
+        if not spec.observation_parts:
+            return [Port(name, spec.observation_shape, spec.observation_dtype, about)]
+        return [Port(f"{name}.{part.name}", part.shape, part.dtype, about) for part in spec.observation_parts]
 
     def _augmented(self, observation: Any, *others: Any) -> Any:
         """What the agent sees of the inputs of an exported file, inside JAX."""
@@ -102,12 +120,12 @@ class _MemberPolicy:
         spec = self.run.spec
         units, frames = "in the units of the environment, not normalised", self.run.config.data.num_frames
         stack = f"; the last {frames} frames joined on the last axis, newest last" if frames > 1 else ""
-        observation = Port("observation", spec.observation_shape, spec.observation_dtype, units + stack)
+        observation = self._observation_ports("observation", units + stack)
         if self._bounds is None:
             about = f"number of the action, from 0 to {spec.num_actions - 1}"
-            return [observation], [Port("action", (), np.int32, about)]
+            return observation, [Port("action", (), np.int32, about)]
         low, high = self._bounds
-        return [observation], [Port("action", (spec.action_dim,), np.float32, units, low, high)]
+        return observation, [Port("action", (spec.action_dim,), np.float32, units, low, high)]
 
     def _facts(self) -> dict[str, Any]:
         """What the description of an exported file says of this policy."""
@@ -184,7 +202,7 @@ class TrainedPolicy(_MemberPolicy):
         if self.run.spec.goal_conditioned:
             return GoalConditioned(observation, *others)
         if self._task is not None:
-            tasks = jnp.broadcast_to(self._task[None], (observation.shape[0], *self._task.shape))
+            tasks = jnp.broadcast_to(self._task[None], (batch_size(observation), *self._task.shape))
             return Augmented(observation, tasks)
         return Augmented(observation, *others) if others else observation
 
@@ -193,7 +211,7 @@ class TrainedPolicy(_MemberPolicy):
         spec = self.run.spec
         if spec.goal_conditioned:
             about = "the observation to reach, in the same units"
-            inputs.append(Port("goal", spec.observation_shape, spec.observation_dtype, about))
+            inputs += self._observation_ports("goal", about)
         elif self._task is None and self.run.agent(self.member).features:
             about = "z, as run.infer(observations, rewards) returns it"
             inputs.append(Port("task", (self.run.task_dim,), np.float32, about))
@@ -298,7 +316,7 @@ class CommandPolicy(_MemberPolicy):
 
     def _other_outputs(self, observation: Any) -> tuple[Any, ...]:
         memory: Any = self.run.agent(self.member).memory
-        commands = jnp.broadcast_to(self._command[None], (observation.shape[0], *self._command.shape))
+        commands = jnp.broadcast_to(self._command[None], (batch_size(observation), *self._command.shape))
         return (memory.choose(self._parts[1], observation, commands),)
 
     def _ports(self) -> tuple[list[Port], list[Port]]:
