@@ -12,7 +12,7 @@ from absl import flags
 
 from valuelab import data
 from valuelab.data.sources import rlds
-from valuelab.domains.d4rl import SUFFIXES
+from valuelab.domains.paths import is_path
 from valuelab.files import local_path
 from valuelab.runs.flags import parse_flags, run
 
@@ -26,7 +26,7 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
     """Writes splits of a dataset under data_dir/rlds.
 
     Args:
-        dataset: the dataset's name, or the path of a D4RL HDF5 file, whose name the new dataset gets.
+        dataset: the dataset's name, or the path of a file, whose name the new dataset gets.
         data_dir: the folder of datasets.
         splits: the splits to write.
         clip_actions: whether to clip actions outside their bounds instead of refusing them.
@@ -37,7 +37,7 @@ def convert(dataset: str, data_dir: Path, splits: list[str], clip_actions: bool 
     Raises:
         InputError: when the dataset cannot be read, or the folder exists.
     """
-    name = Path(dataset).stem if dataset.endswith(SUFFIXES) else dataset
+    name = Path(dataset).stem if is_path(dataset) else dataset
     folder = local_path("data_dir", data_dir) / "rlds" / name
     datasets = {
         split: data.load(dataset, data_dir, split=split, compact=True, clip_actions=clip_actions)

@@ -8,6 +8,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import gymnasium
 import h5py
@@ -27,7 +28,9 @@ from helpers import (
 )
 
 import valuelab as vl
+from experiments import convert_to_rlds
 from valuelab import configuration
+from valuelab.data import storage
 from valuelab.runs import results, saved
 from valuelab.runs import train as launcher
 from valuelab.training import logs
@@ -50,8 +53,32 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def make(**changes):
-    given = {"name": "robot", "action_low": -2, "action_high": 2} | arrays() | changes
-    return vl.make_dataset(**{key: value for key, value in given.items() if value is not None})
+    given = {"name": "robot", "action_bounds": (-2, 2)} | arrays() | changes
+    return vl.dataset_from_arrays(**{key: value for key, value in given.items() if value is not None})
+
+
+def episodes(final=True, **changes):
+    """The same five episodes, with or without the observation after the last action, the first terminated."""
+    given = arrays() | {"actions": arrays()["actions"]}
+    logs = []
+    for number in range(ROWS // LENGTH):
+        rows = slice(number * LENGTH, (number + 1) * LENGTH)
+        stop = rows.stop - 1 if final else rows.stop
+        logs.append(
+            {
+                "observations": given["observations"][rows],
+                "actions": given["actions"][rows.start : stop],
+                "rewards": given["rewards"][rows.start : stop],
+                "terminated": number == 0,
+            }
+        )
+    for key, value in changes.items():
+        logs[2] = {name: each for name, each in (logs[2] | {key: value}).items() if each is not None}
+    return logs
+
+
+def from_episodes(logs, **settings):
+    return vl.dataset_from_episodes(logs, **{"name": "robot", "action_bounds": (-2, 2)} | settings)
 
 
 class Plane(Field):
@@ -144,7 +171,7 @@ def test_it_is_what_the_reader_of_d4rl_makes_of_the_same_arrays(tmp_path):
             file[name] = given[key].astype(bool)
         for key in ("observations", "actions", "rewards"):
             file[key] = given[key].astype(np.float32)
-    ours = make(**given, name=str(path), action_low=-1, action_high=1)
+    ours = make(**given, name=str(path), action_bounds=(-1, 1))
     assert_same_bits(vars(vl.load_dataset(str(path))), vars(ours))
 
 
@@ -176,7 +203,12 @@ def test_discrete_actions_images_and_goals():
             r"^dataset 'robot': actions is 3.0 at row 0, outside the bounds",
         ),
         ({"actions": np.zeros(ROWS, int)}, r"^dataset 'robot': actions has shape \(45,\); give num_actions"),
-        ({"action_low": np.zeros(3)}, r"^dataset 'robot': action_low has shape \(3,\); give a number"),
+        (
+            {"action_bounds": (np.zeros(3), 1)},
+            r"^dataset 'robot': action_bounds has a bound of shape \(3,\);",
+        ),
+        ({"action_bounds": 2}, r"^dataset 'robot': action_bounds is 2; give a pair, such as \(-1, 1\)"),
+        ({"actions": [[0.0], [0.0, 1.0]]}, r"^dataset 'robot': actions is ragged"),
         (
             {"terminations": np.full(ROWS, 0.5)},
             r"^dataset 'robot': terminations is 0.5 at row 0, but",
@@ -190,6 +222,160 @@ def test_arrays_at_fault_are_one_line(changes, message):
     with pytest.raises(vl.InputError, match=message) as caught:
         make(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_episodes_with_their_final_observation_are_the_arrays_of_their_steps():
+    logs = episodes()
+    dataset = from_episodes(logs)
+    steps = {key: np.concatenate([log[key] for log in logs]) for key in ("actions", "rewards")}
+    last = np.arange(len(steps["rewards"])) % (LENGTH - 1) == LENGTH - 2
+    expected = make(
+        observations=np.concatenate([log["observations"][:-1] for log in logs]),
+        next_observations=np.concatenate([log["observations"][1:] for log in logs]),
+        **steps,
+        terminations=last & (np.arange(len(last)) < LENGTH),
+        truncations=last,
+    )
+    assert_same_bits(vars(dataset), vars(expected))
+    compact = from_episodes(logs, compact=True)
+    assert compact.next_observations is None
+    assert_same_bits(vars(storage.full(compact)), vars(expected))
+    assert_same_bits(vars(storage.full(storage.compact(expected))), vars(expected))
+    objects = [types.SimpleNamespace(**log) for log in logs]
+    assert_same_bits(vars(from_episodes(iter(objects))), vars(expected))
+
+
+def test_episodes_without_their_final_observation_are_handled_as_arrays():
+    given = arrays()
+    given["terminations"][LENGTH - 1], given["truncations"][LENGTH - 1] = 1, 0
+    assert_same_bits(vars(from_episodes(episodes(final=False))), vars(make(**given)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": None}, "rewards is missing"),
+        ({"terminated": None}, "terminated is missing: give True if the last step truly ended"),
+        ({"terminated": [0, 1]}, r"terminated is \[0, 1\]: give True or False, or terminations of 8 rows"),
+        (
+            {"terminated": None, "terminations": np.eye(8)[3]},
+            "terminations is 1 at row 3, but the episode has 8",
+        ),
+        (
+            {"observations": None},
+            "observations is missing; the episode is actions, rewards, terminated: give",
+        ),
+        (
+            {"observations": np.ones((7, 2))},
+            "observations has 7 rows, but actions has 8: give 9 observations",
+        ),
+        ({"observations": np.ones((9, 3))}, r"observations is float32 of shape \(9, 3\), but the first"),
+        ({"rewards": np.ones(7)}, "rewards has 7 rows, but actions has 8"),
+        ({"rewards": np.full(8, np.inf)}, "rewards is inf at row 0"),
+        ({"actions": np.full((8, 2), 3.0)}, "actions is 3.0 at row 0, outside the bounds -2.0 to 2.0"),
+        ({"actions": np.zeros((0, 2))}, "actions has no rows: leave out the episode"),
+    ],
+)
+def test_episodes_at_fault_are_named(changes, message):
+    with pytest.raises(vl.InputError, match=f"^dataset 'robot': episode 2: {message}") as caught:
+        from_episodes(episodes(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_actions_of_all_episodes_are_clipped_with_one_warning(caplog):
+    dataset = from_episodes(episodes(actions=np.full((8, 2), 3.0)), clip_actions=True)
+    assert dataset.actions.max() == 2
+    assert caplog.text.count("clipped") == 1
+
+
+# Files.
+
+
+@pytest.mark.parametrize("kind", ["chained", "jumping", "discrete", "goals", "pixels"])
+def test_a_saved_dataset_is_read_to_the_bit(tmp_path, kind):
+    path = str(tmp_path / "new" / "own.npz")
+    changes = {
+        "chained": {},
+        "jumping": {"next_observations": np.ones((ROWS, 2))},
+        "discrete": {"actions": np.arange(ROWS) % 3, "num_actions": 3},
+        "goals": {"rewards": None, "terminations": None, "goal_conditioned": True},
+        "pixels": {"observations": np.arange(ROWS * 12, dtype=np.uint8).reshape(ROWS, 2, 2, 3)},
+    }[kind]
+    dataset = make(name=path, **changes)
+    vl.save_dataset(dataset, path)
+    assert_same_bits(vars(vl.load_dataset(path)), vars(dataset))
+    compact = vl.load_dataset(path, compact=True)
+    assert (compact.next_observations is None) == (kind != "jumping")
+    vl.save_dataset(compact, path)
+    assert_same_bits(vars(vl.load_dataset(path, compact=True)), vars(compact))
+
+
+def test_keys_decide_how_a_file_is_read(tmp_path, data_dir, caplog):
+    path = str(tmp_path / "own.npz")
+    np.savez(path, **arrays(), action_bounds=(-2, 2))
+    assert_same_bits(vars(vl.load_dataset(path)), vars(make(name=path)))
+    assert "read as in OGBench" not in caplog.text
+    published = str(data_dir / f"{MAZE_GOALS}.npz")
+    ours, theirs = (vl.load_dataset(name, data_dir) for name in (published, MAZE_GOALS))
+    assert_same_bits(vars(ours), vars(theirs) | {"name": published})
+    assert (
+        "terminals is read as in OGBench: it marks the last row of each episode, which holds" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"reward": "rewards"}, "rewards is missing"),
+        (
+            {"obs": "observations"},
+            r"key 'observations' is missing; the file has action_bounds, actions, obs, .*: rename",
+        ),
+        (
+            {"terminals": "terminations", "timeouts": "truncations"},
+            "terminals and timeouts are those of D4RL",
+        ),
+        ({"terminals": "truncations", "falls": "terminations"}, "masks is missing; terminals says where"),
+        ({"terminals": "terminations"}, "terminals marks the ends of episodes, so truncations"),
+    ],
+)
+def test_files_with_other_keys_are_one_line(tmp_path, keys, message):
+    given = arrays() | {"action_bounds": (-2, 2)}
+    for new, old in keys.items():
+        given[new] = given.pop(old)
+    np.savez(tmp_path / "own.npz", **given)
+    with pytest.raises(vl.InputError, match=message) as caught:
+        vl.load_dataset(str(tmp_path / "own.npz"))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "own.npz") in str(caught.value)
+
+
+def test_files_that_would_run_code_or_do_not_exist_are_refused(tmp_path):
+    path = str(tmp_path / "own.npz")
+    with pytest.raises(vl.InputError, match=r"own\.npz does not exist: give the path of an NPZ file"):
+        vl.load_dataset(path)
+    np.savez(path, **arrays() | {"rewards": np.array([{}] * ROWS)})
+    with pytest.raises(vl.InputError, match=r"own.npz cannot be read \(ValueError: Object arrays cannot be"):
+        vl.load_dataset(path)
+    with pytest.raises(vl.InputError, match="unknown split 'val'"):
+        vl.load_dataset(path, split="val")
+    with pytest.raises(vl.InputError, match=r"path is own: give one that ends in \.npz"):
+        vl.save_dataset(make(), "own")
+
+
+def test_a_file_has_no_environment_and_all_programs_read_it(tmp_path):
+    path = str(tmp_path / "own.npz")
+    vl.save_dataset(make(), path)
+    with pytest.raises(
+        vl.InputError, match=r"own.npz does not name an environment: give one, such as .*--eval_episodes=0"
+    ):
+        vl.train(CLONING, path, **SMALL)
+    assert vl.train(CLONING, path, eval_episodes=0, **SMALL).step == SMALL["steps"]
+    assert vl.describe(path, show=False)["transitions"] == ROWS - ROWS // LENGTH
+    folder = convert_to_rlds.convert(path, tmp_path, ["train"])
+    assert folder == tmp_path / "rlds" / "own"
+    ours, theirs = vl.load_dataset("rlds/own", tmp_path), make(name="rlds/own")
+    assert_same_bits(vars(ours), vars(theirs))
 
 
 def test_describe_prints_what_the_program_prints(capsys):

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from valuelab.data import load as load_dataset
-    from valuelab.data.from_arrays import make_dataset
+    from valuelab.data.from_arrays import dataset_from_arrays, dataset_from_episodes
+    from valuelab.data.sources.npz import save as save_dataset
     from valuelab.distributional.mdps import MDP
     from valuelab.distributional.mdps import from_dense as make_mdp
     from valuelab.environments import make as make_environment
@@ -42,15 +43,17 @@ __all__ = [
     "TrainedRun",
     "Transitions",
     "__version__",
+    "dataset_from_arrays",
+    "dataset_from_episodes",
     "describe",
     "evaluate",
     "load",
     "load_dataset",
     "make_agent",
-    "make_dataset",
     "make_environment",
     "make_mdp",
     "plots",
+    "save_dataset",
     "solve",
     "train",
 ]
@@ -66,15 +69,17 @@ _PLACES = {
     "Spec": "types:Spec",
     "TrainedRun": "runs.trained:TrainedRun",
     "Transitions": "types:Transitions",
+    "dataset_from_arrays": "data.from_arrays:dataset_from_arrays",
+    "dataset_from_episodes": "data.from_arrays:dataset_from_episodes",
     "describe": "runs.api:describe",
     "evaluate": "runs.api:evaluate",
     "load": "runs.trained:load",
     "load_dataset": "data:load",
     "make_agent": "runs.api:make_agent",
-    "make_dataset": "data.from_arrays:make_dataset",
     "make_environment": "environments:make",
     "make_mdp": "distributional.mdps:from_dense",
     "plots": "evaluation.plots:",
+    "save_dataset": "data.sources.npz:save",
     "solve": "runs.api:solve",
     "train": "runs.api:train",
 }

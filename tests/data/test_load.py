@@ -100,6 +100,7 @@ def test_a_name_without_its_source(tmp_path, name, advice):
         ("d4rl/antmaze-umaze-v2", False),
         ("rlds/d4rl_mujoco_hopper/v2-medium", False),
         ("ogbench/own.hdf5", False),
+        ("ogbench/own.npz", None),
         ("exorl/walker-rnd", False),
         ("minari/D4RL/pointmaze/umaze-v2", False),
         ("rlds/own", None),
@@ -114,6 +115,6 @@ def test_unknown_source():
     with pytest.raises(InputError, match="unknown data source 'ogbrench': did you mean 'ogbench'"):
         data.load("ogbrench/pointmaze-medium-navigate-v0")
     with pytest.raises(
-        InputError, match=r"'nope.H5' is not a file that can be read: give .* ends in .hdf5 or .h5"
+        InputError, match=r"'nope.H5' is not a file that can be read: give .* ends in .hdf5, .h5 or .npz"
     ):
         data.load("nope.H5")

@@ -15,11 +15,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from absl import logging
+
 from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
-from valuelab.data.sources import d4rl, exorl, minari, ogbench, rlds
-from valuelab.domains.d4rl import SUFFIXES, original_name
+from valuelab.data.sources import d4rl, exorl, minari, npz, ogbench, rlds
+from valuelab.domains.d4rl import original_name
+from valuelab.domains.paths import SUFFIXES, is_path
 from valuelab.errors import InputError, MissingExtraError, nearest, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
@@ -45,6 +48,8 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
 
 The readers listed here also take `clip_actions=True`, as `load` does.
 """
+_FILES: dict[str, Callable[..., Dataset]] = {".hdf5": d4rl.read, ".h5": d4rl.read, ".npz": npz.read}
+"""Suffix of a path -> reader, likewise."""
 _EXAMPLES = (
     "ogbench/pointmaze-medium-navigate-singletask-v0",
     "d4rl/hopper-medium-v2",
@@ -65,8 +70,8 @@ def load(
     """Reads a dataset. Downloads it first where it is missing and its source publishes it.
 
     Args:
-        name: "ogbench/NAME", "d4rl/NAME" or a path that ends in .hdf5 or .h5, "exorl/NAME", "minari/ID" or
-            "rlds/NAME".
+        name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", "rlds/NAME", or the path of a file that
+            ends in .npz, .hdf5 or .h5.
         data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, exorl/..., minari/... and rlds/...; the
             default is ~/.cache/valuelab.
         split: "train", or "val" where the source has this split.
@@ -86,21 +91,33 @@ def load(
         >>> dataset.actions.shape
         (40, 2)
     """
-    source, rest = _split(name)
-    if source not in SOURCES and (not source or Path(name).suffix):
-        raise InputError(
-            f"dataset {name!r} is not a file that can be read: give a file whose name ends in "
-            f"{' or '.join(SUFFIXES)}, or a name that begins with "
-            f"{', '.join(f'{known}/' for known in SOURCES)}"
-        )
     folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
-    if source not in SOURCES:
-        raise _unknown(name, folder)
+    if is_path(name):
+        read, rest = _FILES[Path(name).suffix], name
+    else:
+        source, _, rest = name.partition("/")
+        if source not in SOURCES and (not source or Path(name).suffix):
+            raise InputError(
+                f"dataset {name!r} is not a file that can be read: give a file whose name ends in "
+                f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or a name that begins with "
+                f"{', '.join(f'{known}/' for known in SOURCES)}"
+            )
+        if source not in SOURCES:
+            raise _unknown(name, folder)
+        read = SOURCES[source]
     local_path("dataset", rest)
     settings = {"clip_actions": True} if clip_actions else {}
     with one_line(f"dataset {name} cannot be read in {folder}", "check its files there"):
-        dataset = SOURCES[source](rest, folder, split, **settings)
-    return dataset if compact else storage.full(dataset)
+        dataset = read(rest, folder, split, **settings)
+    if not compact:
+        return storage.full(dataset)
+    if dataset.valid is None:
+        logging.warning(
+            "%s stays in full storage: compact storage cannot hold its next_observations, because they are "
+            "not the next rows",
+            name,
+        )
+    return dataset
 
 
 def goal_conditioned(name: str) -> bool | None:
@@ -110,9 +127,12 @@ def goal_conditioned(name: str) -> bool | None:
         name: as for `load`; "rlds/" before it changes nothing.
 
     Returns:
-        True or False; None where only the files can tell, as in other RLDS datasets.
+        True or False; None where only the files can tell, as in other RLDS datasets and NPZ files.
     """
-    source, rest = _split(original_name(name))
+    original = original_name(name)
+    if is_path(original):
+        return None if original.endswith(".npz") else False
+    source, _, rest = original.partition("/")
     if source == "ogbench":
         return not ogbench.has_task(rest)
     return False if source in ("d4rl", "exorl", "minari") else None
@@ -124,12 +144,6 @@ def known_names() -> dict[str, list[str]]:
     with contextlib.suppress(MissingExtraError):
         names = {"ogbench": ogbench.known_names()} | names
     return names
-
-
-def _split(name: str) -> tuple[str, str]:
-    """The source of a dataset and its name there; a path to an HDF5 file belongs to D4RL's source."""
-    source, _, rest = ("d4rl", "", name) if name.endswith(SUFFIXES) else name.partition("/")
-    return source, rest
 
 
 def _unknown(name: str, folder: Path) -> InputError:

@@ -1,6 +1,7 @@
-"""A dataset made from arrays in memory, checked as the readers of files check theirs."""
+"""Datasets made from arrays in memory, checked as the readers of files check theirs."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from valuelab.data.validation import check_lengths, check_transitions, validate
 from valuelab.errors import InputError
 from valuelab.types import Dataset
 
+_FLAGS = ("terminations", "truncations", "episode_ends")
+_DTYPES = dict.fromkeys(_FLAGS, bool) | {"rewards": np.float32, "masks": np.float32}
 
-def make_dataset(
+
+def dataset_from_arrays(
     *,
     observations: Any,
     actions: Any,
@@ -24,8 +28,7 @@ def make_dataset(
     episode_ends: Any = None,
     next_observations: Any = None,
     num_actions: int = 0,
-    action_low: Any = -1.0,
-    action_high: Any = 1.0,
+    action_bounds: Any = (-1.0, 1.0),
     clip_actions: bool = False,
     goal_conditioned: bool = False,
     name: str = "arrays",
@@ -53,8 +56,7 @@ def make_dataset(
             terminations or truncations.
         next_observations: [N, ...] or a dictionary, the successors of the observations.
         num_actions: number of discrete actions; 0 for continuous ones.
-        action_low: lower bound of continuous actions, a number or [A].
-        action_high: upper bound, likewise.
+        action_bounds: lower and upper bound of continuous actions, each a number or [A].
         clip_actions: whether actions out of bounds are clipped, with a warning, instead of refused.
         goal_conditioned: whether goals, rewards and masks are made when the dataset is sampled.
         name: name of the dataset, in messages and results.
@@ -68,7 +70,7 @@ def make_dataset(
 
     Example:
         >>> import valuelab as vl
-        >>> dataset = vl.make_dataset(
+        >>> dataset = vl.dataset_from_arrays(
         ...     observations=[[0.0], [1.0], [2.0], [0.0]],
         ...     actions=[[1.0], [1.0], [0.5], [-1.0]],
         ...     rewards=[0, 0, 1, 0],
@@ -80,57 +82,24 @@ def make_dataset(
         >>> dataset.masks.tolist()
         [1.0, 1.0, 0.0]
     """
-    where = f"dataset {name!r}"
-    if not name:
-        raise InputError("name is empty: give the dataset a name, such as name='my_robot'")
-
-    def array(key: str, value: Any, dtype: Any) -> np.ndarray:
-        found = np.asarray(value)
-        if found.ndim == 0:
-            raise InputError(f"{where}: {key} is a single value: give an array with a row for each step")
-        return cast(key, found, dtype, where)
-
-    parts: observation_parts.Parts = ()
-    if isinstance(observations, Mapping):
-        names = tuple(map(str, observations))
-        observations, parts = observation_parts.join(observations, where)
-        if not parts and len(names) > 1:
-            observation_parts.say_joined(where, observations.shape[1], names)
-        if next_observations is not None:
-            if not isinstance(next_observations, Mapping):
-                raise InputError(
-                    f"{where}: observations is a dictionary, but next_observations is not: give one"
-                )
-            next_observations, next_parts = observation_parts.join(next_observations, f"{where}: next")
-            if next_parts != parts:
-                raise InputError(
-                    f"{where}: next_observations has the parts {_described(next_parts)}, but observations "
-                    f"has {_described(parts)}: give the same"
-                )
-    seen = np.asarray(observations)
-    pixels = np.uint8 if seen.dtype == np.uint8 else np.float32
-    given: dict[str, np.ndarray] = {
-        "observations": array("observations", seen, pixels),
-        "actions": array("actions", actions, np.int32 if num_actions else np.float32),
-    }
-    flags = {"terminations": terminations, "truncations": truncations, "episode_ends": episode_ends}
-    given |= {key: array(key, value, bool) for key, value in flags.items() if value is not None}
-    numbers = {"rewards": rewards, "masks": masks}
-    given |= {key: array(key, value, np.float32) for key, value in numbers.items() if value is not None}
-    if next_observations is not None:
-        given["next_observations"] = array("next_observations", next_observations, pixels)
+    where = _place(name)
+    given, parts = converted(
+        {
+            "observations": observations,
+            "actions": actions,
+            "terminations": terminations,
+            "truncations": truncations,
+            "episode_ends": episode_ends,
+            "rewards": rewards,
+            "masks": masks,
+            "next_observations": next_observations,
+        },
+        num_actions,
+        where,
+    )
     check_lengths(given, where)
-    for key in flags:
-        if key in given and given[key].ndim != 1:
-            raise InputError(f"{where}: {key} has shape {given[key].shape}; give one number a row, [N]")
-
-    if not num_actions and given["actions"].ndim == 1:
-        raise InputError(
-            f"{where}: actions has shape {given['actions'].shape}; give num_actions where actions are "
-            "discrete, or [N, 1] where they are continuous"
-        )
     rows = len(given["observations"])
-    given = _with_masks(given, goal_conditioned, where)
+    given = with_masks(given, goal_conditioned, where)
     ends = given.get("episode_ends")
     if ends is None:
         ends = given["terminations"] | given.get("truncations", np.zeros(rows, bool))
@@ -139,13 +108,6 @@ def make_dataset(
             f"{where}: its last row {rows - 1} ends no episode; "
             "mark it in truncations (or in episode_ends) if the episode was cut there"
         )
-    size = () if num_actions else given["actions"].shape[1:]
-    low, high = (
-        np.zeros(0, np.float32)
-        if num_actions
-        else np.array(np.broadcast_to(_bound(key, value, size, where), size))
-        for key, value in (("action_low", action_low), ("action_high", action_high))
-    )
     dataset = Dataset(
         name=name,
         observations=given["observations"],
@@ -154,11 +116,9 @@ def make_dataset(
         masks=given["masks"],
         terminals=ends,
         next_observations=given.get("next_observations"),
-        action_low=low,
-        action_high=high,
-        num_actions=num_actions,
         goal_conditioned=goal_conditioned,
         observation_parts=parts,
+        **action_facts(given["actions"], num_actions, action_bounds, where),
     )
     dataset = validate(dataset, where, clip_actions)
     if dataset.next_observations is not None:
@@ -169,9 +129,223 @@ def make_dataset(
     return storage.full(dataset)
 
 
-def _with_masks(given: dict[str, np.ndarray], goal_conditioned: bool, where: str) -> dict[str, np.ndarray]:
-    """The arrays with rewards, masks and either terminations or episode_ends, or an error that names one."""
-    rows = len(given["observations"])
+def dataset_from_episodes(
+    episodes: Iterable[Any],
+    *,
+    action_bounds: Any = (-1.0, 1.0),
+    num_actions: int = 0,
+    clip_actions: bool = False,
+    goal_conditioned: bool = False,
+    compact: bool = False,
+    name: str = "episodes",
+) -> Dataset:
+    """Makes a dataset from episodes, such as the logs of a robot.
+
+    An episode of T steps is a mapping, or an object with attributes:
+
+    - `observations`: [T + 1, ...], or a dictionary of such as for `dataset_from_arrays`; the last one
+      follows the last action. Without that one, [T, ...], the last
+      step is kept where the episode truly ended, since a mask of 0 hides its successor, and dropped where the
+      episode was cut, as `dataset_from_arrays` does.
+    - `actions`: [T, A] numbers, or [T] whole numbers where actions are discrete.
+    - `rewards`: [T] numbers; may be left out where the dataset is goal-conditioned.
+    - `terminated`: whether the last step truly ended the episode: True for success or failure, False for a
+      time limit or a log that was cut. Or `terminations`: [T], as gymnasium gives them. May be left out where
+      the dataset is goal-conditioned.
+
+    Other entries are not read. The episodes of `minari.MinariDataset.iterate_episodes` have these attributes.
+
+    Args:
+        episodes: the episodes, read one by one.
+        action_bounds: as for `dataset_from_arrays`, like the next three.
+        num_actions: number of discrete actions; 0 for continuous ones.
+        clip_actions: whether actions out of bounds are clipped, with a warning, instead of refused.
+        goal_conditioned: whether goals, rewards and masks are made when the dataset is sampled.
+        compact: whether to store each observation once (half the memory), as for `load_dataset`.
+        name: name of the dataset, in messages and results.
+
+    Returns:
+        A validated dataset.
+
+    Raises:
+        InputError: as for `dataset_from_arrays`. The message names the episode, the array and the first row
+            at fault.
+
+    Example:
+        >>> import valuelab as vl
+        >>> dataset = vl.dataset_from_episodes(
+        ...     [
+        ...         {
+        ...             "observations": [[0.0], [1.0], [2.0]],
+        ...             "actions": [[1.0], [0.5]],
+        ...             "rewards": [0, 1],
+        ...             "terminated": True,
+        ...         }
+        ...     ]
+        ... )
+        >>> dataset.next_observations[:, 0].tolist()
+        [1.0, 2.0]
+        >>> dataset.masks.tolist()
+        [1.0, 0.0]
+    """
+    where = _place(name)
+    facts: dict[str, Any] = {"num_actions": num_actions, "goal_conditioned": goal_conditioned}
+
+    def checked() -> Iterator[dict[str, np.ndarray]]:
+        for number, episode in enumerate(episodes):
+            place = f"{where}: episode {number}"
+            rows, parts = _rows(episode, num_actions, goal_conditioned, place, where)
+            known = facts.setdefault("observation_parts", parts)
+            if parts != known:
+                raise InputError(
+                    f"{place}: observations has the parts {_described(parts)}, but the first episode has "
+                    f"{_described(known)}: give the same"
+                )
+            facts.update(action_facts(rows["actions"], num_actions, action_bounds, where))
+            ends = np.arange(len(rows["masks"])) == len(rows["masks"]) - 1
+            alone = Dataset(name=name, terminals=ends, valid=~ends, **rows, **facts)
+            if clip_actions and not num_actions:  # the whole dataset is clipped below, with one warning
+                within = np.clip(alone.actions, alone.action_low, alone.action_high)
+                alone = dataclasses.replace(alone, actions=within)
+            validate(alone, place)
+            yield rows
+
+    dataset = dataclasses.replace(storage.from_episodes(name, checked(), where), **facts)
+    dataset = validate(dataset, where, clip_actions)
+    return dataset if compact else storage.full(dataset)
+
+
+def _rows(
+    episode: Any, num_actions: int, goal_conditioned: bool, where: str, dataset: str
+) -> tuple[dict[str, np.ndarray], observation_parts.Parts]:
+    """An episode in compact storage: observations, actions, rewards and masks of T + 1 rows; and the parts.
+
+    It has T rows if the final observation is missing and the episode was cut.
+    """
+    keys = ("observations", "actions", "rewards", "terminations", "terminated")
+    is_mapping = isinstance(episode, Mapping)
+    given = {key: episode.get(key) if is_mapping else getattr(episode, key, None) for key in keys}
+    for key in keys[:2]:
+        if given[key] is None:
+            entries = ", ".join(map(str, episode)) if is_mapping else f"a {type(episode).__name__}"
+            raise InputError(f"{where}: {key} is missing; the episode is {entries or 'empty'}: give {key}")
+    terminated = given.pop("terminated")
+    arrays, parts = converted(given, num_actions, where, dataset)
+    observations = arrays.pop("observations")
+    steps = len(arrays["actions"])
+    if not steps:
+        raise InputError(f"{where}: actions has no rows: leave out the episode")
+    check_lengths(arrays, where)
+    if len(observations) not in (steps, steps + 1):
+        raise InputError(
+            f"{where}: observations has {len(observations)} rows, but actions has {steps}: give {steps + 1} "
+            "observations, the last one after the last action"
+        )
+    if terminated is not None:
+        if "terminations" in arrays or np.ndim(terminated) or terminated not in (0, 1):
+            raise InputError(
+                f"{where}: terminated is {terminated}: give True or False, or terminations of {steps} rows "
+                "instead"
+            )
+        arrays["terminations"] = (np.arange(steps) == steps - 1) & bool(terminated)
+    elif "terminations" not in arrays and not goal_conditioned:
+        raise InputError(
+            f"{where}: terminated is missing: give True if the last step truly ended the episode, False if a "
+            "time limit or the log cut it"
+        )
+    early = np.flatnonzero(arrays.get("terminations", np.zeros(0, bool))[:-1])
+    if len(early):
+        raise InputError(
+            f"{where}: terminations is 1 at row {early[0]}, but the episode has {steps} rows: end it there"
+        )
+    arrays = with_masks(arrays, goal_conditioned, where)
+    if len(observations) == steps and arrays["masks"][-1] == 0:
+        observations = np.concatenate([observations, observations[-1:]])
+    rows = {key: arrays[key] for key in ("actions", "rewards", "masks")}
+    if len(observations) > steps:  # no action follows the final observation: its row repeats the last one
+        rows = {key: np.concatenate([array, array[-1:]]) for key, array in rows.items()}
+    return {"observations": observations, **rows}, parts
+
+
+def _place(name: str) -> str:
+    """The name of a dataset in messages."""
+    if not name:
+        raise InputError("name is empty: give the dataset a name, such as name='my_robot'")
+    return f"dataset {name!r}"
+
+
+def converted(
+    given: Mapping[str, Any], num_actions: int, where: str, dataset: str = ""
+) -> tuple[dict[str, np.ndarray], observation_parts.Parts]:
+    """Arrays with rows leading, in the dtypes of datasets.
+
+    Args:
+        given: arrays by the names of `dataset_from_arrays`; None for an array that is not given.
+        num_actions: number of discrete actions; 0 for continuous ones.
+        where: the dataset or its episode, for messages.
+        dataset: the dataset, if `where` is an episode.
+
+    Returns:
+        The arrays, and the parts of the observations; see `observation_parts.join`.
+
+    Raises:
+        InputError: for an array of the wrong kind or shape.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    parts: dict[str, observation_parts.Parts] = {}
+    is_mapping = isinstance(given["observations"], Mapping)
+    for key, value in given.items():
+        if value is None:
+            continue
+        if key in ("observations", "next_observations") and isinstance(value, Mapping) != is_mapping:
+            raise InputError(
+                f"{where}: one of observations and next_observations is a dictionary: give two or none"
+            )
+        if isinstance(value, Mapping):
+            place = where if key == "observations" else f"{where}: next"
+            arrays[key], parts[key] = observation_parts.join(value, place)
+            if not parts[key] and len(value) > 1:
+                observation_parts.say_joined(dataset or where, arrays[key].shape[1], tuple(map(str, value)))
+            continue
+        try:
+            arrays[key] = np.asarray(value)
+        except ValueError as error:
+            raise InputError(f"{where}: {key} is ragged ({error}): give rows of equal shapes") from error
+        shape = arrays[key].shape
+        if not shape:
+            raise InputError(f"{where}: {key} is a single value: give an array with a row for each step")
+        if key in _FLAGS and len(shape) != 1:
+            raise InputError(f"{where}: {key} has shape {shape}; give one number a row, [N]")
+    pixels = np.uint8 if arrays["observations"].dtype == np.uint8 else np.float32
+    dtypes: dict[str, Any] = _DTYPES | {"observations": pixels, "next_observations": pixels}
+    dtypes["actions"] = np.int32 if num_actions else np.float32
+    arrays = {key: cast(key, array, dtypes[key], where) for key, array in arrays.items()}
+    stated = parts.get("observations", ())
+    if "next_observations" in arrays and parts.get("next_observations", ()) != stated:
+        raise InputError(
+            f"{where}: next_observations has the parts {_described(parts.get('next_observations', ()))}, but "
+            f"observations has {_described(stated)}: give the same"
+        )
+    if not num_actions and arrays["actions"].ndim == 1:
+        raise InputError(
+            f"{where}: actions has shape {arrays['actions'].shape}; give num_actions where actions are "
+            "discrete, or [N, 1] where they are continuous"
+        )
+    return arrays, stated
+
+
+def with_masks(given: dict[str, np.ndarray], goal_conditioned: bool, where: str) -> dict[str, np.ndarray]:
+    """The arrays with rewards, masks and either terminations or episode_ends.
+
+    Args:
+        given: what `converted` returns.
+        goal_conditioned: whether rewards and masks are made when the dataset is sampled.
+        where: the dataset, for messages.
+
+    Raises:
+        InputError: naming an array that is missing, or of which there are two.
+    """
+    rows = len(given["actions"])
     if goal_conditioned:  # both are made when the dataset is sampled
         made = {"rewards": np.zeros(rows, np.float32), "masks": np.ones(rows, np.float32)}
         if "episode_ends" not in given:
@@ -196,9 +370,30 @@ def _described(parts: observation_parts.Parts) -> str:
     return ", ".join(f"{part.name} {observation_parts.described(part)}" for part in parts) or "of one vector"
 
 
-def _bound(key: str, value: Any, size: tuple[int, ...], where: str) -> np.ndarray:
-    """A bound of actions as float32: one number for all dimensions, or a number for each."""
-    bound = np.asarray(value, np.float32)
-    if bound.shape not in ((), size):
-        raise InputError(f"{where}: {key} has shape {bound.shape}; give a number, or one for each of {size}")
-    return bound
+def action_facts(actions: np.ndarray, num_actions: int, bounds: Any, where: str) -> dict[str, Any]:
+    """The fields of Dataset that state the range of actions.
+
+    Args:
+        actions: [N, A], or [N] where actions are discrete.
+        num_actions: number of discrete actions; 0 for continuous ones.
+        bounds: lower and upper bound of continuous actions, each a number or [A].
+        where: the dataset, for messages.
+
+    Raises:
+        InputError: for bounds of another shape.
+    """
+    if num_actions:
+        return {"num_actions": num_actions}
+    size = actions.shape[1:]
+    try:
+        low, high = bounds
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: action_bounds is {bounds}; give a pair, such as (-1, 1)") from error
+    sides = [np.asarray(side, np.float32) for side in (low, high)]
+    for side in sides:
+        if side.shape not in ((), size):
+            raise InputError(
+                f"{where}: action_bounds has a bound of shape {side.shape}; give a number, or {size} numbers"
+            )
+    low, high = (np.array(np.broadcast_to(side, size)) for side in sides)
+    return {"action_low": low, "action_high": high}

@@ -89,6 +89,29 @@ def full(dataset: Dataset) -> Dataset:
     )
 
 
+def compact(dataset: Dataset) -> Dataset:
+    """The same transitions in compact storage; `full` is the inverse.
+
+    Args:
+        dataset: a dataset in either storage; a dataset in compact storage is returned unchanged.
+
+    Returns:
+        The dataset without `next_observations` and with `valid`. It stays in full storage if the successor
+        of a row is not the next row of its episode, because compact storage cannot hold such a successor.
+    """
+    following, ends = dataset.next_observations, dataset.terminals
+    if following is None:
+        return dataset
+    inside = np.flatnonzero(~ends)
+    size = max(1, _PIECE_BYTES // (following.nbytes // len(following)))
+    for start in range(0, len(inside), size):
+        rows = inside[start : start + size]
+        if not np.array_equal(following[rows], dataset.observations[rows + 1]):
+            return dataset
+    with_final = with_final_rows(dataset, ends, following[ends])
+    return dataclasses.replace(with_final, next_observations=None)
+
+
 def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> Iterator[np.ndarray]:
     """Rows of an array of a dataset, in pieces of some megabytes.
 
@@ -107,14 +130,14 @@ def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> It
         yield piece.reshape(len(piece), -1)
 
 
-def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path) -> Dataset:
+def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path | str) -> Dataset:
     """Joins episodes into a dataset in compact storage. The caller sets the bounds or number of actions.
 
     Args:
         name: the dataset's name.
         episodes: for each episode of T transitions, "observations", "actions", "rewards" and "masks" of
             T + 1 rows; the last row holds the final observation.
-        path: the file or folder of the episodes, for messages.
+        path: the file or folder of the episodes, or another name of them, for messages.
 
     Returns:
         The dataset.

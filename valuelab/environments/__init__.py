@@ -8,7 +8,8 @@ from typing import Any
 
 from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
-from valuelab.domains.d4rl import SUFFIXES, original_name
+from valuelab.domains.d4rl import original_name
+from valuelab.domains.paths import is_path
 from valuelab.environments import atari, creation, d4rl, dmc, exorl, gymnasium, minari, ogbench, own, tabular
 from valuelab.files import local_path
 
@@ -178,9 +179,9 @@ def _family(environment: str) -> tuple[ModuleType, str]:
             f"environment is {environment}, which is a file: add the name of a class in it, a function or a "
             f"registered id, as in {environment}:NAME"
         )
-    if original.endswith(SUFFIXES) or (environment.startswith("rlds/") and family not in _FAMILIES):
+    if is_path(original) or (environment.startswith("rlds/") and family not in _FAMILIES):
         raise errors.InputError(
-            f"{environment} does not name an environment: give one, such as --environment=d4rl/NAME"
+            f"{environment} does not name an environment: give one, such as --environment=gymnasium/ID"
         )
     if family not in _FAMILIES and not name:
         raise errors.no_source("environment", environment, _meant(family), _EXAMPLES)

@@ -19,7 +19,7 @@ from valuelab.distributional import defaults, objectives
 from valuelab.distributional.defaults import SolvedMDP
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
-from valuelab.domains.d4rl import SUFFIXES
+from valuelab.domains.paths import is_path
 from valuelab.environments import frames
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout
@@ -280,7 +280,7 @@ def _configure(agent: str, dataset: str, settings: Mapping[str, Any]) -> tuple[R
 
 def _comes_from_a_source(dataset: str) -> bool:
     """Whether a dataset of this name was read, so that its environment may be known."""
-    return dataset.partition("/")[0] in data.SOURCES or dataset.endswith(SUFFIXES)
+    return dataset.partition("/")[0] in data.SOURCES or is_path(dataset)
 
 
 def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset) -> None:

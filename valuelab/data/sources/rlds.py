@@ -159,10 +159,16 @@ def write(datasets: Mapping[str, Dataset], folder: Path) -> None:
         folder: the folder to write; it exists only once all data are written.
 
     Raises:
-        InputError: when the folder exists.
+        InputError: when the folder exists, or a dataset is in full storage.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already: remove it to write it again")
+    for dataset in datasets.values():
+        if dataset.valid is None:
+            raise InputError(
+                f"{dataset.name} cannot be written as RLDS: its next_observations are not the next rows, and "
+                "RLDS holds each observation once"
+            )
     part = files.temporary_path(folder)
     part.mkdir(parents=True)
     try:
