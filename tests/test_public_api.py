@@ -1,6 +1,7 @@
 """import valuelab as vl: its names, how light it is, and that they do what the command line does."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -460,6 +461,88 @@ def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(
     assert (list(tmp_path.iterdir()), capsys.readouterr().out) == ([], "")
     np.testing.assert_allclose(alone.policy()(np.ones(2)), run.policy()(np.ones(2)), rtol=1e-4)
     assert "eval" not in alone.result  # arrays have no environment
+
+
+REWARD = """
+def middle(arrays):
+    return -abs(arrays["next_observations"]).sum(1) - abs(arrays["actions"]).sum(1)
+
+
+def of_simulator(arrays):
+    return -abs(arrays["next_qpos"]).sum(1) + arrays["observations"][:, 0]
+"""
+
+
+class GymnasiumPlane(Plane, gymnasium.Env):
+    """The same as a gymnasium.Env, which wrappers need."""
+
+
+def test_a_reward_of_the_user_labels_the_data_and_scores_the_episodes(dataset, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(REWARD)
+    world = dataclasses.replace(PLANE, make=GymnasiumPlane)
+    workdir = tmp_path / "run"
+    given = SMALL | {"eval_episodes": 1, "eval_every": 0}
+    run = vl.train(CLONING, dataset, environment=world, reward=f"{file}:middle", workdir=workdir, **given)
+    expected = -np.abs(dataset.next_observations).sum(1) - np.abs(dataset.actions).sum(1)
+    assert (run.spec.reward_min, run.spec.reward_max) == (expected.min(), expected.max())
+    episode = run.evaluate(world, record=1)
+    visited = episode.trajectories[0, 0, 0]
+    moves = np.clip(np.diff(visited, axis=0), -2, 2)
+    score = -np.abs(visited[1:]).sum() - np.abs(moves).sum()
+    np.testing.assert_allclose(run.result["eval"]["return"]["mean"], score, rtol=1e-5)
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["files"].keys() == {"agent_source", "reward"}
+
+    def middle(arrays):
+        return expected
+
+    with pytest.raises(vl.InputError, match=r"belongs to another run \(reward was"):
+        vl.train(CLONING, dataset, environment=world, reward=middle, workdir=workdir, **given)
+    with pytest.raises(vl.InputError, match="reward middle returns shape"):
+        vl.train(CLONING, dataset, environment=world, reward=middle, **given)
+    same = vl.train(CLONING, dataset, reward=middle, **SMALL)
+    assert same.spec == run.spec
+    assert_same_bits(same.states, run.states)
+    with pytest.raises(vl.InputError, match="'middle' of the run was a function in memory"):
+        same.evaluate()
+
+    file.write_text(REWARD + "\n")
+    with pytest.raises(vl.InputError, match=r"mine.py has changed since the run"):
+        vl.load(workdir, trust_agent_file=True)
+
+
+def test_a_reward_takes_the_place_of_goals_and_sees_the_simulator(data_dir, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(REWARD)
+    given = {"reward": f"{file}:of_simulator", "dataset": MAZE_GOALS, "agent": "bc"}
+    launch(command(data_dir, tmp_path / "run", **given))
+    loaded = vl.load(tmp_path / "run")
+    assert not loaded.spec.goal_conditioned
+    dataset = vl.load_dataset(MAZE_GOALS, data_dir)
+    expected = -np.abs(dataset.next_observations).sum(1) + dataset.observations[:, 0]
+    np.testing.assert_allclose(loaded.spec.reward_min, expected.min(), rtol=1e-6)
+    with pytest.raises(vl.InputError, match=r"names the reward file .*mine.py:of_simulator', whose code"):
+        loaded.evaluate(episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reward": "mine"}, "write FILE.py:FUNCTION"),
+        ({"data__rewards": "d4rl_antmaze"}, "data.rewards is 'd4rl_antmaze', a rule for the rewards of the"),
+        ({"online_steps": 20}, "give --dataset, and leave out --online_steps"),
+        (
+            {"dataset": "", "environment": "gymnasium/Pendulum-v1"},
+            "a reward labels a dataset before training",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_with_a_reward_are_refused(data_dir, tmp_path, changes, message):
+    (tmp_path / "mine.py").write_text(REWARD)
+    given = {"reward": f"{tmp_path}/mine.py:middle", "dataset": MAZE_GOALS} | changes
+    with pytest.raises(vl.InputError, match=message):
+        launch(command(data_dir, tmp_path / "run", **given))
 
 
 def test_it_is_the_run_of_the_command_line(data_dir, tmp_path):

@@ -199,6 +199,11 @@ class RunConfig(Settings):
         "installed packages register are made.",
         compare=False,
     )
+    reward: str = setting(
+        "",
+        help="Your own reward, FILE.py:FUNCTION, a function of the arrays of all transitions; empty for the "
+        "rewards of the dataset.",
+    )
     interaction: Any = setting(NoConfig(), help="How the agent acts in an environment while it learns.")
     batch_size: int = setting(256, "[1, inf)", "Transitions in a batch of each seed.")
     steps: int = setting(

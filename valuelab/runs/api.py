@@ -20,12 +20,12 @@ from valuelab.distributional.defaults import SolvedMDP
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
 from valuelab.domains.paths import is_path
-from valuelab.environments import frames
+from valuelab.environments.rewarded import Reward
 from valuelab.errors import InputError
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
-from valuelab.runs import dataset_inspection, flags, inputs, results, solving, trained
+from valuelab.runs import dataset_inspection, flags, inputs, own_rewards, results, solving, trained
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.train import run as do_run
 from valuelab.runs.trained import TrainedRun
@@ -100,6 +100,7 @@ def train(
     dataset: str | Dataset = "",
     *,
     environment: str | Environment = "",
+    reward: str | Reward = "",
     steps: int | None = None,
     workdir: str | pathlib.Path | None = None,
     **settings: Any,
@@ -115,6 +116,9 @@ def train(
         environment: where the agent is evaluated and, without a dataset, learns: a name, or (for evaluation
             alone) an environment. By default the one that belongs to the dataset. A dataset made from arrays
             has none, and is trained on without evaluation.
+        reward: your own reward in place of the dataset's: a function of the arrays of all transitions,
+            "observations", "actions" and "next_observations" [N, ...], that returns rewards [N]; or
+            FILE.py:FUNCTION.
         steps: number of updates; by default as the preset says. A larger number continues a run.
         workdir: folder for everything that the run leaves; by default a temporary one, without pictures.
         **settings: other settings by dotted name, as the flags of experiments.train, such as num_seeds=4,
@@ -156,6 +160,7 @@ def train(
     elif isinstance(dataset, Dataset) and not _comes_from_a_source(name):
         given.setdefault("eval_episodes", 0)
 
+    given["reward"] = reward if isinstance(reward, str) else getattr(reward, "__name__", "reward")
     with contextlib.ExitStack() as stack:
         quiet = workdir is None
         if workdir is None:
@@ -163,16 +168,19 @@ def train(
         given["workdir"] = str(workdir)
         config, make = _configure(agent, name, given)
 
+        function = own_rewards.find(config) if isinstance(reward, str) else reward
+
         def find(resolved: RunConfig) -> inputs.RunInputs:
-            run_inputs = inputs.find_inputs(resolved, dataset if isinstance(dataset, Dataset) else None)
-            if isinstance(environment, Environment) and resolved.eval_episodes:
-                shown = frames.joined(environment, resolved.data.num_frames)
-                run_inputs = run_inputs._replace(environment=shown)
-            return run_inputs
+            return inputs.find_inputs(
+                resolved,
+                dataset if isinstance(dataset, Dataset) else None,
+                function,
+                environment if isinstance(environment, Environment) else None,
+            )
 
         folder = local_path("workdir", workdir)
         if isinstance(dataset, Dataset):
-            _check_same_data(folder / "config.json", config, dataset)
+            _check_same_data(folder / "config.json", config, dataset, function)
         do_run(config, make, find, quiet)
         facts, normalization = results.read_run(folder, "workdir")
         saved = SavedRun(
@@ -283,10 +291,12 @@ def _comes_from_a_source(dataset: str) -> bool:
     return dataset.partition("/")[0] in data.SOURCES or is_path(dataset)
 
 
-def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset) -> None:
+def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset, reward: Reward | None) -> None:
     """Refuses a workdir that is done on another dataset, which may have the same name in memory."""
     if not path.exists():
         return
+    if reward:
+        dataset = own_rewards.labelled(config, dataset, reward)
     saved = read_json(path, "config of a run", "give another workdir").get("data", {}).get("digests", {})
     now = inputs.digests(inputs.make_sampler(config, dataset).arrays)
     if changed := [name for name in now if saved.get(name) != now[name]]:

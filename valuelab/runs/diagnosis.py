@@ -24,7 +24,7 @@ from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.runs import flags, outputs, saved, task_diagnosis
+from valuelab.runs import flags, outputs, own_rewards, saved, task_diagnosis
 from valuelab.runs.saved import SavedRun
 from valuelab.training import checkpoints, replay
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
@@ -36,7 +36,7 @@ class DiagnoseConfig(Settings):
 
     checkpoint: str = setting("", help="Workdir of a trained run.")
     trust_agent_file: bool = setting(
-        False, help="Execute the agent file that this run names, wherever it is.", compare=False
+        False, help="Execute the agent file and the reward file that this run names.", compare=False
     )
     data_dir: str = setting(
         "", help="Folder of the run's dataset; empty for the folder that the run used.", compare=False
@@ -126,18 +126,22 @@ def as_trained(
     return DiagnosedRun(config, configuration.population(config), build, spec, normalization, dataset)
 
 
-def open_run(run: SavedRun) -> DiagnosedRun:
+def open_run(run: SavedRun, trusted: bool = False) -> DiagnosedRun:
     """Reads the data of a run, on which its critics are diagnosed.
 
     Args:
         run: the saved run.
+        trusted: whether a reward file that the run names may be executed.
 
     Raises:
-        InputError: when its agent or data are missing, its agent has no critic, its data have no rewards, or
+        InputError: when its agent or data are missing, its reward file is not trusted, its agent has no critic, its data have no rewards, or
             frames were joined.
     """
     config = run.config
     dataset = read_dataset(run) if config.dataset else read_replay(run)
+    if config.dataset and config.reward:
+        reward = own_rewards.find_saved(config, trusted, "give --trust_agent_file")
+        dataset = own_rewards.labelled(config, dataset, reward)
     if dataset.goal_conditioned:
         raise InputError(
             f"{config.dataset} has no rewards, because its goals are drawn in training: give a run on one of "
@@ -162,7 +166,7 @@ def read_dataset(run: SavedRun) -> Dataset:
             f"the run in {run.folder} has data.num_frames={config.data.num_frames}, but a diagnosis needs "
             "data.num_frames=1: give another run"
         )
-    return data.load(config.dataset, config.data_dir, clip_actions=config.data.clip_actions)
+    return data.load(config.dataset, config.data_dir, **data.reading_settings(config.data))
 
 
 def read_replay(run: SavedRun) -> Dataset:
@@ -322,7 +326,7 @@ Report = tuple[dict[str, Any], Callable[..., Any]]
 
 def _of_critics(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
     """Reads a run with rewards; returns the function that diagnoses it."""
-    diagnosed = open_run(run)
+    diagnosed = open_run(run, config.trust_agent_file)
 
     def make_report() -> Report:
         diagnoses = diagnose(diagnosed, run.folder, config.rows, config.seed)

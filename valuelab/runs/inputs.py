@@ -16,8 +16,9 @@ from valuelab.configuration import RunConfig
 from valuelab.data import sampling, storage
 from valuelab.data.normalization import fit, make_spec, of_actions, of_frames
 from valuelab.environments import frames, interface, own
+from valuelab.environments.rewarded import Reward
 from valuelab.errors import InputError
-from valuelab.runs import flags, outputs, results
+from valuelab.runs import flags, outputs, own_rewards, results
 from valuelab.runs.flags import DataConfig
 from valuelab.training.checkpoints import named_leaves
 from valuelab.training.experience import Experience, mixed, offline, online
@@ -86,18 +87,29 @@ def _with_advice(error: InputError, advice: str) -> InputError:
     return InputError(f"{str(error).rstrip('.')}; or {advice}")
 
 
-def find_environment(config: RunConfig) -> Environment | None:
+def find_environment(
+    config: RunConfig, reward: Reward | None = None, environment: Environment | None = None
+) -> Environment | None:
     """The environment in which the run is evaluated; None without evaluation.
 
+    Args:
+        config: the settings of the run.
+        reward: a reward function of the user that scores the episodes; None for the environment's score.
+        environment: the environment if it is in memory; None to make it from its name.
+
     Raises:
-        InputError: when the environment of the dataset is unknown or its package is missing.
+        InputError: when the environment of the dataset is unknown or its package is missing, or the reward
+            function cannot score a step in it.
     """
     if not config.eval_episodes:
         return None
-    try:
-        environment = own_environment(config)
-    except InputError as error:
-        raise _with_advice(error, "train without evaluating: --eval_episodes=0") from error
+    if environment is None:
+        try:
+            environment = own_environment(config)
+        except InputError as error:
+            raise _with_advice(error, "train without evaluating: --eval_episodes=0") from error
+    if reward:
+        environment = own_rewards.scored(config, environment, reward)
     return frames.joined(environment, config.data.num_frames)
 
 
@@ -170,7 +182,12 @@ def check_interface(expected: interface.Interface, environment: Environment, adv
     return dataclasses.replace(environment, make=lambda: unused.pop() if unused else environment.make())
 
 
-def find_inputs(config: RunConfig, dataset: Dataset | None = None) -> RunInputs:
+def find_inputs(
+    config: RunConfig,
+    dataset: Dataset | None = None,
+    reward: Reward | None = None,
+    environment: Environment | None = None,
+) -> RunInputs:
     """The inputs of a run: a dataset, an environment to act in, or both if the run has online steps.
 
     With a dataset, normalization and reward range come from it, also for the environment.
@@ -178,19 +195,28 @@ def find_inputs(config: RunConfig, dataset: Dataset | None = None) -> RunInputs:
     Args:
         config: the settings of the run.
         dataset: the dataset of the settings if it is in memory; None to read it.
+        reward: the reward function of the settings if it is in memory; None to read it.
+        environment: the environment of evaluations if it is in memory; None to make it from its name.
 
     Raises:
         InputError: when dataset or environment cannot be used, or settings of datasets are given without one.
     """
+    if config.reward:
+        own_rewards.check(config)
+        reward = reward or own_rewards.find(config)
+    if reward or environment:
+        environment = find_environment(config, reward, environment)
     if config.dataset:
         if dataset is None:
-            if data.goal_conditioned(config.dataset):  # other datasets are checked after loading
+            if data.goal_conditioned(config.dataset) and not reward:  # others are checked after loading
                 goal_discount(config)
             dataset = read_dataset(config)
+        if reward:
+            dataset = own_rewards.labelled(config, dataset, reward)
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames works only without online_steps: leave out one of them")
-        inputs = inputs_of_dataset(config, dataset, offline(sampler))
+        inputs = inputs_of_dataset(config, dataset, offline(sampler))._replace(environment=environment)
         if not config.online_steps:
             return inputs
         environment = make_vector_environment(config)

@@ -17,12 +17,13 @@ from valuelab.agents.eta_network import EtaNetworkConfig
 from valuelab.configuration import Population, RunConfig
 from valuelab.environments import frames
 from valuelab.environments.interface import Interface, of_data
+from valuelab.environments.rewarded import Reward
 from valuelab.errors import InputError, unknown
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
 from valuelab.observation_parts import pack, packed_size, unpack
-from valuelab.runs import command_line, inputs, outputs, results, saved
+from valuelab.runs import inputs, outputs, own_rewards, results, saved
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
 from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels
@@ -401,11 +402,13 @@ class TrainedRun:
                 inputs.check_saved_environment(config)
             if not environment and isinstance(config, ZeroShotRunConfig):
                 return self._experiment.task_inference.environment  # type: ignore[union-attr]
-            environment = (
-                environments.make(environment, config.data_dir)
-                if environment
-                else inputs.own_environment(config)
-            )
+            if environment:
+                environment = environments.make(environment, config.data_dir)
+            else:
+                reward = self._reward
+                environment = inputs.own_environment(config)
+                if reward:
+                    environment = own_rewards.scored(config, environment, reward)
         return frames.joined(environment, config.data.num_frames)
 
     # Inputs of agents; used by policies.
@@ -500,6 +503,12 @@ class TrainedRun:
         return str(command), numbers
 
     @property
+    def _reward(self) -> Reward | None:
+        """The reward function that the settings name; None without one."""
+        advice = "load the run with trust_agent_file=True"
+        return own_rewards.find_saved(self.config, self.trusted, advice) if self.config.reward else None
+
+    @property
     def _is_zero_shot(self) -> bool:
         return self.build(self.hyperparameters()).features is not None
 
@@ -545,19 +554,13 @@ class TrainedRun:
                 f"the run of {config.agent_name} has no named tasks, because it is not of "
                 "experiments.zero_shot: use run.infer(observations, rewards) and run.policy(task=z)"
             )
-        if config.reward and not self.trusted:
-            raise InputError(
-                f"the run names the reward file {config.reward!r}, whose code would be executed: read it, "
-                "then load the run with trust_agent_file=True"
-            )
-        reward = command_line.load_function(config.reward, "reward") if config.reward else None
         return results.Experiment(
             config=config,
             members=self.members,
             build=self.build,
             environment=None,
             workdir=pathlib.Path(),
-            task_inference=infer_from_labels(config, reward, self.task_dim),
+            task_inference=infer_from_labels(config, self._reward, self.task_dim),
         )
 
     @functools.cached_property

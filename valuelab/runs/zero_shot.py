@@ -22,7 +22,7 @@ from valuelab.evaluation import plots, zero_shot_plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
-from valuelab.runs import command_line, flags, inputs, outputs, results, train
+from valuelab.runs import flags, inputs, outputs, own_rewards, results, train
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Array, Augmented, Environment, MakeAgent
 
@@ -63,7 +63,7 @@ def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
             "ogbench/pointmaze-medium-navigate-v0, or a dataset of ExoRL without a task, such as "
             "exorl/walker-rnd, whose positions give the rewards of the tasks"
         )
-    reward = command_line.load_function(config.reward, "reward") if config.reward else None
+    reward = own_rewards.find(config)
 
     def find(resolved: Any) -> inputs.RunInputs:
         return find_inputs(resolved, make_agent, reward)

@@ -63,12 +63,13 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     return validate(dataset, files[0].parent, clip_actions) if clip_actions else dataset
 
 
-def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
+def read_states(name: str, data_dir: Path, most_episodes: int = _LABELLED_EPISODES) -> dict[str, np.ndarray]:
     """The simulator's states of episodes spread evenly over those that `read` uses, in time order.
 
     Args:
         name: as for `read`.
         data_dir: the folder that holds exorl/.
+        most_episodes: the largest number of episodes.
 
     Returns:
         "observations" [N, ...], "terminals" [N], True at the last row of each episode, positions "qpos"
@@ -79,7 +80,7 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
     """
     domain, _, _, pixels, _ = domains.parse(name)
     files = find_files(name, data_dir)
-    chosen = files[:: -(-len(files) // _LABELLED_EPISODES)]
+    chosen = files[:: -(-len(files) // most_episodes)]
     episodes = [read_episode(file, domain, pixels) for file in chosen]
     for episode in episodes:
         episode["terminals"] = np.arange(len(episode["observations"])) == len(episode["observations"]) - 1
