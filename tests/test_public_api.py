@@ -32,6 +32,7 @@ import valuelab as vl
 from experiments import convert_to_rlds
 from valuelab import configuration
 from valuelab.data import storage
+from valuelab.observation_parts import unpack
 from valuelab.runs import results, saved
 from valuelab.runs import train as launcher
 from valuelab.training import logs
@@ -225,6 +226,11 @@ def test_arrays_at_fault_are_one_line(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def assert_same_datasets(one, other):
+    assert one.observation_parts == other.observation_parts
+    assert_same_bits(*(vars(each) | {"observation_parts": ()} for each in (one, other)))
+
+
 def test_episodes_with_their_final_observation_are_the_arrays_of_their_steps():
     logs = episodes()
     dataset = from_episodes(logs)
@@ -244,6 +250,21 @@ def test_episodes_with_their_final_observation_are_the_arrays_of_their_steps():
     assert_same_bits(vars(storage.full(storage.compact(expected))), vars(expected))
     objects = [types.SimpleNamespace(**log) for log in logs]
     assert_same_bits(vars(from_episodes(iter(objects))), vars(expected))
+
+
+def test_episodes_of_several_parts():
+    def parts(log):
+        return {"image": np.zeros((LENGTH, 2, 2, 3), np.uint8), "state": log["observations"]}
+
+    logs = episodes()
+    dataset = from_episodes([log | {"observations": parts(log)} for log in logs])
+    assert [part.name for part in dataset.observation_parts] == ["image", "state"]
+    seen = unpack(dataset.observations, dataset.observation_parts)["state"]
+    np.testing.assert_array_equal(seen, from_episodes(logs).observations)
+    with pytest.raises(
+        vl.InputError, match="episode 1: observations has the parts of one vector, but the first"
+    ):
+        from_episodes([logs[0] | {"observations": parts(logs[0])}, logs[1]])
 
 
 def test_episodes_without_their_final_observation_are_handled_as_arrays():
@@ -292,7 +313,10 @@ def test_actions_of_all_episodes_are_clipped_with_one_warning(caplog):
 # Files.
 
 
-@pytest.mark.parametrize("kind", ["chained", "jumping", "discrete", "goals", "pixels"])
+IMAGES = (np.arange(ROWS * 12) % 251).astype(np.uint8).reshape(ROWS, 2, 2, 3)
+
+
+@pytest.mark.parametrize("kind", ["chained", "jumping", "discrete", "goals", "pixels", "parts"])
 def test_a_saved_dataset_is_read_to_the_bit(tmp_path, kind):
     path = str(tmp_path / "new" / "own.npz")
     changes = {
@@ -300,15 +324,16 @@ def test_a_saved_dataset_is_read_to_the_bit(tmp_path, kind):
         "jumping": {"next_observations": np.ones((ROWS, 2))},
         "discrete": {"actions": np.arange(ROWS) % 3, "num_actions": 3},
         "goals": {"rewards": None, "terminations": None, "goal_conditioned": True},
-        "pixels": {"observations": np.arange(ROWS * 12, dtype=np.uint8).reshape(ROWS, 2, 2, 3)},
+        "pixels": {"observations": IMAGES},
+        "parts": {"observations": {"image": IMAGES, "state": arrays()["observations"]}},
     }[kind]
     dataset = make(name=path, **changes)
     vl.save_dataset(dataset, path)
-    assert_same_bits(vars(vl.load_dataset(path)), vars(dataset))
+    assert_same_datasets(vl.load_dataset(path), dataset)
     compact = vl.load_dataset(path, compact=True)
     assert (compact.next_observations is None) == (kind != "jumping")
     vl.save_dataset(compact, path)
-    assert_same_bits(vars(vl.load_dataset(path, compact=True)), vars(compact))
+    assert_same_datasets(vl.load_dataset(path, compact=True), compact)
 
 
 def test_keys_decide_how_a_file_is_read(tmp_path, data_dir, caplog):

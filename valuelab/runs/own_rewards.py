@@ -69,8 +69,9 @@ def labelled(config: RunConfig, dataset: Dataset, reward: Reward) -> Dataset:
     """A dataset with the rewards of a function instead of its own, or instead of goals.
 
     The function gets the arrays of all M transitions: "observations", "actions" and "next_observations",
-    each [M, ...], or a dictionary of parts. For ogbench/ and exorl/ without a task in the name it also gets the simulator's states
-    where the action is taken and where it leads, such as "qpos" and "next_qpos". Masks stay as they are.
+    each [M, ...]; observations of several parts are dictionaries. For ogbench/ and exorl/ without a task in
+    the name it also gets the simulator's states where the action is taken and where it leads, such as "qpos"
+    and "next_qpos". Masks stay as they are.
 
     Args:
         config: the settings of the run.
