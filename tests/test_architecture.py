@@ -66,7 +66,7 @@ OPTIONAL = {
         "imageio",
         "IPython",
     ),
-    *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain"),
+    *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain", "av", "pyarrow"),
     *("tensorboardX", "tensorboard", "wandb"),
     *("flatbuffers", "onnx", "onnxruntime"),
 }

@@ -266,12 +266,12 @@ def validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str
             continue
         if not config.dataset or not with_data:
             continue
-        clip_actions = config.data.clip_actions
-        dataset = config.dataset, clip_actions
+        settings = data.reading_settings(config.data)
+        dataset = config.dataset, *settings.values()
         if dataset not in data_messages:
             data_messages[dataset] = ""
             try:
-                data.load(config.dataset, config.data_dir, compact=True, clip_actions=clip_actions)
+                data.load(config.dataset, config.data_dir, compact=True, **settings)
             except InputError as error:
                 data_messages[dataset] = str(error)
         if data_messages[dataset]:

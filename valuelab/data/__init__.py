@@ -12,17 +12,19 @@ draws batches from it.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import normalization, sampling, storage
-from valuelab.data.sources import d4rl, exorl, minari, npz, ogbench, rlds
+from valuelab.data.normalization import NormalizationConfig
+from valuelab.data.sources import d4rl, exorl, hdf5, lerobot, minari, npz, ogbench, rlds
 from valuelab.domains.d4rl import original_name
-from valuelab.domains.paths import SUFFIXES, is_path
+from valuelab.domains.paths import SUFFIXES, is_lerobot, is_path
 from valuelab.errors import InputError, MissingExtraError, nearest, no_source, one_line, unknown
 from valuelab.files import local_path
 from valuelab.types import Dataset
@@ -34,6 +36,7 @@ __all__ = [
     "known_names",
     "load",
     "normalization",
+    "reading_settings",
     "sampling",
 ]
 
@@ -41,6 +44,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "ogbench": ogbench.read,
     "d4rl": d4rl.read,
     "exorl": exorl.read,
+    "lerobot": lerobot.read,
     "minari": minari.read,
     "rlds": rlds.read,
 }
@@ -48,8 +52,10 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
 
 The readers listed here also take `clip_actions=True`, as `load` does.
 """
-_FILES: dict[str, Callable[..., Dataset]] = {".hdf5": d4rl.read, ".h5": d4rl.read, ".npz": npz.read}
+_FILES: dict[str, Callable[..., Dataset]] = {".hdf5": hdf5.read, ".h5": hdf5.read, ".npz": npz.read}
 """Suffix of a path -> reader, likewise."""
+_OBSERVES = (hdf5.read, lerobot.read, lerobot.read_path)
+"""Readers of data with several arrays of observations; they also take `observation_keys` and `image_size`."""
 _EXAMPLES = (
     "ogbench/pointmaze-medium-navigate-singletask-v0",
     "d4rl/hopper-medium-v2",
@@ -66,18 +72,24 @@ def load(
     split: str = "train",
     compact: bool = False,
     clip_actions: bool = False,
+    observation_keys: Sequence[str] = (),
+    image_size: Sequence[int] = (),
 ) -> Dataset:
     """Reads a dataset. Downloads it first where it is missing and its source publishes it.
 
     Args:
-        name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", "rlds/NAME", or the path of a file that
-            ends in .npz, .hdf5 or .h5.
+        name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", "rlds/NAME", "lerobot/ORG/NAME", or the
+            path of a file that ends in .npz, .hdf5 or .h5, or of a folder of LeRobot.
         data_dir: the folder with ogbench/NAME.npz, d4rl/NAME.hdf5, exorl/..., minari/... and rlds/...; the
             default is ~/.cache/valuelab.
         split: "train", or "val" where the source has this split.
         compact: whether to store each observation once (half the memory), without a copy as next
             observation; both storages hold the same transitions in the same order.
         clip_actions: whether to clip actions outside their bounds, with a warning, instead of refusing them.
+        observation_keys: the arrays of observations to read, in this order, for robomimic and LeRobot; () for
+            all.
+        image_size: for robomimic and LeRobot, the new height and width of images, or one number for both; ()
+            for the stored size.
 
     Returns:
         A validated dataset.
@@ -93,7 +105,7 @@ def load(
     """
     folder = local_path("data_dir", data_dir or DEFAULT_DATA_DIR)
     if is_path(name):
-        read, rest = _FILES[Path(name).suffix], name
+        read, rest = lerobot.read_path if is_lerobot(name) else _FILES[Path(name).suffix], name
     else:
         source, _, rest = name.partition("/")
         if source not in SOURCES and (not source or Path(name).suffix):
@@ -106,7 +118,16 @@ def load(
             raise _unknown(name, folder)
         read = SOURCES[source]
     local_path("dataset", rest)
-    settings = {"clip_actions": True} if clip_actions else {}
+    settings: dict[str, Any] = {"clip_actions": True} if clip_actions else {}
+    if observation_keys:  # a flag has all keys in one text
+        settings["observation_keys"] = [key for text in observation_keys for key in text.split(",")]
+    if image_size:
+        settings["image_size"] = tuple(image_size)
+    if read not in _OBSERVES and (observation_keys or image_size):
+        raise InputError(
+            f"data.{'observation_keys' if observation_keys else 'image_size'} is for datasets of robomimic "
+            f"and LeRobot, but {name} is neither: leave it out"
+        )
     with one_line(f"dataset {name} cannot be read in {folder}", "check its files there"):
         dataset = read(rest, folder, split, **settings)
     if not compact:
@@ -118,6 +139,12 @@ def load(
             name,
         )
     return dataset
+
+
+def reading_settings(config: NormalizationConfig) -> dict[str, Any]:
+    """The settings of `load` in the settings of a run."""
+    names = ("clip_actions", "observation_keys", "image_size")
+    return {name: getattr(config, name) for name in names}
 
 
 def goal_conditioned(name: str) -> bool | None:
@@ -135,7 +162,7 @@ def goal_conditioned(name: str) -> bool | None:
     source, _, rest = original.partition("/")
     if source == "ogbench":
         return not ogbench.has_task(rest)
-    return False if source in ("d4rl", "exorl", "minari") else None
+    return False if source in ("d4rl", "exorl", "lerobot", "minari") else None
 
 
 def known_names() -> dict[str, list[str]]:

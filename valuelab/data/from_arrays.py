@@ -150,8 +150,9 @@ def dataset_from_episodes(
     - `actions`: [T, A] numbers, or [T] whole numbers where actions are discrete.
     - `rewards`: [T] numbers; may be left out where the dataset is goal-conditioned.
     - `terminated`: whether the last step truly ended the episode: True for success or failure, False for a
-      time limit or a log that was cut. Or `terminations`: [T], as gymnasium gives them. May be left out where
-      the dataset is goal-conditioned.
+      time limit or a log that was cut. Or `terminations`: [T], as gymnasium gives them. Or `masks`: [T],
+      which may be 0 at earlier steps too, where the log goes on after the task is done. May be left out
+      where the dataset is goal-conditioned.
 
     Other entries are not read. The episodes of `minari.MinariDataset.iterate_episodes` have these attributes.
 
@@ -222,7 +223,7 @@ def _rows(
 
     It has T rows if the final observation is missing and the episode was cut.
     """
-    keys = ("observations", "actions", "rewards", "terminations", "terminated")
+    keys = ("observations", "actions", "rewards", "terminations", "masks", "terminated")
     is_mapping = isinstance(episode, Mapping)
     given = {key: episode.get(key) if is_mapping else getattr(episode, key, None) for key in keys}
     for key in keys[:2]:
@@ -242,13 +243,13 @@ def _rows(
             "observations, the last one after the last action"
         )
     if terminated is not None:
-        if "terminations" in arrays or np.ndim(terminated) or terminated not in (0, 1):
+        if arrays.keys() & {"terminations", "masks"} or np.ndim(terminated) or terminated not in (0, 1):
             raise InputError(
                 f"{where}: terminated is {terminated}: give True or False, or terminations of {steps} rows "
                 "instead"
             )
         arrays["terminations"] = (np.arange(steps) == steps - 1) & bool(terminated)
-    elif "terminations" not in arrays and not goal_conditioned:
+    elif not arrays.keys() & {"terminations", "masks"} and not goal_conditioned:
         raise InputError(
             f"{where}: terminated is missing: give True if the last step truly ended the episode, False if a "
             "time limit or the log cut it"
@@ -258,7 +259,8 @@ def _rows(
         raise InputError(
             f"{where}: terminations is 1 at row {early[0]}, but the episode has {steps} rows: end it there"
         )
-    arrays = with_masks(arrays, goal_conditioned, where)
+    ends = np.arange(steps) == steps - 1
+    arrays = with_masks(arrays | {"episode_ends": ends}, goal_conditioned, where)
     if len(observations) == steps and arrays["masks"][-1] == 0:
         observations = np.concatenate([observations, observations[-1:]])
     rows = {key: arrays[key] for key in ("actions", "rewards", "masks")}

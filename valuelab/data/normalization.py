@@ -40,6 +40,17 @@ class NormalizationConfig(Settings):
         "none", help="Rule by which rewards are normalised."
     )
     clip_actions: bool = setting(False, help="Clip actions out of bounds; otherwise they are refused.")
+    observation_keys: tuple[str, ...] = setting(
+        (),
+        help="Arrays of observations to read from robomimic or LeRobot, such as "
+        "observation.state,observation.images.top; empty for all.",
+    )
+    image_size: tuple[int, ...] = setting(
+        (),
+        "[1, inf)",
+        "Height and width of the images of robomimic or LeRobot, which are made smaller by averaging; one "
+        "number for both. Empty for the stored size.",
+    )
 
 
 _FAMILIES = {

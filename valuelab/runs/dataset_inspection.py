@@ -57,7 +57,7 @@ def run(config: InspectConfig) -> dict[str, Any]:
         config.data_dir,
         split=config.split,
         compact=True,
-        clip_actions=config.data.clip_actions,
+        **data.reading_settings(config.data),
     )
     report, maze = make_report(dataset, config.data, config.dataset)
     show(report)

@@ -134,8 +134,8 @@ def open_run(run: SavedRun, trusted: bool = False) -> DiagnosedRun:
         trusted: whether a reward file that the run names may be executed.
 
     Raises:
-        InputError: when its agent or data are missing, its reward file is not trusted, its agent has no critic, its data have no rewards, or
-            frames were joined.
+        InputError: when its agent or data are missing, its reward file is not trusted, its agent has no
+            critic, its data have no rewards, or frames were joined.
     """
     config = run.config
     dataset = read_dataset(run) if config.dataset else read_replay(run)

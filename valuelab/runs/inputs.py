@@ -242,7 +242,7 @@ def find_inputs(
 def read_dataset(config: RunConfig) -> Dataset:
     """Reads the dataset of a run, in compact storage if the settings ask for it or join frames."""
     compact = config.data.compact or config.data.num_frames > 1
-    return data.load(config.dataset, config.data_dir, compact=compact, clip_actions=config.data.clip_actions)
+    return data.load(config.dataset, config.data_dir, compact=compact, **data.reading_settings(config.data))
 
 
 def inputs_of_dataset(config: RunConfig, dataset: Dataset, experience: Experience) -> RunInputs:

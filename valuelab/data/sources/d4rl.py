@@ -36,9 +36,8 @@ from valuelab.data.validation import (
     reading,
     validate,
 )
-from valuelab.domains.d4rl import FILES, SUFFIXES
+from valuelab.domains.d4rl import FILES
 from valuelab.errors import InputError, require, unknown
-from valuelab.files import local_path
 from valuelab.types import Dataset
 
 URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -61,12 +60,12 @@ _SAME_OBSERVATION = 1e-6
 
 
 def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
-    """Reads data_dir/d4rl/NAME.hdf5, or any HDF5 file. Downloads a missing file of D4RL first.
+    """Reads data_dir/d4rl/NAME.hdf5. Downloads a missing file first.
 
     D4RL files do not state the bounds of actions: they are [-1, 1].
 
     Args:
-        name: D4RL's name, such as "hopper-medium-v2", or a path that ends in .hdf5 or .h5.
+        name: D4RL's name, such as "hopper-medium-v2".
         data_dir: the folder that holds d4rl/.
         split: "train", the only split.
         clip_actions: whether to clip actions outside their bounds instead of refusing them.
@@ -79,17 +78,29 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     """
     if split != "train":
         raise unknown("split", split, ("train",))
-    own_file = name.endswith(SUFFIXES)
-    path = local_path("dataset", name) if own_file else data_dir / "d4rl" / f"{name}.hdf5"
-    if own_file and not path.exists():
-        raise InputError(
-            f"{path} does not exist: give the path of a D4RL HDF5 file, or a name such as d4rl/NAME"
-        )
-    h5py = require("h5py", "data")
+    path = data_dir / "d4rl" / f"{name}.hdf5"
+    require("h5py", "data")
     if not path.exists():
         _download(name, path)
+    return read_file(path, f"d4rl/{name}", clip_actions)
 
-    remedy = {"remedy": "repair it, or give another file"} if own_file else {}
+
+def read_file(path: Path, name: str, clip_actions: bool = False, **remedy: str) -> Dataset:
+    """Reads an HDF5 file with D4RL's keys.
+
+    Args:
+        path: the file.
+        name: the name of the dataset.
+        clip_actions: as for `read`.
+        remedy: what the user can do about a broken file, as for `reading`.
+
+    Returns:
+        A dataset in compact storage.
+
+    Raises:
+        InputError: when a check fails.
+    """
+    h5py = require("h5py", "data")
     with reading(path, **remedy), h5py.File(path, "r") as file:
         check_hdf5(file, path)
         pixels = getattr(file.get("observations"), "dtype", None) == np.uint8
@@ -125,7 +136,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
             finals = observations[has_final]
     bound = np.ones(arrays["actions"].shape[-1], np.float32)
     dataset = Dataset(
-        name=name if own_file else f"d4rl/{name}",
+        name=name,
         observations=observations,
         actions=arrays["actions"],
         rewards=arrays["rewards"],
