@@ -143,10 +143,9 @@ def dataset_from_episodes(
 
     An episode of T steps is a mapping, or an object with attributes:
 
-    - `observations`: [T + 1, ...], or a dictionary of such as for `dataset_from_arrays`; the last one
-      follows the last action. Without that one, [T, ...], the last
-      step is kept where the episode truly ended, since a mask of 0 hides its successor, and dropped where the
-      episode was cut, as `dataset_from_arrays` does.
+    - `observations`: [T + 1, ...], or a dictionary of such arrays as for `dataset_from_arrays`. The last one
+      follows the last action. If that one is missing, [T, ...], the last step is kept where the episode
+      truly ended, since a mask of 0 hides its successor, and dropped where the episode was cut.
     - `actions`: [T, A] numbers, or [T] whole numbers where actions are discrete.
     - `rewards`: [T] numbers; may be left out where the dataset is goal-conditioned.
     - `terminated`: whether the last step truly ended the episode: True for success or failure, False for a
@@ -218,7 +217,7 @@ def dataset_from_episodes(
 
 def _rows(
     episode: Any, num_actions: int, goal_conditioned: bool, where: str, dataset: str
-) -> tuple[dict[str, np.ndarray], observation_parts.Parts]:
+) -> tuple[dict[str, Any], observation_parts.Parts]:
     """An episode in compact storage: observations, actions, rewards and masks of T + 1 rows; and the parts.
 
     It has T rows if the final observation is missing and the episode was cut.

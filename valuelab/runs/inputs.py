@@ -204,8 +204,7 @@ def find_inputs(
     if config.reward:
         own_rewards.check(config)
         reward = reward or own_rewards.find(config)
-    if reward or environment:
-        environment = find_environment(config, reward, environment)
+    world = find_environment(config, reward, environment) if reward or environment else None
     if config.dataset:
         if dataset is None:
             if data.goal_conditioned(config.dataset) and not reward:  # others are checked after loading
@@ -216,16 +215,16 @@ def find_inputs(
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames works only without online_steps: leave out one of them")
-        inputs = inputs_of_dataset(config, dataset, offline(sampler))._replace(environment=environment)
+        inputs = inputs_of_dataset(config, dataset, offline(sampler))._replace(environment=world)
         if not config.online_steps:
             return inputs
-        environment = make_vector_environment(config)
+        vector = make_vector_environment(config)
         interface.check_alike(
             interface.of_data(config.dataset, inputs.spec, inputs.normalization),
-            environment,
+            vector,
             "give an --environment with the data's observations and actions, or leave out --online_steps",
         )
-        experience = mixed(sampler, environment, config.interaction, config.offline_steps)
+        experience = mixed(sampler, vector, config.interaction, config.offline_steps)
         return inputs._replace(experience=experience)
     if config.data != DataConfig(image_shift=config.data.image_shift):
         raise InputError(
@@ -233,10 +232,10 @@ def find_inputs(
         )
     if config.offline_steps or config.interaction.dataset_share is not None:
         raise InputError("offline_steps and interaction.dataset_share need a dataset: give --dataset")
-    environment = make_vector_environment(config)
-    spec = dataclasses.replace(environment.spec, num_updates=config.steps)
-    normalization = of_actions(environment.action_low, environment.action_high)
-    return RunInputs(online(environment, config.batch_size, config.interaction), spec, normalization)
+    vector = make_vector_environment(config)
+    spec = dataclasses.replace(vector.spec, num_updates=config.steps)
+    normalization = of_actions(vector.action_low, vector.action_high)
+    return RunInputs(online(vector, config.batch_size, config.interaction), spec, normalization)
 
 
 def read_dataset(config: RunConfig) -> Dataset:
