@@ -111,8 +111,8 @@ def load(
         if source not in SOURCES and (not source or Path(name).suffix):
             raise InputError(
                 f"dataset {name!r} is not a file that can be read: give a file whose name ends in "
-                f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or a name that begins with "
-                f"{', '.join(f'{known}/' for known in SOURCES)}"
+                f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, a folder of LeRobot, or a name that begins "
+                f"with {', '.join(f'{known}/' for known in SOURCES)}"
             )
         if source not in SOURCES:
             raise _unknown(name, folder)

@@ -179,8 +179,8 @@ def _family(environment: str) -> tuple[ModuleType, str]:
             f"environment is {environment}, which is a file: add the name of a class in it, a function or a "
             f"registered id, as in {environment}:NAME"
         )
-    no_environment = family == "lerobot" or (environment.startswith("rlds/") and family not in _FAMILIES)
-    if is_path(original) or no_environment:
+    is_converted = environment.startswith("rlds/") and family not in _FAMILIES
+    if is_path(original) or original.startswith(("/", ".", "~")) or family == "lerobot" or is_converted:
         raise errors.InputError(
             f"{environment} does not name an environment: give one, such as --environment=gymnasium/ID"
         )

@@ -213,7 +213,7 @@ def _say_memory(name: str, features: Sequence[_Feature], image_size: Sequence[in
     sizes = [images.target_size(each.size, image_size, f"{name}: {each.key}") for each in cameras]
     needed = rows * sum(3 * height * width for height, width in sizes)
     print(
-        f"{name}: {rows:,} rows of images from {len(cameras)} cameras take {needed / 1e9:.3g} GB, and twice "
+        f"{name}: {rows:,} rows of images from {len(cameras)} cameras take {needed / 1e6:,.1f} MB, and twice "
         "as much while they are read and in full storage"
     )
     if 2 * needed > (available := available_memory()):
