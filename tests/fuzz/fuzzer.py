@@ -21,6 +21,8 @@ import gymnasium
 import h5py
 import minari
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from minari.data_collector import EpisodeBuffer
 
 from valuelab import configuration, data
@@ -140,6 +142,42 @@ def _write_rlds(folder: pathlib.Path) -> None:
     rlds.write({"train": dataset}, folder / "rlds" / "own")
 
 
+def _write_own(folder: pathlib.Path) -> None:
+    arrays = _arrays()
+    masks = np.ones(ROWS, np.float32)
+    np.savez(folder / "own.npz", **arrays, masks=masks, action_bounds=(-1, 1))
+
+
+def _write_robomimic(folder: pathlib.Path) -> None:
+    arrays = _arrays()
+    with h5py.File(folder / "own.hdf5", "w") as file:
+        for number, rows in enumerate((slice(0, 3), slice(3, 6))):
+            demo = file.create_group(f"data/demo_{number}")
+            for key in ("actions", "rewards"):
+                demo[key] = arrays[key][rows]
+            demo["dones"] = arrays["terminals"][rows]
+            demo["obs/joints"] = arrays["observations"][rows]
+            demo["next_obs/joints"] = arrays["observations"][rows] + 1
+
+
+def _write_lerobot(folder: pathlib.Path) -> None:
+    arrays = _arrays()
+    shapes = {"observation.state": [2], "action": [1], "next.reward": [1], "next.done": [1]}
+    info = {
+        "codebase_version": "v3.0",
+        "fps": 10,
+        "splits": {"train": "0:2"},
+        "features": {key: {"dtype": "float32", "shape": shape} for key, shape in shapes.items()},
+    }
+    keys = ("observations", "actions", "rewards", "terminals")
+    columns = {name: arrays[key].tolist() for name, key in zip(shapes, keys, strict=True)}
+    for path in ("meta", "data/chunk-000"):
+        (folder / path).mkdir(parents=True)
+    outputs.write_json(folder / "meta" / "info.json", info)
+    table = pyarrow.table(columns | {"episode_index": np.arange(ROWS) // 3})
+    pyarrow.parquet.write_table(table, folder / "data" / "chunk-000" / "file-000.parquet")
+
+
 def _write_run(folder: pathlib.Path) -> None:
     facts = {
         "settings": configuration.to_json(flags.DEFAULTS),
@@ -164,6 +202,9 @@ READERS = {
         _write_npz, lambda folder: data.load("ogbench/pointmaze-medium-navigate-v0", folder), "**/*.npz"
     ),
     "hdf5": Reader(_write_hdf5, lambda folder: data.load(str(folder / "own.hdf5")), "*.hdf5"),
+    "own": Reader(_write_own, lambda folder: data.load(str(folder / "own.npz")), "*.npz"),
+    "robomimic": Reader(_write_robomimic, lambda folder: data.load(str(folder / "own.hdf5")), "*.hdf5"),
+    "lerobot": Reader(_write_lerobot, lambda folder: data.load(str(folder)), "**/*.*"),
     "minari": Reader(_write_minari, lambda folder: data.load("minari/own-v0", folder), "**/data/*"),
     "rlds": Reader(_write_rlds, lambda folder: data.load("rlds/own", folder), "rlds/own/*"),
     "json": Reader(_write_run, _read_run, "*.json*"),

@@ -76,7 +76,7 @@ def arrays():
 
 def test_trains_loads_and_acts_on_a_dictionary(tmp_path):
     """Both parts matter; a batch, one observation and packed bytes give the same; evaluation works."""
-    dataset = vl.make_dataset(**arrays(), name="robot")
+    dataset = vl.dataset_from_arrays(**arrays(), name="robot")
     assert dataset.observation_parts == PARTS
     vl.train(
         "iql",
@@ -127,7 +127,7 @@ def test_learns_online_from_a_dictionary(tmp_path):
 def test_normalization_has_a_row_for_each_part():
     """The agent's numbers have mean 0 and standard deviation 1, and frames are joined part by part."""
     given = arrays()["observations"]
-    dataset = vl.make_dataset(**arrays())
+    dataset = vl.dataset_from_arrays(**arrays())
     rows = dataset.observations
     fitted = normalization.fit(dataset, observations=True, rewards="none")
     same = normalization.from_json(normalization.to_json(fitted))
@@ -149,7 +149,7 @@ def test_frames_of_a_dictionary_are_joined_in_environment_and_data(tmp_path):
     np.testing.assert_array_equal(image[..., :3], image[..., 3:])
     settings = SMALL | {"data.num_frames": 2, "steps": 2, "log_every": 2}
     world = "gymnasium/PartsReach-v0"
-    dataset = vl.make_dataset(**arrays())
+    dataset = vl.dataset_from_arrays(**arrays())
     compact = dataclasses.replace(dataset, next_observations=None, valid=~dataset.terminals)
     run = vl.train("bc", compact, environment=world, eval_episodes=1, **settings)
     shown = observation_parts.unpack(observation, PARTS)
@@ -175,7 +175,7 @@ def test_frames_of_a_dictionary_are_joined_in_environment_and_data(tmp_path):
 )
 def test_the_part_that_differs_from_the_environment_is_named(change, message):
     given = arrays()
-    dataset = vl.make_dataset(**given | {"observations": change(given["observations"])})
+    dataset = vl.dataset_from_arrays(**given | {"observations": change(given["observations"])})
     with pytest.raises(vl.InputError, match=message):
         vl.train("bc", dataset, environment="gymnasium/PartsReach-v0", **SMALL)
 
@@ -184,13 +184,13 @@ def test_faults_name_part_and_row():
     given = arrays()
     given["observations"]["state"][5, 1] = np.nan
     with pytest.raises(vl.InputError, match=r"observations\['state'\] is nan at row 5, but must be finite"):
-        vl.make_dataset(**given)
+        vl.dataset_from_arrays(**given)
     given = arrays()
     following = {"image": given["observations"]["image"]}
     with pytest.raises(vl.InputError, match=r"next_observations has the parts image uint8\[16, 16, 3\], but"):
-        vl.make_dataset(**given, next_observations=following)
+        vl.dataset_from_arrays(**given, next_observations=following)
     given["observations"]["image"] = given["observations"]["image"][:, :6, :6]
-    small = vl.make_dataset(**given)
+    small = vl.dataset_from_arrays(**given)
     with pytest.raises(
         vl.InputError, match=r"^bc cannot be made for arrays: observations\['image'\] are images"
     ):
@@ -201,19 +201,19 @@ def test_an_agent_that_takes_no_dictionary_says_so():
     with pytest.raises(
         vl.InputError, match=r"^observations have the parts image, state, but this agent does not"
     ):
-        vl.train(str(ROOT / CLONING), vl.make_dataset(**arrays()), steps=2, batch_size=8, mesh=(1, 1))
+        vl.train(str(ROOT / CLONING), vl.dataset_from_arrays(**arrays()), steps=2, batch_size=8, mesh=(1, 1))
 
 
 def test_inspection_describes_each_part():
     """Jumps and coverage are those of the vectors."""
     given = arrays()
-    report = vl.describe(vl.make_dataset(**given), show=False)
+    report = vl.describe(vl.dataset_from_arrays(**given), show=False)
     parts = report["observations"]["parts"]
     assert (parts["image"]["images"], parts["state"]["images"]) == (True, False)
     states = given["observations"]["state"][~given["truncations"]]
     np.testing.assert_allclose(parts["state"]["max"], states.max(0), rtol=1e-6)
     assert parts["image"]["min"] == 0
-    alone = vl.make_dataset(**given | {"observations": given["observations"]["state"]})
+    alone = vl.dataset_from_arrays(**given | {"observations": given["observations"]["state"]})
     assert vl.describe(alone, show=False)["coverage"]["effective_dimension"] == pytest.approx(
         report["coverage"]["effective_dimension"]
     )
@@ -228,7 +228,7 @@ def test_a_dictionary_of_vectors_stays_one_vector(capsys):
         space = vl.make_environment("gymnasium/VectorReach-v0").make().observation_space
     assert space.shape == (5,)
     given = {"state": np.ones((ROWS, 3)), "goal": np.zeros(ROWS)}
-    dataset = vl.make_dataset(**arrays() | {"observations": given})
+    dataset = vl.dataset_from_arrays(**arrays() | {"observations": given})
     assert dataset.observations[0].tolist() == [1, 1, 1, 0]
     assert dataset.observation_parts == ()
     assert capsys.readouterr().out.splitlines() == [

@@ -5,7 +5,7 @@ The keys decide between two layouts.
 - Without `terminals`, the keys are the arguments of `dataset_from_arrays`, and mean the same.
 - `terminals` marks the last row of each episode, as in OGBench. The last row holds only the final
   observation: its action, reward and mask are not used. So an episode of T steps has T + 1 rows. Where
-  there are no rewards, the dataset is goal-conditioned. With `next_observations`, every row is a step
+  there are neither rewards nor masks, the dataset is goal-conditioned. With `next_observations`, every row is a step
   and `terminals` is another name of `episode_ends`.
 
 Observations of several parts have a key for each part, such as `observations/image`.
@@ -115,7 +115,8 @@ def _with_final_rows(given: Mapping[str, Any], name: str, clip_actions: bool) ->
             f"{name}: terminals marks the ends of episodes, so truncations and episode_ends are not needed: "
             "keep terminals, or rename it to terminations"
         )
-    goal_conditioned = given.get("goal_conditioned", "rewards" not in given)
+    marked = given.keys() & {"rewards", "masks", "terminations"}
+    goal_conditioned = given.get("goal_conditioned", not marked)
     if not goal_conditioned and not given.keys() & {"masks", "terminations"}:
         raise InputError(
             f"{name}: masks is missing; terminals says where episodes end, but not whether they were cut: "

@@ -9,7 +9,7 @@ The filter keys `mask/train` and `mask/valid` are the splits train and val. With
 demonstrations are read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from absl import logging
 from valuelab.arrays import check_hdf5
 from valuelab.data import images
 from valuelab.data.from_arrays import dataset_from_episodes
-from valuelab.data.validation import read_array, reading
+from valuelab.data.validation import check_lengths, read_array, reading
 from valuelab.errors import InputError, require, unknown
 from valuelab.types import Dataset
 
+_OPTIONAL = ("next_obs", "rewards", "dones")
 _FILTERS = {"train": "train", "val": "valid"}
 """Split -> filter key."""
 
@@ -65,13 +66,16 @@ def read_file(
         for key in observation_keys:
             if key not in known:
                 raise unknown("observation key", key, known)
-        if "rewards" not in file[first]:
+        # Arrays that one demonstration has must not be missing in another.
+        groups = [file[f"data/{each}"] for each in demonstrations]
+        present = {key for key in _OPTIONAL if any(key in group for group in groups)}
+        if "rewards" not in present:
             logging.warning(
                 "%s has no rewards: they are set to 0; give --reward=FILE.py:FUNCTION for your own", path
             )
         keys = list(observation_keys or known)
         episodes = (
-            _episode(file, f"data/{demonstration}", keys, image_size, path)
+            _episode(file, f"data/{demonstration}", keys, present, image_size, path)
             for demonstration in demonstrations
         )
         return dataset_from_episodes(episodes, clip_actions=clip_actions, compact=True, name=name)
@@ -94,26 +98,30 @@ def _demonstrations(file: Any, split: str, path: Path) -> list[str]:
 
 
 def _episode(
-    file: Any, group: str, keys: Sequence[str], image_size: Sequence[int], path: Path
+    file: Any, group: str, keys: Sequence[str], present: Set[str], image_size: Sequence[int], path: Path
 ) -> dict[str, Any]:
-    """A demonstration as `dataset_from_episodes` takes it."""
+    """A demonstration as `dataset_from_episodes` takes it; `present` are the optional arrays of the file."""
 
     def array(key: str, dtype: str | None = "float32") -> np.ndarray:
         return read_array(file, f"{group}/{key}", dtype, path)
 
-    observations = {key: array(f"obs/{key}", None) for key in keys}
-    if f"{group}/next_obs" in file:
-        for key, rows in observations.items():
-            observations[key] = np.concatenate([rows, array(f"next_obs/{key}", None)[-1:]])
-    for key, rows in observations.items():
+    actions = array("actions")
+    columns = {f"{group}/actions": actions}
+    observations = {}
+    for key in keys:
+        rows = columns[f"{group}/obs/{key}"] = array(f"obs/{key}", None)
+        if "next_obs" in present:
+            following = columns[f"{group}/next_obs/{key}"] = array(f"next_obs/{key}", None)
+            rows = np.concatenate([rows, following[-1:]])
         if rows.ndim == 4 and rows.dtype == np.uint8:
             size = images.target_size(rows.shape[1:3], image_size, f"{path}: {group}/obs/{key}")
-            observations[key] = images.resized(rows, size)
+            rows = images.resized(rows, size)
         elif rows.ndim != 2:  # numbers, or point clouds
-            observations[key] = rows.reshape(len(rows), -1)
-    actions = array("actions")
-    rewards = array("rewards") if f"{group}/rewards" in file else np.zeros(len(actions), np.float32)
-    done = array("dones", "bool") if f"{group}/dones" in file else np.zeros(len(actions), bool)
+            rows = rows.reshape(len(rows), -1)
+        observations[key] = rows
+    check_lengths(columns, path)
+    rewards = array("rewards") if "rewards" in present else np.zeros(len(actions), np.float32)
+    done = array("dones", "bool") if "dones" in present else np.zeros(len(actions), bool)
     return {
         "observations": alone(observations),
         "actions": actions,
