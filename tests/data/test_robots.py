@@ -106,7 +106,11 @@ def test_filter_keys_are_splits(tmp_path):
         ({}, {"image_size": (64,)}, r"obs/camera: data.image_size is \(64,\), but images are 32 x 32"),
         ({"obs": None}, {}, "data/demo_0 has no obs: extract observations with robomimic's"),
         ({"actions": np.full((4, 2), 2.0)}, {}, "episode 0: actions is 2.0 at row 0, outside the bounds"),
-        ({"actions": np.zeros((2, 2))}, {}, "episode 0: rewards has 4 rows, but actions has 2"),
+        (
+            {"actions": np.zeros((2, 2))},
+            {},
+            "data/demo_0/obs/camera has 4 rows, but data/demo_0/actions has 2",
+        ),
     ],
 )
 def test_demonstrations_at_fault_are_named(tmp_path, changes, settings, message):

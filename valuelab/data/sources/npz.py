@@ -5,8 +5,8 @@ The keys decide between two layouts.
 - Without `terminals`, the keys are the arguments of `dataset_from_arrays`, and mean the same.
 - `terminals` marks the last row of each episode, as in OGBench. The last row holds only the final
   observation: its action, reward and mask are not used. So an episode of T steps has T + 1 rows. Where
-  there are neither rewards nor masks, the dataset is goal-conditioned. With `next_observations`, every row is a step
-  and `terminals` is another name of `episode_ends`.
+  there are neither rewards nor masks, the dataset is goal-conditioned. With `next_observations`, every row
+  is a step, and `terminals` is another name of `episode_ends`.
 
 Observations of several parts have a key for each part, such as `observations/image`.
 
