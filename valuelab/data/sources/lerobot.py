@@ -349,7 +349,8 @@ def _video_places(
 def _frames(path: Path, start: float, count: int, fps: float) -> Iterator[np.ndarray]:
     """Frames of a video, [H, W, 3] uint8, at most `count` from `start` seconds on."""
     av = require("av", "lerobot")
-    with reading(path, _REMEDY), av.open(str(path)) as container:
+    # The format is fixed, because ffmpeg would guess it, and a playlist can name other files.
+    with reading(path, _REMEDY), path.open("rb") as file, av.open(file, format="mp4") as container:
         stream = container.streams.video[0]
         if start:
             container.seek(int(start / stream.time_base), stream=stream)  # to the key frame before
@@ -361,7 +362,8 @@ def _frames(path: Path, start: float, count: int, fps: float) -> Iterator[np.nda
 def _decoded(cell: Mapping[str, Any]) -> np.ndarray:
     """An encoded image of a parquet file, [H, W, 3] uint8."""
     av = require("av", "lerobot")
-    with av.open(io.BytesIO(cell["bytes"])) as container:
+    kind = "png_pipe" if cell["bytes"].startswith(b"\x89PNG") else "jpeg_pipe"
+    with av.open(io.BytesIO(cell["bytes"]), format=kind) as container:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
