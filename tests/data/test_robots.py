@@ -1,5 +1,6 @@
 """Datasets of robots: robomimic's HDF5 files, and LeRobot's folders of parquet files and videos."""
 
+import dataclasses
 import fractions
 import io
 import json
@@ -15,6 +16,7 @@ from valuelab import data
 from valuelab.data import images
 from valuelab.errors import InputError
 from valuelab.observation_parts import unpack
+from valuelab.runs import flags, own_rewards
 
 LENGTHS = (4, 6, 5)
 FPS = 10
@@ -118,6 +120,20 @@ def test_demonstrations_at_fault_are_named(tmp_path, changes, settings, message)
     with pytest.raises(InputError, match=message) as caught:
         data.load(path, **settings)
     assert path in str(caught.value) or "observation key" in message
+
+
+def test_a_reward_of_the_user_gets_the_parts_of_observations(tmp_path):
+    path = write_demonstrations(tmp_path / "own.hdf5")
+    config = dataclasses.replace(flags.DEFAULTS, dataset=path, reward="mine.py:reach")
+
+    def reach(arrays):
+        assert arrays["observations"]["camera"].shape == (15, SIZE, SIZE, 3)
+        return arrays["next_observations"]["joints"][:, 0] - arrays["actions"][:, 0]
+
+    for compact in (False, True):
+        dataset = own_rewards.labelled(config, data.load(path, compact=compact), reach)
+        rewards = dataset.rewards if dataset.valid is None else dataset.rewards[dataset.valid]
+        np.testing.assert_allclose(rewards[3:6], [0.4, 1.1 - 0.25, 1.2 - 0.25], rtol=1e-6)
 
 
 def test_other_sources_have_no_observation_keys(tmp_path):
