@@ -298,7 +298,7 @@ def test_names(tmp_path, monkeypatch):
         data.load("d4rl/hoper-medium-v2", tmp_path)
     with pytest.raises(InputError, match=r"nowhere/own.hdf5 does not exist: give the path"):
         data.load("nowhere/own.hdf5")
-    with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
+    with pytest.raises(InputError, match="unknown split 'val'; known: train"):
         data.load("d4rl/hopper-medium-v2", tmp_path, split="val")
     monkeypatch.setattr(d4rl, "URL", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(

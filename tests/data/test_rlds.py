@@ -244,7 +244,7 @@ def test_unclear_or_missing_sets(tmp_path):
         InputError, match=r"unknown RLDS dataset 'two': did you mean 'two/\w'\? Known: two/a, two/b"
     ):
         data.load("rlds/two", tmp_path)
-    with pytest.raises(InputError, match="unknown split 'val': did you mean 'train'"):
+    with pytest.raises(InputError, match="unknown split 'val'; known: train"):
         data.load("rlds/two/a", tmp_path, split="val")
     with pytest.raises(InputError, match="exists already: remove it"):
         rlds.write({"train": made_up()}, tmp_path / "rlds" / "two" / "a")
