@@ -359,7 +359,7 @@ def test_an_argument_without_a_name_may_be_anywhere():
     config = report.parse(
         ["report", "--workdir", "out", "runs/suite", "--readme=a.md"], absl_flags.FlagValues()
     )
-    assert (config.source, config.workdir, config.readme) == ("runs/suite", "out", "a.md")
+    assert (config.source, config.workdir, config.readme) == (("runs/suite",), "out", "a.md")
 
 
 def test_a_faulty_dataset_ends_the_program_with_status_2(tmp_path):
