@@ -235,7 +235,8 @@ def test_difference_lists_what_changes_the_result_and_nothing_else():
         ("agent.hidden_dims", [256, 256], [8]),
         ("steps", 1_000_000, 3),
     ]
-    del saved["seed"]  # a setting that an older version did not have: it had its default
+    # Settings that an older version did not have: they had their defaults.
+    del saved["seed"], saved["agent"]["optimizer"]["learning_rate"]
     saved["agent"]["removed"] = 1
     assert configuration.difference(saved, RUN) == [("agent.removed", 1, None)]
     assert ("seed", 0, 3) in configuration.difference(saved, dataclasses.replace(RUN, seed=3))

@@ -877,11 +877,7 @@ def _growing(saved: Mapping[str, Any], config: Any) -> list[Change]:
 def _changes(saved: Mapping[str, Any], config: Any) -> list[Change]:
     """Each compared field that differs."""
     old, new = (_read(config, each) for each in (saved, to_json(config)))
-    # A setting that is newer than the saved run had its default then.
-    simple = (str, int, float, bool, type(None))
-    old = {
-        field.name: field.default for field in dataclasses.fields(config) if isinstance(field.default, simple)
-    } | old
+    old = _defaults(config) | old  # a setting that is newer than the saved run had its default then
     ignored = {name for name, field in fields(config).items() if not field.compared}
     ignored |= parts(config).keys() - old.keys()
     return [
@@ -889,6 +885,19 @@ def _changes(saved: Mapping[str, Any], config: Any) -> list[Change]:
         for name in new | old
         if name not in ignored and old.get(name) != new.get(name)
     ]
+
+
+def _defaults(config: Any, path: str = "") -> dict[str, Any]:
+    """The defaults of all fields by dotted name, as `to_json` writes them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= _defaults(value, f"{path}{field.name}.")
+        elif field.default is not dataclasses.MISSING:
+            default = field.default
+            found[path + field.name] = list(default) if isinstance(default, tuple) else default
+    return found
 
 
 def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
