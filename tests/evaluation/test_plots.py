@@ -20,48 +20,85 @@ def rows(seeds=3):
     ]
 
 
-def titles(figure):
-    return [panel.get_title() for panel in figure.axes]
+def labels(figure):
+    return [panel.get_ylabel() for panel in figure.axes]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_curves_of_members_and_their_mean(tmp_path):
     figure = plots.curves(rows(), path=tmp_path / "curves.png")
-    assert titles(figure) == ["eval/success", "loss"]
+    assert labels(figure) == ["success rate (%)", "loss"]
     success, loss = figure.axes
-    np.testing.assert_array_equal(success.lines[-1].get_xydata(), [[2000, 0.25], [4000, 0.25]])
+    assert (success.get_xlabel(), success.get_xlim()[0]) == ("number of updates", 0)
+    np.testing.assert_array_equal(success.lines[-1].get_xydata(), [[2000, 25.0], [4000, 25.0]])
     np.testing.assert_allclose(loss.lines[-1].get_ydata(), [1 / 1000, 1 / 2000, 1 / 3000, 1 / 4000])
     assert len(loss.lines) == 4
     assert len(success.collections) == 1  # the interval
     assert len(loss.collections) == 0
+    assert legend(figure) == ["one seed", "mean over 3 seeds", "95 % interval of the mean"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_member_has_one_line():
     figure = plots.curves([{"step": 1000, "eval/success": 0.5}, {"step": 2000, "eval/success": 1.0}])
     (line,) = figure.axes[0].lines
-    np.testing.assert_array_equal(line.get_ydata(), [0.5, 1.0])
+    np.testing.assert_array_equal(line.get_ydata(), [50.0, 100.0])
+    assert not figure.legends
 
 
-def test_settings_of_a_sweep_have_a_mean_and_a_band_each():
-    swept = [
+def swept_rows(values, seeds=2):
+    return [
         {**row, "agent.expectile": value, "loss": 1000 * value + row["seed"]}
-        for value in (0.7, 0.9)
-        for row in rows(2)
+        | ({"eval/success": value} if "eval/success" in row else {})
+        for value in values
+        for row in rows(seeds)
     ]
-    figure = plots.curves(swept, member_fields=("agent.expectile", "seed"))
-    assert titles(figure) == ["eval/success", "loss"]
+
+
+def test_settings_of_a_sweep_have_a_mean_and_a_band_each_and_the_best_comes_first():
+    figure = plots.curves(swept_rows((0.7, 0.9)), member_fields=("agent.expectile", "seed"))
+    assert labels(figure) == ["success rate (%)", "loss"]
     success, loss = figure.axes
     assert len(success.collections) == 2
     bold = [line for line in loss.lines if line.get_linewidth() > 2]
-    assert [line.get_ydata()[0] for line in bold] == [700.5, 900.5]
+    assert [line.get_ydata()[0] for line in bold] == [900.5, 700.5]
     assert len({line.get_color() for line in loss.lines}) == 2
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["expectile=0.7", "expectile=0.9"]
+    assert legend(figure)[:2] == ["1. 90.0 %: expectile=0.9", "2. 70.0 %: expectile=0.7"]
     assert [line.is_dashed() for line in bold] == [False, True]  # a dashed line does not hide the other
 
 
+def test_more_settings_than_bands_have_columns_with_the_best_in_the_first():
+    values = (0.1, 0.2, 0.3, 0.4, 0.5)
+    figure = plots.curves(swept_rows(values), member_fields=("agent.expectile", "seed"))
+    assert len(figure.axes) == 4  # two metrics, two columns
+    first, second = figure.axes[:2]
+    texts = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in (first, second)]
+    assert texts == [
+        ["1. 50.0 %: expectile=0.5", "2. 40.0 %: expectile=0.4"],
+        ["3. 30.0 %: expectile=0.3", "4. 20.0 %: expectile=0.2", "5. 10.0 %: expectile=0.1"],
+    ]
+    assert [len(panel.collections) for panel in (first, second)] == [2, 3]
+    assert legend(figure)[-1] == "other settings"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "scale"), [((1.0, 100.0), "log"), ((1.0, 99.0), "linear"), ((-1.0, 1e6), "linear")]
+)
+def test_a_loss_that_spans_decades_has_a_logarithmic_axis(numbers, scale):
+    losses = [{"step": step, "critic/q_loss": number} for step, number in enumerate(numbers)]
+    assert plots.curves(losses).axes[0].get_yscale() == scale
+
+
+def test_a_metric_without_a_finite_number_has_no_panel():
+    figure = plots.curves([{"step": 1, "loss": 1.0, "eval/return": None, "policy/loss": float("nan")}])
+    assert labels(figure) == ["loss"]
+
+
 @pytest.mark.parametrize(("metrics", "settings"), [(1, 9), (2, 4), (9, 2)])
-def test_the_legend_of_a_sweep_lies_whole_inside_the_figure(metrics, settings):
+def test_the_legends_of_a_sweep_lie_whole_inside_the_figure(metrics, settings):
     fields = ("agent.inverse_temperature", "agent.optimizer.learning_rate", "seed")
     swept = [
         {"step": step, "seed": 0, fields[0]: 3.0, fields[1]: 0.0001 * setting}
@@ -71,13 +108,15 @@ def test_the_legend_of_a_sweep_lies_whole_inside_the_figure(metrics, settings):
     ]
     figure = plots.curves(swept, member_fields=fields)
     figure.draw_without_rendering()
-    (legend,) = figure.legends
-    assert len(legend.get_texts()) == settings
-    box, whole = legend.get_window_extent(), figure.bbox
-    assert whole.x0 <= box.x0
-    assert box.x1 <= whole.x1
-    assert whole.y0 <= box.y0
-    assert box.y1 <= min(panel.get_window_extent().y0 for panel in figure.axes)
+    whole = figure.bbox
+    of_panels = [panel.get_legend() for panel in figure.axes if panel.get_legend()]
+    assert sum(len(legend.get_texts()) for legend in of_panels or figure.legends) == settings
+    for legend in [*of_panels, *figure.legends]:
+        box = legend.get_window_extent()
+        assert whole.x0 <= box.x0
+        assert box.x1 <= whole.x1
+        assert whole.y0 <= box.y0
+        assert box.y1 <= whole.y1
     assert min(panel.get_window_extent().height for panel in figure.axes) > whole.height / 9
 
 
@@ -91,9 +130,19 @@ def test_a_curve_of_few_points_has_markers(steps, marker):
 def test_scores_come_first_and_panels_are_bounded():
     row = {f"metric{number}": 1.0 for number in range(20)}
     row |= {"value/mean": 0.0, "loss": 0.0, "eval/length": 9.0, "eval/return": 3.0, "step": 1}
-    shown = titles(plots.curves([row]))
-    assert shown[:4] == ["eval/return", "eval/length", "loss", "value/mean"]
+    shown = labels(plots.curves([row]))
+    assert shown[:4] == ["return (sum of rewards)", "episode length (steps)", "loss", "value: mean"]
     assert len(shown) == 9
+
+
+def test_tasks_leave_panels_for_losses_and_say_what_is_a_mean():
+    row = {"step": 1, "eval/return": 0.0, "eval/length": 9.0, "eval/success": 0.5}
+    row |= {f"eval/success/task{number}": 0.5 for number in range(1, 6)}
+    figure = plots.curves([row | {f"loss{number}": 1.0 for number in range(5)}])
+    assert labels(figure)[-3:] == ["loss0", "loss1", "loss2"]
+    shown = [(panel.get_title(), panel.get_ylabel()) for panel in figure.axes]
+    assert shown[0] == ("mean over tasks", "success rate (%)")
+    assert ("task5", "success rate (%)") in shown
 
 
 def test_rows_written_again_after_a_resume_replace_the_earlier():

@@ -281,3 +281,26 @@ def test_a_sweep_is_ranked_by_settings_and_pools_none_of_them():
         ["0.9", "0.750 (0.650 to 0.850)"],
     ]
     assert [row[0] for row in shown[2:]] == ["0.7", "0.8", "0.75"]
+
+
+def test_commands_have_a_row_each_and_no_mean():
+    commands = [
+        ({"command": f"tau={tau}"}, {"objective": interval(tau), "return": interval(3.0)}) for tau in (0.1, 1)
+    ]
+    assert rows(statistics.tasks_table(commands))[1:] == [
+        ["tau=0.1", "0.100 (0.000 to 0.200)", "3.000 (2.900 to 3.100)"],
+        ["tau=1", "1.000 (0.900 to 1.100)", "3.000 (2.900 to 3.100)"],
+    ]
+    tasks = [({"task": "task1"}, {"success": interval(0.5)}), ({"task": "task2"}, {"success": interval(0.7)})]
+    shown = rows(statistics.tasks_table(tasks, {"success": interval(0.6)}))
+    assert shown[0] == ["task", "success (95 % interval over episodes of one seed)"]
+    assert shown[-1] == ["all", "0.600 (0.500 to 0.700)"]
+
+
+def test_the_best_setting_and_the_settings_that_may_be_as_good():
+    named = [({"agent.expectile": value}, interval(value)) for value in (0.2, math.nan, 0.9, 0.75)]
+    first, overlapping = statistics.best(named)
+    assert first == [named[2]]
+    assert overlapping == 1
+    assert statistics.best([named[0], named[0]]) == ([named[0], named[0]], 0)
+    assert statistics.best([named[1]]) == ([], 0)

@@ -110,6 +110,9 @@ def test_a_sweep_has_an_entry_for_each_setting_and_a_table_that_ranks_them(data_
     ranked = sorted(found, key=lambda rate: -found[rate]["mean"])
     assert [float(rate) for rate, _ in shown] == ranked
     assert "over 2 seeds" in out
+    assert result["best_setting"] == {"agent.learning_rate": ranked[0]}
+    assert f"best setting: agent.learning_rate={ranked[0]}, return " in out
+    assert (tmp_path / "swept" / "sweep.png").exists()
     for rate, interval in found.items():
         assert f"agent.learning_rate={rate}  length 5.00  return {interval['mean']:.2f}" in err
 

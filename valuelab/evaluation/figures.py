@@ -77,6 +77,13 @@ def plain(panel: Any) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
+def count_ticks(axis: Any) -> None:
+    """Gives an axis of counts a few ticks at whole numbers, such as 0, 250k, 500k."""
+    ticker = errors.require("matplotlib.ticker", "plots")
+    axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    axis.set_major_formatter(ticker.EngFormatter(sep=""))
+
+
 def legend_below(figure: Any, handles: Sequence[Any]) -> None:
     """Puts a legend below all panels, in as many columns as fit, and enlarges the figure to hold it.
 

@@ -1,24 +1,33 @@
 """Plots of a run's curves, and of value functions, policies and trajectories in OGBench's mazes."""
 
-import itertools
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from valuelab import errors, types
-from valuelab.evaluation import figures, statistics
+from valuelab.evaluation import figures, learning_curves, metrics
+from valuelab.evaluation.learning_curves import Points, Ranked, Series
 
-_LIGHT = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # below all means
-_BOLD = {"linewidth": 2.2}
-_COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY)
-_DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)), (0, (6, 3, 1, 3)), (0, (1, 6)))
+_LIGHT: dict[str, Any] = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # below all means
+_BOLD: dict[str, Any] = {"linewidth": 2.2}
+_BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
+_COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE)
+_OTHERS: dict[str, Any] = {"color": "#9AA0A8", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
+_DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)))
 """Dashes of the settings after the first, which is solid: lines that coincide show through the gaps."""
 _FEW = 2
 """Curves with at most this number of points get markers."""
 _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
+"""The number of panels of a run without many settings; evaluations leave at least _LEAST_OTHERS to others."""
+_LEAST_OTHERS = 3
+_LEGEND_WIDTH = 44
+"""The number of letters in a line of a legend."""
+_MOST_COLUMNS, _MOST_ROWS = 4, 5
+"""The size of the figure of a sweep of many settings."""
 
 
 def curves(
@@ -27,10 +36,12 @@ def curves(
     member_fields: Sequence[str] = ("seed",),
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The curves of a run: evaluation scores first, then losses, then all other metrics.
+    """The curves of a run: evaluation scores first, then losses, then other metrics.
 
     Each member is a light line; the mean over the seeds of a setting is a bold line in the setting's colour
-    and dashes. The band around the mean of an evaluation score is its 95 % bootstrap interval over seeds.
+    and dashes. The band around the mean of an evaluation score is its 95 % bootstrap interval over seeds. The
+    settings of a sweep are ranked by their final mean score. More than four of them are drawn in several
+    columns, the best in the first; there the means of all other settings are grey.
 
     Args:
         rows: lines of metrics.jsonl: {"step": int, "seed": int if there are several, name: number, ...};
@@ -44,27 +55,74 @@ def curves(
     Raises:
         InputError: when rows hold no metric.
     """
-    series = _series(rows, member_fields)
-    names = sorted(series, key=_importance)[:_MOST_PANELS]
-    if not names:
+    found = learning_curves.series(rows, member_fields)
+    if not found:
         raise errors.InputError("metrics.jsonl holds no number to plot except the step: train for longer")
+    ranked = learning_curves.rank(found)
+    columns = learning_curves.panels(ranked)[:_MOST_COLUMNS]
+    figure = _draw_few(found, ranked) if len(columns) == 1 else _draw_columns(found, ranked, columns)
+    return figures.saved(figure, path)
+
+
+def _draw_few(found: Series, ranked: Sequence[Ranked]) -> Any:
+    """Draws a figure with one panel for each metric, and one legend."""
+    names = _chosen_names(found)
     columns = min(3, len(names))
     height = -(-len(names) // columns)
     figure = figures.new(4.2 * columns, 2.9 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
-    settings = list(dict.fromkeys(setting for name in names for setting in series[name]))
-    colours, dashes = _colours(len(settings)), itertools.chain(["solid"], itertools.cycle(_DASHES))
-    styles = {setting: _Style(*style) for setting, *style in zip(settings, colours, dashes, strict=False)}
     for panel, name in zip(panels, names, strict=False):
-        for setting, members in series[name].items():
-            _draw_curve(panel, name, members, styles[setting])
+        for setting, style in _styles(ranked).items():
+            _draw_curve(panel, name, found[name].get(setting, []), style)
+        _finish_panel(panel, name, found)
     for panel in panels[len(names) :]:
         panel.remove()
-    if len(settings) > 1:
-        lines = errors.require("matplotlib.lines", "plots")
-        handles = [lines.Line2D([], [], label=setting, **styles[setting].bold) for setting in settings]
+    handles = _setting_handles(found, ranked) if len(ranked) > 1 else []
+    if handles := handles + _seed_handles(found):
         figures.legend_below(figure, handles)
-    return figures.saved(figure, path)
+    return figure
+
+
+def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Sequence[Ranked]]) -> Any:
+    """Draws a figure with a row for each metric, and a column with a legend for each group of settings."""
+    names = sorted(found, key=_importance)[:_MOST_ROWS]
+    figure = figures.new(4.0 * len(columns), 2.5 * len(names) + 1.2)
+    rows = figure.subplots(len(names), len(columns), squeeze=False, sharey="row", sharex=True)
+    for row, name in zip(rows, names, strict=True):
+        for panel, group in zip(row, columns, strict=True):
+            styles = _styles(group)
+            for each in ranked:
+                if each.setting not in styles and (members := found[name].get(each.setting)):
+                    curve = learning_curves.mean_curve(members, intervals=False)
+                    panel.plot(curve.steps, metrics.scale(name) * curve.mean, **_OTHERS)
+            for setting, style in styles.items():
+                _draw_curve(panel, name, found[name].get(setting, []), style)
+            _finish_panel(panel, name, found)
+            panel.label_outer()
+    for panel, group in zip(rows[0], columns, strict=True):
+        panel.legend(
+            handles=_setting_handles(found, group),
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            frameon=False,
+            fontsize=9,
+        )
+    shown = sum(map(len, columns))
+    lines = errors.require("matplotlib.lines", "plots")
+    label = (
+        "other settings" if shown == len(ranked) else f"others; the best {shown} of {len(ranked)} in colour"
+    )
+    handles = [*_seed_handles(found), lines.Line2D([], [], **_OTHERS, label=label)]
+    figures.legend_below(figure, handles)
+    return figure
+
+
+def _chosen_names(found: Series) -> list[str]:
+    """The metrics that are drawn: evaluations, and at least _LEAST_OTHERS other metrics, losses first."""
+    names = sorted(found, key=_importance)
+    evaluated = [name for name in names if name.startswith(metrics.EVALUATED)][:_MOST_PANELS]
+    others = [name for name in names if not name.startswith(metrics.EVALUATED)]
+    return evaluated + others[: max(_LEAST_OTHERS, _MOST_PANELS - len(evaluated))]
 
 
 def maze(
@@ -211,11 +269,6 @@ def draw_maze(
     axes.set(xlim=np.add(extent[:2], edge), ylim=np.add(extent[2:], edge))
 
 
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """A member's settings as text for plots, without the common prefix "agent."."""
-    return ", ".join(f"{name.removeprefix('agent.')}={value}" for name, value in settings.items())
-
-
 class _Style(NamedTuple):
     """The colour and dashes of a setting."""
 
@@ -228,32 +281,78 @@ class _Style(NamedTuple):
         return {"color": self.colour, "linestyle": self.dashes, **_BOLD}
 
 
-def _colours(count: int) -> list[Any]:
-    """Distinct colours for few settings; a scale from dark to light, in their order, for many."""
-    if count <= len(_COLOURS):
-        return list(_COLOURS[:count])
-    return list(errors.require("matplotlib", "plots").colormaps["viridis"](np.linspace(0.0, 0.95, count)))
+def _styles(ranked: Sequence[Ranked]) -> dict[str, _Style]:
+    """The styles of at most MOST_BANDS settings, the best first."""
+    dashes = ("solid", *_DASHES)
+    return {each.setting: _Style(*style) for each, *style in zip(ranked, _COLOURS, dashes, strict=False)}
 
 
-def _draw_curve(panel: Any, name: str, members: Sequence[Mapping[float, float]], style: _Style) -> None:
+def _setting_handles(found: Series, ranked: Sequence[Ranked]) -> list[Any]:
+    """Legend entries of settings, with their ranks and final scores if the run was evaluated."""
+    lines = errors.require("matplotlib.lines", "plots")
+    score = metrics.score_of(found)
+    handles = []
+    for each in ranked:
+        label = each.setting
+        if each.rank:
+            label = f"{each.rank}. {metrics.score_text(score, each.score)}: {each.setting}"
+        label = "\n".join(textwrap.wrap(label, _LEGEND_WIDTH, break_long_words=False))
+        handles.append(lines.Line2D([], [], label=label, **_styles(ranked)[each.setting].bold))
+    return handles
+
+
+def _seed_handles(found: Series) -> list[Any]:
+    """Legend entries of light lines, bold lines and bands; none if each setting has one seed."""
+    seeds = max(len(members) for settings in found.values() for members in settings.values())
+    if seeds == 1:
+        return []
+    lines, patches = (errors.require(f"matplotlib.{name}", "plots") for name in ("lines", "patches"))
+    handles = [
+        lines.Line2D([], [], color=figures.WALL, **_LIGHT, label="one seed"),
+        lines.Line2D([], [], color=figures.WALL, **_BOLD, label=f"mean over {seeds} seeds"),
+    ]
+    if metrics.score_of(found):
+        handles.append(patches.Patch(color=figures.WALL, **_BAND, label="95 % interval of the mean"))
+    return handles
+
+
+def _draw_curve(panel: Any, name: str, members: Sequence[Points], style: _Style) -> None:
     """Draws one metric of all members of a setting over updates."""
-    for points in members:
-        weight = {"color": style.colour, **_LIGHT} if len(members) > 1 else style.bold
-        panel.plot(*zip(*sorted(points.items()), strict=True), **weight, **_marked(len(points)))
+    scale = metrics.scale(name)
     if len(members) > 1:
-        # The mean is drawn only at steps that all members have: the run may still be in progress.
-        steps = sorted(set.intersection(*(set(points) for points in members)))
-        scores = np.array([[points[step] for step in steps] for points in members])
-        panel.plot(steps, scores.mean(0), **style.bold, **_marked(len(steps)))
-        if name.startswith("eval/"):
-            intervals = [statistics.mean_interval(column[:, None]) for column in scores.T]
-            ends = [[interval[end] for interval in intervals] for end in ("ci_low", "ci_high")]
-            panel.fill_between(steps, *ends, alpha=0.18, linewidth=0, color=style.colour)
-    panel.set_title(name, fontsize=10)
-    panel.set_xlabel("updates")
+        for points in filter(None, members):
+            steps, numbers = zip(*sorted(points.items()), strict=True)
+            light = {"color": style.colour, **_LIGHT, **_marked(len(steps))}
+            panel.plot(steps, scale * np.array(numbers), **light)
+    if not members:
+        return
+    curve = learning_curves.mean_curve(members, intervals=name.startswith(metrics.EVALUATED))
+    panel.plot(curve.steps, scale * curve.mean, **style.bold, **_marked(len(curve.steps)))
+    if np.isnan(curve.low).all():
+        return
+    if len(curve.steps) > _FEW:
+        panel.fill_between(curve.steps, scale * curve.low, scale * curve.high, color=style.colour, **_BAND)
+    else:  # a band between so few points is too thin to be seen
+        panel.vlines(curve.steps, scale * curve.low, scale * curve.high, color=style.colour, linewidth=1.6)
+
+
+def _finish_panel(panel: Any, name: str, found: Series) -> None:
+    """Sets the labels, limits and ticks of the panel of a metric."""
+    score, task = metrics.score_and_task(name)
+    if not task and any(other.startswith(f"{name}/") for other in found):
+        task = "mean over commands" if name == "eval/objective" else "mean over tasks"
+    panel.set_title(task, fontsize=10)
+    panel.set_ylabel(metrics.in_words(score), fontsize=9.5)
+    panel.set_xlabel(metrics.UPDATES)
     figures.plain(panel)
-    if name == "eval/success":
-        panel.set_ylim(-0.03, 1.03)
+    figures.count_ticks(panel.xaxis)
+    panel.set_xlim(left=0)
+    if metrics.scale(name) != 1:
+        panel.set_ylim(-3, 103)
+    elif "loss" in name and learning_curves.spans_decades(found[name]):
+        panel.set_yscale("log")
+    else:
+        panel.ticklabel_format(axis="y", useOffset=False)
 
 
 def _marked(points: int) -> dict[str, Any]:
@@ -324,24 +423,8 @@ def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
     return np.concatenate([places, rest], axis=1).astype(np.float32)
 
 
-def _series(
-    rows: Sequence[Mapping[str, float]], member_fields: Sequence[str]
-) -> dict[str, dict[str, list[dict[float, float]]]]:
-    """Numbers by metric, setting (as text), member and step."""
-    series: dict[str, dict[str, dict[Any, dict[float, float]]]] = {}
-    for row in rows:
-        setting = settings_text({field: row.get(field) for field in member_fields if field != "seed"})
-        for name in row.keys() - {"step", "seed", *member_fields}:
-            if isinstance(row[name], int | float):
-                members = series.setdefault(name, {}).setdefault(setting, {})
-                members.setdefault(row.get("seed"), {})[row["step"]] = row[name]
-    return {
-        name: {setting: list(members.values()) for setting, members in settings.items()}
-        for name, settings in series.items()
-    }
-
-
-def _importance(name: str) -> tuple[bool, bool, bool, bool, str]:
+def _importance(name: str) -> tuple[int, bool, bool, bool, str]:
     """A key that sorts metrics: scores, other evaluation metrics, losses, values, all others."""
-    score = name.removeprefix("eval/") in ("success", "return", "normalized_score")
-    return not score, not name.startswith("eval/"), "loss" not in name, "value" not in name, name
+    scores = [metrics.EVALUATED + score for score in metrics.SCORES]
+    place = scores.index(name) if name in scores else len(scores)
+    return place, not name.startswith(metrics.EVALUATED), "loss" not in name, "value" not in name, name

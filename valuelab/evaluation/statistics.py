@@ -357,40 +357,85 @@ def _interval(
 # Text and tables.
 
 
-def table(
-    metric: str,
-    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-    total: Mapping[str, Any] | None = None,
-) -> rich.table.Table:
+Row = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Settings, such as {"seed": 0} or {"agent.expectile": 0.9}, and their `mean_interval`."""
+
+
+def table(metric: str, rows: Sequence[Row], total: Mapping[str, Any] | None = None) -> rich.table.Table:
     """The table at the end of a run: one row for each seed and one for all, or one for each swept setting.
 
     Args:
         metric: the name of the score.
-        rows: settings (such as {"seed": 0} or {"agent.expectile": 0.9}, with the same names in all rows), and
-            their `mean_interval`.
+        rows: settings, with the same names in all rows, and their intervals.
         total: the `mean_interval` of all seeds. None if rows are swept settings: they are not pooled, and the
             best comes first.
 
     Returns:
         The table, for rich to print.
     """
-    names, seeds = list(rows[0][0]), len((total or rows[0][1])["per_seed"])
+    seeds = len((total or rows[0][1])["per_seed"])
     of = "episodes of one seed" if seeds == 1 else "episodes; all: over seeds" if total else f"{seeds} seeds"
-    shown = rich.table.Table(*names, f"{metric} (95 % interval over {of})", show_footer=total is not None)
-    for settings, interval in rows if total else sorted(rows, key=_rank):
-        shown.add_row(*[f"{settings[name]}" for name in names], interval_text(interval))
+    if total is None:
+        rows = sorted(rows, key=lambda row: rank_key(row[1]["mean"]))
+    shown = [(settings, {metric: interval}) for settings, interval in rows]
+    return _intervals_table(shown, of, {metric: total} if total else None)
+
+
+def tasks_table(
+    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]],
+    total: Mapping[str, Mapping[str, Any]] | None = None,
+) -> rich.table.Table:
+    """The table of the tasks or commands of a run: one row for each, and one for their mean if it is given.
+
+    Args:
+        rows: labels, such as {"task": "task1"} or {"agent.expectile": 0.9, "command": "tau=0.1"}, and the
+            `mean_interval` of each metric.
+        total: the `mean_interval` of each metric over all tasks; None if their mean has no meaning.
+
+    Returns:
+        The table, for rich to print.
+    """
+    seeds = len(next(iter(rows[0][1].values()))["per_seed"])
+    return _intervals_table(rows, "episodes of one seed" if seeds == 1 else f"{seeds} seeds", total)
+
+
+def _intervals_table(
+    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]],
+    of: str,
+    total: Mapping[str, Mapping[str, Any]] | None,
+) -> rich.table.Table:
+    """A table of labels and of the intervals of metrics, with a footer for the total."""
+    labels, intervals = rows[0]
+    names = [f"{metric} (95 % interval over {of})" for metric in intervals]
+    shown = rich.table.Table(*labels, *names, show_footer=total is not None)
+    for own, found in rows:
+        shown.add_row(*map(str, own.values()), *map(interval_text, found.values()))
     for column in shown.columns:
         column.justify = "right"
+        column.overflow = "fold"
     if total:
-        shown.columns[0].footer, shown.columns[-1].footer = "all", interval_text(total)
+        shown.columns[0].footer = "all"
+        for column, metric in zip(shown.columns[len(labels) :], intervals, strict=True):
+            column.footer = interval_text(total[metric])
     return shown
 
 
-def _rank(row: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, float]:
-    """A key that sorts settings: the best first, those without a finite score last."""
-    mean = row[1]["mean"]
+def best(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """The rows with the highest mean, and the number of others whose intervals overlap the first one's.
+
+    There are several only if their means are equal, and none if no mean is finite.
+    """
+    finite = [row for row in rows if not rank_key(row[1]["mean"])[0]]
+    ranked = sorted(finite, key=lambda row: rank_key(row[1]["mean"]))
+    first = [row for row in ranked if row[1]["mean"] == ranked[0][1]["mean"]]
+    others = ranked[len(first) :]
+    return first, sum(row[1]["ci_high"] >= first[0][1]["ci_low"] for row in others)
+
+
+def rank_key(mean: float | None) -> tuple[bool, float]:
+    """A key that sorts mean scores: the best first, those that are missing or not finite last."""
     known = mean is not None and math.isfinite(mean)
-    return not known, -mean if known else 0.0
+    return not known, -float(mean or 0.0) if known else 0.0
 
 
 def interval_text(interval: Mapping[str, float], form: str = ".3f") -> str:

@@ -1,14 +1,15 @@
 """The pictures of a finished run: curves, a maze with its value function and episodes, a film."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import Population, RunConfig
-from valuelab.evaluation import plots, rollout, video
+from valuelab.evaluation import learning_curves, plots, rollout, sweep_plots, video
+from valuelab.runs import results
 from valuelab.runs.results import RECORDED, Experiment
 from valuelab.training import Run
 from valuelab.training.logs import Row
@@ -18,7 +19,11 @@ FILM = "video.mp4"
 
 
 def pictures(
-    experiment: Experiment, outcome: Run, rows: list[Row], episodes: rollout.Episodes | None
+    experiment: Experiment,
+    outcome: Run,
+    rows: list[Row],
+    episodes: rollout.Episodes | None,
+    result: Mapping[str, Any],
 ) -> dict[str, Callable[[], Any]]:
     """The functions that draw the pictures of a run, by file name.
 
@@ -27,12 +32,15 @@ def pictures(
         outcome: the result of training.
         rows: metrics.jsonl.
         episodes: the last evaluation, if this session made it; if None, maze.png plays its episodes again.
+        result: the content of result.json.
     """
     config, environment, inference = experiment.config, experiment.environment, experiment.task_inference
     fields, path = tuple(experiment.members.settings(0)), experiment.workdir / "curves.png"
     drawings: dict[str, Callable[[], Any]] = {
         "curves.png": lambda: plots.curves(rows, member_fields=fields, path=path)
     }
+    if "settings" in result:
+        drawings["sweep.png"] = lambda: draw_sweep(experiment, result)
     if environment and config.data.num_frames == 1 and plots.is_maze(environment):
         drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
     if inference:
@@ -40,6 +48,12 @@ def pictures(
     if environment and config.video:
         drawings[FILM] = lambda: film(experiment, environment, outcome)
     return drawings
+
+
+def draw_sweep(experiment: Experiment, result: Mapping[str, Any]) -> None:
+    """Draws sweep.png: the score of each setting, with its interval over seeds."""
+    scores = results.swept_scores(experiment.members, result)
+    sweep_plots.sweep(experiment.metric, scores, path=experiment.workdir / "sweep.png")
 
 
 def draw_maze(
@@ -88,7 +102,7 @@ def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
     """The title of maze.png: agent, updates, the drawn member if there are several, number of episodes."""
     lines = [f"{config.agent_name} after {config.steps:,} updates"]
     if members.size > 1:
-        lines.append(plots.settings_text(members.settings(0)))
+        lines.append(learning_curves.settings_text(members.settings(0)))
     if episodes:
         lines.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
     return "\n".join(lines)

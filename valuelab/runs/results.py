@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -170,6 +170,8 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
                 swept | _evaluated(experiment, scores[chosen], returns[chosen])
                 for swept, chosen in members.by_setting()
             ]
+            best, _ = statistics.best(swept_scores(members, result))
+            result["best_setting"] = best[0][0] if len(best) == 1 else None
         else:
             result |= _evaluated(experiment, scores, returns)
         not_finite = np.argwhere(~(np.isfinite(scores) & np.isfinite(returns))).tolist()
@@ -325,17 +327,76 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
         result: the content of its result.json.
     """
     if "settings" in result:
-        metric = next(iter(result["settings"][0]["eval"]))
-        intervals = [setting["eval"][metric] for setting in result["settings"]]
-        swept = [setting for setting, _ in members.by_setting()]
-        outputs.show(statistics.table(metric, list(zip(swept, intervals, strict=True))))
+        _show_sweep(members, result)
     elif "eval" in result and (workdir / EPISODES).exists():
         metric, total = next(iter(result["eval"].items()))
-        scores = _final(workdir, config.steps, members, "score")
-        rows = [
-            (members.settings(index), statistics.mean_interval(scores[index, None]))
-            for index in range(members.size)
-        ]
-        outputs.show(statistics.table(metric, rows, total))
+        if metric != "objective" and (members.size > 1 or "tasks" not in result):
+            scores = _final(workdir, config.steps, members, "score")
+            rows = [
+                (members.settings(index), statistics.mean_interval(scores[index, None]))
+                for index in range(members.size)
+            ]
+            outputs.show(statistics.table(metric, rows, total))
+        if "tasks" in result:  # the objectives of different commands have no common mean
+            total = None if metric == "objective" else result["eval"]
+            outputs.show(statistics.tasks_table(_task_rows(metric, {}, result["tasks"]), total))
     speed = result["throughput"]["updates_per_second"]
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
+
+
+def swept_scores(members: Population, result: Mapping[str, Any]) -> list[statistics.Row]:
+    """The settings of a sweep, and the `mean_interval` of the score of each.
+
+    Args:
+        members: the members of the run.
+        result: the content of its result.json.
+    """
+    metric = next(iter(result["settings"][0]["eval"]))
+    intervals = [setting["eval"][metric] for setting in result["settings"]]
+    swept = [setting for setting, _ in members.by_setting()]
+    return list(zip(swept, intervals, strict=True))
+
+
+def _show_sweep(members: Population, result: Mapping[str, Any]) -> None:
+    """Prints the settings of a sweep, the best first, and a line that names the best."""
+    metric = next(iter(result["settings"][0]["eval"]))
+    scores = swept_scores(members, result)
+    if metric == "objective":
+        order = sorted(range(len(scores)), key=lambda index: statistics.rank_key(scores[index][1]["mean"]))
+        rows = [
+            row
+            for index in order
+            for row in _task_rows(metric, scores[index][0], result["settings"][index]["tasks"])
+        ]
+        outputs.show(statistics.tasks_table(rows))
+    else:
+        outputs.show(statistics.table(metric, scores))
+    print(best_setting(metric, scores))
+
+
+def best_setting(metric: str, scores: Sequence[statistics.Row]) -> str:
+    """A line that names the best setting of a sweep, and says how certain this is.
+
+    Args:
+        metric: the name of the score.
+        scores: the settings, and their `mean_interval`.
+    """
+    best, overlapping = statistics.best(scores)
+    if not best:
+        return "best setting: none, because no setting has a finite score"
+    interval = f"{metric} {statistics.interval_text(best[0][1])}"
+    if len(best) > 1:
+        return f"best setting: none, because {len(best)} settings share the highest {interval}"
+    setting = " ".join(f"{name}={value}" for name, value in best[0][0].items())
+    certain = "the interval of no other setting overlaps"
+    if len(best[0][1]["per_seed"]) == 1:
+        certain = "but there is only one seed: give --num_seeds=4 or more"
+    elif overlapping:
+        certain = f"but the intervals of {overlapping} other setting{'s' * (overlapping > 1)} overlap"
+    return f"best setting: {setting}, {interval}; {certain}"
+
+
+def _task_rows(metric: str, setting: Mapping[str, Any], tasks: Mapping[str, Any]) -> list[Any]:
+    """The rows of tasks or commands, with the setting if there are several."""
+    kind = "command" if metric == "objective" else "task"
+    return [({**setting, kind: task}, intervals) for task, intervals in tasks.items()]

@@ -145,8 +145,8 @@ def fill(
         outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation, initial)
         rows = logs.read_rows(workdir / "metrics.jsonl")
         episodes = evaluation.last if evaluation else None
-        drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes)
         result = results.summarize(experiment, outcome, rows)
+        drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes, result)
         outputs.finish(workdir, result, drawings, figures.formats(config.formats))
         if config.video:
             log.add_video(workdir / pictures.FILM, config.steps)
