@@ -59,8 +59,11 @@ def test_methods_keep_their_colours_where_others_lack():
     profile = {"share": [1.0, 0.5, 0.0], "ci_low": [0.9, 0.4, 0.0], "ci_high": [1.0, 0.6, 0.1]}
     every = plots.performance_profiles(thresholds, dict.fromkeys(NAMES, profile), NAMES)
     some = plots.performance_profiles(thresholds, {NAMES[8]: profile}, NAMES)
-    styles = [colour(line) for line in every.axes[0].lines]
+    shown = {line.get_label(): colour(line) for panel in every.axes for line in panel.lines}
+    styles = [shown[name] for name in NAMES]
     assert len(set(styles)) == 9
+    assert [len(panel.collections) for panel in every.axes] == [3, 3, 3]  # bands; other lines are grey
+    assert [len(panel.lines) for panel in every.axes] == [9, 9, 9]
     (line,) = some.axes[0].lines
     assert colour(line) == styles[8]
     np.testing.assert_array_equal(line.get_xydata(), np.stack([thresholds, profile["share"]], 1))
@@ -73,11 +76,17 @@ def test_improvements_stand_in_their_places_and_certain_ones_are_bold():
     probabilities |= {"b": {"a": interval(0.2), "c": interval(0.5)}}
     probabilities |= {"c": {"a": interval(0.45), "b": interval(0.5)}}
     panel = plots.improvement(probabilities).axes[0]
-    texts = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in panel.texts}
+    texts = {
+        text.get_position(): (text.get_text(), text.get_fontweight())
+        for text in panel.texts
+        if "to" not in text.get_text()
+    }
     assert texts[1, 0] == ("0.80", "bold")  # column b of row a
     assert texts[0, 1] == ("0.20", "bold")
     assert texts[2, 0] == ("0.55", "normal")
     assert len(texts) == 6
+    intervals = [text.get_text().strip() for text in panel.texts if "to" in text.get_text()]
+    assert intervals[:2] == ["0.70 to 0.90", "0.45 to 0.65"]
     assert panel.images[0].get_array()[0, 1] == 0.8
 
 
@@ -91,3 +100,15 @@ def test_curves_run_over_updates_and_over_minutes():
     assert over_updates.get_title(loc="left") == "maze"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert colour(last.lines[0]) == colour(over_time.lines[1])
+    assert (over_updates.get_xlabel(), over_time.get_xlabel()) == (
+        "number of updates",
+        "minutes of training (all seeds)",
+    )
+
+
+@pytest.mark.parametrize(("high", "texts"), [(1.0, ["0%", "50%"]), (0.01, ["0.00%", "0.50%"])])
+def test_percentages_have_decimals_where_labels_would_be_equal(high, texts):
+    panel = plots.figures.new(4, 3).subplots()
+    panel.set_xlim(0, high)
+    plots._in_percent(panel.xaxis)
+    assert panel.xaxis.get_major_formatter().format_ticks([0, high / 2]) == texts

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from valuelab.evaluation import learning_curves, metrics, sweep_plots
+from valuelab.evaluation import figures, learning_curves, metrics, sweep_plots
 from valuelab.evaluation.learning_curves import Ranked
 
 FIELDS = ("agent.expectile", "seed")
@@ -57,11 +57,10 @@ def test_the_mean_of_a_setting_lies_where_all_its_seeds_have_numbers():
 @pytest.mark.parametrize(
     ("count", "sizes"), [(1, [1]), (4, [4]), (5, [2, 3]), (9, [3, 3, 3]), (10, [3, 4, 3])]
 )
-def test_a_panel_has_at_most_four_settings(count, sizes):
-    ranked = [Ranked(str(number), number, 0.0) for number in range(count)]
-    shown = learning_curves.panels(ranked)
+def test_a_panel_has_at_most_four_bands(count, sizes):
+    shown = figures.small_multiples(range(count))
     assert [len(group) for group in shown] == sizes
-    assert [each for group in shown for each in group] == ranked
+    assert [each for group in shown for each in group] == list(range(count))
 
 
 def test_metrics_in_words():

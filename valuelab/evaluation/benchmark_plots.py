@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from valuelab import errors
-from valuelab.evaluation import figures
+from valuelab.evaluation import figures, metrics
 
 _COLOURS = (
     figures.BLUE,
@@ -24,6 +24,10 @@ _COLOURS = (
     figures.BLACK,
 )
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)))
+_MINUTES = 2
+"""Training of at least this number of minutes is shown in minutes, otherwise in seconds."""
+_LEAST_SPAN = 0.1
+"""The smallest range of scores that an axis of aggregates shows."""
 _STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
 
 _SHORT = 16
@@ -68,6 +72,7 @@ def aggregates(
         _in_percent(panel.xaxis)
         panel.use_sticky_edges = False  # else there is no margin where bars begin
         panel.margins(x=0.08)
+        panel.set_xlim(_span(*panel.get_xlim()))
         panel.locator_params(axis="x", nbins=4)
         panel.grid(visible=False, axis="y")
         panel.tick_params(axis="y", length=0)
@@ -95,15 +100,18 @@ def performance_profiles(
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(7.5 + _excess(names), 4.2)
-    panel = figure.subplots()
+    groups = figures.small_multiples(list(methods))
+    figure = figures.new(2.6 + 4.4 * len(groups) + _excess(names), 4.2)
+    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     styles = _styles(names)
-    for name, profile in methods.items():
-        _draw(panel, thresholds, profile["share"], profile, styles[name])
-    panel.set(xlabel="score τ", ylabel="share of runs with score > τ", ylim=(-0.03, 1.03))
-    figures.plain(panel)
-    for axis in (panel.xaxis, panel.yaxis):
-        _in_percent(axis)
+    for panel, group in zip(panels, groups, strict=True):
+        lines = {name: (thresholds, profile["share"], profile) for name, profile in methods.items()}
+        _draw_group(panel, lines, group, styles)
+        panel.set(xlabel="score τ", ylim=(-0.03, 1.03))
+        figures.plain(panel)
+        for axis in (panel.xaxis, panel.yaxis):
+            _in_percent(axis)
+    panels[0].set_ylabel("share of runs with score > τ")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figures.saved(figure, path)
 
@@ -113,7 +121,7 @@ def improvement(
 ) -> Any:
     """A matrix of P(X > Y): the probability that method X (row) scores more than method Y (column).
 
-    Probabilities whose interval excludes one half are bold.
+    The ends of the intervals stand below. Probabilities whose interval excludes one half are bold.
 
     Args:
         probabilities: name of X to name of Y to P(X > Y) with its interval.
@@ -123,8 +131,8 @@ def improvement(
         The matplotlib Figure.
     """
     names = list(probabilities)
-    size = 1.9 + 0.52 * len(names) + _excess(names)
-    figure = figures.new(size + 0.6, size)
+    size = 1.9 + 0.72 * len(names) + _excess(names)
+    figure = figures.new(size + 0.8, size)
     panel = figure.subplots()
     values = np.array(
         [
@@ -138,16 +146,11 @@ def improvement(
             interval = probabilities[names[row]][names[column]]
             low, high = interval["ci_low"], interval["ci_high"]
             certain = low is not None and not low <= 0.5 <= high
-            panel.text(
-                column,
-                row,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                fontweight="bold" if certain else "normal",
-                color="white" if abs(value - 0.5) > 0.33 else figures.BLACK,
-            )
+            style = {"ha": "center", "color": "white" if abs(value - 0.5) > 0.28 else figures.BLACK}
+            weight = "bold" if certain else "normal"
+            panel.text(column, row, f"{value:.2f}", va="bottom", fontsize=8.5, fontweight=weight, **style)
+            if low is not None:
+                panel.text(column, row, f"\n{low:.2f} to {high:.2f}", va="center", fontsize=5.5, **style)
     panel.set_xticks(range(len(names)), names, rotation=90)
     panel.set_yticks(range(len(names)), names)
     panel.tick_params(length=0)
@@ -165,7 +168,10 @@ def curves(
     shares: bool = True,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Scores over updates and over training time, one row of two panels for each dataset.
+    """Scores over updates and over training time, one row of panels for each dataset.
+
+    More than four methods have several panels over updates; there the lines of all other methods are grey.
+    The panel over time shows all methods, with intervals if there are at most four.
 
     Args:
         datasets: name to method to "updates", "seconds", "mean", "ci_low" and "ci_high", lists [S].
@@ -177,29 +183,43 @@ def curves(
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(10.5 + _excess(names), 0.4 + 3.1 * len(datasets))
-    rows = figure.subplots(len(datasets), 2, squeeze=False)
-    styles = _styles(names)
-    for (over_updates, over_time), (dataset, methods) in zip(rows, datasets.items(), strict=True):
+    groups = figures.small_multiples(
+        [name for name in names if any(name in each for each in datasets.values())]
+    )
+    figure = figures.new(2.1 + 4.2 * (1 + len(groups)) + _excess(names), 0.4 + 3.1 * len(datasets))
+    rows = figure.subplots(len(datasets), 1 + len(groups), squeeze=False, sharey="row")
+    styles = {name: style | {"marker": ".", "markersize": 5} for name, style in _styles(names).items()}
+    for (*over_updates, over_time), (dataset, methods) in zip(rows, datasets.items(), strict=True):
+        seconds = max(max(curve["seconds"]) for curve in methods.values())
+        unit, length = ("minutes", 60) if seconds >= _MINUTES * 60 else ("seconds", 1)
+        lines = {name: (curve["updates"], curve["mean"], curve) for name, curve in methods.items()}
+        for panel, group in zip(over_updates, groups, strict=True):
+            _draw_group(panel, lines, group, styles)
+            panel.set_xlabel(metrics.UPDATES)
         for name, curve in methods.items():
-            style = styles[name] | {"marker": ".", "markersize": 5}
-            _draw(over_updates, curve["updates"], curve["mean"], curve, style)
-            minutes = np.array(curve["seconds"]) / 60
-            _draw(over_time, minutes, curve["mean"], curve, style)
-        over_updates.set(xlabel="updates", ylabel=y_label)
-        over_time.set(xlabel="minutes of training (all seeds)")
-        over_updates.set_title(dataset, fontsize=10, loc="left")
-        for panel in (over_updates, over_time):
+            times = np.array(curve["seconds"]) / length
+            _draw(over_time, times, curve["mean"], curve if len(groups) == 1 else None, styles[name])
+        over_time.set_xlabel(f"{unit} of training (all seeds)")
+        over_updates[0].set_ylabel(y_label)
+        over_updates[0].set_title(dataset, fontsize=10, loc="left")
+        for panel in (*over_updates, over_time):
             panel.set_xlim(left=0)
             figures.plain(panel)
             if shares:
                 _in_percent(panel.yaxis)
+        for panel in over_updates:
+            figures.count_ticks(panel.xaxis)
+        over_time.locator_params(axis="x", nbins=5)
+        if shares:
+            low, high = over_time.get_ylim()
+            over_time.set_ylim(min(low, -0.03), max(high, 1.03))
     entries = {
         label: line
-        for panel in rows[:, 0]
+        for panel in rows[:, :-1].ravel()
         for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(entries.values(), entries, loc="outside right upper", frameon=False, fontsize=9)
+    shown = {name: entries[name] for name in names if name in entries}
+    figure.legend(shown.values(), shown, loc="outside right upper", frameon=False, fontsize=9)
     return figures.saved(figure, path)
 
 
@@ -217,13 +237,39 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _span(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of shares that are at least _LEAST_SPAN apart, near [0, 1] if they lie in it."""
+    middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN) / 2
+    if low > -_LEAST_SPAN and high < 1 + _LEAST_SPAN:
+        middle = min(max(middle, half - 0.01), max(1.01 - half, half - 0.01))
+    return middle - half, middle + half
+
+
 def _in_percent(axis: Any) -> None:
-    axis.set_major_formatter(errors.require("matplotlib.ticker", "plots").PercentFormatter(1.0, decimals=0))
+    """Labels shares as percentages, with as many decimals as keep neighbouring labels apart."""
+    axis.set_major_formatter(
+        errors.require("matplotlib.ticker", "plots").PercentFormatter(1.0, decimals=None)
+    )
 
 
-def _draw(panel: Any, x: Any, y: Any, interval: Curve, style: Mapping[str, Any]) -> None:
-    """Draws a line with its interval as a shaded band."""
+def _draw_group(
+    panel: Any,
+    lines: Mapping[str, tuple[Any, Any, Curve]],
+    group: Sequence[str],
+    styles: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Draws the lines (x, y, interval) of a group of methods with their intervals, and all others in grey."""
+    for name, (x, y, interval) in lines.items():
+        if name in group:
+            _draw(panel, x, y, interval, styles[name])
+        else:
+            panel.plot(x, y, **figures.OTHERS)
+
+
+def _draw(panel: Any, x: Any, y: Any, interval: Curve | None, style: Mapping[str, Any]) -> None:
+    """Draws a line, with its interval as a shaded band if it is given."""
     panel.plot(x, y, **style)
-    shade = {"color": style["color"], "alpha": 0.13, "linewidth": 0}
-    low, high = (np.array(interval[end], float) for end in ("ci_low", "ci_high"))  # NaN for None
-    panel.fill_between(x, low, high, **shade)
+    if interval:
+        shade = {"color": style["color"], "alpha": 0.13, "linewidth": 0}
+        low, high = (np.array(interval[end], float) for end in ("ci_low", "ci_high"))  # NaN for None
+        panel.fill_between(x, low, high, **shade)

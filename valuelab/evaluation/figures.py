@@ -6,13 +6,16 @@ pass `path`.
 
 import contextlib
 import contextvars
+import itertools
 import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from valuelab import configuration, errors, files
+
+Item = TypeVar("Item")
 
 # The colours of Okabe and Ito, which colour-blind readers can distinguish.
 BLUE, VERMILLION, PURPLE, GREEN = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
@@ -24,6 +27,10 @@ _WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 """Format to metadata with which the same figure always gives the same bytes."""
 _SETTINGS = {"pdf.fonttype": 42, "svg.hashsalt": "valuelab"}  # embedded TrueType fonts; the same ids in SVG
 _further_formats: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("formats", default=())
+MOST_BANDS = 4
+"""The largest number of lines with bands in one panel."""
+OTHERS: dict[str, Any] = {"color": "#9AA0A8", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
+"""The style of lines that another panel shows in colour."""
 _FULL = 0.97
 """The largest share of a figure's width that a legend may use."""
 
@@ -75,6 +82,13 @@ def plain(panel: Any) -> None:
     """Gives a panel a light grid and removes its top and right spines."""
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def small_multiples(items: Sequence[Item]) -> list[list[Item]]:
+    """The lines of each panel: as few panels as possible, of nearly equal sizes up to MOST_BANDS."""
+    count = -(-len(items) // MOST_BANDS)
+    ends = [round(place * len(items) / count) for place in range(count + 1)]
+    return [list(items[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def count_ticks(axis: Any) -> None:

@@ -1,6 +1,5 @@
 """The curves of a run from its log rows: means over seeds for each setting, and the ranking of settings."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,8 +12,6 @@ Points = dict[float, float]
 """The numbers of one member by update."""
 Series = dict[str, dict[str, list[Points]]]
 """Metric -> setting as text -> the members with this setting."""
-MOST_BANDS = 4
-"""The largest number of settings with bands in one panel."""
 
 
 class MeanCurve(NamedTuple):
@@ -107,13 +104,6 @@ def rank(found: Series) -> list[Ranked]:
         Ranked(setting, 1 + keys.index(key), means[setting])
         for setting, key in zip(ordered, keys, strict=True)
     ]
-
-
-def panels(ranked: Sequence[Ranked]) -> list[list[Ranked]]:
-    """The settings of each panel: as few panels as possible, of nearly equal sizes up to MOST_BANDS."""
-    count = -(-len(ranked) // MOST_BANDS)
-    ends = [round(place * len(ranked) / count) for place in range(count + 1)]
-    return [list(ranked[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def spans_decades(found: Mapping[str, Sequence[Points]]) -> bool:

@@ -15,7 +15,6 @@ _LIGHT: dict[str, Any] = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # bel
 _BOLD: dict[str, Any] = {"linewidth": 2.2}
 _BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE)
-_OTHERS: dict[str, Any] = {"color": "#9AA0A8", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
 _DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)))
 """Dashes of the settings after the first, which is solid: lines that coincide show through the gaps."""
 _FEW = 2
@@ -59,7 +58,7 @@ def curves(
     if not found:
         raise errors.InputError("metrics.jsonl holds no number to plot except the step: train for longer")
     ranked = learning_curves.rank(found)
-    columns = learning_curves.panels(ranked)[:_MOST_COLUMNS]
+    columns = figures.small_multiples(ranked)[:_MOST_COLUMNS]
     figure = _draw_few(found, ranked) if len(columns) == 1 else _draw_columns(found, ranked, columns)
     return figures.saved(figure, path)
 
@@ -94,7 +93,7 @@ def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Seq
             for each in ranked:
                 if each.setting not in styles and (members := found[name].get(each.setting)):
                     curve = learning_curves.mean_curve(members, intervals=False)
-                    panel.plot(curve.steps, metrics.scale(name) * curve.mean, **_OTHERS)
+                    panel.plot(curve.steps, metrics.scale(name) * curve.mean, **figures.OTHERS)
             for setting, style in styles.items():
                 _draw_curve(panel, name, found[name].get(setting, []), style)
             _finish_panel(panel, name, found)
@@ -112,7 +111,7 @@ def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Seq
     label = (
         "other settings" if shown == len(ranked) else f"others; the best {shown} of {len(ranked)} in colour"
     )
-    handles = [*_seed_handles(found), lines.Line2D([], [], **_OTHERS, label=label)]
+    handles = [*_seed_handles(found), lines.Line2D([], [], **figures.OTHERS, label=label)]
     figures.legend_below(figure, handles)
     return figure
 
