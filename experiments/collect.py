@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
         else:
             counts = EPISODES.value, VAL_EPISODES.value
             print(collecting.play_oracles(dataset, data_dir, *counts, SEED.value, PROCESSES.value))
+        command_line.print_next(*collecting.next_steps(dataset, data_dir))
     except KeyboardInterrupt:
         kept = collecting.kept_folder(dataset, data_dir)
         print(f"stopped; finished episodes are kept in {kept}: run the command again", file=sys.stderr)

@@ -16,6 +16,7 @@ from valuelab.data.sources import rlds
 from valuelab.domains.paths import is_path
 from valuelab.errors import InputError
 from valuelab.files import local_path
+from valuelab.runs.command_line import command, print_next
 from valuelab.runs.flags import parse_flags, run
 
 DATASET = flags.DEFINE_string("dataset", None, "Dataset to convert: SOURCE/NAME.", required=True)
@@ -68,6 +69,8 @@ def main(arguments: list[str]) -> None:
         image_size=[int(word) for word in IMAGE_SIZE.value],
     )
     print(f"wrote {folder}")
+    name = folder.relative_to(local_path("data_dir", DATA_DIR.value))
+    print_next(command("inspect_dataset", name, f"--data_dir={DATA_DIR.value}"))
 
 
 if __name__ == "__main__":

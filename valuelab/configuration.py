@@ -281,6 +281,12 @@ class RunConfig(Settings):
     distributed: bool = setting(
         False, help="Train on several hosts; start this same command on each of them.", compare=False
     )
+    smoke: bool = setting(
+        False,
+        help="Only try out whether the run works: 20 updates and one short evaluation episode, whatever the "
+        "preset and other flags say.",
+        compare=False,  # the fields that it changes are compared
+    )
     video: bool = setting(False, help="Save a video of one episode of each task at the end.", compare=False)
     formats: tuple[str, ...] = setting(
         (),
@@ -309,6 +315,29 @@ class RunConfig(Settings):
                 f"init_member is {self.init_member}, but no run is given to begin from: give init_from, or "
                 "leave out init_member"
             )
+
+
+_SMOKE_UPDATES, _SMOKE_EVALUATION_STEPS = 20, 50
+
+
+def smoke(config: Config) -> Config:
+    """The settings of a smoke run, if `smoke` is set; else the settings as they are."""
+    run: Any = config
+    if not run.smoke:
+        return config
+    phases = (run.offline_steps > 0) + (run.online_steps > 0)
+    share = _SMOKE_UPDATES // max(phases, 1)
+    values = {
+        "steps": _SMOKE_UPDATES,
+        "offline_steps": share if run.offline_steps else 0,
+        "online_steps": share if run.online_steps else 0,
+        "log_every": _SMOKE_UPDATES // 4,
+        "eval_every": 0,
+        "eval_episodes": min(run.eval_episodes, 1),
+        "eval_max_steps": min(run.eval_max_steps, _SMOKE_EVALUATION_STEPS),
+        "checkpoint_every": 0,
+    }
+    return replace(config, values)
 
 
 # How values are checked.

@@ -96,6 +96,43 @@ def test_a_job_has_a_name_a_folder_and_a_command():
     assert not any(argument.startswith("--dataset") for argument in acting.arguments)
 
 
+def test_short_names_tell_jobs_apart():
+    def short(*datasets):
+        jobs = [Job(label, "iql", f"ogbench/{name}", program=TRAIN) for label in "ab" for name in datasets]
+        names, shared = suites.short_names(jobs)
+        assert list(names) == [job.name for job in jobs]
+        return list(names.values()), shared
+
+    tasks = [f"pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 5)]
+    shared = "pointmaze-medium-navigate-singletask-...-v0"
+    assert short(*tasks) == (["a/task1", "a/task5", "b/task1", "b/task5"], shared)
+    assert short("cube-v0") == (["a", "b"], "cube-v0")
+    assert short("cube-single-v0", "cube-v0") == (
+        ["a/cube-single", "a/cube", "b/cube-single", "b/cube"],
+        "...-v0",
+    )
+    assert short("cube-v0", "maze") == (["a/cube-v0", "a/maze", "b/cube-v0", "b/maze"], "")
+
+
+def test_the_table_tells_jobs_apart_in_80_columns(tmp_path):
+    tasks = [f"ogbench/pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 5)]
+    labels = ("iql", "implicit_q_learning_with_a_long_name")
+    jobs = [Job(label, "iql", task, program=TRAIN) for label in labels for task in tasks]
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    shown = board.Board(jobs, tmp_path, console)
+    shown._progress[jobs[0].name] = board.Progress(
+        "running", 0.0, 950_000, 1_000_000, 12_345.0, 36_000.0, 0.5
+    )
+    console.print(shown._table())
+    text = console.file.getvalue()
+    assert "..." in text
+    assert "iql/task1 " in text
+    assert "iql/task5 " in text
+    assert "950k / 1M" in text
+    assert "…" not in text  # nothing is cut
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()

@@ -279,7 +279,7 @@ def test_a_picture_of_every_kind():
     assert titles(FAULTS["actions: 2 of 6 are never taken (1, 5)"]) == vectors
     flat = sound(goal_conditioned=True, observations=np.zeros((SIZE, 1), np.float32))
     assert titles(flat) == {"episode lengths", "actions", "observations"}
-    maze = Maze(np.zeros((3, 3), bool), (-6.0, 6.0, -6.0, 6.0), 4.0, np.zeros(3), None)
+    maze = Maze(np.zeros((3, 3), bool), (-6.0, 6.0, -6.0, 6.0), 4.0, np.zeros(3), None, None)
     visited = coverage.of_maze(sound(), maze.walls, maze.extent)
     names = titles(sound(), maze, maze=visited)
     assert names == vectors - {"coverage"} | {f"{visited['visited_cells']} of 9 free cells visited"}
@@ -329,6 +329,7 @@ def test_mazes_are_found_by_name():
     places = sound(observations=np.zeros((SIZE, 2), np.float32))
     maze = dataset_inspection.find_maze("ogbench/pointmaze-medium-navigate-v0", places)
     assert maze.walls.shape == (8, 8)
+    assert maze.start is None
     assert maze.goal is None
     assert dataset_inspection.find_maze("ogbench/cube-single-play-v0", places) is None
     # Rows of D4RL's mazes are the first coordinate; walls are shifted by -0.2 from their cells.

@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.table import Table
 
 from valuelab import files
-from valuelab.benchmark import processes
+from valuelab.benchmark import processes, suites
 from valuelab.benchmark.processes import Stop
 from valuelab.benchmark.suites import Job
+from valuelab.evaluation import metrics
+from valuelab.runs import command_line
 
-METRICS = ("objective", "normalized_score", "success", "return")
-"""Scores in a log. If a log has several, the first of these is shown."""
 TAIL = 1 << 16
 """Bytes at the end of a growing log that are read."""
 WAITING, RUNNING = "waiting", "running"
@@ -63,6 +63,7 @@ class Board:
             console: where to print.
         """
         self._folders = {job.name: workdir / job.folder for job in jobs}
+        self._short, self._shared = suites.short_names(jobs)
         self._progress = {job.name: Progress() for job in jobs}
         self._console = console
         self._workdir = workdir
@@ -114,14 +115,17 @@ class Board:
 
     def _table(self) -> Table:
         """The table of all jobs."""
-        table = Table(title=f"{self._done()}, {_duration(time.monotonic() - self._start)}")
-        for name in ("job", "state", "updates", "updates/s", "left", "score"):
-            table.add_column(name, justify="left" if name in ("job", "state") else "right")
+        title = f"{self._done()}, {_duration(time.monotonic() - self._start)}"
+        table = Table(title=f"{self._shared}: {title}" if self._shared else title)
+        table.add_column("job", overflow="fold")  # a long name takes several lines and is not cut
+        table.add_column("state", no_wrap=True)
+        for name in ("updates", "updates/s", "left", "score"):
+            table.add_column(name, justify="right", no_wrap=True)
         for name, progress in self._progress.items():
             table.add_row(
-                name,
+                self._short[name],
                 progress.state,
-                f"{progress.steps:,} / {progress.total:,}" if progress.total else "",
+                f"{_count(progress.steps)} / {_count(progress.total)}" if progress.total else "",
                 f"{progress.speed:,.0f}" if progress.speed else "",
                 _duration(progress.seconds_left) if progress.seconds_left else "",
                 "" if progress.score is None else files.to_text(progress.score),
@@ -140,6 +144,8 @@ class Board:
         counts = collections.Counter(progress.state for progress in self._progress.values())
         others = [f"{count} {state}" for state, count in counts.items() if state != processes.DONE]
         print(f"{', '.join([self._done(), *others])}; everything is in {self._workdir}")
+        if self.names(processes.DONE) and not stop:
+            command_line.print_next(command_line.command("report", self._workdir))
         if stop:
             print("stopped; run the same command again to continue", file=sys.stderr)
             return 130
@@ -152,6 +158,14 @@ class Board:
             which = "other failed jobs" if scoreless else "failed jobs"
             print(f"run the same command again to retry the {which}", file=sys.stderr)
         return int(bool(failed))
+
+
+def _count(number: int) -> str:
+    """A number of updates in few letters: 950, 20k, 1.5M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            return f"{number / size:.4g}{letter}"
+    return str(number)
 
 
 def _duration(seconds: float) -> str:
@@ -180,10 +194,10 @@ def read_progress(folder: pathlib.Path, progress: Progress) -> None:
     seeds = sum(row["step"] == newest["step"] for row in rows)
     remaining = (progress.total - progress.steps) * seeds
     progress.seconds_left = remaining / progress.speed if progress.state == RUNNING else 0.0
-    evaluated = [row for row in rows if any(f"eval/{metric}" in row for metric in METRICS)]
+    evaluated = [row for row in rows if metrics.score_of(row)]
     if evaluated:
         latest = evaluated[-1]
-        metric = next(metric for metric in METRICS if f"eval/{metric}" in latest)
-        scores = [row[f"eval/{metric}"] for row in evaluated if row["step"] == latest["step"]]
+        metric = metrics.score_of(latest)
+        scores = [row[metric] for row in evaluated if row["step"] == latest["step"]]
         has_mean = not settings.get("sweep") and None not in scores  # different settings have no common mean
         progress.score = sum(scores) / len(scores) if has_mean else None

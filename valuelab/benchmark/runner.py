@@ -51,6 +51,10 @@ class BenchmarkConfig(Settings):
         "[0, inf)",
         "Number of jobs at the same time; 0 for as many as cores, accelerators and memory allow.",
     )
+    smoke: bool = setting(
+        False,
+        help="Only try out whether the jobs work: each is a smoke run, with 20 updates and one episode.",
+    )
     cluster: Literal["slurm", "local"] | None = setting(
         None,
         help="slurm, or local for submitit's processes on this machine; none for no cluster.",
@@ -80,6 +84,8 @@ def run(config: BenchmarkConfig, suites_folder: pathlib.Path) -> int:
     suite = suites.read(config.suite, suites_folder)
     for agent in configuration.split_names("add", config.add):
         suite = suites.add(suite, agent)
+    if config.smoke:
+        suite = suites.smoke(suite)
     jobs = suites.choose(suite, list(configuration.split_names("only", config.only)))
     if not config.workdir:
         raise InputError(outputs.NO_WORKDIR)

@@ -13,10 +13,11 @@ A job trains all seeds of its agent in one process.
 import contextlib
 import dataclasses
 import importlib.util
+import itertools
 import pathlib
 import re
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from valuelab import errors
@@ -194,6 +195,12 @@ def add(suite: Suite, agent: str) -> Suite:
     return dataclasses.replace(suite, jobs=suite.jobs + added)
 
 
+def smoke(suite: Suite) -> Suite:
+    """The suite with smoke runs as jobs. It has another name, so that its folder is not continued without."""
+    jobs = tuple(dataclasses.replace(job, settings={**job.settings, "smoke": True}) for job in suite.jobs)
+    return dataclasses.replace(suite, jobs=jobs, name=f"{suite.name} (smoke runs)")
+
+
 def choose(suite: Suite, names: list[str]) -> list[Job]:
     """The jobs with one of the given labels or names; all jobs when no name is given.
 
@@ -205,3 +212,35 @@ def choose(suite: Suite, names: list[str]) -> list[Job]:
         if name not in known:
             raise errors.unknown(f"job of {suite.name}", name, known)
     return [job for job in suite.jobs if not names or {job.label, job.name} & set(names)]
+
+
+def short_names(jobs: Sequence[Job]) -> tuple[dict[str, str], str]:
+    """Names of jobs without the words that all their datasets share, for narrow tables.
+
+    Args:
+        jobs: the jobs.
+
+    Returns:
+        Name -> short name, such as "iql/task1"; and the shared words with "..." for the others, such as
+        "pointmaze-medium-navigate-singletask-...-v0"; empty if there are none.
+    """
+    words = {job.name: job.name.partition("/")[2].split("-") for job in jobs}
+    distinct = list({tuple(each): each for each in words.values()}.values())
+    if len(distinct) == 1:
+        labels = {job.name: job.label for job in jobs}
+        return labels, "-".join(distinct[0])
+    shortest = min(map(len, distinct))
+
+    def shared(place: Callable[[int], int], most: int) -> int:
+        """The number of words, up to `most`, that are the same in all datasets."""
+        alike = (len({each[place(index)] for each in distinct}) == 1 for index in range(most))
+        return sum(itertools.takewhile(bool, alike))
+
+    last = shared(lambda index: -1 - index, shortest - 1)
+    first = shared(lambda index: index, shortest - 1 - last)
+    short = {
+        job.name: f"{job.label}/{'-'.join(words[job.name][first : len(words[job.name]) - last])}"
+        for job in jobs
+    }
+    ends = distinct[0][:first], distinct[0][len(distinct[0]) - last :]
+    return short, "-".join([*ends[0], "...", *ends[1]]) if first + last else ""

@@ -143,7 +143,8 @@ def maze(
 
     Args:
         environment: an OGBench maze.
-        task: the task whose start and goal are marked; None for the first task.
+        task: the task whose start and goal are marked; None for the first task. With a reward of the user the
+            goal is not marked, and trajectories have one style.
         value: (observations [N, D]) -> [N]; drawn as a heat map over the free cells, blank where NaN.
         policy: (observations [N, D]) -> [N, 2], velocities; drawn as arrows.
         trajectories: observations [length, D] each, drawn as lines.
@@ -164,7 +165,7 @@ def maze(
     axes = figure.subplots()
     draw_maze(axes, scene, value, policy, value_label)
     axes.set_title(title)
-    _draw_trajectories(axes, trajectories, successes)
+    _draw_trajectories(axes, trajectories, None if scene.goal is None else successes)
     figures.legend_below(figure, axes.get_legend_handles_labels()[0])
     return figures.saved(figure, path)
 
@@ -177,13 +178,15 @@ class Maze(NamedTuple):
         extent: left, right, bottom and top, in metres.
         unit: width of a cell, in metres.
         initial: [D], an observation at the start.
-        goal: [2], in metres; None for a maze without a task, where neither start nor goal is drawn.
+        start: [2], in metres; None for a maze without a task, where no start is drawn.
+        goal: [2], in metres; None without a goal: for a maze without a task, or with a reward of the user.
     """
 
     walls: np.ndarray
     extent: tuple[float, float, float, float]
     unit: float
     initial: np.ndarray
+    start: np.ndarray | None
     goal: np.ndarray | None
 
 
@@ -224,9 +227,11 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
     unit = float(neighbour[0] - corner[0])
     left, bottom = corner - unit / 2
     extent = (left, left + unit * walls.shape[1], bottom, bottom + unit * walls.shape[0])
-    goal = np.array(scene.cur_goal_xy)
+    # A reward of the user (environments.rewarded), whose metric is the return, takes the place of the goal.
+    goal = None if environment.metric == "return" else np.array(scene.cur_goal_xy)
     gym.close()
-    return Maze(walls=walls, extent=extent, unit=unit, initial=np.asarray(initial), goal=goal)
+    initial = np.asarray(initial)
+    return Maze(walls=walls, extent=extent, unit=unit, initial=initial, start=initial[:2], goal=goal)
 
 
 def draw_maze(
@@ -236,7 +241,7 @@ def draw_maze(
     policy: Callable[[np.ndarray], Any] | None = None,
     value_label: str = "",
 ) -> None:
-    """Draws a maze into axes, with start and goal if it has a task.
+    """Draws a maze into axes, with its start and its goal if it has them.
 
     Args:
         axes: matplotlib axes.
@@ -259,9 +264,10 @@ def draw_maze(
     )
     if policy is not None:
         _draw_arrows(axes, walls, extent, scene.initial, policy)
+    marks = {"edgecolors": figures.BLACK, "linewidths": 1.2, "zorder": 5}
+    if scene.start is not None:
+        axes.scatter(*scene.start, s=110, c="white", marker="o", label="start", **marks)
     if scene.goal is not None:
-        marks = {"edgecolors": figures.BLACK, "linewidths": 1.2, "zorder": 5}
-        axes.scatter(*scene.initial[:2], s=110, c="white", marker="o", label="start", **marks)
         axes.scatter(*scene.goal, s=260, c=figures.PURPLE, marker="*", label="goal", **marks)
     # Only half of the outer wall is shown.
     edge = (scene.unit / 2, -scene.unit / 2)
@@ -385,14 +391,18 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
     )
 
 
-def _draw_trajectories(axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool]) -> None:
-    """Draws trajectories: white if they reached the goal, vermillion and dashed if not."""
+def _draw_trajectories(
+    axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool] | None
+) -> None:
+    """Draws trajectories: white, or vermillion and dashed if they did not reach the goal."""
     effects = errors.require("matplotlib.patheffects", "plots")
     outline = [effects.Stroke(linewidth=2.6, foreground=figures.BLACK, alpha=0.7), effects.Normal()]
     styles: dict[bool, dict[str, Any]] = {
-        True: {"color": "white", "label": "goal reached"},
+        True: {"color": "white", "label": "goal reached" if successes is not None else "episode"},
         False: {"color": figures.VERMILLION, "linestyle": (0, (4, 1.5)), "label": "not reached"},
     }
+    if successes is None:
+        successes = [True] * len(trajectories)
     for trajectory, success in zip(trajectories, successes, strict=True):
         style = styles[bool(success)]
         axes.plot(*trajectory[:, :2].T, linewidth=1.4, path_effects=outline, zorder=4, **style)

@@ -19,17 +19,17 @@ def features(
     spectra: np.ndarray,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The spread of the features of labelled states, and the rewards of each task in feature space.
+    """The spread of the features of labelled states, and the inferred rewards of each task in feature space.
 
     Args:
         features: ψ of N states, [N, d].
-        rewards: task to the rewards [N] of these states.
+        rewards: task to the inferred rewards ψ(s)ᵀz [N] of these states.
         spectra: eigenvalues of E ψψᵀ, greatest first, of M members, [M, d].
         path: where to save the plot.
 
     Returns:
         The matplotlib Figure: eigenvalues, and for each task the features in the plane of their first two
-        principal components, coloured by the task's rewards.
+        principal components, coloured by the task's inferred rewards.
     """
     figure = figures.new(3.4 * (1 + len(rewards)), 3.4)
     spectrum, *panels = figure.subplots(1, 1 + len(rewards))
@@ -38,7 +38,7 @@ def features(
         numbers = np.arange(1, len(eigenvalues) + 1)
         spectrum.semilogy(numbers, np.maximum(eigenvalues, 1e-12), color=figures.BLUE, alpha=0.6, label=label)
     spectrum.axhline(1, color=figures.BLACK, linewidth=0.8, linestyle=":", label="orthonormal")
-    spectrum.set(title="eigenvalues of E ψψᵀ", xlabel="number", ylim=(1e-4, None))
+    spectrum.set(title="eigenvalues of E ψψᵀ", xlabel="number of the eigenvalue", ylim=(1e-4, None))
     spectrum.legend(frameon=False)
     figures.plain(spectrum)
     plane = principal_plane(features)
@@ -46,8 +46,8 @@ def features(
     for panel, (task, values) in zip(panels, rewards.items(), strict=True):
         order = shown[np.argsort(values[shown])]  # the highest rewards are drawn last, on top
         points = panel.scatter(*plane[order].T, c=values[order], s=4, cmap="viridis", linewidths=0)
-        figure.colorbar(points, ax=panel, label="reward", shrink=0.85, pad=0.02)
-        panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second")
+        figure.colorbar(points, ax=panel, label="inferred reward ψᵀz", shrink=0.85, pad=0.02)
+        panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second component")
         figures.plain(panel)
     return figures.saved(figure, path)
 
@@ -88,8 +88,8 @@ def tasks_in_maze(
         ) -> Callable[[np.ndarray], Any]:
             return lambda observations: function(task, observations)
 
-        plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz")
+        plots.draw_maze(above, maze, of_task(reward), value_label="inferred reward ψ(s)ᵀz")
         above.set_title(f"{task}: inferred reward")
-        plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="V(s, z)")
-        below.set_title("value and policy")
+        plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="value V(s, z)")
+        below.set_title(f"{task}: value and policy" if policy else f"{task}: value")
     return figures.saved(figure, path)

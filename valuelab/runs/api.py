@@ -283,7 +283,7 @@ def solve(
 def _configure(agent: str, dataset: str, settings: Mapping[str, Any]) -> tuple[RunConfig, MakeAgent]:
     """The settings of a run and what makes its agent, as `flags.parse_run` has them of a command line."""
     config, make = flags.load_agent(agent, flags.DEFAULTS, dataset)
-    return flags.with_goal_discount(configuration.override(config, settings)), make
+    return flags.complete(configuration.override(config, settings)), make
 
 
 def _comes_from_a_source(dataset: str) -> bool:

@@ -6,12 +6,13 @@ import numpy as np
 
 from valuelab import domains, errors
 from valuelab.arrays import open_npz
+from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import collection
 from valuelab.data.collection import exploration
 from valuelab.data.sources import exorl
 from valuelab.errors import InputError
 from valuelab.files import local_path
-from valuelab.runs import random_network_distillation
+from valuelab.runs import command_line, dataset_inspection, random_network_distillation
 
 EXPLORED_EPISODES = 100
 """The default number of episodes of an exploration."""
@@ -60,6 +61,15 @@ def explore(dataset: str, data_dir: str, episodes: int | None, seed: int) -> str
     count = EXPLORED_EPISODES if episodes is None else episodes
     folder = exploration.collect(name, data_dir, explorers[by](), count, seed)
     return f"{folder}: {len(list(folder.glob('*.npz')))} episodes"
+
+
+def next_steps(dataset: str, data_dir: str) -> list[str]:
+    """The commands that inspect a collected dataset and train on it, for `command_line.print_next`."""
+    folder = [] if data_dir == DEFAULT_DATA_DIR else [f"--data_dir={data_dir}"]
+    return [
+        command_line.command("inspect_dataset", dataset, *folder),
+        *dataset_inspection.next_steps(dataset, data_dir),
+    ]
 
 
 def kept_folder(dataset: str, data_dir: str) -> pathlib.Path:

@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -167,9 +168,9 @@ def parse_config(
     return configuration.override(config, given)
 
 
-def command(program: str) -> str:
-    """The command that starts a program of `experiments`, such as "python -m experiments.train"."""
-    return f"python -m experiments.{program}"
+def command(program: str, *arguments: object) -> str:
+    """The command that starts a program of `experiments`, such as "train", with arguments quoted for a shell."""
+    return shlex.join(["python", "-m", f"experiments.{program}", *map(str, arguments)])
 
 
 def columns(rows: Mapping[str, str]) -> str:
@@ -233,6 +234,16 @@ def load_function(source: str, field: str) -> Callable[..., Any]:
     if function not in functions:
         raise unknown(f"function in {path}", function, functions)
     return functions[function]
+
+
+def print_next(*lines: str) -> None:
+    """Prints what can be done next, as the last lines of a program.
+
+    Args:
+        lines: commands, or Python expressions with a few words; one or two.
+    """
+    for start, line in zip(("next: ", "  or: "), lines, strict=False):
+        print(start + line)
 
 
 def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments]) -> None:

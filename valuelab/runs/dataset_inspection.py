@@ -9,8 +9,8 @@ import rich.box
 import rich.table
 from absl import flags as absl_flags
 
-from valuelab import configuration, data, environments
-from valuelab.configuration import Settings, setting
+from valuelab import configuration, data, domains, environments
+from valuelab.configuration import DEFAULT_DATA_DIR, Settings, setting
 from valuelab.data import coverage, faults, inspection, normalization
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.domains.d4rl import original_name
@@ -31,7 +31,7 @@ class InspectConfig(Settings):
     dataset: str = setting(
         "", help="Its name, as for experiments.train; may be given as an argument without a flag."
     )
-    data_dir: str = setting("~/.cache/valuelab", help="Folder that holds the datasets.")
+    data_dir: str = setting(DEFAULT_DATA_DIR, help="Folder that holds the datasets.")
     split: str = setting("train", help="Train, or val where the source has one.")
     data: NormalizationConfig = setting(NormalizationConfig(), help="How an agent sees the data.")
     workdir: str = setting("", help="Folder for dataset.json and dataset.png; empty to print only.")
@@ -68,7 +68,18 @@ def run(config: InspectConfig) -> dict[str, Any]:
         print(f"all numbers are in {folder / 'dataset.json'}")
     else:
         print("--workdir=FOLDER writes all numbers and a picture")
+    command_line.print_next(*next_steps(config.dataset, config.data_dir))
     return report
+
+
+def next_steps(dataset: str, data_dir: str) -> list[str]:
+    """The command that trains on a dataset, for `command_line.print_next`."""
+    without_task = dataset.startswith("exorl/") and not domains.parse(dataset.removeprefix("exorl/"))[2]
+    program, agent = ("zero_shot", "td_jepa") if without_task else ("train", "iql")
+    arguments = [f"--agent={agent}", f"--dataset={dataset}", f"--workdir=runs/{agent}"]
+    if data_dir != DEFAULT_DATA_DIR:
+        arguments.insert(2, f"--data_dir={data_dir}")
+    return [command_line.command(program, *arguments)]
 
 
 def make_report(
@@ -112,7 +123,7 @@ def find_maze(name: str, dataset: Dataset) -> Maze | None:
     if family not in ("ogbench", "d4rl") or "maze" not in rest or dataset.observations.ndim != 2:
         return None
     try:
-        return plots.open_maze(environments.make(name))._replace(goal=None)
+        return plots.open_maze(environments.make(name))._replace(start=None, goal=None)
     except InputError:
         return None
 

@@ -24,7 +24,7 @@ from valuelab.evaluation import diagnostic_plots, diagnostics
 from valuelab.evaluation.diagnostics import Diagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.runs import flags, outputs, own_rewards, saved, task_diagnosis
+from valuelab.runs import command_line, flags, outputs, own_rewards, saved, task_diagnosis
 from valuelab.runs.saved import SavedRun
 from valuelab.training import checkpoints, replay
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
@@ -317,6 +317,7 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
             outputs.draw({path.name: functools.partial(draw, chosen, title=setting, path=path)})
             show(of_members(report["checkpoints"], chosen), setting)
         print(f"everything is in {workdir}")
+        command_line.print_next(f'valuelab.load("{folder}").policy() in Python')
         return result | report | facts
 
 

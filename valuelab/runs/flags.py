@@ -189,7 +189,12 @@ def is_swept(config: RunConfig, name: str) -> bool:
     return name in configuration.in_full(config, swept)
 
 
-def with_goal_discount(config: configuration.Config) -> configuration.Config:
+def complete(config: configuration.Config) -> configuration.Config:
+    """The settings of a run with those that follow from others: of a smoke run, and data.goals.discount."""
+    return _with_goal_discount(configuration.smoke(config))
+
+
+def _with_goal_discount(config: configuration.Config) -> configuration.Config:
     """The settings with data.goals.discount set to the agent's discount, unless it is given.
 
     If the agent has no discount, it becomes OGBench's default. It stays None if the discount is swept or 1.
@@ -292,7 +297,7 @@ def parse_run(
     config = parse_config(config, argv, values)
     if make_agent is None:
         raise InputError("no agent is given: write --agent=iql or --agent=FILE.py")
-    return with_goal_discount(config), make_agent
+    return complete(config), make_agent
 
 
 def agents_in_a_line() -> dict[str, str]:

@@ -103,6 +103,9 @@ def _check_config(workdir: pathlib.Path, config: Any, user_files: Mapping[str, U
     if not path.exists():
         return
     saved = read_config(workdir)
+    if saved["settings"].get("smoke", False) != getattr(config, "smoke", False):
+        owner = "a smoke run" if saved["settings"].get("smoke") else "a run without --smoke"
+        raise InputError(f"{path} belongs to {owner}: give another --workdir, or remove {path.parent}")
     if changes := configuration.difference(saved["settings"], config):
         if changes == configuration.shrinkage(saved["settings"], config):
             listed = " and ".join(f"{name} was {old} and is {new}" for name, old, new in changes)

@@ -92,19 +92,24 @@ def draw_maze(
         value=value if agent.value else None,
         trajectories=[trajectories[index] for index in shown],
         successes=[bool(episodes.successes[index]) for index in shown],
-        title=maze_title(experiment.config, experiment.members, len(shown)),
-        value_label="V(s), discounted sum of rewards to come",
+        title=maze_title(
+            experiment.config, experiment.members, len(shown), task if len(environment.tasks) > 1 else ""
+        ),
+        value_label=f"V({'s' if goal is None else 's, goal'}), discounted sum of rewards to come",
         path=experiment.workdir / "maze.png",
     )
 
 
-def maze_title(config: RunConfig, members: Population, episodes: int) -> str:
-    """The title of maze.png: agent, updates, the drawn member if there are several, number of episodes."""
+def maze_title(config: RunConfig, members: Population, episodes: int, task: str = "") -> str:
+    """The title of maze.png: agent, updates, the drawn member and task if there are several, episodes."""
     lines = [f"{config.agent_name} after {config.steps:,} updates"]
     if members.size > 1:
         lines.append(learning_curves.settings_text(members.settings(0)))
+    shown = [task] if task else []
     if episodes:
-        lines.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
+        shown.append(f"{episodes} episode{'s' if episodes > 1 else ''}")
+    if shown:
+        lines.append(", ".join(shown))
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError, one_line
 from valuelab.evaluation import rollout, statistics
-from valuelab.runs import outputs
+from valuelab.runs import command_line, outputs
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
 from valuelab.types import Agent, Environment, Normalization, Spec
@@ -161,6 +161,8 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "steps": config.steps,
         "num_seeds": config.num_seeds,
     }
+    if config.smoke:
+        result["smoke"] = True
     if experiment.tasks:
         scores, returns = (
             _final(experiment.workdir, config.steps, members, column) for column in ("score", "return")
@@ -342,6 +344,31 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
             outputs.show(statistics.tasks_table(_task_rows(metric, {}, result["tasks"]), total))
     speed = result["throughput"]["updates_per_second"]
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
+    if config.smoke:
+        print(f"this was a smoke run of {config.steps} updates: its scores mean nothing")
+    command_line.print_next(*next_steps(config, workdir))
+
+
+def next_steps(config: RunConfig, workdir: pathlib.Path) -> list[str]:
+    """What can be done with a finished run, for `command_line.print_next`.
+
+    Args:
+        config: the settings of the run.
+        workdir: its folder.
+    """
+    if config.smoke:
+        return ["the same command without --smoke, and with another --workdir"]
+    path = workdir / "config.json"
+    saved = files.read_json(path, "config of valuelab", "run the command again", settings=dict)
+    zero_shot, goals = "labels" in saved["settings"], saved.get("spec", {}).get("goal_conditioned", False)
+    rows = logs.read_rows(workdir / "metrics.jsonl")
+    has_critic = any(name.startswith("critic/") for name in rows[-1]) if rows else False
+    call = ".infer(observations, rewards)" if zero_shot else ".policy()"
+    steps = [f'valuelab.load("{workdir}"){call} in Python']
+    if config.dataset and has_critic and not goals and config.data.num_frames == 1:
+        arguments = f"--checkpoint={workdir}", f"--workdir={workdir}-diagnosed"
+        steps.append(command_line.command("diagnose", *arguments))
+    return steps
 
 
 def swept_scores(members: Population, result: Mapping[str, Any]) -> list[statistics.Row]:

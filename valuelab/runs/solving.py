@@ -231,7 +231,18 @@ def run(config: SolveConfig) -> dict[str, Any]:
         outputs.finish(workdir, result, pictures, formats)
         show(task, result)
         print(f"solved in {seconds:.1f} s; everything is in {workdir}")
+        command_line.print_next(*next_steps(config, workdir))
         return result
+
+
+def next_steps(config: SolveConfig, workdir: pathlib.Path) -> list[str]:
+    """What can be done with a solution, for `command_line.print_next`."""
+    arrays = workdir / "arrays.npz"
+    steps = [f'numpy.load("{arrays}") in Python, with values, policy and return distributions']
+    if config.problem:
+        arguments = f"--agent=eta_network:{config.problem}", f"--workdir={workdir}-learnt"
+        steps.append(command_line.command("train", *arguments))
+    return steps
 
 
 def show(task: Task, result: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def run(
         InputError: for settings, data or a folder that cannot be used.
         Interrupted: when stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
-    config = flags.with_goal_discount(config)
+    config = flags.complete(config)
     if config.distributed:
         join_hosts()
     members = configuration.population(config)

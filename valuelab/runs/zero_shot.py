@@ -139,7 +139,8 @@ def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int
         return zero_shot.InferredTasks(state, vectors)
 
     def draw(experiment: results.Experiment, states: Any) -> None:
-        draw_features(experiment, states, observations, tasks)
+        drawn = tasks[:1] if config.smoke else tasks
+        draw_features(experiment, states, observations, drawn)
 
     return results.TaskInference(
         environment=frames.joined(environment, config.data.num_frames),
@@ -158,7 +159,7 @@ def draw_features(
         experiment: the run.
         states: the states of all members.
         observations: the observations of the labelled states, [N, ...].
-        tasks: the names of the tasks.
+        tasks: the names of the tasks that are drawn, the first ones of the run.
 
     Raises:
         InputError: without matplotlib, or for a maze that cannot be drawn.
@@ -180,7 +181,7 @@ def draw_features(
 
     agent = experiment.build({name: values[0] for name, values in hyperparameters.items()})
     evaluated = jax.tree.map(lambda leaf: leaf[0], jax.jit(experiment.evaluated_states)(states))
-    vectors = dict(zip(tasks, np.asarray(evaluated.tasks), strict=True))
+    vectors = dict(zip(tasks, np.asarray(evaluated.tasks), strict=False))
     rewards = {task: encodings[0] @ vector for task, vector in vectors.items()}
     zero_shot_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
     environment = experiment.environment
