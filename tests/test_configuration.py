@@ -490,3 +490,22 @@ def test_a_subclass_may_change_a_default_alone():
         Child(dims=())
     with pytest.raises(InputError, match=r"^dims is \(8, 4\); layers of residual blocks"):
         Child(dims=(8, 4), depth=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "phases"),
+    [
+        ({"steps": 5_000}, (0, 0)),
+        ({"offline_steps": 5_000}, (20, 0)),
+        ({"offline_steps": 5_000, "online_steps": 10}, (10, 10)),
+    ],
+)
+def test_a_smoke_run_has_20_updates_and_at_most_one_episode(given, phases):
+    config = configuration.override(RunConfig(), given)
+    assert configuration.smoke(config) is config
+    short = configuration.smoke(configuration.override(config, {"smoke": True}))
+    assert (short.steps, short.eval_episodes, short.eval_every) == (20, 1, 0)
+    assert (short.offline_steps, short.online_steps) == phases
+    assert configuration.smoke(short) == short
+    untrained = configuration.override(config, {"smoke": True, "eval_episodes": 0})
+    assert configuration.smoke(untrained).eval_episodes == 0

@@ -96,6 +96,14 @@ def test_a_job_has_a_name_a_folder_and_a_command():
     assert not any(argument.startswith("--dataset") for argument in acting.arguments)
 
 
+def test_the_jobs_of_a_smoke_suite_are_smoke_runs_of_another_suite():
+    suite = suites.smoke(Suite((tiny("a", steps=30), tiny("b")), name="small"))
+    assert suite.name == "small (smoke runs)"
+    assert all("--smoke=True" in job.arguments for job in suite.jobs)
+    config, _ = flags.parse_run(["job", *suite.jobs[0].arguments[2:]], absl_flags.FlagValues())
+    assert (config.smoke, config.steps) == (True, 20)
+
+
 def test_short_names_tell_jobs_apart():
     def short(*datasets):
         jobs = [Job(label, "iql", f"ogbench/{name}", program=TRAIN) for label in "ab" for name in datasets]
@@ -318,7 +326,10 @@ def test_the_last_words_say_which_failures_are_retried(tmp_path, capsys):
         shown.set_state(job.name, state)
     assert shown.summarize(processes.Stop()) == 1
     told = capsys.readouterr()
-    assert told.out == f"1 of 3 jobs done, 2 failed; everything is in {tmp_path}\n"
+    assert told.out.splitlines() == [
+        f"1 of 3 jobs done, 2 failed; everything is in {tmp_path}",
+        f"next: python -m experiments.report {tmp_path}",
+    ]
     assert told.err.splitlines() == [
         f"to run jobs without a finite score again, remove {tmp_path / jobs[1].folder}",
         "run the same command again to retry the other failed jobs",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from valuelab import environments, errors
+from valuelab.environments.rewarded import rewarded
 from valuelab.evaluation import plots
 
 MAZE = "ogbench/pointmaze-medium-navigate-singletask-v0"
@@ -213,6 +214,15 @@ def test_maze_draws_trajectories_by_success_and_arrows_on_free_cells():
         np.testing.assert_array_equal(line.get_xydata(), way)
     (arrows,) = [each for each in axes.collections if hasattr(each, "U")]
     assert arrows.N == 26 * 9  # pointmaze-medium has 26 free cells
+
+
+def test_with_a_reward_of_the_user_there_is_a_start_but_no_goal():
+    environment = rewarded(environments.make(MAZE), lambda states: states["observations"][:, 0], "right")
+    assert plots.open_maze(environment).goal is None
+    figure = plots.maze(environment, trajectories=[np.zeros((2, 2))], successes=[False])
+    axes = figure.axes[0]
+    assert [line.get_label() for line in axes.lines] == ["episode"]
+    assert [marks.get_label() for marks in axes.collections] == ["start"]
 
 
 @pytest.mark.parametrize(

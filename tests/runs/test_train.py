@@ -33,7 +33,7 @@ from helpers import (
 import valuelab
 from valuelab import configuration, data, files, types
 from valuelab.errors import InputError
-from valuelab.runs import flags, inputs, outputs, pictures
+from valuelab.runs import flags, inputs, outputs, pictures, results
 from valuelab.runs import train as launcher
 from valuelab.training import logs
 
@@ -115,6 +115,35 @@ def test_a_sweep_has_an_entry_for_each_setting_and_a_table_that_ranks_them(data_
     assert (tmp_path / "swept" / "sweep.png").exists()
     for rate, interval in found.items():
         assert f"agent.learning_rate={rate}  length 5.00  return {interval['mean']:.2f}" in err
+
+
+def test_a_smoke_run_is_short_and_is_not_mistaken_for_a_run(data_dir, tmp_path, field, capsys):
+    settings = {"eval_episodes": 5, "steps": 400, "log_every": 100, "eval_every": 7}
+    launch(command(data_dir, tmp_path, smoke=True, **settings))
+    shown = capsys.readouterr().out
+    assert "this was a smoke run of 20 updates: its scores mean nothing\n" in shown
+    assert shown.endswith("next: the same command without --smoke, and with another --workdir\n")
+    assert json.loads((tmp_path / "result.json").read_text())["smoke"] is True
+    assert [row["step"] for row in logs.read_rows(tmp_path / "metrics.jsonl")] == [5, 10, 15, 20]
+    with np.load(tmp_path / "episodes.npz") as table:
+        assert table["step"].tolist() == [20]
+    message = rf"config\.json belongs to a smoke run: give another --workdir, or remove {tmp_path}$"
+    with pytest.raises(InputError, match=message):
+        launch(command(data_dir, tmp_path, **settings))
+    launch(command(data_dir, tmp_path, smoke=True, **settings))
+    assert capsys.readouterr().out.startswith(f"{tmp_path} is done already")
+
+
+def test_the_end_of_a_run_says_what_comes_next(data_dir, tmp_path, capsys):
+    launch(command(data_dir, tmp_path / "run"))
+    workdir = tmp_path / "run"
+    assert capsys.readouterr().out.endswith(f'next: valuelab.load("{workdir}").policy() in Python\n')
+    config = dataclasses.replace(flags.load_agent("iql")[0], dataset=MAZE)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 21, "critic/q_loss": 1.0}\n')
+    assert results.next_steps(config, workdir)[1:] == [
+        f"python -m experiments.diagnose --checkpoint={workdir} --workdir={workdir}-diagnosed"
+    ]
 
 
 @pytest.mark.slow

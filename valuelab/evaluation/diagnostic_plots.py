@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from valuelab.evaluation import figures
+from valuelab.evaluation import figures, metrics
 from valuelab.evaluation.diagnostics import READ_OUTS, Rows
 
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY)
@@ -60,13 +60,13 @@ def diagnosis(
             functools.partial(_draw_read_outs, read_out=flow["read_out"]),
             functools.partial(_draw_slopes, slope=flow["slope"]),
         ]
-    return _in_panels(draws, title, path)
+    return _in_panels(draws, title, len(q), path)
 
 
 def _in_panels(
-    draws: Sequence[Callable[[Any], None]], title: str, path: str | os.PathLike[str] | None
+    draws: Sequence[Callable[[Any], None]], title: str, seeds: int, path: str | os.PathLike[str] | None
 ) -> Any:
-    """A figure with a panel for each function that draws one."""
+    """A figure with a panel for each function that draws one, and the number of seeds in its title."""
     height = -(-len(draws) // _COLUMNS)
     figure = figures.new(4.3 * _COLUMNS, 3.4 * height + 0.4)
     panels = figure.subplots(height, _COLUMNS, squeeze=False).ravel()
@@ -75,6 +75,8 @@ def _in_panels(
         figures.plain(panel)
     for panel in panels[len(draws) :]:
         panel.remove()
+    if seeds > 1:
+        title = f"{title}\nlines and dots: means over {seeds} seeds; bars and bands: their range"
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 
@@ -120,7 +122,7 @@ def tasks(
     draws.append(functools.partial(_draw_updates, found=found, lines=rank, title="effective rank of ψ"))
     if "critic" in found[-1]:
         draws.append(functools.partial(_draw_norms, last=found[-1]["critic"]))
-    return _in_panels(draws, title, path)
+    return _in_panels(draws, title, len(values), path)
 
 
 def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
@@ -138,10 +140,12 @@ def _draw_scatter(
 ) -> None:
     """Draws values against known returns, with the line where they are equal."""
     known, q = np.asarray(known, bool), values
-    panel.scatter(returns[known], q[known], s=5, alpha=0.25, linewidths=0, color=figures.BLUE)
+    panel.scatter(returns[known], q[known], s=8, alpha=0.25, linewidths=0, color=figures.BLUE)
     if known.any():
         ends = [min(returns[known].min(), q[known].min()), max(returns[known].max(), q[known].max())]
-        panel.plot(ends, ends, color=figures.WALL, linewidth=1.0, linestyle=(0, (4, 2)))
+        line = {"color": figures.WALL, "linewidth": 1.0, "linestyle": (0, (4, 2)), "label": "value = return"}
+        panel.plot(ends, ends, **line)
+        panel.legend(frameon=False, fontsize=8)
     panel.set(title=title, xlabel="discounted return", ylabel=label)
 
 
@@ -152,8 +156,18 @@ def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, 
         members = np.asarray(values)
         mean = members.mean(1)
         spans = np.stack([mean - members.min(1), members.max(1) - mean])
-        panel.errorbar(steps, mean, spans, marker="o", markersize=4, capsize=3, color=colour, label=name)
-    panel.set(title=title.replace("_", " "), xlabel="updates")
+        panel.errorbar(
+            steps,
+            mean,
+            spans,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            color=colour,
+            label=name.replace("_", " "),
+        )
+    panel.set(title=title.replace("_", " "), xlabel=metrics.UPDATES)
+    figures.count_ticks(panel.xaxis)
     if any(lines):
         panel.legend(frameon=False, fontsize=8)
 
@@ -167,7 +181,7 @@ def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
     panel.scatter(gradients, names, s=14, color=figures.VERMILLION, zorder=3, label="mean gradient")
     panel.set_xscale("log")
     panel.tick_params("y", labelsize=7)
-    panel.set(title="norms by layer")
+    panel.set(title="norms of weights and gradients by layer")
     panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
 
 

@@ -12,6 +12,8 @@ from valuelab.evaluation import figures
 
 _HIDDEN_MASS = 5e-4
 """The probability at either end of a distribution that may lie beyond the axis."""
+_LEAST_SPAN = 0.1
+"""The smallest range of an axis, as a share of the largest number on it."""
 _MAX_BARS = 60
 """Distributions with more atoms are drawn as histograms with this number of bins."""
 _STYLES: tuple[dict[str, Any], ...] = (
@@ -91,6 +93,7 @@ def distributions(
     axes = figure.subplots(len(panels), sharex=True, squeeze=False).ravel()
     ends = np.array([_ends(distribution) for distribution in panels])
     low, high = ends[:, 0].min(), ends[:, 1].max()
+    low, high = _wide(low, high)
     margin = 0.05 * (high - low) or 0.5
     for panel, distribution in zip(axes, panels, strict=True):
         _draw_distribution(panel, distribution, low - margin, high + margin)
@@ -303,6 +306,12 @@ def _ends(distribution: ReturnDistribution) -> tuple[float, float]:
     return min(places), max(places)
 
 
+def _wide(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis; differences that are small for the size of the numbers should look small."""
+    half, middle = max(high - low, _LEAST_SPAN * max(abs(low), abs(high))) / 2, (low + high) / 2
+    return (low, high) if high - low >= 2 * half else (middle - half, middle + half)
+
+
 def _draw_distribution(panel: Any, distribution: ReturnDistribution, low: float, high: float) -> None:
     """Draws a distribution with bars if it has few atoms, and else as a histogram."""
     inside = (distribution.values >= low) & (distribution.values <= high)
@@ -341,12 +350,16 @@ def _draw_curve(panel: Any, curve: Curve) -> None:
         dashed = {"color": figures.WALL, "linewidth": 1.2, "linestyle": (0, (4, 2)), "label": curve.diagonal}
         panel.plot(curve.x, curve.x, **dashed)
     panel.plot(curve.x, curve.y, color=figures.BLUE, linewidth=2.2, marker="o", markersize=2.5)
-    for colour, (name, index) in zip((figures.VERMILLION, "white"), curve.marked.items(), strict=False):
-        place = (curve.x[index], curve.y[index])
-        panel.scatter(*place, s=70, color=colour, edgecolors=figures.BLACK, label=name, zorder=4)
+    sizes = (70, 190)  # the second mark is a ring around the first if both are at one place
+    for order, (name, index) in enumerate(curve.marked.items()):
+        style = {"s": sizes[order], "color": (figures.VERMILLION, "white")[order], "zorder": 5 - order}
+        panel.scatter(curve.x[index], curve.y[index], edgecolors=figures.BLACK, label=name, **style)
     if curve.logarithmic:
         panel.set_xscale("log")
     panel.set(xlabel=curve.x_label, ylabel=curve.y_label)
+    panel.set_ylim(_wide(*panel.get_ylim()))
+    if not curve.logarithmic:
+        panel.set_xlim(_wide(*panel.get_xlim()))
     figures.plain(panel)
     if panel.get_legend_handles_labels()[0]:
         panel.legend(frameon=False, fontsize=8.5)

@@ -102,6 +102,7 @@ def _draw_bars(panel: Any, names: list[str], shares: Any) -> None:
     if len(names) <= _MOST_TICKS:
         panel.bar_label(bars, [f"{share:.3g} %" for share in 100 * np.asarray(shares)], fontsize=8, padding=2)
     panel.margins(y=0.15)
+    panel.yaxis.set_major_formatter(errors.require("matplotlib.ticker", "plots").PercentFormatter(1.0))
 
 
 def _draw_actions(panel: Any, actions: Mapping[str, Any]) -> None:
@@ -172,14 +173,19 @@ def _draw_coverage(panel: Any, report: Mapping[str, Any], maze: Maze | None) -> 
     coverage = report["coverage"]
     if maze is not None:
         cells = report["maze"]
-        plots.draw_maze(panel, maze, _cell_lookup(cells["counts"], maze.extent), value_label="observations")
+        plots.draw_maze(
+            panel,
+            maze,
+            _cell_lookup(cells["counts"], maze.extent),
+            value_label="observations in a bin (white: none)",
+        )
         _titled(panel, f"{cells['visited_cells']} of {cells['free_cells']} free cells visited")
         return
     plane = coverage["plane"]
     counts = np.ma.masked_equal(plane["counts"].T, 0)
     norm = errors.require("matplotlib.colors", "plots").LogNorm()
     image = panel.pcolormesh(*plane["edges"], counts, cmap="viridis", norm=norm)
-    panel.figure.colorbar(image, ax=panel, label=f"of {coverage['sampled']:,} observations", pad=0.02)
+    panel.figure.colorbar(image, ax=panel, label=f"number of {coverage['sampled']:,} observations", pad=0.02)
     panel.set_facecolor(figures.FREE)
     title = f"coverage, effective dimension {coverage['effective_dimension']:.1f}"
     _titled(panel, title, xlabel=plane["axes"][0], ylabel=plane["axes"][1])

@@ -231,16 +231,16 @@ def run(config: SolveConfig) -> dict[str, Any]:
         outputs.finish(workdir, result, pictures, formats)
         show(task, result)
         print(f"solved in {seconds:.1f} s; everything is in {workdir}")
-        command_line.print_next(*next_steps(config, workdir))
+        command_line.print_next(*next_steps(task, workdir))
         return result
 
 
-def next_steps(config: SolveConfig, workdir: pathlib.Path) -> list[str]:
+def next_steps(task: Task, workdir: pathlib.Path) -> list[str]:
     """What can be done with a solution, for `command_line.print_next`."""
     arrays = workdir / "arrays.npz"
-    steps = [f'numpy.load("{arrays}") in Python, with values, policy and return distributions']
-    if config.problem:
-        arguments = f"--agent=eta_network:{config.problem}", f"--workdir={workdir}-learnt"
+    steps = [f'numpy.load("{arrays}") in Python: values, policy, return distributions']
+    if task.problem and task.problem.objective.name == task.objective.name:
+        arguments = f"--agent=eta_network:{task.problem.name}", f"--workdir={workdir}-learnt"
         steps.append(command_line.command("train", *arguments))
     return steps
 
