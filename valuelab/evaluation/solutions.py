@@ -163,6 +163,19 @@ def first_distribution(solved: SolvedMDP, start: Start, state: int) -> tuple[np.
     return np.concatenate(values), np.concatenate(probabilities)
 
 
+def grid_value(task: Task, solved: SolvedMDP) -> float | None:
+    """The value of the start state at its first stock on the grid of the saved solution.
+
+    The start values of result.json are solved on a finer grid. It is None for objectives that search for their
+    first stock, because their start value is not a value at a stock.
+    """
+    if isinstance(task.objective.start, SearchedStart):
+        return None
+    first = np.asarray(solved.start.stocks)[task.start_state]
+    indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first))
+    return float(np.asarray(solved.solution.values)[task.start_state, indices] @ weights)
+
+
 def measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray) -> float:
     """What an objective like CVaR says of a distribution: values [k, m], probabilities [k]."""
     return float(_measure(objective.start, objective.parameters, values, probabilities))

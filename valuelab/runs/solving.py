@@ -23,6 +23,8 @@ from valuelab.runs import command_line, flags, listing, outputs
 
 REPORTED_MASS = 1e-6
 """Probability of leaving the stock grid above which a warning is printed."""
+TOLERATED = 0.05
+"""The relative difference between the start value and its value on the saved grid that gives no warning."""
 SHOWN_STATES = 12
 """The largest number of states in the table."""
 PARAMETERS = ("tau", "weight", "target", "risk", "norm", "power", "weights", "taus")
@@ -227,6 +229,13 @@ def run(config: SolveConfig) -> dict[str, Any]:
         solutions.save(workdir / "arrays.npz", solved)
         names = {"problem": config.problem or None, "mdp": config.mdp or None}
         result = names | solutions.summarize(task, solved) | {"seconds": seconds} | facts
+        on_grid, best = solutions.grid_value(task, solved), float(solved.start.values[task.start_state])
+        if on_grid is not None and abs(on_grid - best) > TOLERATED * max(1.0, abs(best)):
+            print(
+                "warning: arrays.npz and the pictures are from a smaller stock grid, where the value of the "
+                f"start state is {on_grid:.4g} instead of {best:.4g}: give a grid by --stocks=401 "
+                "--stock_low=LOW --stock_high=HIGH"
+            )
         pictures = {"pictures": lambda: solutions.draw(task, solved, workdir)} if config.plots else {}
         outputs.finish(workdir, result, pictures, formats)
         show(task, result)
