@@ -166,8 +166,8 @@ def first_distribution(solved: SolvedMDP, start: Start, state: int) -> tuple[np.
 def grid_value(task: Task, solved: SolvedMDP) -> float | None:
     """The value of the start state at its first stock on the grid of the saved solution.
 
-    The start values of result.json are solved on a finer grid. It is None for objectives that search for their
-    first stock, because their start value is not a value at a stock.
+    The start values of result.json are solved on a finer grid. The value is None for objectives that search
+    for their first stock, because their start value is not a value at a stock.
     """
     if isinstance(task.objective.start, SearchedStart):
         return None

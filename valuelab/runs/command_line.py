@@ -169,7 +169,7 @@ def parse_config(
 
 
 def command(program: str, *arguments: object) -> str:
-    """The command that starts a program of `experiments`, such as "train", with arguments quoted for a shell."""
+    """The command that starts a program of `experiments`, with its arguments quoted for a shell."""
     return shlex.join(["python", "-m", f"experiments.{program}", *map(str, arguments)])
 
 
