@@ -645,3 +645,10 @@ def test_folders_of_jobs_lie_in_the_workdir_of_the_suite(suite, tmp_path):
     (tmp_path / "suite.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match=r"suite.json: the folder '../elsewhere' of .* is outside of"):
         numbers.make(tmp_path)
+
+
+def test_a_smoke_run_is_left_out(tmp_path):
+    settings = {"agent_name": "iql", "dataset": "ogbench/maze", "smoke": True}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    with pytest.raises(InputError, match=f"^{tmp_path} is left out: it is a smoke run, whose scores mean"):
+        run_folders.find([tmp_path])

@@ -172,12 +172,14 @@ def _entry(folder: pathlib.Path) -> Json:
     """A run as suite.json lists jobs.
 
     Raises:
-        InputError: for the workdir of another program, or a damaged one.
+        InputError: for the workdir of another program, a smoke run, or a damaged workdir.
     """
     path = folder / "config.json"
     settings = files.read_json(path, "config of valuelab", "move it away", settings=dict)["settings"]
     if not {"agent_name", "dataset"} <= settings.keys():
         raise InputError(f"{path} is not of a run of experiments.train or experiments.zero_shot")
+    if settings.get("smoke"):
+        raise InputError("it is a smoke run, whose scores mean nothing")
     return {
         "name": str(folder),
         "label": settings["agent_name"],
