@@ -13,7 +13,7 @@ from valuelab import files
 from valuelab.benchmark.numbers import SINGLE_TASK
 from valuelab.benchmark.suites import JOBS
 from valuelab.errors import InputError, require
-from valuelab.evaluation import benchmark_plots, figures
+from valuelab.evaluation import benchmark_plots, figures, metrics
 
 Json = dict[str, Any]
 STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
@@ -193,16 +193,17 @@ def _draw_group(group: Json, folder: pathlib.Path, prefix: str) -> Iterator[Pict
     if len(group["improvement"]) > 1:
         caption = (
             "Probability that a run of the row's method (X) scores more than one of the column's (Y), "
-            "averaged over tasks. Bold: the 95 % interval does not contain 0.5."
+            "averaged over tasks, with its 95 % interval. Bold: the interval does not contain 0.5."
         )
         yield picture("improvement", benchmark_plots.improvement, group["improvement"], caption=caption)
     if not group["curves"]:
         return
     caption = (
         "Scores over updates, and over training time without compilation and evaluation. "
-        "Shaded areas are 95 % intervals."
+        "Shaded areas are 95 % intervals. Dotted lines are methods that another panel shows in colour."
     )
-    unit = {"y_label": " and ".join(group["metrics"]).replace("_", " "), "shares": group["scaled"]}
+    words = [metrics.in_words(metrics.EVALUATED + metric) for metric in group["metrics"]]
+    unit = {"y_label": " and ".join(words), "shares": group["scaled"]}
     yield picture("curves", benchmark_plots.curves, group["curves"], names, caption=caption, **unit)
 
 
