@@ -94,7 +94,7 @@ def small_multiples(items: Sequence[Item]) -> list[list[Item]]:
 def count_ticks(axis: Any) -> None:
     """Gives an axis of counts a few ticks at whole numbers, such as 0, 250k, 500k."""
     ticker = errors.require("matplotlib.ticker", "plots")
-    axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    axis.set_major_locator(ticker.MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(ticker.EngFormatter(sep=""))
 
 

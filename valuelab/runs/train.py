@@ -6,7 +6,7 @@ import errno
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -66,7 +66,20 @@ def run(
         if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
             results.show(config, members, workdir, result)
             return result
-        return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
+        with quick_compilation() if config.smoke else contextlib.nullcontext():
+            return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
+
+
+@contextlib.contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Inside the block XLA optimises programs less: in a smoke run, compiling takes most of the time."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def fill(
