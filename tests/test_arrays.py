@@ -11,7 +11,6 @@ import pytest
 
 from valuelab import arrays, data
 from valuelab.data import storage
-from valuelab.data.sources import d4rl
 from valuelab.distributional import mdps
 from valuelab.errors import InputError
 
@@ -166,7 +165,7 @@ def test_links_within_an_hdf5_file_are_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "_LARGE", 0)
     monkeypatch.setattr(arrays, "available_memory", lambda: 40)
     with pytest.raises(InputError, match="observations takes 48 bytes, but 40 bytes of memory are free"):
-        d4rl.read(str(path), tmp_path, "train")
+        data.load(str(path))
 
 
 def test_episodes_are_not_read_into_more_memory_than_there_is(monkeypatch):

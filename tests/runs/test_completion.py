@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch):
         ("bash", "valuelab train --data.rewards=d4rl_l", ["d4rl_locomotion"]),
         ("zsh", "valuelab train --nov", []),
         ("zsh", "valuelab solve --objective=mean_v", ["--objective=mean_variance"]),
-        ("zsh", "valuelab collect --val", ["--val_episodes="]),
+        ("zsh", "valuelab compare-datasets --ref", ["--reference="]),
         ("zsh", "valuelab inspect exorl/walker-rnd-ru", ["exorl/walker-rnd-run"]),
         ("fish", "valuelab train --workdir='run", []),
         ("zsh", "valuelab nothing --x", []),
