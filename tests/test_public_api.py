@@ -202,7 +202,7 @@ def test_discrete_actions_images_and_goals():
         ({"rewards": np.full(ROWS, np.nan)}, r"^dataset 'robot': rewards is nan at row 0, but"),
         (
             {"actions": np.full((ROWS, 2), 3.0)},
-            r"^dataset 'robot': actions is 3.0 at row 0, outside the bounds",
+            r"^dataset 'robot': actions is 3 at row 0, outside the bounds",
         ),
         ({"actions": np.zeros(ROWS, int)}, r"^dataset 'robot': actions has shape \(45,\); give num_actions"),
         (
@@ -294,7 +294,7 @@ def test_episodes_without_their_final_observation_are_handled_as_arrays():
         ({"observations": np.ones((9, 3))}, r"observations is float32 of shape \(9, 3\), but the first"),
         ({"rewards": np.ones(7)}, "rewards has 7 rows, but actions has 8"),
         ({"rewards": np.full(8, np.inf)}, "rewards is inf at row 0"),
-        ({"actions": np.full((8, 2), 3.0)}, "actions is 3.0 at row 0, outside the bounds -2.0 to 2.0"),
+        ({"actions": np.full((8, 2), 3.0)}, "actions is 3 at row 0, outside the bounds -2 to 2"),
         ({"actions": np.zeros((0, 2))}, "actions has no rows: leave out the episode"),
     ],
 )

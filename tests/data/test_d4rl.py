@@ -255,7 +255,7 @@ def test_locomotion_rewards_span_1000(tmp_path):
         ({"rewards": np.array([0, np.inf, 0, 0])}, "rewards is inf at row 1, but must be finite"),
         (
             {"actions": np.array([[0.0], [0.5], [1.5], [0.0]])},
-            "actions is 1.5 at row 2, outside the bounds -1.0 to 1.0; clip them with --data.clip_actions",
+            "actions is 1.5 at row 2, outside the bounds -1 to 1; clip them with --data.clip_actions",
         ),
         (
             {"observations": None, "observations/state": np.zeros((4, 2))},

@@ -90,7 +90,7 @@ def test_a_tasks_rewards_and_the_states_that_they_are_of(tmp_path):
         ({"physics": None}, "key 'physics' is missing; the file has action, discount, observation, reward"),
         ({"reward": np.zeros((T, 1))}, f"reward has {T} rows, but observation has {T + 1}"),
         ({"action": np.full((T + 1, 6), np.nan)}, "action is nan at row 0, but must be finite"),
-        ({"action": np.full((T + 1, 6), 1.5)}, "actions is 1.5 at row 0, outside the bounds -1.0 to 1.0"),
+        ({"action": np.full((T + 1, 6), 1.5)}, "actions is 1.5 at row 0, outside the bounds -1 to 1"),
         ({"action": np.zeros((T + 1, 12))}, r"action has shape \(5, 12\), but walker has \[rows, 6\]"),
         ({"observation": np.zeros((T + 1, 9, 84, 84), np.uint8)}, "observation has shape .* not images"),
         ({"observation": np.array([{}] * 5)}, "cannot be read"),

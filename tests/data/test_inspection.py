@@ -373,7 +373,7 @@ def test_a_faulty_dataset_ends_the_program_with_status_2(tmp_path):
     ]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {path}: actions is 3.0 at row 0, outside the bounds")
+    assert done.stderr.startswith(f"error: {path}: actions is 3 at row 0, outside the bounds")
     assert done.stderr.count("\n") == 1
 
 

@@ -107,7 +107,7 @@ def test_filter_keys_are_splits(tmp_path):
         ({}, {"observation_keys": ["joint"]}, "unknown observation key 'joint': did you mean 'joints'"),
         ({}, {"image_size": (64,)}, r"obs/camera: data.image_size is \(64,\), but images are 32 x 32"),
         ({"obs": None}, {}, "data/demo_0 has no obs: extract observations with robomimic's"),
-        ({"actions": np.full((4, 2), 2.0)}, {}, "episode 0: actions is 2.0 at row 0, outside the bounds"),
+        ({"actions": np.full((4, 2), 2.0)}, {}, "episode 0: actions is 2 at row 0, outside the bounds"),
         (
             {"actions": np.zeros((2, 2))},
             {},

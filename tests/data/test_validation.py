@@ -59,7 +59,7 @@ def test_returns_what_is_sound():
         ({"rewards": with_value(5, 4, -np.inf)}, "file: rewards is -inf at row 4, but must be finite"),
         (
             {"actions": with_value((5, 3), 2, 1.1)},
-            r"file: actions is 1.1.* at row 2, outside the bounds -1.0 to 1.0",
+            r"file: actions is 1.1.* at row 2, outside the bounds -1 to 1",
         ),
         ({"action_low": np.zeros(2, np.float32)}, "file: actions has 3 dimensions, but its bounds have 2"),
         ({"rewards": np.zeros(5)}, r"file: rewards is float64 of shape \(5,\), but float32 with 1 axes"),

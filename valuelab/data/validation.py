@@ -291,7 +291,7 @@ def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
                 f"{path}: the bounds of actions are {low} and {high}, but must be finite: correct them"
             )
         inside = (actions >= low - BOUND_TOLERANCE) & (actions <= high + BOUND_TOLERANCE)
-        advice = "clip them with --data.clip_actions, or rescale the actions of the file"
+        advice = "clip them with --data.clip_actions (in Python clip_actions=True), or rescale them"
     if inside.all():
         return dataset
     if clip and not dataset.num_actions:
@@ -303,6 +303,6 @@ def _within_bounds(dataset: Dataset, path: Path | str, clip: bool) -> Dataset:
         return dataclasses.replace(dataset, actions=clipped)
     row, *place = np.unravel_index(np.argmin(inside), actions.shape)
     raise InputError(
-        f"{path}: actions is {actions[row, *place]} at row {row}, outside the bounds {low[*place]} to "
-        f"{high[*place]}; {advice}"
+        f"{path}: actions is {actions[row, *place]:g} at row {row}, outside the bounds {low[*place]:g} to "
+        f"{high[*place]:g}; {advice}"
     )
