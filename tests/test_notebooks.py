@@ -104,11 +104,21 @@ def check_td_jepa(text: str) -> None:
     assert numbers(r"likes most is (\S+) m", text) < 1
 
 
+def check_robot(text: str) -> None:
+    """IQL needs fewer steps than cloning, the exported policy acts, and fine-tuning helps."""
+    cloning, iql = numbers(r"(?:cloning|IQL): (\S+) steps lost", text)
+    assert iql < 0.75 * cloning
+    assert numbers(r"exported policy takes (\S+) steps", text) < 12
+    before, after = numbers(r"before: (\S+) steps lost; after: (\S+)", text)[0]
+    assert after < before / 2
+
+
 CLAIMS = {
     "01_iql.ipynb": check_iql,
     "02_distributional_dp.ipynb": check_distributional,
     "03_flow_critics.ipynb": check_flow,
     "04_td_jepa.ipynb": check_td_jepa,
+    "07_your_robot.ipynb": check_robot,
 }
 
 
@@ -129,10 +139,15 @@ def test_notebooks_name_what_there_is(tmp_path):
     """Modules, functions and arguments in their code are those of today; what the code shows, a run tells."""
     for name in NOTEBOOKS:
         cells = [cell.source for cell in read(name).cells if cell.cell_type == "code"]
+        for written in [cell for cell in cells if cell.startswith("%%writefile")]:
+            first, _, module = written.partition("\n")
+            (tmp_path / first.split()[1]).write_text(module)
+            cells.remove(written)
         code = re.sub(r"^%.*$", "", "\n\n".join(cells), flags=re.MULTILINE)
         (tmp_path / f"notebook_{name.partition('.')[0]}.py").write_text(code)
-    command = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("*.py"))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("notebook_*.py"))]
+    environment = os.environ | {"MYPYPATH": str(tmp_path)}  # of the modules that notebooks write
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert f"checked {len(NOTEBOOKS)} source files" in done.stdout, done.stdout + done.stderr
     told = re.findall(
         r"^.*\[(?:attr-defined|call-arg|import.*|name-defined|syntax)\]$", done.stdout, re.MULTILINE
