@@ -117,7 +117,7 @@ def test_a_policy_map_has_a_row_a_state_and_a_colour_an_action(tmp_path):
     # Cells end half way between stocks.
     np.testing.assert_array_equal(mesh.get_coordinates()[0, :, 0], [-1.5, -0.5, 1.0, 3.0])
     np.testing.assert_array_equal(starts.get_offsets(), [(0.5, 0), (2.0, 1)])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right", "start stock c₀"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right", "first stock c₀"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("stock c", "state")
     assert is_picture(tmp_path / "policy.png")
 

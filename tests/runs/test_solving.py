@@ -11,6 +11,7 @@ from helpers import ROOT
 
 from valuelab.distributional import gridworlds
 from valuelab.errors import InputError
+from valuelab.evaluation import solutions
 from valuelab.runs import outputs, solving
 
 
@@ -211,6 +212,10 @@ def test_a_function_of_the_user_is_an_objective(files, tmp_path):
     assert list(json.loads((tmp_path / "config.json").read_text())["files"]) == ["objective"]
 
 
+def test_numbers_in_words():
+    assert [solutions.in_words(value) for value in (-0.0, [1, -0.5])] == ["0", "(1, -0.5)"]
+
+
 # Error messages: settings that are added to a valid MDP and discount, and the message.
 
 GOOD = {"discount": 0.9, "horizon": 2, "objective": "expectation"}
@@ -242,6 +247,10 @@ BAD = [
     ({"objective": UTILITY, "tau": 0.5}, "tau is not a setting of .*utility.py:capped: leave it out"),
     ({"objective": UTILITY}, "capped lacks gamma-indifference"),
     ({"objective": UTILITY.replace("capped", "total")}, r"total gives shape \[\] for returns of shape"),
+    (
+        {"objective": UTILITY.replace("capped", "root"), "discount": 1},
+        "root is not a number in state 0: make it finite at all sums of rewards from -2 to 5",
+    ),
     ({"workdir": ""}, "no workdir is given: write --workdir=FOLDER"),
     ({"objektive": "cvar"}, "unknown flag 'objektive': did you mean 'objective'"),
 ]

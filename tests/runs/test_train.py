@@ -144,6 +144,10 @@ def test_the_end_of_a_run_says_what_comes_next(data_dir, tmp_path, capsys):
     assert results.next_steps(config, workdir)[1:] == [
         f"python -m experiments.diagnose --checkpoint={workdir} --workdir={workdir}-diagnosed"
     ]
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 22, "eval/objective": 1.0, "eval/objective/tau=0.1": 1.0}\n')
+    config = flags.load_agent("eta_network")[0]
+    assert results.next_steps(config, workdir) == [f'valuelab.load("{workdir}").command("tau=0.1") in Python']
 
 
 @pytest.mark.slow

@@ -327,6 +327,7 @@ def test_commands_that_cannot_be_followed_are_one_line(stocks):
     policy, place = stocks.command(), np.zeros(stocks.spec.observation_shape)
     began = stocks.command(4)
     assert (policy.name, began.name, stocks.command(2.5).name) == ("target=-4", "target=4", "target=2.5")
+    assert repr(began) == "CommandPolicy(eta_network, member 0, target=4)"
     began.reset(place)
     began(place)
     for call, message in (

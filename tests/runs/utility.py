@@ -8,6 +8,11 @@ def capped(returns):
     return jnp.minimum(returns, 1)
 
 
+def root(returns):
+    """Not a number below 0."""
+    return jnp.sqrt(returns)
+
+
 def total(returns):
     """Of the wrong shape."""
     return returns.sum()

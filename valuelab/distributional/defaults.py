@@ -161,7 +161,7 @@ def solve(
         The solution.
 
     Raises:
-        InputError: as `solvers.value_iteration`.
+        InputError: as `solvers.value_iteration`, and when the value of a state is not a number.
     """
     if representation not in (None, "exact", "categorical", "quantile"):
         raise unknown("representation", representation, ("exact", "categorical", "quantile"))
@@ -183,7 +183,14 @@ def solve(
             high=high,
         )
         fixed = _fixed_grid(problem, stocks, stock_low, stock_high)
-        return _on_host(_solve(problem, fixed, representation, atoms))
+        solved = _on_host(_solve(problem, fixed, representation, atoms))
+    undefined = np.flatnonzero(np.isnan(solved.start.values))
+    if len(undefined):
+        raise InputError(
+            f"objective {objective.name} is not a number in state {undefined[0]}: make it finite at all sums "
+            f"of rewards from {low.min():.4g} to {high.max():.4g}"
+        )
+    return solved
 
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:

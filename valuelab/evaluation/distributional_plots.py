@@ -164,7 +164,7 @@ def policy_map(
     patches = errors.require("matplotlib.patches", "plots")
     shown = [patches.Patch(color=cycle[number], label=names[number]) for number in np.unique(policy[states])]
     if start_stocks is not None:
-        marks = {"s": 34, "c": "white", "edgecolors": figures.BLACK, "label": "start stock c₀", "zorder": 3}
+        marks = {"s": 34, "c": "white", "edgecolors": figures.BLACK, "label": "first stock c₀", "zorder": 3}
         shown.append(axes.scatter(start_stocks[states], np.arange(len(states)), **marks))
     every = -(-len(states) // 24)  # omits labels that would touch
     axes.set_yticks(np.arange(len(states))[::every], states[::every])

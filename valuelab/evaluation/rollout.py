@@ -289,8 +289,9 @@ class Evaluator:
                             advance()
         if num_cut:
             logging.warning(
-                "%d episodes in %s did not end and were cut after %d steps (eval_max_steps)",
-                *(num_cut, self._name, self._max_steps),
+                "%d episode%s in %s did not end and %s cut after %d steps (eval_max_steps)",
+                *(num_cut, *(("", self._name, "was") if num_cut == 1 else ("s", self._name, "were"))),
+                self._max_steps,
             )
         return episodes
 

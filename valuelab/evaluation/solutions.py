@@ -60,7 +60,7 @@ def describe(task: Task) -> str:
 
 def in_words(value: Any) -> str:
     """One number or several, shortly."""
-    numbers = [f"{part:.4g}" for part in np.atleast_1d(value).tolist()]
+    numbers = [f"{part + 0.0:.4g}" for part in np.atleast_1d(value).tolist()]  # never -0
     return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
 
 
@@ -284,7 +284,7 @@ def _draw_map(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> 
         all_stocks[row, 0],
         terminal=np.asarray(task.mdp.terminal),
         start_stocks=first[:, 0],
-        title=describe(task) + (f"; first of {task.horizon} steps" if finite else ""),
+        title=describe(task) + ("; the first step" if finite else ""),
         path=path,
     )
 
@@ -303,7 +303,7 @@ def _draw_arrows(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) 
     panels = {}
     for place in np.ravel_multi_index(nearest, grid.shape):
         is_first = np.array_equal(all_stocks[place], np.asarray(solved.start.stocks)[task.start_state])
-        panels[f"c = {in_words(all_stocks[place])}" + (", the first" if is_first else "")] = place
+        panels[f"c = {in_words(all_stocks[place])}" + (", the first stock" if is_first else "")] = place
     _, cells = np.unique(layout.places, axis=0, return_index=True)
     plots.policy_arrows(
         layout.walls,
@@ -353,7 +353,8 @@ def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]
             if objective.name in MEASURES:  # more accurate than the distributions, where it is the optimum
                 optimum = float(solved.start.values[task.start_state])
                 found = optimum if begun is start else measure(objective, values, probabilities)
-                marks[MEASURES[objective.name]] = found
+                at = f" at τ = {parameters['tau']:g}:" if objective.name in ("cvar", "upper_cvar") else ""
+                marks[MEASURES[objective.name] + at] = found
             marks["mean"] = float(probabilities @ returns)
             if objective.name == "cvar":
                 tail = (-math.inf, quantile(returns, probabilities, parameters["tau"]))

@@ -92,4 +92,5 @@ def tasks_in_maze(
         above.set_title(f"{task}: inferred reward")
         plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="value V(s, z)")
         below.set_title(f"{task}: value and policy" if policy else f"{task}: value")
+    figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes
     return figures.saved(figure, path)

@@ -317,7 +317,8 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
             outputs.draw({path.name: functools.partial(draw, chosen, title=setting, path=path)})
             show(of_members(report["checkpoints"], chosen), setting)
         print(f"everything is in {workdir}")
-        command_line.print_next(f'valuelab.load("{folder}").policy() in Python')
+        call = ".infer(observations, rewards)" if saved_run.zero_shot else ".policy()"
+        command_line.print_next(f'valuelab.load("{folder}"){call} in Python')
         return result | report | facts
 
 

@@ -52,7 +52,7 @@ class Port(NamedTuple):
         return entry | {name: bound for name, bound in bounds.items() if bound is not None}
 
 
-SEED_PORT = Port(SEED, (2,), np.uint32, "seed of the random actions: two numbers, others in each call")
+SEED_PORT = Port(SEED, (2,), np.uint32, "seed of the random actions: two numbers, different in each call")
 
 
 def write(

@@ -71,7 +71,7 @@ def draw_maze(
         instance.close()
 
     @jax.jit
-    def value(observations: jax.Array) -> jax.Array:
+    def value(state: Any, observations: jax.Array) -> jax.Array:  # a constant state is slow to compile
         if agent.memory:
             command = next(iter(agent.memory.commands.values()))
             commands = jnp.repeat(command[None], len(observations), axis=0)
@@ -89,7 +89,7 @@ def draw_maze(
     plots.maze(
         environment,
         task=task,
-        value=value if agent.value else None,
+        value=functools.partial(value, state) if agent.value else None,
         trajectories=[trajectories[index] for index in shown],
         successes=[bool(episodes.successes[index]) for index in shown],
         title=maze_title(

@@ -363,7 +363,10 @@ def next_steps(config: RunConfig, workdir: pathlib.Path) -> list[str]:
     zero_shot, goals = "labels" in saved["settings"], saved.get("spec", {}).get("goal_conditioned", False)
     rows = logs.read_rows(workdir / "metrics.jsonl")
     has_critic = any(name.startswith("critic/") for name in rows[-1]) if rows else False
+    commands = [name for name in (rows[-1] if rows else ()) if name.startswith("eval/objective/")]
     call = ".infer(observations, rewards)" if zero_shot else ".policy()"
+    if hasattr(config.agent, "commands"):
+        call = ".command(" + "".join(f'"{name.split("/", 2)[2]}"' for name in commands[:1]) + ")"
     steps = [f'valuelab.load("{workdir}"){call} in Python']
     if config.dataset and has_critic and not goals and config.data.num_frames == 1:
         arguments = f"--checkpoint={workdir}", f"--workdir={workdir}-diagnosed"

@@ -74,6 +74,10 @@ class _MemberPolicy:
             raise InputError(f"{self.run.config.agent_name} has no state values: use a run of another agent")
         return np.asarray(self.run.compiled_value(*self._parts, seen))
 
+    def __repr__(self) -> str:
+        named = f", {self.name}" if self.name else ""
+        return f"{type(self).__name__}({self.run.config.agent_name}, member {self.member}{named})"
+
     def export(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Writes a file that acts without valuelab; arguments and errors as of `TrainedRun.export`."""
         run, state = self.run, jax.device_get(self._parts[1])
