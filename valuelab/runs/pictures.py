@@ -1,6 +1,7 @@
 """The pictures of a finished run: curves, a maze with its value function and episodes, a film."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
