@@ -360,6 +360,7 @@ def _draw_curve(panel: Any, curve: Curve) -> None:
     panel.set_ylim(_wide(*panel.get_ylim()))
     if not curve.logarithmic:
         panel.set_xlim(_wide(*panel.get_xlim()))
+        panel.locator_params(axis="x", nbins=6)  # numbers such as -12.00 would touch
     figures.plain(panel)
     if panel.get_legend_handles_labels()[0]:
         panel.legend(frameon=False, fontsize=8.5)
