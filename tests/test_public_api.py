@@ -431,7 +431,7 @@ def test_a_run_on_arrays_returns_its_states_rows_result_and_policy(run, dataset)
     assert [row["step"] for row in run.rows] == [4, 4, 8, 8]
     assert run.result == json.loads((run.workdir / "result.json").read_text())
     assert run.result["eval"].keys() == {"return"}
-    assert repr(run) == "TrainedRun(behaviour_cloning on robot, 2 member(s), step 8 of 8)"
+    assert repr(run) == "TrainedRun(behaviour_cloning on robot, 2 members, step 8 of 8)"
     observations = dataset.observations[:3]
     for member in range(2):
         key = jax.random.fold_in(jax.random.key(0), 0)

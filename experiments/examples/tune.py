@@ -81,8 +81,10 @@ def run(config: TuneConfig, **settings: Any) -> Any:
     if done < config.trials:
         study.optimize(objective, n_trials=config.trials - done)
     chosen = ", ".join(f"{name} {value:.3g}" for name, value in study.best_params.items())
-    print(f"best of {max(done, config.trials)} trials: {study.best_value:.3g} with {chosen}")
-    print(f"its run is {pathlib.Path(config.workdir) / f'trial_{study.best_trial.number}'}")
+    best = study.best_trial.number
+    number = max(done, config.trials)
+    print(f"best of {number} trials: trial {best} with {chosen}; score {study.best_value:.3g}")
+    print(f"its run is {pathlib.Path(config.workdir) / f'trial_{best}'}")
     return study
 
 

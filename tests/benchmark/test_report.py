@@ -506,7 +506,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
         f"again is left out: it has the settings of {tmp_path}/a, and the same seeds 0, 1\n",
         "the settings of iql differ between datasets: batch_size\n",
         f"not compared on {SINGLE[0]}: iql, bc with success on default; fql with return on default\n",
-        f"the numbers of updates differ on {SINGLE[0]}: iql 4,000, bc 3,000\n",
+        f"the numbers of updates differ on {SINGLE[0]}: 4,000 of iql; 3,000 of bc\n",
         "unfinished is unfinished: 4,000 of 4,000 updates are done\n",
         "solve/config.json is not of a run of experiments.train or experiments.zero_shot\n",
         "note.txt is left out, because it is not a folder\n",

@@ -254,6 +254,7 @@ def test_faults_of_the_users_environment_are_one_line(own_folder, monkeypatch, n
         ("nothing-v1", r"known source: write SOURCE/NAME, such as gymnasium/CartPole-v1, ogbench/pointmaze-"),
         ("ogbench/pointmaze-medum-navigate-v0", "did you mean 'pointmaze-medium-v0'"),
         ("ogbench/CartPole-random-v1", "unknown OGBench environment 'CartPole-v1'"),
+        ("ogbench/pointmaze-medium-singletask-v0", "^ogbench/pointmaze-medium-singletask-v0 names an env"),
         ("d4rl/hopper", "unknown D4RL dataset 'hopper': did you mean 'hopper-"),
         ("d4rl/hopper-mediun-v2", "unknown D4RL dataset .*: did you mean 'hopper-medium-v2'"),
         ("d4rl/pen-human-v3", "unknown D4RL dataset .*: did you mean 'pen-human-v"),

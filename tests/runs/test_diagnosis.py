@@ -120,7 +120,8 @@ def test_the_agent_file_of_a_saved_run_needs_trust(tmp_path):
             with pytest.raises(InputError, match="names the agent file") as refused:
                 read(run)
             message = f"{run}/config.json names the agent file {name!r}, whose code would be executed: "
-            assert str(refused.value) == f"{message}read it, then give --trust_agent_file"
+            advice = "read it, then give --trust_agent_file, in Python trust_agent_file=True"
+            assert str(refused.value) == message + advice
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):
         diagnosed(run, tmp_path / "out", trust_agent_file=True)
     with pytest.raises(InputError, match=r"agent file .*\.py, line 1: RuntimeError: run"):

@@ -223,8 +223,8 @@ def test_an_agent_file_needs_no_presets(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "agent file bad.py: it must define Config, a frozen dataclass, and make_agent"),
-        (CONFIG + "    expectile: float = 0.7", "agent file bad.py: it must define Config"),
+        ("", "agent file bad.py: it must define Config, a frozen dataclass, and .*; Config is missing"),
+        (CONFIG + "    expectile: float = 0.7", "agent file bad.py: it must .*; make_agent is missing"),
         ("x = 1\nx / 0", "agent file bad.py, line 2: ZeroDivisionError: division by zero"),
         ("import no_such_module", "agent file bad.py, line 1: ModuleNotFoundError: .*no_such_module"),
         ("def (", r"agent file bad.py: SyntaxError: .*line 1\)"),

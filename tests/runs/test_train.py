@@ -137,13 +137,19 @@ def test_a_smoke_run_is_short_and_is_not_mistaken_for_a_run(data_dir, tmp_path, 
 def test_the_end_of_a_run_says_what_comes_next(data_dir, tmp_path, capsys):
     launch(command(data_dir, tmp_path / "run"))
     workdir = tmp_path / "run"
-    assert capsys.readouterr().out.endswith(f'next: valuelab.load("{workdir}").policy() in Python\n')
+    end = f'next: valuelab.load("{workdir}", trust_agent_file=True).policy() in Python\n'
+    assert capsys.readouterr().out.endswith(end)
     config = dataclasses.replace(flags.load_agent("iql")[0], dataset=MAZE)
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 21, "critic/q_loss": 1.0}\n')
     assert results.next_steps(config, workdir)[1:] == [
         f"python -m experiments.diagnose --checkpoint={workdir} --workdir={workdir}-diagnosed"
     ]
+    own = dataclasses.replace(config, agent_source="mine.py:maze", seed=3)
+    assert results.next_steps(own, workdir, {"agent.expectile": 0.9})[0] == (
+        f'valuelab.load("{workdir}", trust_agent_file=True)'
+        '.member(**{"agent.expectile": 0.9}, seed=3).policy() in Python'
+    )
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 22, "eval/objective": 1.0, "eval/objective/tau=0.1": 1.0}\n')
     config = flags.load_agent("eta_network")[0]
@@ -323,6 +329,23 @@ def test_a_run_resumes_only_with_the_same_data_and_settings(tmp_path):
     path.write_bytes(before)
     launch(command(data_dir, workdir))
     assert (workdir / "result.json").exists()
+
+
+def test_a_run_that_failed_before_its_first_results_leaves_its_workdir_free(data_dir, tmp_path):
+    mine, workdir = tmp_path / "mine.py", tmp_path / "run"
+    mine.write_text((ROOT / CLONING).read_text().replace("-jnp.mean", "1 / 0 * jnp.mean"))
+    with pytest.raises(ZeroDivisionError):
+        launch(command(data_dir, workdir, agent=mine))
+    failed = (workdir / "config.json").read_text()
+    mine.write_text((ROOT / CLONING).read_text())
+    for other, text in (("metrics.jsonl", failed), ("config.json", '{"settings": {}, "batch_size": 8}')):
+        before = (workdir / other).read_text() if (workdir / other).exists() else None
+        (workdir / other).write_text(text)
+        with pytest.raises(InputError, match=r"has changed since the run|belongs to another run"):
+            launch(command(data_dir, workdir, agent=mine))
+        (workdir / other).unlink() if before is None else (workdir / other).write_text(before)
+    launch(command(data_dir, workdir, agent=mine, batch_size=8))
+    assert json.loads((workdir / "result.json").read_text())["steps"] == 20
 
 
 def test_a_run_does_not_resume_with_an_agent_file_that_has_changed(data_dir, tmp_path, capsys):

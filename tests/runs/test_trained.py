@@ -17,7 +17,7 @@ from helpers import Field, assert_same_bits, make_dataset, write_maze_data
 import valuelab as vl
 from valuelab.data.sources import ogbench
 from valuelab.evaluation import rollout
-from valuelab.runs import outputs, zero_shot
+from valuelab.runs import flags, outputs, zero_shot
 
 SMALL = {"steps": 8, "log_every": 4, "batch_size": 8, "mesh": (1, 1)}
 ACTING = {
@@ -87,6 +87,7 @@ def test_a_member_is_found_by_its_settings(swept):
     assert_same_bits(vl.load(swept.workdir, member=3).states, run.states)
     assert {row["seed"] for row in run.rows} == {1}
     assert len(run.rows) == len(swept.rows) // 4
+    assert repr(run.policy()) == "TrainedPolicy(bc, agent.learning_rate=0.1 seed=1, temperature 0.0)"
     place = np.ones(2)
     np.testing.assert_allclose(run.policy()(place), swept.policy(3)(place), rtol=1e-6)
     for given, message in (
@@ -96,6 +97,14 @@ def test_a_member_is_found_by_its_settings(swept):
     ):
         with pytest.raises(vl.InputError, match=message):
             swept.member(**given)
+    iql = flags.load_agent("iql")[0]
+    values = swept.members.hyperparameters["agent.learning_rate"]
+    for name in ("agent.expectile", "agent.critic.expectile"):  # a short name and its full one
+        members = dataclasses.replace(swept.members, hyperparameters={name: values})
+        run = dataclasses.replace(swept, config=iql, members=members)
+        for given in ("agent.expectile", "agent.critic.expectile"):
+            found = run.member(**{given: 0.1}, seed=1).members.settings(0)
+            assert list(found.values()) == list(swept.members.settings(3).values())
     with pytest.raises(vl.InputError, match=r"^member is 4; members of this run go from 0 to 3"):
         swept.member(4)
 

@@ -135,6 +135,7 @@ def test_a_checkpoint_that_has_changed_is_refused(earlier, tmp_path, monkeypatch
     message = r"has changed since this run began from its checkpoint of step 20: give another --workdir, or"
     with pytest.raises(InputError, match=message):
         launch(arguments(tmp_path, init_from=earlier, num_seeds=2))
+    (tmp_path / "metrics.jsonl").touch()  # without any results the folder would be free
     with pytest.raises(
         InputError, match=r"belongs to another run \(init_from was '.*', is ''\): give another"
     ):

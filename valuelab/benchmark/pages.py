@@ -193,7 +193,8 @@ def _draw_group(group: Json, folder: pathlib.Path, prefix: str) -> Iterator[Pict
     if len(group["improvement"]) > 1:
         caption = (
             "Probability that a run of the row's method (X) scores more than one of the column's (Y), "
-            "averaged over tasks, with its 95 % interval. Bold: the interval does not contain 0.5."
+            "averaged over tasks, with its 95 % interval. A tie counts one half. "
+            "Bold: the interval does not contain 0.5."
         )
         yield picture("improvement", benchmark_plots.improvement, group["improvement"], caption=caption)
     if not group["curves"]:

@@ -469,7 +469,7 @@ def _differences(
         finished = [method for method in group if dataset in method.evaluations]
         steps = {method.label: int(method.evaluations[dataset].steps[-1]) for method in finished}
         if len(set(steps.values())) > 1:
-            listed = ", ".join(f"{label} {count:,}" for label, count in steps.items())
+            listed = "; ".join(f"{count:,} of {label}" for label, count in steps.items())
             notes.append(f"the numbers of updates differ on {dataset}: {listed}")
         sizes = {
             method.label: run.data["transitions"]

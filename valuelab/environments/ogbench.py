@@ -35,6 +35,12 @@ def make(name: str, environment_kwargs: Mapping[str, Any] = creation.NO_KWARGS) 
     """
     errors.require("ogbench", "environments")
     environment_id = _environment_id(name)
+    registry = errors.require("gymnasium", "environments").registry
+    if name in registry and environment_id not in registry:
+        raise errors.InputError(
+            f"ogbench/{name} names an environment of OGBench: give one of its datasets instead, "
+            "such as ogbench/pointmaze-medium-navigate-singletask-v0"
+        )
     creation.check_registered("OGBench environment", environment_id, origin="ogbench.")
     goal_conditioned = "singletask" not in name
     return types.Environment(

@@ -56,6 +56,8 @@ def _draw_heat_map(settings: Sequence[Scored], label: str) -> Any:
     figure = figures.new(2.6 + 1.45 * len(axes[1]), 1.5 + 0.7 * len(axes[0]))
     panel = figure.subplots()
     low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0.0, 1.0)
+    if low == high:  # else matplotlib adds values around it that no score has
+        high = low + 1
     image = panel.imshow(means, cmap="viridis", aspect="auto", vmin=low, vmax=high)
     for (row, column), mean in np.ndenumerate(means):
         bright = np.isfinite(mean) and high > low and (mean - low) / (high - low) > 0.6

@@ -164,7 +164,7 @@ def load_saved_agent(
     if (file := user_agent_file(source)) and not trust_agent_file:
         raise InputError(
             f"{folder / 'config.json'} names the agent file {file!r}, whose code would be executed: read it, "
-            "then give --trust_agent_file"
+            "then give --trust_agent_file, in Python trust_agent_file=True"
         )
     config, make_agent = load_agent(source, defaults)
     return configuration.from_json(config, settings), make_agent
@@ -221,8 +221,10 @@ def _load(path: pathlib.Path) -> tuple[Any, Any]:
     sys.modules[module.__name__] = module  # dataclasses and type hints look up names there
     with command_line.errors_of_file(path, "agent file"):
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        if not hasattr(module, "Config") or not hasattr(module, "make_agent"):
-            raise InputError("it must define Config, a frozen dataclass, and make_agent(config, spec)")
+        for name in ("Config", "make_agent"):
+            if not hasattr(module, name):
+                needed = "Config, a frozen dataclass, and make_agent(config, spec)"
+                raise InputError(f"it must define {needed}; {name} is missing")
         config = module.Config()
         configuration.check_aliases(config)
         configuration.from_json(config, configuration.to_json(config))  # it must survive saving and reading

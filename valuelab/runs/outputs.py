@@ -20,6 +20,8 @@ from valuelab.errors import InputError
 from valuelab.evaluation import figures
 from valuelab.files import local_path
 
+BEFORE_TRAINING = {"config.json", "log.txt", files.LOCK}
+"""Names of the files that a run has before its first update; log.txt only as a job of a suite."""
 PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 
 _ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
@@ -62,6 +64,8 @@ def prepare_folder(
 ) -> Iterator[pathlib.Path]:
     """Makes and locks the folder of a run; an existing folder must belong to the same run.
 
+    A run that failed before its first results, such as by a fault in its agent file, leaves its folder free.
+
     Args:
         config: the settings of the run, with a field `workdir`.
         user_files: the Python files of the user that the run depends on, by setting.
@@ -80,8 +84,19 @@ def prepare_folder(
         workdir = make_folder(config.workdir)
         if is_first_host:
             stack.enter_context(locked(workdir))
-        _check_config(workdir, config, user_files)
+        try:
+            _check_config(workdir, config, user_files)
+        except InputError:
+            if not (is_first_host and _has_no_results(workdir)):
+                raise
+            (workdir / "config.json").unlink()
         yield workdir
+
+
+def _has_no_results(workdir: pathlib.Path) -> bool:
+    """Whether a folder holds nothing but the files that a run of valuelab has before its first update."""
+    names = {path.name for path in workdir.rglob("*") if not path.is_dir()}
+    return names <= BEFORE_TRAINING and "valuelab" in read_config(workdir).get("versions", {})
 
 
 def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """The results of a run: its evaluations, result.json, and reading them again."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError, one_line
 from valuelab.evaluation import rollout, statistics
-from valuelab.runs import command_line, outputs
+from valuelab.runs import command_line, flags, outputs
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
 from valuelab.types import Agent, Environment, Normalization, Spec
@@ -346,15 +347,18 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
     if config.smoke:
         print(f"this was a smoke run of {config.steps} updates: its scores mean nothing")
-    command_line.print_next(*next_steps(config, workdir))
+    command_line.print_next(*next_steps(config, workdir, result.get("best_setting")))
 
 
-def next_steps(config: RunConfig, workdir: pathlib.Path) -> list[str]:
+def next_steps(
+    config: RunConfig, workdir: pathlib.Path, best: Mapping[str, float] | None = None
+) -> list[str]:
     """What can be done with a finished run, for `command_line.print_next`.
 
     Args:
         config: the settings of the run.
         workdir: its folder.
+        best: of a sweep, the swept values of the best setting; the first of its seeds is shown.
     """
     if config.smoke:
         return ["the same command without --smoke, and with another --workdir"]
@@ -363,11 +367,13 @@ def next_steps(config: RunConfig, workdir: pathlib.Path) -> list[str]:
     zero_shot, goals = "labels" in saved["settings"], saved.get("spec", {}).get("goal_conditioned", False)
     rows = logs.read_rows(workdir / "metrics.jsonl")
     has_critic = any(name.startswith("critic/") for name in rows[-1]) if rows else False
+    trust = ", trust_agent_file=True" if flags.user_agent_file(config.agent_source) else ""
+    member = f".member(**{json.dumps(best)}, seed={config.seed})" if best else ""
     commands = [name for name in (rows[-1] if rows else ()) if name.startswith("eval/objective/")]
     call = ".infer(observations, rewards)" if zero_shot else ".policy()"
     if hasattr(config.agent, "commands"):
         call = ".command(" + "".join(f'"{name.split("/", 2)[2]}"' for name in commands[:1]) + ")"
-    steps = [f'valuelab.load("{workdir}"){call} in Python']
+    steps = [f'valuelab.load("{workdir}"{trust}){member}{call} in Python']
     if config.dataset and has_critic and not goals and config.data.num_frames == 1:
         arguments = f"--checkpoint={workdir}", f"--workdir={workdir}-diagnosed"
         steps.append(command_line.command("diagnose", *arguments))

@@ -68,9 +68,9 @@ class TrainedRun:
     trusted: bool = False
 
     def __repr__(self) -> str:
-        where = self.config.dataset or self.config.environment
+        where, size = self.config.dataset or self.config.environment, self.members.size
         return (
-            f"TrainedRun({self.config.agent_name} on {where}, {self.members.size} member(s), "
+            f"TrainedRun({self.config.agent_name} on {where}, {size} member{'s' * (size != 1)}, "
             f"step {self.step} of {self.config.steps})"
         )
 
@@ -466,17 +466,22 @@ class TrainedRun:
 
     def _number(self, settings: Mapping[str, float]) -> int:
         """The number of the only member with these settings."""
-        every = [self.members.settings(number) for number in range(self.members.size)]
+        own = self.members.settings(0)
+        every = [
+            configuration.in_full(self.config, self.members.settings(number))
+            for number in range(self.members.size)
+        ]
         given = configuration.in_full(self.config, settings)
-        for name in given.keys() - every[0].keys():
-            raise unknown("swept setting", name, every[0])
+        for name in settings:
+            if not configuration.in_full(self.config, {name: settings[name]}).keys() <= every[0].keys():
+                raise unknown("swept setting", name, own)
         fit = [
             number
-            for number, own in enumerate(every)
-            if all(np.float32(own[name]) == np.float32(value) for name, value in given.items())
+            for number, full in enumerate(every)
+            if all(np.float32(full[name]) == np.float32(value) for name, value in given.items())
         ]
         if len(fit) != 1:
-            asked = ", ".join(f"{name}={value}" for name, value in given.items()) or "no settings"
+            asked = ", ".join(f"{name}={value}" for name, value in settings.items()) or "no settings"
             listed = "; ".join(self.members.label(number) for number in fit or range(self.members.size))
             raise InputError(f"{len(fit)} members have {asked}: give one of {listed}")
         return fit[0]
