@@ -56,8 +56,8 @@ def _draw_heat_map(settings: Sequence[Scored], label: str) -> Any:
     figure = figures.new(2.6 + 1.45 * len(axes[1]), 1.5 + 0.7 * len(axes[0]))
     panel = figure.subplots()
     low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0.0, 1.0)
-    if low == high:  # else matplotlib adds values around it that no score has
-        high = low + 1
+    if low == high:  # matplotlib would widen the scale to scores that do not exist, such as -0.1 %
+        low, high = (low, 0.0) if low < 0 else (0.0, high or 1.0)
     image = panel.imshow(means, cmap="viridis", aspect="auto", vmin=low, vmax=high)
     for (row, column), mean in np.ndenumerate(means):
         bright = np.isfinite(mean) and high > low and (mean - low) / (high - low) > 0.6
