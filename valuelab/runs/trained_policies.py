@@ -50,12 +50,6 @@ class _MemberPolicy:
             run.acting[self.temperature] = self._compiled()
         self._act_compiled = run.acting[self.temperature]
 
-    def __repr__(self) -> str:
-        label = self.run.members.label(self.member)
-        name = f", {self.name}" if self.name else ""
-        what = f"{self.run.config.agent_name}, {label}{name}, temperature {self.temperature}"
-        return f"{type(self).__name__}({what})"
-
     def _compiled(self) -> Any:
         run, temperature = self.run, self.temperature
 
