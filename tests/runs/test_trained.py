@@ -332,9 +332,12 @@ def test_an_exported_policy_follows_its_command(stocks, tmp_path, suffix):
 
 
 def test_commands_that_cannot_be_followed_are_one_line(stocks):
-    policy, place = stocks.command(), np.zeros(stocks.spec.observation_shape)
+    policy, place = stocks.command("target=-4"), np.zeros(stocks.spec.observation_shape)
     began = stocks.command(4)
     assert (policy.name, began.name, stocks.command(2.5).name) == ("target=-4", "target=4", "target=2.5")
+    for command in (stocks.command, lambda: stocks.export("policy.jax")):
+        with pytest.raises(vl.InputError, match=r"^command is missing: give one of target=-4, target=0, "):
+            command()
     assert repr(began) == "CommandPolicy(eta_network, member 0, target=4)"
     began.reset(place)
     began(place)

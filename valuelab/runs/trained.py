@@ -168,7 +168,7 @@ class TrainedRun:
 
         Args:
             command: the name of one of the run's commands, such as "tau=0.1"; or its number, such as the
-                level 0.05 or the target 3, which need not be one of the run's; None for the first one.
+                level 0.05 or the target 3, which need not be one of the run's; None if the run has only one.
             member: number of the member, from 0 on.
             temperature: 0 for greedy actions, 1 for the exploration of training; by default the one of the
                 run's evaluations.
@@ -185,6 +185,8 @@ class TrainedRun:
             raise InputError(f"{self.config.agent_name} takes no commands: use run.policy()")
         known = {name: np.asarray(each, np.float32) for name, each in memory.commands.items()}
         if command is None:
+            if len(known) > 1:
+                raise InputError(f"command is missing: give one of {', '.join(known)}, or a number")
             command = next(iter(known))
         if isinstance(command, str):
             if command not in known:
