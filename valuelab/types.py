@@ -213,6 +213,19 @@ class Dataset:
     goal_conditioned: bool = False
     observation_parts: tuple[ObservationPart, ...] = ()
 
+    def __repr__(self) -> str:
+        """The name and the sizes, not the numbers."""
+        parts = ", ".join(f"{part.name} {part.dtype}{list(part.shape)}" for part in self.observation_parts)
+        seen = parts or f"{self.observations.dtype}{list(self.observations.shape[1:])}"
+        actions = (
+            f"{self.num_actions} actions" if self.num_actions else f"actions {list(self.actions.shape[1:])}"
+        )
+        episodes = int(np.count_nonzero(self.terminals))
+        return (
+            f"Dataset({self.name!r}: {episodes:,} episodes, {len(self.rewards):,} rows, observations {seen}, "
+            f"{actions})"
+        )
+
 
 class Sampler(NamedTuple):
     """How batches are drawn from data that lies on the device.

@@ -199,11 +199,32 @@ def test_files_that_cannot_be_written_are_one_line(swept, tmp_path, monkeypatch)
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").touch()
     for path, settings, message in (
-        ("policy.pt", {}, r"^path is .*policy\.pt, but must end in \.jax or \.onnx: give such a name"),
-        ("folder.onnx", {}, r"^path is .*folder\.onnx, which is a folder: give the name of a file"),
-        ("file/policy.onnx", {}, r"^.*file/policy\.onnx cannot be written \(.*\): give another path"),
-        ("policy.onnx", {"command": 1}, r"^bc takes no commands"),
-        ("policy.onnx", {"task": np.ones(2)}, r"^task is given, but bc is not a zero-shot agent"),
+        (
+            "policy.pt",
+            {"member": 0},
+            r"^path is .*policy\.pt, but must end in \.jax or \.onnx: give such a name",
+        ),
+        (
+            "folder.onnx",
+            {"member": 0},
+            r"^path is .*folder\.onnx, which is a folder: give the name of a file",
+        ),
+        (
+            "file/policy.onnx",
+            {"member": 0},
+            r"^.*file/policy\.onnx cannot be written \(.*\): give another path",
+        ),
+        ("policy.onnx", {"member": 0, "command": 1}, r"^bc takes no commands"),
+        (
+            "policy.onnx",
+            {"member": 0, "task": np.ones(2)},
+            r"^task is given, but bc is not a zero-shot agent",
+        ),
+        (
+            "policy.onnx",
+            {},
+            r"^member is missing: the run has 4 members, so give member=, a number from 0 to 3",
+        ),
         ("policy.onnx", {"member": 4}, r"^member is 4; members of this run go from 0 to 3"),
     ):
         with pytest.raises(vl.InputError, match=message) as caught:
@@ -213,7 +234,7 @@ def test_files_that_cannot_be_written_are_one_line(swept, tmp_path, monkeypatch)
     for suffix, package in ((".jax", "flatbuffers"), (".onnx", "onnx")):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(vl.InputError, match=rf"^{package} is not installed: .*valuelab\[export\]"):
-            swept.export(tmp_path / f"policy{suffix}")
+            swept.export(tmp_path / f"policy{suffix}", 0)
 
 
 @pytest.mark.parametrize("suffix", [".jax", ".onnx"])
@@ -226,7 +247,7 @@ def test_an_agent_that_needs_the_size_of_its_batch_acts_on_one_row_at_a_time(swe
 
     run = dataclasses.replace(swept, build=lambda hyperparameters: own._replace(act=act))
     path, places = tmp_path / f"policy{suffix}", np.zeros((3, 2), np.float32)
-    run.export(path, temperature=0.1)
+    run.export(path, 0, temperature=0.1)
     given = {"observation": places, "seed": np.asarray(jax.random.key_data(jax.random.key(5)))}
     if suffix == ".jax":
         actions = np.asarray(jax.export.deserialize(path.read_bytes()).call(**given)["action"])
@@ -244,8 +265,8 @@ def test_what_onnx_lacks_is_named(swept, tmp_path):
     agent = swept.agent()._replace(act=act)
     run = dataclasses.replace(swept, build=lambda hyperparameters: agent)
     with pytest.raises(vl.InputError, match=r"^the policy uses the primitive cholesky, .* a \.jax file$"):
-        run.export(tmp_path / "policy.onnx")
-    run.export(tmp_path / "policy.jax")
+        run.export(tmp_path / "policy.onnx", 0)
+    run.export(tmp_path / "policy.jax", 0)
 
     def call_back(state, observations, key, temperature):
         shape = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
@@ -253,7 +274,7 @@ def test_what_onnx_lacks_is_named(swept, tmp_path):
 
     own = dataclasses.replace(swept, build=lambda hyperparameters: agent._replace(act=call_back))
     with pytest.raises(vl.InputError, match=r"^the policy cannot be exported \(.*JAX functions alone$"):
-        own.export(tmp_path / "policy.jax")
+        own.export(tmp_path / "policy.jax", 0)
 
 
 # Commands.

@@ -311,8 +311,13 @@ def agents_in_a_line() -> dict[str, str]:
 
 
 def presets_in_a_line(source: str) -> dict[str, str]:
-    """Name -> description of the presets of an agent; arguments and errors as in `known_presets`."""
-    return {name: presets.DESCRIPTIONS.get(name, "") for name in known_presets(source)}
+    """Name -> description of the presets of an agent; arguments and errors as in `known_presets`.
+
+    A file of the user may describe its presets in `DESCRIPTIONS`, a dictionary like `PRESETS`.
+    """
+    module, _ = _load(_agent_file(source))
+    described = getattr(module, "DESCRIPTIONS", {}) if source.endswith(".py") else presets.DESCRIPTIONS
+    return {name: str(described.get(name, "")) for name in _presets(module)}
 
 
 def _help(source: str) -> str:

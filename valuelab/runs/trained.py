@@ -221,7 +221,7 @@ class TrainedRun:
     def export(
         self,
         path: str | os.PathLike[str],
-        member: int = 0,
+        member: int | None = None,
         *,
         task: Any = None,
         command: Any = None,
@@ -235,7 +235,7 @@ class TrainedRun:
 
         Args:
             path: the file, which ends in .jax or .onnx; an existing one is replaced.
-            member: number of the member, from 0 on.
+            member: number of the member, from 0 on; None if the run has only one.
             task: of zero-shot agents: the task, as for `policy`; None makes z an input of the file.
             command: of D-eta-N: the command, as for `command`.
             temperature: as for `policy`. A policy whose actions are random has the input "seed".
@@ -244,8 +244,8 @@ class TrainedRun:
             The description: inputs, outputs, and what the policy was trained with.
 
         Raises:
-            InputError: when there is no such member, task or command, the path cannot be used, or the policy
-                cannot be written in this format.
+            InputError: when there is no such member, task or command, a member or command is missing, the
+                path cannot be used, or the policy cannot be written in this format.
 
         Example:
             >>> import valuelab as vl
@@ -253,6 +253,13 @@ class TrainedRun:
             >>> [port["name"] for port in run.export(workdir / "policy.onnx")["inputs"]]
             ['observation']
         """
+        if member is None:
+            member = 0
+            if self.members.size > 1:
+                raise InputError(
+                    f"member is missing: the run has {self.members.size} members, so give member=, a number "
+                    f"from 0 to {self.members.size - 1}, or export run.member(...)"
+                )
         agent = self.agent(member)
         if command is not None or agent.memory:
             if task is not None:
