@@ -209,6 +209,10 @@ def test_discrete_actions_images_and_goals():
             {"action_bounds": (np.zeros(3), 1)},
             r"^dataset 'robot': action_bounds has a bound of shape \(3,\);",
         ),
+        (
+            {"action_bounds": (1, -1)},
+            r"^dataset 'robot': action_bounds is \(1, -1\), but no action lies between",
+        ),
         ({"action_bounds": 2}, r"^dataset 'robot': action_bounds is 2; give a pair, such as \(-1, 1\)"),
         ({"actions": [[0.0], [0.0, 1.0]]}, r"^dataset 'robot': actions is ragged"),
         (
@@ -267,6 +271,24 @@ def test_episodes_of_several_parts():
         from_episodes([logs[0] | {"observations": parts(logs[0])}, logs[1]])
 
 
+@pytest.mark.parametrize(
+    ("images", "warnings"),
+    [
+        (np.zeros((ROWS, 3, 8, 8), np.uint8), ["which are read as height, width, channels"]),
+        (np.full((ROWS, 8, 8, 3), 200), ["numbers up to 200, and only images of uint8"]),
+        (np.zeros((ROWS, 8, 8, 3), np.float32), []),
+    ],
+)
+def test_images_that_networks_would_misread_give_a_warning(images, warnings, caplog):
+    for observations, named in (images, "observations has"), ({"top": images}, r"observations['top'] has"):
+        caplog.clear()
+        make(observations=observations)
+        assert len(caplog.messages) == len(warnings)
+        for message, expected in zip(caplog.messages, warnings, strict=True):
+            assert named in message
+            assert expected in message
+
+
 def test_episodes_without_their_final_observation_are_handled_as_arrays():
     given = arrays()
     given["terminations"][LENGTH - 1], given["truncations"][LENGTH - 1] = 1, 0
@@ -292,7 +314,15 @@ def test_episodes_without_their_final_observation_are_handled_as_arrays():
             "observations has 7 rows, but actions has 8: give 9 observations",
         ),
         ({"observations": np.ones((9, 3))}, r"observations is float32 of shape \(9, 3\), but the first"),
-        ({"rewards": np.ones(7)}, "rewards has 7 rows, but actions has 8"),
+        (
+            {"rewards": np.ones(7)},
+            "rewards has 7 rows, but actions has 8; row 7 is missing in .*: give one row",
+        ),
+        ({"observations": {"a": [np.zeros(2), np.zeros(3)]}}, r"observations\['a'\] is ragged"),
+        (
+            {key: np.zeros((1, 2)) for key in ("observations", "actions")} | {"rewards": [0]},
+            "its only step was cut, and the observation after it is missing",
+        ),
         ({"rewards": np.full(8, np.inf)}, "rewards is inf at row 0"),
         ({"actions": np.full((8, 2), 3.0)}, "actions is 3 at row 0, outside the bounds -2 to 2"),
         ({"actions": np.zeros((0, 2))}, "actions has no rows: leave out the episode"),

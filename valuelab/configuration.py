@@ -647,7 +647,7 @@ def _expected(name: str, annotation: Any) -> str:
     if typing.get_origin(annotation) is Literal:
         words = f"one of {', '.join(map(str, arguments))}"
     elif typing.get_origin(annotation) is tuple and arguments[1:] == (...,) and arguments[0] in _SCALARS:
-        words = f"a list, each {_SCALARS[arguments[0]][0]}"
+        words = f"a list with commas, each entry {_SCALARS[arguments[0]][0]}"
     elif annotation in _SCALARS:
         words = _SCALARS[annotation][0]
     else:

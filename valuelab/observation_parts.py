@@ -207,7 +207,12 @@ def _flat(arrays: Mapping[str, Any], where: str, outer: str = "") -> Iterator[tu
         if isinstance(value, Mapping):
             yield from _flat(value, where, name)
             continue
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError(
+                f"{where}: observations[{name!r}] is ragged ({error}): give rows of equal shapes"
+            ) from error
         if array.ndim == 1:
             array = array[:, None]
         if array.ndim not in (2, 4) or 0 in array.shape:

@@ -11,6 +11,7 @@ import pytest
 from absl import flags as absl_flags
 
 from valuelab.benchmark import report
+from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.data import coverage, faults, inspection, normalization, storage
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots
@@ -385,3 +386,11 @@ def test_actions_are_clipped_where_the_settings_say_so(tmp_path):
         inputs.read_dataset(config)
     clipped = dataclasses.replace(config, data=flags.DataConfig(clip_actions=True))
     assert inputs.read_dataset(clipped).actions.max() == 1
+
+
+@pytest.mark.parametrize(
+    "dataset", ["own.npz", "own.hdf5", "lerobot/lerobot/pusht", "ogbench/cube-single-play-v0"]
+)
+def test_the_next_command_does_not_evaluate_where_no_environment_is_known(dataset):
+    (command,) = dataset_inspection.next_steps(dataset, DEFAULT_DATA_DIR)
+    assert ("--eval_episodes=0" in command) == (not dataset.startswith("ogbench/"))

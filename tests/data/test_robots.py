@@ -267,6 +267,15 @@ def test_both_versions_hold_the_same_episodes(tmp_path, version, kind, capsys):
     assert dataset.rewards[dataset.valid].tolist() == [*range(4), *range(6)]
 
 
+def test_a_single_row_that_was_cut_is_left_out(tmp_path, caplog):
+    name = write_lerobot(tmp_path / "robot", "v2.1", "none", splits={"train": "0:3"})
+    path = tmp_path / "robot/data/chunk-001/episode_000002.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 1), path)
+    dataset = data.load(name)
+    assert dataset.observations.shape == (sum(LENGTHS[:2]), 2)
+    assert "1 episodes have a single row and were cut" in caplog.text
+
+
 def test_states_alone_and_the_other_split(tmp_path, caplog):
     folder = tmp_path / "lerobot" / "me" / "robot"
     write_lerobot(folder, "v3.0", rewards=False)

@@ -102,7 +102,11 @@ def test_trains_loads_and_acts_on_a_dictionary(tmp_path):
         assert not np.allclose(run.value(batch | {name: np.roll(part, 1, axis=0)}), values), name
     with pytest.raises(vl.InputError, match=r"^observation has no part 'state': give image, state"):
         policy({"image": batch["image"]})
-    with pytest.raises(vl.InputError, match=r"^observation holds a number that is not finite"):
+    with pytest.raises(
+        vl.InputError, match=r"^observation has shape \(3,\); give a dictionary with image, state, or"
+    ):
+        policy(np.zeros(3))
+    with pytest.raises(vl.InputError, match=r"^observation\['state'\] holds a number that is not finite"):
         policy(batch | {"state": np.full((4, 3), np.nan)})
     assert run.evaluate(episodes=1).returns.shape == (1, 1, 1)
     run.export(tmp_path / "policy.onnx")

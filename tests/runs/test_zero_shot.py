@@ -212,8 +212,8 @@ def test_labels_that_do_not_specify_a_task_are_refused():
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda states: 1.0, r"reward mine returns shape \(\) for 3 states"),
-        (lambda states: [0, np.inf, 0], "reward mine is inf at state 1"),
+        (lambda states: 1.0, r"reward mine returns shape \(\) for 3 rows"),
+        (lambda states: [0, np.inf, 0], "reward mine is inf at row 1"),
         (lambda states: states["height"], r"reward mine failed \(KeyError: 'height'\)"),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from valuelab import observation_parts
 from valuelab.arrays import cast
@@ -14,6 +15,7 @@ from valuelab.errors import InputError
 from valuelab.types import Dataset
 
 _FLAGS = ("terminations", "truncations", "episode_ends")
+_EQUAL_ROWS = "give one row for each step"
 _DTYPES = dict.fromkeys(_FLAGS, bool) | {"rewards": np.float32, "masks": np.float32}
 
 
@@ -97,7 +99,7 @@ def dataset_from_arrays(
         num_actions,
         where,
     )
-    check_lengths(given, where)
+    check_lengths(given, where, _EQUAL_ROWS)
     rows = len(given["observations"])
     given = with_masks(given, goal_conditioned, where)
     ends = given.get("episode_ends")
@@ -121,6 +123,7 @@ def dataset_from_arrays(
         **action_facts(given["actions"], num_actions, action_bounds, where),
     )
     dataset = validate(dataset, where, clip_actions)
+    _warn_of_images(dataset, where)
     if dataset.next_observations is not None:
         return dataset
     has_final = ends & (dataset.masks == 0)
@@ -212,6 +215,7 @@ def dataset_from_episodes(
 
     dataset = dataclasses.replace(storage.from_episodes(name, checked(), where), **facts)
     dataset = validate(dataset, where, clip_actions)
+    _warn_of_images(dataset, where)
     return dataset if compact else storage.full(dataset)
 
 
@@ -235,7 +239,7 @@ def _rows(
     steps = len(arrays["actions"])
     if not steps:
         raise InputError(f"{where}: actions has no rows: leave out the episode")
-    check_lengths(arrays, where)
+    check_lengths(arrays, where, _EQUAL_ROWS)
     if len(observations) not in (steps, steps + 1):
         raise InputError(
             f"{where}: observations has {len(observations)} rows, but actions has {steps}: give {steps + 1} "
@@ -260,6 +264,10 @@ def _rows(
         )
     ends = np.arange(steps) == steps - 1
     arrays = with_masks(arrays | {"episode_ends": ends}, goal_conditioned, where)
+    if len(observations) == steps == 1 and arrays["masks"][0] != 0:
+        raise InputError(
+            f"{where}: its only step was cut, and the observation after it is missing: leave out the episode"
+        )
     if len(observations) == steps and arrays["masks"][-1] == 0:
         observations = np.concatenate([observations, observations[-1:]])
     rows = {key: arrays[key] for key in ("actions", "rewards", "masks")}
@@ -367,6 +375,35 @@ def with_masks(given: dict[str, np.ndarray], goal_conditioned: bool, where: str)
     return given
 
 
+def _warn_of_images(dataset: Dataset, where: str) -> None:
+    """Warns about images whose channels seem to come first, and about pixels that are not bytes."""
+    observations, parts = dataset.observations, dataset.observation_parts
+    images = {f"observations[{part.name!r}]": part.name for part in parts if observation_parts.is_image(part)}
+    if images:
+        unpacked = observation_parts.unpack(observations, parts)
+        arrays = {words: unpacked[name] for words, name in images.items()}
+    else:
+        arrays = {"observations": observations} if observations.ndim == 4 else {}
+    for words, array in arrays.items():
+        first, *others = array.shape[1:]
+        if first < min(others):
+            logging.warning(
+                "%s: %s has images of shape %s, which are read as height, width, channels; if the channels "
+                "come first, move them to the last axis",
+                where,
+                words,
+                array.shape[1:],
+            )
+        if array.dtype != np.uint8 and (largest := array.max()) > 1:
+            logging.warning(
+                "%s: %s has images of numbers up to %.4g, and only images of uint8 are scaled to [0, 1]; "
+                "convert pixels to uint8",
+                where,
+                words,
+                largest,
+            )
+
+
 def _described(parts: observation_parts.Parts) -> str:
     return ", ".join(f"{part.name} {observation_parts.described(part)}" for part in parts) or "of one vector"
 
@@ -398,4 +435,8 @@ def action_facts(actions: np.ndarray, num_actions: int, bounds: Any, where: str)
                 f"{where}: action_bounds has a bound of shape {side.shape}; give a number, or {size} numbers"
             )
     low, high = (np.array(np.broadcast_to(side, size)) for side in sides)
+    if (low > high).any():
+        raise InputError(
+            f"{where}: action_bounds is {bounds}, but no action lies between them: give the lower bound first"
+        )
     return {"action_low": low, "action_high": high}

@@ -90,12 +90,13 @@ def read_array(arrays: Mapping[str, Any], key: str, dtype: str | None, path: Pat
     return array
 
 
-def check_lengths(arrays: Mapping[str, Any], path: Path | str) -> None:
+def check_lengths(arrays: Mapping[str, Any], path: Path | str, remedy: str = "get the dataset again") -> None:
     """Checks that arrays are not empty and have equal lengths.
 
     Args:
         arrays: arrays by key, rows leading; the first array sets the number of rows.
         path: the file, for messages.
+        remedy: what the user should do about different numbers of rows.
 
     Raises:
         InputError: when there are no rows, or the numbers of rows differ.
@@ -107,7 +108,7 @@ def check_lengths(arrays: Mapping[str, Any], path: Path | str) -> None:
         if len(array) != len(reference):
             raise InputError(
                 f"{path}: {key} has {len(array)} rows, but {first} has {len(reference)}; row "
-                f"{min(len(array), len(reference))} is missing in one of them: get the dataset again"
+                f"{min(len(array), len(reference))} is missing in one of them: {remedy}"
             )
 
 

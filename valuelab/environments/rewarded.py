@@ -35,17 +35,21 @@ def rewards_of(reward: Reward, states: Mapping[str, Any], name: str) -> np.ndarr
     try:
         rewards = np.asarray(reward(states), np.float64)
     except (Exception, SystemExit) as error:
+        given = [
+            f"{key} (a dictionary of {', '.join(value)})" if isinstance(value, Mapping) else key
+            for key, value in states.items()
+        ]
         raise InputError(
             f"reward {name} failed ({errors.describe(error)}): correct the function, which gets the arrays "
-            f"{', '.join(states)}"
+            f"{', '.join(given)}"
         ) from error
     if rewards.shape != (count,):
         raise InputError(
-            f"reward {name} returns shape {rewards.shape} for {count} states: return one number per state"
+            f"reward {name} returns shape {rewards.shape} for {count} rows: return one number for each row"
         )
     if not np.isfinite(rewards).all():
-        state = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        raise InputError(f"reward {name} is {rewards[state]} at state {state}: return finite numbers")
+        row = int(np.flatnonzero(~np.isfinite(rewards))[0])
+        raise InputError(f"reward {name} is {rewards[row]} at row {row}: return finite numbers")
     return rewards
 
 

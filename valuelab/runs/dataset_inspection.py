@@ -14,6 +14,7 @@ from valuelab.configuration import DEFAULT_DATA_DIR, Settings, setting
 from valuelab.data import coverage, faults, inspection, normalization
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.domains.d4rl import original_name
+from valuelab.domains.paths import is_path
 from valuelab.errors import InputError
 from valuelab.evaluation import inspection_plots, plots
 from valuelab.evaluation.plots import Maze
@@ -73,12 +74,18 @@ def run(config: InspectConfig) -> dict[str, Any]:
 
 
 def next_steps(dataset: str, data_dir: str) -> list[str]:
-    """The command that trains on a dataset, for `command_line.print_next`."""
+    """The command that trains on a dataset, for `command_line.print_next`.
+
+    It does not evaluate where the dataset has no environment.
+    """
+    original = original_name(dataset)
     without_task = dataset.startswith("exorl/") and not domains.parse(dataset.removeprefix("exorl/"))[2]
     program, agent = ("zero_shot", "td_jepa") if without_task else ("train", "iql")
     arguments = [f"--agent={agent}", f"--dataset={dataset}", f"--workdir=runs/{agent}"]
     if data_dir != DEFAULT_DATA_DIR:
         arguments.insert(2, f"--data_dir={data_dir}")
+    if is_path(original) or original.startswith("lerobot/"):
+        arguments.insert(2, "--eval_episodes=0")
     return [command_line.command(program, *arguments)]
 
 

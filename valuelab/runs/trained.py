@@ -444,13 +444,16 @@ class TrainedRun:
         array = np.asarray(given)
         alone = array.shape == shape
         if not alone and array.shape[1:] != shape:
-            raise InputError(f"{name} has shape {array.shape}; give {shape}, or a batch of such")
+            as_parts = f"a dictionary with {', '.join(part.name for part in parts)}, or " if parts else ""
+            raise InputError(f"{name} has shape {array.shape}; give {as_parts}{shape}, or a batch of such")
         if array.dtype.kind not in "fiub" or (dtype == "uint8") != (array.dtype == np.uint8):
             raise InputError(f"{name} is {array.dtype}; give {dtype}, as in the data")
         array = array.astype(dtype, copy=False)
-        numbers = jax.tree.leaves(unpack(array, parts) if parts else array)
-        if not all(np.isfinite(each).all() for each in numbers if each.dtype != np.uint8):
-            raise InputError(f"{name} holds a number that is not finite")
+        numbers = unpack(array, parts) if parts else {"": array}
+        for part, each in numbers.items():
+            if each.dtype != np.uint8 and not np.isfinite(each).all():
+                of_part = f"[{part!r}]" if part else ""
+                raise InputError(f"{name}{of_part} holds a number that is not finite")
         return (array[None] if alone else array), alone
 
     @functools.cached_property

@@ -293,10 +293,15 @@ def _episodes(
     ended = next((key for key in ("next.success", "next.done") if key in features), None)
     columns = {"action", *(key for key in keys if features[key].dtype != "video")}
     columns |= {key for key in ("next.reward", ended) if key and key in features}
+    without_transition = 0
     for number, table in _tables(folder, info, sorted(columns)):
         if number not in chosen:
             continue
         where = f"{folder}: episode {number}"
+        terminated = bool(ended and _numbers(table, features[ended], where)[-1])
+        if len(table) == 1 and not terminated:
+            without_transition += 1
+            continue
         observations = {}
         for key in keys:
             if features[key].dtype == "video":
@@ -316,8 +321,14 @@ def _episodes(
             "observations": alone(observations),
             "actions": _numbers(table, features["action"], where),
             "rewards": rewards,
-            "terminated": bool(ended and _numbers(table, features[ended], where)[-1]),
+            "terminated": terminated,
         }
+    if without_transition:
+        logging.warning(
+            "%s: %d episodes have a single row and were cut, so they hold no transition and are left out",
+            folder,
+            without_transition,
+        )
 
 
 def _video_places(
