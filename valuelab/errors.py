@@ -42,9 +42,10 @@ def nearest(value: str, choices: Iterable[str], least: float = MIN_SIMILARITY) -
         least: the smallest similarity, at least MIN_SIMILARITY.
 
     Returns:
-        The names whose similarity (difflib's ratio) is at least `least`; [] if none is.
+        The names whose similarity (difflib's ratio) is at least `least`; [] if none is. Of equally similar
+        names, such as versions, the last in the alphabet comes first.
     """
-    similar = {choice: _similarity(value, choice) for choice in sorted(choices)}
+    similar = {choice: _similarity(value, choice) for choice in sorted(choices, reverse=True)}
     return sorted((name for name in similar if similar[name] >= least), key=lambda name: -similar[name])
 
 
