@@ -262,6 +262,9 @@ def test_a_run_can_grow_but_not_shrink():
     assert configuration.difference(saved, shorter) == configuration.shrinkage(saved, shorter) == shrunk
     other = configuration.override(run, {"offline_steps": 3})
     assert configuration.difference(saved, other) == [("offline_steps", 2, 3)]
+    # A run without online steps has no environment, so it is another run.
+    offline = configuration.to_json(dataclasses.replace(RUN, steps=2, offline_steps=2))
+    assert configuration.difference(offline, run) == [("online_steps", 0, 3)]
 
 
 def test_without_a_sweep_a_population_is_its_seeds():

@@ -265,10 +265,36 @@ def test_episodes_of_several_parts():
     assert [part.name for part in dataset.observation_parts] == ["image", "state"]
     seen = unpack(dataset.observations, dataset.observation_parts)["state"]
     np.testing.assert_array_equal(seen, from_episodes(logs).observations)
-    with pytest.raises(
-        vl.InputError, match="episode 1: observations has the parts of one vector, but the first"
+    alone = {"state": logs[1]["observations"]}
+    for other, message in (
+        (logs[1], "observations of one episode are a dictionary, but of another an array: give the same"),
+        (
+            logs[1] | {"observations": alone},
+            "observations has the entries state, but others have image, state",
+        ),
     ):
-        from_episodes([logs[0] | {"observations": parts(logs[0])}, logs[1]])
+        with pytest.raises(vl.InputError, match=f"episode 1: {message}"):
+            from_episodes([logs[0] | {"observations": parts(logs[0])}, other])
+
+
+def test_entries_in_another_order_are_the_same_entries():
+    def entries(log, names):
+        columns = dict(zip(("x", "y"), log["observations"].T, strict=True))
+        return {"position": {name: columns[name] for name in names}}
+
+    logs = episodes()
+    given = [log | {"observations": entries(log, "xy" if n == 0 else "yx")} for n, log in enumerate(logs)]
+    assert_same_bits(vars(from_episodes(given)), vars(from_episodes(logs)))
+    following = {"next_observations": entries(arrays(), "yx"), "observations": entries(arrays(), "xy")}
+    expected = make(next_observations=arrays()["observations"])
+    assert_same_bits(vars(make(**following)), vars(expected))
+    other = {"position": {"x": np.zeros(LENGTH), "z": np.zeros(LENGTH)}}
+    for observations, message in (
+        (other, "episode 1: observations has the entries position/x, position/z, but others have position/x"),
+        (logs[1]["observations"], "episode 1: observations of one episode are a dictionary, but of another"),
+    ):
+        with pytest.raises(vl.InputError, match=message):
+            from_episodes([given[0], logs[1] | {"observations": observations}])
 
 
 @pytest.mark.parametrize(
@@ -503,6 +529,16 @@ def test_the_same_call_on_a_done_workdir_loads_it_and_other_data_are_refused(run
         vl.train(CLONING, dataset, workdir=run.workdir, environment=PLANE, **settings | {"batch_size": 9})
 
 
+def test_another_reward_function_of_the_same_name_is_refused(dataset, tmp_path):
+    vl.save_dataset(dataset, tmp_path / "own.npz")
+    given = {"dataset": str(tmp_path / "own.npz"), "workdir": tmp_path / "run", "eval_episodes": 0} | SMALL
+    run = vl.train(CLONING, reward=lambda arrays: arrays["actions"][:, 0], **given)
+    again = vl.train(CLONING, reward=lambda arrays: arrays["actions"][:, 0], **given)
+    assert_same_bits(again.states, run.states)
+    with pytest.raises(vl.InputError, match=r"is of a run on other data \(rewards differ\)"):
+        vl.train(CLONING, reward=lambda arrays: arrays["actions"][:, 1], **given)
+
+
 def test_without_a_workdir_it_is_the_same_run_and_nothing_is_left(
     run, dataset, tmp_path, monkeypatch, capsys
 ):
@@ -556,6 +592,15 @@ def test_a_reward_of_the_user_labels_the_data_and_scores_the_episodes(dataset, t
         vl.train(CLONING, dataset, environment=world, reward=middle, workdir=workdir, **given)
     with pytest.raises(vl.InputError, match="reward middle returns shape"):
         vl.train(CLONING, dataset, environment=world, reward=middle, **given)
+    with pytest.raises(vl.InputError, match=r"reward <lambda> is 1e\+39 at row 0: return finite float32"):
+        vl.train(CLONING, dataset, reward=lambda arrays: np.full(len(expected), 1e39), **SMALL)
+
+    def careless(arrays):
+        arrays["next_observations"] += 1
+        return expected
+
+    with pytest.raises(vl.InputError, match=r"reward careless failed \(ValueError: .*read-only"):
+        vl.train(CLONING, dataset, reward=careless, **SMALL)
     same = vl.train(CLONING, dataset, reward=middle, **SMALL)
     assert same.spec == run.spec
     assert_same_bits(same.states, run.states)

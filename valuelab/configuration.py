@@ -885,9 +885,10 @@ def difference(saved: Mapping[str, Any], config: Any) -> list[Change]:
 def growth(saved: Mapping[str, Any], config: Any) -> list[Change]:
     """The fields that make a run longer: those declared with `grows` whose new value is larger.
 
+    A field that was 0 does not grow, because a run without online steps has no environment to continue in.
     Arguments as in `difference`.
     """
-    return [(name, old, new) for name, old, new in _growing(saved, config) if new > old]
+    return [(name, old, new) for name, old, new in _growing(saved, config) if new > old > 0]
 
 
 def shrinkage(saved: Mapping[str, Any], config: Any) -> list[Change]:

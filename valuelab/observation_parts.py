@@ -54,21 +54,32 @@ def from_json(fields: Iterable[Mapping[str, Any]]) -> Parts:
     )
 
 
-def join(arrays: Mapping[str, Any], where: str) -> tuple[np.ndarray, Parts]:
+def names_of(observations: Any, outer: str = "") -> tuple[str, ...]:
+    """The names of the entries of nested dictionaries, such as "OUTER/INNER"; empty for an array."""
+    if not isinstance(observations, Mapping):
+        return (outer,) if outer else ()
+    inner = ((f"{outer}/{key}" if outer else str(key), value) for key, value in observations.items())
+    return tuple(each for name, value in inner for each in names_of(value, name))
+
+
+def join(arrays: Mapping[str, Any], where: str, order: Sequence[str] = ()) -> tuple[np.ndarray, Parts]:
     """N observations, given as a dictionary of arrays, as one array.
 
     Args:
         arrays: part name -> [N, H, W, C] for images, [N, k] or [N] for vectors; nested dictionaries have
             the part names "OUTER/INNER".
         where: the dataset, for messages.
+        order: the names that the dictionary must have, in the order in which vectors are joined; empty for
+            the names of the dictionary in its own order.
 
     Returns:
         Packed observations [N, P] and their parts, sorted by name: images of bytes as uint8, all else as
-        float32. Where no array is an image: vectors [N, D] float32, joined in the order of the dictionary,
-        and no parts.
+        float32. Where no array is an image: vectors [N, D] float32, joined in the given order, and no
+        parts.
 
     Raises:
-        InputError: naming an array that holds neither images nor vectors, or not numbers, or other rows.
+        InputError: naming an array that holds neither images nor vectors, or not numbers, or other rows; or
+            when the names are not those of `order`.
     """
     entries = list(_flat(arrays, where))
     named = dict(entries)
@@ -76,6 +87,13 @@ def join(arrays: Mapping[str, Any], where: str) -> tuple[np.ndarray, Parts]:
         raise InputError(f"{where}: two entries of observations have the same name: rename one")
     if not named:
         raise InputError(f"{where}: observations is an empty dictionary: give at least one array")
+    if order:
+        if set(named) != set(order):
+            raise InputError(
+                f"{where}: observations has the entries {', '.join(named)}, but others have "
+                f"{', '.join(order)}: give the same in all"
+            )
+        named = {name: named[name] for name in order}
     lengths = {name: len(array) for name, array in named.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
 import time
@@ -270,6 +271,26 @@ def test_a_run_that_dies_while_it_becomes_longer_goes_on(data_dir, tmp_path, fie
     launch(longer)
     assert [row["step"] for row in left_behind(tmp_path)["rows"]] == [5, 9]
     assert set(left_behind(tmp_path)["episodes"]["step"]) == {9}
+
+
+def test_a_run_without_a_good_checkpoint_is_not_made_longer_and_keeps_its_result(data_dir, tmp_path):
+    short, longer = (command(data_dir, tmp_path, steps=steps) for steps in (6, 9))
+    launch(short)
+    kept = ("config.json", "metrics.jsonl", "result.json")
+    before = [(tmp_path / name).read_bytes() for name in kept]
+    checkpoints = tmp_path / "checkpoints"
+    for path in checkpoints.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the checkpoints under"):
+        launch(longer)
+    assert [(tmp_path / name).read_bytes() for name in kept] == before
+    shutil.rmtree(checkpoints)
+    with pytest.raises(
+        InputError, match=f"^{tmp_path} has a result but no checkpoint .* after 6 updates: give"
+    ):
+        launch(longer)
+    assert [(tmp_path / name).read_bytes() for name in kept] == before
 
 
 def test_an_agent_with_a_schedule_is_not_made_longer(data_dir, tmp_path):

@@ -195,9 +195,17 @@ def dataset_from_episodes(
     facts: dict[str, Any] = {"num_actions": num_actions, "goal_conditioned": goal_conditioned}
 
     def checked() -> Iterator[dict[str, np.ndarray]]:
+        first: tuple[str, ...] = ()
         for number, episode in enumerate(episodes):
             place = f"{where}: episode {number}"
-            rows, parts = _rows(episode, num_actions, goal_conditioned, place, where)
+            names = observation_parts.names_of(_entry(episode, "observations"))
+            first = first if number else names
+            if bool(names) != bool(first):
+                raise InputError(
+                    f"{place}: observations of one episode are a dictionary, but of another an array: give "
+                    "the same"
+                )
+            rows, parts = _rows(episode, num_actions, goal_conditioned, place, where, first)
             known = facts.setdefault("observation_parts", parts)
             if parts != known:
                 raise InputError(
@@ -219,22 +227,32 @@ def dataset_from_episodes(
     return dataset if compact else storage.full(dataset)
 
 
+def _entry(episode: Any, key: str) -> Any:
+    """An entry of an episode, which is a mapping or has attributes; None where it is missing."""
+    return episode.get(key) if isinstance(episode, Mapping) else getattr(episode, key, None)
+
+
 def _rows(
-    episode: Any, num_actions: int, goal_conditioned: bool, where: str, dataset: str
+    episode: Any,
+    num_actions: int,
+    goal_conditioned: bool,
+    where: str,
+    dataset: str,
+    order: tuple[str, ...],
 ) -> tuple[dict[str, Any], observation_parts.Parts]:
     """An episode in compact storage: observations, actions, rewards and masks of T + 1 rows; and the parts.
 
-    It has T rows if the final observation is missing and the episode was cut.
+    It has T rows if the final observation is missing and the episode was cut. `order` as in `converted`.
     """
     keys = ("observations", "actions", "rewards", "terminations", "masks", "terminated")
     is_mapping = isinstance(episode, Mapping)
-    given = {key: episode.get(key) if is_mapping else getattr(episode, key, None) for key in keys}
+    given = {key: _entry(episode, key) for key in keys}
     for key in keys[:2]:
         if given[key] is None:
             entries = ", ".join(map(str, episode)) if is_mapping else f"a {type(episode).__name__}"
             raise InputError(f"{where}: {key} is missing; the episode is {entries or 'empty'}: give {key}")
     terminated = given.pop("terminated")
-    arrays, parts = converted(given, num_actions, where, dataset)
+    arrays, parts = converted(given, num_actions, where, dataset, order)
     observations = arrays.pop("observations")
     steps = len(arrays["actions"])
     if not steps:
@@ -284,7 +302,11 @@ def _place(name: str) -> str:
 
 
 def converted(
-    given: Mapping[str, Any], num_actions: int, where: str, dataset: str = ""
+    given: Mapping[str, Any],
+    num_actions: int,
+    where: str,
+    dataset: str = "",
+    order: tuple[str, ...] = (),
 ) -> tuple[dict[str, np.ndarray], observation_parts.Parts]:
     """Arrays with rows leading, in the dtypes of datasets.
 
@@ -293,6 +315,7 @@ def converted(
         num_actions: number of discrete actions; 0 for continuous ones.
         where: the dataset or its episode, for messages.
         dataset: the dataset, if `where` is an episode.
+        order: the names and the order of the entries of observations; empty for those of `observations`.
 
     Returns:
         The arrays, and the parts of the observations; see `observation_parts.join`.
@@ -303,6 +326,7 @@ def converted(
     arrays: dict[str, np.ndarray] = {}
     parts: dict[str, observation_parts.Parts] = {}
     is_mapping = isinstance(given["observations"], Mapping)
+    order = order or observation_parts.names_of(given["observations"])
     for key, value in given.items():
         if value is None:
             continue
@@ -312,9 +336,9 @@ def converted(
             )
         if isinstance(value, Mapping):
             place = where if key == "observations" else f"{where}: next"
-            arrays[key], parts[key] = observation_parts.join(value, place)
-            if not parts[key] and len(value) > 1:
-                observation_parts.say_joined(dataset or where, arrays[key].shape[1], tuple(map(str, value)))
+            arrays[key], parts[key] = observation_parts.join(value, place, order)
+            if not parts[key] and len(order) > 1:
+                observation_parts.say_joined(dataset or where, arrays[key].shape[1], order)
             continue
         try:
             arrays[key] = np.asarray(value)

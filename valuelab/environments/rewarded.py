@@ -33,7 +33,10 @@ def rewards_of(reward: Reward, states: Mapping[str, Any], name: str) -> np.ndarr
     parts = observations.values() if isinstance(observations, Mapping) else [observations]
     count = len(next(iter(parts)))
     try:
-        rewards = np.asarray(reward(states), np.float64)
+        returned = np.asarray(reward(_read_only(states)))
+        if np.iscomplexobj(returned):
+            raise TypeError("it returns complex numbers")
+        rewards = returned.astype(np.float64)
     except (Exception, SystemExit) as error:
         given = [
             f"{key} (a dictionary of {', '.join(value)})" if isinstance(value, Mapping) else key
@@ -47,10 +50,20 @@ def rewards_of(reward: Reward, states: Mapping[str, Any], name: str) -> np.ndarr
         raise InputError(
             f"reward {name} returns shape {rewards.shape} for {count} rows: return one number for each row"
         )
-    if not np.isfinite(rewards).all():
-        row = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        raise InputError(f"reward {name} is {rewards[row]} at row {row}: return finite numbers")
+    is_usable = np.abs(rewards) <= np.finfo(np.float32).max  # False for NaN, too
+    if not is_usable.all():
+        row = int(np.flatnonzero(~is_usable)[0])
+        raise InputError(f"reward {name} is {rewards[row]} at row {row}: return finite float32 numbers")
     return rewards
+
+
+def _read_only(states: Any) -> Any:
+    """Views of the arrays, in nested dictionaries, which a function cannot change in place."""
+    if isinstance(states, Mapping):
+        return {name: _read_only(part) for name, part in states.items()}
+    view = np.asarray(states).view()
+    view.flags.writeable = False
+    return view
 
 
 def rewarded(

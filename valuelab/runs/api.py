@@ -179,7 +179,7 @@ def train(
             )
 
         folder = local_path("workdir", workdir)
-        if isinstance(dataset, Dataset):
+        if isinstance(dataset, Dataset) or callable(reward):
             _check_same_data(folder / "config.json", config, dataset, function)
         do_run(config, make, find, quiet)
         facts, normalization = results.read_run(folder, "workdir")
@@ -291,10 +291,17 @@ def _comes_from_a_source(dataset: str) -> bool:
     return dataset.partition("/")[0] in data.SOURCES or is_path(dataset)
 
 
-def _check_same_data(path: pathlib.Path, config: RunConfig, dataset: Dataset, reward: Reward | None) -> None:
-    """Refuses a workdir that is done on another dataset, which may have the same name in memory."""
-    if not path.exists():
+def _check_same_data(
+    path: pathlib.Path, config: RunConfig, dataset: str | Dataset, reward: Reward | None
+) -> None:
+    """Refuses a workdir that is done on other data.
+
+    A dataset or a reward function in memory may be another one of the same name.
+    """
+    if not path.exists() or not dataset:
         return
+    if isinstance(dataset, str):
+        dataset = inputs.read_dataset(config)
     if reward:
         dataset = own_rewards.labelled(config, dataset, reward)
     saved = read_json(path, "config of a run", "give another workdir").get("data", {}).get("digests", {})

@@ -118,6 +118,11 @@ def fill(
     before = shorter_steps(workdir, config)
     if before and has_checkpoint(workdir / "checkpoints"):
         check_schedules(config, members, make_agent, run_inputs, before)
+    elif before and (workdir / "result.json").exists():
+        raise InputError(
+            f"{workdir} has a result but no checkpoint to continue from after {before:,} updates: give "
+            "another --workdir"
+        )
     initial: Mapping[str, np.ndarray] = {}
     if start and not start.is_begun:
         swept = {name: values[0] for name, values in members.hyperparameters.items()}
@@ -144,18 +149,24 @@ def fill(
         if jax.process_index() > 0:  # trains with the others; the first host does the rest
             learn(experiment, run_inputs.experience, mesh, checkpoints, None, None, initial)
             return {}
-        if before:
-            forget_end(workdir, config, members, before)
         for note in environment_notes:
             print(f"note: {note}")
-        outputs.write_config(workdir, facts)
+
+        def begin() -> None:
+            """Makes the folder that of the longer run; called once its checkpoint has been read."""
+            if before:
+                forget_end(workdir, config, members, before)
+                outputs.write_config(workdir, facts)
+
+        if not before:
+            outputs.write_config(workdir, facts)
         settings = [members.settings(index) for index in range(members.size)]
         log = logs.Logs(workdir, facts, settings, config.tensorboard, wandb_settings(config))
         stack.callback(log.close)
         evaluation = results.Evaluation(experiment, environment) if environment else None
         if evaluation:
             stack.callback(evaluation.close)
-        outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation, initial)
+        outcome = learn(experiment, run_inputs.experience, mesh, checkpoints, log, evaluation, initial, begin)
         rows = logs.read_rows(workdir / "metrics.jsonl")
         episodes = evaluation.last if evaluation else None
         result = results.summarize(experiment, outcome, rows)
@@ -287,16 +298,19 @@ def learn(
     log: logs.Logs | None,
     evaluation: results.Evaluation | None,
     initial: Mapping[str, np.ndarray],
+    begin: Callable[[], None] = lambda: None,
 ) -> Run:
     """Trains as the settings say; `log` and `evaluation` are None on all hosts but the first.
 
-    `initial` as in `valuelab.training.train`.
+    `initial` as in `valuelab.training.train`; `begin` is called on the first host before the first update,
+    when the checkpoint, if there is one, has been read.
     """
     config = experiment.config
 
     def rewind(step: int, saved_extent: Any) -> int:
         """Drops the rows of the log after a step, and the rows of the step if its episodes are lost."""
         assert log
+        begin()
         path = experiment.workdir / results.EPISODES
         evaluates = has_evaluation(step, config.steps, config.eval_every)
         lost = evaluation and evaluates and not rollout.has_episodes(path, step)
