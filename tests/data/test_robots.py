@@ -308,6 +308,25 @@ def test_folders_at_fault_are_one_line(tmp_path, changes, settings, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("version", "fps"), [("v2.1", 20), ("v2.1", 5), ("v3.0", 5), ("v3.0", 3)])
+def test_images_at_other_times_than_their_rows_are_refused(tmp_path, version, fps):
+    name = write_lerobot(tmp_path / "robot", version, fps=fps)
+    with pytest.raises(
+        InputError, match=r"mp4: a frame is at .* by the \d+ frames a second of meta/info.json"
+    ):
+        data.load(name)
+
+
+def test_episodes_that_are_missing_or_there_twice_are_said(tmp_path, caplog):
+    name = write_lerobot(tmp_path / "robot", "v3.0", "none", total_episodes=4)
+    data.load(name)
+    assert "has 3 episodes, but its meta/info.json states 4: the others are missing" in caplog.text
+    first = tmp_path / "robot/data/chunk-000/file-000.parquet"
+    first.with_name("file-002.parquet").write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match=r"file-002.parquet: episode 0 is there a second time: download"):
+        data.load(name)
+
+
 def test_a_short_or_missing_video_is_named(tmp_path):
     name = write_lerobot(tmp_path / "robot", "v2.1")
     video = tmp_path / f"robot/videos/chunk-000/{CAMERA}/episode_000001.mp4"

@@ -154,6 +154,11 @@ def read_folder(
         }
         if not actions:
             raise InputError(f"{folder} has no episodes: {_REMEDY}")
+        if (stated := info.get("total_episodes", len(actions))) != len(actions):
+            logging.warning(
+                "%s has %d episodes, but its %s states %d: the others are missing",
+                *(name, len(actions), LEROBOT_INFO, stated),
+            )
         chosen = [number for number in sorted(actions) if first <= number < stop]
         _say_memory(name, [features[key] for key in keys], image_size, sum(len(actions[n]) for n in chosen))
         if "next.reward" not in features:
@@ -228,16 +233,23 @@ def _tables(folder: Path, info: Mapping[str, Any], columns: Sequence[str]) -> It
     parquet = require("pyarrow.parquet", "lerobot")
     if info["codebase_version"].startswith("v2"):
         numbers = range(int(info["total_episodes"]))
-        paths = [folder / _filled(info["data_path"], _of_episode(info, number)) for number in numbers]
+        paths: Iterable[Path] = (
+            folder / _filled(info["data_path"], _of_episode(info, number)) for number in numbers
+        )
     else:
         paths = sorted((folder / "data").glob("*/*.parquet"))
+    known: set[int] = set()
     for path in paths:
         with reading(path, _REMEDY):
             table = parquet.ParquetFile(path).read(columns=[*columns, "episode_index"])
         owners = table["episode_index"].to_numpy()
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
         for start, stop in itertools.pairwise([*starts, len(owners)]):
-            yield int(owners[start]), table.slice(start, stop - start)
+            number = int(owners[start])
+            if number in known:
+                raise InputError(f"{path}: episode {number} is there a second time: {_REMEDY}")
+            known.add(number)
+            yield number, table.slice(start, stop - start)
 
 
 def _of_episode(info: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -358,7 +370,11 @@ def _video_places(
 
 
 def _frames(path: Path, start: float, count: int, fps: float) -> Iterator[np.ndarray]:
-    """Frames of a video, [H, W, 3] uint8, at most `count` from `start` seconds on."""
+    """Frames of a video, [H, W, 3] uint8, at most `count` from `start` seconds on.
+
+    Raises:
+        InputError: when a frame is not at the time of its row.
+    """
     av = require("av", "lerobot")
     # The format is fixed, because ffmpeg would guess it, and a playlist can name other files.
     with reading(path, _REMEDY), path.open("rb") as file, av.open(file, format="mp4") as container:
@@ -366,7 +382,12 @@ def _frames(path: Path, start: float, count: int, fps: float) -> Iterator[np.nda
         if start:
             container.seek(int(start / stream.time_base), stream=stream)  # to the key frame before
         frames = (frame for frame in container.decode(stream) if frame.time > start - 0.5 / fps)
-        for frame in itertools.islice(frames, count):
+        for number, frame in enumerate(itertools.islice(frames, count)):
+            if abs(frame.time - start - number / fps) > 0.5 / fps:
+                raise InputError(
+                    f"{path}: a frame is at {frame.time:g} s, but row {number} of its episode is at "
+                    f"{start + number / fps:g} s by the {fps:g} frames a second of {LEROBOT_INFO}: {_REMEDY}"
+                )
             yield frame.to_ndarray(format="rgb24")
 
 
