@@ -213,6 +213,10 @@ def test_discrete_actions_images_and_goals():
             {"action_bounds": (1, -1)},
             r"^dataset 'robot': action_bounds is \(1, -1\), but no action lies between",
         ),
+        (
+            {"action_bounds": (-2j, 2)},
+            r"^dataset 'robot': action_bounds has a bound of complex128; give real",
+        ),
         ({"action_bounds": 2}, r"^dataset 'robot': action_bounds is 2; give a pair, such as \(-1, 1\)"),
         ({"actions": [[0.0], [0.0, 1.0]]}, r"^dataset 'robot': actions is ragged"),
         (

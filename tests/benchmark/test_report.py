@@ -497,6 +497,11 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
     (unfinished / "result.json").unlink()
     (tmp_path / "solve").mkdir()
     (tmp_path / "solve/config.json").write_text('{"settings": {"problem": "walk"}}')
+    for name, changes in (("listed", {"agent_name": ["iql"]}), ("countless", {"num_seeds": -3})):
+        path = own_run(tmp_path / name, 0.5) / "config.json"
+        saved = json.loads(path.read_text())
+        saved["settings"] |= changes
+        path.write_text(json.dumps(saved))
     (tmp_path / "note.txt").write_text("")
     document = tmp_path / "README.md"
     document.write_text("<!-- runs -->\n<!-- /runs -->\n")
@@ -509,6 +514,8 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
         f"the numbers of updates differ on {SINGLE[0]}: 4,000 of iql; 3,000 of bc\n",
         "unfinished is unfinished: 4,000 of 4,000 updates are done\n",
         "solve/config.json is not of a run of experiments.train or experiments.zero_shot\n",
+        "listed/config.json is damaged: agent_name is ['iql']\n",
+        "countless/config.json is damaged: num_seeds is -3\n",
         "note.txt is left out, because it is not a folder\n",
     ):
         assert note in said, note

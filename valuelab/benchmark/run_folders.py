@@ -180,6 +180,15 @@ def _entry(folder: pathlib.Path) -> Json:
         raise InputError(f"{path} is not of a run of experiments.train or experiments.zero_shot")
     if settings.get("smoke"):
         raise InputError("it is a smoke run, whose scores mean nothing")
+    for name, kind, least in (
+        ("agent_name", str, ""),
+        ("dataset", str, ""),
+        ("seed", int, 0),
+        ("num_seeds", int, 1),
+    ):
+        value = settings.get(name, least)
+        if type(value) is not kind or value < least:
+            raise InputError(f"{path} is damaged: {name} is {value!r}")
     return {
         "name": str(folder),
         "label": settings["agent_name"],
@@ -415,8 +424,8 @@ def _why_not(run: FolderRun, other: FolderRun) -> str:
     one, two = run.outcome, other.outcome
     assert one.evaluations
     assert two.evaluations
-    if shared := sorted(set(run.seeds) & set(other.seeds)):
-        named = ", ".join(map(str, shared))
+    if shared := range(max(run.seeds[0], other.seeds[0]), min(run.seeds[-1], other.seeds[-1]) + 1):
+        named = ", ".join(map(str, shared[:MOST_LISTED])) + ", ..." * (len(shared) > MOST_LISTED)
         return f"it has the settings of {other.folder}, and the same seed{'s' * (len(shared) > 1)} {named}"
     for difference, mine, theirs in (
         ("another metric", one.job["metric"], two.job["metric"]),

@@ -451,8 +451,12 @@ def action_facts(actions: np.ndarray, num_actions: int, bounds: Any, where: str)
         low, high = bounds
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: action_bounds is {bounds}; give a pair, such as (-1, 1)") from error
+    sides = [np.asarray(side) for side in (low, high)]
+    for side in sides:
+        if side.dtype.kind not in "fiub":
+            raise InputError(f"{where}: action_bounds has a bound of {side.dtype}; give real numbers")
     with np.errstate(over="ignore"):  # `validate` refuses infinite bounds
-        sides = [np.asarray(side, np.float32) for side in (low, high)]
+        sides = [side.astype(np.float32) for side in sides]
     for side in sides:
         if side.shape not in ((), size):
             raise InputError(
