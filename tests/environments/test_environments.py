@@ -269,7 +269,11 @@ def test_faults_of_the_users_environment_are_one_line(own_folder, monkeypatch, n
         ("gymnasium/CartPol-v1", "did you mean 'CartPole-v1'"),
         ("gymnasium/Plug/In-v1", "For your own, name its module or file too, as in my_package:NAME"),
         ("gymnasium/no_such_package:In-v1", "no_such_package cannot be imported .*: install or correct it"),
-        ("gymnasium/..:CartPole-v1", r"\.\. cannot be imported \(TypeError.*: install or correct it"),
+        ("gymnasium/..:CartPole-v1", r"\.\. is neither a module nor a file that ends in .py: correct it"),
+        (
+            "gymnasium/no-module:In-v1",
+            r"no-module is neither a module nor a file that ends in .py: correct it",
+        ),
         ("gymnasium/gymnasium_robotics:PointMaze_UMaz-v3", "did you mean 'PointMaze_UMaze-v3'"),
     ],
 )

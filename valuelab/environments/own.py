@@ -32,7 +32,12 @@ def source_of(environment: str) -> str:
         environment: the name, with or without "gymnasium/" at its beginning.
     """
     source = environment.removeprefix("gymnasium/").rpartition(":")[0]
-    return source if source.endswith(".py") or _MODULE.fullmatch(source) else ""
+    return source if _is_source(source) else ""
+
+
+def _is_source(text: str) -> bool:
+    """Whether a text is a file or a module that may be imported."""
+    return text.endswith(".py") or bool(_MODULE.fullmatch(text))
 
 
 def absolute(source: str) -> str:
@@ -109,6 +114,11 @@ def texts_of(value: Any) -> Iterator[str]:
 
 def _load(source: str, name: str) -> ModuleType:
     """Imports a module or a file once; a file that has changed is imported again."""
+    if not _is_source(source):  # `code_or_files` does not say that it would be imported
+        raise errors.InputError(
+            f"environment {source}:{name}: {source} is neither a module nor a file that ends in .py: correct "
+            "it"
+        )
     try:
         if not source.endswith(".py"):
             if not {"", os.getcwd()} & set(sys.path):  # console scripts do not search the current folder
@@ -121,7 +131,7 @@ def _load(source: str, name: str) -> ModuleType:
         return _import_file(path)
     except errors.InputError as error:
         raise errors.InputError(f"environment {source}:{name}: {error}") from error
-    except (Exception, SystemExit) as error:  # by the user's code, or for names such as ".."
+    except (Exception, SystemExit) as error:  # by the user's code
         raise errors.InputError(
             f"environment {source}:{name}: {source} cannot be imported ({errors.located(error)}): "
             "install or correct it"
