@@ -3,6 +3,8 @@
 import dataclasses
 
 import gymnasium
+import jax
+import jax.export
 import numpy as np
 import pytest
 from helpers import CLONING, ROOT
@@ -158,6 +160,11 @@ def test_frames_of_a_dictionary_are_joined_in_environment_and_data(tmp_path):
     run = vl.train("bc", compact, environment=world, eval_episodes=1, **settings)
     shown = observation_parts.unpack(observation, PARTS)
     np.testing.assert_array_equal(run.policy()(shown), run.policy()(observation))
+    description = run.export(tmp_path / "policy.jax")
+    assert [port["shape"] for port in description["inputs"]] == [["batch", 16, 16, 6], ["batch", 6]]
+    exported = jax.export.deserialize((tmp_path / "policy.jax").read_bytes())
+    actions = exported.call(**{f"observation.{name}": part[None] for name, part in shown.items()})["action"]
+    np.testing.assert_allclose(actions[0], run.policy()(observation), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_faults_name_part_and_row():
         vl.dataset_from_arrays(**given)
     given = arrays()
     following = {"image": given["observations"]["image"]}
-    with pytest.raises(vl.InputError, match=r"next_observations has the parts image uint8\[16, 16, 3\], but"):
+    with pytest.raises(vl.InputError, match="next: observations has the entries image, but others have"):
         vl.dataset_from_arrays(**given, next_observations=following)
     given["observations"]["image"] = given["observations"]["image"][:, :6, :6]
     small = vl.dataset_from_arrays(**given)

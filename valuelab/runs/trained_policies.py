@@ -106,10 +106,11 @@ class _MemberPolicy:
 
     def _observation_ports(self, name: str, about: str) -> list[Port]:
         """The input of an observation or a goal; of several parts, NAME.PART for each."""
-        spec = self.run.spec
+        spec, frames = self.run.spec, self.run.config.data.num_frames
         if not spec.observation_parts:
             return [Port(name, spec.observation_shape, spec.observation_dtype, about)]
-        return [Port(f"{name}.{part.name}", part.shape, part.dtype, about) for part in spec.observation_parts]
+        shapes = {part: (*part.shape[:-1], frames * part.shape[-1]) for part in spec.observation_parts}
+        return [Port(f"{name}.{part.name}", shape, part.dtype, about) for part, shape in shapes.items()]
 
     def _augmented(self, observation: Any, *others: Any) -> Any:
         """What the agent sees of the inputs of an exported file, inside JAX."""
