@@ -195,7 +195,7 @@ def test_members_take_turns_or_step_together(cartpole):
 class Faulty(gymnasium.Env):
     """Fails after a number of steps."""
 
-    FAULTS = ("raises", "misshapes", "blinds", "spoils")
+    FAULTS = ("raises", "exits", "misshapes", "blinds", "spoils")
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -210,6 +210,8 @@ class Faulty(gymnasium.Env):
         fault = self.fault if self.left <= 0 else ""
         if fault == "raises":
             raise RuntimeError("the motor\nbroke")
+        if fault == "exits":
+            raise SystemExit(3)
         observation = np.full(
             3 if fault == "misshapes" else 2, np.nan if fault == "blinds" else 0, np.float32
         )
@@ -355,6 +357,7 @@ def test_a_simulator_that_failed_is_built_again(cartpole):
             1,
             r"-v0 failed at .* \(RuntimeError: the motor broke, .*test_host.py, line \d+\): correct",
         ),
+        ("gymnasium/valuelab-exits1-v0", 1, r"-v0 failed at .* \(SystemExit: 3, .*\): correct the env"),
         ("gymnasium/valuelab-misshapes1-v0", 1, r"-v0 failed at .* \(ValueError: .*\): correct the env"),
         ("gymnasium/valuelab-blinds1-v0", 1, r"-v0 gave an observation that is not finite \(nan\): correct"),
         (

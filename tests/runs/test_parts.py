@@ -1,7 +1,5 @@
 """Observations of an image and a vector, from environment and arrays to a loaded policy."""
 
-import dataclasses
-
 import gymnasium
 import jax
 import jax.export
@@ -156,8 +154,7 @@ def test_frames_of_a_dictionary_are_joined_in_environment_and_data(tmp_path):
     settings = SMALL | {"data.num_frames": 2, "steps": 2, "log_every": 2}
     world = "gymnasium/PartsReach-v0"
     dataset = vl.dataset_from_arrays(**arrays())
-    compact = dataclasses.replace(dataset, next_observations=None, valid=~dataset.terminals)
-    run = vl.train("bc", compact, environment=world, eval_episodes=1, **settings)
+    run = vl.train("bc", dataset, environment=world, eval_episodes=1, **settings)
     shown = observation_parts.unpack(observation, PARTS)
     np.testing.assert_array_equal(run.policy()(shown), run.policy()(observation))
     description = run.export(tmp_path / "policy.jax")

@@ -262,7 +262,7 @@ def naming(name: str) -> Iterator[None]:
         yield
     except errors.InputError:
         raise
-    except Exception as error:  # simulators raise many kinds of exceptions
+    except (Exception, SystemExit) as error:  # simulators raise many kinds of exceptions
         raise errors.InputError(
             f"{name} failed at a reset or a step ({errors.located(error)}): correct the environment"
         ) from error

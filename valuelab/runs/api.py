@@ -14,6 +14,7 @@ import numpy as np
 
 from valuelab import configuration, data, environments, errors, observation_parts, spaces
 from valuelab.configuration import RunConfig
+from valuelab.data import storage
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.distributional import defaults, objectives
 from valuelab.distributional.defaults import SolvedMDP
@@ -179,6 +180,8 @@ def train(
             )
 
         folder = local_path("workdir", workdir)
+        if isinstance(dataset, Dataset) and config.data.num_frames > 1:
+            dataset = storage.compact(dataset)
         if isinstance(dataset, Dataset) or callable(reward):
             _check_same_data(folder / "config.json", config, dataset, function)
         do_run(config, make, find, quiet)
