@@ -44,7 +44,9 @@ def flat(space: Any, name: str) -> Any:
     if len(leaves) > 1:
         entries = tuple(f"{leaf.name} {spaces.flatdim(leaf.space)}" for leaf in leaves)
         say_joined(name, spaces.flatdim(space), entries)
-    return spaces.flatten_space(space)
+    joined = spaces.flatten_space(space)
+    joined.observation_entries = tuple(leaf.name for leaf in leaves) if len(leaves) > 1 else ()
+    return joined
 
 
 def packed(parts: Parts, num_frames: int = 1) -> Any:
@@ -63,6 +65,11 @@ def packed(parts: Parts, num_frames: int = 1) -> Any:
 def parts_of(space: Any) -> Parts:
     """The parts of a space that `packed` returned; empty for other spaces."""
     return getattr(space, "observation_parts", ())
+
+
+def entries_of(space: Any) -> tuple[str, ...]:
+    """The names of the entries that `flat` joined into vectors, in this order; empty for other spaces."""
+    return getattr(space, "observation_entries", ())
 
 
 def flatten(space: Any, observations: Any, name: str) -> np.ndarray:

@@ -130,6 +130,8 @@ class Spec:
         num_updates: length of the run in updates, for schedules; 0 where unknown.
         observation_parts: the parts of an observation, sorted by name, where observations are packed bytes
             [P]; agents then see a dictionary of arrays. Empty where an observation is one array.
+        observation_entries: the names of the entries that were joined into vectors, in this order; empty
+            where unknown.
     """
 
     observation_shape: tuple[int, ...]
@@ -142,6 +144,7 @@ class Spec:
     goal_conditioned: bool = False
     num_updates: int = 0
     observation_parts: tuple[ObservationPart, ...] = ()
+    observation_entries: tuple[str, ...] = ()
 
     @property
     def discrete(self) -> bool:
@@ -197,6 +200,8 @@ class Dataset:
         goal_conditioned: whether rewards and masks are to be relabelled with goals when sampled.
         observation_parts: the parts of an observation, sorted by name, where observations are packed bytes
             [N, P] uint8; see `observation_parts.pack`. Empty where an observation is one array.
+        observation_entries: the names of the entries that were joined into vectors, in this order; empty
+            where unknown.
     """
 
     name: str
@@ -212,6 +217,7 @@ class Dataset:
     num_actions: int = 0
     goal_conditioned: bool = False
     observation_parts: tuple[ObservationPart, ...] = ()
+    observation_entries: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """The name and the sizes, not the numbers."""

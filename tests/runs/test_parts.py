@@ -1,5 +1,7 @@
 """Observations of an image and a vector, from environment and arrays to a loaded policy."""
 
+import json
+
 import gymnasium
 import jax
 import jax.export
@@ -11,12 +13,13 @@ import valuelab as vl
 from valuelab import observation_parts
 from valuelab.data import normalization
 from valuelab.environments import frames
-from valuelab.runs import dataset_inspection
+from valuelab.runs import dataset_inspection, results
 from valuelab.types import ObservationPart
 
 PARTS = (ObservationPart("image", (16, 16, 3), "uint8"), ObservationPart("state", (3,), "float32"))
 SMALL = {"steps": 6, "log_every": 6, "batch_size": 8, "mesh": (1, 1), "agent.hidden_dims": (8,)}
-SMALL |= {"agent.encoder": "drq", "data.image_shift.pixels": 2}
+IMAGES = {"agent.encoder": "drq", "data.image_shift.pixels": 2}
+SMALL |= IMAGES
 ROWS, LENGTH = 40, 8
 
 
@@ -239,7 +242,23 @@ def test_a_dictionary_of_vectors_stays_one_vector(capsys):
     dataset = vl.dataset_from_arrays(**arrays() | {"observations": given})
     assert dataset.observations[0].tolist() == [1, 1, 1, 0]
     assert dataset.observation_parts == ()
+    assert dataset.observation_entries == ("state", "goal")
     assert capsys.readouterr().out.splitlines() == [
         "observations of VectorReach-v0 are joined into one vector of 5 numbers: state 3, goal 2",
         "observations of dataset 'arrays' are joined into one vector of 4 numbers: state, goal",
     ]
+
+
+def test_vectors_that_are_joined_in_another_order_than_in_the_environment_are_refused(tmp_path):
+    """Where only the order differs; other names may be other words for the same entries."""
+    entries = {"state": np.ones((ROWS, 3)), "goal": np.zeros((ROWS, 2))}
+    swapped = dict(reversed(entries.items()))
+    given = {name: value for name, value in SMALL.items() if name not in IMAGES}
+    given |= {"environment": "gymnasium/VectorReach-v0", "eval_episodes": 1}
+    message = r"are joined in the order goal, state, but in the order state, goal in VectorReach-v0: give the"
+    with pytest.raises(vl.InputError, match=message):
+        vl.train("bc", vl.dataset_from_arrays(**arrays() | {"observations": swapped}), **given)
+    given["eval_episodes"] = 0
+    run = vl.train("bc", vl.dataset_from_arrays(**arrays() | {"observations": entries}), **given)
+    assert run.spec.observation_entries == ("state", "goal")
+    assert results.spec_from_json(json.loads(json.dumps(results.spec_to_json(run.spec)))) == run.spec

@@ -180,14 +180,10 @@ def _entry(folder: pathlib.Path) -> Json:
         raise InputError(f"{path} is not of a run of experiments.train or experiments.zero_shot")
     if settings.get("smoke"):
         raise InputError("it is a smoke run, whose scores mean nothing")
-    for name, kind, least in (
-        ("agent_name", str, ""),
-        ("dataset", str, ""),
-        ("seed", int, 0),
-        ("num_seeds", int, 1),
-    ):
+    least_values: Json = {"agent_name": "", "dataset": "", "seed": 0, "num_seeds": 1}
+    for name, least in least_values.items():
         value = settings.get(name, least)
-        if type(value) is not kind or value < least:
+        if type(value) is not type(least) or value < least:
             raise InputError(f"{path} is damaged: {name} is {value!r}")
     return {
         "name": str(folder),

@@ -120,6 +120,7 @@ def dataset_from_arrays(
         next_observations=given.get("next_observations"),
         goal_conditioned=goal_conditioned,
         observation_parts=parts,
+        observation_entries=_joined_entries(observations, parts),
         **action_facts(given["actions"], num_actions, action_bounds, where),
     )
     dataset = validate(dataset, where, clip_actions)
@@ -206,6 +207,7 @@ def dataset_from_episodes(
                     "the same"
                 )
             rows, parts = _rows(episode, num_actions, goal_conditioned, place, where, first)
+            facts.setdefault("observation_entries", _joined_entries(_entry(episode, "observations"), parts))
             known = facts.setdefault("observation_parts", parts)
             if parts != known:
                 raise InputError(
@@ -426,6 +428,12 @@ def _warn_of_images(dataset: Dataset, where: str) -> None:
                 words,
                 largest,
             )
+
+
+def _joined_entries(observations: Any, parts: observation_parts.Parts) -> tuple[str, ...]:
+    """The names of a dictionary's entries if they were joined into vectors; empty for other observations."""
+    names = observation_parts.names_of(observations)
+    return names if len(names) > 1 and not parts else ()
 
 
 def _described(parts: observation_parts.Parts) -> str:

@@ -174,6 +174,7 @@ def make_spec(
         goal_conditioned=dataset.goal_conditioned,
         num_updates=num_updates,
         observation_parts=dataset.observation_parts,
+        observation_entries=dataset.observation_entries,
     )
 
 

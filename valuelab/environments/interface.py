@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from valuelab import errors, observation_parts, types
-from valuelab.spaces import parts_of
+from valuelab.spaces import entries_of, parts_of
 
 _TOLERANCE = 1e-5
 """The largest difference between bounds of actions that count as equal, due to rounding to float32."""
@@ -61,6 +61,7 @@ def of_spaces(name: str, observation_space: Any, action_space: Any) -> Interface
         reward_min=-np.inf,
         reward_max=np.inf,
         observation_parts=parts_of(observation_space),
+        observation_entries=entries_of(observation_space),
     )
     bounds = () if discrete else (action_space.low, action_space.high)
     low, high = (bound.astype(np.float32) for bound in bounds or [np.zeros(0)] * 2)
@@ -117,6 +118,13 @@ def check_alike(data: Interface, world: Interface | types.VectorEnvironment, rem
             raise errors.InputError(
                 f"{kind} of {data.name} are {ours}, but {theirs} in {world.name}: {remedy}"
             )
+    our_order, their_order = data.spec.observation_entries, world.spec.observation_entries
+    if our_order != their_order and sorted(our_order) == sorted(their_order):
+        raise errors.InputError(
+            f"the entries of observations of {data.name} are joined in the order {', '.join(our_order)}, but "
+            f"in the order {', '.join(their_order)} in {world.name}: give the data in the same order, or "
+            f"{remedy}"
+        )
     for side, our_bounds, their_bounds in (
         ("lower", data.action_low, world.action_low),
         ("upper", data.action_high, world.action_high),

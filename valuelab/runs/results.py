@@ -278,6 +278,7 @@ def spec_from_json(fields: Mapping[str, Any]) -> Spec:
         given[name] = unbounded if given[name] is None else float(given[name])
     given["observation_shape"] = tuple(map(int, given["observation_shape"]))
     given["observation_parts"] = observation_parts.from_json(given.get("observation_parts", ()))
+    given["observation_entries"] = tuple(map(str, given.get("observation_entries", ())))
     return Spec(**given)
 
 
