@@ -201,12 +201,12 @@ def dataset_from_episodes(
             place = f"{where}: episode {number}"
             names = observation_parts.names_of(_entry(episode, "observations"))
             first = first if number else names
+            rows, parts = _rows(episode, num_actions, goal_conditioned, place, where, first)
             if bool(names) != bool(first):
                 raise InputError(
                     f"{place}: observations of one episode are a dictionary, but of another an array: give "
                     "the same"
                 )
-            rows, parts = _rows(episode, num_actions, goal_conditioned, place, where, first)
             facts.setdefault("observation_entries", _joined_entries(_entry(episode, "observations"), parts))
             known = facts.setdefault("observation_parts", parts)
             if parts != known:
