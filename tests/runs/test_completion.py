@@ -40,6 +40,7 @@ def cache(tmp_path, monkeypatch):
         ("zsh", "valuelab compare-datasets --ref", ["--reference="]),
         ("zsh", "valuelab inspect exorl/walker-rnd-ru", ["exorl/walker-rnd-run"]),
         ("fish", "valuelab train --workdir='run", []),
+        ("zsh", f"valuelab train --agent={__file__} --num_se", ["--num_seeds="]),  # the file is not executed
         ("zsh", "valuelab nothing --x", []),
     ],
 )

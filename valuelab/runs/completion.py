@@ -58,7 +58,7 @@ def script(shell: str = "") -> str:
     return f"{_USE[shell]}\n{_SCRIPTS[shell]}"
 
 
-def complete(programs: Mapping[str, str], shell: str, line: str) -> list[str]:
+def complete(programs: Mapping[str, str], shell: str = "", line: str = "") -> list[str]:
     """The words that may stand at the end of a command line.
 
     Args:
@@ -138,7 +138,9 @@ def _flags(program: str, given: Sequence[str]) -> dict[str, list[str]]:
         program: the module.
         given: the words so far; an agent, and a part that is chosen by name, have flags of their own.
     """
-    chosen = [word for word in given if word.startswith("--agent")]
+    chosen = [
+        word for word in given if word.startswith("--agent") and ".py" not in word
+    ]  # no file is executed
     return _kept(" ".join([program, *chosen]), lambda: _defined(program, chosen))
 
 
