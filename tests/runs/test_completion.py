@@ -37,7 +37,6 @@ def cache(tmp_path, monkeypatch):
         ("bash", "valuelab train --data.rewards=d4rl_l", ["d4rl_locomotion"]),
         ("zsh", "valuelab train --nov", []),
         ("zsh", "valuelab solve --objective=mean_v", ["--objective=mean_variance"]),
-        ("zsh", "valuelab compare-datasets --ref", ["--reference="]),
         ("zsh", "valuelab inspect exorl/walker-rnd-ru", ["exorl/walker-rnd-run"]),
         ("fish", "valuelab train --workdir='run", []),
         ("zsh", f"valuelab train --agent={__file__} --num_se", ["--num_seeds="]),  # the file is not executed
@@ -112,6 +111,11 @@ def test_the_console_program_starts_programs_and_answers(monkeypatch, capsys):
         with pytest.raises(SystemExit, match="2"):
             call(*words)
     assert "unknown shell 'tcsh'" in capsys.readouterr().err
+
+
+def test_flags_of_programs_that_define_them_when_imported():
+    command = [sys.executable, "-m", "experiments", "complete", "zsh", "valuelab collect --val"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "--val_episodes=\n"
 
 
 def test_a_command_is_its_program_and_its_help_lists_presets():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from absl import flags as absl_flags
 
 from experiments.studies.speed import solver
 from experiments.studies.speed.solver import Loop, SolverSpeedConfig
@@ -46,7 +47,7 @@ def test_a_small_problem_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(solver, "LARGE_ARRAY", 1 << 10)
     out = tmp_path / "speed.json"
     sizes = ["--states=4", "--actions=2", "--stocks=5", "--atoms=11"]
-    solver.main(solver.parse(["solver", *sizes, "--discount=0.5", f"--out={out}"]))
+    solver.main(solver.parse(["solver", *sizes, "--discount=0.5", f"--out={out}"], absl_flags.FlagValues()))
     report = json.loads(out.read_text())
     assert report["shape"] == {"states": 4, "actions": 2, "outcomes": 2, "stocks": 5, "atoms": 11}
     assert report["by numbers"].keys() == report["by distributions"].keys()

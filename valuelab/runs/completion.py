@@ -149,14 +149,15 @@ def _defined(program: str, given: Sequence[str]) -> dict[str, list[str]]:
     from absl import flags as absl_flags
 
     module = importlib.import_module(program)
-    values: Any = absl_flags.FlagValues() if hasattr(module, "parse") else absl_flags.FLAGS
     if hasattr(module, "parse"):
+        values = absl_flags.FlagValues()
         with contextlib.suppress(InputError, absl_flags.Error):  # the command line is not finished
             module.parse([program, *given], values)
-    ours = values.flags_by_module_dict()
+    else:
+        values = absl_flags.FLAGS  # where importing the program has defined its flags
     named = {
         flag.name: flag
-        for name, flags in ours.items()
+        for name, flags in values.flags_by_module_dict().items()
         if name.partition(".")[0] not in ("absl", "chex")
         for flag in flags
     }

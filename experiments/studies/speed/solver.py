@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.table
+from absl import flags as absl_flags
 
 from experiments.studies.speed import reports
 from valuelab.configuration import check_ranges
@@ -281,9 +282,9 @@ def show(config: SolverSpeedConfig, report: Mapping[str, Any]) -> None:
     outputs.show(table)
 
 
-def parse(argv: list[str]) -> SolverSpeedConfig:
+def parse(argv: list[str], values: absl_flags.FlagValues = absl_flags.FLAGS) -> SolverSpeedConfig:
     """The settings that the command line describes."""
-    return flags.parse_config(SolverSpeedConfig(), argv)
+    return flags.parse_config(SolverSpeedConfig(), argv, values)
 
 
 def main(config: SolverSpeedConfig) -> None:
