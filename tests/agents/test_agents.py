@@ -947,7 +947,8 @@ def test_an_onnx_file_acts_as_the_agent(name, tmp_path):
         given["task"] = random.normal(size=(5, run.task_dim)).astype(np.float32)
         seen = Augmented(batch.observations, given["task"])
     for temperature in (0.0, 1.0):
-        description = run.export(tmp_path / "policy.onnx", temperature=temperature)
+        first = next(iter(agent.memory.commands)) if agent.memory else None
+        description = run.export(tmp_path / "policy.onnx", command=first, temperature=temperature)
         names = [port["name"] for port in description["inputs"]]
         assert temperature or "seed" not in names
         session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")

@@ -309,6 +309,7 @@ IN_THE_MAZE = {
 }
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_fine_tuned_online_and_made_longer(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(inputs.environments, "vector", lambda *_: walkers())

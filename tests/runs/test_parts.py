@@ -123,6 +123,7 @@ def test_trains_loads_and_acts_on_a_dictionary(tmp_path):
     assert {name: part.shape for name, part in seen[0].items()} == {"image": (16, 16, 3), "state": (3,)}
 
 
+@pytest.mark.slow
 def test_learns_online_from_a_dictionary(tmp_path):
     acting = {"interaction.num_environments": 2, "interaction.capacity": 40, "interaction.warmup_steps": 8}
     small = {name.replace("agent.", "agent.critic."): value for name, value in SMALL.items()}
