@@ -6,6 +6,7 @@ Programs that use JAX take these functions from `valuelab.runs.flags`.
 import contextlib
 import errno
 import io
+import logging as standard_logging
 import os
 import pathlib
 import runpy
@@ -46,6 +47,14 @@ class _Unconverted(flags.ArgumentParser):
     def parse(self, argument: Any) -> Any:
         """Returns the argument."""
         return argument
+
+
+class _PlainFormatter(standard_logging.Formatter):
+    """Shows "warning: MESSAGE", as programs print their own warnings, without time, process and line."""
+
+    def format(self, record: standard_logging.LogRecord) -> str:
+        """The line of a record."""
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 def _define(config: Any, values: flags.FlagValues) -> None:
@@ -265,6 +274,7 @@ def run(main: Callable[[Arguments], Any], parse: Callable[[list[str]], Arguments
     def quiet_main(arguments: Arguments) -> Any:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax logs every file at INFO
+            logging.get_absl_handler().setFormatter(_PlainFormatter())
         return main(arguments)
 
     for stream in (sys.stdout, sys.stderr):  # some terminals lack characters of tables and progress bars
