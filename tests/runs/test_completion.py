@@ -73,7 +73,7 @@ def test_bash_completes_through_its_script(tmp_path):
 
 
 def test_every_preset_has_a_line():
-    known = {preset for agent in flags.known_agents() for preset in flags.known_presets(agent)}
+    known = {preset for agent in flags.known_agents() for preset in flags.presets_in_a_line(agent)}
     assert known == set(DESCRIPTIONS)
 
 

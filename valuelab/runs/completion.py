@@ -99,8 +99,7 @@ def _candidates(programs: Mapping[str, str], before: Sequence[str], current: str
     if command == "completion":
         return list(_SCRIPTS)
     if command == "list":
-        kinds = ("agents", "presets", "datasets", "environments", "objectives", "gridworlds")
-        return list(kinds) if not given else []
+        return [] if given else _kept("kinds", _kinds)
     if command not in programs:
         return []
     if current.startswith("--") and "=" in current:
@@ -123,6 +122,12 @@ def _values(program: str, given: Sequence[str], flag: str, value: str) -> list[s
     if flag in _LISTS:
         return _kept(_LISTS[flag], lambda: _listed(_LISTS[flag]))
     return _flags(program, given).get(f"{flag}=", [])
+
+
+def _kinds() -> list[str]:
+    from valuelab.runs import listing
+
+    return list(listing.KINDS)
 
 
 def _listed(kind: str, name: str = "") -> list[str]:

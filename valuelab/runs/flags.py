@@ -116,15 +116,6 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
     return config, _with_file_in_errors(path, module.make_agent)
 
 
-def known_presets(source: str) -> tuple[str, ...]:
-    """The presets of an agent, given by name or as FILE.py.
-
-    Raises:
-        InputError: when the file does not exist or cannot be used.
-    """
-    return tuple(_presets(_load(_agent_file(source))[0]))
-
-
 def _agent_file(name: str) -> pathlib.Path:
     """The path of an agent's file.
 
@@ -311,9 +302,12 @@ def agents_in_a_line() -> dict[str, str]:
 
 
 def presets_in_a_line(source: str) -> dict[str, str]:
-    """Name -> description of the presets of an agent; arguments and errors as in `known_presets`.
+    """Name -> description of the presets of an agent, given by name or as FILE.py.
 
     A file of the user may describe its presets in `DESCRIPTIONS`, a dictionary like `PRESETS`.
+
+    Raises:
+        InputError: when the file does not exist or cannot be used.
     """
     module, _ = _load(_agent_file(source))
     described = getattr(module, "DESCRIPTIONS", {}) if source.endswith(".py") else presets.DESCRIPTIONS
