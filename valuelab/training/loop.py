@@ -12,10 +12,11 @@ far. So evaluating or saving more often changes nothing, and an interrupted run 
 
 import contextlib
 import functools
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -44,6 +45,9 @@ FIRST_SLICE = 16
 """Number of updates in the first call of the training program, whose speed is not known yet."""
 SLICE_SECONDS = 2.0
 """Approximate duration of each later call."""
+LONGEST_BLOCK = {"cpu": 1}
+"""Largest number of updates in a block, by platform; on accelerators that are not listed `ACCELERATOR_BLOCK`."""
+ACCELERATOR_BLOCK = 500
 
 
 class NonFiniteError(InputError):
@@ -125,8 +129,9 @@ class Program(NamedTuple):
 
     Attributes:
         init: (hyperparameters, keys, arrays, initial=None) -> Progression; `initial` as in `train`.
-        advance: (progression, hyperparameters, keys, arrays, start, stop) -> Progression after the updates
-            start .. stop - 1; donates its first argument.
+        advance: (progression, hyperparameters, keys, arrays, start, blocks, length) -> Progression after
+            the updates start .. start + blocks · length - 1; `length`, the number of updates in a block, is
+            static; donates its first argument.
         clear: (tally) -> an empty Tally.
         finite: (states) -> [M], whether all floating leaves of each member's state are finite.
     """
@@ -135,6 +140,28 @@ class Program(NamedTuple):
     advance: Any
     clear: Any
     finite: Any
+
+
+def block_length(mesh: Mesh, *intervals: int) -> int:
+    """The number of updates in a block, the loop of the training program whose length XLA knows.
+
+    An accelerator runs a loop of known length without asking the host after each update, and can keep it as
+    one graph. A CPU gains nothing from it.
+
+    Args:
+        mesh: the devices.
+        intervals: numbers of updates between events of the run; 0 for events that do not occur.
+
+    Returns:
+        The largest common divisor of the intervals that is at most the platform's longest block. If it is
+        less than half of what would fit, the blocks do not divide the intervals: the updates that are left
+        before an event are then blocks of one update.
+    """
+    longest = LONGEST_BLOCK.get(mesh.devices.flat[0].platform, ACCELERATOR_BLOCK)
+    longest = min(longest, *(interval for interval in intervals if interval))
+    common = math.gcd(*intervals)
+    divisor = max(length for length in range(1, longest + 1) if common % length == 0)
+    return divisor if 2 * divisor > longest else longest
 
 
 def _stream(key: Key, name: str) -> Key:
@@ -211,7 +238,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
         keys: Key,
         arrays: Any,
         start: Array,
-        stop: Array,
+        blocks: Array,
+        length: int,
     ) -> Progression:
         def advance_member(
             progression: Progression, hyperparameters: Mapping[str, Array], key: Key
@@ -220,19 +248,28 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
             def body(step: Array, progression: Progression) -> Progression:
                 state, carry, metrics = one_update(step, progression.states, progression.experience)
-                tally = progression.tally
-
-                def first_bad_update(metric: Array, first: Array) -> Array:
-                    return jnp.where(~jnp.isfinite(metric) & (first == NEVER), step + 1, first)
-
-                tally = Tally(
-                    updates=tally.updates + 1,
-                    sums=jax.tree.map(jnp.add, tally.sums, metrics),
-                    first_nonfinite=jax.tree.map(first_bad_update, metrics, tally.first_nonfinite),
-                )
+                tally = _counted(progression.tally, _packed(metrics), step)
                 return Progression(states=state, experience=carry, tally=tally)
 
-            return jax.lax.fori_loop(start, stop, body, progression)
+            def block(number: Array, progression: Progression) -> Progression:
+                first = start + number * length
+                return jax.lax.fori_loop(
+                    0, length, lambda index, progression: body(first + index, progression), progression
+                )
+
+            # One array for all metrics: an accelerator then adds them up in one kernel, not in one for each.
+            tally, names = progression.tally, progression.tally.sums
+            packed = tally._replace(
+                sums=_packed(tally.sums), first_nonfinite=_packed(tally.first_nonfinite)
+            )
+            progression = jax.lax.fori_loop(0, blocks, block, progression._replace(tally=packed))
+            tally = progression.tally
+            return progression._replace(
+                tally=tally._replace(
+                    sums=_unpacked(tally.sums, names),
+                    first_nonfinite=_unpacked(tally.first_nonfinite, names),
+                )
+            )
 
         return over_members(advance_member)(progression, hyperparameters, keys)
 
@@ -242,10 +279,30 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
     return Program(
         init=jax.jit(init, out_shardings=by_member),
-        advance=jax.jit(advance, donate_argnums=0, out_shardings=by_member),
+        advance=jax.jit(advance, donate_argnums=0, static_argnames="length", out_shardings=by_member),
         clear=jax.jit(jax.vmap(lambda tally: clear(tally.sums)), out_shardings=by_member),
         finite=jax.jit(jax.vmap(is_finite), out_shardings=meshes.replicated(mesh)),
     )
+
+
+def _counted(tally: Tally, metrics: Array, step: Array) -> Tally:
+    """The packed tally after update `step` with the packed metrics [K]."""
+    bad = ~jnp.isfinite(metrics) & (tally.first_nonfinite == NEVER)
+    return Tally(
+        updates=tally.updates + 1,
+        sums=tally.sums + metrics,
+        first_nonfinite=jnp.where(bad, step + 1, tally.first_nonfinite),
+    )
+
+
+def _packed(scalars: Mapping[str, Array]) -> Array:
+    """The values of K names as an array [K], in the order of the names."""
+    return jnp.stack([scalars[name] for name in sorted(scalars)]) if scalars else jnp.zeros(0)
+
+
+def _unpacked(values: Array, names: Iterable[str]) -> dict[str, Array]:
+    """Name to value; the inverse of `_packed`."""
+    return dict(zip(sorted(names), values, strict=True))
 
 
 def with_leaves(tree: Any, leaves: Mapping[str, Any]) -> Any:
@@ -373,8 +430,13 @@ def train(
         started = time.perf_counter()
         with _environment_failures(experience):
             progression = jax.block_until_ready(program.init(fixed, keys, arrays, placed))
-        bounds = np.int32(0), np.int32(steps)
-        advance = program.advance.lower(progression, fixed, keys, arrays, *bounds).compile()
+        length = block_length(mesh, *intervals)
+        advance = functools.cache(
+            lambda length: program.advance.lower(
+                progression, fixed, keys, arrays, np.int32(0), np.int32(1), length=length
+            ).compile()
+        )
+        advance(length)
         compile_seconds = time.perf_counter() - started
 
         row_seconds, logged = 0.0, 0  # duration of training since the last row; step of that row
@@ -398,12 +460,22 @@ def train(
                 event = min([steps, *(_next_multiple(step, every) for every in intervals if every)])
                 while step < event and not (interrupted := stop.is_requested()):
                     # Short slices keep Ctrl-C and the progress bar responsive. Their length does not change
-                    # results. Several hosts would have to agree on it, so they use whole events.
-                    end = min(event, step + slice_updates) if jax.process_count() == 1 else event
+                    # results: they consist of whole blocks. Several hosts would have to agree on it, so they
+                    # use whole events.
+                    block = length if event - step >= length else 1
+                    blocks = (event - step) // block
+                    if jax.process_count() == 1:
+                        blocks = min(blocks, max(1, slice_updates // block))
+                    end = step + blocks * block
+                    started = time.perf_counter()
+                    run_blocks = advance(block)
+                    compile_seconds += time.perf_counter() - started
                     started = time.perf_counter()
                     with _environment_failures(experience):
-                        progression = advance(progression, fixed, keys, arrays, np.int32(step), np.int32(end))
-                        jax.block_until_ready(progression)
+                        bounds = np.int32(step), np.int32(blocks)
+                        progression = jax.block_until_ready(
+                            run_blocks(progression, fixed, keys, arrays, *bounds)
+                        )
                     seconds = time.perf_counter() - started
                     train_seconds += seconds
                     row_seconds += seconds

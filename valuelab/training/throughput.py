@@ -19,13 +19,15 @@ from jax.extend.core import jaxprs_in_params
 from valuelab.observation_parts import pack
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
-from valuelab.training.loop import make_program
+from valuelab.training.loop import block_length, make_program
 from valuelab.types import Agent, Sampler, Spec, Transitions
 
 TIMINGS = 5
 """Number of timings of updates, and of products, in one round."""
 SLICE_SECONDS = 0.4
 """Approximate duration of the updates of one timing."""
+LOG_EVERY = 1000
+"""Number of updates between log rows of the run whose program is timed."""
 
 
 class Measurement(NamedTuple):
@@ -163,7 +165,8 @@ def compare(
         flop = flop_per_update(agents[name], example)
         speed = statistics.median(by_round)
         shares = (flop * speed / peak for speed, peak in zip(by_round, peaks, strict=True))
-        taken = experience.environment_steps(1 + loop.updates) - experience.environment_steps(1)
+        taken = experience.environment_steps(loop.first + loop.updates)
+        taken -= experience.environment_steps(loop.first)
         measured[name] = Measurement(
             updates_per_second=speed,
             flop_per_update=flop,
@@ -186,11 +189,13 @@ class _Loop(NamedTuple):
     """An agent's compiled training loop.
 
     Attributes:
+        first: the first update of a timing.
         updates: number of updates of each member in one timing.
         updates_per_second: () -> speed; runs these updates and returns updates per second of all members.
         compile_seconds: time to trace and compile.
     """
 
+    first: int
     updates: int
     updates_per_second: Callable[[], float]
     compile_seconds: float
@@ -202,27 +207,30 @@ def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, nu
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
     keys = jax.device_put(keys, meshes.by_member(mesh))
 
+    length = block_length(mesh, LOG_EVERY)
     started = time.perf_counter()
     progression = program.init({}, keys, arrays)
-    advance = program.advance.lower(progression, {}, keys, arrays, np.int32(0), np.int32(1)).compile()
+    first, one = np.int32(0), np.int32(1)
+    advance = program.advance.lower(progression, {}, keys, arrays, first, one, length=length).compile()
     compile_seconds = time.perf_counter() - started
-    # Update 0 is not timed: the steps that first fill the replay buffer come before it.
-    progression = advance(progression, {}, keys, arrays, np.int32(0), np.int32(1))
+    # The first block is not timed: the steps that first fill the replay buffer come before it.
+    progression = advance(progression, {}, keys, arrays, first, one)
 
-    def updates_per_second(count: int) -> float:
+    def updates_per_second(blocks: int) -> float:
         nonlocal progression
         jax.block_until_ready(progression)
         started = time.perf_counter()
-        progression = advance(progression, {}, keys, arrays, np.int32(1), np.int32(1 + count))
+        progression = advance(progression, {}, keys, arrays, np.int32(length), np.int32(blocks))
         jax.block_until_ready(progression)
-        return count * num_seeds / (time.perf_counter() - started)
+        return blocks * length * num_seeds / (time.perf_counter() - started)
 
-    count = 1
+    blocks = 1
     for _ in range(3):
-        count = max(1, int(updates_per_second(count) / num_seeds * SLICE_SECONDS))
+        blocks = max(1, int(updates_per_second(blocks) / num_seeds * SLICE_SECONDS / length))
     return _Loop(
-        updates=count,
-        updates_per_second=functools.partial(updates_per_second, count),
+        first=length,
+        updates=blocks * length,
+        updates_per_second=functools.partial(updates_per_second, blocks),
         compile_seconds=compile_seconds,
     )
 
