@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BASE = {"types", "errors", "configuration"}
+BASE = {"types", "errors", "configuration", "platforms"}
 PARTS = {
     "files",
     "workers",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "spaces": {"arrays", "errors", "files", "types", "observation_parts"},
     "observation_parts": {"arrays", "errors", "types"},
     "configuration": {"errors"},
+    "platforms": set(),
     "ops": {"types", "errors"},
     "networks": BASE | {"ops"},
     "feature_learners": BASE | {"ops", "networks"},
@@ -76,6 +77,7 @@ CORE = (
     "files",
     "arrays",
     "configuration",
+    "platforms",
     "ops",
     "observation_parts",
     "networks",

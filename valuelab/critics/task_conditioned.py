@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from valuelab import platforms
 from valuelab.configuration import setting, widths
 from valuelab.critics.values import ReturnsConfig, offered
 from valuelab.errors import InputError
@@ -245,7 +246,7 @@ def apply_networks(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[A
         module == modules[0] and jax.tree.map(jnp.shape, given) == jax.tree.map(jnp.shape, arguments[0])
         for module, given in calls
     )
-    if jax.default_backend() == "cpu" or not alike:
+    if platforms.on_cpu() or not alike:
         return [module.apply(*given) for module, given in calls]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments)
     return list(jax.vmap(modules[0].apply)(*stacked))

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from valuelab import platforms
 from valuelab.errors import InputError, unknown
 from valuelab.networks.mlp import LayerNorm, initializer
 from valuelab.ops.factorizations import orthogonal
@@ -117,7 +118,7 @@ class PaddedConvolution(nn.Module):
         channels = images.shape[-1]
         kernel = self.param("kernel", initializer, (3, 3, channels, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        if jax.default_backend() == "cpu":
+        if platforms.on_cpu():
             padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
             outputs = in_unit_range(patches(padded, 3, 1)) @ kernel.reshape(-1, self.width)
         else:

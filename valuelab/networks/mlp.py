@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from valuelab import platforms
 from valuelab.types import Array, Layer
 
 LAYERS = "intermediates"
@@ -132,7 +133,7 @@ def over_ensemble(function: Callable[..., Any]) -> Callable[..., Any]:
     Accelerators use vmap. On a CPU ensemble members take turns, because the activations of one fit better
     into its caches: with vmap, integrating a flow critic takes 1.2 times as long.
     """
-    if jax.default_backend() == "cpu":
+    if platforms.on_cpu():
         return lambda *arguments: jax.lax.map(lambda argument: function(*argument), arguments)
     return jax.vmap(function)
 

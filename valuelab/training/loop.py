@@ -26,7 +26,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
-from valuelab import files
+from valuelab import files, platforms
 from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import mesh as meshes
@@ -171,6 +171,8 @@ def _stream(key: Key, name: str) -> Key:
 def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     """Builds the jitted functions of a run.
 
+    They are traced for the platform of the mesh.
+
     On accelerators and on several devices vmap updates all members at once. On a single CPU device members
     take turns, each with all updates of a call: batched matrix products are not faster on a core, and XLA
     adds transpositions to them (one member trains a fifth slower).
@@ -185,7 +187,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     """
     by_member = meshes.by_member(mesh)
     batch_sharding = jax.sharding.NamedSharding(mesh, PartitionSpec(meshes.DATA))
-    take_turns = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+    platform = mesh.devices.flat[0].platform
+    take_turns = mesh.size == 1 and platform == "cpu"
 
     def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
         if take_turns:
@@ -230,7 +233,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             metrics = jax.eval_shape(update(agent, key, arrays), jnp.int32(0), state, carry)[2]
             return Progression(states=state, experience=carry, tally=clear(metrics))
 
-        return over_members(init_member)(hyperparameters, keys, initial)
+        with platforms.tracing_for(platform):
+            return over_members(init_member)(hyperparameters, keys, initial)
 
     def advance(
         progression: Progression,
@@ -271,7 +275,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
                 )
             )
 
-        return over_members(advance_member)(progression, hyperparameters, keys)
+        with platforms.tracing_for(platform):
+            return over_members(advance_member)(progression, hyperparameters, keys)
 
     def is_finite(state: Any) -> Array:
         floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]

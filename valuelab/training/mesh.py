@@ -7,6 +7,7 @@ on many, and on several hosts.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,8 +19,13 @@ from valuelab.errors import InputError
 SEED, DATA = "seed", "data"
 
 
-def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None = None) -> Mesh:
-    """Arranges the devices of all hosts as (seed, data).
+def make_mesh(
+    num_members: int,
+    batch_size: int,
+    shape: tuple[int, ...] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """Arranges devices as (seed, data).
 
     Args:
         num_members: number of members of the population; a multiple of the seed axis.
@@ -27,6 +33,7 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
         shape: sizes (seed, data). Their product is at most the number of devices; with several hosts it must
             equal that number. None uses every device; the seed axis is then the greatest common divisor of
             the numbers of devices and members.
+        devices: the devices; None for those of all hosts.
 
     Returns:
         The mesh.
@@ -34,7 +41,8 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
     Raises:
         InputError: when the shape does not fit the devices, the members or the batch.
     """
-    num_devices = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    num_devices = len(devices)
     if shape is None:
         seed_size = math.gcd(num_devices, num_members)
         shape = (seed_size, num_devices // seed_size)
@@ -59,8 +67,8 @@ def make_mesh(num_members: int, batch_size: int, shape: tuple[int, ...] | None =
             f"batch_size {batch_size} is not divisible by the data axis of {data_size} device(s): "
             f"give a multiple of {data_size}, or --mesh=SEED,DATA with a data axis that divides it"
         )
-    devices = np.array(jax.devices()[: seed_size * data_size]).reshape(shape)
-    return Mesh(devices, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
+    used = np.array(devices[: seed_size * data_size]).reshape(shape)
+    return Mesh(used, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def by_member(mesh: Mesh) -> NamedSharding:
