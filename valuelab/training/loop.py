@@ -13,10 +13,12 @@ far. So evaluating or saving more often changes nothing, and an interrupted run 
 import contextlib
 import functools
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -45,9 +47,8 @@ FIRST_SLICE = 16
 """Number of updates in the first call of the training program, whose speed is not known yet."""
 SLICE_SECONDS = 2.0
 """Approximate duration of each later call."""
-LONGEST_BLOCK = {"cpu": 1}
-"""Largest number of updates in a block, by platform; on accelerators that are not listed `ACCELERATOR_BLOCK`."""
-ACCELERATOR_BLOCK = 500
+LONGEST_BLOCK = {"cpu": 1, "gpu": 500, "tpu": 500}
+"""Largest number of updates in a block, by platform."""
 
 
 class NonFiniteError(InputError):
@@ -157,7 +158,7 @@ def block_length(mesh: Mesh, *intervals: int) -> int:
         less than half of what would fit, the blocks do not divide the intervals: the updates that are left
         before an event are then blocks of one update.
     """
-    longest = LONGEST_BLOCK.get(mesh.devices.flat[0].platform, ACCELERATOR_BLOCK)
+    longest = LONGEST_BLOCK[mesh.devices.flat[0].platform]
     longest = min(longest, *(interval for interval in intervals if interval))
     common = math.gcd(*intervals)
     divisor = max(length for length in range(1, longest + 1) if common % length == 0)
@@ -173,9 +174,9 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
     They are traced for the platform of the mesh.
 
-    On accelerators and on several devices vmap updates all members at once. On a single CPU device members
-    take turns, each with all updates of a call: batched matrix products are not faster on a core, and XLA
-    adds transpositions to them (one member trains a fifth slower).
+    On accelerators and on several devices vmap updates all members at once. On a single CPU device vmap is
+    slower, because XLA adds transpositions to batched products: there members take turns in a program, and
+    `compiled_advance` runs a program for each member.
 
     Args:
         build: hyperparameters of one member (traced scalars) -> its agent.
@@ -188,10 +189,9 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     by_member = meshes.by_member(mesh)
     batch_sharding = jax.sharding.NamedSharding(mesh, PartitionSpec(meshes.DATA))
     platform = mesh.devices.flat[0].platform
-    take_turns = mesh.size == 1 and platform == "cpu"
 
     def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
-        if take_turns:
+        if _is_one_cpu(mesh):
             return lambda *members: jax.lax.map(lambda member: function(*member), members)
         return jax.vmap(function, spmd_axis_name=meshes.SEED)
 
@@ -263,9 +263,7 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
 
             # One array for all metrics: an accelerator then adds them up in one kernel, not in one for each.
             tally, names = progression.tally, progression.tally.sums
-            packed = tally._replace(
-                sums=_packed(tally.sums), first_nonfinite=_packed(tally.first_nonfinite)
-            )
+            packed = tally._replace(sums=_packed(tally.sums), first_nonfinite=_packed(tally.first_nonfinite))
             progression = jax.lax.fori_loop(0, blocks, block, progression._replace(tally=packed))
             tally = progression.tally
             return progression._replace(
@@ -288,6 +286,66 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
         clear=jax.jit(jax.vmap(lambda tally: clear(tally.sums)), out_shardings=by_member),
         finite=jax.jit(jax.vmap(is_finite), out_shardings=meshes.replicated(mesh)),
     )
+
+
+def compiled_advance(
+    program: Program,
+    progression: Progression,
+    hyperparameters: Mapping[str, Array],
+    keys: Key,
+    arrays: Any,
+    length: int,
+    mesh: Mesh,
+) -> Callable[[Progression, int, int], Progression]:
+    """Compiles the training program of a run.
+
+    On a single CPU device members run side by side, each in a program of its own: one member's products are
+    too small to occupy all cores. Then a member's bits do not depend on the other members.
+
+    Args:
+        program: the functions of the run.
+        progression: has the shapes of the run.
+        hyperparameters: name to [M].
+        keys: [M].
+        arrays: those of the experience, on the devices.
+        length: the number of updates in a block.
+        mesh: the devices.
+
+    Returns:
+        (progression, start, blocks) -> the progression after the updates from start to
+        start + blocks · length - 1, not yet ready. Donates its first argument.
+    """
+    members = len(keys)
+
+    def compiled(*inputs: Any) -> Any:
+        return program.advance.lower(*inputs, arrays, np.int32(0), np.int32(1), length=length).compile()
+
+    if members == 1 or not _is_one_cpu(mesh):
+        together = compiled(progression, hyperparameters, keys)
+        return lambda progression, start, blocks: together(
+            progression, hyperparameters, keys, arrays, np.int32(start), np.int32(blocks)
+        )
+
+    inputs = [meshes.take_member((hyperparameters, keys), index, mesh) for index in range(members)]
+    single = compiled(meshes.take_member(progression, 0, mesh), *inputs[0])
+
+    def advance(progression: Progression, start: int, blocks: int) -> Progression:
+        def advance_member(index: int) -> Progression:
+            member = meshes.take_member(progression, index, mesh)
+            member = single(member, *inputs[index], arrays, np.int32(start), np.int32(blocks))
+            return jax.block_until_ready(member)  # type: ignore[no-any-return]
+
+        with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            advanced = list(threads.map(advance_member, range(members)))
+        for index, member in enumerate(advanced):
+            progression = meshes.put_member(progression, member, index, mesh)
+        return progression
+
+    return advance
+
+
+def _is_one_cpu(mesh: Mesh) -> bool:
+    return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
 
 def _counted(tally: Tally, metrics: Array, step: Array) -> Tally:
@@ -437,9 +495,7 @@ def train(
             progression = jax.block_until_ready(program.init(fixed, keys, arrays, placed))
         length = block_length(mesh, *intervals)
         advance = functools.cache(
-            lambda length: program.advance.lower(
-                progression, fixed, keys, arrays, np.int32(0), np.int32(1), length=length
-            ).compile()
+            lambda length: compiled_advance(program, progression, fixed, keys, arrays, length, mesh)
         )
         advance(length)
         compile_seconds = time.perf_counter() - started
@@ -477,10 +533,7 @@ def train(
                     compile_seconds += time.perf_counter() - started
                     started = time.perf_counter()
                     with _environment_failures(experience):
-                        bounds = np.int32(step), np.int32(blocks)
-                        progression = jax.block_until_ready(
-                            run_blocks(progression, fixed, keys, arrays, *bounds)
-                        )
+                        progression = jax.block_until_ready(run_blocks(progression, step, blocks))
                     seconds = time.perf_counter() - started
                     train_seconds += seconds
                     row_seconds += seconds

@@ -107,6 +107,31 @@ def place_rows(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
+def take_member(tree: Any, index: int, mesh: Mesh) -> Any:
+    """A copy of one member of arrays with members as leading axis, which keep this axis with length 1."""
+    return _member_functions(mesh)[0](tree, np.int32(index))
+
+
+def put_member(tree: Any, member: Any, index: int, mesh: Mesh) -> Any:
+    """Writes one member into arrays with members as leading axis, in place: donates its first argument."""
+    return _member_functions(mesh)[1](tree, member, np.int32(index))
+
+
+@functools.cache
+def _member_functions(mesh: Mesh) -> tuple[Any, Any]:
+    def take(tree: Any, index: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), tree)
+
+    def put(tree: Any, member: Any, index: jax.Array) -> Any:
+        def write(leaf: jax.Array, part: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(leaf, part, index, 0)
+
+        return jax.tree.map(write, tree, member)
+
+    sharding = by_member(mesh)
+    return jax.jit(take, out_shardings=sharding), jax.jit(put, donate_argnums=0, out_shardings=sharding)
+
+
 @functools.cache
 def _gather(mesh: Mesh) -> Any:
     """A jitted copy to every device."""

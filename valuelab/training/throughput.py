@@ -19,7 +19,7 @@ from jax.extend.core import jaxprs_in_params
 from valuelab.observation_parts import pack
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
-from valuelab.training.loop import block_length, make_program
+from valuelab.training.loop import block_length, compiled_advance, make_program
 from valuelab.types import Agent, Sampler, Spec, Transitions
 
 TIMINGS = 5
@@ -210,18 +210,16 @@ def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, nu
     length = block_length(mesh, LOG_EVERY)
     started = time.perf_counter()
     progression = program.init({}, keys, arrays)
-    first, one = np.int32(0), np.int32(1)
-    advance = program.advance.lower(progression, {}, keys, arrays, first, one, length=length).compile()
+    advance = compiled_advance(program, progression, {}, keys, arrays, length, mesh)
     compile_seconds = time.perf_counter() - started
     # The first block is not timed: the steps that first fill the replay buffer come before it.
-    progression = advance(progression, {}, keys, arrays, first, one)
+    progression = advance(progression, 0, 1)
 
     def updates_per_second(blocks: int) -> float:
         nonlocal progression
         jax.block_until_ready(progression)
         started = time.perf_counter()
-        progression = advance(progression, {}, keys, arrays, np.int32(length), np.int32(blocks))
-        jax.block_until_ready(progression)
+        progression = jax.block_until_ready(advance(progression, length, blocks))
         return blocks * length * num_seeds / (time.perf_counter() - started)
 
     blocks = 1
