@@ -230,6 +230,42 @@ def test_where_slices_end_changes_no_bit(monkeypatch):
     assert without_speed(straight().rows) == without_speed(sliced.rows)
 
 
+def in_blocks(monkeypatch):
+    """Lets runs on CPUs use blocks of up to 3 updates, as runs on accelerators use longer ones."""
+    monkeypatch.setattr(loop, "LONGEST_BLOCK", {"cpu": 3})
+
+
+@pytest.mark.parametrize("log_every", [5, 6])
+def test_blocks_change_no_bit(checkpoints, monkeypatch, log_every):
+    """With 5 updates between rows, blocks of 3 leave a rest; with 6 they do not."""
+    straight = train(log_every=log_every)
+    in_blocks(monkeypatch)
+    rows = []
+    settings = {"checkpoints": checkpoints, "write": rows.extend, "log_every": log_every}
+    with monkeypatch.context() as asking, pytest.raises(Interrupted):
+        train(on_resume=ask_after_one_slice(asking), **settings)
+    assert 0 < checkpoints.latest_step() < STEPS
+    in_blocks(monkeypatch)
+    assert_same_bits(straight.states, train(**settings).states)
+    assert without_speed(rows) == without_speed(straight.rows)
+
+
+def test_blocks_divide_the_intervals_where_they_can(monkeypatch):
+    monkeypatch.setattr(loop, "LONGEST_BLOCK", {"cpu": 500})
+    mesh = make_mesh(1, 8, (1, 1))
+    assert loop.block_length(mesh, 1000, 5000, 0) == 500
+    assert loop.block_length(mesh, 12, 0, 18) == 6
+    assert loop.block_length(mesh, 1) == 1
+    assert loop.block_length(mesh, 997) == 500  # prime: 497 updates are left before each row
+    assert loop.block_length(mesh, 15, 7) == 7
+
+
+def test_xla_knows_the_length_of_a_block():
+    program, progression, inputs = compiled()
+    text = program.advance.lower(progression, *inputs, length=5).compile().as_text()
+    assert '"known_trip_count":{"n":"5"}' in text
+
+
 def test_rows_hold_the_means_over_the_updates_since_the_row_before():
     """Computed by hand from runs that log every update."""
     singly = train(log_every=1).rows
@@ -249,6 +285,13 @@ def test_a_member_of_four_seeds_equals_a_run_of_its_own():
             assert row["step"] == other["step"]
             assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
     assert not np.allclose(together.states.params["w"][0], together.states.params["w"][1], rtol=0.01)
+
+
+def test_members_on_one_cpu_have_the_bits_of_runs_alone():
+    together = train(seeds=[3, 4], mesh=make_mesh(2, 8, (1, 1)))
+    for index, seed in enumerate((3, 4)):
+        alone = train(seeds=[seed], mesh=make_mesh(1, 8, (1, 1)))
+        assert_same_bits(together.member(index), alone.member(0))
 
 
 def test_a_member_of_a_sweep_equals_a_run_with_its_value():

@@ -162,7 +162,7 @@ def block_length(mesh: Mesh, *intervals: int) -> int:
     longest = min(longest, *(interval for interval in intervals if interval))
     common = math.gcd(*intervals)
     divisor = max(length for length in range(1, longest + 1) if common % length == 0)
-    return divisor if 2 * divisor > longest else longest
+    return divisor if 2 * divisor >= longest else longest
 
 
 def _stream(key: Key, name: str) -> Key:
@@ -250,28 +250,30 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
         ) -> Progression:
             one_update = update(build(hyperparameters), key, arrays)
 
-            def body(step: Array, progression: Progression) -> Progression:
-                state, carry, metrics = one_update(step, progression.states, progression.experience)
-                tally = _counted(progression.tally, _packed(metrics), step)
-                return Progression(states=state, experience=carry, tally=tally)
+            def body(step: Array, carried: Any) -> Any:
+                state, carry, counts = carried
+                state, carry, metrics = one_update(step, state, carry)
+                return state, carry, _counted(counts, _packed(metrics), step)
 
-            def block(number: Array, progression: Progression) -> Progression:
+            def block(number: Array, carried: Any) -> Any:
                 first = start + number * length
                 return jax.lax.fori_loop(
-                    0, length, lambda index, progression: body(first + index, progression), progression
+                    0, length, lambda index, carried: body(first + index, carried), carried
                 )
 
-            # One array for all metrics: an accelerator then adds them up in one kernel, not in one for each.
-            tally, names = progression.tally, progression.tally.sums
-            packed = tally._replace(sums=_packed(tally.sums), first_nonfinite=_packed(tally.first_nonfinite))
-            progression = jax.lax.fori_loop(0, blocks, block, progression._replace(tally=packed))
-            tally = progression.tally
-            return progression._replace(
-                tally=tally._replace(
-                    sums=_unpacked(tally.sums, names),
-                    first_nonfinite=_unpacked(tally.first_nonfinite, names),
-                )
+            state, carry, tally = progression
+            counts = _Counts(
+                updates=tally.updates,
+                sums=_packed(tally.sums),
+                first_nonfinite=_packed(tally.first_nonfinite),
             )
+            state, carry, counts = jax.lax.fori_loop(0, blocks, block, (state, carry, counts))
+            tally = Tally(
+                updates=counts.updates,
+                sums=_unpacked(counts.sums, tally.sums),
+                first_nonfinite=_unpacked(counts.first_nonfinite, tally.sums),
+            )
+            return Progression(states=state, experience=carry, tally=tally)
 
         with platforms.tracing_for(platform):
             return over_members(advance_member)(progression, hyperparameters, keys)
@@ -348,13 +350,27 @@ def _is_one_cpu(mesh: Mesh) -> bool:
     return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
 
-def _counted(tally: Tally, metrics: Array, step: Array) -> Tally:
-    """The packed tally after update `step` with the packed metrics [K]."""
-    bad = ~jnp.isfinite(metrics) & (tally.first_nonfinite == NEVER)
-    return Tally(
-        updates=tally.updates + 1,
-        sums=tally.sums + metrics,
-        first_nonfinite=jnp.where(bad, step + 1, tally.first_nonfinite),
+class _Counts(NamedTuple):
+    """A tally of K metrics as arrays: an accelerator then counts all metrics in one kernel.
+
+    Attributes:
+        updates: int32 scalar.
+        sums: [K].
+        first_nonfinite: int32 [K].
+    """
+
+    updates: Array
+    sums: Array
+    first_nonfinite: Array
+
+
+def _counted(counts: _Counts, metrics: Array, step: Array) -> _Counts:
+    """The counts after update `step` with metrics [K]."""
+    bad = ~jnp.isfinite(metrics) & (counts.first_nonfinite == NEVER)
+    return _Counts(
+        updates=counts.updates + 1,
+        sums=counts.sums + metrics,
+        first_nonfinite=jnp.where(bad, step + 1, counts.first_nonfinite),
     )
 
 
