@@ -155,8 +155,14 @@ def compare(
     """
     experience = offline(source) if isinstance(source, Sampler) else source
     mesh = meshes.make_mesh(num_seeds, experience.batch_size)
-    loops = {name: _make_loop(agent, experience, mesh, num_seeds) for name, agent in agents.items()}
-    timers = [loop.updates_per_second for loop in loops.values()] + [_matmul_timer(mesh)]
+    loops = {name: make_loop(agent, experience, num_seeds, mesh) for name, agent in agents.items()}
+    blocks = {name: choose_blocks(loop, SLICE_SECONDS) for name, loop in loops.items()}
+    updates = {name: blocks[name] * loop.length for name, loop in loops.items()}
+
+    def updates_per_second(name: str) -> float:
+        return updates[name] * num_seeds / _seconds(loops[name], blocks[name])
+
+    timers = [functools.partial(updates_per_second, name) for name in loops] + [_matmul_timer(mesh)]
     *speeds, peaks = zip(*(_best_in_turn(timers) for _ in range(rounds)), strict=True)
 
     measured = {}
@@ -165,8 +171,8 @@ def compare(
         flop = flop_per_update(agents[name], example)
         speed = statistics.median(by_round)
         shares = (flop * speed / peak for speed, peak in zip(by_round, peaks, strict=True))
-        taken = experience.environment_steps(loop.first + loop.updates)
-        taken -= experience.environment_steps(loop.first)
+        taken = experience.environment_steps(loop.length + updates[name])
+        taken -= experience.environment_steps(loop.length)
         measured[name] = Measurement(
             updates_per_second=speed,
             flop_per_update=flop,
@@ -174,7 +180,7 @@ def compare(
             matmul_peak=statistics.median(peaks),
             share_of_peak=statistics.median(shares),
             compile_seconds=loop.compile_seconds,
-            environment_steps_per_second=speed * taken / loop.updates,
+            environment_steps_per_second=speed * taken / updates[name],
         )
     return measured
 
@@ -185,23 +191,35 @@ def _best_in_turn(timers: Sequence[Callable[[], float]]) -> list[float]:
     return [max(by_timer) for by_timer in zip(*timings, strict=True)]
 
 
-class _Loop(NamedTuple):
+class Loop(NamedTuple):
     """An agent's compiled training loop.
 
     Attributes:
-        first: the first update of a timing.
-        updates: number of updates of each member in one timing.
-        updates_per_second: () -> speed; runs these updates and returns updates per second of all members.
+        run: (count) -> None; runs so many blocks of updates of each member and returns when they are done.
+        length: number of updates of each member in a block.
         compile_seconds: time to trace and compile.
     """
 
-    first: int
-    updates: int
-    updates_per_second: Callable[[], float]
+    run: Callable[[int], None]
+    length: int
     compile_seconds: float
 
 
-def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, num_seeds: int) -> _Loop:
+def make_loop(
+    agent: Agent, experience: Experience, num_seeds: int, mesh: jax.sharding.Mesh | None = None
+) -> Loop:
+    """Compiles the program with which `training.loop.train` trains an agent, and runs its first block.
+
+    Args:
+        agent: the agent.
+        experience: the source of batches.
+        num_seeds: number of members.
+        mesh: the devices; None for all devices.
+
+    Returns:
+        The loop.
+    """
+    mesh = mesh or meshes.make_mesh(num_seeds, experience.batch_size)
     program = make_program(lambda _: agent, experience, mesh)
     arrays = meshes.place_rows(experience.arrays, mesh)
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
@@ -213,24 +231,27 @@ def _make_loop(agent: Agent, experience: Experience, mesh: jax.sharding.Mesh, nu
     advance = compiled_advance(program, progression, {}, keys, arrays, length, mesh)
     compile_seconds = time.perf_counter() - started
     # The first block is not timed: the steps that first fill the replay buffer come before it.
-    progression = advance(progression, 0, 1)
+    progression = jax.block_until_ready(advance(progression, 0, 1))
 
-    def updates_per_second(blocks: int) -> float:
+    def run(blocks: int) -> None:
         nonlocal progression
-        jax.block_until_ready(progression)
-        started = time.perf_counter()
         progression = jax.block_until_ready(advance(progression, length, blocks))
-        return blocks * length * num_seeds / (time.perf_counter() - started)
 
+    return Loop(run=run, length=length, compile_seconds=compile_seconds)
+
+
+def choose_blocks(loop: Loop, seconds: float) -> int:
+    """The number of blocks that take about so long. The speed of a few differs from that of many."""
     blocks = 1
     for _ in range(3):
-        blocks = max(1, int(updates_per_second(blocks) / num_seeds * SLICE_SECONDS / length))
-    return _Loop(
-        first=length,
-        updates=blocks * length,
-        updates_per_second=functools.partial(updates_per_second, blocks),
-        compile_seconds=compile_seconds,
-    )
+        blocks = max(1, int(blocks * seconds / _seconds(loop, blocks)))
+    return blocks
+
+
+def _seconds(loop: Loop, blocks: int) -> float:
+    started = time.perf_counter()
+    loop.run(blocks)
+    return time.perf_counter() - started
 
 
 def _matmul_timer(mesh: jax.sharding.Mesh) -> Callable[[], float]:
