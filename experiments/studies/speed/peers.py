@@ -52,6 +52,17 @@ CASES: dict[str, Case] = {
     "iql": Case(flags=("--agent=iql",), make=straightforward.make_iql),
     "iql_4_seeds": Case(flags=("--agent=iql", "--num_seeds=4"), make=straightforward.make_iql),
     "iql_4x512": Case(flags=("--agent=iql:cube", *CUBE), make=straightforward.make_iql),
+    "fql": Case(flags=("--agent=fql", *CUBE), make=straightforward.make_fql),
+    "floq": Case(flags=("--agent=floq", *CUBE), make=straightforward.make_floq),
+    "floq_small": Case(
+        flags=(
+            *("--agent=floq", *CUBE, "--agent.critic.num_draws=4"),
+            *("--agent.critic.hidden_dims=128,128", "--agent.policy.hidden_dims=128,128"),
+        ),
+        make=straightforward.make_floq,
+    ),
+    "td_jepa": Case(flags=("--agent=td_jepa", *CUBE), make=straightforward.make_td_jepa),
+    "td_jepa_small": Case(flags=("--agent=td_jepa:pointmaze", *CUBE), make=straightforward.make_td_jepa),
 }
 """Cases by name."""
 

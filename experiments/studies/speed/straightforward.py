@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import optax
 from flax.training.train_state import TrainState
 
+from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.iql import IQLConfig
+from valuelab.agents.zero_shot import ZeroShotConfig
+from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.types import Array, Key, Spec, Transitions
 
 ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu}
@@ -206,5 +209,417 @@ def make_iql(config: IQLConfig, spec: Spec) -> Form:
             policy=policy,
         )
         return state, {"value": v_loss, "q": q_loss, "policy": policy_loss}
+
+    return Form(init=init, update=update)
+
+
+class OneStepFlow(NamedTuple):
+    """FQL's policy.
+
+    Attributes:
+        init: (key, observations, observations of the field, actions) -> state.
+        sample: (params, observations, noise) -> actions.
+        update: (state, q of actions, observations, observations of the field, actions, key) -> (state, loss).
+    """
+
+    init: Callable[[Key, Array, Array, Array], TrainState]
+    sample: Callable[[Any, Array, Array], Array]
+    update: Callable[
+        [TrainState, Callable[[Array], Array], Array, Array, Array, Key], tuple[TrainState, Array]
+    ]
+
+
+def make_one_step_flow(config: OneStepFlowConfig, action_dim: int) -> OneStepFlow:
+    """A flow that clones actions, distilled into one step that climbs Q (arXiv:2502.02538)."""
+    field = MLP(config.hidden_dims, action_dim, config.activation)
+    policy = MLP(config.hidden_dims, action_dim, config.activation)
+
+    def init(key: Key, observations: Array, seen: Array, actions: Array) -> TrainState:
+        field_key, policy_key = jax.random.split(key)
+        params = {
+            "field": field.init(field_key, seen, actions, jnp.zeros((len(actions), 1))),
+            "policy": policy.init(policy_key, observations, actions),
+        }
+        return TrainState.create(apply_fn=policy.apply, params=params, tx=optax.adam(config.learning_rate))
+
+    def sample(params: Any, observations: Array, noise: Array) -> Array:
+        return jnp.clip(policy.apply(params["policy"], observations, noise), -1, 1)
+
+    def update(
+        state: TrainState,
+        q_of: Callable[[Array], Array],
+        observations: Array,
+        seen: Array,
+        actions: Array,
+        key: Key,
+    ) -> tuple[TrainState, Array]:
+        start_key, time_key, noise_key = jax.random.split(key, 3)
+        start = jax.random.normal(start_key, actions.shape)
+        times = jax.random.uniform(time_key, (len(actions), 1))
+        noise = jax.random.normal(noise_key, actions.shape)
+
+        def step(points, time):
+            times = jnp.full((len(points), 1), time)
+            velocities = field.apply(state.params["field"], seen, points, times)
+            return points + velocities / config.num_steps, None
+
+        drawn, _ = jax.lax.scan(step, noise, jnp.arange(config.num_steps) / config.num_steps)
+        drawn = jnp.clip(drawn, -1, 1)
+
+        @jax.value_and_grad
+        def loss(params):
+            points = (1 - times) * start + times * actions
+            velocities = field.apply(params["field"], seen, points, times)
+            clone_loss = jnp.mean((velocities - (actions - start)) ** 2)
+            climbing = policy.apply(params["policy"], observations, noise)
+            distill_loss = jnp.mean((climbing - drawn) ** 2)
+            q_values = q_of(jnp.clip(climbing, -1, 1))
+            scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values))) if config.normalize_q else 1.0
+            return clone_loss + config.bc_weight * distill_loss - jnp.mean(q_values) / scale
+
+        policy_loss, gradients = loss(state.params)
+        return state.apply_gradients(grads=gradients), policy_loss
+
+    return OneStepFlow(init=init, sample=sample, update=update)
+
+
+class FQLState(NamedTuple):
+    """The state of flow Q-learning."""
+
+    q: TrainState
+    target_q: Any
+    policy: TrainState
+
+
+def make_fql(config: ComposedConfig, spec: Spec) -> Form:
+    """Flow Q-learning (Park et al. 2025, arXiv:2502.02538)."""
+    critic = config.critic
+    q_network = ensemble(MLP, critic.ensemble_size)(
+        critic.hidden_dims, 1, critic.activation, critic.layer_norm
+    )
+    policy = make_one_step_flow(config.policy, spec.action_dim)
+
+    def init(key: Key, batch: Transitions) -> FQLState:
+        q_key, policy_key = jax.random.split(key)
+        q = create(q_key, q_network, critic.learning_rate, batch.observations, batch.actions)
+        return FQLState(
+            q=q,
+            target_q=jax.tree.map(jnp.copy, q.params),
+            policy=policy.init(policy_key, batch.observations, batch.observations, batch.actions),
+        )
+
+    def update(state: FQLState, batch: Transitions, key: Key) -> tuple[FQLState, dict[str, Array]]:
+        action_key, policy_key = jax.random.split(key)
+        noise = jax.random.normal(action_key, batch.actions.shape)
+        next_actions = policy.sample(state.policy.params, batch.next_observations, noise)
+        next_q = q_network.apply(state.target_q, batch.next_observations, next_actions)[..., 0].mean(axis=0)
+        targets = batch.rewards + critic.discount * batch.masks * next_q
+
+        @jax.value_and_grad
+        def critic_loss(params):
+            q_values = q_network.apply(params, batch.observations, batch.actions)[..., 0]
+            return jnp.sum(jnp.mean((q_values - targets) ** 2, axis=1))
+
+        q_loss, gradients = critic_loss(state.q.params)
+        q = state.q.apply_gradients(grads=gradients)
+
+        def q_of(actions: Array) -> Array:
+            return q_network.apply(q.params, batch.observations, actions)[..., 0].mean(axis=0)
+
+        seen = batch.observations
+        policy_state, policy_loss = policy.update(state.policy, q_of, seen, seen, batch.actions, policy_key)
+        state = FQLState(
+            q=q,
+            target_q=optax.incremental_update(q.params, state.target_q, critic.target_rate),
+            policy=policy_state,
+        )
+        return state, {"q": q_loss, "policy": policy_loss}
+
+    return Form(init=init, update=update)
+
+
+class ValueField(nn.Module):
+    """The velocity field of floq's critic, applied as a whole at every point."""
+
+    hidden_dims: tuple[int, ...]
+    activation: str
+    block_depth: int
+    low: float
+    high: float
+    num_bins: int
+    bin_width: float
+    time_size: int
+
+    @nn.compact
+    def __call__(self, observations: Array, actions: Array, values: Array, times: Array) -> Array:
+        """Maps observations [B, D], actions [B, A], z [B, m] and t [B, m] to velocities [B, m]."""
+        edges = jnp.linspace(self.low, self.high, self.num_bins + 1)
+        unit = jnp.sqrt(2) * self.bin_width * (edges[1] - edges[0])
+        cumulative = jax.lax.erf((edges - jnp.clip(values, self.low, self.high)[..., None]) / unit)
+        histogram = cumulative[..., 1:] - cumulative[..., :-1]
+        histogram = histogram / histogram.sum(axis=-1, keepdims=True)
+        angles = 2 * jnp.pi * times[..., None] * jnp.geomspace(0.25, 64.0, self.time_size // 2)
+        pairs = jnp.concatenate([observations, actions], axis=-1)
+        pairs = jnp.broadcast_to(pairs[:, None], (*values.shape, pairs.shape[-1]))
+        hidden = jnp.concatenate([pairs, histogram, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        for index, width in enumerate(self.hidden_dims):
+            hidden = nn.Dense(width, kernel_init=xavier())(hidden)
+            hidden = nn.LayerNorm()(ACTIVATIONS[self.activation](hidden))
+            if index % self.block_depth == 0:
+                skipped = hidden + skipped if index else hidden
+                hidden = skipped
+        return nn.Dense(1, kernel_init=xavier())(hidden)[..., 0]
+
+
+class FloqState(NamedTuple):
+    """The state of floq."""
+
+    field: TrainState
+    target_field: Any
+    q: TrainState
+    policy: TrainState
+
+
+def make_floq(config: ComposedConfig, spec: Spec) -> Form:
+    """A critic that integrates a flow, and FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863)."""
+    critic = config.critic
+    horizon = 1 / (1 - critic.discount)
+    noise_low = critic.coverage * spec.reward_min * horizon
+    noise_high = critic.coverage * spec.reward_max * horizon
+    field = ValueField(
+        critic.hidden_dims,
+        critic.activation,
+        critic.block_depth,
+        low=(spec.reward_min - 0.01) * horizon,
+        high=(spec.reward_max + 0.01) * horizon,
+        num_bins=critic.num_bins,
+        bin_width=critic.bin_width,
+        time_size=critic.time_size,
+    )
+    q_network = ensemble(MLP, critic.ensemble_size)(
+        critic.hidden_dims, 1, critic.activation, critic.layer_norm
+    )
+    policy = make_one_step_flow(config.policy, spec.action_dim)
+
+    def draw_noise(key: Key, batch: Transitions) -> Array:
+        shape = (len(batch.rewards), critic.num_draws)
+        return jax.random.uniform(key, shape, minval=noise_low, maxval=noise_high)
+
+    def integrate(params: Any, observations: Array, actions: Array, noise: Array) -> Array:
+        """Maps noise [B, m] to z(1) of each network of the ensemble, [E, B, m]."""
+
+        def step(values, time):
+            times = jnp.full(noise.shape, time)
+            velocities = jax.vmap(field.apply, (0, None, None, 0, None))(
+                params, observations, actions, values, times
+            )
+            return values + velocities / critic.num_steps, None
+
+        start = jnp.broadcast_to(noise, (critic.ensemble_size, *noise.shape))
+        values, _ = jax.lax.scan(step, start, jnp.arange(critic.num_steps) / critic.num_steps)
+        return values
+
+    def init(key: Key, batch: Transitions) -> FloqState:
+        field_key, q_key, policy_key = jax.random.split(key, 3)
+        keys = jax.random.split(field_key, critic.ensemble_size)
+        blank = jnp.zeros((len(batch.rewards), critic.num_draws))
+        params = jax.vmap(field.init, (0, None, None, None, None))(
+            keys, batch.observations, batch.actions, blank, blank
+        )
+        return FloqState(
+            field=TrainState.create(apply_fn=field.apply, params=params, tx=optax.adam(critic.learning_rate)),
+            target_field=jax.tree.map(jnp.copy, params),
+            q=create(q_key, q_network, critic.learning_rate, batch.observations, batch.actions),
+            policy=policy.init(policy_key, batch.observations, batch.observations, batch.actions),
+        )
+
+    def update(state: FloqState, batch: Transitions, key: Key) -> tuple[FloqState, dict[str, Array]]:
+        action_key, target_key, noise_key, time_key, distill_key, policy_key = jax.random.split(key, 6)
+        noise = jax.random.normal(action_key, batch.actions.shape)
+        next_actions = policy.sample(state.policy.params, batch.next_observations, noise)
+        ends = integrate(
+            state.target_field, batch.next_observations, next_actions, draw_noise(target_key, batch)
+        )
+        targets = batch.rewards + critic.discount * batch.masks * ends.mean(axis=(0, 2))
+
+        noise = draw_noise(noise_key, batch)
+        times = jax.random.uniform(time_key, noise.shape)
+        points = (1 - times) * noise + times * targets[:, None]
+
+        @jax.value_and_grad
+        def field_loss(params):
+            velocities = jax.vmap(field.apply, (0, None, None, None, None))(
+                params, batch.observations, batch.actions, points, times
+            )
+            return jnp.mean(jnp.sum((velocities - (targets[:, None] - noise)) ** 2, axis=2))
+
+        flow_loss, gradients = field_loss(state.field.params)
+        new_field = state.field.apply_gradients(grads=gradients)
+
+        noise = draw_noise(distill_key, batch)
+        values = integrate(new_field.params, batch.observations, batch.actions, noise).mean(axis=(0, 2))
+
+        @jax.value_and_grad
+        def distillation_loss(params):
+            q_values = q_network.apply(params, batch.observations, batch.actions)[..., 0]
+            return jnp.mean((q_values - values) ** 2)
+
+        q_loss, gradients = distillation_loss(state.q.params)
+        q = state.q.apply_gradients(grads=gradients)
+
+        def q_of(actions: Array) -> Array:
+            return q_network.apply(q.params, batch.observations, actions)[..., 0].mean(axis=0)
+
+        seen = batch.observations
+        policy_state, policy_loss = policy.update(state.policy, q_of, seen, seen, batch.actions, policy_key)
+        state = FloqState(
+            field=new_field,
+            target_field=optax.incremental_update(new_field.params, state.target_field, critic.target_rate),
+            q=q,
+            policy=policy_state,
+        )
+        return state, {"field": flow_loss, "q": q_loss, "policy": policy_loss}
+
+    return Form(init=init, update=update)
+
+
+def on_sphere(vectors: Array) -> Array:
+    """Vectors [B, d] scaled to length √d."""
+    squares = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    return vectors * jnp.sqrt(vectors.shape[-1] / jnp.maximum(squares, 1e-12))
+
+
+def orthogonal(width: int) -> nn.Dense:
+    """A dense layer with orthogonal initial weights."""
+    return nn.Dense(width, kernel_init=nn.initializers.orthogonal())
+
+
+class Encoder(nn.Module):
+    """TD-JEPA's encoder of observations."""
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        """Maps observations [B, D] to encodings [B, d]."""
+        first, *others = self.hidden_dims
+        hidden = nn.tanh(nn.LayerNorm()(orthogonal(first)(observations)))
+        for width in others:
+            hidden = nn.relu(orthogonal(width)(hidden))
+        return on_sphere(orthogonal(self.dim)(hidden))
+
+
+class Predictor(nn.Module):
+    """TD-JEPA's predictor of discounted sums of encodings."""
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+
+    @nn.compact
+    def __call__(self, encodings: Array, actions: Array, tasks: Array) -> Array:
+        """Maps encodings [B, k], actions [B, A] and tasks [B, d] to [B, dim]."""
+        width = self.hidden_dims[0]
+        embeddings = []
+        for others in (tasks, actions):
+            hidden = jnp.concatenate([encodings, others], axis=-1)
+            hidden = nn.tanh(nn.LayerNorm()(orthogonal(width)(hidden)))
+            embeddings.append(nn.relu(orthogonal(width // 2)(hidden)))
+        hidden = jnp.concatenate(embeddings, axis=-1)
+        for width in self.hidden_dims:
+            hidden = nn.relu(orthogonal(width)(hidden))
+        return orthogonal(self.dim)(hidden)
+
+
+class TDJEPAState(NamedTuple):
+    """The state of TD-JEPA."""
+
+    critic: TrainState
+    target: Any
+    policy: TrainState
+
+
+def make_td_jepa(config: ZeroShotConfig, spec: Spec) -> Form:
+    """TD-JEPA with FQL's policy (Bagatella et al. 2025, arXiv:2510.00739), from vectors."""
+    critic = config.critic
+    state_encoder = Encoder(critic.state_dims, critic.state_dim)
+    task_encoder = Encoder(critic.task_dims, critic.task_dim)
+    task_predictor = ensemble(Predictor, critic.ensemble_size)(critic.predictor_dims, critic.task_dim)
+    state_predictor = ensemble(Predictor, critic.ensemble_size)(critic.predictor_dims, critic.state_dim)
+    policy = make_one_step_flow(config.policy, spec.action_dim)
+
+    def orthonormality(encodings: Array) -> Array:
+        products = encodings @ encodings.T
+        own, count = jnp.diagonal(products), len(encodings)
+        others = jnp.sum(products**2) - jnp.sum(own**2)
+        return 0.5 * others / (count * (count - 1)) - jnp.mean(own)
+
+    def init(key: Key, batch: Transitions) -> TDJEPAState:
+        keys = jax.random.split(key, 5)
+        tasks = jnp.zeros((len(batch.rewards), critic.task_dim))
+        states = jnp.zeros((len(batch.rewards), critic.state_dim))
+        params = {
+            "state_encoder": state_encoder.init(keys[0], batch.observations),
+            "task_encoder": task_encoder.init(keys[1], batch.observations),
+            "task_predictor": task_predictor.init(keys[2], states, batch.actions, tasks),
+            "state_predictor": state_predictor.init(keys[3], tasks, batch.actions, tasks),
+        }
+        joined = jnp.concatenate([batch.observations, tasks], axis=-1)
+        return TDJEPAState(
+            critic=TrainState.create(
+                apply_fn=task_predictor.apply, params=params, tx=optax.adam(critic.learning_rate)
+            ),
+            target=jax.tree.map(jnp.copy, params),
+            policy=policy.init(keys[4], joined, batch.observations, batch.actions),
+        )
+
+    def update(state: TDJEPAState, batch: Transitions, key: Key) -> tuple[TDJEPAState, dict[str, Array]]:
+        order_key, choice_key, task_key, action_key, policy_key = jax.random.split(key, 5)
+        goals = task_encoder.apply(state.critic.params["task_encoder"], batch.next_observations)
+        goals = on_sphere(jax.random.permutation(order_key, goals))
+        is_goal = jax.random.uniform(choice_key, (len(goals), 1)) < config.goal_share
+        tasks = jnp.where(is_goal, goals, on_sphere(jax.random.normal(task_key, goals.shape)))
+        joined = jnp.concatenate([batch.observations, tasks], axis=-1)
+        next_joined = jnp.concatenate([batch.next_observations, tasks], axis=-1)
+
+        noise = jax.random.normal(action_key, batch.actions.shape)
+        next_actions = policy.sample(state.policy.params, next_joined, noise)
+        next_states = state_encoder.apply(state.target["state_encoder"], batch.next_observations)
+        next_tasks = task_encoder.apply(state.target["task_encoder"], batch.next_observations)
+        after = task_predictor.apply(state.target["task_predictor"], next_states, next_actions, tasks)
+        task_targets = next_tasks + critic.discount * batch.masks[:, None] * after.mean(axis=0)
+        after = state_predictor.apply(state.target["state_predictor"], next_tasks, next_actions, tasks)
+        state_targets = next_states + critic.discount * batch.masks[:, None] * after.mean(axis=0)
+
+        @jax.value_and_grad
+        def critic_loss(params):
+            states = state_encoder.apply(params["state_encoder"], batch.observations)
+            encodings = task_encoder.apply(params["task_encoder"], batch.observations)
+            of_tasks = task_predictor.apply(params["task_predictor"], states, batch.actions, tasks)
+            of_states = state_predictor.apply(params["state_predictor"], encodings, batch.actions, tasks)
+            return (
+                jnp.mean(jnp.sum((of_tasks - task_targets) ** 2, axis=-1))
+                + jnp.mean(jnp.sum((of_states - state_targets) ** 2, axis=-1))
+                + critic.state_orthonormality * orthonormality(states)
+                + critic.task_orthonormality * orthonormality(encodings)
+            )
+
+        loss, gradients = critic_loss(state.critic.params)
+        learnt = state.critic.apply_gradients(grads=gradients)
+
+        def q_of(actions: Array) -> Array:
+            states = state_encoder.apply(learnt.params["state_encoder"], batch.observations)
+            predictions = task_predictor.apply(learnt.params["task_predictor"], states, actions, tasks)
+            return jnp.sum(predictions * tasks, axis=-1).mean(axis=0)
+
+        policy_state, policy_loss = policy.update(
+            state.policy, q_of, joined, batch.observations, batch.actions, policy_key
+        )
+        state = TDJEPAState(
+            critic=learnt,
+            target=optax.incremental_update(learnt.params, state.target, critic.target_rate),
+            policy=policy_state,
+        )
+        return state, {"critic": loss, "policy": policy_loss}
 
     return Form(init=init, update=update)
