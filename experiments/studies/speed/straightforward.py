@@ -362,12 +362,13 @@ class ValueField(nn.Module):
         pairs = jnp.concatenate([observations, actions], axis=-1)
         pairs = jnp.broadcast_to(pairs[:, None], (*values.shape, pairs.shape[-1]))
         hidden = jnp.concatenate([pairs, histogram, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        skipped = None
         for index, width in enumerate(self.hidden_dims):
             hidden = nn.Dense(width, kernel_init=xavier())(hidden)
             hidden = nn.LayerNorm()(ACTIVATIONS[self.activation](hidden))
             if index % self.block_depth == 0:
-                skipped = hidden + skipped if index else hidden
-                hidden = skipped
+                hidden = hidden if skipped is None else hidden + skipped
+                skipped = hidden
         return nn.Dense(1, kernel_init=xavier())(hidden)[..., 0]
 
 
