@@ -4,7 +4,8 @@ Each form computes the same mathematics as our agent with the same hyperparamete
 batch and random numbers follow the same parameters (tests/studies/test_peers.py). It is written like the
 single-file code of CleanRL, unifloral and the FQL repository: flax modules, one optax.adam for each loss,
 value_and_grad, vmap over ensembles and seeds, and a scan over updates that draws its batches inside. It uses
-none of our networks and functions, and it has only the options that the cases of `peers` need.
+none of our networks and functions, and it has only the options that the cases of `peers` need. The
+distributions of initial weights may differ from ours, because they do not change the speed.
 """
 
 from collections.abc import Callable
@@ -490,11 +491,6 @@ def on_sphere(vectors: Array) -> Array:
     return vectors * jnp.sqrt(vectors.shape[-1] / jnp.maximum(squares, 1e-12))
 
 
-def orthogonal(width: int) -> nn.Dense:
-    """A dense layer with orthogonal initial weights."""
-    return nn.Dense(width, kernel_init=nn.initializers.orthogonal())
-
-
 class Encoder(nn.Module):
     """TD-JEPA's encoder of observations."""
 
@@ -505,10 +501,10 @@ class Encoder(nn.Module):
     def __call__(self, observations: Array) -> Array:
         """Maps observations [B, D] to encodings [B, d]."""
         first, *others = self.hidden_dims
-        hidden = nn.tanh(nn.LayerNorm()(orthogonal(first)(observations)))
+        hidden = nn.tanh(nn.LayerNorm()(nn.Dense(first)(observations)))
         for width in others:
-            hidden = nn.relu(orthogonal(width)(hidden))
-        return on_sphere(orthogonal(self.dim)(hidden))
+            hidden = nn.relu(nn.Dense(width)(hidden))
+        return on_sphere(nn.Dense(self.dim)(hidden))
 
 
 class Predictor(nn.Module):
@@ -524,12 +520,12 @@ class Predictor(nn.Module):
         embeddings = []
         for others in (tasks, actions):
             hidden = jnp.concatenate([encodings, others], axis=-1)
-            hidden = nn.tanh(nn.LayerNorm()(orthogonal(width)(hidden)))
-            embeddings.append(nn.relu(orthogonal(width // 2)(hidden)))
+            hidden = nn.tanh(nn.LayerNorm()(nn.Dense(width)(hidden)))
+            embeddings.append(nn.relu(nn.Dense(width // 2)(hidden)))
         hidden = jnp.concatenate(embeddings, axis=-1)
         for width in self.hidden_dims:
-            hidden = nn.relu(orthogonal(width)(hidden))
-        return orthogonal(self.dim)(hidden)
+            hidden = nn.relu(nn.Dense(width)(hidden))
+        return nn.Dense(self.dim)(hidden)
 
 
 class TDJEPAState(NamedTuple):
