@@ -24,6 +24,7 @@ from absl import flags as absl_flags
 
 from experiments.studies.speed import agent as speed_of_agent
 from experiments.studies.speed import reports, straightforward
+from experiments.studies.speed.agent import AgentSpeedConfig
 from experiments.studies.speed.straightforward import Form
 from valuelab import configuration, errors
 from valuelab.configuration import Settings, setting
@@ -57,7 +58,7 @@ CASES: dict[str, Case] = {
     "floq_small": Case(
         flags=(
             *("--agent=floq", *CUBE, "--agent.critic.num_draws=4"),
-            *("--agent.critic.hidden_dims=128,128", "--agent.policy.hidden_dims=128,128"),
+            *(f"--agent.{part}.hidden_dims=128,128,128,128" for part in ("critic", "policy")),
         ),
         make=straightforward.make_floq,
     ),
@@ -125,6 +126,55 @@ def in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> list[list[Timing
     return timings
 
 
+class Forms(NamedTuple):
+    """Both forms of a case, compiled and ready to be timed.
+
+    Attributes:
+        config: our settings.
+        updates: number of updates of each seed in one timing.
+        ours: () -> None; does these updates in our program and returns when they are done.
+        straightforward: the same in the straightforward form.
+    """
+
+    config: AgentSpeedConfig
+    updates: int
+    ours: Callable[[], None]
+    straightforward: Callable[[], None]
+
+
+def prepare(case: Case, seconds: float) -> Forms:
+    """Compiles both forms of a case, for timings of about so many seconds."""
+    config, make_agent = speed_of_agent.parse(["agent", *case.flags], absl_flags.FlagValues())
+    sampler = throughput.synthetic_sampler(config.spec, config.batch_size)
+    loop = throughput.make_loop(make_agent(config.agent, config.spec), offline(sampler), config.num_seeds)
+    blocks = throughput.choose_blocks(loop, seconds)
+
+    form = case.make(config.agent, config.spec)
+    data = jax.device_put(sampler.arrays)
+    example = jax.tree.map(lambda column: column[:1], data)
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.num_seeds))
+    init = form.init
+    if config.num_seeds == 1:
+        keys = keys[0]
+    else:
+        init = jax.vmap(init, (0, None))
+    state = jax.jit(init)(keys, example)
+    program = straightforward.make_run(form, config.batch_size, blocks * loop.length, config.num_seeds)
+
+    def run() -> None:
+        nonlocal state, keys
+        state, keys, losses = program(state, keys, data)
+        jax.block_until_ready((state, losses))
+
+    run()  # compiles
+    return Forms(
+        config=config,
+        updates=blocks * loop.length,
+        ours=functools.partial(loop.run, blocks),
+        straightforward=run,
+    )
+
+
 def measure(case: Case, config: PeersConfig) -> dict[str, Any]:
     """Times both forms of a case.
 
@@ -133,38 +183,17 @@ def measure(case: Case, config: PeersConfig) -> dict[str, Any]:
         config: rounds and duration.
 
     Returns:
-        "updates": number of updates of each seed in one timing. "ratio" and "cpu_ratio": time of the
-        straightforward form over time of ours, with the spread over rounds. The rest is what was measured.
+        "flags" and "updates" of the case, and "ratio" and "cpu_ratio": time of the straightforward form over
+        time of ours, by `spread`.
     """
-    ours, make_agent = speed_of_agent.parse(["agent", *case.flags], absl_flags.FlagValues())
-    sampler = throughput.synthetic_sampler(ours.spec, ours.batch_size)
-    loop = throughput.make_loop(make_agent(ours.agent, ours.spec), offline(sampler), ours.num_seeds)
-    blocks = throughput.choose_blocks(loop, config.seconds)
-    updates = blocks * loop.length
-
-    form = case.make(ours.agent, ours.spec)
-    data = jax.device_put(sampler.arrays)
-    example = jax.tree.map(lambda column: column[:1], data)
-    keys = jax.vmap(jax.random.key)(jnp.arange(ours.num_seeds))
-    if ours.num_seeds == 1:
-        state, keys = jax.jit(form.init)(keys[0], example), keys[0]
-    else:
-        state = jax.jit(jax.vmap(form.init, (0, None)))(keys, example)
-    program = straightforward.make_run(form, ours.batch_size, updates, ours.num_seeds)
-
-    def run() -> None:
-        nonlocal state, keys
-        state, keys, losses = program(state, keys, data)
-        jax.block_until_ready((state, losses))
-
-    run()  # compiles
-    timings = in_turn([functools.partial(loop.run, blocks), run], config.rounds)
+    forms = prepare(case, config.seconds)
+    timings = in_turn([forms.ours, forms.straightforward], config.rounds)
     return {
         "flags": case.flags,
-        "settings": configuration.to_json(ours.agent),
-        "updates": updates,
-        "ratio": spread([theirs.elapsed / ours.elapsed for ours, theirs in timings]),
-        "cpu_ratio": spread([theirs.cpu / ours.cpu for ours, theirs in timings]),
+        "settings": configuration.to_json(forms.config.agent),
+        "updates": forms.updates,
+        "ratio": spread([other.elapsed / ours.elapsed for ours, other in timings]),
+        "cpu_ratio": spread([other.cpu / ours.cpu for ours, other in timings]),
     }
 
 
