@@ -62,6 +62,7 @@ SMALL = {
     ],
     "experiments.inspect_dataset": [],
     "experiments.studies.speed.agent": ["--agent.hidden_dims=8", "--rounds=1"],
+    "experiments.studies.speed.peers": ["--cases=iql", "--rounds=2", "--seconds=0.01"],
     "experiments.solve": ["--noplots"],
     "experiments.studies.risk.compare_eta_network": [
         "--num_seeds=1",

@@ -7,7 +7,7 @@ The peak is that of float32 matrix products in the same process. The data are ra
 depends on shapes. With --environment=NAME the agent acts and learns there, as in experiments.train, and
 environment steps per second are measured too. With --out=FILE, FILE gets all numbers as JSON.
 
-Measured (benchmarks/throughput_cpu_iql_1.json): 448 updates per second on two CPU cores, 65 % of the peak.
+Measured on two CPU cores (benchmarks/throughput_cpu_iql_1.json): 65 % of the peak.
 """
 
 import dataclasses
