@@ -1,10 +1,9 @@
-"""The forms of floq's update that are timed against each other are the same maths, and are counted right."""
+"""bfloat16 integration changes floq's update little, and the operations of an update are counted right."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from experiments.studies.speed import flow
@@ -38,28 +37,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def state(batch):
-    return jax.jit(CRITICS["shared"].init)(jax.random.key(1), batch)
-
-
-def test_the_straightforward_form_is_the_same_field(batch, state):
-    def velocities(form, state):
-        along = CRITICS[form].diagnostics.flow.velocity(state, batch.observations, batch.actions)
-        return along(-jnp.arange(32.0).reshape(2, 8, 2), 0.3)
-
-    @jax.jit
-    def both(state):
-        straightforward = flow.with_flax_norm(lambda state: velocities("straightforward", state))
-        return velocities("shared", state), straightforward(state)
-
-    np.testing.assert_allclose(*both(state), rtol=1e-4, atol=1e-5)
-
-
-def test_all_forms_start_with_the_same_parameters(batch):
-    shapes = [
-        jax.tree.map(jnp.shape, jax.eval_shape(agent.init, jax.random.key(1), batch))
-        for agent in AGENTS.values()
-    ]
-    assert all(shape == shapes[0] for shape in shapes)
+    return jax.jit(CRITICS["float32"].init)(jax.random.key(1), batch)
 
 
 def test_bfloat16_integrations_move_q_a_little(batch, state):
@@ -68,7 +46,7 @@ def test_bfloat16_integrations_move_q_a_little(batch, state):
     assert 0 < flow.effect_on_q(CRITICS, state, batch) < 0.02
 
 
-@pytest.mark.parametrize(("form", "halved"), [("shared", False), ("bfloat16", True)])
+@pytest.mark.parametrize(("form", "halved"), [("float32", False), ("bfloat16", True)])
 def test_only_integrations_are_in_bfloat16(batch, state, form, halved):
     # By default no number is of another dtype than float32, so nothing changes by a bit; the velocity, and
     # with it z, is float32 either way.
@@ -97,19 +75,14 @@ def test_products_of_all_rounds_of_a_loop_are_counted(batch):
 
 
 @pytest.mark.slow
-def test_all_forms_are_measured_and_make_the_same_update(monkeypatch):
-    # Rounding of float32, through three steps and a gradient. Adam divides gradients by their size, which
-    # makes more of what is lost in those near 0: parameters move by 3e-4 at most.
+def test_both_forms_are_measured(monkeypatch):
     monkeypatch.setattr(throughput, "TIMINGS", 1)
     monkeypatch.setattr(throughput, "SLICE_SECONDS", 0.01)
     report = flow.measure(dataclasses.replace(CONFIG, rounds=1, updates=2, num_steps=(2, 8)))
     assert set(report["forms"]) == set(AGENTS)
     assert all(form["updates_per_second"] > 0 for form in report["forms"].values())
-    apart = {name: form["distance_to_shared"] for name, form in report["forms"].items()}
-    assert apart["shared"] == {"parameters": 0, "gradients": 0}
-    for name in ("reembedded", "straightforward"):
-        assert 0 < apart[name]["gradients"] < 1e-5
-        assert apart[name]["parameters"] < 3e-5
+    apart = {name: form["distance_to_float32"] for name, form in report["forms"].items()}
+    assert apart["float32"] == {"parameters": 0, "gradients": 0}
     assert 1e-5 < apart["bfloat16"]["gradients"] < 0.1
     assert all(0 < effect < 0.02 for effect in report["effect_of_bfloat16_on_q_by_updates"].values())
     few, many = report["temporary_bytes_by_num_steps"].values()

@@ -1,31 +1,21 @@
-r"""How fast is one update of floq, relative to a straightforward implementation of the same equations?
+r"""What does bfloat16 integration change in an update of floq, and how much memory do its steps need?
 
     python -m experiments.studies.speed.flow --out=FILE
 
-Four forms of the update and a large float32 matrix product are timed in turn, in one process:
-
-    shared           the form in use: the part of the field's first layer that depends on observation and
-                     action is computed once
-    bfloat16         the same with critic.integration_dtype=bfloat16
-    reembedded       the whole first layer is applied to every draw at every step
-    straightforward  reembedded, with all ensemble members under vmap and flax's layer norm: the form that one
-                     writes first
+The update, the same with critic.integration_dtype=bfloat16, and a large float32 matrix product are timed in
+turn, in one process. (`speed.peers` compares the update with single-file code of the same mathematics.)
 
 It prints, and with --out=FILE writes as JSON: the speed of each form and its share of the peak of matrix
-products; the distance from the result of `shared` after one update of the same state with the same batch; how
-far bfloat16 moves Q; and the temporary memory of updates with different numbers of steps. The data are
-random, because the speed only depends on shapes.
-
-Measured with --rounds=3 on one CPU core (benchmarks/flow_throughput_cpu.json): `shared` is 1.56 times as fast
-as `straightforward`.
+products; the distance of the bfloat16 form after one update of the same state with the same batch; how far
+bfloat16 moves Q; and the temporary memory of updates with different numbers of steps. The data are random,
+because the speed only depends on shapes.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,8 +26,6 @@ from valuelab import configuration
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.configuration import Settings, setting
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
-from valuelab.networks.mlp import LayerNorm, pairs
-from valuelab.networks.velocities import ValueVelocity
 from valuelab.ops.flow import integrate
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.runs import flags, outputs
@@ -64,55 +52,12 @@ class FlowSpeedConfig(Settings):
     out: str = setting("", help="JSON file to write; empty for none.")
 
 
-class Reembedding(ValueVelocity):
-    """The same field with the same parameters, but the whole first layer is applied at every point."""
-
-    def encode(self, observations: Array, actions: Array) -> Array:
-        """Concatenates observations and actions, [B, D + A]."""
-        return pairs(observations, actions, self.num_actions)
-
-    def velocity(self, encoded: Array, values: Array, times: Array) -> Array:
-        """Maps pairs [B, D + A], z [B, m] and t [B, m] or scalar to velocities [B, m]."""
-        layers = self.state_layer, self.value_layer, self.time_layer
-        parts = encoded[:, None], self._embed_values(values), self._embed_times(times)
-        if self.is_initializing():
-            for layer, part in zip(layers, parts, strict=True):
-                layer(part)
-        inputs = [jnp.broadcast_to(part, (*values.shape, part.shape[-1])) for part in parts]
-        kernels = [layer.variables["params"]["kernel"] for layer in layers]
-        bias = self.state_layer.variables["params"]["bias"]
-        hidden = jnp.concatenate(inputs, axis=-1) @ jnp.concatenate(kernels) + bias[None, None]
-        return self.output_layer(self.hidden_layers(hidden))[..., 0]
-
-
-def with_flax_norm(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of arrays, with flax's layer norm in place of ours."""
-
-    def norm(ours: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, LayerNorm):
-            return nn.LayerNorm(parent=None).apply(context.module.variables, *arguments)
-        return ours(*arguments, **keywords)
-
-    def changed(*arguments: Any) -> Any:
-        with nn.intercept_methods(norm):
-            return function(*arguments)
-
-    return changed
-
-
 def make_agents(config: FlowSpeedConfig, spec: Spec) -> dict[str, Agent]:
     """Name of a form -> agent with this form of the update."""
-
-    def floq(critic: Critic) -> Agent:
-        return actor_critic(critic, one_step_flow(config.policy, spec))
-
     halved = dataclasses.replace(config.critic, integration_dtype="bfloat16")
-    vmapped = floq(flow_critic(config.critic, spec, Reembedding, jax.vmap))
     return {
-        "shared": floq(flow_critic(config.critic, spec)),
-        "bfloat16": floq(flow_critic(halved, spec)),
-        "reembedded": floq(flow_critic(config.critic, spec, Reembedding)),
-        "straightforward": vmapped._replace(update=with_flax_norm(vmapped.update)),
+        name: actor_critic(flow_critic(critic, spec), one_step_flow(config.policy, spec))
+        for name, critic in (("float32", config.critic), ("bfloat16", halved))
     }
 
 
@@ -157,7 +102,7 @@ def effect_on_q(critics: dict[str, Critic], state: Any, batch: Transitions) -> f
     """Mean absolute difference of Q by bfloat16 and by float32 integration, over the standard deviation of Q.
 
     Args:
-        critics: with "shared" and "bfloat16".
+        critics: with "float32" and "bfloat16".
         state: the state of both critics.
         batch: observations and actions at which Q is computed.
 
@@ -176,7 +121,7 @@ def effect_on_q(critics: dict[str, Critic], state: Any, batch: Transitions) -> f
         start = flow.start(jax.random.key(0), len(batch.rewards))
         return jnp.mean(integrate(velocity, start, flow.num_steps, flow.solver), axis=(0, 2))
 
-    values = q("shared", state)
+    values = q("float32", state)
     return float(jnp.mean(jnp.abs(q("bfloat16", state) - values)) / jnp.std(values))
 
 
@@ -188,14 +133,14 @@ def measure(config: FlowSpeedConfig) -> dict[str, Any]:
     measured = throughput.compare(agents, sampler, rounds=config.rounds)
 
     batch = jax.jit(sampler.sample)(sampler.arrays, jax.random.key(0))
-    state = jax.jit(agents["shared"].init)(jax.random.key(1), batch)
+    state = jax.jit(agents["float32"].init)(jax.random.key(1), batch)
     programs = {name: compile_update(agent, state, batch) for name, agent in agents.items()}
     after = {name: program(state, batch)[0] for name, program in programs.items()}
     forms = {
         name: timing._asdict()
         | {
-            "speedup_of_shared": measured["shared"].updates_per_second / timing.updates_per_second,
-            "distance_to_shared": distance(after["shared"], after[name]),
+            "speedup_of_float32": measured["float32"].updates_per_second / timing.updates_per_second,
+            "distance_to_float32": distance(after["float32"], after[name]),
             "temporary_bytes": temporary_bytes(programs[name]),
         }
         for name, timing in measured.items()
@@ -204,7 +149,7 @@ def measure(config: FlowSpeedConfig) -> dict[str, Any]:
     critics = {name: agent.critic for name, agent in agents.items() if agent.critic is not None}
     learnt = state
     for _ in range(config.updates):
-        learnt, _ = programs["shared"](learnt, batch)
+        learnt, _ = programs["float32"](learnt, batch)
     effect = {
         str(updates): effect_on_q(critics, reached.critic, batch)
         for updates, reached in ((0, state), (config.updates, learnt))
@@ -213,7 +158,7 @@ def measure(config: FlowSpeedConfig) -> dict[str, Any]:
     memory = {}
     for num_steps in config.num_steps:
         critic = dataclasses.replace(config.critic, num_steps=num_steps)
-        agent = make_agents(dataclasses.replace(config, critic=critic), spec)["shared"]
+        agent = make_agents(dataclasses.replace(config, critic=critic), spec)["float32"]
         memory[str(num_steps)] = temporary_bytes(compile_update(agent, state, batch))
     return {
         "forms": forms,
@@ -225,7 +170,7 @@ def measure(config: FlowSpeedConfig) -> dict[str, Any]:
 def show(report: Mapping[str, Any]) -> None:
     """Prints the measurements."""
     table = rich.table.Table(
-        "form", "updates/s", "GFLOP", "share of peak", "speedup of shared", "difference of gradients"
+        "form", "updates/s", "GFLOP", "share of peak", "speedup of float32", "difference of gradients"
     )
     for name, form in report["forms"].items():
         table.add_row(
@@ -233,8 +178,8 @@ def show(report: Mapping[str, Any]) -> None:
             f"{form['updates_per_second']:.3g}",
             f"{form['flop_per_update'] / 1e9:.4g}",
             f"{form['share_of_peak']:.1%}",
-            f"x {form['speedup_of_shared']:.2f}",
-            f"{form['distance_to_shared']['gradients']:.1e}",
+            f"x {form['speedup_of_float32']:.2f}",
+            f"{form['distance_to_float32']['gradients']:.1e}",
         )
     outputs.show(table)
     for updates, effect in report["effect_of_bfloat16_on_q_by_updates"].items():
