@@ -147,7 +147,8 @@ def prepare(case: Case, seconds: float) -> Forms:
     config, make_agent = speed_of_agent.parse(["agent", *case.flags], absl_flags.FlagValues())
     sampler = throughput.synthetic_sampler(config.spec, config.batch_size)
     loop = throughput.make_loop(make_agent(config.agent, config.spec), offline(sampler), config.num_seeds)
-    blocks = throughput.choose_blocks(loop, seconds)
+    updates = max(2, throughput.choose_blocks(loop, seconds) * loop.length)  # XLA removes a loop of one round
+    blocks = -(-updates // loop.length)
 
     form = case.make(config.agent, config.spec)
     data = jax.device_put(sampler.arrays)
