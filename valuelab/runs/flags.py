@@ -364,17 +364,17 @@ def _enable_compilation_cache() -> None:
 
 
 def limit_size(folder: pathlib.Path, size: int) -> None:
-    """Deletes the least recently read files of a folder until the rest takes at most `size` bytes.
+    """Deletes the least recently read files in a folder until the rest takes at most `size` bytes.
 
     Args:
-        folder: a folder of files that can be made again.
+        folder: a folder of files that can be made again; on a GPU JAX makes folders in its cache.
         size: in bytes.
 
     Raises:
         OSError: when the folder cannot be read.
     """
     kept = 0
-    stats = {entry: entry.stat() for entry in folder.iterdir()}
+    stats = {entry: entry.stat() for entry in folder.rglob("*") if entry.is_file()}
     for entry, stat in sorted(stats.items(), key=lambda item: -max(item[1].st_atime, item[1].st_mtime)):
         kept += stat.st_size
         if kept > size:

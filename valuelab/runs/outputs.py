@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import rich.console
 
-from valuelab import configuration, errors, files
+from valuelab import __version__, configuration, errors, files
 from valuelab.errors import InputError
 from valuelab.evaluation import figures
 from valuelab.files import local_path
 
 BEFORE_TRAINING = {"config.json", "log.txt", files.LOCK}
 """Names of the files that a run has before its first update; log.txt only as a job of a suite."""
-PACKAGES = ("valuelab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 
 _ROW, _BREAK = re.compile(r'\[\n\s*([^][{}"]*?)\n\s*\]'), re.compile(r"\n\s*")
 """In indented JSON, whose strings have no line breaks: a list of numbers, and the line breaks inside it."""
@@ -340,7 +340,8 @@ def code() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that affect a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version()} | packages
+    own = {"python": platform.python_version(), "valuelab": __version__}  # which need not be installed
+    return own | packages
 
 
 def commit(checkout: pathlib.Path = CHECKOUT) -> str:

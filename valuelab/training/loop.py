@@ -165,6 +165,19 @@ def block_length(mesh: Mesh, *intervals: int) -> int:
     return divisor if 2 * divisor >= longest else longest
 
 
+class Advance(NamedTuple):
+    """The compiled training program of a run.
+
+    Attributes:
+        run: (progression, start, blocks) -> the progression after the updates from start to
+            start + blocks · length - 1, not yet ready; donates its first argument.
+        compiled: what XLA compiled, for all members or for one.
+    """
+
+    run: Callable[[Progression, int, int], Progression]
+    compiled: jax.stages.Compiled
+
+
 def _stream(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, STREAMS.index(name))
 
@@ -298,7 +311,8 @@ def compiled_advance(
     arrays: Any,
     length: int,
     mesh: Mesh,
-) -> Callable[[Progression, int, int], Progression]:
+    compiler_options: Mapping[str, Any] | None = None,
+) -> Advance:
     """Compiles the training program of a run.
 
     On a single CPU device members run side by side, each in a program of its own: one member's products are
@@ -312,20 +326,24 @@ def compiled_advance(
         arrays: those of the experience, on the devices.
         length: the number of updates in a block.
         mesh: the devices.
+        compiler_options: XLA's flags for this program, without the dashes.
 
     Returns:
-        (progression, start, blocks) -> the progression after the updates from start to
-        start + blocks · length - 1, not yet ready. Donates its first argument.
+        The compiled program.
     """
     members = len(keys)
 
     def compiled(*inputs: Any) -> Any:
-        return program.advance.lower(*inputs, arrays, np.int32(0), np.int32(1), length=length).compile()
+        lowered = program.advance.lower(*inputs, arrays, np.int32(0), np.int32(1), length=length)
+        return lowered.compile(compiler_options)
 
     if members == 1 or not _is_one_cpu(mesh):
         together = compiled(progression, hyperparameters, keys)
-        return lambda progression, start, blocks: together(
-            progression, hyperparameters, keys, arrays, np.int32(start), np.int32(blocks)
+        return Advance(
+            run=lambda progression, start, blocks: together(
+                progression, hyperparameters, keys, arrays, np.int32(start), np.int32(blocks)
+            ),
+            compiled=together,
         )
 
     inputs = [meshes.take_member((hyperparameters, keys), index, mesh) for index in range(members)]
@@ -343,7 +361,7 @@ def compiled_advance(
             progression = meshes.put_member(progression, member, index, mesh)
         return progression
 
-    return advance
+    return Advance(run=advance, compiled=single)
 
 
 def _is_one_cpu(mesh: Mesh) -> bool:
@@ -545,7 +563,7 @@ def train(
                         blocks = min(blocks, max(1, slice_updates // block))
                     end = step + blocks * block
                     started = time.perf_counter()
-                    run_blocks = advance(block)
+                    run_blocks = advance(block).run
                     compile_seconds += time.perf_counter() - started
                     started = time.perf_counter()
                     with _environment_failures(experience):

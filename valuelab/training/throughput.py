@@ -8,6 +8,7 @@ import functools
 import math
 import statistics
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -198,15 +199,21 @@ class Loop(NamedTuple):
         run: (count) -> None; runs so many blocks of updates of each member and returns when they are done.
         length: number of updates of each member in a block.
         compile_seconds: time to trace and compile.
+        compiled: the training program.
     """
 
     run: Callable[[int], None]
     length: int
     compile_seconds: float
+    compiled: jax.stages.Compiled
 
 
 def make_loop(
-    agent: Agent, experience: Experience, num_seeds: int, mesh: jax.sharding.Mesh | None = None
+    agent: Agent,
+    experience: Experience,
+    num_seeds: int,
+    mesh: jax.sharding.Mesh | None = None,
+    compiler_options: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Loop:
     """Compiles the program with which `training.loop.train` trains an agent, and runs its first block.
 
@@ -215,6 +222,7 @@ def make_loop(
         experience: the source of batches.
         num_seeds: number of members.
         mesh: the devices; None for all devices.
+        compiler_options: XLA's flags for this program, without the dashes.
 
     Returns:
         The loop.
@@ -228,16 +236,18 @@ def make_loop(
     length = block_length(mesh, LOG_EVERY)
     started = time.perf_counter()
     progression = program.init({}, keys, arrays)
-    advance = compiled_advance(program, progression, {}, keys, arrays, length, mesh)
+    advance = compiled_advance(
+        program, progression, {}, keys, arrays, length, mesh, compiler_options=dict(compiler_options)
+    )
     compile_seconds = time.perf_counter() - started
     # The first block is not timed: the steps that first fill the replay buffer come before it.
-    progression = jax.block_until_ready(advance(progression, 0, 1))
+    progression = jax.block_until_ready(advance.run(progression, 0, 1))
 
     def run(blocks: int) -> None:
         nonlocal progression
-        progression = jax.block_until_ready(advance(progression, length, blocks))
+        progression = jax.block_until_ready(advance.run(progression, length, blocks))
 
-    return Loop(run=run, length=length, compile_seconds=compile_seconds)
+    return Loop(run=run, length=length, compile_seconds=compile_seconds, compiled=advance.compiled)
 
 
 def choose_blocks(loop: Loop, seconds: float) -> int:

@@ -21,9 +21,9 @@ from valuelab.configuration import RunConfig, check_ranges
 from valuelab.errors import InputError
 from valuelab.runs import flags, inputs, outputs
 from valuelab.training import throughput
-from valuelab.training.experience import offline
+from valuelab.training.experience import Experience, offline
 from valuelab.training.throughput import Measurement
-from valuelab.types import MakeAgent, Spec
+from valuelab.types import Agent, MakeAgent, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,16 @@ class AgentSpeedConfig(RunConfig):
         )
 
 
+def prepare(config: AgentSpeedConfig, make_agent: MakeAgent) -> tuple[Agent, Experience, Spec]:
+    """The agent, the source of its batches, and the facts about them that it may use."""
+    if config.environment:
+        experience, spec, *_ = inputs.find_inputs(config)
+    else:
+        spec = config.spec
+        experience = offline(throughput.synthetic_sampler(spec, config.batch_size))
+    return make_agent(config.agent, spec), experience, spec
+
+
 def run(config: AgentSpeedConfig, make_agent: MakeAgent) -> Measurement:
     """Measures an agent, and writes the file if there is one.
 
@@ -76,12 +86,7 @@ def run(config: AgentSpeedConfig, make_agent: MakeAgent) -> Measurement:
     if config.sweep:
         raise InputError("speed.agent measures one setting: leave out --sweep, or use --num_seeds")
     out = outputs.prepare_file("out", config.out)
-    if config.environment:
-        experience, spec, *_ = inputs.find_inputs(config)
-    else:
-        spec = config.spec
-        experience = offline(throughput.synthetic_sampler(spec, config.batch_size))
-    agent = make_agent(config.agent, spec)
+    agent, experience, spec = prepare(config, make_agent)
     measured = throughput.measure(agent, experience, num_seeds=config.num_seeds, rounds=config.rounds)
     settings = {
         "agent": config.agent_source,
