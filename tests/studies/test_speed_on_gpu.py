@@ -67,7 +67,7 @@ FACTS = {"device": "1 x cpu"}
 def test_a_piece_during_which_processes_died_is_tried_alone_and_then_given_up(tmp_path, monkeypatch):
     file, config = (
         tmp_path / "gpu.json",
-        GPUSpeedConfig(agents="iql,fql", num_seeds=(1,), compile_jobs=8),
+        GPUSpeedConfig(agents=("iql,fql",), num_seeds=(1,), compile_jobs=8),
     )
     groups = []
 

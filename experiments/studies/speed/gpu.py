@@ -91,9 +91,7 @@ class GPUSpeedConfig(Settings):
 
     out: str = setting("runs/gpu", help="Folder that gets gpu.json.")
     seconds: float = setting(520.0, "(0, inf)", "Time after which no piece is begun, and runs are stopped.")
-    agents: str = setting(
-        "", help="Agents to measure, NAME or NAME:PRESET, with commas between; empty for all."
-    )
+    agents: tuple[str, ...] = setting((), help="Agents to measure, NAME or NAME:PRESET; empty for all.")
     num_seeds: tuple[int, ...] = setting((1, 8), "[1, inf)", "Numbers of seeds in one program.")
     observation_dim: int = setting(28, "[1, inf)", "Numbers in an observation.")
     action_dim: int = setting(5, "[1, inf)", "Numbers in an action.")
