@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "distributional": {"types", "arrays", "errors"},
     "environments": BASE | {"distributional", "domains", "files", "spaces", "workers", "observation_parts"},
     "presets": BELOW_RUNS,
-    "runs": BELOW_RUNS | {"presets"},
+    "runs": BELOW_RUNS | {"presets", "__version__"},
     "benchmark": BELOW_RUNS | {"runs"},
     "__init__": BELOW_RUNS | {"runs"},  # the public API, each name imported when it is used
 }

@@ -118,7 +118,7 @@ def test_the_script_measures_small_agents_and_continues(tmp_path, data_dir):
     runs = {f"run of {agent} on {data}" for agent, data in gpu.RUNS[:2]}
     assert first.keys() == {"bc:pointmaze, 1 seed(s)"} | runs
     assert first["bc:pointmaze, 1 seed(s)"]["updates_per_second"] > 0
-    assert all("last_row" in first[name] for name in runs)
+    assert all(first[name]["status"] in ("done", "stopped") for name in runs)
     pieces = run("bc:pointmaze,iql:pointmaze", tmp_path)
     assert pieces["bc:pointmaze, 1 seed(s)"] == first["bc:pointmaze, 1 seed(s)"]
     assert pieces["iql:pointmaze, 1 seed(s)"]["kernels"] > 10

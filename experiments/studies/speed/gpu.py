@@ -26,11 +26,9 @@ import itertools
 import json
 import os
 import pathlib
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -42,6 +40,8 @@ import rich.table
 from experiments.studies.speed import agent as speed_agent
 from experiments.studies.speed.agent import AgentSpeedConfig
 from valuelab import configuration, files
+from valuelab.benchmark import processes
+from valuelab.benchmark.processes import Launch, Stop
 from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.runs import flags, outputs
@@ -244,38 +244,33 @@ def _data_dir(config: GPUSpeedConfig) -> pathlib.Path:
 
 
 def train(config: GPUSpeedConfig, agent: str, data: str, seconds: float) -> dict[str, Any]:
-    """Runs experiments.train for at most so many seconds.
+    """Runs experiments.train, and stops it after so many seconds.
 
     Returns:
-        "result", the content of result.json, if the run ended; else "last_row", the last of its log, with the
-        "step". "message" is the last line that a failed run printed.
+        "status", one of the outcomes in benchmark.processes; "last_row", the last row of the log; if the run
+        is done, "result", the content of result.json; if it failed, "message", its last words.
     """
     parent = pathlib.Path(config.workdir or f"{config.out}/runs").absolute()
     workdir = parent / f"{agent.replace(':', '_')}--{data}"
-    command = [sys.executable, "-m", "experiments.train", f"--agent={agent}", f"--workdir={workdir}"]
-    command += [f"--dataset=ogbench/{data}-singletask-v0", f"--data_dir={_data_dir(config)}"]
-    command += [f"--num_seeds={RUN_SEEDS}", "--eval_every=0", f"--eval_episodes={RUN_EPISODES}"]
-    parent.mkdir(parents=True, exist_ok=True)
-    log = parent / f"{workdir.name}.txt"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=outputs.CHECKOUT)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    arguments = ["-m", "experiments.train", f"--agent={agent}", f"--workdir={workdir}"]
+    arguments += [f"--dataset=ogbench/{data}-singletask-v0", f"--data_dir={_data_dir(config)}"]
+    arguments += [f"--num_seeds={RUN_SEEDS}", "--eval_every=0", f"--eval_episodes={RUN_EPISODES}"]
+    launch = Launch(workdir.name, arguments, str(workdir), timings=str(parent / "timings.jsonl"))
+    stop = Stop()
+    timers = [threading.Timer(after, stop) for after in (seconds, seconds + STOP_SECONDS)]
+    for timer in timers:
+        timer.start()
+    try:
+        status = processes.run(launch, stop)
+    finally:
+        for timer in timers:
+            timer.cancel()
     rows = workdir / "metrics.jsonl"
     last = rows.read_text().splitlines()[-1:] if rows.exists() else []
-    outcome: dict[str, Any] = {"last_row": json.loads(last[0]) if last else None}
-    if (workdir / "result.json").exists():
-        outcome["result"] = files.read_json(workdir / "result.json", "result of a run", "remove it")
-    elif process.returncode:
-        outcome["message"] = (log.read_text(errors="replace").splitlines() or [""])[-1]
-    return outcome
+    outcome = {"status": status, "last_row": json.loads(last[0]) if last else None}
+    if status == processes.DONE:
+        return outcome | {"result": processes.read_result(workdir)}
+    return outcome | ({"message": processes.last_words(workdir)} if status == processes.FAILED else {})
 
 
 class Report:
@@ -382,7 +377,7 @@ def run(config: GPUSpeedConfig) -> dict[str, dict[str, Any]]:
         for index, (agent, data) in enumerate(runs):
             name = f"run of {agent} on {data}"
             left = (ends - time.monotonic()) / (len(runs) - index)
-            if "result" not in report.pieces.get(name, {}) and left > 0:
+            if report.pieces.get(name, {}).get("status") != processes.DONE and left > 0:
                 report.end(name, train(config, agent, data, left))
     return report.pieces
 
