@@ -19,6 +19,7 @@ of them alone; a piece that has ended two processes is not tried again. On a CPU
 take the place of kernels. Give small agents there, such as --agents=iql:pointmaze --num_seeds=1.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -30,7 +31,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -79,8 +79,10 @@ STOP_SECONDS = 30.0
 """The time that a run has for saving its state after it was asked to stop."""
 MOST_ATTEMPTS = 2
 """The number of processes that may die during a piece before it counts as failed."""
-MOST_FREQUENT = 10
+MOST_LISTED = 10
 """The number of kernels that are listed by name."""
+PATHS = ("out", "data_dir", "workdir")
+"""Settings that the file leaves out."""
 MOST_LETTERS = 500
 """The length of an error message that is kept."""
 
@@ -206,19 +208,20 @@ def count(profile: Any, updates: int) -> dict[str, Any]:
 
     Returns:
         By update, the members together: "kernels", "copies" (with the filling of memory), "device_seconds",
-        and "most_frequent", names of kernels with their numbers. Kernels outside the loop are included.
+        and "longest", the names that take most of them with their seconds. Kernels outside the loop are
+        included.
     """
-    numbers: Counter[str] = Counter()
-    nanoseconds = 0.0
+    numbers = collections.Counter[str]()
+    seconds: dict[str, float] = collections.defaultdict(float)
     for event in _device_events(profile):
         numbers[event.name] += 1
-        nanoseconds += event.duration_ns
+        seconds[event.name] += event.duration_ns / updates / 1e9
     copies = sum(number for name, number in numbers.items() if name.startswith(("Memcpy", "Memset")))
     return {
         "kernels": (numbers.total() - copies) / updates,
         "copies": copies / updates,
-        "device_seconds": nanoseconds / updates / 1e9,
-        "most_frequent": {name: number / updates for name, number in numbers.most_common(MOST_FREQUENT)},
+        "device_seconds": sum(seconds.values()),
+        "longest": dict(sorted(seconds.items(), key=lambda item: -item[1])[:MOST_LISTED]),
     }
 
 
@@ -367,7 +370,7 @@ def run(config: GPUSpeedConfig) -> dict[str, dict[str, Any]]:
     runs = [(agent, data) for agent, data in RUNS if f"{data}-v0.npz" in known]
     settings = configuration.to_json(config)
     facts = {
-        "settings": {name: settings[name] for name in settings.keys() - {"out", "data_dir", "workdir"}},
+        "settings": {name: value for name, value in settings.items() if name not in PATHS},
         **outputs.provenance(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
