@@ -251,7 +251,7 @@ def train(config: GPUSpeedConfig, agent: str, data: str, seconds: float) -> dict
 
     Returns:
         "status", one of the outcomes in benchmark.processes; "last_row", the last row of the log; if the run
-        is done, "result", the content of result.json; if it failed, "message", its last words.
+        is done, "result", the content of result.json; otherwise "message", its last words.
     """
     parent = pathlib.Path(config.workdir or f"{config.out}/runs").absolute()
     workdir = parent / f"{agent.replace(':', '_')}--{data}"
@@ -273,7 +273,7 @@ def train(config: GPUSpeedConfig, agent: str, data: str, seconds: float) -> dict
     outcome = {"status": status, "last_row": json.loads(last[0]) if last else None}
     if status == processes.DONE:
         return outcome | {"result": processes.read_result(workdir)}
-    return outcome | ({"message": processes.last_words(workdir)} if status == processes.FAILED else {})
+    return outcome | {"message": processes.last_words(workdir)}
 
 
 class Report:
