@@ -106,7 +106,7 @@ def test_a_piece_during_which_processes_died_is_tried_alone_and_then_given_up(tm
 @pytest.mark.slow
 def test_the_script_measures_small_agents_and_continues(tmp_path, data_dir):
     def run(agents, data_dir):
-        environment = os.environ | {"OUT": str(tmp_path), "WORKDIR": str(tmp_path / "runs"), "LIMIT": "75"}
+        environment = os.environ | {"OUT": str(tmp_path), "WORKDIR": str(tmp_path / "runs"), "LIMIT": "60"}
         environment |= {"CARRIED": str(tmp_path / "nothing"), "XLA_FLAGS": ""}
         small = ["--num_seeds=1", "--timing_seconds=0.01", "--timings=1", f"--data_dir={data_dir}"]
         script = [str(ROOT / "benchmarks/gpu.sh"), f"--agents={agents}", *small]
@@ -115,10 +115,8 @@ def test_the_script_measures_small_agents_and_continues(tmp_path, data_dir):
         return json.loads((tmp_path / "gpu.json").read_text())["pieces"]
 
     first = run("bc:pointmaze", data_dir)
-    runs = {f"run of {agent} on {data}" for agent, data in gpu.RUNS[:2]}
-    assert first.keys() == {"bc:pointmaze, 1 seed(s)"} | runs
     assert first["bc:pointmaze, 1 seed(s)"]["updates_per_second"] > 0
-    assert all(first[name]["status"] in ("done", "stopped") for name in runs)
+    assert first["run of iql:pointmaze on pointmaze-medium-navigate"]["status"] in ("done", "stopped")
     pieces = run("bc:pointmaze,iql:pointmaze", tmp_path)
     assert pieces["bc:pointmaze, 1 seed(s)"] == first["bc:pointmaze, 1 seed(s)"]
     assert pieces["iql:pointmaze, 1 seed(s)"]["kernels"] > 10
