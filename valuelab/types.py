@@ -234,21 +234,31 @@ class Dataset:
 
 
 class Sampler(NamedTuple):
-    """How batches are drawn from data that lies on the device.
+    """How batches are drawn from a dataset: first the numbers of rows, then the rows.
 
     Attributes:
         arrays: a pytree of host arrays, each with rows as leading axis; the loop places them on the
             devices once, sharded over the data axis (rows padded at the end to divide evenly; a sampler
-            never draws padding), and passes them to jit as an argument.
-        sample: (arrays, key) -> Transitions; pure, called inside jit.
+            never draws padding), and passes them to jit as an argument. If the data are streamed, they stay
+            on the host.
+        draw: (arrays, key) -> a NamedTuple of arrays with leading axis B, or an array [B]: the numbers of the
+            rows, and whatever else is drawn. Pure, called inside jit. It reads only arrays that are small.
+        gather: (arrays, drawn) -> Transitions. Row i depends only on row i of `drawn`. Called inside jit, and
+            on the host with NumPy arrays whose axes before B are kept. A field of `drawn` that is None
+            leaves out the fields of the batch that need it.
         batch_size: B.
         num_transitions: M, among which it draws.
     """
 
     arrays: Any
-    sample: Callable[[Any, Key], Transitions]
+    draw: Callable[[Any, Key], Any]
+    gather: Callable[[Any, Any], Transitions]
     batch_size: int
     num_transitions: int
+
+    def sample(self, arrays: Any, key: Key) -> Transitions:
+        """A batch of transitions [B]; pure, called inside jit."""
+        return self.gather(arrays, self.draw(arrays, key))
 
 
 # What learns.

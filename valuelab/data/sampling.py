@@ -1,11 +1,12 @@
-"""Samples batches inside jit: uniform transitions, and hindsight goals as in OGBench.
+"""Samples batches: uniform transitions, and hindsight goals as in OGBench.
 
-Sampling works on transition numbers 0 .. M - 1; the last step turns them into rows. So compact and full
-storage give the same batches from the same key.
+Drawing works on transition numbers 0 .. M - 1; its last step turns them into rows. So compact and full
+storage give the same batches from the same key. Gathering reads the rows, inside jit from arrays on the
+device or in NumPy from arrays on the host.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,36 @@ class GoalRelabelling(Settings):
             )
 
 
+class Drawn(NamedTuple):
+    """What a batch is gathered from; None for fields that the batch does not have.
+
+    Attributes:
+        rows: [B], rows of the transitions.
+        successors: [B], rows of their next observations.
+        next_actions: [B], rows of their next actions.
+        futures: [B], rows of their futures.
+        segment_rows: [B, H], rows of the transitions in their segments.
+        segment_successors: [B, H], rows of the next observations of these transitions.
+        segment_masks: [B, H], the masks of the segments.
+        goals: [B], rows of the goals of the value.
+        policy_goals: [B], rows of the goals of the policy.
+        rewards: [B], rewards that follow from goals; None to read them from the dataset.
+        masks: [B], likewise.
+    """
+
+    rows: Any
+    successors: Any = None
+    next_actions: Any = None
+    futures: Any = None
+    segment_rows: Any = None
+    segment_successors: Any = None
+    segment_masks: Any = None
+    goals: Any = None
+    policy_goals: Any = None
+    rewards: Any = None
+    masks: Any = None
+
+
 def transitions(
     dataset: Dataset,
     batch_size: int,
@@ -105,28 +136,37 @@ def transitions(
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
     arrays["ends"] = storage.trajectory_ends(dataset)
 
-    def segments(arrays: Any, numbers: Array, ends: Array) -> Segments:
-        following = numbers[:, None] + jnp.arange(horizon)[None]
-        rows = _rows(arrays, jnp.minimum(following, ends[:, None]))
-        masks = (following <= ends[:, None]).astype(jnp.float32)
-        return Segments(arrays["actions"][rows], _successors(arrays, rows, num_frames), masks)
-
-    def sample(arrays: Any, key: Key) -> Transitions:
+    def draw(arrays: Any, key: Key) -> Drawn:
         numbers = jax.random.randint(key, (batch_size,), 0, num_transitions)
         rows, ends = _rows(arrays, numbers), arrays["ends"][numbers]
-        next_rows = _rows(arrays, jnp.minimum(numbers + 1, ends))
-        batch = _gather(arrays, rows, arrays["rewards"][rows], arrays["masks"][rows], num_frames)
-        batch = batch._replace(next_actions=arrays["actions"][next_rows])
+        drawn = Drawn(
+            rows=rows,
+            successors=_successor_rows(arrays, rows),
+            next_actions=_rows(arrays, jnp.minimum(numbers + 1, ends)),
+        )
         if horizon:
-            batch = batch._replace(segments=segments(arrays, numbers, ends))
-        if future_discount is None:
-            return batch
-        # A separate random stream, so that transitions are the same with and without futures.
-        steps = jax.random.geometric(jax.random.fold_in(key, 1), 1 - future_discount, numbers.shape) - 1
-        later = _rows(arrays, jnp.minimum(numbers + steps, ends))
-        return batch._replace(futures=_successors(arrays, later, num_frames))
+            following = numbers[:, None] + jnp.arange(horizon)[None]
+            segment_rows = _rows(arrays, jnp.minimum(following, ends[:, None]))
+            masks = (following <= ends[:, None]).astype(jnp.float32)
+            drawn = drawn._replace(
+                segment_rows=segment_rows,
+                segment_successors=_successor_rows(arrays, segment_rows),
+                segment_masks=masks,
+            )
+        if future_discount is not None:
+            # A separate random stream, so that transitions are the same with and without futures.
+            steps = jax.random.geometric(jax.random.fold_in(key, 1), 1 - future_discount, numbers.shape) - 1
+            later = _rows(arrays, jnp.minimum(numbers + steps, ends))
+            drawn = drawn._replace(futures=_successor_rows(arrays, later))
+        return drawn
 
-    return Sampler(arrays, sample, batch_size, num_transitions)
+    return Sampler(
+        arrays=arrays,
+        draw=draw,
+        gather=lambda arrays, drawn: _gather(arrays, drawn, num_frames),
+        batch_size=batch_size,
+        num_transitions=num_transitions,
+    )
 
 
 def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_frames: int = 1) -> Sampler:
@@ -155,7 +195,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
     del arrays["rewards"], arrays["masks"]  # computed here, so not needed on the device
     arrays["ends"] = storage.trajectory_ends(dataset)
 
-    def draw(key: Key, numbers: Array, ends: Array, distribution: GoalDistribution) -> Array:
+    def draw_goals(key: Key, numbers: Array, ends: Array, distribution: GoalDistribution) -> Array:
         """The transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
         kind_key, later_key, random_key = jax.random.split(key, 3)
         if distribution.geometric:
@@ -168,26 +208,33 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
         own, trajectory = distribution.p_current, distribution.p_current + distribution.p_trajectory
         return jnp.where(kind < own, numbers, jnp.where(kind < trajectory, later, anywhere))
 
-    def sample(arrays: Any, key: Key) -> Transitions:
+    def draw(arrays: Any, key: Key) -> Drawn:
         number_key, value_key, policy_key = jax.random.split(key, 3)
         numbers = jax.random.randint(number_key, (batch_size,), 0, num_transitions)
         ends = arrays["ends"][numbers]
-        value_goals = draw(value_key, numbers, ends, relabelling.value)
-        policy_goals = draw(policy_key, numbers, ends, relabelling.policy)
+        value_goals = draw_goals(value_key, numbers, ends, relabelling.value)
+        policy_goals = draw_goals(policy_key, numbers, ends, relabelling.policy)
         successes = (numbers == value_goals).astype(jnp.float32)
-        rewards = successes - 1 if relabelling.negative_rewards else successes
-        value_goals, policy_goals = (
-            _repeated(arrays["observations"][_rows(arrays, goals)], num_frames)
-            for goals in (value_goals, policy_goals)
+        rows = _rows(arrays, numbers)
+        return Drawn(
+            rows=rows,
+            successors=_successor_rows(arrays, rows),
+            goals=_rows(arrays, value_goals),
+            policy_goals=_rows(arrays, policy_goals),
+            rewards=successes - 1 if relabelling.negative_rewards else successes,
+            masks=1 - successes,
         )
-        return _gather(arrays, _rows(arrays, numbers), rewards, 1 - successes, num_frames)._replace(
-            goals=value_goals, policy_goals=policy_goals
-        )
 
-    return Sampler(arrays, sample, batch_size, num_transitions)
+    return Sampler(
+        arrays=arrays,
+        draw=draw,
+        gather=lambda arrays, drawn: _gather(arrays, drawn, num_frames),
+        batch_size=batch_size,
+        num_transitions=num_transitions,
+    )
 
 
-def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int) -> Array:
+def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int) -> Any:
     """Observations joined with those before them along the last axis, as in `transitions`.
 
     Args:
@@ -197,11 +244,13 @@ def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int
         num_frames: k.
 
     Returns:
-        [rows, ..., k times the last axis].
+        [rows, ..., k times the last axis], of NumPy if `rows` are, else of JAX.
     """
-    first = first_rows[rows]
-    frames = [observations[jnp.maximum(rows - back, first)] for back in reversed(range(num_frames))]
-    return jnp.concatenate(frames, axis=-1)
+    xp, first = _namespace(rows), _take(first_rows, rows)
+    frames = [
+        _take(observations, xp.maximum(rows - back, first)) for back in reversed(range(num_frames))
+    ]
+    return xp.concatenate(frames, axis=-1)
 
 
 def example(sampler: Sampler) -> Transitions:
@@ -239,33 +288,62 @@ def _rows(arrays: dict[str, Array], numbers: Array) -> Array:
     return arrays["rows"][numbers] if "rows" in arrays else numbers
 
 
-def _gather(
-    arrays: dict[str, Array], rows: Array, rewards: Array, masks: Array, num_frames: int
-) -> Transitions:
-    """The transitions at rows [B], with the given rewards [B] and masks [B]."""
+def _successor_rows(arrays: dict[str, Array], rows: Array) -> Array:
+    """The rows of the next observations of the transitions at rows of any shape."""
+    return rows if "next_observations" in arrays else rows + 1
+
+
+def _gather(arrays: dict[str, Any], drawn: Drawn, num_frames: int) -> Transitions:
+    """The batch at drawn rows."""
+
+    def taken(name: str, rows: Any) -> Any:
+        return None if rows is None else _take(arrays[name], rows)
+
+    def following(rows: Any) -> Any:
+        if rows is not None and "next_observations" in arrays:
+            return _take(arrays["next_observations"], rows)
+        return observed(rows)
+
+    def observed(rows: Any) -> Any:
+        if rows is None or num_frames == 1:
+            return taken("observations", rows)
+        return joined_frames(arrays["observations"], arrays["first_rows"], rows, num_frames)
+
+    def repeated(rows: Any) -> Any:
+        goals = taken("observations", rows)
+        if goals is None or num_frames == 1:
+            return goals
+        return _namespace(goals).concatenate([goals] * num_frames, axis=-1)
+
+    segments, parts = None, (drawn.segment_rows, drawn.segment_successors, drawn.segment_masks)
+    if any(part is not None for part in parts):
+        segments = Segments(
+            actions=taken("actions", drawn.segment_rows),
+            observations=following(drawn.segment_successors),
+            masks=drawn.segment_masks,
+        )
+    has_goals = "rewards" not in arrays
     return Transitions(
-        _observations(arrays, rows, num_frames),
-        arrays["actions"][rows],
-        rewards,
-        masks,
-        _successors(arrays, rows, num_frames),
+        observations=observed(drawn.rows),
+        actions=taken("actions", drawn.rows),
+        rewards=drawn.rewards if has_goals else taken("rewards", drawn.rows),
+        masks=drawn.masks if has_goals else taken("masks", drawn.rows),
+        next_observations=following(drawn.successors),
+        goals=repeated(drawn.goals),
+        policy_goals=repeated(drawn.policy_goals),
+        next_actions=taken("actions", drawn.next_actions),
+        futures=following(drawn.futures),
+        segments=segments,
     )
 
 
-def _successors(arrays: dict[str, Array], rows: Array, num_frames: int) -> Array:
-    """The next observations of the transitions at rows of any shape."""
-    if "next_observations" in arrays:
-        return arrays["next_observations"][rows]
-    return _observations(arrays, rows + 1, num_frames)
+def _take(array: Any, rows: Any) -> Any:
+    """Rows of an array; in NumPy `take` is several times as fast as an index."""
+    if isinstance(rows, np.ndarray) and isinstance(array, np.ndarray):
+        return np.take(np.asarray(array), rows, axis=0)
+    return array[rows]
 
 
-def _observations(arrays: dict[str, Array], rows: Array, num_frames: int) -> Array:
-    """The observations at rows of any shape, joined with those before them."""
-    if num_frames == 1:
-        return arrays["observations"][rows]
-    return joined_frames(arrays["observations"], arrays["first_rows"], rows, num_frames)
-
-
-def _repeated(observations: Array, num_frames: int) -> Array:
-    """Observations repeated along the last axis."""
-    return observations if num_frames == 1 else jnp.concatenate([observations] * num_frames, axis=-1)
+def _namespace(array: Any) -> Any:
+    """The module of functions for an array."""
+    return np if isinstance(array, np.ndarray) else jnp

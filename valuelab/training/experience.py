@@ -47,6 +47,8 @@ class Experience(NamedTuple):
         sample: (arrays, carry, key) -> Transitions [B].
         environment_steps: (number of updates) -> environment steps of one member until then.
         environment: the environment in which the agent acts; None for a dataset alone.
+        host: the sampler whose batches the host gathers, see `training.feeding`; `sample` is then not called.
+            None if batches come from `sample`.
     """
 
     arrays: Any
@@ -57,10 +59,33 @@ class Experience(NamedTuple):
     sample: Callable[[Any, Any, Key], Transitions]
     environment_steps: Callable[[int], int]
     environment: VectorEnvironment | None = None
+    host: Sampler | None = None
+
+    @property
+    def data(self) -> Any:
+        """The arrays of the dataset from which batches come, on the host."""
+        return self.host.arrays if self.host else self.arrays
 
 
-def offline(sampler: Sampler) -> Experience:
-    """Batches of a dataset: collects nothing and carries nothing."""
+def offline(sampler: Sampler, on_host: bool = False) -> Experience:
+    """Batches of a dataset: collects nothing and carries nothing.
+
+    Args:
+        sampler: draws from the dataset.
+        on_host: whether the dataset stays on the host, which then gathers the batches. They have the same
+            bits.
+
+    Returns:
+        The experience.
+    """
+    if on_host:
+        shapes = jax.eval_shape(sampler.sample, sampler.arrays, jax.random.key(0))
+
+        def example(arrays: Any, key: Key) -> Transitions:
+            del arrays, key
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        return offline(sampler)._replace(arrays=(), example=example, host=sampler)
     return Experience(
         arrays=sampler.arrays,
         batch_size=sampler.batch_size,

@@ -31,6 +31,7 @@ from jax.sharding import Mesh, PartitionSpec
 from valuelab import files, platforms
 from valuelab.configuration import Population
 from valuelab.errors import InputError
+from valuelab.training import feeding
 from valuelab.training import mesh as meshes
 from valuelab.training.checkpoints import Checkpoints, leaf_name
 from valuelab.training.experience import Experience, offline
@@ -130,9 +131,10 @@ class Program(NamedTuple):
 
     Attributes:
         init: (hyperparameters, keys, arrays, initial=None) -> Progression; `initial` as in `train`.
-        advance: (progression, hyperparameters, keys, arrays, start, blocks, length) -> Progression after
-            the updates start .. start + blocks · length - 1; `length`, the number of updates in a block, is
-            static; donates its first argument.
+        advance: (progression, hyperparameters, keys, arrays, start, blocks, length, chunk=()) -> Progression
+            after the updates start .. start + blocks · length - 1; `length`, the number of updates in a
+            block, is static; donates its first argument. `chunk` holds the batches of these updates if the
+            host gathers them: see `training.feeding`.
         clear: (tally) -> an empty Tally.
         finite: (states) -> [M], whether all floating leaves of each member's state are finite.
     """
@@ -143,7 +145,7 @@ class Program(NamedTuple):
     finite: Any
 
 
-def block_length(mesh: Mesh, *intervals: int) -> int:
+def block_length(mesh: Mesh, *intervals: int, most: int = NEVER) -> int:
     """The number of updates in a block, the loop of the training program whose length XLA knows.
 
     An accelerator runs a loop of known length without asking the host after each update, and can keep it as
@@ -152,6 +154,7 @@ def block_length(mesh: Mesh, *intervals: int) -> int:
     Args:
         mesh: the devices.
         intervals: numbers of updates between events of the run; 0 for events that do not occur.
+        most: an upper bound.
 
     Returns:
         The largest common divisor of the intervals that is at most the platform's longest block. If it is
@@ -159,7 +162,7 @@ def block_length(mesh: Mesh, *intervals: int) -> int:
         before an event are then blocks of one update.
     """
     longest = LONGEST_BLOCK[mesh.devices.flat[0].platform]
-    longest = min(longest, *(interval for interval in intervals if interval))
+    longest = min(longest, most, *(interval for interval in intervals if interval))
     common = math.gcd(*intervals)
     divisor = max(length for length in range(1, longest + 1) if common % length == 0)
     return divisor if 2 * divisor >= longest else longest
@@ -169,17 +172,22 @@ class Advance(NamedTuple):
     """The compiled training program of a run.
 
     Attributes:
-        run: (progression, start, blocks) -> the progression after the updates from start to
+        run: (progression, start, blocks, chunk) -> the progression after the updates from start to
             start + blocks · length - 1, not yet ready; donates its first argument.
         compiled: what XLA compiled, for all members or for one.
     """
 
-    run: Callable[[Progression, int, int], Progression]
+    run: Callable[[Progression, int, int, Any], Progression]
     compiled: jax.stages.Compiled
 
 
 def _stream(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, STREAMS.index(name))
+
+
+def batch_key(seed: Array, step: Array) -> Key:
+    """The key with which a member draws the batch of an update."""
+    return jax.random.fold_in(_stream(jax.random.key(seed), "data"), step)
 
 
 def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
@@ -215,14 +223,19 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             first_nonfinite={name: jnp.asarray(NEVER) for name in metrics},
         )
 
-    def update(agent: Agent, key: Key, arrays: Any) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
+    def update(
+        agent: Agent, key: Key, arrays: Any, chunk: Any
+    ) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
         """(step, state, carry) -> (state, carry, metrics) of one member: collect, draw a batch, update."""
         data_key, environment_key = _stream(key, "data"), _stream(key, "environment")
 
         def one_update(step: Array, state: Any, carry: Any) -> tuple[Any, Any, dict[str, Array]]:
             collect_key = jax.random.fold_in(environment_key, step)
             carry, collected = experience.collect(carry, agent, state, step, collect_key)
-            batch = experience.sample(arrays, carry, jax.random.fold_in(data_key, step))
+            if experience.host:
+                batch = feeding.batch_of(chunk, step, experience.example(arrays, data_key))
+            else:
+                batch = experience.sample(arrays, carry, jax.random.fold_in(data_key, step))
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
             state, metrics = agent.update(state, batch)
             return state, carry, metrics | collected
@@ -243,7 +256,8 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             state = agent.init(_stream(key, "agent"), jax.tree.map(lambda leaf: leaf[:1], example))
             state = with_leaves(state, initial or {})
             carry = experience.init(arrays, agent, state, _stream(key, "environment"))
-            metrics = jax.eval_shape(update(agent, key, arrays), jnp.int32(0), state, carry)[2]
+            chunk = jax.tree.map(lambda leaf: leaf[None], example) if experience.host else ()
+            metrics = jax.eval_shape(update(agent, key, arrays, chunk), jnp.int32(0), state, carry)[2]
             return Progression(states=state, experience=carry, tally=clear(metrics))
 
         with platforms.tracing_for(platform):
@@ -257,11 +271,12 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
         start: Array,
         blocks: Array,
         length: int,
+        chunk: Any = (),
     ) -> Progression:
         def advance_member(
-            progression: Progression, hyperparameters: Mapping[str, Array], key: Key
+            progression: Progression, hyperparameters: Mapping[str, Array], key: Key, chunk: Any
         ) -> Progression:
-            one_update = update(build(hyperparameters), key, arrays)
+            one_update = update(build(hyperparameters), key, arrays, chunk)
 
             def body(step: Array, carried: Any) -> Any:
                 state, carry, counts = carried
@@ -289,7 +304,7 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
             return Progression(states=state, experience=carry, tally=tally)
 
         with platforms.tracing_for(platform):
-            return over_members(advance_member)(progression, hyperparameters, keys)
+            return over_members(advance_member)(progression, hyperparameters, keys, chunk)
 
     def is_finite(state: Any) -> Array:
         floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
@@ -311,6 +326,7 @@ def compiled_advance(
     arrays: Any,
     length: int,
     mesh: Mesh,
+    chunk: Any = (),
     compiler_options: Mapping[str, Any] | None = None,
 ) -> Advance:
     """Compiles the training program of a run.
@@ -326,6 +342,7 @@ def compiled_advance(
         arrays: those of the experience, on the devices.
         length: the number of updates in a block.
         mesh: the devices.
+        chunk: the shapes of the batches that the host feeds, [M, ...]; () for none.
         compiler_options: XLA's flags for this program, without the dashes.
 
     Returns:
@@ -333,26 +350,29 @@ def compiled_advance(
     """
     members = len(keys)
 
-    def compiled(*inputs: Any) -> Any:
-        lowered = program.advance.lower(*inputs, arrays, np.int32(0), np.int32(1), length=length)
+    def compiled(chunk: Any, *inputs: Any) -> Any:
+        bounds = np.int32(0), np.int32(1)
+        lowered = program.advance.lower(*inputs, arrays, *bounds, length=length, chunk=chunk)
         return lowered.compile(compiler_options)
 
     if members == 1 or not _is_one_cpu(mesh):
-        together = compiled(progression, hyperparameters, keys)
+        together = compiled(chunk, progression, hyperparameters, keys)
         return Advance(
-            run=lambda progression, start, blocks: together(
-                progression, hyperparameters, keys, arrays, np.int32(start), np.int32(blocks)
+            run=lambda progression, start, blocks, chunk: together(
+                progression, hyperparameters, keys, arrays, np.int32(start), np.int32(blocks), chunk=chunk
             ),
             compiled=together,
         )
 
     inputs = [meshes.take_member((hyperparameters, keys), index, mesh) for index in range(members)]
-    single = compiled(meshes.take_member(progression, 0, mesh), *inputs[0])
+    shapes = jax.eval_shape(lambda chunk: jax.tree.map(lambda leaf: leaf[:1], chunk), chunk)
+    single = compiled(shapes, meshes.take_member(progression, 0, mesh), *inputs[0])
 
-    def advance(progression: Progression, start: int, blocks: int) -> Progression:
+    def advance(progression: Progression, start: int, blocks: int, chunk: Any) -> Progression:
         def advance_member(index: int) -> Progression:
-            member = meshes.take_member(progression, index, mesh)
-            member = single(member, *inputs[index], arrays, np.int32(start), np.int32(blocks))
+            member, fed = meshes.take_member((progression, chunk), index, mesh)
+            bounds = np.int32(start), np.int32(blocks)
+            member = single(member, *inputs[index], arrays, *bounds, chunk=fed)
             return jax.block_until_ready(member)  # type: ignore[no-any-return]
 
         with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
@@ -523,13 +543,20 @@ def train(
     rows: list[Row] = []
     step, train_seconds, eval_seconds = 0, 0.0, 0.0
     slice_updates = FIRST_SLICE
-    with _stop_requests() as stop, Progress(steps, show_progress) as progress:
+    length_for = functools.partial(block_length, mesh, *intervals)
+    with (
+        _stop_requests() as stop,
+        Progress(steps, show_progress) as progress,
+        feeding.feeding(
+            experience.host, build, swept, population.seeds, batch_key, mesh, steps, length_for
+        ) as feeder,
+    ):
         started = time.perf_counter()
         with _environment_failures(experience):
             progression = jax.block_until_ready(program.init(fixed, keys, arrays, placed))
-        length = block_length(mesh, *intervals)
+        length, chunk = (feeder.block, feeder.shapes) if feeder else (length_for(), ())
         advance = functools.cache(
-            lambda length: compiled_advance(program, progression, fixed, keys, arrays, length, mesh)
+            lambda length: compiled_advance(program, progression, fixed, keys, arrays, length, mesh, chunk)
         )
         advance(length)
         compile_seconds = time.perf_counter() - started
@@ -557,8 +584,9 @@ def train(
                     # Short slices keep Ctrl-C and the progress bar responsive. Their length does not change
                     # results: they consist of whole blocks. Several hosts would have to agree on it, so they
                     # use whole events.
-                    block = length if event - step >= length else 1
-                    blocks = (event - step) // block
+                    limit = min(event, feeder.end(step)) if feeder else event
+                    block = length if limit - step >= length else 1
+                    blocks = (limit - step) // block
                     if jax.process_count() == 1:
                         blocks = min(blocks, max(1, slice_updates // block))
                     end = step + blocks * block
@@ -566,8 +594,10 @@ def train(
                     run_blocks = advance(block).run
                     compile_seconds += time.perf_counter() - started
                     started = time.perf_counter()
+                    if feeder:
+                        chunk = feeder.chunk(step)
                     with _environment_failures(experience):
-                        progression = jax.block_until_ready(run_blocks(progression, step, blocks))
+                        progression = jax.block_until_ready(run_blocks(progression, step, blocks, chunk))
                     seconds = time.perf_counter() - started
                     train_seconds += seconds
                     row_seconds += seconds
@@ -667,7 +697,7 @@ def _check_finite(
     first_bad = {name: int(steps.min()) for name, steps in tally.first_nonfinite.items()}
     # In one update the environment is stepped before the agent learns: its metrics are named first.
     name = min(first_bad, key=lambda name: (first_bad[name], not name.startswith("online/")))
-    suspects = ["the data"] if jax.tree.leaves(experience.arrays) else []
+    suspects = ["the data"] if jax.tree.leaves(experience.data) else []
     if experience.environment:
         suspects.append(f"the observations and rewards of {experience.environment.name}")
     advice = f"lower the learning rate, or check {' and '.join(suspects)}"

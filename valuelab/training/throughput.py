@@ -93,11 +93,13 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
         policy_goals=observations() if spec.goal_conditioned else None,
     )
 
-    def sample(rows: Transitions, key: jax.Array) -> Transitions:
-        indices = jax.random.randint(key, (batch_size,), 0, num_rows)
-        return jax.tree.map(lambda column: column[indices], rows)
-
-    return Sampler(arrays=rows, sample=sample, batch_size=batch_size, num_transitions=num_rows)
+    return Sampler(
+        arrays=rows,
+        draw=lambda rows, key: jax.random.randint(key, (batch_size,), 0, num_rows),
+        gather=lambda rows, numbers: jax.tree.map(lambda column: column[numbers], rows),
+        batch_size=batch_size,
+        num_transitions=num_rows,
+    )
 
 
 def flop_per_update(agent: Agent, example: Transitions) -> float:
@@ -241,11 +243,11 @@ def make_loop(
     )
     compile_seconds = time.perf_counter() - started
     # The first block is not timed: the steps that first fill the replay buffer come before it.
-    progression = jax.block_until_ready(advance.run(progression, 0, 1))
+    progression = jax.block_until_ready(advance.run(progression, 0, 1, ()))
 
     def run(blocks: int) -> None:
         nonlocal progression
-        progression = jax.block_until_ready(advance.run(progression, length, blocks))
+        progression = jax.block_until_ready(advance.run(progression, length, blocks, ()))
 
     return Loop(run=run, length=length, compile_seconds=compile_seconds, compiled=advance.compiled)
 
