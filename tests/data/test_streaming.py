@@ -1,83 +1,115 @@
-import dataclasses
-import itertools
-import json
+"""Tests of memory-mapped copies of datasets."""
 
-import jax
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pytest
+from helpers import make_dataset
 
+import valuelab as vl
+from valuelab import data
+from valuelab.arrays import Mapped, digest
+from valuelab.data import streaming
 from valuelab.data.sources import rlds
-from valuelab.data.streaming import stream
 from valuelab.errors import InputError
-from valuelab.types import Dataset
+
+
+def write_npz(folder, dataset):
+    vl.save_dataset(dataset, folder / "own.npz")
+    return str(folder / "own.npz")
+
+
+def write_compressed(folder, dataset):
+    path = write_npz(folder, dataset)
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+    return path
+
+
+def write_rlds(folder, dataset):
+    rlds.write({"train": dataset}, folder / "rlds" / "made-up")
+    return "rlds/made-up"
+
+
+def fields(dataset):
+    return {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+
+
+@pytest.mark.parametrize("write", [write_npz, write_compressed, write_rlds])
+@pytest.mark.parametrize("goal_conditioned", [False, True])
+def test_a_copy_holds_the_same_bits(tmp_path, write, goal_conditioned, monkeypatch, capsys):
+    monkeypatch.setattr(rlds, "PART_BYTES", 300)  # two episodes
+    name = write(tmp_path, make_dataset(compact=True, goal_conditioned=goal_conditioned))
+    loaded = data.load(name, tmp_path, compact=True)
+    mapped = data.load(name, tmp_path, mapped=True)
+    assert f"{name} is copied once to {tmp_path / 'stream'}" in capsys.readouterr().out
+    for key, value in fields(loaded).items():
+        np.testing.assert_array_equal(getattr(mapped, key), value, strict=isinstance(value, np.ndarray))
+    assert isinstance(mapped.observations, Mapped)
+    assert mapped.observations.digest == digest(loaded.observations)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A dataset of four episodes of five transitions; row i has reward i and observation (i, i)."""
-    rows = np.arange(24)
-    terminals = rows % 6 == 5
-    dataset = Dataset(
-        name="made-up",
-        observations=np.stack([rows, rows], axis=1).astype(np.float32),
-        actions=(rows / 24).astype(np.float32)[:, None],
-        rewards=rows.astype(np.float32),
-        masks=(rows % 2).astype(np.float32),
-        terminals=terminals,
-        valid=~terminals,
-        action_low=-np.ones(1, np.float32),
-        action_high=np.ones(1, np.float32),
-    )
-    rlds.write({"train": dataset}, tmp_path / "rlds" / "made-up")
-    rlds.write({"train": dataclasses.replace(dataset, goal_conditioned=True)}, tmp_path / "rlds" / "goals")
-    return tmp_path
+def saved(tmp_path):
+    """The name of a dataset with a copy, and the folder of the copy."""
+    name = write_npz(tmp_path, make_dataset(compact=True))
+    data.load(name, tmp_path, mapped=True)
+    (manifest,) = tmp_path.glob("stream/*/copy/manifest.json")
+    return name, manifest.parent
 
 
-def test_an_epoch_holds_every_transition_once(folder):
-    batches = list(itertools.islice(stream("rlds/made-up", folder, batch_size=4, seed=0, window=10), 10))
-    rewards = np.concatenate([batch.rewards for batch in batches])
-    transitions = [row for row in range(24) if row % 6 != 5]
-    for epoch in (rewards[:20], rewards[20:]):
-        assert sorted(epoch) == transitions
-    assert rewards[:20].tolist() != rewards[20:].tolist()
-    for batch in batches:
-        np.testing.assert_array_equal(batch.observations[:, 0], batch.rewards)
-        np.testing.assert_array_equal(batch.next_observations, batch.observations + 1)
-        np.testing.assert_array_equal(batch.masks, batch.rewards % 2)
-        assert batch.actions.shape == (4, 1)
-        assert batch.actions.dtype == np.float32
+def test_a_copy_follows_its_source(saved, tmp_path, capsys):
+    name, _ = saved
+    capsys.readouterr()
+    data.load(name, tmp_path, mapped=True)
+    assert not capsys.readouterr().out
+    changed = dataclasses.replace(make_dataset(compact=True), rewards=np.zeros(45, np.float32))
+    vl.save_dataset(changed, name)
+    assert not data.load(name, tmp_path, mapped=True).rewards.any()
+    assert "is copied once" in capsys.readouterr().out
+    shutil.os.remove(name)  # to save space
+    assert not data.load(name, tmp_path, mapped=True).rewards.any()
 
 
-def test_resumes_with_the_same_bits(folder):
-    def start():
-        return stream("rlds/made-up", folder, batch_size=3, seed=1, window=7)
-
-    left = start()
-    for _ in range(9):
-        next(left)
-    state = json.loads(json.dumps(left.get_state()))
-    taken_up = start()
-    taken_up.set_state(state)
-    for _ in range(9):
-        jax.tree.map(np.testing.assert_array_equal, next(left), next(taken_up))
-
-
-def test_the_seed_sets_the_order(folder):
-    def order(seed):
-        return next(stream("rlds/made-up", folder, batch_size=20, seed=seed, window=20)).rewards.tolist()
-
-    assert order(0) == order(0)
-    assert order(0) != order(1)
-
-
-def test_what_cannot_be_streamed(folder):
+def test_a_damaged_copy_gives_one_line(saved, tmp_path):
+    name, folder = saved
+    (folder / "rewards.bin").write_bytes(b"12")
     with pytest.raises(
-        InputError, match="dataset 'ogbench/a' cannot be streamed: convert it to RLDS with python -m"
+        InputError, match=r"copy is damaged .*rewards.bin has 2 bytes instead of 180\): delete it"
     ):
-        stream("ogbench/a", folder, batch_size=1, seed=0)
+        data.load(name, tmp_path, mapped=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["arrays"]["rewards"]["dtype"] = "object"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"copy is damaged .*object rewards"):
+        data.load(name, tmp_path, mapped=True)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest.json cannot be read as manifest of a copy .*: delete"):
+        data.load(name, tmp_path, mapped=True)
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    name = write_npz(tmp_path, make_dataset(compact=True))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(streaming, "_write", fail)
     with pytest.raises(
-        InputError, match="dataset 'rlds/goals' cannot be streamed: hindsight goals need the whole"
+        InputError, match=r"cannot be written .*No space left.*: free some space there, or give"
     ):
-        stream("rlds/goals", folder, batch_size=1, seed=0)
-    with pytest.raises(InputError, match="batch_size is 0: give a positive number"):
-        stream("rlds/made-up", folder, batch_size=0, seed=0)
+        data.load(name, tmp_path, mapped=True)
+    assert not [path for path in tmp_path.glob("stream/*/*")]
+
+
+def test_parts_must_be_alike(tmp_path):
+    dataset = make_dataset(compact=True)
+    other = dataclasses.replace(dataset, actions=dataset.actions[:, :1])
+    path = tmp_path / "source"
+    path.touch()
+    with pytest.raises(InputError, match=r"two: the rows from 45 on differ from those before"):
+        streaming.mapped("two", tmp_path, lambda: [path], [dataset, other], {})
+    with pytest.raises(InputError, match=r"the files of own are unknown, .*save_dataset"):
+        streaming.mapped("own", tmp_path, list, [dataset], {})

@@ -158,6 +158,15 @@ def test_the_end_of_a_run_says_what_comes_next(data_dir, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_streamed_data_give_the_same_bits(data_dir, tmp_path):
+    on_device, streamed = tmp_path / "on_device", tmp_path / "streamed"
+    launch(command(data_dir, on_device, data__compact=True))
+    launch(command(data_dir, streamed, data__stream=True))
+    assert_same_bits(saved_state(on_device, 20), saved_state(streamed, 20))
+    digests = [json.loads((run / "config.json").read_text())["data"] for run in (on_device, streamed)]
+    assert digests[0] == digests[1]
+
+
 def test_an_agent_that_sees_two_observations_at_once(data_dir, tmp_path):
     launch(command(data_dir, tmp_path, **{"data.num_frames": 2, "data.normalize_observations": True}))
     saved = saved_state(tmp_path, 20)["states"]
@@ -526,6 +535,10 @@ BAD = [
         {"dataset": "ogbench/pointmaze-large-navigate-singletask-v0"},
         "pointmaze-large-navigate-v0.npz does not exist, and http.* cannot be downloaded .*: "
         "collect it with: python -m experiments.collect --dataset=ogbench/pointmaze-large-navigate-v0",
+    ),
+    (
+        {"data__stream": True, "online_steps": 5, "steps": 5},
+        "^data.stream works only without online_steps: leave out one of them",
     ),
     ({"workdir": ""}, "^no workdir is given: write --workdir="),
     (

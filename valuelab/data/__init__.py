@@ -11,8 +11,9 @@ draws batches from it.
 """
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from absl import logging
 
 from valuelab import domains
 from valuelab.configuration import DEFAULT_DATA_DIR
-from valuelab.data import normalization, sampling, storage
+from valuelab.data import normalization, sampling, storage, streaming
 from valuelab.data.normalization import NormalizationConfig
 from valuelab.data.sources import d4rl, exorl, hdf5, lerobot, minari, npz, ogbench, rlds
 from valuelab.domains.d4rl import original_name
@@ -56,6 +57,11 @@ _FILES: dict[str, Callable[..., Dataset]] = {".hdf5": hdf5.read, ".h5": hdf5.rea
 """Suffix of a path -> reader, likewise."""
 _OBSERVES = (hdf5.read, lerobot.read, lerobot.read_path)
 """Readers of data with several arrays of observations; they also take `observation_keys` and `image_size`."""
+_IN_PARTS: dict[Any, Callable[..., Iterator[Dataset]]] = {
+    ogbench.read: ogbench.read_parts,
+    rlds.read: rlds.read_parts,
+}
+"""Reader -> a function of the same arguments that yields the dataset in parts, which need less memory."""
 _EXAMPLES = (
     "ogbench/pointmaze-medium-navigate-singletask-v0",
     "d4rl/hopper-medium-v2",
@@ -71,6 +77,7 @@ def load(
     *,
     split: str = "train",
     compact: bool = False,
+    mapped: bool = False,
     clip_actions: bool = False,
     observation_keys: Sequence[str] = (),
     image_size: Sequence[int] = (),
@@ -85,6 +92,8 @@ def load(
         split: "train", or "val" where the source has this split.
         compact: whether to store each observation once (half the memory), without a copy as next
             observation; both storages hold the same transitions in the same order.
+        mapped: whether the arrays stay on the disk, in compact storage, memory-mapped; see `streaming`. A
+            copy of the dataset is written first into data_dir/stream if there is none.
         clip_actions: whether to clip actions outside their bounds, with a warning, instead of refusing them.
         observation_keys: the arrays of observations to read, in this order, for robomimic and LeRobot; () for
             all.
@@ -129,8 +138,17 @@ def load(
             f"and LeRobot, but {name} is neither: leave it out"
         )
     with one_line(f"dataset {name} cannot be read in {folder}", "check its files there"):
-        dataset = read(rest, folder, split, **settings)
-    if not compact:
+        if mapped:
+            dataset = streaming.mapped(
+                name,
+                folder,
+                functools.partial(_files_of, name, folder, split),
+                _parts(read, rest, folder, split, settings),
+                {"split": split} | settings,
+            )
+        else:
+            dataset = read(rest, folder, split, **settings)
+    if not (compact or mapped):
         return storage.full(dataset)
     if dataset.valid is None:
         logging.warning(
@@ -139,6 +157,32 @@ def load(
             name,
         )
     return dataset
+
+
+def _parts(
+    read: Callable[..., Dataset], rest: str, folder: Path, split: str, settings: dict[str, Any]
+) -> Iterator[Dataset]:
+    """The dataset in parts where its source can be read so, else whole."""
+    if read in _IN_PARTS:
+        yield from _IN_PARTS[read](rest, folder, split, **settings)
+    else:
+        yield read(rest, folder, split, **settings, **({"mapped": True} if read == npz.read else {}))
+
+
+def _files_of(name: str, folder: Path, split: str) -> list[Path]:
+    """The existing files that a dataset is read from."""
+    source, _, rest = name.partition("/")
+    if is_path(name):
+        place = local_path("dataset", name)
+    elif source == "ogbench":
+        return ogbench.find_files(rest, folder, split)
+    elif source == "exorl":
+        with contextlib.suppress(InputError):  # the reader raises it again
+            return exorl.find_files(rest, folder)
+        return []
+    else:
+        place = folder / source / (f"{rest}.hdf5" if source == "d4rl" else rest)
+    return [path for path in sorted(place.rglob("*") if place.is_dir() else [place]) if path.is_file()]
 
 
 def reading_settings(config: NormalizationConfig) -> dict[str, Any]:

@@ -220,24 +220,30 @@ def _moments(dataset: Dataset) -> tuple[Any, Any]:
     """Mean and floored standard deviation of the observations, as dictionaries where they have parts."""
     rows = storage.transition_rows(dataset)
     if not dataset.observation_parts:
-        return _moments_of(dataset.observations, rows)
-    parts = unpack(dataset.observations, dataset.observation_parts)
-    moments = {name: _moments_of(part, rows) for name, part in parts.items()}
+        return _moments_of(lambda piece: dataset.observations[piece], rows)
+
+    def read(name: str) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda piece: unpack(dataset.observations[piece], dataset.observation_parts)[name]
+
+    moments = {part.name: _moments_of(read(part.name), rows) for part in dataset.observation_parts}
     return {name: mean for name, (mean, _) in moments.items()}, {
         name: std for name, (_, std) in moments.items()
     }
 
 
-def _moments_of(observations: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and floored standard deviation of some rows, computed in pieces in double precision."""
-    shape = observations.shape[1:]
+def _moments_of(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and floored standard deviation of the observations that `read` gives for some rows.
+
+    They are computed in pieces in double precision.
+    """
+    shape = read(rows[:1]).shape[1:]
     size = max(1, _CHUNK // math.prod(shape))
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
     mean, variance = np.zeros(shape), np.zeros(shape)
     for piece in pieces:
-        mean += observations[piece].sum(axis=0, dtype=np.float64) / len(rows)
+        mean += read(piece).sum(axis=0, dtype=np.float64) / len(rows)
     for piece in pieces:
-        variance += np.square(observations[piece] - mean).sum(axis=0) / len(rows)
+        variance += np.square(read(piece) - mean).sum(axis=0) / len(rows)
     if len(shape) == 3:
         variance = variance.mean(axis=(0, 1), keepdims=True)
     return mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32)

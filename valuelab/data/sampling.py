@@ -247,9 +247,7 @@ def joined_frames(observations: Any, first_rows: Any, rows: Any, num_frames: int
         [rows, ..., k times the last axis], of NumPy if `rows` are, else of JAX.
     """
     xp, first = _namespace(rows), _take(first_rows, rows)
-    frames = [
-        _take(observations, xp.maximum(rows - back, first)) for back in reversed(range(num_frames))
-    ]
+    frames = [_take(observations, xp.maximum(rows - back, first)) for back in reversed(range(num_frames))]
     return xp.concatenate(frames, axis=-1)
 
 

@@ -130,7 +130,9 @@ def pieces(dataset: Dataset, rows: np.ndarray, name: str = "observations") -> It
         yield piece.reshape(len(piece), -1)
 
 
-def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path | str) -> Dataset:
+def from_episodes(
+    name: str, episodes: Iterable[Mapping[str, np.ndarray]], path: Path | str, first_number: int = 0
+) -> Dataset:
     """Joins episodes into a dataset in compact storage. The caller sets the bounds or number of actions.
 
     Args:
@@ -138,6 +140,7 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
         episodes: for each episode of T transitions, "observations", "actions", "rewards" and "masks" of
             T + 1 rows; the last row holds the final observation.
         path: the file or folder of the episodes, or another name of them, for messages.
+        first_number: the number of the first of these episodes there.
 
     Returns:
         The dataset.
@@ -151,7 +154,7 @@ def from_episodes(name: str, episodes: Iterable[Mapping[str, np.ndarray]], path:
     first: Mapping[str, np.ndarray] = {}
     for number, episode in enumerate(episodes, 1):
         first = first or episode
-        where = f"{path}: episode {number - 1}"
+        where = f"{path}: episode {first_number + number - 1}"
         check_lengths(episode, where)
         for key, array in episode.items():
             if (array.shape[1:], array.dtype) != (first[key].shape[1:], first[key].dtype):

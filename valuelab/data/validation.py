@@ -126,13 +126,16 @@ def check_finite(key: str, array: np.ndarray, path: Path | str, first_row: int =
     """
     if array.dtype.kind != "f":
         return
-    finite = np.isfinite(array)
-    if not finite.all():
-        row, *place = np.unravel_index(np.argmin(finite), array.shape)
-        raise InputError(
-            f"{path}: {key} is {array[row, *place]} at row {first_row + row}, but must be finite: repair "
-            "that episode"
-        )
+    rows = max(1, _PIECE_BYTES // max(1, array.itemsize * math.prod(array.shape[1:])))
+    for start in range(0, len(array), rows):
+        piece = array[start : start + rows]
+        finite = np.isfinite(piece)
+        if not finite.all():
+            row, *place = np.unravel_index(np.argmin(finite), piece.shape)
+            raise InputError(
+                f"{path}: {key} is {piece[row, *place]} at row {first_row + start + row}, but must be "
+                "finite: repair that episode"
+            )
 
 
 def validate(dataset: Dataset, path: Path | str, clip_actions: bool = False) -> Dataset:

@@ -64,6 +64,11 @@ class DataConfig(NormalizationConfig):
     """How the data are prepared."""
 
     compact: bool = setting(False, help="Store each observation once, in half of the memory.")
+    stream: bool = setting(
+        False,
+        help="Leave the data on the disk, in compact storage, and read each batch from there, for data that "
+        "are larger than the device. Batches are the same as without it.",
+    )
     goals: GoalRelabelling = setting(
         GoalRelabelling(discount=None), help="How goal-conditioned data are relabelled."
     )

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import types
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from valuelab import configuration, data, environments
 from valuelab.agents.normalized import normalized
 from valuelab.agents.shifted import shifted
+from valuelab.arrays import digest
 from valuelab.configuration import RunConfig
 from valuelab.data import sampling, storage
 from valuelab.data.normalization import fit, make_spec, of_actions, of_frames
@@ -70,15 +70,7 @@ def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
 
 
 def digests(arrays: Any) -> dict[str, str]:
-    """A checksum of each array that batches are drawn from, to check that a resumed run has the same data.
-
-    CRC-32 reads gigabytes per second and detects every change of a few bits or of the order.
-    """
-
-    def digest(array: np.ndarray) -> str:
-        form = zlib.crc32(f"{array.dtype}{array.shape}".encode())
-        return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, form):08x}"
-
+    """A checksum of each array that batches are drawn from, to check that a resumed run has the same data."""
     return {name: digest(leaf) for name, leaf in named_leaves(arrays).items()}
 
 
@@ -206,6 +198,8 @@ def find_inputs(
         reward = reward or own_rewards.find(config)
     world = find_environment(config, reward, environment) if reward or environment else None
     if config.dataset:
+        if config.online_steps and config.data.stream:
+            raise InputError("data.stream works only without online_steps: leave out one of them")
         if dataset is None:
             if data.goal_conditioned(config.dataset) and not reward:  # others are checked after loading
                 goal_discount(config)
@@ -215,7 +209,8 @@ def find_inputs(
         sampler = make_sampler(config, dataset)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames works only without online_steps: leave out one of them")
-        inputs = inputs_of_dataset(config, dataset, offline(sampler))._replace(environment=world)
+        experience = offline(sampler, on_host=config.data.stream)
+        inputs = inputs_of_dataset(config, dataset, experience)._replace(environment=world)
         if not config.online_steps:
             return inputs
         vector = make_vector_environment(config)
@@ -239,9 +234,14 @@ def find_inputs(
 
 
 def read_dataset(config: RunConfig) -> Dataset:
-    """Reads the dataset of a run, in compact storage if the settings ask for it or join frames."""
-    compact = config.data.compact or config.data.num_frames > 1
-    return data.load(config.dataset, config.data_dir, compact=compact, **data.reading_settings(config.data))
+    """The dataset of a run, in compact storage if the settings ask for it or join frames, or mapped."""
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        compact=config.data.compact or config.data.num_frames > 1,
+        mapped=config.data.stream,
+        **data.reading_settings(config.data),
+    )
 
 
 def inputs_of_dataset(config: RunConfig, dataset: Dataset, experience: Experience) -> RunInputs:

@@ -131,7 +131,7 @@ def fill(
     experiment = results.Experiment(config, members, build, environment, workdir, inference)
     facts: dict[str, Any] = {
         "settings": configuration.to_json(config),
-        "data": {**run_inputs.amounts, "digests": inputs.digests(run_inputs.experience.arrays)},
+        "data": {**run_inputs.amounts, "digests": inputs.digests(run_inputs.experience.data)},
         "spec": results.spec_to_json(run_inputs.spec),
         "normalization": normalization.to_json(run_inputs.normalization),
         **outputs.provenance(),

@@ -85,9 +85,9 @@ def find_inputs(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
     discount = inputs.goal_discount(config)
     dataset = inputs.read_dataset(config)
     dataset = dataclasses.replace(dataset, goal_conditioned=False)  # tasks take the place of goals
-    # XLA removes the futures and segments of a batch that an agent does not use.
+    # The futures and segments of a batch that an agent does not use are not gathered.
     sampler = sampling.transitions(dataset, config.batch_size, discount, HORIZON, config.data.num_frames)
-    run_inputs = inputs.inputs_of_dataset(config, dataset, offline(sampler))
+    run_inputs = inputs.inputs_of_dataset(config, dataset, offline(sampler, config.data.stream))
     agent = make_agent(config.agent, run_inputs.spec)
     if agent.features is None:
         raise InputError(f"{config.agent_name} is not a zero-shot agent: train it by experiments.train")

@@ -39,7 +39,13 @@ class Feeder:
     """
 
     def __init__(
-        self, sampler: Sampler, needed: tuple[bool, ...], seeds: np.ndarray, key_of: Any, mesh: Mesh, steps: int
+        self,
+        sampler: Sampler,
+        needed: tuple[bool, ...],
+        seeds: np.ndarray,
+        key_of: Any,
+        mesh: Mesh,
+        steps: int,
     ):
         """Takes the run; nothing is gathered yet.
 
@@ -71,7 +77,9 @@ class Feeder:
             return jax.vmap(lambda seed: jax.vmap(lambda update: draw_one(seed, update))(updates))(seeds)
 
         self._draw = jax.jit(draw)
-        batch = jax.eval_shape(lambda arrays, drawn: sampler.gather(arrays, self._keep(drawn)), sampler.arrays, drawn)
+        batch = jax.eval_shape(
+            lambda arrays, drawn: sampler.gather(arrays, self._keep(drawn)), sampler.arrays, drawn
+        )
         size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
         per_device = len(seeds) * size // mesh.size
         self.updates = max(1, min(MOST_UPDATES, steps, CHUNK_BYTES // max(1, per_device)))
@@ -134,7 +142,9 @@ class Feeder:
         shape = (len(self._seeds), self.updates, self._sampler.batch_size)
         drawn: dict[tuple[int, int, int], Any] = {}
         parts = []
-        for device, (members, _, share) in self._sharding.addressable_devices_indices_map(shape).items():
+        for device, index in self._sharding.addressable_devices_indices_map(shape).items():
+            assert index is not None
+            members, _, share = index
             place = members.indices(len(self._seeds))
             if place not in drawn:
                 drawn[place] = self._rows(number, members)
@@ -148,9 +158,8 @@ class Feeder:
     def _keep(self, drawn: Any) -> Any:
         """What was drawn, with None for the leaves that no update needs."""
         leaves, structure = jax.tree.flatten(drawn)
-        return structure.unflatten(
-            leaf if is_needed else None for leaf, is_needed in zip(leaves, self._needed, strict=True)
-        )
+        pairs = zip(leaves, self._needed, strict=True)
+        return jax.tree.unflatten(structure, [leaf if is_needed else None for leaf, is_needed in pairs])
 
 
 @contextlib.contextmanager

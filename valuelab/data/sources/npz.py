@@ -39,7 +39,7 @@ _FACTS = ("num_actions", "action_bounds", "goal_conditioned")
 _REMEDY = "write it again with np.savez, or give another file"
 
 
-def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Dataset:
+def read(name: str, data_dir: Path, split: str, clip_actions: bool = False, mapped: bool = False) -> Dataset:
     """Reads an NPZ file.
 
     Args:
@@ -47,6 +47,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
         data_dir: not used.
         split: "train", the only split.
         clip_actions: whether to clip actions outside their bounds instead of refusing them.
+        mapped: whether arrays that need no conversion are memory-mapped if the file is not compressed.
 
     Returns:
         A dataset in compact storage. It is in full storage if the file has next_observations that are not
@@ -62,7 +63,7 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     path = local_path("dataset", name)
     if not path.exists():
         raise InputError(f"{path} does not exist: give the path of an NPZ file, such as save_dataset writes")
-    with reading(path, _REMEDY), open_npz(path) as opened:
+    with reading(path, _REMEDY), open_npz(path, mapped) as opened:
         found = set(opened)
         given: dict[str, Any] = {
             key: read_array(opened, key, None, path) for key in _ARRAYS if key in found

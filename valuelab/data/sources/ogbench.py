@@ -11,7 +11,7 @@ downloads none.
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +72,66 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     Raises:
         InputError: when the name or split is unknown, the file is missing, or a check fails.
     """
-    if split not in ("train", "val"):
-        raise unknown("split", split, ("train", "val"))
+    return _joined(list(read_parts(name, data_dir, split, clip_actions)))
+
+
+def read_parts(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> Iterator[Dataset]:
+    """Reads the same dataset file by file, for data that are larger than memory.
+
+    Arguments and errors are those of `read`.
+
+    Yields:
+        Datasets in compact storage, in order.
+    """
+    files = find_files(name, data_dir, split)
     file_name = _SINGLETASK.sub("", name)
-    large = "-100m-" in name
-    path = (
-        data_dir / "ogbench" / (file_name if large else f"{file_name}{'-val' if split == 'val' else ''}.npz")
-    )
-    if file_name != name or not path.exists():
+    if file_name != name or not files:
         names = known_names()
         if name not in names:
             raise unknown("OGBench dataset", name, names)
-    if large:
-        return _joined([_read_file(name, file, clip_actions) for file in _find_files(path, split)])
-    if not path.exists():
-        _download(file_name, path, data_dir)
-    return _read_file(name, path, clip_actions)
+    if not files and "-100m-" not in name:
+        _download(file_name, _file(file_name, data_dir, split), data_dir)
+    for file in files or _expected_files(name, data_dir, split):
+        yield _read_file(name, file, clip_actions)
+
+
+def find_files(name: str, data_dir: Path, split: str) -> list[Path]:
+    """The existing files of a dataset, in their order; arguments as for `read`.
+
+    Raises:
+        InputError: when the split is unknown.
+    """
+    if split not in ("train", "val"):
+        raise unknown("split", split, ("train", "val"))
+    file_name = _SINGLETASK.sub("", name)
+    if "-100m-" not in name:
+        return [file for file in [_file(file_name, data_dir, split)] if file.exists()]
+    folder = data_dir / "ogbench" / file_name
+    ending = "-val" if split == "val" else ""
+    return sorted(folder.glob(f"{_stem(folder)}-[0-9][0-9][0-9]{ending}.npz"))
+
+
+def _expected_files(name: str, data_dir: Path, split: str) -> list[Path]:
+    """The files of a dataset, the existing ones of a large one; raises if a large one has none."""
+    files = find_files(name, data_dir, split)
+    file_name = _SINGLETASK.sub("", name)
+    if files or "-100m-" not in name:
+        return files or [_file(file_name, data_dir, split)]
+    folder = data_dir / "ogbench" / file_name
+    url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{folder.name}"
+    raise InputError(
+        f"{folder} has no {_stem(folder)}-000.npz or other file of split {split!r}: download as many files "
+        f"of {url} by hand as you need, and put them there"
+    )
+
+
+def _file(file_name: str, data_dir: Path, split: str) -> Path:
+    return data_dir / "ogbench" / f"{file_name}{'-val' if split == 'val' else ''}.npz"
+
+
+def _stem(folder: Path) -> str:
+    """The beginning of the names of the files of a large dataset."""
+    return folder.name.replace("-100m-", "-")
 
 
 def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
@@ -125,21 +169,10 @@ def _read_file(name: str, path: Path, clip_actions: bool) -> Dataset:
     return validate(dataset, path, clip_actions)
 
 
-def _find_files(folder: Path, split: str) -> list[Path]:
-    """The existing files of a large dataset, in their order."""
-    stem = folder.name.replace("-100m-", "-")
-    files = sorted(folder.glob(f"{stem}-[0-9][0-9][0-9]{'-val' if split == 'val' else ''}.npz"))
-    if not files:
-        url = f"{require('ogbench.utils', 'environments').DATASET_URL}/{folder.name}"
-        raise InputError(
-            f"{folder} has no {stem}-000.npz or other file of split {split!r}: download as many files of "
-            f"{url} by hand as you need, and put them there"
-        )
-    return files
-
-
 def _joined(parts: list[Dataset]) -> Dataset:
     """Joins the datasets of several files, and empties their list."""
+    if len(parts) == 1:
+        return parts[0]
     columns: list[dict[str, Any]] = [dict(vars(part)) for part in parts]
     parts.clear()
     # One key at a time, so that memory holds at most one array twice.
@@ -162,10 +195,8 @@ def read_states(name: str, data_dir: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: when the file is missing, a check fails, or it lacks the simulator's positions.
     """
-    folder = data_dir / "ogbench"
-    files = _find_files(folder / name, "train") if "-100m-" in name else [folder / f"{name}.npz"]
     parts = []
-    for path in files:
+    for path in _expected_files(name, data_dir, "train"):
         with reading(path), open_npz(path) as arrays:
             kept = (
                 "observations",

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -30,6 +31,8 @@ from valuelab.errors import InputError, require, unknown
 from valuelab.observation_parts import Parts, from_json, join
 from valuelab.types import Dataset
 
+PART_BYTES = 1 << 28
+"""The size of the parts in which `read_parts` reads a dataset."""
 _SHARD_BYTES = 1 << 29
 _CLASSES = ("pythonClassName", "python_class_name", "type")
 """The keys of metadata that name classes to import; the last one occurs in old datasets."""
@@ -61,20 +64,51 @@ def read(name: str, data_dir: Path, split: str, clip_actions: bool = False) -> D
     Raises:
         InputError: when the dataset or split does not exist, or a check fails.
     """
+    (dataset,) = read_parts(name, data_dir, split, clip_actions, part_bytes=sys.maxsize)
+    return dataset
+
+
+def read_parts(
+    name: str, data_dir: Path, split: str, clip_actions: bool = False, part_bytes: int = 0
+) -> Iterator[Dataset]:
+    """Reads the same dataset in parts of whole episodes, for data that are larger than memory.
+
+    The other arguments and errors are those of `read`. A part ends with the episode that reaches
+    `part_bytes`, or PART_BYTES if it is 0.
+
+    Yields:
+        Datasets in compact storage, in order.
+    """
     episodes = open_episodes(name, data_dir, split)
     with reading(episodes.folder, _PREPARE):
-        columns = (episodes[number] for number in range(len(episodes)))
-        dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder)
-        facts = episodes.facts or _action_facts(episodes.features["action"], dataset.actions, episodes.folder)
-        facts = {
-            key: cast(key, np.asarray(fact, float), np.float32, episodes.folder)
-            if isinstance(fact, list)
-            else fact
-            for key, fact in facts.items()
-            if key != "observation_parts"
-        }
-        facts["observation_parts"] = episodes.observation_parts()
-        return validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
+        parts = episodes.observation_parts()
+        first = 0
+        while first == 0 or first < len(episodes):
+            columns = _until(episodes, first, part_bytes or PART_BYTES)
+            dataset = storage.from_episodes(f"rlds/{name}", columns, episodes.folder, first)
+            first += int(np.count_nonzero(dataset.terminals))
+            facts = episodes.facts or _action_facts(
+                episodes.features["action"], dataset.actions, episodes.folder
+            )
+            facts = {
+                key: cast(key, np.asarray(fact, float), np.float32, episodes.folder)
+                if isinstance(fact, list)
+                else fact
+                for key, fact in facts.items()
+                if key != "observation_parts"
+            }
+            facts["observation_parts"] = parts
+            yield validate(dataclasses.replace(dataset, **facts), episodes.folder, clip_actions)
+
+
+def _until(episodes: "Episodes", first: int, most_bytes: int) -> Iterator[dict[str, np.ndarray]]:
+    """The episodes from number `first` on, until they reach a size."""
+    taken = 0
+    for number in range(first, len(episodes)):
+        yield (columns := episodes[number])
+        taken += sum(array.nbytes for array in columns.values())
+        if taken >= most_bytes:
+            return
 
 
 @dataclasses.dataclass(frozen=True)
