@@ -24,7 +24,8 @@ def short_chunks(monkeypatch):
 def feeder_of(sampler, mesh=None, needed=None):
     leaves = jax.tree.leaves(jax.eval_shape(sampler.draw, sampler.arrays, jax.random.key(0)))
     needed = needed or (True,) * len(leaves)
-    return feeding.Feeder(sampler, needed, SEEDS, loop.batch_key, mesh or make_mesh(2, 8, (1, 1)), 9)
+    mesh = mesh or make_mesh(2, 8, (1, 1))
+    return feeding.Feeder(sampler, needed, SEEDS, loop.batch_key, mesh, 9, lambda most: most // 2)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def test_batches_are_those_of_data_on_the_device(sampler):
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 def test_each_device_gets_its_members_and_its_share_of_each_batch(shape):
     feeder = feeder_of(make_sampler(), make_mesh(2, 8, shape))
-    chunk, end = feeder.chunk(6)
-    assert end == 8
+    chunk = feeder.chunk(6)
+    assert (feeder.updates, feeder.block, feeder.end(6)) == (4, 2, 8)
     assert_same_bits(jax.device_get(chunk), feeder.part(1, slice(None), slice(None)))
     assert {shard.data.shape for shard in chunk.rewards.addressable_shards} == {
         (2 // shape[0], 4, 8 // shape[1])
@@ -60,7 +61,7 @@ def test_each_device_gets_its_members_and_its_share_of_each_batch(shape):
 def test_what_an_agent_does_not_use_is_not_gathered():
     sampler = sampling.transitions(make_dataset(compact=True), 8, 0.9, horizon=3)
     needed = feeding.needed_leaves(linear_agent(), sampler)
-    chunk, _ = feeder_of(sampler, needed=needed).chunk(0)
+    chunk = feeder_of(sampler, needed=needed).chunk(0)
     assert chunk.next_observations is chunk.next_actions is chunk.futures is chunk.segments is None
     assert chunk.observations.shape == (2, 4, 8, 3)
 

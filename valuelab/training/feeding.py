@@ -34,7 +34,8 @@ class Feeder:
     """Makes the chunks of a run.
 
     Attributes:
-        updates: U, the number of updates of a chunk.
+        updates: U, the number of updates of a chunk, a multiple of `block`.
+        block: the number of updates of a block of the training program.
         shapes: the shapes, dtypes and shardings of a chunk.
     """
 
@@ -46,6 +47,7 @@ class Feeder:
         key_of: Any,
         mesh: Mesh,
         steps: int,
+        block_for: Callable[..., int],
     ):
         """Takes the run; nothing is gathered yet.
 
@@ -56,6 +58,7 @@ class Feeder:
             key_of: (seed, update) -> the key of a batch.
             mesh: (seed, data).
             steps: number of updates of the run.
+            block_for: (most=the largest number of updates of a chunk) -> the length of a block.
         """
         self._sampler, self._needed, self._mesh, self._steps = sampler, needed, mesh, steps
         self._seeds = seeds
@@ -82,7 +85,9 @@ class Feeder:
         )
         size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
         per_device = len(seeds) * size // mesh.size
-        self.updates = max(1, min(MOST_UPDATES, steps, CHUNK_BYTES // max(1, per_device)))
+        most = max(1, min(MOST_UPDATES, CHUNK_BYTES // max(1, per_device)))
+        self.block = block_for(most=most)
+        self.updates = most // self.block * self.block
         self._sharding = NamedSharding(mesh, PartitionSpec(meshes.SEED, None, meshes.DATA))
         self.shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -91,15 +96,19 @@ class Feeder:
             batch,
         )
 
-    def chunk(self, step: int) -> tuple[Transitions, int]:
+    def end(self, step: int) -> int:
+        """The first update after the chunk of an update."""
+        return (step // self.updates + 1) * self.updates
+
+    def chunk(self, step: int) -> Transitions:
         """The chunk of an update.
 
         Args:
             step: number of the update.
 
         Returns:
-            Transitions [M, U, B, ...], None for fields that the updates do not need; and the first update
-            after the chunk. The batch of update `step` is at `step` modulo U.
+            Transitions [M, U, B, ...], None for fields that the updates do not need. The batch of update
+            `step` is at `step` modulo U.
         """
         number = step // self.updates
         last = min(number + AHEAD, (self._steps - 1) // self.updates)
@@ -108,7 +117,7 @@ class Feeder:
         for each in range(number, last + 1):
             if each not in self._chunks:
                 self._chunks[each] = self._pool.submit(self._make, each)
-        return self._chunks[number].result(), (number + 1) * self.updates
+        return self._chunks[number].result()
 
     def close(self) -> None:
         """Ends the threads."""
@@ -171,6 +180,7 @@ def feeding(
     key_of: Callable[[Array, Array], Key],
     mesh: Mesh,
     steps: int,
+    block_for: Callable[..., int],
 ) -> Iterator[Feeder | None]:
     """Feeds a run; None if no sampler is given, because its data are on the devices.
 
@@ -182,6 +192,7 @@ def feeding(
         key_of: (seed, update) -> the key of a batch.
         mesh: (seed, data).
         steps: number of updates of the run.
+        block_for: as for `Feeder`.
 
     Yields:
         The feeder.
@@ -190,7 +201,7 @@ def feeding(
         yield None
         return
     agent = build({name: values[0] for name, values in hyperparameters.items()})
-    feeder = Feeder(sampler, needed_leaves(agent, sampler), seeds, key_of, mesh, steps)
+    feeder = Feeder(sampler, needed_leaves(agent, sampler), seeds, key_of, mesh, steps, block_for)
     try:
         yield feeder
     finally:
