@@ -67,7 +67,7 @@ OPTIONAL = {
         "imageio",
         "IPython",
     ),
-    *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "grain", "av", "pyarrow"),
+    *("h5py", "minari", "tensorflow_datasets", "tensorflow", "array_record", "av", "pyarrow"),
     *("tensorboardX", "tensorboard", "wandb"),
     *("flatbuffers", "onnx", "onnxruntime"),
 }

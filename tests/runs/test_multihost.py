@@ -67,6 +67,7 @@ def test_a_signal_to_one_host_stops_both_and_they_resume_together(data_dir, tmp_
     settings = {"dataset": MAZE_GOALS, "mesh": "1,8", "steps": 80}
     one, two = tmp_path / "one", tmp_path / "two"
     launch(command(data_dir, one, **settings))
+    settings["data__stream"] = True  # the hosts make the batches that one process has on its devices
 
     def stop(hosts):
         while not (two / "checkpoints" / "10").exists() and all(host.poll() is None for host in hosts):

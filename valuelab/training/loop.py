@@ -1,7 +1,8 @@
 """The training loop, one for every agent.
 
 All members of a population (seeds crossed with hyperparameters) train in one program: batches are drawn
-and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. An agent
+and updates done inside one jitted loop, on data that lies on the devices, over a (seed, data) mesh. If the
+data are streamed, the host gathers the same batches in advance (`training.feeding`). An agent
 that learns online also steps its environments inside this loop (`training.experience`). The host reads
 results only at events: log rows, evaluations, checkpoints.
 
