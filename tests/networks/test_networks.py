@@ -10,6 +10,7 @@ from valuelab import platforms
 from valuelab.errors import InputError
 from valuelab.networks import encoders
 from valuelab.networks.encoders import Impala, patches
+from valuelab.networks.mlp import LayerNorm
 from valuelab.networks.policies import (
     Categorical,
     ClippedDeterministic,
@@ -90,6 +91,15 @@ def test_impala_is_that_of_its_equations(platform):
         features = jax.jit(network.apply)(params, images)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
     assert expected.shape == (2, 512)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_layer_norm_of_each_platform_is_that_of_flax(platform):
+    inputs = 3 + jax.random.normal(jax.random.key(0), (4, 5, 16))
+    variables = {"params": {"scale": jnp.linspace(-1, 2, 16), "bias": jnp.linspace(1, 0, 16)}}
+    with platforms.tracing_for(platform):
+        outputs = LayerNorm().apply(variables, inputs)
+    np.testing.assert_allclose(outputs, nn.LayerNorm().apply(variables, inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_images_are_encoded_by_impala_unless_another_is_named():
