@@ -118,14 +118,14 @@ def broadcasting():
 
 @pytest.fixture
 def same_random_numbers(monkeypatch):
-    """Random numbers depend on their shape alone, so they do not depend on how keys are derived."""
+    """Random numbers depend on their last two axes alone, not on keys or on how many calls draw them."""
     for name in ("normal", "uniform"):
         drawn = getattr(jax.random, name)
-        monkeypatch.setattr(
-            jax.random,
-            name,
-            lambda key, shape, *rest, drawn=drawn, **others: drawn(jax.random.key(7), shape, *rest, **others),
-        )
+
+        def draw(key, shape, *rest, drawn=drawn, **others):
+            return jnp.broadcast_to(drawn(jax.random.key(7), shape[-2:], *rest, **others), shape)
+
+        monkeypatch.setattr(jax.random, name, draw)
     monkeypatch.setattr(jax.random, "permutation", lambda key, rows: jnp.roll(rows, 1, axis=0))
 
 

@@ -159,9 +159,9 @@ def flow_critic(
     encoder = encoders.choose(config.encoder, spec)
     optimizer = optax.adam(config.learning_rate)
 
-    def draw_noise(key: Key, batch_size: int) -> Array:
-        shape = (batch_size, config.num_draws)
-        return jax.random.uniform(key, shape, minval=noise_low, maxval=noise_high)
+    def noise_at(shares: Array) -> Array:
+        """Noise z(0) from numbers in [0, 1]: the point of its range at this share of its length."""
+        return noise_low + (noise_high - noise_low) * shares
 
     def look(params: Params, observations: Array) -> tuple[Params, Array]:
         """The fields' own parameters, and what they see, which one encoder makes of images for all."""
@@ -169,29 +169,40 @@ def flow_critic(
             return params, observations
         return params["members"], encoder().apply(params["encoder"], observations)
 
-    def by_member(noise: Array) -> Array:
-        """The same noise [B, m] for each member, [E, B, m]."""
-        return jnp.broadcast_to(noise[None], (config.ensemble_size, *noise.shape))
+    def prepare(params: Params, observations: Array, actions: Array) -> tuple[Params, Array]:
+        """The fields' parameters and the encoded pairs [E, B, width], as the integration uses them."""
+        params, seen = look(params, observations)
+        encoded = jax.vmap(lambda member: field.apply(member, seen, actions, method="encode"))(params)
+        return jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
+
+    def of_member(member: Params, encoded: Array) -> Callable[[Array, Array], Array]:
+        """One field as it is integrated, dz/dt [B, m] at z [B, m] and a time."""
+
+        def along(values: Array, time: Array) -> Array:
+            outputs = field.apply(member, encoded, values, time, method="velocity")
+            return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
+
+        return along
 
     def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
         """Each member's field as it is integrated, dz/dt [E, B, m] at z [E, B, m] and a time."""
-        params, seen = look(params, observations)
-        encoded = jax.vmap(lambda member: field.apply(member, seen, actions, method="encode"))(params)
-        params, encoded = jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
+        prepared = prepare(params, observations, actions)
 
         def along(values: Array, time: Array) -> Array:
-            def of_member(member: Params, encoded: Array, values: Array) -> Array:
-                outputs = field.apply(member, encoded, values, time, method="velocity")
-                return outputs if config.supervision == "velocity" else (outputs - values) / (1 - time)
+            def slope(member: Params, encoded: Array, values: Array) -> Array:
+                return of_member(member, encoded)(values, time)
 
-            return of_members(of_member)(params, encoded, values)
+            return of_members(slope)(*prepared, values)
 
         return along
 
     def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
         """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""
-        along = velocity(params, observations, actions)
-        return integrate(along, by_member(noise), config.num_steps, config.solver)
+
+        def end(member: Params, encoded: Array) -> Array:
+            return integrate(of_member(member, encoded), noise, config.num_steps, config.solver)
+
+        return of_members(end)(*prepare(params, observations, actions))
 
     def init(key: Key, example: Transitions) -> TrainState:
         field_key, distilled_key, update_key = jax.random.split(key, 3)
@@ -215,14 +226,12 @@ def flow_critic(
         return learning.start(update_key, params, {"field": params["field"]}, opt_state)
 
     def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
-        action_key, target_key, noise_key, time_key, distill_key = jax.random.split(
-            jax.random.fold_in(state.key, state.step), 5
-        )
-        size = len(batch.rewards)
+        action_key, draw_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        shares = jax.random.uniform(draw_key, (4, len(batch.rewards), config.num_draws))
 
         # 1. Targets [B, m].
         following = policy.look_ahead(batch, action_key)
-        noise = draw_noise(target_key, size)
+        noise = noise_at(shares[0])
         next_values = ends(state.target_params["field"], batch.next_observations, following.actions, noise)
         if config.target == "expected":
             next_values = jnp.mean(next_values, axis=2, keepdims=True)
@@ -230,10 +239,8 @@ def flow_critic(
         next_values = jnp.broadcast_to(next_values, noise.shape)
         targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
 
-        noise = draw_noise(noise_key, size)
-        times = jax.random.uniform(time_key, noise.shape)
-        if config.times == "zero":
-            times = jnp.zeros_like(times)
+        noise = noise_at(shares[1])
+        times = jnp.zeros_like(noise) if config.times == "zero" else shares[2]
         points = interpolate(noise, targets, times)
         wanted = targets - noise if config.supervision == "velocity" else targets
 
@@ -248,7 +255,7 @@ def flow_critic(
         # 2. Field step.
         state, field_metrics = learning.update_part(state, "field", field_loss, optimizer)
 
-        noise = draw_noise(distill_key, size)
+        noise = noise_at(shares[3])
         values = jnp.mean(ends(state.params["field"], batch.observations, batch.actions, noise), axis=(0, 2))
 
         def distillation_loss(params):
@@ -268,8 +275,12 @@ def flow_critic(
 
         return Estimates(q=q)
 
+    def start(key: Key, size: int) -> Array:
+        noise = noise_at(jax.random.uniform(key, (size, config.num_draws)))
+        return jnp.broadcast_to(noise[None], (config.ensemble_size, *noise.shape))
+
     flow = Flow(
-        start=lambda key, size: by_member(draw_noise(key, size)),
+        start=start,
         velocity=lambda state, observations, actions: velocity(state.params["field"], observations, actions),
         num_steps=config.num_steps,
         solver=config.solver,
@@ -277,9 +288,9 @@ def flow_critic(
 
     def layers(state: TrainState, observations: Array, actions: Array, key: Key) -> dict[str, Layer]:
         """Of the field, in the K m points from which the steps of the m draws are made."""
-        start = flow.start(key, len(actions))
         along = flow.velocity(state, observations, actions)
-        points = jnp.moveaxis(trajectory(along, start, config.num_steps, config.solver)[:-1], 0, 2)
+        points = trajectory(along, start(key, len(actions)), config.num_steps, config.solver)[:-1]
+        points = jnp.moveaxis(points, 0, 2)
         times = jnp.broadcast_to(
             (jnp.arange(config.num_steps) / config.num_steps)[None, :, None], points.shape[1:]
         ).reshape(len(actions), -1)
@@ -288,7 +299,8 @@ def flow_critic(
 
         def units(member: Params, values: Array) -> Params:
             values = values.reshape(times.shape)
-            return field.apply(member, seen, actions, values, times, mutable=LAYERS)[1]
+            variables = field.apply(member, seen, actions, values, times, mutable=LAYERS)[1]
+            return jax.tree.map(lambda leaf: leaf.reshape(*times.shape, -1), variables)
 
         return hidden_layers(jax.vmap(units)(fields, points))
 

@@ -81,7 +81,9 @@ class ValueVelocity(nn.Module):
         hidden = encoded[:, None] + self.value_layer(self._embed_values(values).astype(encoded.dtype))
         embedded_times = self.time_layer(self._embed_times(times).astype(encoded.dtype))
         hidden = hidden + jnp.expand_dims(embedded_times, range(hidden.ndim - embedded_times.ndim))
-        return self.output_layer(self.hidden_layers(hidden))[..., 0].astype(values.dtype)
+        # As rows [B m, width], whose layers XLA fuses best.
+        outputs = self.output_layer(self.hidden_layers(hidden.reshape(-1, hidden.shape[-1])))
+        return outputs.reshape(values.shape).astype(values.dtype)
 
     def _embed_values(self, values: Array) -> Array:
         if self.value_embedding == "scalar":

@@ -8,13 +8,14 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from valuelab.types import Array
 
 
 def bin_edges(low: Array | float, high: Array | float, num_bins: int) -> Array:
     """The edges of num_bins equal bins on [low, high], [num_bins + 1]."""
-    return low + (high - low) * jnp.linspace(0, 1, num_bins + 1)
+    return low + (high - low) * np.linspace(0, 1, num_bins + 1, dtype=np.float32)
 
 
 def hl_gauss(values: Array, edges: Array, width: Array | float) -> Array:

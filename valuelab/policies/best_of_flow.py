@@ -58,10 +58,12 @@ def best_of_flow(config: BestOfFlowConfig, spec: Spec) -> Policy:
 
     def update(state: TrainState, batch: Transitions, estimates: Estimates) -> tuple[TrainState, Metrics]:
         del estimates
-        key = jax.random.fold_in(state.key, state.step)
+        noise_key, time_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        noise = jax.random.normal(noise_key, batch.actions.shape)
+        times = jax.random.uniform(time_key, (len(batch.actions), 1))
 
         def loss(params):
-            return clone_actions(field, params, batch.observations, batch.actions, key), {}
+            return clone_actions(field, params, batch.observations, batch.actions, noise, times), {}
 
         return learning.update(state, loss, optimizer)
 

@@ -60,11 +60,19 @@ class OneStepMap(nn.Module):
         return nn.Dense(self.action_dim, kernel_init=initializer)(hidden)
 
 
-def clone_actions(field: nn.Module, params: Params, observations: Array, actions: Array, key: Key) -> Array:
-    """The flow-matching loss E ‖u(x(t), t | s) - (a - e)‖² / A of a batch, a scalar."""
-    noise_key, time_key = jax.random.split(key)
-    noise = jax.random.normal(noise_key, actions.shape)
-    times = jax.random.uniform(time_key, (len(actions), 1))
+def clone_actions(
+    field: nn.Module, params: Params, observations: Array, actions: Array, noise: Array, times: Array
+) -> Array:
+    """The flow-matching loss E ‖u(x(t), t | s) - (a - e)‖² / A of a batch, a scalar.
+
+    Args:
+        field: u.
+        params: of the field.
+        observations: s, a batch of B.
+        actions: a, [B, A].
+        noise: e ~ N(0, 1), [B, A].
+        times: t ~ U[0, 1], [B, 1].
+    """
     velocities = field.apply(params, observations, interpolate(noise, actions, times), times)
     return jnp.mean(jnp.square(velocities - (actions - noise)))
 
@@ -114,13 +122,14 @@ def one_step_flow(
         return learning.start(update_key, params, {}, optimizer.init(params))
 
     def update(state: TrainState, batch: Transitions, estimates: Estimates) -> tuple[TrainState, Metrics]:
-        clone_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        noise = jax.random.normal(noise_key, batch.actions.shape)
+        noise_key, time_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        start, noise = jax.random.normal(noise_key, (2, *batch.actions.shape))
+        times = jax.random.uniform(time_key, (len(batch.actions), 1))
         behaviour = seen(batch.observations)
         drawn = draw_actions(field, state.params["field"], behaviour, noise, config.num_steps)
 
         def loss(params):
-            clone_loss = clone_actions(field, params["field"], behaviour, batch.actions, clone_key)
+            clone_loss = clone_actions(field, params["field"], behaviour, batch.actions, start, times)
             actions = policy.apply(params["policy"], batch.observations, noise)
             distill_loss = jnp.mean(jnp.square(actions - drawn))
             q_values = estimates.q(batch.observations, jnp.clip(actions, -1, 1))
