@@ -22,7 +22,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -116,19 +116,12 @@ class FlowCriticConfig(CriticConfig):
             )
 
 
-def flow_critic(
-    config: FlowCriticConfig,
-    spec: Spec,
-    network: type[ValueVelocity] = ValueVelocity,
-    of_members: Callable[..., Callable[..., Any]] = over_ensemble,
-) -> Critic:
+def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
     """A critic that integrates a velocity field from noise to Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, whose least and greatest reward bound values.
-        network: of the field. This and what follows is for comparing ways to compute the same.
-        of_members: one member's function -> that of all, where the field is integrated.
 
     Returns:
         A critic that offers q, of the distilled critic (its gradient too where actions are continuous).
@@ -138,7 +131,7 @@ def flow_critic(
     """
     noise_low, noise_high = value_range(spec, config.discount, config.coverage, padding=0.0)
     value_low, value_high = value_range(spec, config.discount)
-    field = network(
+    field = ValueVelocity(
         hidden_dims=config.hidden_dims,
         layer_norm=config.layer_norm,
         block_depth=config.block_depth,
@@ -192,7 +185,7 @@ def flow_critic(
             def slope(member: Params, encoded: Array, values: Array) -> Array:
                 return of_member(member, encoded)(values, time)
 
-            return of_members(slope)(*prepared, values)
+            return over_ensemble(slope)(*prepared, values)
 
         return along
 
@@ -202,7 +195,7 @@ def flow_critic(
         def end(member: Params, encoded: Array) -> Array:
             return integrate(of_member(member, encoded), noise, config.num_steps, config.solver)
 
-        return of_members(end)(*prepare(params, observations, actions))
+        return over_ensemble(end)(*prepare(params, observations, actions))
 
     def init(key: Key, example: Transitions) -> TrainState:
         field_key, distilled_key, update_key = jax.random.split(key, 3)
