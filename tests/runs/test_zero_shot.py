@@ -267,6 +267,17 @@ def test_networks_of_one_shape_give_the_same_as_one_product():
     assert [encodings.shape for encodings in mixed] == [(6, 3), (6, 3), (6, 2)]
 
 
+def test_both_predictors_of_td_jepa_are_one_product_on_accelerators():
+    batch = chain_batch(np.random.default_rng(0))
+    agent = zero_shot.zero_shot(small(), CHAIN)
+    products = {}
+    for platform in ("cpu", "gpu"):
+        with platforms.tracing_for(platform):
+            state = jax.eval_shape(agent.init, jax.random.key(0), batch)
+            products[platform] = str(jax.make_jaxpr(agent.update)(state, batch)).count("dot_general[")
+    assert products["gpu"] < 0.8 * products["cpu"]
+
+
 def small() -> ZeroShotConfig:
     critic = TDJEPAConfig(predictor_dims=(8,), state_dims=(8,), task_dims=(8,), state_dim=4, task_dim=4)
     return ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(8,), num_steps=2))

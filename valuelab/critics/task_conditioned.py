@@ -230,10 +230,7 @@ def successor_target(
 
 
 def apply_networks(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[Array]:
-    """The outputs of several networks, each with its own parameters and inputs.
-
-    On accelerators, networks of the same shape run as one batched product. On CPUs they run one after the
-    other.
+    """The outputs of several networks, each with its own parameters and inputs; equal ones by `map_each`.
 
     Args:
         calls: for each network its module and the arguments of `apply`.
@@ -242,11 +239,25 @@ def apply_networks(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[A
         Their outputs.
     """
     modules, arguments = zip(*calls, strict=True)
-    alike = all(
-        module == modules[0] and jax.tree.map(jnp.shape, given) == jax.tree.map(jnp.shape, arguments[0])
-        for module, given in calls
-    )
-    if platforms.on_cpu() or not alike:
+    if any(module != modules[0] for module in modules):
         return [module.apply(*given) for module, given in calls]
+    return map_each(modules[0].apply, arguments)
+
+
+def map_each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -> list[Array]:
+    """The values of a function for several tuples of arguments.
+
+    On accelerators, tuples of the same shapes are computed as one batch. On CPUs, one follows the other.
+
+    Args:
+        function: the function.
+        arguments: the arguments of each call.
+
+    Returns:
+        The value of each call.
+    """
+    shapes = [jax.tree.map(jnp.shape, given) for given in arguments]
+    if platforms.on_cpu() or any(shape != shapes[0] for shape in shapes):
+        return [function(*given) for given in arguments]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments)
-    return list(jax.vmap(modules[0].apply)(*stacked))
+    return list(jax.vmap(function)(*stacked))

@@ -27,6 +27,7 @@ from valuelab.critics.task_conditioned import (
     Losses,
     TaskConditionedConfig,
     apply_networks,
+    map_each,
     successor_target,
     task_conditioned_critic,
     tasks_of,
@@ -76,9 +77,11 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         InputError: for data that `task_conditioned_critic` refuses.
     """
     task_encoder = Encoder(config.task_dims, config.task_dim)
-    task_predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.task_dim)
     state_encoder = config.state_encoder
-    state_predictor = ensemble(Predictor, config.ensemble_size)(config.predictor_dims, config.state_dim)
+    predictors = ensemble(Predictor, config.ensemble_size)
+    task_predictor, state_predictor = (
+        predictors(config.predictor_dims, dim) for dim in (config.task_dim, config.state_dim)
+    )
 
     def init(key: Key, example: Transitions) -> Params:
         keys = jax.random.split(key, 4)
@@ -143,17 +146,16 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         # 2. Predictions of the other encoder's encodings, and the orthonormality losses.
         state_encodings, task_encodings = encode_both(params, batch.observations)
         predictions = predict_both(params, state_encodings, task_encodings, batch.actions, tasks)
-        metrics = {
-            f"{name}_prediction_loss": squared_distance(predicted, aim)
-            for name, predicted, aim in zip(("task", "state"), predictions, aims, strict=False)
-        }
-        total = jnp.sum(jnp.stack(list(metrics.values())))
-        kept = [("task", config.task_orthonormality, task_encodings)]
-        if not config.symmetric:
-            kept.append(("state", config.state_orthonormality, state_encodings))
-        for name, weight, encodings in kept:
-            metrics[f"{name}_orthonormality_loss"] = orthonormality_loss(encodings)
-            total += weight * metrics[f"{name}_orthonormality_loss"]
+        count = len(predictions)  # 1 in the symmetric variant
+        prediction_losses = map_each(squared_distance, list(zip(predictions, aims, strict=False)))
+        spreads = map_each(orthonormality_loss, [(task_encodings,), (state_encodings,)][:count])
+        weights = (config.task_orthonormality, config.state_orthonormality)
+        total: Array = jnp.zeros(())
+        metrics: Metrics = {}
+        terms = zip(("task", "state"), prediction_losses, weights, spreads, strict=False)
+        for name, prediction_loss, weight, spread in terms:
+            total += prediction_loss + weight * spread
+            metrics |= {f"{name}_prediction_loss": prediction_loss, f"{name}_orthonormality_loss": spread}
         return total, metrics
 
     def encode_states(params: Params, observations: Array) -> Array:

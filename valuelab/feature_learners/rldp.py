@@ -51,16 +51,18 @@ def rldp(config: RLDPConfig, spec: Spec) -> FeatureLearner:
     def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
         del key
         segments = _segments_of(batch, config.horizon)
+        in_time = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), segments)
+        aims = jax.lax.stop_gradient(jax.vmap(encode, (None, 0))(targets, in_time.observations))
         features = encode(params, batch.observations)
 
-        def step(encodings: Array, one: Segments) -> tuple[Array, Array]:
-            encodings += change.apply(params["change"], encodings, one.actions)
+        def step(encodings: Array, one: tuple[Segments, Array]) -> tuple[Array, Array]:
+            segment, aim = one
+            encodings += change.apply(params["change"], encodings, segment.actions)
             encodings = on_sphere(encodings) if config.normalize else encodings
-            errors = encodings - jax.lax.stop_gradient(encode(targets, one.observations))
-            return encodings, jnp.mean(one.masks * jnp.sum(jnp.square(errors), axis=-1))
+            distances = jnp.sum(jnp.square(encodings - aim), axis=-1)
+            return encodings, jnp.mean(segment.masks * distances)
 
-        in_time = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), segments)
-        prediction_loss = jnp.mean(jax.lax.scan(step, features, in_time)[1])
+        prediction_loss = jnp.mean(jax.lax.scan(step, features, (in_time, aims))[1])
         return spread_loss(config, "prediction_loss", prediction_loss, features)
 
     def encode(params: Params, observations: Array) -> Array:

@@ -67,11 +67,11 @@ def orthonormality_loss(features: Array) -> Array:
     Source: Touati, Ollivier 2021 (arXiv:2103.07945), where it regularises B.
     """
     chex.assert_rank(features, 2)
-    products = features @ features.T
-    own = jnp.trace(products)
+    own = jnp.sum(jnp.square(features), axis=-1)  # φ_iᵀφ_i
     count = len(features)
-    others = jnp.sum(jnp.square(products)) - jnp.sum(jnp.square(jnp.diagonal(products)))
-    return 0.5 * others / (count * (count - 1)) - own / count
+    # ‖ΦΦᵀ‖ = ‖ΦᵀΦ‖, and the latter product is smaller: [d, d], not [B, B].
+    others = jnp.sum(jnp.square(features.T @ features)) - jnp.sum(jnp.square(own))
+    return 0.5 * others / (count * (count - 1)) - jnp.sum(own) / count
 
 
 def successor_measure_loss(measures: Array, next_measures: Array, discounts: Array) -> Array:
@@ -95,8 +95,9 @@ def successor_measure_loss(measures: Array, next_measures: Array, discounts: Arr
     chex.assert_rank([measures, next_measures, discounts], [2, 2, 1])
     differences = measures - discounts[:, None] * jax.lax.stop_gradient(next_measures)
     count = len(measures)
-    squares = jnp.sum(jnp.square(differences)) - jnp.sum(jnp.square(jnp.diagonal(differences)))
-    return 0.5 * squares / (count * (count - 1)) - jnp.trace(measures) / count
+    own = jnp.eye(count, dtype=bool)  # a mask: the gradient of a diagonal that is read is a scatter
+    squares = jnp.sum(jnp.square(jnp.where(own, 0, differences)))
+    return 0.5 * squares / (count * (count - 1)) - jnp.sum(jnp.where(own, measures, 0)) / count
 
 
 def squared_distance(predictions: Array, targets: Array) -> Array:
@@ -128,10 +129,15 @@ def pessimistic(estimates: Array, pessimism: Array | float) -> Array:
     """
     count = len(estimates)
     mean = jnp.mean(estimates, axis=0)
-    if count == 1:
+    if count == 1 or _is_zero(pessimism):
         return mean
     gaps = jnp.sum(jnp.abs(estimates[:, None] - estimates[None]), axis=(0, 1)) / (count * (count - 1))
     return mean - pessimism * gaps
+
+
+def _is_zero(pessimism: Array | float) -> bool:
+    """Whether λ is the number 0, and not a traced array: then it adds no computation."""
+    return isinstance(pessimism, int | float) and pessimism == 0
 
 
 def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) -> Array:
@@ -151,6 +157,8 @@ def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) 
     """
     chex.assert_rank([estimates, tasks], [3, 2])
     mean = jnp.mean(estimates, axis=0)
+    if _is_zero(pessimism):
+        return mean
     values = jnp.sum(estimates * tasks[None], axis=-1)
     shortfall = jnp.sum(mean * tasks, axis=-1) - pessimistic(values, pessimism)
     return mean - shortfall[:, None] * tasks / jnp.sum(jnp.square(tasks), axis=-1, keepdims=True)
