@@ -213,9 +213,15 @@ def make_program(build: Build, experience: Experience, mesh: Mesh) -> Program:
     platform = mesh.devices.flat[0].platform
 
     def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
-        if _is_one_cpu(mesh):
-            return lambda *members: jax.lax.map(lambda member: function(*member), members)
-        return jax.vmap(function, spmd_axis_name=meshes.SEED)
+        def call(*members: Any) -> Any:
+            if len(jax.tree.leaves(members)[0]) == 1:
+                alone = jax.tree.map(lambda leaf: leaf[0], members)
+                return jax.tree.map(lambda leaf: leaf[None], function(*alone))
+            if _is_one_cpu(mesh):
+                return jax.lax.map(lambda member: function(*member), members)
+            return jax.vmap(function, spmd_axis_name=meshes.SEED)(*members)
+
+        return call
 
     def clear(metrics: Mapping[str, Array]) -> Tally:
         return Tally(
