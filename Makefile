@@ -7,6 +7,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A worker without tests takes half of another worker's; the slowest tests are listed at the end.
 PYTEST := pytest -q -n auto --dist worksteal --durations=20
 
+# The compilers for TPUs and GPUs exist for one platform.
+COMPILERS := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(VENV)/.ahead_of_time)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-whole lint types lock clean
 
@@ -19,7 +22,7 @@ demo: $(VENV)/.demo ## train IQL on a maze, evaluate it, draw its value function
 test: $(VENV)/.dev lint types ## linter, types and quick tests
 	$(BIN)/$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.dev ## the tests that train agents until they learn
+test-slow: $(VENV)/.dev $(COMPILERS) ## the tests that train agents until they learn
 	$(BIN)/$(PYTEST) -m "slow and not whole"
 
 test-whole: $(VENV)/.dev ## the notebooks, and other tests that take minutes
@@ -47,6 +50,12 @@ $(BIN)/python:
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet -e '.[environments,plots]'
+	@touch $@
+
+# Apart from the other packages: with these beside it, JAX looks for TPUs and CUDA drivers whenever it starts.
+$(VENV)/.ahead_of_time: $(BIN)/python requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target=$(VENV)/ahead_of_time \
+	  libtpu jax-cuda12-plugin jax-cuda12-pjrt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock

@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": ("convert_to_rlds", "write a dataset as RLDS"),
     "compare-datasets": ("compare_datasets", "compare two OGBench files"),
     "diagnose": ("diagnose", "diagnose the critics of a trained run"),
+    "ahead-of-time": ("ahead_of_time", "compile a training program for TPUs or GPUs, and show its bound"),
     "demo": ("demo", "train IQL in a maze, from data to pictures"),
 }
 """Command -> its program in this folder, and what it does."""

@@ -115,21 +115,31 @@ def flop_per_update(agent: Agent, example: Transitions) -> float:
         traced = jax.jit(agent.update).trace(state, example)
         analysis = traced.lower().compile().cost_analysis()
     jaxpr = traced.jaxpr.jaxpr
-    more = _product_flop(jaxpr, all_iterations=True) - _product_flop(jaxpr, all_iterations=False)
+    more = product_flop(jaxpr) - product_flop(jaxpr, all_iterations=False)
     return float(analysis["flops"]) + more  # type: ignore[index]
 
 
-def _product_flop(jaxpr: Any, all_iterations: bool) -> int:
-    """Floating-point operations of a program's matrix products, with all iterations of its loops or one."""
+def product_flop(jaxpr: Any, all_iterations: bool = True) -> int:
+    """Floating-point operations of a program's matrix products and convolutions.
+
+    Args:
+        jaxpr: the program.
+        all_iterations: whether all iterations of its loops count, or one. Loops whose length is not known when
+            the program is traced count once in both cases.
+    """
     total = 0
     for equation in jaxpr.eqns:
-        if equation.primitive is jax.lax.dot_general_p:
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left, outputs = (variable.aval.shape for variable in (equation.invars[0], equation.outvars[0]))
-            total += 2 * math.prod(outputs) * math.prod(left[axis] for axis in contracted)
+        if equation.primitive in (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p):
+            left, right = (variable.aval.shape for variable in equation.invars[:2])
+            numbers = equation.params["dimension_numbers"]
+            if equation.primitive is jax.lax.dot_general_p:
+                summed = math.prod(left[axis] for axis in numbers[0][0])
+            else:
+                summed = math.prod(right) // right[numbers.rhs_spec[0]]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * summed
         iterations = equation.params.get("length", 1) if all_iterations else 1
         parts = jaxprs_in_params(equation.params)
-        total += iterations * sum(_product_flop(part, all_iterations) for part in parts)
+        total += iterations * sum(product_flop(part, all_iterations) for part in parts)
     return total
 
 

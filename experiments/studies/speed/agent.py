@@ -17,9 +17,10 @@ from absl import flags as absl_flags
 
 from experiments.studies.speed import reports
 from valuelab import configuration
-from valuelab.configuration import RunConfig, check_ranges
+from valuelab.configuration import check_ranges
 from valuelab.errors import InputError
 from valuelab.runs import flags, inputs, outputs
+from valuelab.runs.ahead_of_time import ShapesConfig
 from valuelab.training import throughput
 from valuelab.training.experience import Experience, offline
 from valuelab.training.throughput import Measurement
@@ -27,40 +28,20 @@ from valuelab.types import Agent, MakeAgent, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class AgentSpeedConfig(RunConfig):
+class AgentSpeedConfig(ShapesConfig):
     """The settings of a run, and the shapes of its data.
 
     Attributes:
-        observation_dim: numbers in an observation.
-        action_dim: numbers in an action.
-        num_actions: number of discrete actions; 0 for continuous actions.
         rounds: number of rounds in which updates and matrix products are timed in turn.
         out: JSON file to write; empty for none.
     """
 
-    observation_dim: int = 17
-    action_dim: int = 6
-    num_actions: int = 0
     rounds: int = 7
     out: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least_one = dict.fromkeys(("observation_dim", "action_dim", "rounds"), "[1, inf)")
-        check_ranges(self, **at_least_one, num_actions="[0, inf)")
-
-    @property
-    def spec(self) -> Spec:
-        """The shapes of random data."""
-        return Spec(
-            observation_shape=(self.observation_dim,),
-            observation_dtype="float32",
-            action_dim=0 if self.num_actions else self.action_dim,
-            num_actions=self.num_actions,
-            reward_min=-1.0,
-            reward_max=0.0,
-            num_updates=self.steps,
-        )
+        check_ranges(self, rounds="[1, inf)")
 
 
 def prepare(config: AgentSpeedConfig, make_agent: MakeAgent) -> tuple[Agent, Experience, Spec]:

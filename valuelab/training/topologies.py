@@ -1,0 +1,218 @@
+"""Devices that are only described: XLA compiles for them on a machine without them.
+
+Every use of interfaces that JAX may change is in this file: `jax.experimental.topologies`, the plugin of
+NVIDIA (`jax_plugins.xla_cuda12`), and the text that describes a GPU to XLA.
+
+libtpu and NVIDIA's plugin do not belong in an environment where programs run on a CPU: with them installed,
+JAX looks for their devices at each start, and prints what it does not find. `make .venv/.ahead_of_time`
+installs them in a folder apart, `FOLDER`, which this file adds to the path.
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+
+from valuelab import errors
+from valuelab.errors import InputError, MissingExtraError
+
+FOLDER = pathlib.Path(sys.prefix) / "ahead_of_time"
+"""The folder of libtpu and NVIDIA's plugin, in the virtual environment."""
+
+
+class Accelerator(NamedTuple):
+    """A kind of device; figures of its maker, for one device (one chip).
+
+    Attributes:
+        platform: "tpu" or "gpu".
+        memory: bytes.
+        flop_per_second: peak of float32 matrix products in JAX's default precision.
+        memory_bandwidth: bytes per second.
+        interconnect_bandwidth: bytes per second that a device sends to others of its slice or machine.
+        slices: the usual slices, such as "2x4"; numbers of devices for GPUs.
+    """
+
+    platform: str
+    memory: int
+    flop_per_second: float
+    memory_bandwidth: float
+    interconnect_bandwidth: float
+    slices: tuple[str, ...]
+
+
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+
+ACCELERATORS = {
+    # docs.cloud.google.com/tpu/docs/v5e, v5p and v6e. A float32 product of default precision is one product of
+    # bfloat16 on a TPU, so its peak counts. Interconnect: half of the bidirectional figure.
+    "v5e": Accelerator("tpu", 16 << 30, 197e12, 819e9, 200e9, _FLAT),
+    "v5p": Accelerator("tpu", 95 << 30, 459e12, 2765e9, 600e9, ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4")),
+    "v6e": Accelerator("tpu", 32 << 30, 918e12, 1640e9, 400e9, _FLAT),
+    # NVIDIA's data sheet of the H200 SXM: 141 GB, 4.8 TB/s, NVLink 900 GB/s in both directions together. XLA
+    # rounds float32 products of default precision to TF32: 989 TFLOP/s with sparsity, half of it without.
+    "h200": Accelerator("gpu", 141 * 10**9, 494e12, 4.8e12, 450e9, ("1", "2", "4", "8")),
+}
+"""The devices that can be described, by name."""
+
+_GPU = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448 threads_per_core_limit: 2048
+  core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 memory_bandwidth: 4814000000000 l2_cache_size: 62914560 clock_rate_ghz: 1.98
+  device_memory_size: 150000000000 cuda_compute_capability { major: 9 minor: 0 }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 8 patch: 0 } device_description_str: "NVIDIA H200"
+"""
+"""An H200 as XLA's GpuTargetConfigProto, in text form."""
+
+
+class Topology(NamedTuple):
+    """A number of connected devices that are only described.
+
+    Attributes:
+        name: as the user writes it, such as "v5e:2x4" or "h200:8".
+        accelerator: the kind of the devices.
+        devices: the devices, in the order of `jax.devices()` on such machines. They compile and do not run.
+    """
+
+    name: str
+    accelerator: Accelerator
+    devices: Sequence[jax.Device]
+
+
+def names() -> list[str]:
+    """The names of the usual topologies; one H200 is "h200"."""
+    named = [f"{kind}:{part}" for kind, each in ACCELERATORS.items() for part in each.slices]
+    return ["h200" if name == "h200:1" else name for name in named]
+
+
+def describe(name: str) -> Topology:
+    """Describes the devices of a topology. JAX uses only CPUs in this process from then on.
+
+    Args:
+        name: KIND:SHAPE of TPUs, such as "v5e:2x4"; KIND or KIND:NUMBER of GPUs, such as "h200:8".
+
+    Raises:
+        InputError: for an unknown topology, or where the installed packages cannot describe it.
+        MissingExtraError: when libtpu or NVIDIA's plugin is not installed; it holds the command to install it.
+    """
+    kind, _, shape = name.partition(":")
+    accelerator = ACCELERATORS.get(kind)
+    form = r"[1-8]?" if accelerator and accelerator.platform == "gpu" else r"\d+(x\d+)+"
+    if accelerator is None or not re.fullmatch(form, shape):
+        raise errors.unknown("topology", name, names())
+    # Without this JAX looks for a TPU and for CUDA drivers.
+    jax.config.update("jax_platforms", "cpu")
+    if FOLDER.is_dir() and str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+    devices = _tpus(name) if accelerator.platform == "tpu" else _gpus(int(shape or 1))
+    return Topology(name=name, accelerator=accelerator, devices=devices)
+
+
+def versions(topology: Topology) -> dict[str, str]:
+    """The version of the compiler for a topology."""
+    package = "libtpu" if topology.accelerator.platform == "tpu" else "jax-cuda12-pjrt"
+    return {package: importlib.metadata.version(package)}
+
+
+def _tpus(name: str) -> Sequence[jax.Device]:
+    """The compile-only devices of a slice of TPUs."""
+    _require("libtpu", _libtpu())
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu asks Google's metadata server for a minute
+    with _moved("libtpu"):
+        from jax.experimental import topologies
+
+        try:
+            return topologies.get_topology_desc(name, platform="tpu").devices
+        except jax.errors.JaxRuntimeError as error:
+            raise InputError(
+                f"topology {name!r} is refused by libtpu ({errors.words(error)}): "
+                f"give one of {', '.join(names())}"
+            ) from error
+
+
+def _gpus(count: int) -> Sequence[jax.Device]:
+    """The compile-only devices of a machine with H200s."""
+    plugin = "jax_plugins.xla_cuda12"
+    version = jax.__version__
+    _require(plugin, f"jax-cuda12-plugin=={version}", f"jax-cuda12-pjrt=={version}")
+    with _moved("jax-cuda12-plugin"):
+        from jax.experimental import topologies
+
+        def describe() -> Sequence[jax.Device]:
+            # topology: parts x hosts x devices of a host.
+            return topologies.get_topology_desc(
+                "NVIDIA H200", platform="cuda", topology=f"1x1x{count}", target_config=_GPU
+            ).devices
+
+        try:
+            return describe()
+        except NotImplementedError:  # JAX had looked for plugins before FOLDER was on the path
+            importlib.import_module(plugin).initialize()
+            return describe()
+
+
+def _libtpu() -> str:
+    """The requirement of libtpu that the installed JAX names."""
+    for requirement in importlib.metadata.requires("jax") or ():
+        if requirement.startswith("libtpu"):
+            return requirement.partition(";")[0].strip()
+    return "libtpu"
+
+
+def _require(module: str, *requirements: str) -> None:
+    """Imports a module; if it is missing, the error holds the command that installs it."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        quoted = " ".join(f"'{each}'" if "*" in each else each for each in requirements)
+        raise MissingExtraError(
+            f"{module} is not installed: install it with pip install --no-deps --target={FOLDER} {quoted}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _moved(package: str) -> Iterator[None]:
+    """Turns the errors of interfaces that have changed into one line."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        installed = importlib.metadata.version(package)
+        raise InputError(
+            f"{package} {installed} cannot describe devices to JAX {jax.__version__} ({errors.describe(error)}): "
+            f"install the versions of requirements.lock in {FOLDER}, or adapt valuelab/training/topologies.py"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what libtpu and NVIDIA's plugin write to standard error about devices that are not here.
+
+    It is written where an error ends the block.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except InputError:
+            raise
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
