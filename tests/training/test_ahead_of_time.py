@@ -11,17 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 
-from valuelab.data.normalization import IDENTITY
+from valuelab import environments
 from valuelab.errors import InputError, MissingExtraError
-from valuelab.runs.ahead_of_time import AheadOfTimeConfig
-from valuelab.runs.inputs import make_vector_environment
 from valuelab.runs import ahead_of_time as launcher
-from valuelab.runs import flags
 from valuelab.training import ahead_of_time, compiled_programs, throughput, topologies
 from valuelab.training.ahead_of_time import Memory
 from valuelab.training.compiled_programs import Collective
-from valuelab.training.topologies import ACCELERATORS
+from valuelab.training.topologies import ACCELERATORS, Topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -109,15 +107,17 @@ ENTRY %main (p: f32[100,4], q: f32[50,4], r: f32[4,3]) -> f32[4,3] {
   %out = (s32[], f32[100,4]{1,0}, f32[50,4]{1,0}, f32[4,3]{1,0}) while(%in), condition=%before, body=%update, backend_config={"known_trip_count":{"n":"500"},"note":"x"}
   ROOT %weights.1 = f32[4,3]{1,0} get-tuple-element(%out), index=3
 }
-"""
+"""  # noqa: E501
 
 
 def test_kernels_of_an_update():
-    """Fusions: %batch and %buffer.1. Products: %velocity and %moved, ten times each. The number is no kernel."""
+    """Fusions: %batch and %buffer.1. Products: %velocity and %moved, ten times each."""
     loop = compiled_programs.loop(PROGRAM)
     assert loop.kernels == {"products": 20, "fusions": 2, "copies": 1, "other": 2}  # %index and %first
     assert loop.trip_count == 500
     assert loop.launches == 25 + 3
+    inner = compiled_programs.loop(PROGRAM, depth=2)
+    assert (inner.trip_count, inner.kernels["products"], inner.launches) == (10, 2, 2)
 
 
 def test_a_condition_counts_where_the_number_of_iterations_is_unknown():
@@ -223,7 +223,14 @@ def test_a_missing_package_is_named_with_its_command(name, package, requirement,
 def test_a_program_that_does_not_fit_is_refused():
     accelerator = ACCELERATORS["v5e"]
     memory = Memory(20 << 30, 1 << 30, 0, 0, accelerator.memory)
-    program = ahead_of_time.Lowered(None, 0.0, 1, 1, {"data": 18e9, "states": 2e9})
+    program = ahead_of_time.Lowered(
+        lowered=None,
+        flop=0.0,
+        depth=1,
+        num_devices=1,
+        num_members=1,
+        arguments={"data": 18e9, "states": 2e9},
+    )
     with pytest.raises(
         InputError, match=r"22.5 GB, 5.4 GB more. Its largest known part is the data \(18.0 GB\): give"
     ):
@@ -232,34 +239,20 @@ def test_a_program_that_does_not_fit_is_refused():
 
 
 def test_a_simulator_on_the_host_is_replaced():
-    pendulum, gridworld = "gymnasium/Pendulum-v1", "gridworld/target"
-    kept, replaced = (
-        make_vector_environment(
-            flags.load_agent("sac")[0].__class__(environment=name, interaction=flags.DEFAULTS.interaction)
-        )
-        for name in (gridworld, pendulum)
-    )
+    """An environment that is computed on the device stays."""
+    kept, host = (environments.vector(name, 8) for name in ("gridworld/target", "gymnasium/Pendulum-v1"))
     assert ahead_of_time.on_device(kept) is kept
-    environment = ahead_of_time.on_device(replaced)
-    simulation, observations = environment.reset(jax.random.key(0))
-    outcomes = environment.step(simulation, jnp.zeros((8, 1)))[1]
-    simulated = replaced.step(*replaced.reset(jax.random.key(0))[:1], jnp.zeros((8, 1)))[1]
-    assert jax.tree.map(jnp.shape, outcomes) == jax.tree.map(jnp.shape, simulated)
-    assert observations.shape == simulated.observations.shape
+    replaced, actions = ahead_of_time.on_device(host), jnp.zeros((8, 1))
+    simulated, drawn = (each.step(each.reset(jax.random.key(0))[0], actions)[1] for each in (host, replaced))
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, simulated)
+    assert np.isfinite(drawn.observations).all()
 
 
-def test_the_program_of_a_mesh_of_virtual_devices_is_reported():
-    """Like `experiments.ahead_of_time`, for the CPUs of this process."""
-    given = {"agent.hidden_dims": (8,), "batch_size": 8, "mesh": (2, 4)}
-    line = [
-        "test",
-        "--agent=iql",
-        *(f"--{name}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in given.items()),
-    ]
-    from absl import flags as absl_flags
-
+def test_the_report_on_a_program(capsys):
+    """Two members and four shards on the virtual devices of this process."""
+    line = ["test", "--agent=iql", "--agent.hidden_dims=8", "--batch_size=8", "--mesh=2,4", "--log_every=4"]
     config, make_agent = launcher.parse(line, absl_flags.FlagValues())
-    topology = topologies.Topology("cpu", ACCELERATORS["v5e"], jax.devices())
+    topology = Topology("cpu", ACCELERATORS["v5e"], jax.devices())
     program = launcher.lower(config, make_agent, topology)
     assert (program.num_devices, program.num_members) == (8, 2)
     assert program.digest == launcher.lower(config, make_agent, topology).digest
@@ -267,7 +260,24 @@ def test_the_program_of_a_mesh_of_virtual_devices_is_reported():
     assert report.loop.collectives["all-reduce"].count > 0
     assert report.updates_per_second == pytest.approx(2 / max(report.seconds.values()))
     facts = {"agent": "iql", "topology": "cpu", "num_members": 2, "num_devices": 8, **report.to_json()}
-    launcher.show(facts, json.loads(json.dumps(facts)))
+    before = json.loads(json.dumps(facts)) | {"flop": 2 * report.flop}
+    launcher.show(facts, before)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "FLOP" in line]
+    assert len(lines) == 1
+    assert lines[0].rstrip(" │").endswith("-50.0%")
+
+
+def test_settings_that_cannot_be_used_are_refused():
+    def refused(*words: str) -> str:
+        with pytest.raises(InputError) as caught:
+            launcher.main(launcher.parse(["test", "--agent=iql", *words], absl_flags.FlagValues()))
+        return str(caught.value)
+
+    assert "no topology is given: write --topology=v5e:1x1" in refused()
+    assert "compare" in refused("--topology=h200", f"--compare={ROOT / 'pyproject.toml'}")
+    config, make_agent = launcher.parse(["test", "--agent=iql", "--mesh=3,4"], absl_flags.FlagValues())
+    with pytest.raises(InputError, match="mesh 3,4 does not fit 8 device"):
+        launcher.lower(config, make_agent, Topology("cpu", ACCELERATORS["v5e"], jax.devices()))
 
 
 TABLE = ROOT / "benchmarks" / "ahead_of_time.json"

@@ -120,7 +120,10 @@ def lower(config: AheadOfTimeConfig, make_agent: MakeAgent, topology: Topology) 
     mesh = make_mesh(members.size, config.batch_size, config.mesh or None, topology.devices)
     found = find(config)
     build = inputs.make_builder(config, make_agent, found.spec, found.normalization)
-    return ahead_of_time.lower_training(build, found.experience, mesh, members.size, members.hyperparameters)
+    intervals = (config.log_every, config.eval_every, config.checkpoint_every)
+    return ahead_of_time.lower_training(
+        build, found.experience, mesh, members.size, members.hyperparameters, intervals
+    )
 
 
 def run(config: AheadOfTimeConfig, make_agent: MakeAgent) -> dict[str, Any]:

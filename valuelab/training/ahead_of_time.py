@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from valuelab.errors import InputError, words
-from valuelab.training import compiled_programs, throughput, topologies
+from valuelab.training import compiled_programs, throughput
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience
-from valuelab.training.loop import Build, Progression, make_program
+from valuelab.training.loop import Build, Progression, block_length, make_program
+from valuelab.training.throughput import LOG_EVERY
 from valuelab.training.topologies import Accelerator
 from valuelab.types import Array, Key, Outcomes, VectorEnvironment
 
@@ -96,6 +97,7 @@ class Lowered(NamedTuple):
     Attributes:
         lowered: the program.
         flop: floating-point operations of matrix products and convolutions in an update on one device.
+        depth: the number of loops, one in the other, down to that of updates.
         num_devices: number of devices that share its work.
         num_members: number of members that an iteration of its loop updates.
         arguments: kind of argument -> bytes on one device.
@@ -103,6 +105,7 @@ class Lowered(NamedTuple):
 
     lowered: jax.stages.Lowered
     flop: float
+    depth: int
     num_devices: int
     num_members: int
     arguments: dict[str, float]
@@ -113,18 +116,22 @@ class Lowered(NamedTuple):
         return hashlib.sha256(self.lowered.as_text().encode()).hexdigest()
 
 
-def lower(traced: Any, num_devices: int = 1, num_members: int = 1, **arguments: Any) -> Lowered:
+def lower(
+    traced: Any, num_devices: int = 1, num_members: int = 1, block: int = 1, **arguments: Any
+) -> Lowered:
     """Lowers a traced program whose work several devices share.
 
     Args:
         traced: what `jax.jit(...).trace(...)` returns.
         num_devices: number of devices.
         num_members: number of members that an iteration of its loop updates.
+        block: number of iterations of its inner loop; 1 if it has only one loop.
         arguments: kind of argument -> arrays, or their shapes.
     """
     return Lowered(
         lowered=traced.lower(),
-        flop=throughput.product_flop(traced.jaxpr.jaxpr) / num_devices,
+        flop=throughput.product_flop(traced.jaxpr.jaxpr) / block / num_devices,
+        depth=1 if block == 1 else 2,
         num_devices=num_devices,
         num_members=num_members,
         arguments={name: _bytes_on_device(part) for name, part in arguments.items()},
@@ -156,6 +163,7 @@ def lower_training(
     mesh: Mesh,
     num_members: int = 1,
     hyperparameters: Mapping[str, np.ndarray] | None = None,
+    intervals: Sequence[int] = (LOG_EVERY,),
 ) -> Lowered:
     """The training program of `loop.train` for the devices of a mesh.
 
@@ -165,6 +173,7 @@ def lower_training(
         mesh: the devices, which may be only described.
         num_members: M.
         hyperparameters: name to [M] values.
+        intervals: numbers of updates between events of the run, see `loop.block_length`.
     """
     by_member, step = meshes.by_member(mesh), jax.ShapeDtypeStruct((), np.int32)
     program = make_program(build, experience, mesh)
@@ -173,9 +182,10 @@ def lower_training(
     keys = described(jax.eval_shape(jax.vmap(jax.random.key), np.arange(num_members)), by_member)
     arrays = described_rows(experience.arrays, mesh)
     progression: Progression = described(jax.eval_shape(program.init, swept, keys, arrays), by_member)
-    traced = program.advance.trace(progression, swept, keys, arrays, step, step)
+    length = block_length(mesh, *intervals)
+    traced = program.advance.trace(progression, swept, keys, arrays, step, step, length)
     parts = {"data": arrays, "states": progression.states, "replay buffers": progression.experience}
-    return lower(traced, mesh.size, num_members, **parts)
+    return lower(traced, mesh.size, num_members, length, **parts)
 
 
 def _bytes_on_device(tree: Any) -> float:
@@ -188,8 +198,8 @@ def on_device(environment: VectorEnvironment) -> VectorEnvironment:
     """An environment whose program can be compiled anywhere.
 
     JAX compiles calls of a simulator on the host only where the device is. In its place come random outcomes
-    of the same shapes, drawn on the device; the calls and their transfers are then not counted. An environment
-    that is computed on the device stays as it is.
+    of the same shapes, drawn on the device; the calls and their transfers are then not counted. Environments
+    that are computed on the device stay as they are.
     """
 
     def step(keys: Key, actions: Array) -> tuple[Key, Outcomes]:
@@ -247,7 +257,7 @@ def compile_and_report(
         raise InputError(_too_large(program, accelerator, amounts, 0.0)) from error
     compile_seconds = time.perf_counter() - started
     text = compiled.as_text()
-    sizes, loop = compiled.memory_analysis(), compiled_programs.loop(text)
+    sizes, loop = compiled.memory_analysis(), compiled_programs.loop(text, program.depth)
     memory = Memory(
         arguments=sizes.argument_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,

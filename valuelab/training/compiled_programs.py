@@ -1,8 +1,8 @@
 """What a compiled program does: pure functions of its text.
 
 XLA prints a program as computations of instructions (HLO). The training loop is a `while` whose body is one
-update. Each fusion, product, copy and other instruction of the body that computes is one kernel; on a GPU the
-host launches it. Inner loops count as often as they run.
+update; another one around it runs blocks of updates. Each fusion, product, copy and other instruction of the
+body that computes is one kernel. On a GPU the host launches it. Inner loops count as often as they run.
 """
 
 import collections
@@ -21,8 +21,10 @@ COLLECTIVES = (
 )
 
 _FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id add-dependency "
-    "opt-barrier domain iota".split()
+    (
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"),
+        *("replica-id", "add-dependency", "opt-barrier", "domain", "iota"),
+    )
 )
 """Instructions that only name what exists already."""
 _SLICES = ("gather", "dynamic-slice")
@@ -66,7 +68,7 @@ class Collective(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """One iteration of the largest loop of a program: one update of all members on one device.
+    """One iteration of a loop of a program: one update of all members on one device.
 
     Attributes:
         kernels: kind -> number; the kinds are KINDS.
@@ -238,20 +240,24 @@ def _uses(
     return [(user, frozenset(names)) for user in found]
 
 
-def loop(text: str) -> Loop:
-    """One iteration of the largest loop of a program.
+def loop(text: str, depth: int = 1) -> Loop:
+    """One iteration of the largest loop of a program, or of the largest loop in that.
 
     Args:
         text: the program, as `Compiled.as_text` returns it.
+        depth: the number of loops, each in the one before, down to the one whose iteration is an update.
 
     Raises:
         InputError: when the program has no loop.
     """
     program = Program(text)
-    loops = [(each, list(program.iteration(each))) for each in program.loops(program.entry)]
-    if not loops:
-        raise InputError("the compiled program has no loop: it is not a training program")
-    largest, kernels = max(loops, key=lambda pair: sum(kernel.times for kernel in pair[1]))
+    around = program.entry
+    for _ in range(depth):
+        loops = [(each, list(program.iteration(each))) for each in program.loops(around)]
+        if not loops:
+            raise InputError("the compiled program has no loop of updates: it is not a training program")
+        largest, kernels = max(loops, key=lambda pair: sum(kernel.times for kernel in pair[1]))
+        around = _attribute(largest.attributes, "body")
     counted = collections.Counter[str]()
     collectives: dict[str, Collective] = {}
     moved = 0.0

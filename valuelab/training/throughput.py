@@ -124,8 +124,8 @@ def product_flop(jaxpr: Any, all_iterations: bool = True) -> int:
 
     Args:
         jaxpr: the program.
-        all_iterations: whether all iterations of its loops count, or one. Loops whose length is not known when
-            the program is traced count once in both cases.
+        all_iterations: whether all iterations of its loops count, or one. A loop whose length is not known
+            when the program is traced counts once in both cases.
     """
     total = 0
     for equation in jaxpr.eqns:

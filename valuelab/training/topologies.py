@@ -51,8 +51,8 @@ class Accelerator(NamedTuple):
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
 ACCELERATORS = {
-    # docs.cloud.google.com/tpu/docs/v5e, v5p and v6e. A float32 product of default precision is one product of
-    # bfloat16 on a TPU, so its peak counts. Interconnect: half of the bidirectional figure.
+    # docs.cloud.google.com/tpu/docs/v5e, v5p and v6e. On a TPU a float32 product of default precision is one
+    # product of bfloat16, so the peak of bfloat16 counts. Interconnect: half of the bidirectional figure.
     "v5e": Accelerator("tpu", 16 << 30, 197e12, 819e9, 200e9, _FLAT),
     "v5p": Accelerator("tpu", 95 << 30, 459e12, 2765e9, 600e9, ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4")),
     "v6e": Accelerator("tpu", 32 << 30, 918e12, 1640e9, 400e9, _FLAT),
@@ -104,7 +104,7 @@ def describe(name: str) -> Topology:
 
     Raises:
         InputError: for an unknown topology, or where the installed packages cannot describe it.
-        MissingExtraError: when libtpu or NVIDIA's plugin is not installed; it holds the command to install it.
+        MissingExtraError: when libtpu or NVIDIA's plugin is missing; it holds the command that installs it.
     """
     kind, _, shape = name.partition(":")
     accelerator = ACCELERATORS.get(kind)
@@ -187,10 +187,10 @@ def _moved(package: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, AttributeError, TypeError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
-        installed = importlib.metadata.version(package)
+        found = f"{package} {importlib.metadata.version(package)}"
         raise InputError(
-            f"{package} {installed} cannot describe devices to JAX {jax.__version__} ({errors.describe(error)}): "
-            f"install the versions of requirements.lock in {FOLDER}, or adapt valuelab/training/topologies.py"
+            f"{found} cannot describe devices to JAX {jax.__version__} ({errors.describe(error)}): install the "
+            f"versions of requirements.lock in {FOLDER}, or adapt valuelab/training/topologies.py"
         ) from error
 
 
