@@ -11,7 +11,7 @@ PYTEST := pytest -q -n auto --dist worksteal --durations=20
 COMPILERS := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(VENV)/.ahead_of_time)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-whole lint types lock clean
+.PHONY: help demo test test-slow test-whole lint types compilers lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -34,6 +34,8 @@ lint: $(VENV)/.dev ## style
 
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy
+
+compilers: $(VENV)/.ahead_of_time ## the compilers for TPUs and GPUs that are not here
 
 lock: $(VENV)/.dev ## renew requirements.lock with the newest versions
 	env -u PIP_CONSTRAINT $(BIN)/uv pip compile --quiet --upgrade --universal --all-extras \

@@ -11,7 +11,7 @@ The data are random numbers of the shapes --observation_dim and --action_dim, or
 
 --compare=FILE shows what has changed since an earlier command wrote FILE with --out.
 
-`make .venv/.ahead_of_time` installs what this needs: libtpu and NVIDIA's plugin for JAX, but no device.
+`make compilers` installs what this needs: libtpu, and NVIDIA's plugin for JAX. It needs no device.
 """
 
 from valuelab.runs import ahead_of_time, flags

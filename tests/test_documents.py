@@ -26,6 +26,7 @@ from valuelab import configuration
 from valuelab.benchmark.report import ReportConfig
 from valuelab.benchmark.runner import BenchmarkConfig
 from valuelab.runs import flags, train
+from valuelab.runs.ahead_of_time import AheadOfTimeConfig
 from valuelab.runs.dataset_inspection import InspectConfig
 from valuelab.runs.solving import SolveConfig
 from valuelab.runs.zero_shot import ZeroShotRunConfig
@@ -285,6 +286,7 @@ def test_flags_exist(document):
     known |= configuration.parts(config).keys()
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
+        AheadOfTimeConfig(),
         InspectConfig(),
         SolveConfig(),
         TuneConfig(),

@@ -284,7 +284,7 @@ TABLE = ROOT / "benchmarks" / "ahead_of_time.json"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not topologies.FOLDER.is_dir(), reason="make .venv/.ahead_of_time installs the compilers")
+@pytest.mark.skipif(not topologies.FOLDER.is_dir(), reason="make compilers installs them")
 @pytest.mark.parametrize(("topology", "programs"), [("v5e:2x4", "iql,fql,td_jepa"), ("h200", "iql")])
 def test_programs_are_those_of_the_table(topology, programs, tmp_path):
     """Kernels and collectives of an update; fewer kernels are an improvement: make the table again."""

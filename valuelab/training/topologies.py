@@ -4,7 +4,7 @@ Every use of interfaces that JAX may change is in this file: `jax.experimental.t
 NVIDIA (`jax_plugins.xla_cuda12`), and the text that describes a GPU to XLA.
 
 libtpu and NVIDIA's plugin do not belong in an environment where programs run on a CPU: with them installed,
-JAX looks for their devices at each start, and prints what it does not find. `make .venv/.ahead_of_time`
+JAX looks for their devices at each start, and prints what it does not find. `make compilers`
 installs them in a folder apart, `FOLDER`, which this file adds to the path.
 """
 
@@ -189,8 +189,8 @@ def _moved(package: str) -> Iterator[None]:
     except (ImportError, AttributeError, TypeError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         found = f"{package} {importlib.metadata.version(package)}"
         raise InputError(
-            f"{found} cannot describe devices to JAX {jax.__version__} ({errors.describe(error)}): install the "
-            f"versions of requirements.lock in {FOLDER}, or adapt valuelab/training/topologies.py"
+            f"{found} cannot describe devices to JAX {jax.__version__} ({errors.describe(error)}): install "
+            f"the versions of requirements.lock in {FOLDER}, or adapt valuelab/training/topologies.py"
         ) from error
 
 
