@@ -9,11 +9,11 @@ installs them in a folder apart, `FOLDER`, which this file adds to the path.
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import os
 import pathlib
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -127,7 +127,10 @@ def versions(topology: Topology) -> dict[str, str]:
 
 def _tpus(name: str) -> Sequence[jax.Device]:
     """The compile-only devices of a slice of TPUs."""
-    _require("libtpu", _libtpu())
+    try:
+        import libtpu  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise _missing("libtpu", _libtpu()) from error
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu asks Google's metadata server for a minute
     with _moved("libtpu"):
         from jax.experimental import topologies
@@ -143,9 +146,11 @@ def _tpus(name: str) -> Sequence[jax.Device]:
 
 def _gpus(count: int) -> Sequence[jax.Device]:
     """The compile-only devices of a machine with H200s."""
-    plugin = "jax_plugins.xla_cuda12"
-    version = jax.__version__
-    _require(plugin, f"jax-cuda12-plugin=={version}", f"jax-cuda12-pjrt=={version}")
+    try:
+        import jax_plugins.xla_cuda12 as plugin
+    except ModuleNotFoundError as error:
+        requirements = (f"jax-cuda12-{part}=={jax.__version__}" for part in ("plugin", "pjrt"))
+        raise _missing("NVIDIA's plugin for JAX", *requirements) from error
     with _moved("jax-cuda12-plugin"):
         from jax.experimental import topologies
 
@@ -158,7 +163,7 @@ def _gpus(count: int) -> Sequence[jax.Device]:
         try:
             return describe()
         except NotImplementedError:  # JAX had looked for plugins before FOLDER was on the path
-            importlib.import_module(plugin).initialize()
+            plugin.initialize()
             return describe()
 
 
@@ -170,15 +175,12 @@ def _libtpu() -> str:
     return "libtpu"
 
 
-def _require(module: str, *requirements: str) -> None:
-    """Imports a module; if it is missing, the error holds the command that installs it."""
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        quoted = " ".join(f"'{each}'" if "*" in each else each for each in requirements)
-        raise MissingExtraError(
-            f"{module} is not installed: install it with pip install --no-deps --target={FOLDER} {quoted}"
-        ) from error
+def _missing(what: str, *requirements: str) -> MissingExtraError:
+    """The error for a missing package, with the command that installs it."""
+    quoted = " ".join(shlex.quote(each) for each in requirements)
+    return MissingExtraError(
+        f"{what} is not installed: install it with pip install --no-deps --target={FOLDER} {quoted}"
+    )
 
 
 @contextlib.contextmanager

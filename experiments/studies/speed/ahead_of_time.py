@@ -4,8 +4,8 @@ r"""What does the program of every agent need on TPUs and GPUs, and what bounds 
 
 compiles all programs for all topologies, see experiments.ahead_of_time, and writes the reports. The same
 command again compiles only what has changed: a report holds the checksum of its program, and the versions of
-JAX and of the compilers. So the command can be stopped at any time. --programs=iql,fql and --topologies=h200
-choose a part.
+JAX and of the compilers. So the command can be stopped at any time. --programs=iql --programs=fql
+--topologies=h200 chooses a part.
 
 Agents have their published sizes, 28 observations, 5 actions and batches of 256. v5e:2x4 and h200:8 train two
 seeds with four shards of each batch, v5p:4x4x4 eight seeds with eight shards, h200 one seed. Programs without
@@ -26,6 +26,7 @@ from experiments.studies.speed import solver
 from experiments.studies.speed.solver import SolverSpeedConfig
 from valuelab import errors, files, platforms
 from valuelab.distributional import solvers
+from valuelab.distributional.mdps import MDP
 from valuelab.errors import InputError
 from valuelab.runs import ahead_of_time, flags, outputs
 from valuelab.training import topologies
@@ -65,9 +66,10 @@ def lower_training(words: tuple[str, ...], topology: Topology) -> Lowered:
 def lower_solver(by_distributions: bool, topology: Topology) -> Lowered:
     """Value iteration on the problem of speed.solver, on one device."""
     size = SolverSpeedConfig()
-    mdp, representation, grid = solver.make_problem(size)
+    problem, representation, grid = solver.make_problem(size)
+    objective = solver.objective_of(by_distributions)
 
-    def solve(mdp: Any, objective: Any) -> Any:
+    def solve(mdp: MDP) -> Any:
         with platforms.tracing_for(topology.accelerator.platform):
             solution = solvers.value_iteration(
                 mdp, objective, size.discount, representation=representation, stocks=grid
@@ -75,8 +77,8 @@ def lower_solver(by_distributions: bool, topology: Topology) -> Lowered:
         return solution.distributions, solution.values, solution.policy, solution.errors
 
     sharding: Any = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    problem = described((mdp, solver.objective_of(by_distributions)), sharding)
-    return lower(jax.jit(solve).trace(*problem), data=problem)
+    mdp = described(problem, sharding)
+    return lower(jax.jit(solve).trace(mdp), data=mdp)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +86,8 @@ class TableConfig:
     """The part of the table that is made.
 
     Attributes:
-        programs: names of programs, separated by commas; empty for all.
-        topologies: names of topologies, separated by commas; empty for all.
+        programs: names of programs; empty for all.
+        topologies: names of topologies; empty for all.
         out: the JSON file.
     """
 
