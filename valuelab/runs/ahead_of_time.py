@@ -82,7 +82,7 @@ class AheadOfTimeConfig(ShapesConfig):
 def find(config: ShapesConfig) -> inputs.RunInputs:
     """The inputs of the run: its dataset and environment, or random data if it has neither."""
     if not (config.dataset or config.environment):
-        sampler = throughput.synthetic_sampler(config.spec, config.batch_size)
+        sampler = throughput.synthetic_sampler(config.spec, config.batch_size, shapes_only=True)
         return inputs.RunInputs(offline(sampler), config.spec, IDENTITY)
     found = inputs.find_inputs(config)
     return found._replace(experience=_on_device(config, found))

@@ -150,7 +150,7 @@ def described_rows(tree: Any, mesh: Mesh) -> Any:
     data_size = mesh.shape[meshes.DATA]
 
     def row_shape(array: Any) -> jax.ShapeDtypeStruct:
-        rows = -(-len(array) // data_size) * data_size
+        rows = -(-array.shape[0] // data_size) * data_size
         return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=sharding)
 
     sharding = NamedSharding(mesh, PartitionSpec(meshes.DATA))
@@ -256,8 +256,9 @@ def compile_and_report(
         amounts = f"it needs {needed[1]} of {needed[2]} bytes" if needed else text
         raise InputError(_too_large(program, accelerator, amounts, 0.0)) from error
     compile_seconds = time.perf_counter() - started
-    text = compiled.as_text()
-    sizes, loop = compiled.memory_analysis(), compiled_programs.loop(text, program.depth)
+    hlo, sizes = compiled.as_text() or "", compiled.memory_analysis()
+    assert sizes  # XLA has it for TPUs and GPUs
+    loop = compiled_programs.loop(hlo, program.depth)
     memory = Memory(
         arguments=sizes.argument_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,
@@ -283,7 +284,7 @@ def compile_and_report(
         updates_per_second=program.num_members / seconds[slowest] if seconds[slowest] else math.inf,
         bound_by=slowest,
     )
-    return report, text
+    return report, hlo
 
 
 def check_fits(program: Lowered, accelerator: Accelerator, memory: Memory) -> None:

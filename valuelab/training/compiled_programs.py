@@ -206,8 +206,8 @@ class Program:
         inside = self.computations[_attribute(instruction.attributes, "calls")]
         users = collections.defaultdict(list)
         for each in inside.values():
-            for operand in each.operands:
-                users[operand].append(each)
+            for name in each.operands:
+                users[name].append(each)
         read = 0.0
         parameters = [each for each in inside.values() if each.opcode == "parameter"]
         for parameter in parameters:

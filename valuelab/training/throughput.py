@@ -53,36 +53,39 @@ class Measurement(NamedTuple):
     environment_steps_per_second: float = 0.0
 
 
-def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> Sampler:
+def synthetic_sampler(
+    spec: Spec, batch_size: int, num_rows: int = 100_000, shapes_only: bool = False
+) -> Sampler:
     """A sampler of random data with the shapes of a spec: speed depends only on shapes.
 
     Args:
         spec: shapes and kind of actions.
         batch_size: B.
         num_rows: number of rows of the dataset.
+        shapes_only: whether its arrays are only described, for programs that are compiled and not run.
 
     Returns:
         A sampler of batches of B transitions.
     """
-    random = np.random.default_rng(0)
+    random, count = np.random.default_rng(0), 1 if shapes_only else num_rows
 
     def observations() -> Any:
         if parts := spec.observation_parts:
             drawn = {
-                part.name: random.integers(0, 256, (num_rows, *part.shape), np.uint8)
+                part.name: random.integers(0, 256, (count, *part.shape), np.uint8)
                 if part.dtype == "uint8"
-                else random.standard_normal((num_rows, *part.shape), np.float32)
+                else random.standard_normal((count, *part.shape), np.float32)
                 for part in parts
             }
             return pack(drawn, parts, "observations")
         if spec.observation_dtype == "uint8":
-            return random.integers(0, 256, (num_rows, *spec.observation_shape), np.uint8)
-        return random.standard_normal((num_rows, *spec.observation_shape), np.float32)
+            return random.integers(0, 256, (count, *spec.observation_shape), np.uint8)
+        return random.standard_normal((count, *spec.observation_shape), np.float32)
 
-    actions: Any = random.integers(0, max(1, spec.num_actions), num_rows, np.int32)
+    actions: Any = random.integers(0, max(1, spec.num_actions), count, np.int32)
     if not spec.discrete:
-        actions = random.uniform(-1, 1, (num_rows, spec.action_dim)).astype(np.float32)
-    rewards: Any = random.standard_normal(num_rows, np.float32)
+        actions = random.uniform(-1, 1, (count, spec.action_dim)).astype(np.float32)
+    rewards: Any = random.standard_normal(count, np.float32)
     rows = Transitions(
         observations=observations(),
         actions=actions,
@@ -92,6 +95,8 @@ def synthetic_sampler(spec: Spec, batch_size: int, num_rows: int = 100_000) -> S
         goals=observations() if spec.goal_conditioned else None,
         policy_goals=observations() if spec.goal_conditioned else None,
     )
+    if shapes_only:
+        rows = jax.tree.map(lambda row: jax.ShapeDtypeStruct((num_rows, *row.shape[1:]), row.dtype), rows)
 
     return Sampler(
         arrays=rows,

@@ -140,7 +140,7 @@ def _tpus(name: str) -> Sequence[jax.Device]:
         except jax.errors.JaxRuntimeError as error:
             raise InputError(
                 f"topology {name!r} is refused by libtpu ({errors.words(error)}): "
-                f"give one of {', '.join(names())}"
+                f"give one of {', '.join(each for each in names() if each.startswith(name[:4]))}"
             ) from error
 
 

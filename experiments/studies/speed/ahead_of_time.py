@@ -72,7 +72,7 @@ def lower_solver(by_distributions: bool, topology: Topology) -> Lowered:
     def solve(mdp: MDP) -> Any:
         with platforms.tracing_for(topology.accelerator.platform):
             solution = solvers.value_iteration(
-                mdp, objective, size.discount, representation=representation, stocks=grid
+                mdp, objective, discount=size.discount, representation=representation, stocks=grid
             )
         return solution.distributions, solution.values, solution.policy, solution.errors
 
@@ -96,7 +96,7 @@ class TableConfig:
     out: str = ""
 
 
-def run(config: TableConfig) -> dict[str, Any]:
+def run(config: TableConfig) -> None:
     """Compiles what has changed, and writes the file after each program.
 
     Raises:
@@ -129,7 +129,6 @@ def run(config: TableConfig) -> dict[str, Any]:
             order = {each: table[each] for each in sorted(table)}
             outputs.write_json(out, {"programs": order})
             jax.clear_caches()
-    return table
 
 
 def _row(
