@@ -19,14 +19,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import rich.console
 from absl import flags as absl_flags
 
 from experiments.studies.speed import solver
 from experiments.studies.speed.solver import SolverSpeedConfig
-from valuelab import errors, files, platforms
-from valuelab.distributional import solvers
-from valuelab.distributional.mdps import MDP
+from valuelab import errors, files
 from valuelab.errors import InputError
 from valuelab.runs import ahead_of_time, flags, outputs
 from valuelab.training import topologies
@@ -64,21 +63,13 @@ def lower_training(words: tuple[str, ...], topology: Topology) -> Lowered:
 
 
 def lower_solver(by_distributions: bool, topology: Topology) -> Lowered:
-    """Value iteration on the problem of speed.solver, on one device."""
-    size = SolverSpeedConfig()
-    problem, representation, grid = solver.make_problem(size)
-    objective = solver.objective_of(by_distributions)
-
-    def solve(mdp: MDP) -> Any:
-        with platforms.tracing_for(topology.accelerator.platform):
-            solution = solvers.value_iteration(
-                mdp, objective, discount=size.discount, representation=representation, stocks=grid
-            )
-        return solution.distributions, solution.values, solution.policy, solution.errors
-
+    """The sweeps of value iteration on the problem of speed.solver, on one device."""
+    size = SolverSpeedConfig(stocks=51, atoms=51)  # larger ones take minutes to compile for a TPU
+    problem, objective = solver.make_problem(size), solver.objective_of(by_distributions)
+    sweeps = solver.sweeper(problem, objective, size.discount)
     sharding: Any = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    mdp = described(problem, sharding)
-    return lower(jax.jit(solve).trace(mdp), data=mdp)
+    mdp, count = described(problem.mdp, sharding), jax.ShapeDtypeStruct((), np.int32)
+    return lower(sweeps.func.trace(mdp, objective, count), data=mdp)
 
 
 @dataclasses.dataclass(frozen=True)
