@@ -238,6 +238,18 @@ def test_a_program_that_does_not_fit_is_refused():
     ahead_of_time.check_fits(program, accelerator, memory._replace(arguments=1 << 30))
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded hbm capacity by 4.25G.",
+        "the total memory required for HLO temporaries (20.00G) exceeds available HBM (15.75G)",
+    ],
+)
+def test_the_memory_that_xla_misses(message):
+    missing = "it needs 21.5 GB, 4.6 GB more than are free"
+    assert ahead_of_time._missing_memory(f"RESOURCE_EXHAUSTED: {message}") == missing
+
+
 def test_a_simulator_on_the_host_is_replaced():
     """An environment that is computed on the device stays."""
     kept, host = (environments.vector(name, 8) for name in ("gridworld/target", "gymnasium/Pendulum-v1"))
@@ -257,7 +269,7 @@ def test_the_report_on_a_program(capsys):
     assert (program.num_devices, program.num_members) == (8, 2)
     assert program.digest == launcher.lower(config, make_agent, topology).digest
     report, _ = ahead_of_time.compile_and_report(program, topology.accelerator)
-    assert report.loop.collectives["all-reduce"].count > 0
+    assert report.loop.collectives["all-reduce"].number > 0
     assert report.updates_per_second == pytest.approx(2 / max(report.seconds.values()))
     facts = {"agent": "iql", "topology": "cpu", "num_members": 2, "num_devices": 8, **report.to_json()}
     before = json.loads(json.dumps(facts)) | {"flop": 2 * report.flop}

@@ -212,7 +212,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, Any]:
     rows |= {"FLOP of products": facts["flop"], "bytes moved in its memory": facts["bytes"]}
     rows |= {f"kernels: {kind}": kernels[kind] for kind in kernels if kind != "with_collectives"}
     for kind, each in facts["collectives"].items():
-        rows |= {f"{kind}": each["count"], f"{kind}, bytes": each["bytes"]}
+        rows |= {f"{kind}": each["number"], f"{kind}, bytes": each["bytes"]}
     rows["kernels and collectives"] = kernels["with_collectives"]
     rows["updates in the loop"] = facts["trip_count"] or "unknown to XLA"
     rows |= {f"microseconds for {name}": 1e6 * value for name, value in facts["seconds"].items()}

@@ -250,11 +250,9 @@ def compile_and_report(
         compiled = program.lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         text = words(error)
-        needed = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?)", text)
-        if "RESOURCE_EXHAUSTED" not in text and not needed:
+        if "RESOURCE_EXHAUSTED" not in text:
             raise
-        amounts = f"it needs {needed[1]} of {needed[2]} bytes" if needed else text
-        raise InputError(_too_large(program, accelerator, amounts, 0.0)) from error
+        raise InputError(_too_large(program, accelerator, _missing_memory(text), 0.0)) from error
     compile_seconds = time.perf_counter() - started
     hlo, sizes = compiled.as_text() or "", compiled.memory_analysis()
     assert sizes  # XLA has it for TPUs and GPUs
@@ -298,6 +296,16 @@ def check_fits(program: Lowered, accelerator: Accelerator, memory: Memory) -> No
             f"it needs {memory.total / 1e9:.1f} GB, {(memory.total - memory.capacity) / 1e9:.1f} GB more"
         )
         raise InputError(_too_large(program, accelerator, missing, memory.temporaries))
+
+
+def _missing_memory(message: str) -> str:
+    """The amounts in XLA's message, which names the needed and then the available memory."""
+    units = {unit: 1024**power for power, unit in enumerate("KMGT", start=1)}
+    amounts = [float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([KMGT])\b", message)]
+    if len(amounts) < 2:
+        return message
+    needed, available = amounts[:2]
+    return f"it needs {needed / 1e9:.1f} GB, {(needed - available) / 1e9:.1f} GB more than are free"
 
 
 def _too_large(program: Lowered, accelerator: Accelerator, amounts: str, temporaries: float) -> str:

@@ -57,12 +57,12 @@ class Collective(NamedTuple):
     """The collectives of one kind in an update.
 
     Attributes:
-        count: how many run.
+        number: how many run.
         bytes: the size of their results on one device.
         sent: bytes that one device sends, if they run along a ring.
     """
 
-    count: int
+    number: int
     bytes: float
     sent: float
 
@@ -85,7 +85,7 @@ class Loop(NamedTuple):
     @property
     def launches(self) -> int:
         """The number of kernels, with collectives."""
-        return sum(self.kernels.values()) + sum(each.count for each in self.collectives.values())
+        return sum(self.kernels.values()) + sum(each.number for each in self.collectives.values())
 
 
 class Kernel(NamedTuple):
@@ -266,7 +266,7 @@ def loop(text: str, depth: int = 1) -> Loop:
             before = collectives.get(kernel.kind, Collective(0, 0.0, 0.0))
             payload, sent = _traffic(program, kernel)
             collectives[kernel.kind] = Collective(
-                count=before.count + kernel.times,
+                number=before.number + kernel.times,
                 bytes=before.bytes + kernel.times * payload,
                 sent=before.sent + kernel.times * sent,
             )

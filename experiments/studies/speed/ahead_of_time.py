@@ -66,7 +66,7 @@ def lower_solver(by_distributions: bool, topology: Topology) -> Lowered:
     """The sweeps of value iteration on the problem of speed.solver, on one device."""
     size = SolverSpeedConfig(stocks=51, atoms=51)  # larger ones take minutes to compile for a TPU
     problem, objective = solver.make_problem(size), solver.objective_of(by_distributions)
-    sweeps = solver.sweeper(problem, objective, size.discount)
+    sweeps: Any = solver.sweeper(problem, objective, size.discount)
     sharding: Any = jax.sharding.SingleDeviceSharding(topology.devices[0])
     mdp, count = described(problem.mdp, sharding), jax.ShapeDtypeStruct((), np.int32)
     return lower(sweeps.func.trace(mdp, objective, count), data=mdp)

@@ -125,7 +125,7 @@ def make_problem(size: SolverSpeedConfig) -> RandomProblem:
     return RandomProblem(mdp, support, stock_grids.uniform([-reach], [reach], [size.stocks]))
 
 
-def sweeper(problem: RandomProblem, objective: Objective, discount: float) -> functools.partial[Any]:
+def sweeper(problem: RandomProblem, objective: Objective, discount: float) -> Callable[[int], Any]:
     """(number of sweeps) -> return distributions after them; one program for all numbers."""
     mdp, representation, grid = problem
     setting = SolverSetting(representation=representation, discount=discount, infinite=True, optimal=True)
