@@ -124,7 +124,9 @@ def test_a_condition_counts_where_the_number_of_iterations_is_unknown():
     """In a GPU's program the condition is a fusion, and the host reads its result in each iteration."""
     compare = "  ROOT %go = pred[] compare(%step.2, %last), direction=LT"
     fused = "  ROOT %go = pred[] fusion(%step.2, %last), kind=kLoop, calls=%sum"
-    unknown = PROGRAM.replace('"known_trip_count":{"n":"500"},', "").replace(compare, fused)
+    unnamed = PROGRAM.replace('"known_trip_count":{"n":"500"},', "")
+    assert compiled_programs.loop(unnamed).trip_count == 500  # as for a TPU: from 0, while less than 500
+    unknown = unnamed.replace(compare, fused)
     loop = compiled_programs.loop(unknown)
     assert loop.trip_count is None
     assert loop.kernels["fusions"] == 3

@@ -110,6 +110,7 @@ class Program:
     Attributes:
         computations: name -> its instructions by name, in order.
         entry: the name of the computation that runs first.
+        instructions: name -> instruction, of all computations.
     """
 
     def __init__(self, text: str):
@@ -123,6 +124,9 @@ class Program:
                 self.entry = head[2] if head[1] else self.entry
             elif assignment := _ASSIGNMENT.match(line):
                 current[assignment[1]] = _instruction(*assignment.groups())
+        self.instructions = {
+            name: each for inside in self.computations.values() for name, each in inside.items()
+        }
         if not self.entry:
             raise InputError("the text is not that of a compiled program: it has no ENTRY computation")
 
@@ -133,7 +137,7 @@ class Program:
             if opcode in _FREE or opcode.endswith(("-done", "-update")):
                 continue
             if opcode == "while":
-                yield from self.iteration(instruction, times * (trip_count(instruction) or 1))
+                yield from self.iteration(instruction, times * (self.trip_count(instruction) or 1))
             elif opcode == "call":
                 yield from self.kernels(_attribute(text, "to_apply"), times)
             elif opcode == "conditional":
@@ -145,8 +149,29 @@ class Program:
     def iteration(self, loop: Instruction, times: int = 1) -> Iterator[Kernel]:
         """The kernels of one iteration; the condition is computed only if the number of them is unknown."""
         yield from self.kernels(_attribute(loop.attributes, "body"), times)
-        if trip_count(loop) is None:
+        if self.trip_count(loop) is None:
             yield from self.kernels(_attribute(loop.attributes, "condition"), times)
+
+    def trip_count(self, loop: Instruction) -> int | None:
+        """The number of iterations of a loop; None if XLA does not know it.
+
+        The text for a GPU names it. In that for a TPU, a loop continues while a counter, which JAX raises by
+        one, is less than a constant.
+        """
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
+            return int(known[1])
+        condition = self.computations[_attribute(loop.attributes, "condition")]
+        *_, last = condition.values()
+        if last.opcode != "compare" or "direction=LT" not in last.attributes:
+            return None
+        counter, bound = (condition[name] for name in last.operands)
+        index = re.search(r"index=(\d+)", counter.attributes)
+        if not index or bound.opcode != "constant":
+            return None
+        start = self.instructions[self.instructions[loop.operands[0]].operands[int(index[1])]]
+        while start.opcode in ("copy", "copy-done", "copy-start", "bitcast"):
+            start = self.instructions[start.operands[0]]
+        return int(bound.attributes) - int(start.attributes) if start.opcode == "constant" else None
 
     def loops(self, computation: str) -> Iterator[Instruction]:
         """The loops of a computation and of its calls, without inner loops."""
@@ -277,14 +302,8 @@ def loop(text: str, depth: int = 1) -> Loop:
         kernels={kind: counted[kind] for kind in KINDS},
         collectives=dict(sorted(collectives.items())),
         bytes=moved,
-        trip_count=trip_count(largest),
+        trip_count=program.trip_count(largest),
     )
-
-
-def trip_count(loop: Instruction) -> int | None:
-    """The number of iterations of a loop; None if XLA does not know it."""
-    known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
-    return int(known[1]) if known else None
 
 
 def size(shape: str, on_chip: bool = False) -> float:
@@ -350,8 +369,8 @@ def _instruction(name: str, text: str) -> Instruction:
     start = len(opcode)
     end = _closing(rest, start)
     inside = rest[start + 1 : end]
-    # A parameter has its number in the place of operands.
-    attributes = inside if opcode == "parameter" else rest[end + 1 :]
+    # A parameter has its number in the place of operands, a constant its value.
+    attributes = inside if opcode.strip() in ("parameter", "constant") else rest[end + 1 :]
     return Instruction(name, shape, opcode.strip(), tuple(_NAME.findall(inside)), attributes)
 
 
