@@ -100,7 +100,8 @@ def _on_device(config: RunConfig, found: inputs.RunInputs) -> Experience:
         return online(environment, config.batch_size, config.interaction)
     sampler = Sampler(
         arrays=experience.arrays,
-        sample=experience.example,
+        draw=lambda arrays, key: key,
+        gather=experience.example,  # draws and gathers
         batch_size=experience.batch_size,
         num_transitions=found.amounts["transitions"],
     )
