@@ -120,3 +120,4 @@ def test_the_script_measures_small_agents_and_continues(tmp_path, data_dir):
     pieces = run("bc:pointmaze,iql:pointmaze", tmp_path)
     assert pieces["bc:pointmaze, 1 seed(s)"] == first["bc:pointmaze, 1 seed(s)"]
     assert pieces["iql:pointmaze, 1 seed(s)"]["kernels"] > 10
+    assert pieces["iql:pointmaze, 1 seed(s)"]["counted"] > 10

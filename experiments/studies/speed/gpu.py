@@ -45,7 +45,7 @@ from valuelab.benchmark.processes import Launch, Stop
 from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.runs import flags, outputs
-from valuelab.training import throughput
+from valuelab.training import compiled_programs, throughput
 from valuelab.training.throughput import Loop
 
 FIRST = ("iql", "fql", "floq", "td_jepa")
@@ -161,7 +161,8 @@ def measure(config: GPUSpeedConfig, piece: Piece, loop: Loop) -> dict[str, Any]:
 
     Returns:
         "updates_per_second" of all members together, the median of "timings"; "compile_seconds"; the bytes of
-        "arguments" and "temporaries"; for a traced piece what `trace` returns.
+        "arguments" and "temporaries"; "counted", the kernels of an update in the program's text, with
+        collectives, and "trip_count" of its loop; for a traced piece what `trace` returns.
     """
     blocks = throughput.choose_blocks(loop, config.timing_seconds)
     updates = blocks * loop.length * piece.num_seeds
@@ -171,12 +172,15 @@ def measure(config: GPUSpeedConfig, piece: Piece, loop: Loop) -> dict[str, Any]:
         loop.run(blocks)
         speeds.append(updates / (time.perf_counter() - started))
     memory: Any = loop.compiled.memory_analysis()
+    text = compiled_programs.loop(loop.compiled.as_text() or "")
     measured = {
         "updates_per_second": statistics.median(speeds),
         "timings": speeds,
         "compile_seconds": loop.compile_seconds,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
+        "counted": text.launches,
+        "trip_count": text.trip_count,
     }
     return measured | (trace(loop) if piece.traced else {})
 
@@ -387,13 +391,14 @@ def run(config: GPUSpeedConfig) -> dict[str, dict[str, Any]]:
 
 def show(measured: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints a table of the programs, and what became of the runs."""
-    table = rich.table.Table("program", "updates/s", "kernels", "microseconds of kernels", "compile seconds")
+    columns = ("updates/s", "kernels counted", "measured", "their microseconds", "compile seconds")
+    table = rich.table.Table("program", *columns)
     for name, piece in measured.items():
         if "updates_per_second" in piece:
             kernels = f"{piece['kernels']:,.0f}" if "kernels" in piece else ""
             time_of_kernels = f"{1e6 * piece['device_seconds']:,.0f}" if "kernels" in piece else ""
             speed, compiled = f"{piece['updates_per_second']:,.0f}", f"{piece['compile_seconds']:.1f}"
-            table.add_row(name, speed, kernels, time_of_kernels, compiled)
+            table.add_row(name, speed, f"{piece['counted']:,}", kernels, time_of_kernels, compiled)
     outputs.show(table)
     for name, piece in measured.items():
         if reason := piece.get("error") or piece.get("message"):
