@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 
+import jaxlib
 import pytest
 from absl import flags as absl_flags
 from suite_folder import make_suite
@@ -294,8 +295,13 @@ def test_flags_exist(document):
     for other in others:
         known |= configuration.fields(other).keys()
     known |= configuration.fields(flags.load_agent("td_jepa")[0]).keys()
-    named = re.findall(r"`--([a-z_.]+)", read(document))
-    assert set(named) <= known
+    known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
+    named = set(re.findall(r"`--([a-z_.]+)", read(document)))
+    flags_of_xla = {name for name in named if name.startswith("xla_")}
+    assert named - flags_of_xla <= known
+    if of_jaxlib := {name for name in flags_of_xla if not name.startswith("xla_tpu_")}:
+        library = (pathlib.Path(jaxlib.__file__).parent / "libjax_common.so").read_bytes()
+        assert not [name for name in of_jaxlib if name.encode() not in library]
 
 
 def test_defaults_of_flags_are_those_of_the_guide():
