@@ -2,7 +2,7 @@ r"""valuelab: value learning in JAX.
 
 valuelab COMMAND ...            or python -m experiments COMMAND ...
 valuelab COMMAND --help         what a command does, and its flags
-valuelab list KIND [NAME]       agents, presets, datasets, environments, objectives or gridworlds
+valuelab list KIND [NAME]       agents, presets, datasets, environments, objectives, gridworlds or topologies
 valuelab completion SHELL       completion of commands, flags and names for bash, zsh or fish
 valuelab --version
 """

@@ -35,6 +35,7 @@ def cache(tmp_path, monkeypatch):
             ["--agent.policy.inverse_temperature="],
         ),
         ("bash", "valuelab train --data.rewards=d4rl_l", ["d4rl_locomotion"]),
+        ("bash", "valuelab ahead-of-time --topology=v5p:4", ["4x4x4"]),
         ("zsh", "valuelab train --nov", []),
         ("zsh", "valuelab solve --objective=mean_v", ["--objective=mean_variance"]),
         ("zsh", "valuelab inspect exorl/walker-rnd-ru", ["exorl/walker-rnd-run"]),

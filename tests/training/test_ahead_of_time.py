@@ -19,6 +19,7 @@ from valuelab.runs import ahead_of_time as launcher
 from valuelab.training import ahead_of_time, compiled_programs, throughput, topologies
 from valuelab.training.ahead_of_time import Memory
 from valuelab.training.compiled_programs import Collective
+from valuelab.training.feeding import MOST_UPDATES
 from valuelab.training.topologies import ACCELERATORS, Topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -193,8 +194,8 @@ def test_flop_of_products_and_convolutions():
     [
         ("h20", "unknown topology 'h20': did you mean 'h200'"),
         ("v5:2x4", "unknown topology 'v5:2x4': did you mean 'v5"),
-        ("v5e", "unknown topology 'v5e': did you mean 'v5e:"),
-        ("h200:9", "unknown topology 'h200:9': did you mean 'h200"),
+        ("v5e", "topology 'v5e' cannot be described: give one of v5e:1x1, v5e:2x2, "),
+        ("h200:9", "topology 'h200:9' cannot be described: give one of h200, h200:2, h200:4, h200:8$"),
     ],
 )
 def test_unknown_topologies_are_refused(name, message):
@@ -214,11 +215,11 @@ def test_unknown_topologies_are_refused(name, message):
     ],
 )
 def test_a_missing_package_is_named_with_its_command(name, package, requirement, monkeypatch, tmp_path):
-    monkeypatch.setattr(topologies, "FOLDER", tmp_path / "missing")
+    monkeypatch.setattr(topologies, "FOLDER", tmp_path / "missing folder")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError) as caught:
         topologies.describe(name)
-    assert f"pip install --no-deps --target={tmp_path / 'missing'}" in str(caught.value)
+    assert f"pip install --no-deps '--target={tmp_path / 'missing folder'}'" in str(caught.value)
     assert requirement in str(caught.value)
 
 
@@ -276,9 +277,26 @@ def test_the_report_on_a_program(capsys):
     facts = {"agent": "iql", "topology": "cpu", "num_members": 2, "num_devices": 8, **report.to_json()}
     before = json.loads(json.dumps(facts)) | {"flop": 2 * report.flop}
     launcher.show(facts, before)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "FLOP" in line]
+    printed = capsys.readouterr().out
+    assert "another program" not in printed
+    lines = [line for line in printed.splitlines() if "FLOP" in line]
     assert len(lines) == 1
     assert lines[0].rstrip(" │").endswith("-50.0%")
+    launcher.show(facts, before | {"agent": "fql"})
+    assert "another program: fql, 2 member(s) on 8 device(s) of cpu" in capsys.readouterr().out
+
+
+def test_the_data_of_a_streamed_run_are_the_batches_of_a_chunk(tmp_path):
+    """The rows of the dataset are not on the devices."""
+    observations, episode = np.zeros((40, 3), np.float32), np.arange(40) % 10 == 9
+    path = tmp_path / "mine.npz"
+    np.savez(path, observations=observations, actions=np.zeros((40, 2), np.float32), terminals=episode)
+    line = ["test", "--agent=bc", "--agent.hidden_dims=8", "--batch_size=8", "--log_every=4"]
+    line += [f"--dataset={path}", f"--data_dir={tmp_path}", "--eval_episodes=0", "--data.stream"]
+    config, make_agent = launcher.parse(line, absl_flags.FlagValues())
+    program = launcher.lower(config, make_agent, Topology("cpu", ACCELERATORS["v5e"], jax.devices()))
+    updates = MOST_UPDATES // 4 * 4
+    assert program.arguments["data"] == updates * (3 + 2 + 3) * 4  # a row of observation, action and goal
 
 
 def test_settings_that_cannot_be_used_are_refused():
@@ -287,7 +305,7 @@ def test_settings_that_cannot_be_used_are_refused():
             launcher.main(launcher.parse(["test", "--agent=iql", *words], absl_flags.FlagValues()))
         return str(caught.value)
 
-    assert "no topology is given: write --topology=v5e:1x1" in refused()
+    assert "no topology is given: write --topology=NAME, with one of v5e:1x1" in refused()
     assert "report on a compiled program" in refused(
         "--topology=h200", f"--compare={ROOT / 'pyproject.toml'}"
     )

@@ -59,10 +59,11 @@ class AheadOfTimeConfig(ShapesConfig):
     """The settings of a run, and the devices for which its program is compiled.
 
     Attributes:
-        topology: devices: v5e:2x4, v5p:4x4x4 and other slices of TPUs, h200 or h200:8.
+        topology: devices, such as v5e:2x4 or h200:8; `valuelab list topologies` names the usual ones.
         microseconds_per_kernel: time that a GPU takes from one kernel to the next.
-        out: JSON file to write; empty for none.
-        compare: file that an earlier command wrote; the table shows what has changed since. Empty for none.
+        out: JSON file for all numbers; empty for none.
+        compare: file that an earlier command wrote with --out; the table shows what has changed since. Empty
+            for none.
         text: file for the text of the compiled program; empty for none.
     """
 
@@ -138,7 +139,7 @@ def run(config: AheadOfTimeConfig, make_agent: MakeAgent) -> dict[str, Any]:
     """
     if not config.topology:
         raise InputError(
-            f"no topology is given: write --topology={', '.join(topologies.names()[:3])} or another"
+            f"no topology is given: write --topology=NAME, with one of {', '.join(topologies.names())}"
         )
     out = outputs.prepare_file("out", config.out)
     text_file = outputs.prepare_file("text", config.text)
@@ -173,18 +174,16 @@ def run(config: AheadOfTimeConfig, make_agent: MakeAgent) -> dict[str, Any]:
 def _read(path: str) -> dict[str, Any]:
     """The content of a file that an earlier command wrote."""
     kinds = {"memory": dict, "kernels": dict, "collectives": dict, "seconds": dict, "topology": str}
+    kinds |= {"agent": str, "num_members": int, "num_devices": int}
     return files.read_json(
-        outputs.local_path("compare", path), "report on a compiled program", ADVICE, **kinds
+        outputs.local_path("compare", path), "a report on a compiled program", ADVICE, **kinds
     )
 
 
 def show(facts: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """Prints the report as a table, with a column for an earlier one if there is one."""
     now, then = _rows(facts), _rows(before) if before else {}
-    title = (
-        f"{facts['agent']}, {facts['num_members']} member(s) on {facts['num_devices']} device(s) of "
-        f"{facts['topology']}"
-    )
+    title = _program(facts)
     headings = ["on each device, in one update of all members", "value"]
     table = rich.table.Table(*headings, *(["before", "change"] if then else []), title=title)
     for name in dict.fromkeys([*now, *then]):
@@ -196,11 +195,20 @@ def show(facts: Mapping[str, Any], before: Mapping[str, Any]) -> None:
         )
         table.add_row(name, _written(new), *([_written(old), change if new != old else ""] if then else []))
     outputs.show(table)
+    if before and _program(before) != title:
+        print(f"note: the column 'before' is another program: {_program(before)}")
     memory = facts["memory"]
     if memory["fits"]:
-        print(
-            f"fits: {memory['total'] / memory['capacity']:.1%} of {memory['capacity'] / 1e9:.1f} GB are used"
-        )
+        share = _written(100 * memory["total"] / memory["capacity"])
+        print(f"fits: the program uses {share} % of the {memory['capacity'] / 1e9:.1f} GB of a device")
+
+
+def _program(facts: Mapping[str, Any]) -> str:
+    """The agent, the number of members and the devices of a report, for a title."""
+    return (
+        f"{facts['agent']}, {facts['num_members']} member(s) on {facts['num_devices']} device(s) of "
+        f"{facts['topology']}"
+    )
 
 
 def _rows(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ _LISTS = {
     "environment": "environments",
     "objective": "objectives",
     "problem": "gridworlds",
+    "topology": "topologies",
 }
 """Flag -> the list that has its values, see `listing.entries`."""
 

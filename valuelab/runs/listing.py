@@ -1,4 +1,4 @@
-"""What a user can choose from: agents and their presets, datasets, environments, objectives and suites."""
+"""What a user can choose from: agents and their presets, datasets, environments and others."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,8 +8,9 @@ from valuelab import data, environments
 from valuelab.distributional import gridworlds, objectives
 from valuelab.errors import InputError, unknown
 from valuelab.runs import flags
+from valuelab.training import topologies
 
-KINDS = ("agents", "presets", "datasets", "environments", "objectives", "gridworlds")
+KINDS = ("agents", "presets", "datasets", "environments", "objectives", "gridworlds", "topologies")
 """What `entries` knows."""
 
 
@@ -45,6 +46,8 @@ def entries(kind: str, name: str = "") -> dict[str, str]:
         raise InputError(f"list {kind} takes no further name: leave out {name!r}")
     if kind == "agents":
         return flags.agents_in_a_line()
+    if kind == "topologies":
+        return dict.fromkeys(topologies.names(), "")
     return in_a_line(objectives.REGISTRY if kind == "objectives" else gridworlds.GRIDWORLDS)
 
 

@@ -1,5 +1,6 @@
 """Compiles programs for devices that are only described, and tells what they need and what bounds them."""
 
+import functools
 import hashlib
 import math
 import re
@@ -13,10 +14,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from valuelab.errors import InputError, words
-from valuelab.training import compiled_programs, throughput
+from valuelab.training import compiled_programs, feeding, throughput
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience
-from valuelab.training.loop import Build, Progression, block_length, make_program
+from valuelab.training.loop import Build, Progression, batch_key, block_length, make_program
 from valuelab.training.throughput import LOG_EVERY
 from valuelab.training.topologies import Accelerator
 from valuelab.types import Array, Key, Outcomes, VectorEnvironment
@@ -182,9 +183,14 @@ def lower_training(
     keys = described(jax.eval_shape(jax.vmap(jax.random.key), np.arange(num_members)), by_member)
     arrays = described_rows(experience.arrays, mesh)
     progression: Progression = described(jax.eval_shape(program.init, swept, keys, arrays), by_member)
-    length = block_length(mesh, *intervals)
-    traced = program.advance.trace(progression, swept, keys, arrays, step, step, length)
-    parts = {"data": arrays, "states": progression.states, "replay buffers": progression.experience}
+    seeds, length_for = (
+        np.arange(num_members, dtype=np.uint32),
+        functools.partial(block_length, mesh, *intervals),
+    )
+    with feeding.feeding(experience.host, build, values, seeds, batch_key, mesh, 1, length_for) as feeder:
+        length, chunk = (feeder.block, feeder.shapes) if feeder else (length_for(), ())
+    traced = program.advance.trace(progression, swept, keys, arrays, step, step, length, chunk)
+    parts = {"data": (arrays, chunk), "states": progression.states, "replay buffers": progression.experience}
     return lower(traced, mesh.size, num_members, length, **parts)
 
 

@@ -96,6 +96,11 @@ def names() -> list[str]:
     return ["h200" if name == "h200:1" else name for name in named]
 
 
+def _of_kind(kind: str) -> str:
+    """The usual topologies of one kind of device."""
+    return ", ".join(name for name in names() if name.partition(":")[0] == kind)
+
+
 def describe(name: str) -> Topology:
     """Describes the devices of a topology. JAX uses only CPUs in this process from then on.
 
@@ -103,14 +108,16 @@ def describe(name: str) -> Topology:
         name: KIND:SHAPE of TPUs, such as "v5e:2x4"; KIND or KIND:NUMBER of GPUs, such as "h200:8".
 
     Raises:
-        InputError: for an unknown topology, or where the installed packages cannot describe it.
+        InputError: for an unknown topology, or when the installed packages cannot describe it.
         MissingExtraError: when libtpu or NVIDIA's plugin is missing; it holds the command that installs it.
     """
     kind, _, shape = name.partition(":")
     accelerator = ACCELERATORS.get(kind)
     form = r"[1-8]?" if accelerator and accelerator.platform == "gpu" else r"\d+(x\d+)+"
-    if accelerator is None or not re.fullmatch(form, shape):
+    if accelerator is None:
         raise errors.unknown("topology", name, names())
+    if not re.fullmatch(form, shape):
+        raise InputError(f"topology {name!r} cannot be described: give one of {_of_kind(kind)}")
     # Without this JAX looks for a TPU and for CUDA drivers.
     jax.config.update("jax_platforms", "cpu")
     if FOLDER.is_dir() and str(FOLDER) not in sys.path:
@@ -132,15 +139,20 @@ def _tpus(name: str) -> Sequence[jax.Device]:
     except ModuleNotFoundError as error:
         raise _missing("libtpu", _libtpu()) from error
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu asks Google's metadata server for a minute
+    # A TPU serves one process at a time, and libtpu locks a file for that. Any number may compile.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    kind, _, shape = name.partition(":")
+    # By default libtpu describes hosts of 2 x 2 chips: a single chip needs a host of one chip.
+    host = {"chips_per_host_bounds": (1, 1, 1)} if set(shape.split("x")) == {"1"} else {}
     with _moved("libtpu"):
         from jax.experimental import topologies
 
         try:
-            return topologies.get_topology_desc(name, platform="tpu").devices
+            return topologies.get_topology_desc(name, platform="tpu", **host).devices
         except jax.errors.JaxRuntimeError as error:
             raise InputError(
                 f"topology {name!r} is refused by libtpu ({errors.words(error)}): "
-                f"give one of {', '.join(each for each in names() if each.startswith(name[:4]))}"
+                f"give one of {_of_kind(kind)}"
             ) from error
 
 
@@ -177,10 +189,8 @@ def _libtpu() -> str:
 
 def _missing(what: str, *requirements: str) -> MissingExtraError:
     """The error for a missing package, with the command that installs it."""
-    quoted = " ".join(shlex.quote(each) for each in requirements)
-    return MissingExtraError(
-        f"{what} is not installed: install it with pip install --no-deps --target={FOLDER} {quoted}"
-    )
+    command = shlex.join(["pip", "install", "--no-deps", f"--target={FOLDER}", *requirements])
+    return MissingExtraError(f"{what} is not installed: run make compilers, or {command}")
 
 
 @contextlib.contextmanager

@@ -391,7 +391,7 @@ def run(config: GPUSpeedConfig) -> dict[str, dict[str, Any]]:
 
 def show(measured: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints a table of the programs, and what became of the runs."""
-    columns = ("updates/s", "kernels counted", "measured", "their microseconds", "compile seconds")
+    columns = ("updates/s", "kernels\ncounted", "kernels\nmeasured", "µs of\nkernels", "seconds to\ncompile")
     table = rich.table.Table("program", *columns)
     for name, piece in measured.items():
         if "updates_per_second" in piece:
@@ -407,7 +407,12 @@ def show(measured: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main(config: GPUSpeedConfig) -> None:
     """Measures and prints as the command line describes."""
-    show(run(config))
+    measured = run(config)
+    show(measured)
+    left = sum(piece.name not in measured for piece in pieces(config))
+    print(f"all numbers are in {config.out}/gpu.json")
+    if left:
+        print(f"programs that were not measured in this time: {left}; the same command continues with them")
 
 
 if __name__ == "__main__":

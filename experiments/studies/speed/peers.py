@@ -206,7 +206,7 @@ def spread(ratios: Sequence[float]) -> dict[str, Any]:
 
 def show(report: Mapping[str, Any]) -> None:
     """Prints the ratios."""
-    columns = ("case", "speedup (quartiles)", "of all rounds", "by CPU time (quartiles)")
+    columns = ("case", "speedup (quartiles)", "least to largest", "by CPU time (quartiles)")
     table = rich.table.Table(*columns, title="time of the straightforward form / time of ours")
     for name, case in report.items():
         elapsed, cpu = (
