@@ -195,6 +195,8 @@ def test_flop_of_products_and_convolutions():
         ("h20", "unknown topology 'h20': did you mean 'h200'"),
         ("v5:2x4", "unknown topology 'v5:2x4': did you mean 'v5"),
         ("v5e", "topology 'v5e' cannot be described: give one of v5e:1x1, v5e:2x2, "),
+        ("v5e:2x2x2", "topology 'v5e:2x2x2' cannot be described: give one of v5e:1x1, v5e:2x2, "),
+        ("v5p:2x4", "topology 'v5p:2x4' cannot be described: give one of v5p:2x2x1, "),
         ("h200:9", "topology 'h200:9' cannot be described: give one of h200, h200:2, h200:4, h200:8$"),
     ],
 )
@@ -309,9 +311,16 @@ def test_settings_that_cannot_be_used_are_refused():
     assert "report on a compiled program" in refused(
         "--topology=h200", f"--compare={ROOT / 'pyproject.toml'}"
     )
-    config, make_agent = launcher.parse(["test", "--agent=iql", "--mesh=3,4"], absl_flags.FlagValues())
-    with pytest.raises(InputError, match="mesh 3,4 does not fit 8 device"):
-        launcher.lower(config, make_agent, Topology("cpu", ACCELERATORS["v5e"], jax.devices()))
+    for words, message in (
+        (("--agent=iql", "--mesh=3,4"), "mesh 3,4 does not fit 8 device"),
+        (
+            ("--agent=eta_network",),
+            "random data, whose actions --num_actions chooses: agent eta_network needs",
+        ),
+    ):
+        config, make_agent = launcher.parse(["test", *words], absl_flags.FlagValues())
+        with pytest.raises(InputError, match=message):
+            launcher.lower(config, make_agent, Topology("cpu", ACCELERATORS["v5e"], jax.devices()))
 
 
 TABLE = ROOT / "benchmarks" / "ahead_of_time.json"

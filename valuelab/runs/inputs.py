@@ -282,7 +282,7 @@ def make_builder(
         try:
             agent = make_agent(configuration.replace(config, hyperparameters).agent, spec)
         except InputError as error:
-            where = config.dataset or config.environment
+            where = config.dataset or config.environment or "random data, whose actions --num_actions chooses"
             raise InputError(f"{config.agent_name} cannot be made for {where}: {error}") from error
         agent = shifted(agent, config.data.image_shift, spec)
         return normalized(agent, normalization, spec.observation_parts)

@@ -113,9 +113,10 @@ def describe(name: str) -> Topology:
     """
     kind, _, shape = name.partition(":")
     accelerator = ACCELERATORS.get(kind)
-    form = r"[1-8]?" if accelerator and accelerator.platform == "gpu" else r"\d+(x\d+)+"
     if accelerator is None:
         raise errors.unknown("topology", name, names())
+    axes = accelerator.slices[0].count("x") + 1  # libtpu also describes slices with another number of them
+    form = r"[1-8]?" if accelerator.platform == "gpu" else "x".join([r"[1-9]\d*"] * axes)
     if not re.fullmatch(form, shape):
         raise InputError(f"topology {name!r} cannot be described: give one of {_of_kind(kind)}")
     # Without this JAX looks for a TPU and for CUDA drivers.
