@@ -173,8 +173,8 @@ def run(config: AheadOfTimeConfig, make_agent: MakeAgent) -> dict[str, Any]:
 
 def _read(path: str) -> dict[str, Any]:
     """The content of a file that an earlier command wrote."""
-    kinds = {"memory": dict, "kernels": dict, "collectives": dict, "seconds": dict, "topology": str}
-    kinds |= {"agent": str, "num_members": int, "num_devices": int}
+    kinds: dict[str, type] = dict.fromkeys(("memory", "kernels", "collectives", "seconds"), dict)
+    kinds |= dict.fromkeys(("agent", "topology"), str) | dict.fromkeys(("num_members", "num_devices"), int)
     return files.read_json(
         outputs.local_path("compare", path), "a report on a compiled program", ADVICE, **kinds
     )
