@@ -153,6 +153,7 @@ def run(config: AheadOfTimeConfig, make_agent: MakeAgent) -> dict[str, Any]:
     facts = {
         "agent": config.agent_source,
         "topology": config.topology,
+        "mesh": list(config.mesh),
         "num_devices": program.num_devices,
         "num_members": program.num_members,
         "batch_size": config.batch_size,
@@ -205,9 +206,10 @@ def show(facts: Mapping[str, Any], before: Mapping[str, Any]) -> None:
 
 def _program(facts: Mapping[str, Any]) -> str:
     """The agent, the number of members and the devices of a report, for a title."""
+    mesh = ",".join(map(str, facts.get("mesh", ())))
     return (
         f"{facts['agent']}, {facts['num_members']} member(s) on {facts['num_devices']} device(s) of "
-        f"{facts['topology']}"
+        f"{facts['topology']}{mesh and f', mesh {mesh}'}"
     )
 
 
