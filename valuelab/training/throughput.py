@@ -21,12 +21,14 @@ from valuelab.observation_parts import pack
 from valuelab.training import mesh as meshes
 from valuelab.training.experience import Experience, offline
 from valuelab.training.loop import block_length, compiled_advance, make_program
-from valuelab.types import Agent, Sampler, Spec, Transitions
+from valuelab.types import Agent, Sampler, Segments, Spec, Transitions
 
 TIMINGS = 5
 """Number of timings of updates, and of products, in one round."""
 SLICE_SECONDS = 0.4
 """Approximate duration of the updates of one timing."""
+HORIZON = 10
+"""Number of steps in the segments of random data."""
 LOG_EVERY = 1000
 """Number of updates between log rows of the run whose program is timed."""
 
@@ -57,6 +59,9 @@ def synthetic_sampler(
     spec: Spec, batch_size: int, num_rows: int = 100_000, shapes_only: bool = False
 ) -> Sampler:
     """A sampler of random data with the shapes of a spec: speed depends only on shapes.
+
+    Its batches have the fields of those of `sampling.transitions`, or of `sampling.goals` if the spec has
+    goals. XLA removes the fields that an agent does not use.
 
     Args:
         spec: shapes and kind of actions.
@@ -98,10 +103,24 @@ def synthetic_sampler(
     if shapes_only:
         rows = jax.tree.map(lambda row: jax.ShapeDtypeStruct((num_rows, *row.shape[1:]), row.dtype), rows)
 
+    def gather(rows: Transitions, numbers: Any) -> Transitions:
+        batch = jax.tree.map(lambda column: column[numbers], rows)
+        if spec.goal_conditioned:
+            return batch
+        following = (numbers[:, None] + np.arange(HORIZON)) % num_rows
+        segments = Segments(
+            actions=rows.actions[following],
+            observations=rows.next_observations[following],
+            masks=jnp.ones(following.shape),
+        )
+        return batch._replace(
+            next_actions=segments.actions[:, 1], futures=segments.observations[:, -1], segments=segments
+        )
+
     return Sampler(
         arrays=rows,
         draw=lambda rows, key: jax.random.randint(key, (batch_size,), 0, num_rows),
-        gather=lambda rows, numbers: jax.tree.map(lambda column: column[numbers], rows),
+        gather=gather,
         batch_size=batch_size,
         num_transitions=num_rows,
     )

@@ -9,6 +9,7 @@ installs them in a folder apart, `FOLDER`, which this file adds to the path.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -174,10 +175,25 @@ def _gpus(count: int) -> Sequence[jax.Device]:
             ).devices
 
         try:
-            return describe()
+            devices = describe()
         except NotImplementedError:  # JAX had looked for plugins before FOLDER was on the path
             plugin.initialize()
-            return describe()
+            devices = describe()
+        _register_eigh()
+        return devices
+
+
+@functools.cache
+def _register_eigh() -> None:
+    """Lets XLA compile calls of cuSOLVER's eigenvalue solver, whose libraries need a GPU's driver.
+
+    XLA only asks whether a function is registered under this name. LAPACK's function stands in for it and is
+    never called.
+    """
+    from jaxlib import lapack
+
+    handlers = {name: handler for name, handler, _ in lapack.registrations()["cpu"]}
+    jax.ffi.register_ffi_target("cusolver_syevd_ffi", handlers["lapack_ssyevd_ffi"], platform="CUDA")
 
 
 def _libtpu() -> str:
