@@ -46,7 +46,8 @@ ONLINE = {
 
 def programs() -> dict[str, Callable[[Topology], Lowered]]:
     """Name -> (topology) -> the program."""
-    training = {name: (f"--agent={name}",) for name in flags.known_agents()} | ONLINE
+    offline = [name for name in flags.known_agents() if name != "eta_network"]  # discrete actions only
+    training = {name: (f"--agent={name}",) for name in offline} | ONLINE
     made: dict[str, Callable[[Topology], Lowered]] = {
         name: functools.partial(lower_training, words) for name, words in training.items()
     }
