@@ -73,21 +73,79 @@ def test_a_copy_follows_its_source(saved, tmp_path, capsys):
     assert not data.load(name, tmp_path, mapped=True).rewards.any()
 
 
+def edit(manifest, **changes):
+    content = json.loads(manifest.read_text())
+    content["arrays"]["rewards"] |= changes
+    manifest.write_text(json.dumps(content))
+
+
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+
+
 def test_a_damaged_copy_gives_one_line(saved, tmp_path):
     name, folder = saved
-    (folder / "rewards.bin").write_bytes(b"12")
-    with pytest.raises(
-        InputError, match=r"copy is damaged .*rewards.bin has 2 bytes instead of 180\): delete it"
-    ):
+    rewards, manifest = folder / "rewards.bin", folder / "manifest.json"
+    contents = {path: path.read_bytes() for path in (rewards, manifest)}
+    for damage, message in {
+        lambda: rewards.write_bytes(b"12"): r"rewards.bin has 2 bytes instead of 180\): delete it",
+        lambda: flip_bit(rewards): r"rewards.bin does not match its checksum\): delete it",
+        rewards.unlink: r"No such file .*rewards.bin'\): delete it",
+        lambda: edit(manifest, dtype="object"): r"manifest.json does not match its checksum\): delete it",
+        lambda: edit(manifest, shape=[9, 5]): r"manifest.json does not match its checksum\): delete it",
+    }.items():
+        damage()
+        with pytest.raises(InputError, match=rf"copy is damaged .*{message}"):
+            data.load(name, tmp_path, mapped=True)
+        for path, content in contents.items():  # with other times: the checksums are compared
+            path.write_bytes(content)
         data.load(name, tmp_path, mapped=True)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["arrays"]["rewards"]["dtype"] = "object"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"copy is damaged .*object rewards"):
-        data.load(name, tmp_path, mapped=True)
-    (folder / "manifest.json").write_text("{")
+    manifest.write_text("{")
     with pytest.raises(InputError, match=r"manifest.json cannot be read as manifest of a copy .*: delete"):
         data.load(name, tmp_path, mapped=True)
+
+
+def test_a_relative_path_has_a_copy_for_each_working_directory(tmp_path, monkeypatch):
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+    write_npz(tmp_path / "one", make_dataset(compact=True))
+    monkeypatch.chdir(tmp_path / "one")
+    data.load("./own.npz", tmp_path, mapped=True)
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(InputError, match=r"own.npz does not exist"):
+        data.load("./own.npz", tmp_path, mapped=True)
+
+
+def test_a_source_that_changes_while_it_is_copied_is_refused(tmp_path):
+    path = tmp_path / "source"
+    path.touch()
+
+    def parts():
+        yield make_dataset(compact=True)
+        path.write_text("changed")
+
+    with pytest.raises(InputError, match=r"two changed while it was copied: run the same command again"):
+        streaming.mapped("two", tmp_path, lambda: [path], parts(), {})
+
+
+def test_a_failure_of_reading_is_not_one_of_writing(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("rewards")
+
+    name = write_npz(tmp_path, make_dataset(compact=True))
+    monkeypatch.setitem(data._FILES, ".npz", fail)
+    with pytest.raises(InputError, match=r"own.npz cannot be read in .*'rewards'.*: check its files there"):
+        data.load(name, tmp_path, mapped=True)
+
+
+def test_copies_are_not_files_of_a_dataset(tmp_path):
+    info = tmp_path / "meta" / "info.json"
+    for path in (info, tmp_path / "stream" / "x" / "copy" / "manifest.json"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert data._files_of(str(tmp_path), tmp_path, "train") == [info]
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):

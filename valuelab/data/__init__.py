@@ -137,16 +137,21 @@ def load(
             f"data.{'observation_keys' if observation_keys else 'image_size'} is for datasets of robomimic "
             f"and LeRobot, but {name} is neither: leave it out"
         )
-    with one_line(f"dataset {name} cannot be read in {folder}", "check its files there"):
-        if mapped:
-            dataset = streaming.mapped(
-                name,
-                folder,
-                functools.partial(_files_of, name, folder, split),
-                _parts(read, rest, folder, split, settings),
-                {"split": split} | settings,
-            )
-        else:
+    reading = functools.partial(
+        one_line, f"dataset {name} cannot be read in {folder}", "check its files there"
+    )
+    if mapped:
+        # A relative path names other files in another working directory.
+        path = {"path": str(local_path("dataset", name).absolute())} if is_path(name) else {}
+        dataset = streaming.mapped(
+            name,
+            folder,
+            functools.partial(_files_of, name, folder, split),
+            _parts(read, rest, folder, split, settings, reading),
+            {"split": split} | settings | path,
+        )
+    else:
+        with reading():
             dataset = read(rest, folder, split, **settings)
     if not (compact or mapped):
         return storage.full(dataset)
@@ -160,13 +165,19 @@ def load(
 
 
 def _parts(
-    read: Callable[..., Dataset], rest: str, folder: Path, split: str, settings: dict[str, Any]
+    read: Callable[..., Dataset],
+    rest: str,
+    folder: Path,
+    split: str,
+    settings: dict[str, Any],
+    reading: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> Iterator[Dataset]:
-    """The dataset in parts where its source can be read so, else whole."""
-    if read in _IN_PARTS:
-        yield from _IN_PARTS[read](rest, folder, split, **settings)
-    else:
-        yield read(rest, folder, split, **settings, **({"mapped": True} if read == npz.read else {}))
+    """The dataset in parts where its source can be read so, else whole; reads inside the context `reading`."""
+    with reading():
+        if read in _IN_PARTS:
+            yield from _IN_PARTS[read](rest, folder, split, **settings)
+        else:
+            yield read(rest, folder, split, **settings, **({"mapped": True} if read == npz.read else {}))
 
 
 def _files_of(name: str, folder: Path, split: str) -> list[Path]:
@@ -182,7 +193,9 @@ def _files_of(name: str, folder: Path, split: str) -> list[Path]:
         return []
     else:
         place = folder / source / (f"{rest}.hdf5" if source == "d4rl" else rest)
-    return [path for path in sorted(place.rglob("*") if place.is_dir() else [place]) if path.is_file()]
+    copies = folder / "stream"  # may lie in the folder of the dataset
+    found = sorted(place.rglob("*") if place.is_dir() else [place])
+    return [path for path in found if path.is_file() and not path.is_relative_to(copies)]
 
 
 def reading_settings(config: NormalizationConfig) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A copy of a dataset of any source is written once into DATA_DIR/stream: a file of raw numbers for each field
 of `Dataset`, and manifest.json. Sources that can be read in parts are copied part by part. A copy belongs to
-the files of its source: if their sizes or times change, it is written again.
+the files of its source: if their sizes or times change, it is written again. If those of its own files change,
+their checksums are compared.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +28,7 @@ from valuelab.observation_parts import from_json
 from valuelab.types import Dataset
 
 _MANIFEST = "manifest.json"
-_VERSION = 1
+_VERSION = 2
 """The version of the layout; copies of other versions are written again."""
 _REQUIRED = ("observations", "actions", "rewards", "masks", "terminals")
 _DTYPES = {"float32", "int32", "uint8", "bool"}
@@ -70,6 +72,7 @@ def mapped(
                 temporary = files.temporary_path(copy)
                 temporary.mkdir()
                 try:
+                    before = _states(find_files(), folder)
                     manifest = _write(name, parts, temporary)
                     if not (source := find_files()):
                         raise InputError(
@@ -77,6 +80,9 @@ def mapped(
                             "the dataset as a file with valuelab.save_dataset, and give its path"
                         )
                     manifest["files"] = _states(source, folder)
+                    if not before.items() <= manifest["files"].items():
+                        raise InputError(f"{name} changed while it was copied: run the same command again")
+                    manifest["digest"] = _digest_of(manifest)
                     files.replace_file(temporary / _MANIFEST, files.to_json(manifest, indent=1))
                     shutil.rmtree(copy, ignore_errors=True)  # of a source that has changed
                     temporary.replace(copy)
@@ -151,8 +157,20 @@ def _write(name: str, parts: Iterable[Dataset], folder: Path) -> dict[str, Any]:
     stated = {}
     for key, (dtype, shape) in kinds.items():
         array = Mapped(_file(folder, key), dtype, "r", shape=(rows, *shape))
-        stated[key] = {"dtype": str(dtype), "shape": list(array.shape), "digest": digest(array)}
+        (state,) = _states([_file(folder, key)], folder).values()
+        stated[key] = {
+            "dtype": str(dtype),
+            "shape": list(array.shape),
+            "digest": digest(array),
+            "state": state,
+        }
     return {"arrays": stated, "facts": facts}
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> int:
+    """A checksum of a manifest without its own checksum."""
+    stated = {key: value for key, value in manifest.items() if key != "digest"}
+    return zlib.crc32(files.to_json(stated).encode())
 
 
 def _file(folder: Path, key: str) -> Path:
@@ -182,6 +200,8 @@ def _open(copy: Path) -> Dataset:
     """The dataset of a copy."""
     with one_line(f"{copy} is damaged", "delete it, and it is written again"):
         manifest = _read_manifest(copy)
+        if manifest.get("digest") != _digest_of(manifest):
+            raise ValueError(f"{_MANIFEST} does not match its checksum")
         arrays = {}
         for key, stated in manifest["arrays"].items():
             path, dtype, shape = _file(copy, key), str(stated["dtype"]), tuple(map(int, stated["shape"]))
@@ -191,6 +211,9 @@ def _open(copy: Path) -> Dataset:
             if size != held:
                 raise ValueError(f"{path.name} has {held:,} bytes instead of {size:,}")
             arrays[key] = Mapped(path, dtype, "r", shape=shape)
+            is_unchanged = [stated["state"]] == list(_states([path], copy).values())
+            if not is_unchanged and digest(arrays[key]) != stated["digest"]:
+                raise ValueError(f"{path.name} does not match its checksum")
             arrays[key].digest = str(stated["digest"])
         if missing := set(_REQUIRED) - set(arrays):
             raise ValueError(f"{min(missing)} is missing")
