@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -148,17 +151,21 @@ def test_copies_are_not_files_of_a_dataset(tmp_path):
     assert data._files_of(str(tmp_path), tmp_path, "train") == [info]
 
 
-def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path):
     name = write_npz(tmp_path, make_dataset(compact=True))
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(streaming, "_write", fail)
-    with pytest.raises(
-        InputError, match=r"cannot be written .*No space left.*: free some space there, or give"
-    ):
-        data.load(name, tmp_path, mapped=True)
+    script = """if True:
+        import resource, signal, sys
+        from valuelab import data
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing then fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+        try:
+            data.load(*sys.argv[1:], mapped=True)
+        except data.InputError as error:
+            print(error)
+    """
+    given = [sys.executable, "-c", script, name, str(tmp_path)]
+    printed = subprocess.run(given, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"cannot be written \(.*File too large\): free some space .*there, or give", printed)
     assert not [path for path in tmp_path.glob("stream/*/*")]
 
 

@@ -255,7 +255,7 @@ def validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str
     from valuelab.runs import flags
 
     messages: dict[str, str] = {}
-    data_messages: dict[tuple[str, bool], str] = {}
+    data_messages: dict[tuple[Any, ...], str] = {}
     for name, (_, module, *arguments) in commands.items():
         program = importlib.import_module(module)
         parse = getattr(program, "parse", flags.parse_run)
@@ -267,6 +267,8 @@ def validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str
         if not config.dataset or not with_data:
             continue
         settings = data.reading_settings(config.data)
+        if isinstance(config.data, flags.DataConfig):  # data for streaming may exceed the memory
+            settings["mapped"] = config.data.stream
         dataset = config.dataset, *settings.values()
         if dataset not in data_messages:
             data_messages[dataset] = ""

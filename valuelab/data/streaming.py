@@ -64,7 +64,7 @@ def mapped(
     copy = place / "copy"
     if _is_current(copy, find_files(), folder):
         return _open(copy)
-    with one_line(f"{place} cannot be written", "free some space there, or give another --data_dir"):
+    with one_line(f"{place} cannot be written", "free some space or allow writing there, or give another --data_dir"):
         place.mkdir(parents=True, exist_ok=True)
         with _lock_when_free(place):
             if not _is_current(copy, find_files(), folder):  # else another process has just written it
@@ -150,7 +150,8 @@ def _write(name: str, parts: Iterable[Dataset], folder: Path) -> dict[str, Any]:
             facts["num_actions"] = max(facts["num_actions"], part.num_actions)
             rows += len(part.terminals)
             for key, array in arrays.items():
-                np.asarray(array).tofile(opened[key])
+                # Unlike ndarray.tofile it raises if the disk is full.
+                opened[key].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         for file in opened.values():
             file.flush()
             os.fsync(file.fileno())
