@@ -1,8 +1,15 @@
-"""Worker processes of a pool."""
+"""Workers of a pool, and the cores that they share."""
 
 import multiprocessing
 import os
 import threading
+
+
+def available_cores() -> list[int]:
+    """The cores that this process may use; all cores where it cannot be asked, as on macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def end_with_parent() -> None:

@@ -287,7 +287,8 @@ def test_a_member_of_four_seeds_equals_a_run_of_its_own():
     assert not np.allclose(together.states.params["w"][0], together.states.params["w"][1], rtol=0.01)
 
 
-def test_members_on_one_cpu_have_the_bits_of_runs_alone():
+def test_members_on_one_cpu_have_the_bits_of_runs_alone(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     together = train(seeds=[3, 4], mesh=make_mesh(2, 8, (1, 1)))
     for index, seed in enumerate((3, 4)):
         alone = train(seeds=[seed], mesh=make_mesh(1, 8, (1, 1)))

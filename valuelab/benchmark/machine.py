@@ -1,10 +1,12 @@
 """The machine: its cores and accelerators, and how jobs share them."""
 
 import os
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from valuelab import workers
 from valuelab.arrays import available_memory
 
 JOB_BYTES = 3 << 30
@@ -37,7 +39,7 @@ def share(jobs: int = 0) -> list[Slot]:
     Returns:
         The slots.
     """
-    cores, devices = available_cores(), accelerators()
+    cores, devices = workers.available_cores(), accelerators()
     fitting = len(devices) or len(cores) // JOB_CORES
     jobs = jobs or max(1, min(fitting, available_memory() // JOB_BYTES))
     slots = []
@@ -51,13 +53,6 @@ def share(jobs: int = 0) -> list[Slot]:
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{fraction:.3f}"
         slots.append(Slot(tuple(own or [cores[index % len(cores)]]) if jobs > 1 else (), environment))
     return slots
-
-
-def available_cores() -> list[int]:
-    """The cores that this process may use; all cores where it cannot be asked, as on macOS."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def accelerators() -> list[str]:
@@ -81,4 +76,4 @@ def describe() -> str:
         lines = []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
     gpus = f"{len(accelerators())} x GPU, " if accelerators() else ""
-    return f"{gpus}{len(available_cores())} cores of {model}"
+    return f"{gpus}{len(workers.available_cores())} cores of {model}"

@@ -266,9 +266,8 @@ def validate(commands: Mapping[str, Sequence[str]], with_data: bool) -> dict[str
             continue
         if not config.dataset or not with_data:
             continue
-        settings = data.reading_settings(config.data)
-        if isinstance(config.data, flags.DataConfig):  # data for streaming may exceed the memory
-            settings["mapped"] = config.data.stream
+        # Streamed data may be larger than memory.
+        settings = data.reading_settings(config.data) | {"mapped": config.data.stream}
         dataset = config.dataset, *settings.values()
         if dataset not in data_messages:
             data_messages[dataset] = ""

@@ -14,7 +14,6 @@ far. So evaluating or saving more often changes nothing, and an interrupted run 
 import contextlib
 import functools
 import math
-import os
 import signal
 import threading
 import time
@@ -29,7 +28,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
-from valuelab import files, platforms
+from valuelab import files, platforms, workers
 from valuelab.configuration import Population
 from valuelab.errors import InputError
 from valuelab.training import feeding
@@ -374,18 +373,22 @@ def compiled_advance(
     inputs = [meshes.take_member((hyperparameters, keys), index, mesh) for index in range(members)]
     shapes = jax.eval_shape(lambda chunk: jax.tree.map(lambda leaf: leaf[:1], chunk), chunk)
     single = compiled(shapes, meshes.take_member(progression, 0, mesh), *inputs[0])
+    take, put = meshes.compiled_member_functions((progression, chunk), progression, mesh)
 
     def advance(progression: Progression, start: int, blocks: int, chunk: Any) -> Progression:
-        def advance_member(index: int) -> Progression:
-            member, fed = meshes.take_member((progression, chunk), index, mesh)
-            bounds = np.int32(start), np.int32(blocks)
-            member = single(member, *inputs[index], arrays, *bounds, chunk=fed)
-            return jax.block_until_ready(member)  # type: ignore[no-any-return]
+        one_at_a_time = threading.Lock()
 
-        with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            advanced = list(threads.map(advance_member, range(members)))
-        for index, member in enumerate(advanced):
-            progression = meshes.put_member(progression, member, index, mesh)
+        def advance_member(index: int) -> None:
+            nonlocal progression
+            with one_at_a_time:
+                member, fed = take((progression, chunk), np.int32(index))
+            bounds = np.int32(start), np.int32(blocks)
+            member = jax.block_until_ready(single(member, *inputs[index], arrays, *bounds, chunk=fed))
+            with one_at_a_time:  # at once: memory holds a second copy of only those members that now train
+                progression = put(progression, member, np.int32(index))
+
+        with futures.ThreadPoolExecutor(len(workers.available_cores())) as threads:
+            list(threads.map(advance_member, range(members)))  # raises what a member raises
         return progression
 
     return Advance(run=advance, compiled=single)

@@ -112,9 +112,22 @@ def take_member(tree: Any, index: int, mesh: Mesh) -> Any:
     return _member_functions(mesh)[0](tree, np.int32(index))
 
 
-def put_member(tree: Any, member: Any, index: int, mesh: Mesh) -> Any:
-    """Writes one member into arrays with members as leading axis, in place: donates its first argument."""
-    return _member_functions(mesh)[1](tree, member, np.int32(index))
+def compiled_member_functions(taken: Any, written: Any, mesh: Mesh) -> tuple[Any, Any]:
+    """Compiles two functions of a member's index, an int32, for arrays with members as leading axis.
+
+    Args:
+        taken: the arrays of which members are taken, or their shapes.
+        written: the arrays into which members are written, or their shapes.
+        mesh: (seed, data).
+
+    Returns:
+        (taken, index) -> a copy of a member, which keeps the leading axis with length 1; and (written,
+        member, index) -> the arrays with this member, written in place: it donates its first argument.
+    """
+    take, put = _member_functions(mesh)
+    index = np.int32(0)
+    member = jax.eval_shape(take, written, index)
+    return take.lower(taken, index).compile(), put.lower(written, member, index).compile()
 
 
 @functools.cache
