@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "agents": BASE
     | {"ops", "networks", "feature_learners", "critics", "policies", "distributional", "observation_parts"},
     "training": BASE
-    | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "observation_parts"},
+    | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "observation_parts", "workers"},
     "evaluation": BASE
     | {"arrays", "files", "ops", "networks", "critics", "policies", "agents", "distributional"},
     "domains": {"errors"},
@@ -87,6 +87,7 @@ CORE = (
     "agents",
     "training",
     "distributional",
+    "workers",
 )
 LIGHT = {"absl", "chex", "flax", "jax", "numpy", "optax", "orbax", "rich", "scipy"}
 """What may be imported when a module is; jax brings scipy, flax brings rich."""

@@ -15,9 +15,10 @@ import time
 
 import pytest
 from absl import flags as absl_flags
-from helpers import MAZE_GOALS, ROOT, SUITES, launch, left_behind
+from helpers import MAZE, MAZE_GOALS, ROOT, SUITES, launch, left_behind
 from rich.console import Console
 
+from valuelab import data
 from valuelab.benchmark import board, cluster, machine, processes, runner, suites
 from valuelab.benchmark.suites import Job, Suite
 from valuelab.errors import InputError
@@ -359,6 +360,14 @@ def test_a_partly_written_result_is_no_result(tmp_path):
         with pytest.raises(InputError, match=r"result\.json cannot be read as whole result"):
             processes.read_result(tmp_path)
         assert not processes.is_done(tmp_path)
+
+
+def test_streamed_data_are_not_loaded_to_check_a_job(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(data, "load", lambda name, folder, **settings: loaded.append(settings["mapped"]))
+    job = ["python", TRAIN, "--agent=iql", f"--dataset={MAZE}", "--workdir=runs/x"]
+    assert not processes.validate({"held": job, "streamed": [*job, "--data.stream"]}, with_data=True)
+    assert loaded == [False, True]
 
 
 # The machine.

@@ -1,7 +1,6 @@
 """The machine: its cores and accelerators, and how jobs share them."""
 
 import os
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -172,7 +172,7 @@ def _parts(
     settings: dict[str, Any],
     reading: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> Iterator[Dataset]:
-    """The dataset in parts where its source can be read so, else whole; reads inside the context `reading`."""
+    """The dataset in parts where its source can be read so, else whole; read inside the context `reading`."""
     with reading():
         if read in _IN_PARTS:
             yield from _IN_PARTS[read](rest, folder, split, **settings)

@@ -2,8 +2,8 @@
 
 A copy of a dataset of any source is written once into DATA_DIR/stream: a file of raw numbers for each field
 of `Dataset`, and manifest.json. Sources that can be read in parts are copied part by part. A copy belongs to
-the files of its source: if their sizes or times change, it is written again. If those of its own files change,
-their checksums are compared.
+the files of its source: if their sizes or times change, it is written again. If those of its own files
+change, their checksums are compared.
 """
 
 import contextlib
@@ -64,7 +64,8 @@ def mapped(
     copy = place / "copy"
     if _is_current(copy, find_files(), folder):
         return _open(copy)
-    with one_line(f"{place} cannot be written", "free some space or allow writing there, or give another --data_dir"):
+    advice = "free some space or allow writing there, or give another --data_dir"
+    with one_line(f"{place} cannot be written", advice):
         place.mkdir(parents=True, exist_ok=True)
         with _lock_when_free(place):
             if not _is_current(copy, find_files(), folder):  # else another process has just written it
