@@ -107,7 +107,7 @@ def synthetic_sampler(
         batch = jax.tree.map(lambda column: column[numbers], rows)
         if spec.goal_conditioned:
             return batch
-        following = (numbers[:, None] + np.arange(HORIZON)) % num_rows
+        following = (numbers[:, None] + np.arange(HORIZON)[None]) % num_rows
         segments = Segments(
             actions=rows.actions[following],
             observations=rows.next_observations[following],
