@@ -6,6 +6,7 @@ device or in NumPy from arrays on the host.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -160,13 +161,7 @@ def transitions(
             drawn = drawn._replace(futures=_successor_rows(arrays, later))
         return drawn
 
-    return Sampler(
-        arrays=arrays,
-        draw=draw,
-        gather=lambda arrays, drawn: _gather(arrays, drawn, num_frames),
-        batch_size=batch_size,
-        num_transitions=num_transitions,
-    )
+    return _sampler(arrays, draw, batch_size, num_transitions, num_frames)
 
 
 def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_frames: int = 1) -> Sampler:
@@ -225,6 +220,17 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
             masks=1 - successes,
         )
 
+    return _sampler(arrays, draw, batch_size, num_transitions, num_frames)
+
+
+def _sampler(
+    arrays: dict[str, np.ndarray],
+    draw: Callable[[Any, Key], Drawn],
+    batch_size: int,
+    num_transitions: int,
+    num_frames: int,
+) -> Sampler:
+    """A sampler that gathers what `draw` draws."""
     return Sampler(
         arrays=arrays,
         draw=draw,

@@ -132,7 +132,7 @@ def lower(
     return Lowered(
         lowered=traced.lower(),
         flop=throughput.product_flop(traced.jaxpr.jaxpr) / block / num_devices,
-        depth=1 if block == 1 else 2,
+        depth=compiled_programs.depth(block),
         num_devices=num_devices,
         num_members=num_members,
         arguments={name: _bytes_on_device(part) for name, part in arguments.items()},
@@ -183,10 +183,8 @@ def lower_training(
     keys = described(jax.eval_shape(jax.vmap(jax.random.key), np.arange(num_members)), by_member)
     arrays = described_rows(experience.arrays, mesh)
     progression: Progression = described(jax.eval_shape(program.init, swept, keys, arrays), by_member)
-    seeds, length_for = (
-        np.arange(num_members, dtype=np.uint32),
-        functools.partial(block_length, mesh, *intervals),
-    )
+    seeds = np.arange(num_members, dtype=np.uint32)
+    length_for = functools.partial(block_length, mesh, *intervals)
     with feeding.feeding(experience.host, build, values, seeds, batch_key, mesh, 1, length_for) as feeder:
         length, chunk = (feeder.block, feeder.shapes) if feeder else (length_for(), ())
     traced = program.advance.trace(progression, swept, keys, arrays, step, step, length, chunk)

@@ -265,6 +265,11 @@ def _uses(
     return [(user, frozenset(names)) for user in found]
 
 
+def depth(block: int) -> int:
+    """The number of loops down to that of updates, for blocks of so many: XLA removes a loop of one round."""
+    return 1 if block == 1 else 2
+
+
 def loop(text: str, depth: int = 1) -> Loop:
     """One iteration of the largest loop of a program, or of the largest loop in that.
 

@@ -172,7 +172,8 @@ def measure(config: GPUSpeedConfig, piece: Piece, loop: Loop) -> dict[str, Any]:
         loop.run(blocks)
         speeds.append(updates / (time.perf_counter() - started))
     memory: Any = loop.compiled.memory_analysis()
-    text = compiled_programs.loop(loop.compiled.as_text() or "")
+    depth = compiled_programs.depth(loop.length)
+    text = compiled_programs.loop(loop.compiled.as_text() or "", depth)
     measured = {
         "updates_per_second": statistics.median(speeds),
         "timings": speeds,
