@@ -62,13 +62,25 @@ def test_gradients_through_the_integration_match_finite_differences(solver):
 
 
 def test_fourier_embedding_starts_at_sine_0_and_cosine_1():
-    embedded = fourier_embedding(jnp.array([0.0, 0.25, 1.0]), 8)
+    # Four waves: a vector of norm 2 has sines and cosines of amplitude 1.
+    embedded = fourier_embedding(jnp.array([0.0, 0.25, 1.0]), 8, norm=2.0)
     assert embedded.shape == (3, 8)
     np.testing.assert_allclose(embedded[0], [0] * 4 + [1] * 4, atol=1e-7)
     # The slowest wave has a quarter of a period: sine and cosine of π/8 at t = 1/4, of π/2 at t = 1.
     np.testing.assert_allclose(
         embedded[1:, [0, 4]], [[np.sin(np.pi / 8), np.cos(np.pi / 8)], [1, 0]], atol=1e-6
     )
+    # The two fastest of four waves up to 16 have 4 and 16 periods: 17/16 and 17/4 of a period at t = 17/64.
+    np.testing.assert_allclose(
+        fourier_embedding(jnp.array(17 / 64), 8, fastest=16.0, norm=2.0)[np.array([2, 3, 6, 7])],
+        [np.sin(np.pi / 8), 1, np.cos(np.pi / 8), 0],
+        atol=1e-5,
+    )
+
+
+def test_fourier_embedding_has_the_norm_that_is_asked_for():
+    embedded = fourier_embedding(jnp.linspace(0, 1, 7), 16, fastest=5.0, norm=0.3)
+    np.testing.assert_allclose(jnp.linalg.norm(embedded, axis=-1), 0.3, rtol=1e-5)
 
 
 def test_hl_gauss_golden():

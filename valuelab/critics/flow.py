@@ -5,15 +5,24 @@ A plain critic follows Q, so that gradients in the action need not pass through 
 
 One update:
 
-1. Targets y = r + γ · mask · (mean_j z̄_j(1 | s', a') - cost) with the target field, a' and its cost from
-   the policy, aggregated over the E members. With `target="distributional"` each draw has its own,
-   y_j = r + γ · mask · (z̄_j(1 | s', a') - cost).
+1. Targets y = r + γ · mask · mean_j (z̄_j(1 | s', a'_j) - cost_j) with the target field, aggregated over the
+   E members. a'_j and its cost are the policy's, new for each draw j. With `target="distributional"` each
+   draw has its own target, y_j = r + γ · mask · (z̄_j(1 | s', a'_j) - cost_j).
 2. Field step: at z(t) = (1 - t) z(0) + t y for m draws of z(0) and t, E_b Σ_j (v(z(t), t) - (y - z(0)))².
 3. Distillation: E (q(s, a) - Q(s, a))², Q of the NEW field.
 
 `average_targets` then moves the target field towards the NEW one.
 
 Targets, interpolants and what is distilled carry no gradient, so memory does not grow with K.
+
+The metric field_blind_ratio says whether the field uses z. Let every field ignore z, so that
+z̄_j(1) = z̄_j(0) + c(s', a'). Then y has the variance γ² mask² Var z(0) / m (without 1 / m where each draw has
+its own target), and y - z(0), which the field cannot see, has Var z(0) more. The best such field has the loss
+
+    m Var z(0) (1 + γ² E mask² / m),   or   m Var z(0) (1 + γ² E mask²),   Var z(0) = (u - l)² / 12,
+
+to which random rewards and next states add. The metric is the field's loss over this level. It is not given
+with `supervision="value"`, where a field that ignores z still gives Q.
 
 Source: Agrawalla et al. 2025, "floq: Training Critics via Flow-Matching for Scaling Compute in Value-Based
 RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
@@ -28,8 +37,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import setting, widths
-from valuelab.critics.values import Aggregation, CriticConfig, aggregate, offered, value_range
+from valuelab.configuration import check_widths, setting, widths
+from valuelab.critics.values import CriticConfig, aggregate, offered, value_range
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.encoders import with_encoder
@@ -47,6 +56,7 @@ from valuelab.types import (
     Key,
     Layer,
     Metrics,
+    NextActions,
     Params,
     PolicyView,
     Solver,
@@ -61,15 +71,23 @@ class FlowCriticConfig(CriticConfig):
     """Hyperparameters of a flow critic: a velocity field, and a plain critic that is distilled from it."""
 
     hidden_dims: tuple[int, ...] = widths(
-        (512, 512, 512, 512),
-        "Width of each hidden layer, of the field and of the distilled critic.",
-        blocks="block_depth",
+        (512, 512, 512, 512), "Width of each hidden layer, of the distilled critic and of the field."
+    )
+    field_hidden_dims: tuple[int, ...] = setting(
+        (), "[1, inf)", "Width of each hidden layer of the field; empty for those of hidden_dims."
     )
     block_depth: int = setting(
-        1, "[0, inf)", "Number of layers in a residual block of the field; 0 for no blocks."
+        0, "[0, inf)", "Number of layers in a residual block of the field; 0 for no blocks."
     )
-    aggregation: Aggregation = setting(
-        "mean", help='How targets combine the values of the ensemble, "mean" or "min".'
+    aggregation: Literal["mean", "min", "min_of_means"] = setting(
+        "mean",
+        help='How targets combine the values of the ensemble: "mean", "min" over the ensemble for each noise '
+        'draw, or "min_of_means" over the ensemble of the mean over the draws.',
+    )
+    next_actions: Literal["each_draw", "shared"] = setting(
+        "each_draw",
+        help='Targets follow a new action of the policy for "each_draw" of noise, or one that all draws of a '
+        'transition have "shared", which costs less.',
     )
     num_draws: int = setting(
         8, "[1, inf)", "m, number of noise draws for each transition; Q is the mean over the draws."
@@ -104,15 +122,28 @@ class FlowCriticConfig(CriticConfig):
     bin_width: float = setting(16.0, "(0, inf)", "σ of the categorical embedding, in bins.")
     time_embedding: TimeEmbedding = setting("fourier", help='How the field sees t, "fourier" or "cosine".')
     time_size: int = setting(64, "[2, inf)", "Number of components of the Fourier embedding, even.")
+    time_scale: float = setting(1.0, "(0, inf)", "Euclidean norm of the Fourier embedding.")
+    time_fastest: float = setting(
+        2.0,
+        "[0.25, inf)",
+        "Highest frequency of the Fourier embedding, in periods from t = 0 to 1; the lowest is 0.25.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        field_widths = "field_hidden_dims" if self.field_hidden_dims else "hidden_dims"
+        check_widths(self, field_widths, block_depth=self.block_depth)
         if self.time_size % 2:
             raise InputError(f"time_size is {self.time_size}; it must be even: half sines, half cosines")
         if self.supervision == "value" and self.solver == "heun":
             raise InputError(
                 "solver heun needs the velocity at t = 1, but supervision by value does not train it: "
                 "choose euler or midpoint"
+            )
+        if self.target == "distributional" and self.aggregation == "min_of_means":
+            raise InputError(
+                "aggregation is 'min_of_means', but each draw has a target of its own if target is "
+                "'distributional': choose aggregation 'min' or 'mean'"
             )
 
 
@@ -132,7 +163,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
     noise_low, noise_high = value_range(spec, config.discount, config.coverage, padding=0.0)
     value_low, value_high = value_range(spec, config.discount)
     field = ValueVelocity(
-        hidden_dims=config.hidden_dims,
+        hidden_dims=config.field_hidden_dims or config.hidden_dims,
         layer_norm=config.layer_norm,
         block_depth=config.block_depth,
         value_low=value_low,
@@ -142,6 +173,8 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         bin_width=config.bin_width,
         time_embedding=config.time_embedding,
         time_size=config.time_size,
+        time_scale=config.time_scale,
+        time_fastest=config.time_fastest,
         num_actions=spec.num_actions,
         activation=config.activation,
     )
@@ -163,7 +196,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         return params["members"], encoder().apply(params["encoder"], observations)
 
     def prepare(params: Params, observations: Array, actions: Array) -> tuple[Params, Array]:
-        """The fields' parameters and the encoded pairs [E, B, width], as the integration uses them."""
+        """The fields' parameters and the encoded pairs [E, B, n, width], as the integration uses them."""
         params, seen = look(params, observations)
         encoded = jax.vmap(lambda member: field.apply(member, seen, actions, method="encode"))(params)
         return jax.tree.map(lambda leaf: leaf.astype(config.integration_dtype), (params, encoded))
@@ -179,7 +212,7 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
 
     def velocity(params: Params, observations: Array, actions: Array) -> Callable[[Array, Array], Array]:
         """Each member's field as it is integrated, dz/dt [E, B, m] at z [E, B, m] and a time."""
-        prepared = prepare(params, observations, actions)
+        prepared = prepare(params, observations, actions[:, None])
 
         def along(values: Array, time: Array) -> Array:
             def slope(member: Params, encoded: Array, values: Array) -> Array:
@@ -190,12 +223,35 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         return along
 
     def ends(params: Params, observations: Array, actions: Array, noise: Array) -> Array:
-        """z(1) of each member and draw, [E, B, m], from the same noise [B, m]."""
+        """z(1) of each member and draw, [E, B, m], from the same noise [B, m].
+
+        Actions are [B, n, A] or [B, n], with n = m, or n = 1 if the draws share them.
+        """
 
         def end(member: Params, encoded: Array) -> Array:
             return integrate(of_member(member, encoded), noise, config.num_steps, config.solver)
 
         return over_ensemble(end)(*prepare(params, observations, actions))
+
+    def look_ahead(policy: PolicyView, batch: Transitions, key: Key) -> NextActions:
+        """Next actions [B, n, A] or [B, n] and their costs [B, n]."""
+        keys = jax.random.split(key, config.num_draws if config.next_actions == "each_draw" else 1)
+        # What does not depend on the key, such as the encoding of an image, is computed once.
+        return jax.vmap(lambda key: policy.look_ahead(batch, key), out_axes=1)(keys)
+
+    def combine(values: Array, costs: Array) -> Array:
+        """Next values [B, 1] for all draws or [B, m] for each, from z(1) [E, B, m] and costs [B, n]."""
+        if config.aggregation == "min_of_means":
+            values = jnp.mean(values, axis=2, keepdims=True)
+        values = aggregate("mean" if config.aggregation == "mean" else "min", values) - costs
+        return jnp.mean(values, axis=1, keepdims=True) if config.target == "expected" else values
+
+    def blind_loss(masks: Array) -> Array:
+        """The loss of the best field that ignores z, if its targets ignore z too."""
+        noise_variance = jnp.square(noise_high - noise_low) / 12
+        averaged = config.num_draws if config.target == "expected" else 1
+        bootstrapped = jnp.square(config.discount) * jnp.mean(jnp.square(masks)) / averaged
+        return config.num_draws * noise_variance * (1 + bootstrapped)
 
     def init(key: Key, example: Transitions) -> TrainState:
         field_key, distilled_key, update_key = jax.random.split(key, 3)
@@ -223,13 +279,10 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         shares = jax.random.uniform(draw_key, (4, len(batch.rewards), config.num_draws))
 
         # 1. Targets [B, m].
-        following = policy.look_ahead(batch, action_key)
+        following = look_ahead(policy, batch, action_key)
         noise = noise_at(shares[0])
         next_values = ends(state.target_params["field"], batch.next_observations, following.actions, noise)
-        if config.target == "expected":
-            next_values = jnp.mean(next_values, axis=2, keepdims=True)
-        next_values = aggregate(config.aggregation, next_values) - following.costs[:, None]
-        next_values = jnp.broadcast_to(next_values, noise.shape)
+        next_values = jnp.broadcast_to(combine(next_values, following.costs), noise.shape)
         targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
 
         noise = noise_at(shares[1])
@@ -248,8 +301,8 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         # 2. Field step.
         state, field_metrics = learning.update_part(state, "field", field_loss, optimizer)
 
-        noise = noise_at(shares[3])
-        values = jnp.mean(ends(state.params["field"], batch.observations, batch.actions, noise), axis=(0, 2))
+        noise, actions = noise_at(shares[3]), batch.actions[:, None]
+        values = jnp.mean(ends(state.params["field"], batch.observations, actions, noise), axis=(0, 2))
 
         def distillation_loss(params):
             q_values = distilled.apply(params, batch.observations, batch.actions)
@@ -260,6 +313,8 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
 
         metrics = {f"field_{name}": metric for name, metric in field_metrics.items()}
         metrics |= {f"q_{name}": metric for name, metric in q_metrics.items()}
+        if config.supervision == "velocity":
+            metrics["field_blind_ratio"] = metrics["field_loss"] / blind_loss(batch.masks)
         return state._replace(step=state.step + 1), metrics
 
     def estimates(state: TrainState) -> Estimates:

@@ -18,7 +18,8 @@ class ValueVelocity(nn.Module):
     """v(z, t | s, a) of a critic: z is a number on its path from noise to Q(s, a).
 
     The first layer is the sum of projections of (s, a), of z and of t. The first one is constant while z is
-    integrated: `encode` computes it once for all steps and all noise draws, and `velocity` takes it.
+    integrated: `encode` computes it once for all steps, and once for all noise draws that share their action.
+    `velocity` takes it.
 
     Attributes:
         hidden_dims: width of each hidden layer.
@@ -32,6 +33,8 @@ class ValueVelocity(nn.Module):
         bin_width: σ of its Gaussian, in units of the bin width.
         time_embedding: "fourier", or "cosine" for the single number cos(t), as in the released floq code.
         time_size: number of components of the Fourier embedding.
+        time_scale: Euclidean norm of the Fourier embedding.
+        time_fastest: highest frequency of the Fourier embedding, in periods over the unit interval.
         num_actions: number of discrete actions, 0 where actions are continuous.
         activation: of each hidden layer.
     """
@@ -46,6 +49,8 @@ class ValueVelocity(nn.Module):
     bin_width: Any
     time_embedding: TimeEmbedding
     time_size: int
+    time_scale: Any
+    time_fastest: Any
     num_actions: int = 0
     activation: Activation = "gelu"
 
@@ -66,19 +71,23 @@ class ValueVelocity(nn.Module):
 
     def __call__(self, observations: Array, actions: Array, values: Array, times: Array) -> Array:
         """Maps observations [B, D], actions [B, A] or [B], z [B, m] and t [B, m] or scalar to v, [B, m]."""
-        return self.velocity(self.encode(observations, actions), values, times)
+        return self.velocity(self.encode(observations, actions[:, None]), values, times)
 
     def encode(self, observations: Array, actions: Array) -> Array:
-        """Projects observations [B, D] and actions [B, A] or [B] to the first layer, [B, width]."""
+        """Projects observations [B, D] and actions [B, n, A] or [B, n] to the first layer, [B, n, width].
+
+        n is m for one action for each noise draw, and 1 for one action for all draws.
+        """
+        observations = jnp.broadcast_to(observations[:, None], (*actions.shape[:2], observations.shape[-1]))
         return self.state_layer(pairs(observations, actions, self.num_actions))
 
     def velocity(self, encoded: Array, values: Array, times: Array) -> Array:
-        """Maps encoded pairs [B, width], z [B, m] and t [B, m] or scalar to velocities [B, m].
+        """Maps encoded pairs [B, n, width], z [B, m] and t [B, m] or scalar to velocities [B, m].
 
         Layers compute in the dtype of `encoded`, which must be that of the parameters. Velocities have the
         dtype of z.
         """
-        hidden = encoded[:, None] + self.value_layer(self._embed_values(values).astype(encoded.dtype))
+        hidden = encoded + self.value_layer(self._embed_values(values).astype(encoded.dtype))
         embedded_times = self.time_layer(self._embed_times(times).astype(encoded.dtype))
         hidden = hidden + jnp.expand_dims(embedded_times, range(hidden.ndim - embedded_times.ndim))
         # As rows [B m, width], whose layers XLA fuses best.
@@ -94,7 +103,7 @@ class ValueVelocity(nn.Module):
         times = jnp.asarray(times)
         if self.time_embedding == "cosine":
             return jnp.cos(times)[..., None]
-        return fourier_embedding(times, self.time_size)
+        return fourier_embedding(times, self.time_size, self.time_fastest, self.time_scale)
 
 
 class ActionVelocity(nn.Module):

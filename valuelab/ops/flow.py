@@ -7,6 +7,7 @@ data are a deterministic function of the field's other inputs, it computes this 
 Source: Lipman et al. 2023, arXiv:2210.02747; for critics Agrawalla et al. 2025, arXiv:2509.06863 (floq).
 """
 
+import math
 from collections.abc import Callable
 
 import chex
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 
 from valuelab.types import Array, Solver
 
-_SLOWEST, _FASTEST = 0.25, 64.0
-"""The lowest and highest frequency of `fourier_embedding`, in periods over the unit interval."""
+_SLOWEST = 0.25
+"""The lowest frequency of `fourier_embedding`, in periods over the unit interval."""
 
 
 def interpolate(noise: Array, data: Array, times: Array) -> Array:
@@ -104,20 +105,26 @@ def _step(
     return x + h * slope
 
 
-def fourier_embedding(times: Array, size: int) -> Array:
+def fourier_embedding(
+    times: Array, size: int, fastest: Array | float = 2.0, norm: Array | float = 1.0
+) -> Array:
     """Sines and cosines of times at many frequencies, so that a network can vary fast with t.
 
-        [sin(2π ω_i t), cos(2π ω_i t)],   size / 2 frequencies ω_i from 1/4 to 64 in a geometric sequence
+        n √(2 / size) [sin(2π ω_i t), cos(2π ω_i t)]
+
+    The size / 2 frequencies ω_i rise from 1/4 to the fastest in a geometric sequence.
 
     Args:
         times: t in [0, 1], [...].
         size: number of components, even.
+        fastest: the highest frequency, in periods over the unit interval, at least 1/4.
+        norm: n, the Euclidean norm of the vector at every t.
 
     Returns:
         [..., size].
 
     Source: Tancik et al. 2020, arXiv:2006.10739, with fixed instead of random frequencies.
     """
-    frequencies = jnp.geomspace(_SLOWEST, _FASTEST, size // 2)
+    frequencies = jnp.geomspace(_SLOWEST, fastest, size // 2)
     angles = 2 * jnp.pi * times[..., None] * jnp.expand_dims(frequencies, range(times.ndim))
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return norm * math.sqrt(2 / size) * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -72,6 +72,9 @@ AGGREGATION = each(("antmaze_large", "antmaze_giant"), {"agent.critic.aggregatio
 DEEP_CUBES = each(("cube_single", "cube_double"), {"agent.critic.block_depth": 2})
 """TASKS: of critics with residual blocks."""
 
+CUBE_FIELDS = each(("cube_single", "cube_double"), {"agent.critic.field_hidden_dims": (512, 512)})
+"""TASKS: of critics that integrate a flow."""
+
 SMALL_FLOWS: Group = {
     "pointmaze": {
         "agent.critic.num_draws": 2,

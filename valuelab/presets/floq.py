@@ -43,4 +43,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.DEEP_CUBES, _ogbench.SMALL_FLOWS)
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.CUBE_FIELDS, _ogbench.SMALL_FLOWS)

@@ -26,4 +26,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.DEEP_CUBES)
+PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.CUBE_FIELDS)

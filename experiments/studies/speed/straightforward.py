@@ -349,25 +349,38 @@ class ValueField(nn.Module):
     high: float
     num_bins: int
     bin_width: float
+    time_embedding: str
     time_size: int
+    time_scale: float
+    time_fastest: float
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array, values: Array, times: Array) -> Array:
-        """Maps observations [B, D], actions [B, A], z [B, m] and t [B, m] to velocities [B, m]."""
+        """Maps observations [B, D], actions [B, A] or [B, m, A], z [B, m] and t [B, m] to v, [B, m]."""
         edges = jnp.linspace(self.low, self.high, self.num_bins + 1)
         unit = jnp.sqrt(2) * self.bin_width * (edges[1] - edges[0])
         cumulative = jax.lax.erf((edges - jnp.clip(values, self.low, self.high)[..., None]) / unit)
         histogram = cumulative[..., 1:] - cumulative[..., :-1]
         histogram = histogram / histogram.sum(axis=-1, keepdims=True)
-        angles = 2 * jnp.pi * times[..., None] * jnp.geomspace(0.25, 64.0, self.time_size // 2)
-        pairs = jnp.concatenate([observations, actions], axis=-1)
-        pairs = jnp.broadcast_to(pairs[:, None], (*values.shape, pairs.shape[-1]))
-        hidden = jnp.concatenate([pairs, histogram, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        if self.time_embedding == "cosine":
+            waves = jnp.cos(times)[..., None]
+        else:
+            angles = (
+                2 * jnp.pi * times[..., None] * jnp.geomspace(0.25, self.time_fastest, self.time_size // 2)
+            )
+            waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+            waves = self.time_scale * waves / jnp.sqrt(self.time_size / 2)
+        actions = actions if actions.ndim == 3 else actions[:, None]
+        pairs = [
+            jnp.broadcast_to(part, (*values.shape, part.shape[-1]))
+            for part in (observations[:, None], actions)
+        ]
+        hidden = jnp.concatenate([*pairs, histogram, waves], axis=-1)
         skipped = None
         for index, width in enumerate(self.hidden_dims):
             hidden = nn.Dense(width, kernel_init=xavier())(hidden)
             hidden = nn.LayerNorm()(ACTIVATIONS[self.activation](hidden))
-            if index % self.block_depth == 0:
+            if self.block_depth and index % self.block_depth == 0:
                 hidden = hidden if skipped is None else hidden + skipped
                 skipped = hidden
         return nn.Dense(1, kernel_init=xavier())(hidden)[..., 0]
@@ -389,14 +402,17 @@ def make_floq(config: ComposedConfig, spec: Spec) -> Form:
     noise_low = critic.coverage * spec.reward_min * horizon
     noise_high = critic.coverage * spec.reward_max * horizon
     field = ValueField(
-        critic.hidden_dims,
+        critic.field_hidden_dims or critic.hidden_dims,
         critic.activation,
         critic.block_depth,
         low=(spec.reward_min - 0.01) * horizon,
         high=(spec.reward_max + 0.01) * horizon,
         num_bins=critic.num_bins,
         bin_width=critic.bin_width,
+        time_embedding=critic.time_embedding,
         time_size=critic.time_size,
+        time_scale=critic.time_scale,
+        time_fastest=critic.time_fastest,
     )
     q_network = ensemble(MLP, critic.ensemble_size)(
         critic.hidden_dims, 1, critic.activation, critic.layer_norm
@@ -437,8 +453,9 @@ def make_floq(config: ComposedConfig, spec: Spec) -> Form:
 
     def update(state: FloqState, batch: Transitions, key: Key) -> tuple[FloqState, dict[str, Array]]:
         action_key, target_key, noise_key, time_key, distill_key, policy_key = jax.random.split(key, 6)
-        noise = jax.random.normal(action_key, batch.actions.shape)
-        next_actions = policy.sample(state.policy.params, batch.next_observations, noise)
+        noise = jax.random.normal(action_key, (critic.num_draws, *batch.actions.shape))
+        seen = jnp.broadcast_to(batch.next_observations, (critic.num_draws, *batch.next_observations.shape))
+        next_actions = jnp.swapaxes(policy.sample(state.policy.params, seen, noise), 0, 1)
         ends = integrate(
             state.target_field, batch.next_observations, next_actions, draw_noise(target_key, batch)
         )
