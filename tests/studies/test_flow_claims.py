@@ -11,6 +11,7 @@ from helpers import make_dataset
 
 from experiments.studies.flow_claims import (
     claims,
+    grid_maze,
     plasticity,
     recovery,
     supervision,
@@ -26,7 +27,7 @@ from valuelab.data import recording
 from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 from valuelab.runs import flags
-from valuelab.types import Outcomes, PolicyView, Spec, Transitions, VectorEnvironment
+from valuelab.types import Estimates, Outcomes, PolicyView, Spec, Transitions, VectorEnvironment
 
 SPEC = Spec((3,), "float32", action_dim=1, num_actions=0, reward_min=-1.0, reward_max=0.0, num_updates=4)
 NARROW = {
@@ -149,6 +150,88 @@ def test_successive_policies_take_turns():
         seen.append(float(turns.look_ahead(state, batch(1), jax.random.key(0), None).actions))
         state, _ = turns.update(state, batch(1), None)
     assert seen == [0, 0, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.fixture(scope="module")
+def maze():
+    return grid_maze.make(ClaimConfig(log_steps=2000))
+
+
+def at_places(maze, q):
+    return np.broadcast_to(q, (len(maze.places), *q.shape))
+
+
+def test_the_maze_is_solved_exactly(maze):
+    mdp, q = maze.mdp, maze.optimal_q
+    assert mdp.num_states == len(maze.cells) == 73
+    np.testing.assert_allclose(grid_maze.backup(mdp, q.max(-1)), q, atol=1e-10)
+    greedy = np.eye(4)[q.argmax(-1)]
+    np.testing.assert_allclose(grid_maze.policy_values(mdp, greedy), q.max(-1), atol=1e-9)
+    assert np.all(q[mdp.terminal] == 0)
+    assert -50 < q.min() < -30
+    # Next to the goal, right arrives with probability 0.9 + 0.1 / 4.
+    (beside,) = np.flatnonzero((maze.cells == (11, 10)).all(-1))
+    stays, other = q[beside].max(), q[(maze.cells == (11, 9)).all(-1)].max()
+    expected = 0.05 * (-1 + 0.98 * stays) + 0.025 * (-1 + 0.98 * other)  # against two walls, and back
+    assert q[beside, grid_maze.ACTIONS.index("right")] == pytest.approx(expected)
+
+
+def test_policies_in_the_maze_are_scored(maze):
+    assert maze.score(at_places(maze, maze.optimal_q)) == pytest.approx(1)
+    assert maze.error(at_places(maze, maze.optimal_q) + 3) == pytest.approx(3)
+    # Greedy actions that differ by place are a random policy: here each action at one place of each cell.
+    q = np.broadcast_to(np.eye(4)[:, None], (4, 73, 4))
+    np.testing.assert_allclose(maze.score(np.stack([q, at_places(maze, maze.optimal_q)])), [0, 1], atol=1e-9)
+
+
+def test_transitions_of_the_maze_follow_the_mdp(maze):
+    data = maze.dataset
+
+    def states(observations):
+        cells = np.floor((observations + 1) / 2 * 13).astype(int)
+        return np.argmax((cells[:, None] == maze.cells).all(-1), axis=1)
+
+    before, after = states(data.observations), states(data.next_observations)
+    possible = (maze.mdp.next_states[before, data.actions] == after[:, None]) & (
+        maze.mdp.probabilities[before, data.actions] > 0
+    )
+    assert possible.any(-1).all()
+    np.testing.assert_array_equal(data.rewards == 0, maze.mdp.terminal[after])
+    np.testing.assert_array_equal(data.masks, 1 - maze.mdp.terminal[after])
+    assert np.bincount(before, minlength=73)[~maze.mdp.terminal].min() > 5
+    assert np.abs(data.observations).max() <= 11 / 13
+    assert (maze.spec.reward_min, maze.spec.reward_max) == (-1, 0)
+
+
+def test_the_greedy_policy_follows_q(maze):
+    q = jnp.asarray(maze.optimal_q, jnp.float32)
+
+    def exact(observations, actions):
+        cells = jnp.floor((observations + 1) / 2 * 13).astype(int)
+        return q[jnp.argmax((cells[:, None] == maze.cells[None]).all(-1), axis=1), actions]
+
+    estimates = Estimates(q=exact)
+    np.testing.assert_array_equal(maze.q_of(estimates), at_places(maze, q))
+    actions = grid_maze.greedy(4).sample(None, maze.places[0], None, 1.0, estimates)
+    np.testing.assert_array_equal(actions, np.asarray(q).argmax(-1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["fql", "floq"])
+def test_critics_learn_in_the_maze(agent, maze, tmp_path):
+    config = ClaimConfig(log_steps=2000, steps=60, num_seeds=2, evaluations=2, workdir=str(tmp_path))
+    maze = maze._replace(spec=dataclasses.replace(maze.spec, num_updates=60))
+    small = {
+        "agent.critic.hidden_dims": (16,),
+        "agent.critic.learning_rate": 0.01,
+        "agent.critic.target_rate": 0.2,
+    }
+    variant = grid_maze.train(config, maze, agent, agent, small)
+    assert variant.q[60].shape == (2, 4, 73, 4)
+    assert np.all(variant.errors[60] < variant.errors[30])
+    assert variant.trained.last_returns.shape == (2,)
+    ratios = {"fql": [], "floq": [30, 60]}
+    assert list(variant.blind_ratios) == ratios[agent]
 
 
 def test_steps_to_a_return():

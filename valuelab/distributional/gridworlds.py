@@ -106,7 +106,7 @@ class Gridworld(NamedTuple):
     layout: Layout
 
 
-def _gridworld(
+def from_map(
     rows: Sequence[str],
     cell_outcomes: Mapping[str, Sequence[CellOutcome]],
     *,
@@ -210,7 +210,7 @@ def _stock_range(mdp: mdps.MDP, start: int, first: np.ndarray, horizon: int) -> 
 
 def risk_averse() -> Gridworld:
     """Three hazards on the short way, from rare and severe to frequent and mild; a detour avoids each."""
-    mdp, start, layout = _gridworld(
+    mdp, start, layout = from_map(
         [
             "###...###",
             "S.a.b.c.G",
@@ -246,7 +246,7 @@ def risk_averse() -> Gridworld:
 
 def risk_seeking() -> Gridworld:
     """A certain exit, a gamble nearby, and a more extreme gamble far away; every step costs 1."""
-    mdp, start, layout = _gridworld(
+    mdp, start, layout = from_map(
         [
             "b...",
             "##.#",
@@ -281,7 +281,7 @@ def risk_seeking() -> Gridworld:
 
 def target() -> Gridworld:
     """A river moves the agent one column a step, past rewards of both signs; their sum has a target."""
-    mdp, start, layout = _gridworld(
+    mdp, start, layout = from_map(
         [
             "..2..5..3",
             ".1..c.4.a",
@@ -317,7 +317,7 @@ def target() -> Gridworld:
 
 def homeostasis() -> Gridworld:
     """Food in one corner, and sometimes water in the other; every step costs one unit of both."""
-    mdp, start, layout = _gridworld(
+    mdp, start, layout = from_map(
         [
             "F..W",
             "..S.",
@@ -349,7 +349,7 @@ def homeostasis() -> Gridworld:
 
 def satisficing() -> Gridworld:
     """A descent past small certain gains, even gambles and unlikely large gains, towards a target sum."""
-    mdp, start, layout = _gridworld(
+    mdp, start, layout = from_map(
         [
             ".lhl.lhl",
             ".hlslhsl",

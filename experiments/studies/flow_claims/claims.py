@@ -20,7 +20,7 @@ from valuelab.runs import flags, outputs
 class ClaimConfig(Settings):
     """The amount of data and training that a claim is tested with."""
 
-    log_steps: int = setting(40_000, "[1000, inf)", "Environment steps with random torques in the log.")
+    log_steps: int = setting(40_000, "[1000, inf)", "Transitions in the data, made by random actions.")
     steps: int = setting(10_000, "[2, inf)", "Updates of each critic.")
     seed: int = setting(0, "[0, 2147483647]", "First random seed.")
     num_seeds: int = setting(5, "[1, inf)", "Number of seeds for each variant: seed, seed + 1, ...")
