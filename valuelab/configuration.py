@@ -253,10 +253,11 @@ class RunConfig(Settings):
     eval_episodes: int = setting(
         50, "[0, inf)", "Episodes of each task in an evaluation; 0 trains without evaluating."
     )
-    eval_temperature: float = setting(
-        0.0,
+    eval_temperature: float | None = setting(
+        None,
         "[0, inf)",
-        "Temperature of the policy in evaluations; 0 takes its most likely action.",
+        "Temperature of the policy in evaluations; 0 takes its most likely action. None stands for 1 with a "
+        "flow policy, which acts with its noise, and for 0 with any other.",
     )
     eval_max_steps: int = setting(
         200_000, "[1, inf)", "Steps after which an evaluation cuts an episode that does not end."
@@ -295,6 +296,13 @@ class RunConfig(Settings):
         help="Further formats of pictures, such as pdf,svg; PNG is always written.",
         compare=False,
     )
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of evaluations: `eval_temperature`, or that of the agent's policy if it is None."""
+        if self.eval_temperature is not None:
+            return self.eval_temperature
+        return getattr(getattr(self.agent, "policy", None), "EVAL_TEMPERATURE", 0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

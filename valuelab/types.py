@@ -19,7 +19,13 @@ Key = jax.Array
 Params = Any
 """A pytree of arrays: the parameters of one or several networks."""
 Metrics = dict[str, Array]
-"""Names to scalars, all on the device."""
+"""Names to scalars, all on the device.
+
+A group of metrics whose step some updates skip has a metric GROUP/stepped, which is 1 in an update with the step
+and 0 in one without. There the group's other metrics are 0, and their means are means over the steps.
+"""
+STEPPED = "stepped"
+"""The last part of the name of that metric."""
 Solver = Literal["euler", "midpoint", "heun"]
 """How a step along a flow is made."""
 
@@ -444,6 +450,9 @@ class Policy(NamedTuple):
             at temperature 1 without costs.
         sample_with_log_probs: (state, observations [B, ...], key) -> actions and their log-likelihoods [B];
             None where the policy gives none.
+        period: number of updates of the critic for each step of the policy. Counted from 1, update n has a step
+            where n is a multiple of it.
+        slows_targets: whether the critic's targets move only in updates with a step of the policy, as in TD3.
     """
 
     name: str
@@ -453,6 +462,8 @@ class Policy(NamedTuple):
     sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
     look_ahead: Callable[[TrainState, Transitions, Key, Estimates], NextActions] | None = None
     sample_with_log_probs: Callable[[TrainState, Array, Key], tuple[Array, Array]] | None = None
+    period: int = 1
+    slows_targets: bool = False
 
 
 class Memory(NamedTuple):

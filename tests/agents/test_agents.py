@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
+import optax
 import pytest
 
 from valuelab import configuration, observation_parts
@@ -540,6 +541,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "ensemble_size": (3, {}),
         "target_members": (1, {}),
         "aggregation": ("min", {}),
+        "q_aggregation": ("min", {}),
         "loss": ("categorical", {}),
         "num_bins": (20, {"loss": "categorical"}),
         "bin_width": (2.0, {"loss": "categorical"}),
@@ -582,6 +584,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "activation": ("relu", {}),
         "layer_norm": (False, {}),
         "ensemble_size": (3, {}),
+        "aggregation": ("min", {}),
         "num_levels": (4, {}),
         "num_target_levels": (4, {}),
         "num_read_levels": (4, {}),
@@ -642,6 +645,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_noise": (0.0, {}),
         "target_noise_max": (0.01, {}),
         "target_rate": (0.5, {}),
+        "period": (1, {}),
         "learning_rate": (1e-2, {}),
     },
     SACConfig: {
@@ -652,6 +656,8 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_entropy": (1.0, {}),
         "initial_alpha": (0.1, {}),
         "charges_entropy": (False, {}),
+        "log_std_min": (-1.0, {}),
+        "period": (2, {}),
         "learning_rate": (1e-2, {}),
     },
 }
@@ -861,6 +867,44 @@ def test_the_policy_sees_new_parameters_and_old_targets():
     jax.tree.map(np.testing.assert_array_equal, seen_state.target_params, start.critic.target_params)
     # With a target rate of 1 the average is the new critic itself.
     jax.tree.map(np.testing.assert_array_equal, end.critic.target_params["q"], end.critic.params["q"])
+
+
+@pytest.mark.parametrize("slows_targets", [True, False])
+def test_a_policy_with_a_period_steps_in_the_last_of_so_many_updates(slows_targets):
+    critic = expectile_critic(ExpectileConfig(hidden_dims=(4,), learning_rate=0.1), CONTINUOUS)
+    policy = Policy(
+        name="counting",
+        needs=frozenset(),
+        init=lambda key, example: jnp.zeros(()),
+        update=lambda state, batch, estimates: (state + 1, {"loss": state + 5}),
+        sample=None,
+        period=3,
+        slows_targets=slows_targets,
+    )
+    agent = actor_critic(critic, policy)
+
+    def one_update(state, _):
+        new, metrics = agent.update(state, example_batch(CONTINUOUS))
+        moved = [
+            jnp.any(optax.tree.norm(optax.tree.sub(getattr(new.critic, name), getattr(state.critic, name))))
+            for name in ("params", "target_params")
+        ]
+        return new, (new.policy, metrics["policy/stepped"], metrics["policy/loss"], *moved)
+
+    @jax.jit
+    @jax.vmap  # as members are trained side by side
+    def learn(key):
+        state = agent.init(key, example_batch(CONTINUOUS, size=1))
+        return jax.lax.scan(one_update, state, length=7)[1]
+
+    for steps, stepped, losses, critic_moved, targets_moved in zip(
+        *learn(jax.random.split(jax.random.key(0), 2)), strict=True
+    ):
+        np.testing.assert_array_equal(steps, [0, 0, 1, 1, 1, 2, 2])
+        np.testing.assert_array_equal(stepped, [0, 0, 1, 0, 0, 1, 0])
+        np.testing.assert_array_equal(losses, [0, 0, 5, 0, 0, 6, 0])
+        assert critic_moved.all()
+        np.testing.assert_array_equal(targets_moved, stepped if slows_targets else np.ones(7))
 
 
 @pytest.mark.slow

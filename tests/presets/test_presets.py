@@ -230,6 +230,21 @@ def test_rewards_of_d4rl_are_normalised_without_a_preset_too(arguments, rule):
     assert config.data.rewards == rule
 
 
+@pytest.mark.parametrize(
+    ("arguments", "temperature"),
+    [
+        *((f"--agent={name}", 1.0) for name in ("fql", "ifql", "floq", "fql_iqn:pointmaze", "td_jepa")),
+        *((f"--agent={name}", 0.0) for name in ("iql", "bc", "rebrac", "sac", "eta_network")),
+        ("--agent=iql --agent.policy=best_of_flow", 1.0),
+        ("--agent=fql --agent.policy=rebrac", 0.0),
+        ("--agent=fql --eval_temperature=0", 0.0),
+    ],
+)
+def test_flow_policies_are_evaluated_with_their_noise(arguments, temperature):
+    config, _ = flags.parse_run(["train", *arguments.split()], absl_flags.FlagValues())
+    assert config.eval_temperature == temperature
+
+
 def parsed_or_told(*arguments: str) -> RunConfig | str:
     """The settings of a command line, or what its user is told."""
     try:

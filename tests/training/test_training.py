@@ -435,3 +435,18 @@ def test_a_nan_in_the_data_stops_the_run():
 def test_settings_that_cannot_be_used_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         train(**settings)
+
+
+def test_metrics_of_skipped_steps_do_not_count():
+    sums = {
+        "loss": [6.0, 6.0],
+        "critic/q": [3.0, 9.0],
+        "policy/q": [4.0, 0.0],  # the policy of the first member took two steps, that of the second none
+        "policy/stepped": [2.0, 0.0],
+    }
+    sums = {name: np.float32(values) for name, values in sums.items()}
+    means = loop.row_means(loop.Tally(updates=np.int32([3, 3]), sums=sums, first_nonfinite={}))
+    np.testing.assert_allclose(means["loss"], [2, 2])
+    np.testing.assert_allclose(means["critic/q"], [1, 3])
+    np.testing.assert_allclose(means["policy/q"], [2, np.nan])
+    np.testing.assert_allclose(means["policy/stepped"], [2 / 3, 0])

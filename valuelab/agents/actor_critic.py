@@ -6,6 +6,9 @@ One update:
 2. The policy takes its gradient step, with the critic's NEW parameters and OLD targets.
 3. The critic's targets move towards its NEW parameters.
 
+A policy with a `period` takes its step only in each such update, the last of `period` updates. If it
+`slows_targets`, so do the targets.
+
 For IQL this is the reference order (value; policy with the new value and the target critic; critic with
 the new value; target average): the policy reads only the value function and the target critics, which
 the critic step leaves alone, so that the policy step may stand before it or after it.
@@ -22,6 +25,7 @@ import jax.numpy as jnp
 
 from valuelab.errors import InputError
 from valuelab.types import (
+    STEPPED,
     Agent,
     Array,
     Critic,
@@ -140,11 +144,27 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
 
         # 1. The critic.
         critic_state, critic_metrics = critic.update(state.critic, for_critic(batch), view)
-        # 2. The policy.
-        seen = for_policy(critic_state, batch, batch.policy_goals)
-        policy_state, policy_metrics = policy.update(state.policy, seen, critic.estimates(critic_state))
-        # 3. The targets.
-        critic_state = critic.average_targets(critic_state)
+
+        def step() -> tuple[TrainState, Any, Metrics]:
+            """2. The policy, and 3. the targets that wait for it."""
+            seen = for_policy(critic_state, batch, batch.policy_goals)
+            policy_state, metrics = policy.update(state.policy, seen, critic.estimates(critic_state))
+            moved = critic.average_targets(critic_state) if policy.slows_targets else critic_state
+            return policy_state, moved.target_params, metrics
+
+        if policy.period == 1:
+            policy_state, target_params, policy_metrics = step()
+        else:
+            is_due = critic_state.step % policy.period == 0
+            blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step)[2])
+            policy_state, target_params, policy_metrics = jax.lax.cond(
+                is_due, step, lambda: (state.policy, critic_state.target_params, blank)
+            )
+            policy_metrics |= {STEPPED: is_due.astype(jnp.float32)}
+        critic_state = critic_state._replace(target_params=target_params)
+        # 3. Targets that do not wait.
+        if not policy.slows_targets:
+            critic_state = critic.average_targets(critic_state)
 
         metrics = {f"critic/{name}": metric for name, metric in critic_metrics.items()}
         metrics |= {f"policy/{name}": metric for name, metric in policy_metrics.items()}

@@ -55,10 +55,8 @@ class ConservativeConfig(TemporalDifferenceConfig):
     hidden_dims: tuple[int, ...] = (256, 256, 256)
     activation: Activation = "relu"
     layer_norm: bool = False
-    aggregation: Aggregation = setting(
-        "min",
-        help='How targets, and the values that the policy climbs, combine the ensemble, "mean" or "min".',
-    )
+    aggregation: Aggregation = "min"
+    q_aggregation: Aggregation = "min"
     conservative_weight: float = setting(5.0, "[0, inf)", "Weight α of the gap, at least 0.")
     num_sampled: int = setting(10, "[1, inf)", "N, number of actions from each of three sources.")
     temperature: float = setting(1.0, "(0, inf)", "Temperature T of the log-sum-exp, in units of returns.")
@@ -145,7 +143,7 @@ def conservative_critic(config: ConservativeConfig, spec: Spec) -> Critic:
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
             outputs = network.apply(state.params["q"], observations, actions)
-            return aggregate(config.aggregation, values(outputs))
+            return aggregate(config.q_aggregation, values(outputs))
 
         return Estimates(q=q)
 

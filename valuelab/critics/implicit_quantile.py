@@ -2,7 +2,7 @@
 
 One update:
 
-1. Targets y_j = r + γ · mask · (mean_i Q̄_i(s', a'; τ'_j) - cost) at N' levels τ' ~ U[0, 1], with a' and its
+1. Targets y_j = r + γ · mask · (agg_i Q̄_i(s', a'; τ'_j) - cost) at N' levels τ' ~ U[0, 1], with a' and its
    cost from the policy.
 2. Critic step: quantile Huber regression of Q_i(s, a; τ) at N levels τ ~ U[0, 1] towards the y_j.
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from valuelab.configuration import setting
-from valuelab.critics.values import CriticConfig, offered
+from valuelab.critics.values import Aggregation, CriticConfig, aggregate, offered
 from valuelab.networks import learning
 from valuelab.networks.encoders import with_encoder
 from valuelab.networks.mlp import LAYERS, ensemble, hidden_layers
@@ -46,6 +46,9 @@ from valuelab.types import (
 class ImplicitQuantileConfig(CriticConfig):
     """Hyperparameters of the implicit quantile critic."""
 
+    aggregation: Aggregation = setting(
+        "mean", help='How targets combine the values of the ensemble at a level, "mean" or "min".'
+    )
     num_levels: int = setting(8, "[1, inf)", "N, number of levels at which each transition is trained.")
     num_target_levels: int = setting(8, "[1, inf)", "N', number of levels that its targets are drawn at.")
     num_read_levels: int = setting(8, "[1, inf)", "Number of evenly spaced levels whose mean is Q.")
@@ -88,7 +91,7 @@ def implicit_quantile_critic(config: ImplicitQuantileConfig, spec: Spec) -> Crit
         following = policy.look_ahead(batch, action_key)
         target_levels = jax.random.uniform(target_key, (size, config.num_target_levels))
         predicted = quantiles(state.target_params, batch.next_observations, following.actions, target_levels)
-        next_values = jnp.mean(predicted, axis=0) - following.costs[:, None]
+        next_values = aggregate(config.aggregation, predicted) - following.costs[:, None]
         targets = bootstrapped_targets(batch.rewards, batch.masks, next_values, config.discount)
         levels = jax.random.uniform(level_key, (size, config.num_levels))
 

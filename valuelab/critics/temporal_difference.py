@@ -65,6 +65,9 @@ class TemporalDifferenceConfig(CriticConfig):
     aggregation: Aggregation = setting(
         "mean", help='How targets combine the values of the ensemble, "mean" or "min".'
     )
+    q_aggregation: Aggregation = setting(
+        "mean", help='How the values that the policy climbs combine those of the ensemble, "mean" or "min".'
+    )
     loss: Literal["squared", "categorical"] = setting(
         "squared", help='Loss, "squared", or "categorical" for HL-Gauss.'
     )
@@ -142,7 +145,8 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
         spec: of the data; for the categorical loss its least and greatest reward bound values.
 
     Returns:
-        A critic that offers q, the mean over the ensemble (its gradient too where actions are continuous).
+        A critic that offers q, the mean or the minimum over the ensemble (its gradient too where actions are
+        continuous).
 
     Raises:
         InputError: for the categorical loss, when the range of rewards is empty or infinite.
@@ -173,7 +177,9 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            return jnp.mean(values(network.apply(state.params, observations, actions)), axis=0)
+            return aggregate(
+                config.q_aggregation, values(network.apply(state.params, observations, actions))
+            )
 
         return Estimates(q=q)
 

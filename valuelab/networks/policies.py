@@ -198,19 +198,21 @@ class GaussianPolicy(nn.Module):
 
 
 class SquashedGaussianPolicy(nn.Module):
-    """π(a | s) = tanh N(μ(s), σ(s)²), log σ clipped to [-5, 2].
+    """π(a | s) = tanh N(μ(s), σ(s)²), log σ clipped.
 
     Attributes:
         action_dim: A.
         hidden_dims: width of each hidden layer.
         activation: of each hidden layer.
         final_scale: see GaussianPolicy.
+        log_std_min: least log σ; the greatest is 2.
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
     activation: Activation = "relu"
     final_scale: Any = 1.0
+    log_std_min: Any = LOG_STD_MIN
 
     @nn.compact
     def __call__(self, observations: Array) -> SquashedGaussian:
@@ -218,7 +220,7 @@ class SquashedGaussianPolicy(nn.Module):
         hidden = MLP(self.hidden_dims, activation=self.activation)(observations)
         outputs = nn.Dense(2 * self.action_dim, kernel_init=scaled(self.final_scale))(hidden)
         mean, log_std = jnp.split(outputs, 2, axis=-1)
-        return SquashedGaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+        return SquashedGaussian(mean, jnp.clip(log_std, self.log_std_min, LOG_STD_MAX))
 
 
 class DeterministicPolicy(nn.Module):

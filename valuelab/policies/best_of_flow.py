@@ -9,6 +9,7 @@ arXiv:2304.10573 (IDQL).
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,13 @@ from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainSt
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BestOfFlowConfig(NetworkConfig):
-    """Hyperparameters of IFQL's policy."""
+    """Hyperparameters of IFQL's policy.
 
+    Attributes:
+        EVAL_TEMPERATURE: it is evaluated with its noise, as in training: without noise it may stand still.
+    """
+
+    EVAL_TEMPERATURE: ClassVar[float] = 1.0
     num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
     num_candidates: int = setting(32, "[1, inf)", "N, number of actions that are compared.")
 

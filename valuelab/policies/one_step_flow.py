@@ -13,6 +13,7 @@ Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -32,8 +33,13 @@ from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneStepFlowConfig(NetworkConfig):
-    """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it."""
+    """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it.
 
+    Attributes:
+        EVAL_TEMPERATURE: it is evaluated with its noise, as in training: without noise it may stand still.
+    """
+
+    EVAL_TEMPERATURE: ClassVar[float] = 1.0
     num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
     bc_weight: float = setting(10.0, "[0, inf)", "Weight α of the distillation, at least 0.")
     normalize_q: bool = setting(False, help="Divide Q by the mean of its absolute value.")

@@ -3,8 +3,8 @@
     L = -E[Q(s, μ(s))] / |Q| + β₁ E‖μ(s) - a‖²,   |Q| = stop_grad(E|Q(s, μ(s))|)
     targets follow a' = clip(μ̄(s') + clip(σ ε, -c, c), -1, 1) at the cost β₂ ‖a' - a'_data‖²
 
-μ̄ is a slow average of μ. Source: Tarasov et al. 2023, arXiv:2305.09836, equations 3 and 4; noise in targets
-of Fujimoto et al. 2018 (arXiv:1802.09477).
+μ̄ is a slow average of μ. The policy takes a step, and all averages move, in each second update. Source: Tarasov et al. 2023, arXiv:2305.09836, equations 3 and 4; noise in targets
+and the delay of Fujimoto et al. 2018 (arXiv:1802.09477).
 """
 
 import dataclasses
@@ -46,6 +46,9 @@ class ReBRACConfig(ActorConfig):
     target_noise: float = setting(0.2, "[0, inf)", "σ of the noise on the actions of targets, at least 0.")
     target_noise_max: float = setting(0.5, "[0, inf)", "c at which that noise is clipped, at least 0.")
     target_rate: float = setting(0.005, "(0, 1]", "Share of the new policy in its average, in (0, 1].")
+    period: int = setting(
+        2, "[1, inf)", "Updates of the critic for each step of the policy, and for each move of all averages."
+    )
 
 
 def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
@@ -118,4 +121,6 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
         update=update,
         sample=sample,
         look_ahead=look_ahead,
+        period=config.period,
+        slows_targets=True,
     )

@@ -18,7 +18,7 @@ import optax
 from valuelab.configuration import setting
 from valuelab.networks import learning
 from valuelab.networks.encoders import with_encoder
-from valuelab.networks.policies import SquashedGaussianPolicy
+from valuelab.networks.policies import LOG_STD_MIN, SquashedGaussianPolicy
 from valuelab.policies.continuous import ActorConfig, check_continuous
 from valuelab.types import (
     Array,
@@ -40,6 +40,10 @@ class SACConfig(ActorConfig):
     target_entropy: float = setting(-0.5, help="Target entropy H, in nats for each action dimension.")
     initial_alpha: float = setting(1.0, "(0, inf)", "α at the first update, positive.")
     charges_entropy: bool = setting(True, help="Charge the targets of critics α log π.")
+    log_std_min: float = setting(
+        LOG_STD_MIN, "(-inf, 2)", "Least log σ of the Gaussian before tanh; the greatest is 2."
+    )
+    period: int = setting(1, "[1, inf)", "Updates of the critic for each step of the policy and of α.")
 
 
 def sac(config: SACConfig, spec: Spec) -> Policy:
@@ -57,7 +61,7 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
     """
     check_continuous("sac", spec)
     network = SquashedGaussianPolicy(
-        spec.action_dim, config.hidden_dims, config.activation, config.final_scale
+        spec.action_dim, config.hidden_dims, config.activation, config.final_scale, config.log_std_min
     )
     network = with_encoder(config.encoder, spec, network)
     optimizer = optax.adam(config.learning_rate)
@@ -109,4 +113,5 @@ def sac(config: SACConfig, spec: Spec) -> Policy:
         sample=sample,
         look_ahead=look_ahead,
         sample_with_log_probs=sample_with_log_probs,
+        period=config.period,
     )

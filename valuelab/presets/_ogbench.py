@@ -16,9 +16,6 @@ GAUSSIAN_POLICY: dict[str, Any] = {
 }
 """Networks of cloning's and IQL's policies in both studies; IQL's critics have the activation too."""
 
-SAMPLED = {"eval_temperature": 1.0}
-"""Flow policies are evaluated with their noise, as they were published: without it they may stand still."""
-
 MOVED = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
 """How both studies move images of cubes, scenes and puzzles."""
 
@@ -50,7 +47,7 @@ _VISUAL_CLONING = {
 }
 
 TASKS = merged(
-    each(_CLONING, SAMPLED),
+    each(_CLONING, {}),
     each(
         ("antmaze_giant", "humanoidmaze_medium", "humanoidmaze_large", "antsoccer_arena"),
         {"agent.critic.discount": 0.995},  # where goals are far
@@ -58,7 +55,7 @@ TASKS = merged(
 )
 """The ten default tasks, as flow Q-learning was published for them, of any critic and flow policy."""
 
-VISUAL = each(_VISUAL_CLONING, {**SAMPLED, **COMPOSED_IMAGES})
+VISUAL = each(_VISUAL_CLONING, COMPOSED_IMAGES)
 """The first task of each of five visual sets, likewise."""
 
 CLONING = {
@@ -111,7 +108,7 @@ SMALL: Group = {
 }
 """Sizes for two CPU cores, of any critic and policy."""
 
-SMALL_FLOW_POLICIES = each(SMALL, {**SAMPLED, "agent.policy.num_steps": 5})
+SMALL_FLOW_POLICIES = each(SMALL, {"agent.policy.num_steps": 5})
 """SMALL: of flow policies."""
 
 SMALL_CLONING: Group = {

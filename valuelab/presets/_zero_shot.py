@@ -16,11 +16,8 @@ import dataclasses
 from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.presets._groups import Group, each, merged
 
-_SAMPLED = {"eval_temperature": 1.0}
-"""Flow policies are evaluated with their noise, as they were published."""
-
-_MAZES = {**_SAMPLED, "agent.policy.normalize_q": True, "agent.policy.bc_weight": 0.3}
-_MANIPULATION = {**_SAMPLED, "agent.policy.normalize_q": True, "agent.policy.bc_weight": 3.0}
+_MAZES = {"agent.policy.normalize_q": True, "agent.policy.bc_weight": 0.3}
+_MANIPULATION = {"agent.policy.normalize_q": True, "agent.policy.bc_weight": 3.0}
 
 _CLIMBING = ReBRACConfig(
     hidden_dims=(1024, 1024),
@@ -29,12 +26,12 @@ _CLIMBING = ReBRACConfig(
     target_noise=0.2,
     target_noise_max=0.3,
     target_rate=1.0,  # targets follow the policy itself, not its average
+    period=1,
     learning_rate=1e-4,
 )
 """A deterministic policy that climbs Q alone; targets follow it with clipped noise. Its widths are ours."""
 
 _EXPLORED = {
-    **_SAMPLED,
     "agent.policy": _CLIMBING,
     "agent.critic.predictor_dims": (1024,),
     "agent.critic.discount": 0.98,

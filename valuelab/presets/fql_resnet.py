@@ -13,7 +13,7 @@ from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
-from valuelab.presets._groups import merged
+from valuelab.presets._groups import each, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -22,8 +22,13 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ComposedConfig):
     """Hyperparameters of FQL with residual blocks."""
 
-    critic: Any = setting(TemporalDifferenceConfig(block_depth=1))
+    critic: Any = setting(TemporalDifferenceConfig(hidden_dims=(512,) * 9, block_depth=4))
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.DEEP_CUBES)
+PRESETS = merged(
+    _ogbench.FLOW_Q_LEARNING,
+    _ogbench.AGGREGATION,
+    {"humanoidmaze_large": {"agent.critic.block_depth": 2}},
+    each(_ogbench.SMALL, {"agent.critic.block_depth": 1}),
+)

@@ -38,7 +38,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ComposedConfig):
     """Hyperparameters of ReBRAC."""
 
-    critic: Any = setting(TemporalDifferenceConfig(aggregation="min"))
+    critic: Any = setting(TemporalDifferenceConfig(aggregation="min", q_aggregation="min"))
     policy: Any = setting(ReBRACConfig(activation="gelu", final_scale=0.01))
 
 

@@ -1,16 +1,21 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
 
-The defaults are SAC's. Runs and scores:
+The defaults are those of the table in appendix D of arXiv:1812.05905. Runs and scores:
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
     hardware: two CPU cores; one minute; one seed of 20 episodes. Return -159 (-194 to -126); -169 after 5,000
     updates, -144 after 10,000; -1341 while acting in the first 1,000 updates
-rlpd: SAC with ten critics with layer norm, 20 updates per step, and half of each batch from the dataset
+rlpd: ten critics with layer norm, 20 updates of them for each step in the environment and of the policy, and
+half of each batch from the dataset; the settings of RLPD's command for AntMaze
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd
-    hardware: one GPU; not run. The paper updates the policy once in 20 updates of the critics; valuelab
-    updates it each time
+    hardware: one GPU; not run. RLPD normalises the critics' layers before their activation; valuelab
+    normalises them after it
+humanoidmaze_medium: RLPD with the networks of FQL's study, one update for each step in the environment
+    python -m experiments.train --agent=sac:humanoidmaze_medium --num_seeds=4 \
+      --dataset=ogbench/humanoidmaze-medium-navigate-singletask-v0 --workdir=runs/rlpd_humanoid
+    hardware: one GPU; not run
 """
 
 import dataclasses
@@ -31,10 +36,17 @@ class Config(ComposedConfig):
 
     critic: Any = setting(
         TemporalDifferenceConfig(
-            hidden_dims=(256, 256), activation="relu", layer_norm=False, aggregation="min"
+            hidden_dims=(256, 256),
+            activation="relu",
+            layer_norm=False,
+            aggregation="min",
+            q_aggregation="min",
         )
     )
-    policy: Any = setting(SACConfig(target_entropy=-1.0))
+    policy: Any = setting(SACConfig(target_entropy=-1.0, log_std_min=-20.0))
+
+
+_WIDE = (512, 512, 512, 512)
 
 
 PRESETS = {
@@ -54,16 +66,39 @@ PRESETS = {
         "eval_episodes": 20,
     },
     "rlpd": {
+        "agent.critic.hidden_dims": (256, 256, 256),
         "agent.critic.layer_norm": True,
         "agent.critic.ensemble_size": 10,
-        "agent.critic.target_members": 2,
+        "agent.critic.target_members": 1,
+        "agent.critic.q_aggregation": "mean",
+        "agent.policy.hidden_dims": (256, 256, 256),
         "agent.policy.target_entropy": -0.5,
         "agent.policy.charges_entropy": False,
+        "agent.policy.period": 20,
         "interaction.num_environments": 1,
         "interaction.capacity": 300_000,
         "interaction.warmup_steps": 5_000,
         "interaction.update_to_data": 20.0,
         "interaction.dataset_share": 0.5,
-        "online_steps": 5_000_000,
+        "online_steps": 5_900_000,
+    },
+    "humanoidmaze_medium": {
+        "agent.critic.hidden_dims": _WIDE,
+        "agent.critic.activation": "gelu",
+        "agent.critic.layer_norm": True,
+        "agent.critic.q_aggregation": "mean",
+        "agent.critic.discount": 0.995,
+        "agent.policy.hidden_dims": _WIDE,
+        "agent.policy.activation": "gelu",
+        "agent.policy.final_scale": 0.01,
+        "agent.policy.log_std_min": -5.0,
+        "agent.policy.target_entropy": -0.5,
+        "agent.policy.charges_entropy": False,
+        "interaction.num_environments": 1,
+        "interaction.capacity": 1_000_000,
+        "interaction.warmup_steps": 2,
+        "interaction.update_to_data": 1.0,
+        "interaction.dataset_share": 0.5,
+        "online_steps": 1_000_000,
     },
 }

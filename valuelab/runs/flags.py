@@ -186,7 +186,12 @@ def is_swept(config: RunConfig, name: str) -> bool:
 
 
 def complete(config: configuration.Config) -> configuration.Config:
-    """The settings of a run with those that follow from others: of a smoke run, and data.goals.discount."""
+    """The settings of a run with those that follow from others.
+
+    They are the settings of a smoke run, eval_temperature and data.goals.discount.
+    """
+    settings: Any = config
+    config = configuration.replace(config, {"eval_temperature": settings.temperature})
     return _with_goal_discount(configuration.smoke(config))
 
 

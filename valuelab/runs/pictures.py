@@ -121,7 +121,7 @@ def play_again(experiment: Experiment, environment: Environment, outcome: Run) -
     """
     config = experiment.config
     policy = rollout.member_policy(
-        experiment.evaluated_agent, experiment.members.hyperparameters, config.eval_temperature
+        experiment.evaluated_agent, experiment.members.hyperparameters, config.temperature
     )
     evaluator = rollout.Evaluator(
         policy,
@@ -141,7 +141,7 @@ def film(experiment: Experiment, environment: Environment, outcome: Run) -> None
     config = experiment.config
     states = experiment.evaluated_states(outcome.states)
     hyperparameters, state = jax.tree.map(lambda leaf: leaf[:1], (experiment.members.hyperparameters, states))
-    policy = rollout.member_policy(experiment.evaluated_agent, hyperparameters, config.eval_temperature)
+    policy = rollout.member_policy(experiment.evaluated_agent, hyperparameters, config.temperature)
     video.film(
         experiment.workdir / FILM,
         policy,

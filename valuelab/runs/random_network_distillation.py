@@ -76,7 +76,7 @@ def explorer(domain: str, seed: int, num_updates: int = UPDATES, batch_size: int
         batch_size: of each update.
     """
     facts = domains.DOMAINS[domain]
-    policy_config = ReBRACConfig(hidden_dims=HIDDEN_DIMS, bc_weight=0.0, target_weight=0.0)
+    policy_config = ReBRACConfig(hidden_dims=HIDDEN_DIMS, bc_weight=0.0, target_weight=0.0, period=1)
     agent = composed(
         ComposedConfig(
             critic=TemporalDifferenceConfig(hidden_dims=HIDDEN_DIMS, aggregation="min"), policy=policy_config

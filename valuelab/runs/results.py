@@ -111,7 +111,7 @@ class Evaluation:
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
             rollout.member_policy(
-                experiment.evaluated_agent, members.hyperparameters, config.eval_temperature
+                experiment.evaluated_agent, members.hyperparameters, config.temperature
             ),
             environment,
             num_members=members.size,

@@ -390,7 +390,7 @@ class TrainedRun:
         config = self.config
         defaults = {
             "episodes": config.eval_episodes or 10,
-            "temperature": config.eval_temperature,
+            "temperature": config.temperature,
             "seed": config.seed,
             "step": self.step,
             "max_steps": config.eval_max_steps,

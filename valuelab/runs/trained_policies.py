@@ -39,7 +39,7 @@ class _MemberPolicy:
         """Compiles nothing yet; arguments as in `TrainedRun.policy`."""
         self.name = name
         self.run, self.member = run, member
-        self.temperature = run.config.eval_temperature if temperature is None else temperature
+        self.temperature = run.config.temperature if temperature is None else temperature
         if not self.temperature >= 0:  # nor NaN
             raise InputError(f"temperature is {temperature}; it must be at least 0")
         self._parts = jax.tree.map(jnp.asarray, run.hyperparameters(member)), run.state(member)

@@ -37,7 +37,7 @@ from valuelab.training.checkpoints import Checkpoints, leaf_name
 from valuelab.training.experience import Experience, offline
 from valuelab.training.logs import Row
 from valuelab.training.progress import Progress
-from valuelab.types import Agent, Array, Augmented, Key, Sampler
+from valuelab.types import STEPPED, Agent, Array, Augmented, Key, Sampler
 
 Build = Callable[[Mapping[str, Array]], Agent]
 Result = TypeVar("Result")
@@ -110,6 +110,19 @@ class Tally(NamedTuple):
     updates: Array
     sums: dict[str, Array]
     first_nonfinite: dict[str, Array]
+
+
+def row_means(tally: Tally) -> dict[str, np.ndarray]:
+    """The mean of each metric over the updates of a tally on the host, metric name to [M].
+
+    Metrics of a group that skips updates, see `types.Metrics`, are means over its steps; NaN without a step.
+    """
+    means = {}
+    for name, sums in tally.sums.items():
+        group, _, last = name.rpartition("/")
+        steps = tally.updates if last == STEPPED else tally.sums.get(f"{group}/{STEPPED}", tally.updates)
+        means[name] = np.divide(sums, steps, out=np.full(np.shape(sums), np.nan), where=np.asarray(steps) > 0)
+    return means
 
 
 class Progression(NamedTuple):
@@ -625,7 +638,7 @@ def train(
                 extent = {"log": log_extent()} if log_extent else {}
                 checkpoints.save(step, progression, row_seconds=row_seconds, **extent)
             if step > logged and _has_row(step, steps, log_every, eval_every):
-                metrics = {name: sums / tally.updates for name, sums in tally.sums.items()}
+                metrics = row_means(tally)
                 if evaluates:
                     started = time.perf_counter()
                     local_states = meshes.fetch(progression.states, mesh)
