@@ -374,6 +374,22 @@ class Diagnostics(NamedTuple):
     flow: Flow | None = None
 
 
+class MetricCheck(NamedTuple):
+    """What a metric does in a run that learns as it should; if it does not, the run ends with a warning.
+
+    Attributes:
+        metric: the name of the metric, as `update` reports it.
+        level: its value where the fault is, which is drawn as a line into its curve.
+        below: the metric must fall below this number in at least one row of each member's log.
+        meaning: what it means if it does not, and what to do; the second half of a sentence.
+    """
+
+    metric: str
+    level: float
+    below: float
+    meaning: str
+
+
 class ZeroShot(NamedTuple):
     """What a critic shows that learns the values of all tasks z at once.
 
@@ -404,6 +420,7 @@ class Critic(NamedTuple):
         zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
             both joined, as policies do. None for others.
         needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`.
+        checks: of its metrics at the end of a run.
     """
 
     name: str
@@ -415,6 +432,7 @@ class Critic(NamedTuple):
     diagnostics: Diagnostics | None = None
     zero_shot: ZeroShot | None = None
     needs: frozenset[str] = frozenset()
+    checks: tuple[MetricCheck, ...] = ()
 
 
 class FeatureLearner(NamedTuple):
@@ -506,6 +524,7 @@ class Agent(NamedTuple):
             it sees data otherwise than the agent does.
         features: (state, observations [B, ...]) -> [B, d]; of zero-shot agents, which learn without rewards.
             They act for the reward ψ(s)ᵀz when given `Augmented` with tasks z [B, d] as memory.
+        checks: of its metrics at the end of a run.
     """
 
     init: Callable[[Key, Transitions], Any]
@@ -515,6 +534,7 @@ class Agent(NamedTuple):
     memory: Memory | None = None
     critic: Critic | None = None
     features: Callable[[Any, Array], Array] | None = None
+    checks: tuple[MetricCheck, ...] = ()
 
 
 class MakeAgent(Protocol):

@@ -540,11 +540,18 @@ def test_settings_of_a_sweep_are_methods(tmp_path):
     result = json.loads((folder / "result.json").read_text())
     part = {"eval": result.pop("eval")}
     result["settings"] = [part | {"agent.lr": value} for value in (0.7, 0.9)]
+    warning = {"metric": "loss", "members": [{"agent.lr": 0.9, "seed": 1}], "text": "the loss is high"}
+    result["warnings"] = [warning]
     (folder / "result.json").write_text(json.dumps(result))
     found = run_folders.make([folder, same], "made up")
     assert shown(found) == [["fql lr=0.7", "fql lr=0.9"]]
     assert [method["seeds"] for method in found["groups"][0]["methods"]] == [[2], [4]]
     found = run_folders.make([folder], "made up")
+    assert [job["warnings"] for job in found["members"]] == [[], ["the loss is high"]]
+    pages.write(found, tmp_path / "pages")
+    shown_in = [(tmp_path / "pages" / name).read_text() for name in ("report.html", "report.md")]
+    assert all(text.count("The loss is high.") == 1 for text in shown_in)
+    assert "1 of 2 runs ended with a" in shown_in[0]
     scores = results.read_evaluations(folder).scores[-1]
     for method, seeds in zip(found["groups"][0]["methods"], (slice(0, 2), slice(2, 4)), strict=True):
         assert method["cells"][0]["value"] == pytest.approx(scores[seeds].mean(), abs=1e-4)

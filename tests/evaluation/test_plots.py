@@ -136,6 +136,13 @@ def test_scores_come_first_and_panels_are_bounded():
     assert len(shown) == 9
 
 
+def test_metrics_with_a_level_come_before_losses_and_show_it():
+    row = {"step": 1, "eval/return": 3.0, "loss": 0.0, "critic/ratio": 1.2}
+    figure = plots.curves([row], levels={"critic/ratio": 1.0})
+    assert labels(figure) == ["return (sum of rewards)", "critic: ratio", "loss"]
+    assert [list(panel.lines[-1].get_ydata()) for panel in figure.axes[1:]] == [[1.0, 1.0], [0.0]]
+
+
 def test_tasks_leave_panels_for_losses_and_say_what_is_a_mean():
     row = {"step": 1, "eval/return": 0.0, "eval/length": 9.0, "eval/success": 0.5}
     row |= {f"eval/success/task{number}": 0.5 for number in range(1, 6)}

@@ -56,6 +56,17 @@ def field(monkeypatch):
 
 # Results.
 
+CHECKS = """
+from valuelab.types import MetricCheck
+
+make_unchecked, CHECK = make_agent, MetricCheck("loss", level=0.0, below=-1e9, meaning="it cannot")
+
+
+def make_agent(config, spec):
+    return make_unchecked(config, spec)._replace(checks=(CHECK,))
+"""
+"""The end of an agent file: a check that always fails."""
+
 
 def test_an_agent_file_of_the_user_trains_and_writes_its_results(data_dir, tmp_path, capsys):
     mine = tmp_path / "my_agent.py"
@@ -95,7 +106,10 @@ def test_the_title_of_a_maze_names_the_member_and_the_number_of_episodes():
 
 def test_a_sweep_has_an_entry_for_each_setting_and_a_table_that_ranks_them(data_dir, tmp_path, field, capsys):
     settings = {"num_seeds": 2, "eval_episodes": 3, "batch_size": 2, "eval_every": 10}
-    launch(command(data_dir, tmp_path / "swept", sweep="agent.learning_rate=0.001,0.1", **settings))
+    checked = tmp_path / "checked.py"
+    checked.write_text((ROOT / CLONING).read_text() + CHECKS)
+    swept = {"sweep": "agent.learning_rate=0.001,0.1", "agent": checked} | settings
+    launch(command(data_dir, tmp_path / "swept", **swept))
     out, err = capsys.readouterr()
     result = json.loads((tmp_path / "swept" / "result.json").read_text())
     assert not {"eval", "interquartile_mean", "tasks"} & result.keys()  # no number mixes settings
@@ -114,6 +128,12 @@ def test_a_sweep_has_an_entry_for_each_setting_and_a_table_that_ranks_them(data_
     assert result["best_setting"] == {"agent.learning_rate": ranked[0]}
     assert f"best setting: agent.learning_rate={ranked[0]}, return " in out
     assert (tmp_path / "swept" / "sweep.png").exists()
+    (warning,) = result["warnings"]
+    assert [member["seed"] for member in warning["members"]] == [0, 1, 0, 1]
+    assert "in 2 of 2 seeds of learning_rate=0.001, 2 of 2 seeds of learning_rate=0.1 (lowest " in out
+    assert f"warning: {warning['text']}\n" in out
+    launch(command(data_dir, tmp_path / "swept", **swept))
+    assert f"warning: {warning['text']}\n" in capsys.readouterr().out  # of a finished run too
     for rate, interval in found.items():
         assert f"agent.learning_rate={rate}  length 5.00  return {interval['mean']:.2f}" in err
 

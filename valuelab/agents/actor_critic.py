@@ -79,8 +79,8 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         policy: how actions are drawn from them.
 
     Returns:
-        An agent that shows its critic; its state is an ActorCriticState and its metrics are prefixed
-        "critic/" and "policy/".
+        An agent that shows its critic; its state is an ActorCriticState, and its metrics, also those that
+        are checked, are prefixed "critic/" and "policy/".
 
     Raises:
         InputError: when one of them needs what the other does not offer.
@@ -178,4 +178,5 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         actions = policy.sample(state.policy, seen, jax.random.key(0), 0.0, estimates)
         return estimates.q(seen, actions)
 
-    return Agent(init=init, update=update, act=act, value=value, critic=critic)
+    checks = tuple(check._replace(metric=f"critic/{check.metric}") for check in critic.checks)
+    return Agent(init=init, update=update, act=act, value=value, critic=critic, checks=checks)

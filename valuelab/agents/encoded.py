@@ -67,4 +67,4 @@ def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -
     def value(state: EncodedState, observations: Any) -> Array:
         return agent.value(state.agent, encode_observations(state, observations))
 
-    return Agent(init=init, update=update, act=act, value=agent.value and value)
+    return Agent(init=init, update=update, act=act, value=agent.value and value, checks=agent.checks)

@@ -257,12 +257,31 @@ def read_job(
         "episodes": facts.get("data", {}).get("episodes"),
         "scores": dict(zip(evaluations.tasks, scores[-1].T.tolist(), strict=True)),
         "throughput": throughput,
+        "warnings": _warnings(result, part),
         # A launch that was killed with its runner is not in the timings, but its training is in the result.
         "seconds": max(job["seconds"], round(_spent(throughput), 1)),
         "device": result["device"],
         "versions": result["versions"],
     }
     return Outcome(_without_paths(job), evaluations._replace(scores=scores), seconds)
+
+
+def _warnings(result: Json, part: Json) -> list[str]:
+    """The warnings of a run, in the words of result.json; of a setting of a sweep, those about its members.
+
+    Args:
+        result: the content of result.json.
+        part: the same, or the entry of the setting.
+    """
+    return [
+        warning["text"]
+        for warning in result.get("warnings", ())
+        if part is result
+        or any(
+            all(part.get(name, value) == value for name, value in member.items())
+            for member in warning["members"]
+        )
+    ]
 
 
 def _spent(throughput: Mapping[str, float]) -> float:

@@ -256,6 +256,7 @@ def _render(
         "notes": report.get("notes", []),
         "groups": [_marked(group) | {"figures": drawn} for group, drawn in zip(groups, shown, strict=True)],
         "unfinished": unfinished,
+        "warned": [job for job in jobs if job.get("warnings")],  # reports of earlier versions have none
         "status": f"{len(jobs) - len(unfinished)} of {len(jobs)} {word}{'s' * (len(jobs) != 1)} {used}.",
         "machines": _machines(jobs),
         "statistics": STATISTICS,

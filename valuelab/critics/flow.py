@@ -55,6 +55,7 @@ from valuelab.types import (
     Flow,
     Key,
     Layer,
+    MetricCheck,
     Metrics,
     NextActions,
     Params,
@@ -64,6 +65,15 @@ from valuelab.types import (
     TrainState,
     Transitions,
 )
+
+IGNORES_Z = MetricCheck(
+    metric="field_blind_ratio",
+    level=1.0,
+    below=0.9,
+    meaning="the field ignored z, so the flow added nothing to a plain critic; train for more steps, or try "
+    "time_embedding cosine, a larger coverage or a smaller bin_width",
+)
+"""The check that the field uses z at some time of a run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,4 +370,5 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
         estimates=estimates,
         diagnostics=Diagnostics(discount=config.discount, layers=layers, flow=flow),
+        checks=(IGNORES_Z,) if config.supervision == "velocity" else (),
     )

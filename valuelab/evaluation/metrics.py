@@ -24,6 +24,7 @@ WORDS = {
     "critic/q_mean": "mean Q",
     "critic/q_max": "largest Q",
     "critic/value_mean": "mean V",
+    "critic/field_blind_ratio": "loss of the field / that of\na field that ignores z",
     "critic/gradient_norm": "gradient norm of the critic",
     "critic/q_gradient_norm": "gradient norm of Q",
     "critic/value_gradient_norm": "gradient norm of V",

@@ -13,6 +13,7 @@ from valuelab.evaluation.learning_curves import Points, Ranked, Series
 
 _LIGHT: dict[str, Any] = {"alpha": 0.35, "linewidth": 1.0, "zorder": 1.5}  # below all means
 _BOLD: dict[str, Any] = {"linewidth": 2.2}
+_LEVEL: dict[str, Any] = {"color": figures.WALL, "linewidth": 1.0, "linestyle": (0, (1, 2)), "zorder": 1}
 _BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE)
 _DASHES = ((0, (6, 2)), (0, (3, 3)), (0, (1, 3)))
@@ -33,9 +34,10 @@ def curves(
     rows: Sequence[Mapping[str, float]],
     *,
     member_fields: Sequence[str] = ("seed",),
+    levels: Mapping[str, float] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The curves of a run: evaluation scores first, then losses, then other metrics.
+    """The curves of a run: evaluation scores first, then metrics with a level, losses, other metrics.
 
     Each member is a light line; the mean over the seeds of a setting is a bold line in the setting's colour
     and dashes. The band around the mean of an evaluation score is its 95 % bootstrap interval over seeds. The
@@ -46,6 +48,7 @@ def curves(
         rows: lines of metrics.jsonl: {"step": int, "seed": int if there are several, name: number, ...};
             names of scores start with "eval/". If a member has two rows of one step, the later one counts.
         member_fields: the fields that identify a member; all but "seed" identify its setting.
+        levels: metric -> a value that is drawn as a line; these metrics come directly after the evaluation.
         path: where to save the plot; its suffix decides the format.
 
     Returns:
@@ -59,13 +62,19 @@ def curves(
         raise errors.InputError("metrics.jsonl holds no number to plot except the step: train for longer")
     ranked = learning_curves.rank(found)
     columns = figures.small_multiples(ranked)[:_MOST_COLUMNS]
-    figure = _draw_few(found, ranked) if len(columns) == 1 else _draw_columns(found, ranked, columns)
+    levels = levels or {}
+    names = sorted(found, key=lambda name: _importance(name, name in levels))
+    if len(columns) == 1:
+        figure = _draw_few(found, ranked, _chosen(names), levels)
+    else:
+        figure = _draw_columns(found, ranked, columns, names[:_MOST_ROWS], levels)
     return figures.saved(figure, path)
 
 
-def _draw_few(found: Series, ranked: Sequence[Ranked]) -> Any:
-    """Draws a figure with one panel for each metric, and one legend."""
-    names = _chosen_names(found)
+def _draw_few(
+    found: Series, ranked: Sequence[Ranked], names: Sequence[str], levels: Mapping[str, float]
+) -> Any:
+    """Draws a figure with one panel for each named metric, and one legend."""
     columns = min(3, len(names))
     height = -(-len(names) // columns)
     figure = figures.new(4.2 * columns, 2.9 * height)
@@ -73,7 +82,7 @@ def _draw_few(found: Series, ranked: Sequence[Ranked]) -> Any:
     for panel, name in zip(panels, names, strict=False):
         for setting, style in _styles(ranked).items():
             _draw_curve(panel, name, found[name].get(setting, []), style)
-        _finish_panel(panel, name, found)
+        _finish_panel(panel, name, found, levels)
     for panel in panels[len(names) :]:
         panel.remove()
     handles = _setting_handles(found, ranked) if len(ranked) > 1 else []
@@ -82,9 +91,14 @@ def _draw_few(found: Series, ranked: Sequence[Ranked]) -> Any:
     return figure
 
 
-def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Sequence[Ranked]]) -> Any:
-    """Draws a figure with a row for each metric, and a column with a legend for each group of settings."""
-    names = sorted(found, key=_importance)[:_MOST_ROWS]
+def _draw_columns(
+    found: Series,
+    ranked: Sequence[Ranked],
+    columns: Sequence[Sequence[Ranked]],
+    names: Sequence[str],
+    levels: Mapping[str, float],
+) -> Any:
+    """Draws a figure with a row for each named metric, and a column with a legend for each group."""
     figure = figures.new(4.0 * len(columns), 2.5 * len(names) + 1.2)
     rows = figure.subplots(len(names), len(columns), squeeze=False, sharey="row", sharex=True)
     for row, name in zip(rows, names, strict=True):
@@ -96,7 +110,7 @@ def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Seq
                     panel.plot(curve.steps, metrics.scale(name) * curve.mean, **figures.OTHERS)
             for setting, style in styles.items():
                 _draw_curve(panel, name, found[name].get(setting, []), style)
-            _finish_panel(panel, name, found)
+            _finish_panel(panel, name, found, levels)
             panel.label_outer()
     for panel, group in zip(rows[0], columns, strict=True):
         panel.legend(
@@ -116,9 +130,8 @@ def _draw_columns(found: Series, ranked: Sequence[Ranked], columns: Sequence[Seq
     return figure
 
 
-def _chosen_names(found: Series) -> list[str]:
-    """The metrics that are drawn: evaluations, and at least _LEAST_OTHERS other metrics, losses first."""
-    names = sorted(found, key=_importance)
+def _chosen(names: Sequence[str]) -> list[str]:
+    """The metrics that are drawn, of all in their order: evaluations, and at least _LEAST_OTHERS others."""
     evaluated = [name for name in names if name.startswith(metrics.EVALUATED)][:_MOST_PANELS]
     others = [name for name in names if not name.startswith(metrics.EVALUATED)]
     return evaluated + others[: max(_LEAST_OTHERS, _MOST_PANELS - len(evaluated))]
@@ -341,8 +354,10 @@ def _draw_curve(panel: Any, name: str, members: Sequence[Points], style: _Style)
         panel.vlines(curve.steps, scale * curve.low, scale * curve.high, color=style.colour, linewidth=1.6)
 
 
-def _finish_panel(panel: Any, name: str, found: Series) -> None:
-    """Sets the labels, limits and ticks of the panel of a metric."""
+def _finish_panel(panel: Any, name: str, found: Series, levels: Mapping[str, float]) -> None:
+    """Sets the labels, limits and ticks of the panel of a metric, and draws its level."""
+    if name in levels:
+        panel.axhline(levels[name], **_LEVEL)
     score, task = metrics.score_and_task(name)
     if not task and any(other.startswith(f"{name}/") for other in found):
         task = "mean over commands" if name == "eval/objective" else "mean over tasks"
@@ -432,8 +447,9 @@ def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
     return np.concatenate([places, rest], axis=1).astype(np.float32)
 
 
-def _importance(name: str) -> tuple[int, bool, bool, bool, str]:
-    """A key that sorts metrics: scores, other evaluation metrics, losses, values, all others."""
+def _importance(name: str, has_level: bool) -> tuple[int, bool, bool, bool, bool, str]:
+    """A key that sorts metrics: scores, other evaluations, those with levels, losses, values, others."""
     scores = [metrics.EVALUATED + score for score in metrics.SCORES]
     place = scores.index(name) if name in scores else len(scores)
-    return place, not name.startswith(metrics.EVALUATED), "loss" not in name, "value" not in name, name
+    evaluated = name.startswith(metrics.EVALUATED)
+    return place, not evaluated, not has_level, "loss" not in name, "value" not in name, name

@@ -37,8 +37,9 @@ def pictures(
     """
     config, environment, inference = experiment.config, experiment.environment, experiment.task_inference
     fields, path = tuple(experiment.members.settings(0)), experiment.workdir / "curves.png"
+    levels = {check.metric: check.level for check in experiment.build({}).checks}
     drawings: dict[str, Callable[[], Any]] = {
-        "curves.png": lambda: plots.curves(rows, member_fields=fields, path=path)
+        "curves.png": lambda: plots.curves(rows, member_fields=fields, levels=levels, path=path)
     }
     if "settings" in result:
         drawings["sweep.png"] = lambda: draw_sweep(experiment, result)

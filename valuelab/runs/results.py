@@ -15,7 +15,7 @@ from valuelab.arrays import open_npz
 from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError, one_line
-from valuelab.evaluation import rollout, statistics
+from valuelab.evaluation import metric_checks, rollout, statistics
 from valuelab.runs import command_line, flags, outputs
 from valuelab.training import Run, logs, progress
 from valuelab.training.logs import Row
@@ -162,8 +162,11 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         "steps": config.steps,
         "num_seeds": config.num_seeds,
     }
+    settings = [members.settings(index) for index in range(members.size)]
     if config.smoke:
         result["smoke"] = True
+    elif warnings := metric_checks.warnings(experiment.build({}).checks, rows, settings):
+        result["warnings"] = warnings
     if experiment.tasks:
         scores, returns = (
             _final(experiment.workdir, config.steps, members, column) for column in ("score", "return")
@@ -180,7 +183,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         not_finite = np.argwhere(~(np.isfinite(scores) & np.isfinite(returns))).tolist()
         if not_finite:
             result["without_score"] = [
-                members.settings(member) | {"task": experiment.tasks[task], "episode": episode}
+                settings[member] | {"task": experiment.tasks[task], "episode": episode}
                 for member, task, episode in not_finite
             ]
     last, train_seconds = list(training_seconds(rows, members.size).items())[-1]
@@ -346,6 +349,8 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
             outputs.show(statistics.tasks_table(_task_rows(metric, {}, result["tasks"]), total))
     speed = result["throughput"]["updates_per_second"]
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
+    for warning in result.get("warnings", ()):
+        print(f"warning: {warning['text']}")
     if config.smoke:
         print(f"this was a smoke run of {config.steps} updates: its scores mean nothing")
     command_line.print_next(*next_steps(config, workdir, result.get("best_setting")))
