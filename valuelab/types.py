@@ -21,8 +21,8 @@ Params = Any
 Metrics = dict[str, Array]
 """Names to scalars, all on the device.
 
-A group of metrics whose step some updates skip has a metric GROUP/stepped, which is 1 in an update with the step
-and 0 in one without. There the group's other metrics are 0, and their means are means over the steps.
+A group of metrics whose step some updates skip has a metric GROUP/stepped: 1 in an update with the step, 0 in
+one without. In the latter the group's other metrics are 0. Their means are means over the steps.
 """
 STEPPED = "stepped"
 """The last part of the name of that metric."""
@@ -468,8 +468,8 @@ class Policy(NamedTuple):
             at temperature 1 without costs.
         sample_with_log_probs: (state, observations [B, ...], key) -> actions and their log-likelihoods [B];
             None where the policy gives none.
-        period: number of updates of the critic for each step of the policy. Counted from 1, update n has a step
-            where n is a multiple of it.
+        period: number of updates of the critic for each step of the policy. Update n, counted from 1, has a
+            step where n is a multiple of it.
         slows_targets: whether the critic's targets move only in updates with a step of the policy, as in TD3.
     """
 

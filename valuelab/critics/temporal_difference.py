@@ -177,9 +177,7 @@ def temporal_difference_critic(config: TemporalDifferenceConfig, spec: Spec) -> 
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            return aggregate(
-                config.q_aggregation, values(network.apply(state.params, observations, actions))
-            )
+            return aggregate(config.q_aggregation, values(network.apply(state.params, observations, actions)))
 
         return Estimates(q=q)
 

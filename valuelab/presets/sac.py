@@ -4,8 +4,8 @@ The defaults are those of the table in appendix D of arXiv:1812.05905. Runs and 
 
 pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
-    hardware: two CPU cores; one minute; one seed of 20 episodes. Return -159 (-194 to -126); -169 after 5,000
-    updates, -144 after 10,000; -1341 while acting in the first 1,000 updates
+    hardware: two CPU cores; one minute; one seed of 20 episodes. Return -167 (-205 to -132); -163 after 5,000
+    updates, -134 after 10,000; -1338 while acting in the first 1,000 updates
 rlpd: ten critics with layer norm, 20 updates of them for each step in the environment and of the policy, and
 half of each batch from the dataset; the settings of RLPD's command for AntMaze
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \

@@ -110,9 +110,7 @@ class Evaluation:
         self._tasks, self._metric = experiment.tasks, experiment.metric
         self._bar = rich.progress.Progress(console=progress.console, transient=True)
         self._evaluator = rollout.Evaluator(
-            rollout.member_policy(
-                experiment.evaluated_agent, members.hyperparameters, config.temperature
-            ),
+            rollout.member_policy(experiment.evaluated_agent, members.hyperparameters, config.temperature),
             environment,
             num_members=members.size,
             episodes=config.eval_episodes,
