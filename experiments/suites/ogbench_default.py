@@ -1,13 +1,15 @@
-"""OGBench's ten default tasks, with the settings of the flow Q-learning paper (arXiv:2502.02538).
+"""OGBench's ten default tasks, with the commands of FQL's and floq's studies (arXiv:2502.02538, 2509.06863).
 
     python -m experiments.benchmark --suite=ogbench_default --workdir=runs/ogbench_default
 
 hardware: one GPU for each job
-expected: 1 to 3 hours for each job, about 150 GPU hours in total; estimated, not measured
+expected: 1 to 6 hours for each job, about 250 GPU hours in total; estimated, not measured
 run: not run
 
-A million updates with eight seeds. IQL and ReBRAC must be tuned for each task: they have jobs only on tasks
-for which their preset files have published settings.
+Eight seeds; two million updates for floq and what its study compares with it (floq, its variants, FQL-ResNet,
+FQL-IQN), one million for the others. IQL and ReBRAC must be tuned for each task, and their weights are published
+for one task: ReBRAC has a job on that task only. IQL also has jobs with the study's networks on a maze and a
+cube, whose weights are those of other tasks.
 """
 
 from valuelab.benchmark import Job, Suite
@@ -27,7 +29,7 @@ FLOWS = (
 TUNED = {
     "antmaze_large": {"iql": "iql:antmaze"},
     "cube_single": {"iql": "iql:cube"},
-    "humanoidmaze_medium": {"rebrac": "rebrac:humanoidmaze_medium"},
+    "humanoidmaze_medium": {"iql": "iql:humanoidmaze_medium", "rebrac": "rebrac:humanoidmaze_medium"},
 }
 
 

@@ -1,5 +1,6 @@
 """Agent files: flags take every preset, and an agent comes of it."""
 
+import ast
 import runpy
 
 import jax
@@ -72,36 +73,15 @@ def composed(critic: dict, policy: dict) -> dict:
 
 WIDE = {"hidden_dims": (512,) * 4}
 GOALS = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "encoder": "impala_small"}
-SEEING = {"critic.encoder": "impala_small", "policy.encoder": "impala_small"}
-PUBLISHED = {
+OGBENCH_STUDY = {
     "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
-    "iql:antmaze": {**IQL, "inverse_temperature": 10.0},  # fql iql.py:256
-    "iql:cube": {**IQL, "inverse_temperature": 1.0},  # of visual-cube-single in fql README.md
-    # ogbench hyperparameters.sh, from images; fql README.md, likewise
+    # ogbench hyperparameters.sh, from images
     "bc:visual_manipulation": {**GAUSSIAN, "hidden_dims": (512,) * 3, "encoder": "impala_small"},
     "iql:visual_antmaze": {**GOALS, "bc_weight": 0.3},
     "iql:visual_humanoidmaze": {**GOALS, "bc_weight": 0.1, "discount": 0.995},
     "iql:visual_manipulation": {**GOALS, "bc_weight": 1.0},
     "iql:visual_noisy": {**GOALS, "bc_weight": 0.03},
     "iql:powderworld": {**GOALS, "extraction": "awr", "inverse_temperature": 3.0},
-    "iql:visual_cube_single": {**IQL, "inverse_temperature": 1.0, "encoder": "impala_small"},
-    "rebrac:visual_cube_single": composed({}, {"bc_weight": 1.0, "target_weight": 0.0}) | SEEING,
-    "fql:visual_scene": composed(WIDE, {**WIDE, "bc_weight": 100.0}) | SEEING,
-    # fql ifql.py:236-246
-    "ifql:antmaze_large": composed(
-        {**CRITIC, **WIDE, "expectile": 0.9}, {**NETWORKS, **WIDE, "num_candidates": 32, "num_steps": 10}
-    ),
-    # fql rebrac.py:226-240, and README.md's command
-    "rebrac:humanoidmaze_medium": composed(
-        {**CRITIC, **WIDE, "discount": 0.995, "aggregation": "min"},
-        {**NETWORKS, **WIDE, "final_scale": 0.01, "target_noise": 0.2, "target_noise_max": 0.5}
-        | {"bc_weight": 0.01, "target_weight": 0.01, "target_rate": 0.005},
-    ),
-    # fql fql.py:255-266, and README.md's command
-    "fql:antmaze_large": composed(
-        {**CRITIC, **WIDE, "aggregation": "min"},
-        {**NETWORKS, **WIDE, "bc_weight": 10.0, "num_steps": 10, "normalize_q": False},
-    ),
 }
 
 
@@ -131,7 +111,7 @@ CQL = composed(
         **{"target_entropy": -1.0, "initial_alpha": 1.0, "charges_entropy": False},
     },
 )
-PUBLISHED_D4RL = {
+D4RL_STUDIES = {
     "xql": {**XQL, "critic.temperature": 2.0, "policy.inverse_temperature": 3.0},
     "xql:d4rl_locomotion": {
         **XQL,
@@ -163,8 +143,6 @@ def assert_has(expected: dict, *arguments: str) -> None:
         ("iql:visual_antmaze", 1, 0),
         ("bc:visual_manipulation", 1, 3),
         ("iql:visual_noisy", 1, 3),
-        ("fql:visual_cube_double", 3, 3),
-        ("iql:visual_cube_single", 3, 3),
     ],
 )
 def test_presets_for_images_have_the_batches_of_the_studies(source, frames, pixels):
@@ -175,14 +153,268 @@ def test_presets_for_images_have_the_batches_of_the_studies(source, frames, pixe
     assert shift.probability == 0.5 or not pixels
 
 
-@pytest.mark.parametrize("source", PUBLISHED)
-def test_presets_for_ogbench_have_the_settings_of_its_studies(source):
-    assert_has(PUBLISHED[source], f"--agent={source}")
+@pytest.mark.parametrize("source", OGBENCH_STUDY)
+def test_presets_for_ogbench_have_the_settings_of_its_study(source):
+    assert_has(OGBENCH_STUDY[source], f"--agent={source}")
 
 
-@pytest.mark.parametrize("source", PUBLISHED_D4RL)
+@pytest.mark.parametrize("source", D4RL_STUDIES)
 def test_presets_for_d4rl_have_the_settings_of_the_authors_code(source):
-    assert_has(PUBLISHED_D4RL[source], f"--agent={source}")
+    assert_has(D4RL_STUDIES[source], f"--agent={source}")
+
+
+# Published presets, in every field. The defaults are those of the sources' get_config (agents/*.py of
+# github.com/seohongpark/fql at 719d044 and of github.com/CMU-AIRe/floq, configs/ of github.com/ikostrikov/rlpd
+# and implicit_q_learning), for SAC those of the table in appendix D of arXiv:1812.05905. The commands are the
+# flags in their README.md, by their names.
+
+
+def whole(critic: tuple[str, dict], policy: tuple[str, dict], **run) -> dict:
+    """Every field of an agent, without a prefix, and some of its run."""
+    parts = {"critic": critic, "policy": policy}
+    settings = {f"agent.{part}": kind for part, (kind, _) in parts.items()}
+    for part, (_, values) in parts.items():
+        settings |= {f"agent.{part}.{name}": value for name, value in values.items()}
+    frames = {"data.num_frames": 1, "data.image_shift.pixels": 0, "data.image_shift.probability": 1.0}
+    return settings | frames | {"batch_size": 256, "steps": 1_000_000, "eval_temperature": 0.0} | run
+
+
+FQL_CRITIC = {
+    **{**CRITIC, **WIDE, "encoder": None, "block_depth": 0, "target_members": 0},
+    **{"aggregation": "mean", "q_aggregation": "mean", "loss": "squared"},
+}
+FLOQ_CRITIC = {
+    **{**CRITIC, **WIDE, "encoder": None, "field_hidden_dims": (512,) * 4, "block_depth": 0},
+    **{"aggregation": "mean", "next_actions": "each_draw", "num_draws": 8, "num_steps": 8, "coverage": 0.1},
+    **{"solver": "euler", "integration_dtype": "float32", "target": "expected", "supervision": "velocity"},
+    **{"times": "uniform", "value_embedding": "categorical", "time_embedding": "cosine"},
+    **{"num_bins": 50, "bin_width": 16.0},  # 51 edges
+}
+IQN_CRITIC = {
+    **{**CRITIC, **WIDE, "encoder": None, "aggregation": "mean", "huber": 1.0, "num_waves": 64},
+    **dict.fromkeys(("num_levels", "num_target_levels", "num_read_levels"), 8),
+}
+ONE_STEP = (
+    "one_step_flow",
+    {**NETWORKS, **WIDE, "encoder": None, "bc_weight": 10.0, "num_steps": 10, "normalize_q": False},
+)
+BEST_OF = ("best_of_flow", {**NETWORKS, **WIDE, "encoder": None, "num_candidates": 32, "num_steps": 10})
+REBRAC = {
+    **{
+        **NETWORKS,
+        **WIDE,
+        "encoder": None,
+        "final_scale": 0.01,
+        "target_noise": 0.2,
+        "target_noise_max": 0.5,
+    },
+    **{"bc_weight": 0.0, "target_weight": 0.0, "target_rate": 0.005, "period": 2},
+}
+SAC_CRITIC = {
+    **{**FQL_CRITIC, "hidden_dims": (256, 256), "activation": "relu", "layer_norm": False},
+    **{"aggregation": "min", "q_aggregation": "min"},
+}
+SAC = {
+    **{"hidden_dims": (256, 256), "activation": "relu", "encoder": None, "final_scale": 1.0, "period": 1},
+    **{"learning_rate": 3e-4, "target_entropy": -1.0, "initial_alpha": 1.0, "charges_entropy": True},
+    **{"log_std_min": -20.0},
+}
+FQL_SAC = whole(  # fql agents/sac.py, with the bounds of log σ in utils/networks.py
+    ("temporal_difference", {**FQL_CRITIC, "aggregation": "min"}),
+    (
+        "sac",
+        {**SAC, **NETWORKS, **WIDE, "final_scale": 0.01, "target_entropy": -0.5, "charges_entropy": False}
+        | {"log_std_min": -5.0},
+    ),
+)
+RLPD = whole(
+    (
+        "temporal_difference",
+        {**SAC_CRITIC, "layer_norm": True, "ensemble_size": 10, "target_members": 2, "q_aggregation": "mean"},
+    ),
+    ("sac", {**SAC, "target_entropy": -0.5}),
+)
+GAUSSIAN_AWR = {
+    **{**GAUSSIAN, **WIDE, "encoder": None, "distribution": "gaussian", "dropout_rate": 0.0},
+    **{"learning_rate_schedule": "constant", "inverse_temperature": 10.0, "weight_max": 100.0},
+}
+EXPECTILE = {**CRITIC, **WIDE, "encoder": None, "expectile": 0.9}
+FQL_IQL = whole(("expectile", EXPECTILE), ("awr", GAUSSIAN_AWR))
+PAPER = {"hidden_dims": (256, 256), "activation": "relu"}
+IQL_PAPER = whole(
+    ("expectile", {**EXPECTILE, **PAPER, "layer_norm": False, "expectile": 0.7}),
+    (
+        "awr",
+        {**GAUSSIAN_AWR, **PAPER, "mean": "tanh", "final_scale": 1.0, "learn_std": True}
+        | {"learning_rate_schedule": "cosine", "inverse_temperature": 3.0},
+    ),
+)
+FQL_REBRAC = whole(
+    ("temporal_difference", {**FQL_CRITIC, "aggregation": "min", "q_aggregation": "min"}), ("rebrac", REBRAC)
+)
+NOISY = {"eval_temperature": 1.0}
+FQL = whole(("temporal_difference", FQL_CRITIC), ONE_STEP, **NOISY)
+CATEGORICAL = whole(("temporal_difference", {**FQL_CRITIC, "loss": "categorical"}), ONE_STEP, **NOISY)
+IFQL = whole(("expectile", EXPECTILE), BEST_OF, **NOISY)
+# Two million updates: floq main.py, offline_steps.
+FLOQ_RUN = {**NOISY, "steps": 2_000_000}
+RESNET = whole(  # a layer, then two blocks of four: floq agents/fql.py with use_resnets
+    ("temporal_difference", {**FQL_CRITIC, "hidden_dims": (512,) * 9, "block_depth": 4}), ONE_STEP, **FLOQ_RUN
+)
+IQN = whole(("implicit_quantile", IQN_CRITIC), ONE_STEP, **FLOQ_RUN)
+FLOQ = whole(("flow", FLOQ_CRITIC), ONE_STEP, **FLOQ_RUN)
+DISTRIBUTIONAL = whole(("flow", {**FLOQ_CRITIC, "target": "distributional"}), ONE_STEP, **FLOQ_RUN)
+AT_ZERO = whole(("flow", {**FLOQ_CRITIC, "times": "zero", "num_steps": 1}), ONE_STEP, **FLOQ_RUN)
+SEEN = {
+    **dict.fromkeys(("agent.critic.encoder", "agent.policy.encoder"), "impala_small"),
+    **{"steps": 500_000, "data.num_frames": 3, "data.image_shift.pixels": 3},
+    "data.image_shift.probability": 0.5,
+}
+"""encoder=impala_small offline_steps=500000 p_aug=0.5 frame_stack=3."""
+
+FLAGS = {
+    "batch_size": ("batch_size",),
+    "discount": ("agent.critic.discount",),
+    "q_agg": ("agent.critic.aggregation",),
+    "expectile": ("agent.critic.expectile",),
+    "critic_flow_steps": ("agent.critic.num_steps",),
+    "noise_coverage": ("agent.critic.coverage",),
+    "block_depth": ("agent.critic.block_depth",),
+    "field_depth": ("agent.critic.field_hidden_dims",),  # floq's block_depth, of a plain field
+    "num_min_qs": ("agent.critic.target_members",),
+    "hidden_dims": ("agent.critic.hidden_dims", "agent.policy.hidden_dims"),
+    "backup_entropy": ("agent.policy.charges_entropy",),
+    "utd_ratio": ("agent.policy.period",),
+    "alpha": ("agent.policy.bc_weight",),
+    "alpha_actor": ("agent.policy.bc_weight",),
+    "alpha_critic": ("agent.policy.target_weight",),
+    "temperature": ("agent.policy.inverse_temperature",),  # alpha of fql agents/iql.py
+    "dropout_rate": ("agent.policy.dropout_rate",),
+}
+"""A flag of a source -> our fields."""
+FQL_COMMANDS = {
+    "antmaze_large": "q_agg=min alpha=10",
+    "antmaze_giant": "discount=0.995 q_agg=min alpha=10",
+    "humanoidmaze_medium": "discount=0.995 alpha=30",
+    "humanoidmaze_large": "discount=0.995 alpha=30",
+    "antsoccer_arena": "discount=0.995 alpha=10",
+    "cube_single": "alpha=300",
+    "cube_double": "alpha=300",
+    "scene": "alpha=300",
+    "puzzle_3x3": "alpha=1000",
+    "puzzle_4x4": "alpha=1000",
+    "visual_cube_single": "seen alpha=300",
+    "visual_cube_double": "seen alpha=100",
+    "visual_scene": "seen alpha=100",
+    "visual_puzzle_3x3": "seen alpha=300",
+    "visual_puzzle_4x4": "seen alpha=300",
+}
+FLOQ_COMMANDS = FQL_COMMANDS | {
+    "antmaze_large": "alpha=10",
+    "antmaze_giant": "discount=0.995 q_agg=min batch_size=512 alpha=10",
+    "humanoidmaze_large": "discount=0.995 batch_size=512 alpha=20",
+}
+FIELD_COMMANDS = FLOQ_COMMANDS | {
+    "cube_single": "alpha=300 field_depth=2",
+    "cube_double": "alpha=300 field_depth=2",
+}
+BEST_COMMANDS = {
+    "antmaze_giant_best": FLOQ_COMMANDS["antmaze_giant"] + " critic_flow_steps=4",
+    "puzzle_4x4_best": "alpha=1000 noise_coverage=0.25",
+}
+RESNET_COMMANDS = FLOQ_COMMANDS | {
+    # num_transformations=4: four blocks of two layers.
+    "humanoidmaze_large": FLOQ_COMMANDS["humanoidmaze_large"] + " block_depth=2",
+}
+UNWEIGHTED = {
+    preset: " ".join(flag for flag in command.split() if flag == "seen" or flag.startswith("discount"))
+    for preset, command in FQL_COMMANDS.items()
+}
+PUBLISHED: dict[str, tuple[dict, dict[str, str]]] = {
+    "fql": (FQL, {"": "", **FQL_COMMANDS}),
+    "fql_hl_gauss": (CATEGORICAL, FQL_COMMANDS),
+    "fql_resnet": (RESNET, RESNET_COMMANDS),
+    "fql_iqn": (IQN, FLOQ_COMMANDS),
+    "floq": (FLOQ, FIELD_COMMANDS | BEST_COMMANDS | {"published": ""}),
+    "floq_distributional": (DISTRIBUTIONAL, FIELD_COMMANDS),
+    "floq_one_step": (AT_ZERO, FIELD_COMMANDS),
+    "ifql": (IFQL, {"": "", **UNWEIGHTED}),
+    "rebrac": (
+        FQL_REBRAC,
+        {
+            "humanoidmaze_medium": "discount=0.995 alpha_actor=0.01 alpha_critic=0.01",
+            "visual_cube_single": "seen alpha_actor=1 alpha_critic=0",
+        },
+    ),
+    "iql": (
+        FQL_IQL,
+        {
+            "humanoidmaze_medium": "discount=0.995 temperature=10",
+            "visual_cube_single": "seen temperature=1",
+            "antmaze": "temperature=10",
+            "cube": "temperature=1",
+        },
+    ),
+}
+"""Agent -> its defaults, and the commands of its presets. Flow agents have all that are not for CPUs."""
+PUBLISHED_OTHERS = {
+    "iql": (IQL_PAPER, ""),
+    "iql:d4rl_locomotion": (IQL_PAPER, ""),
+    "iql:d4rl_antmaze": (IQL_PAPER, "expectile=0.9 temperature=10"),
+    "iql:d4rl_adroit": (IQL_PAPER, "temperature=0.5 dropout_rate=0.1"),  # configs/kitchen_config.py
+    "sac": (whole(("temporal_difference", SAC_CRITIC), ("sac", SAC)), ""),
+    "sac:humanoidmaze_medium": (FQL_SAC, "discount=0.995"),
+    "sac:rlpd": (  # D4RL AntMaze; 300,000 steps, of which 5,000 before the first update
+        RLPD | {"steps": 20 * 295_000},
+        "utd_ratio=20 backup_entropy=False hidden_dims=(256,256,256) num_min_qs=1",
+    ),
+}
+UNUSED = {"agent.critic.time_size", "agent.critic.time_scale", "agent.critic.time_fastest"}
+"""Fields without effect in these presets; without bins of the plain critic, which are ours."""
+SMALL_PRESETS = {"pointmaze", "pointmaze_online", "pointmaze_goals", "cube_small"}
+
+
+def read_command(command: str) -> dict:
+    """The settings of a command: flags and values of a source, and "seen" for those of images."""
+    given = dict(flag.split("=") for flag in command.split() if flag != "seen")
+    values = {flag: value if flag == "q_agg" else ast.literal_eval(value) for flag, value in given.items()}
+    if "field_depth" in values:
+        values["field_depth"] = (512,) * values["field_depth"]
+    settings = {name: value for flag, value in values.items() for name in FLAGS[flag]}
+    return settings | (SEEN if "seen" in command.split() else {})
+
+
+def assert_is_whole(source: str, expected: dict) -> None:
+    """An agent and its run have these settings, and the agent has no others."""
+    config, _ = flags.parse_run(["train", f"--agent={source}"], absl_flags.FlagValues())
+    known = {name: field.value for name, field in configuration.fields(config).items()}
+    known |= {name: part.chosen for name, part in configuration.parts(config).items()}
+    if not known.get("agent.critic.field_hidden_dims", True):
+        known["agent.critic.field_hidden_dims"] = known["agent.critic.hidden_dims"]
+    unused = UNUSED | (
+        {"agent.critic.num_bins", "agent.critic.bin_width"}
+        if known["agent.critic"] == "temporal_difference"
+        else set()
+    )
+    compared = {name for name in known if name.startswith("agent.")} - unused | expected.keys()
+    assert {name: known[name] for name in compared} == expected, source
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_presets_are_the_commands_of_their_studies_in_every_field(name):
+    defaults, commands = PUBLISHED[name]
+    for preset, command in commands.items():
+        source = f"{name}:{preset}" if preset else name
+        assert_is_whole(source, defaults | read_command(command))
+    if "flow" in defaults["agent.policy"]:
+        presets = runpy.run_path(str(flags.PRESETS / f"{name}.py"))["PRESETS"]
+        assert commands.keys() - {""} == presets.keys() - SMALL_PRESETS
+
+
+@pytest.mark.parametrize("source", PUBLISHED_OTHERS)
+def test_other_published_presets_are_the_settings_of_their_sources_in_every_field(source):
+    defaults, command = PUBLISHED_OTHERS[source]
+    assert_is_whole(source, defaults | read_command(command))
 
 
 def test_jobs_named_after_the_study_have_its_networks():
@@ -203,7 +435,7 @@ def test_jobs_named_after_the_study_have_its_networks():
 def test_goal_conditioned_jobs_have_the_settings_of_their_study():
     # ogbench gciql.py:281-291 and hyperparameters.sh:6, gcbc.py:148-152
     gciql = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "bc_weight": 0.003}
-    published = {"gciql": gciql, "gcbc": PUBLISHED["bc:ogbench"]}
+    published = {"gciql": gciql, "gcbc": OGBENCH_STUDY["bc:ogbench"]}
     jobs = suites.read("ogbench_goal_conditioned", SUITES).jobs
     first = {job.label: job for job in reversed(jobs)}
     for label, expected in published.items():

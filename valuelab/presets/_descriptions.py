@@ -6,6 +6,7 @@ _OGBENCH = "large networks, for one GPU"
 DESCRIPTIONS = {
     "antmaze": f"OGBench's AntMaze sets; {_OGBENCH}",
     "antmaze_giant": f"ogbench/antmaze-giant-navigate-singletask-v0; {_OGBENCH}",
+    "antmaze_giant_best": f"antmaze_giant with the number of steps of floq's best command; {_OGBENCH}",
     "antmaze_large": f"ogbench/antmaze-large-navigate-singletask-v0; {_OGBENCH}",
     "antsoccer_arena": f"ogbench/antsoccer-arena-navigate-singletask-v0; {_OGBENCH}",
     "cartpole": "acts in gymnasium/CartPole-v1; commands are levels of CVaR",
@@ -38,6 +39,8 @@ DESCRIPTIONS = {
     "powderworld": "OGBench's powderworld sets; images, for one GPU",
     "puzzle_3x3": f"ogbench/puzzle-3x3-play-singletask-v0; {_OGBENCH}",
     "puzzle_4x4": f"ogbench/puzzle-4x4-play-singletask-v0; {_OGBENCH}",
+    "puzzle_4x4_best": f"puzzle_4x4 with the coverage of floq's best command; {_OGBENCH}",
+    "published": f"floq's released code without flags, for OGBench's sets; {_OGBENCH}",
     "qr_dqn": "acts in gridworld/risk_averse; maximises the mean",
     "quadruped": "exorl/quadruped-EXPLORER; large networks, for one GPU",
     "risk_averse": "acts in gridworld/risk_averse; commands are levels of CVaR",

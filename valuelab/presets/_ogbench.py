@@ -1,7 +1,9 @@
-"""Settings that presets for OGBench share: the networks of two studies, and FQL's settings for ten tasks.
+"""Settings that presets for OGBench share: networks of its studies, and FQL's and floq's commands.
 
-Source: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092), and its commands and networks
-as in github.com/seohongpark/fql (Park, Li, Levine 2025, arXiv:2502.02538). floq uses the same.
+Sources: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092), github.com/seohongpark/fql
+(Park, Li, Levine 2025, arXiv:2502.02538) and github.com/CMU-AIRe/floq (Agrawalla et al. 2025,
+arXiv:2509.06863). tests/presets/test_presets.py compares each field of the presets with the sources' defaults
+and commands.
 """
 
 from typing import Any
@@ -17,60 +19,68 @@ GAUSSIAN_POLICY: dict[str, Any] = {
 """Networks of cloning's and IQL's policies in both studies; IQL's critics have the activation too."""
 
 MOVED = {"data.image_shift.pixels": 3, "data.image_shift.probability": 0.5}
-"""How both studies move images of cubes, scenes and puzzles."""
+"""How OGBench's and FQL's studies move images of cubes, scenes and puzzles."""
 
 FRAMES = {**MOVED, "data.num_frames": 3, "steps": 500_000}
-"""What FQL's study has for its visual sets, beside the encoder."""
+"""The settings of FQL's study for its visual sets, without the encoder."""
 
 COMPOSED_IMAGES = {**FRAMES, "agent.critic.encoder": "impala_small", "agent.policy.encoder": "impala_small"}
 """The same with the encoder, for a critic and a policy."""
 
-_CLONING = {
-    "antmaze_large": 10.0,
-    "antmaze_giant": 10.0,
-    "humanoidmaze_medium": 30.0,
-    "humanoidmaze_large": 30.0,
-    "antsoccer_arena": 10.0,
-    "cube_single": 300.0,
-    "cube_double": 300.0,
-    "scene": 300.0,
-    "puzzle_3x3": 1000.0,
-    "puzzle_4x4": 1000.0,
-}
+FAR = {"agent.critic.discount": 0.995}
+"""The discount of FQL's and floq's studies where goals are far."""
 
-_VISUAL_CLONING = {
-    "visual_cube_single": 300.0,
-    "visual_cube_double": 100.0,
-    "visual_scene": 100.0,
-    "visual_puzzle_3x3": 300.0,
-    "visual_puzzle_4x4": 300.0,
+TASKS: Group = {
+    "antmaze_large": {},
+    "antmaze_giant": FAR,
+    "humanoidmaze_medium": FAR,
+    "humanoidmaze_large": FAR,
+    "antsoccer_arena": FAR,
+    "cube_single": {},
+    "cube_double": {},
+    "scene": {},
+    "puzzle_3x3": {},
+    "puzzle_4x4": {},
 }
+"""The ten default tasks, of any critic and policy, for a million updates."""
 
-TASKS = merged(
-    each(_CLONING, {}),
-    each(
-        ("antmaze_giant", "humanoidmaze_medium", "humanoidmaze_large", "antsoccer_arena"),
-        {"agent.critic.discount": 0.995},  # where goals are far
-    ),
+VISUAL = each(
+    ("visual_cube_single", "visual_cube_double", "visual_scene", "visual_puzzle_3x3", "visual_puzzle_4x4"),
+    COMPOSED_IMAGES,
 )
-"""The ten default tasks, as flow Q-learning was published for them, of any critic and flow policy."""
-
-VISUAL = each(_VISUAL_CLONING, COMPOSED_IMAGES)
 """The first task of each of five visual sets, likewise."""
 
-CLONING = {
-    preset: {"agent.policy.bc_weight": weight} for preset, weight in (_CLONING | _VISUAL_CLONING).items()
-}
-"""TASKS and VISUAL: of policies that are kept near the data by a weight."""
 
-AGGREGATION = each(("antmaze_large", "antmaze_giant"), {"agent.critic.aggregation": "min"})
-"""TASKS: of critics whose targets combine an ensemble."""
+def _cloning(**weights: float) -> Group:
+    return {preset: {"agent.policy.bc_weight": weight} for preset, weight in weights.items()}
 
-DEEP_CUBES = each(("cube_single", "cube_double"), {"agent.critic.block_depth": 2})
-"""TASKS: of critics with residual blocks."""
 
-CUBE_FIELDS = each(("cube_single", "cube_double"), {"agent.critic.field_hidden_dims": (512, 512)})
-"""TASKS: of critics that integrate a flow."""
+def _minimum(*presets: str) -> Group:
+    return each(presets, {"agent.critic.aggregation": "min"})
+
+
+_CLONING = _cloning(
+    antmaze_large=10.0,
+    antmaze_giant=10.0,
+    humanoidmaze_medium=30.0,
+    humanoidmaze_large=30.0,
+    antsoccer_arena=10.0,
+    cube_single=300.0,
+    cube_double=300.0,
+    scene=300.0,
+    puzzle_3x3=1000.0,
+    puzzle_4x4=1000.0,
+)
+_VISUAL = merged(
+    VISUAL,
+    _cloning(
+        visual_cube_single=300.0,
+        visual_cube_double=100.0,
+        visual_scene=100.0,
+        visual_puzzle_3x3=300.0,
+        visual_puzzle_4x4=300.0,
+    ),
+)
 
 SMALL_FLOWS: Group = {
     "pointmaze": {
@@ -111,11 +121,28 @@ SMALL: Group = {
 SMALL_FLOW_POLICIES = each(SMALL, {"agent.policy.num_steps": 5})
 """SMALL: of flow policies."""
 
-SMALL_CLONING: Group = {
-    "pointmaze": {"agent.policy.bc_weight": 1.0},
-    "cube_small": {"agent.policy.bc_weight": 300.0},
-}
-"""SMALL: of policies that are kept near the data by a weight."""
+_SMALL_FQL = merged(SMALL, SMALL_FLOW_POLICIES, _cloning(pointmaze=1.0, cube_small=300.0))
 
-FLOW_Q_LEARNING = merged(TASKS, VISUAL, CLONING, SMALL, SMALL_FLOW_POLICIES, SMALL_CLONING)
-"""All presets of an agent with FQL's policy."""
+FQL = merged(TASKS, _CLONING, _minimum("antmaze_large", "antmaze_giant"), _VISUAL, _SMALL_FQL)
+"""All presets of an agent with FQL's policy: FQL's commands for the tasks, and the small ones."""
+
+FLOQ = merged(
+    TASKS,
+    _CLONING,
+    _cloning(humanoidmaze_large=20.0),
+    _minimum("antmaze_giant"),
+    each(("antmaze_giant", "humanoidmaze_large"), {"batch_size": 512}),
+    each(TASKS, {"steps": 2_000_000}),
+    _VISUAL,
+    _SMALL_FQL,
+)
+"""The same with floq's commands for the tasks. floq has none for images: these are FQL's."""
+
+RELEASED_FIELD = {"agent.critic.time_embedding": "cosine"}
+"""The field of floq's released code, where it differs from the default."""
+
+FIELDS = merged(
+    each((*TASKS, *VISUAL), RELEASED_FIELD),
+    each(("cube_single", "cube_double"), {"agent.critic.field_hidden_dims": (512, 512)}),
+)
+"""FLOQ: of critics that integrate a flow."""

@@ -1,8 +1,8 @@
 """Presets that zero-shot agents share. The agents differ in their critics only.
 
 pointmaze, cube_small: OGBench's sets with small networks, for two CPU cores
-antmaze, manipulation: OGBench's sets at the published size, for one GPU
-walker, cheetah, quadruped, point_mass_maze: exorl/DOMAIN-EXPLORER at the published size, for one GPU; agents
+antmaze, manipulation: OGBench's sets with large networks, for one GPU
+walker, cheetah, quadruped, point_mass_maze: exorl/DOMAIN-EXPLORER with large networks, for one GPU; agents
     other than TD-JEPA use observations there, without an encoder of states
 walker_small: exorl/walker-EXPLORER, for two CPU cores
 domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's visual sets, for one GPU
@@ -72,7 +72,7 @@ _NETWORKS = {
 }
 
 OGBENCH: Group = {"antmaze": _MAZES, "manipulation": _MANIPULATION}
-"""OGBench at the published size: mazes; cubes, scene and puzzle."""
+"""OGBench with large networks: mazes; cubes, scene and puzzle."""
 
 EXORL: Group = {
     "walker": _EXPLORED,
@@ -80,7 +80,7 @@ EXORL: Group = {
     "quadruped": _EXPLORED,
     "point_mass_maze": _POINT_MASS_MAZE,
 }
-"""ExoRL at the published size."""
+"""ExoRL with large networks."""
 
 _EXPLORED_IMAGES = {**_IMAGES, "agent.critic.state_dims": (), "agent.critic.state_dim": 256}
 

@@ -1,6 +1,6 @@
 """Behaviour cloning: the baseline without rewards.
 
-The presets for OGBench at the published size have the policy network of its studies. The small presets do
+The large presets for OGBench have the policy network of its studies. The small presets do
 not. With that network they score 0.00 on both tasks. Runs and scores:
 
 pointmaze, cube_small

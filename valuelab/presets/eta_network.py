@@ -37,7 +37,7 @@ lunarlander
     python -m experiments.train --agent=eta_network:lunarlander --num_seeds=3 --workdir=runs/lunarlander
     hardware: one CPU core; 7 minutes; three seeds of 20 episodes. Undiscounted returns at levels 0.25 and
     1: 77 (-21 to 159) and 90 (-25 to 194). The dual of CVaR: -48 (-67 to -31) and 45 (39 to 53)
-pong: the paper's number of atoms, and otherwise DQN's settings
+pong: 200 atoms and DQN's network
     python -m experiments.train --agent=eta_network:pong --workdir=runs/pong
     hardware: one GPU, with 7 GB of its memory for the replay buffer; not run
 pong_small

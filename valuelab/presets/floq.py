@@ -1,6 +1,10 @@
 """floq: a flow critic with FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863).
 
-The defaults are the paper's settings for OGBench. Runs and scores:
+The default is the released code's default but for the embedding of time: "fourier", with which the field
+learns to use z earlier in our measurements. The preset `published` is the released agents/floq.py without
+flags. The presets of OGBench's tasks are floq's published commands, of two million updates. Those that end in
+_best are its commands with the best number of steps or coverage. docs/flow_critics.md lists how valuelab
+differs from the code. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=floq:pointmaze --num_seeds=4 \
@@ -17,7 +21,9 @@ cube_small
     hardware: one CPU core; 50 minutes. Success 0.28 (0.17 to 0.40; seeds 0.20, 0.36, 0.36, 0.20), and 0.03
     after 15,000 updates. fql:cube_small has 0.41 and 0.05 after as many updates
 The suite cpu_small gives both presets fewer updates, 6,000 and 8,000. All four seeds of each score 0.00.
-OGBench's ten default tasks, such as --agent=floq:antmaze_large, and five from images, visual_...
+OGBench's ten default tasks, such as --agent=floq:antmaze_large; two of them as ..._best; published
+    hardware: one GPU; not run
+visual_...: five tasks from images. floq has no commands for them: these are FQL's with floq's critic
     hardware: one GPU; not run
 """
 
@@ -43,4 +49,10 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.CUBE_FIELDS, _ogbench.SMALL_FLOWS)
+_PRESETS = merged(_ogbench.FLOQ, _ogbench.FIELDS, _ogbench.SMALL_FLOWS)
+PRESETS = {
+    **_PRESETS,
+    "antmaze_giant_best": {**_PRESETS["antmaze_giant"], "agent.critic.num_steps": 4},
+    "puzzle_4x4_best": {**_PRESETS["puzzle_4x4"], "agent.critic.coverage": 0.25},
+    "published": {**_ogbench.RELEASED_FIELD, "steps": 2_000_000},
+}

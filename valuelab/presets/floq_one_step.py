@@ -1,7 +1,7 @@
 """A flow critic of one step, trained at t = 0 only: without integration.
 
-Source: the ablation of arXiv:2509.06863. There are presets for OGBench's
-ten default tasks, for five from images, and for two CPU cores (pointmaze, cube_small). None has been run.
+Source: the ablation of arXiv:2509.06863. The presets are floq's, for OGBench's ten default tasks, for five
+from images, and for two CPU cores (pointmaze, cube_small). None has been run.
 """
 
 import dataclasses
@@ -26,4 +26,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION, _ogbench.CUBE_FIELDS)
+PRESETS = merged(_ogbench.FLOQ, _ogbench.FIELDS)

@@ -1,6 +1,7 @@
 """FQL: a plain twin critic with a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
 
-The defaults are the paper's settings for OGBench. Runs and scores:
+The defaults are those of FQL's released code. The presets of OGBench's tasks, also those from images, are its
+published commands. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=fql:pointmaze --num_seeds=4 \
@@ -28,7 +29,6 @@ from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
-from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -41,4 +41,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION)
+PRESETS = _ogbench.FQL

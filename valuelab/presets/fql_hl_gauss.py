@@ -1,6 +1,6 @@
 """FQL with a critic that classifies: values are means of histograms (HL-Gauss).
 
-Source: Farebrother et al. 2024, arXiv:2403.03950. Runs and scores:
+Source: Farebrother et al. 2024, arXiv:2403.03950. The presets are FQL's. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_hl_gauss --workdir=runs/cpu_small
@@ -20,7 +20,6 @@ from valuelab.configuration import setting
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.presets import _ogbench
-from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -33,4 +32,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = merged(_ogbench.FLOW_Q_LEARNING, _ogbench.AGGREGATION)
+PRESETS = _ogbench.FQL

@@ -1,6 +1,8 @@
 """FQL with implicit quantiles: the quantile Huber loss learns the whole return distribution.
 
-Source: Dabney et al. 2018, arXiv:1806.06923. Runs and scores:
+Source: Dabney et al. 2018, arXiv:1806.06923. The settings are those of floq's released baseline; its command
+is known for antmaze_giant only, and the other presets take over floq's own for their task.
+docs/flow_critics.md lists how the critic differs from that baseline. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_iqn --workdir=runs/cpu_small
@@ -32,4 +34,4 @@ class Config(ComposedConfig):
     policy: Any = setting(OneStepFlowConfig())
 
 
-PRESETS = _ogbench.FLOW_Q_LEARNING
+PRESETS = _ogbench.FLOQ

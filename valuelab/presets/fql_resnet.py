@@ -1,7 +1,9 @@
-"""FQL with a critic of residual blocks of floq's size: the effect of depth and width only.
+"""FQL with a critic of nine layers in residual blocks: the effect of depth and width only.
 
-Source: floq's paper, arXiv:2509.06863. There are presets for OGBench's
-ten default tasks, for five from images, and for two CPU cores (pointmaze, cube_small). None has been run.
+Source: floq's paper, arXiv:2509.06863. antmaze_giant and humanoidmaze_large are its published commands for
+this baseline: two blocks of four layers, and four blocks of two. The other presets have floq's own settings
+for their task and two blocks of four layers. There are presets for OGBench's ten default tasks, for five from
+images, and for two CPU cores (pointmaze, cube_small). None has been run.
 """
 
 import dataclasses
@@ -27,8 +29,7 @@ class Config(ComposedConfig):
 
 
 PRESETS = merged(
-    _ogbench.FLOW_Q_LEARNING,
-    _ogbench.AGGREGATION,
+    _ogbench.FLOQ,
     {"humanoidmaze_large": {"agent.critic.block_depth": 2}},
     each(_ogbench.SMALL, {"agent.critic.block_depth": 1}),
 )

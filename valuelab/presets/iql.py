@@ -1,12 +1,13 @@
 r"""Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
 
-The defaults are the paper's settings for D4RL locomotion. Without a preset too, rewards of D4RL's
-locomotion and AntMaze data are normalised as in the paper. The presets for OGBench at the published size
-have the networks of its studies. The small presets do not, because they learn faster without; the suite
-cpu_small runs both. In the maze, success after 10,000 and 20,000 updates is 0.25 and 1.00 with the preset,
-and 0.00 and 1.00 with the studies' networks. With the cube, after 20,000 updates, it is 0.60 and 0.29. With
-one part of those networks at a time, two seeds have in the maze after 10,000 updates: GELU 0.00, layer norm
-0.50, scaled last layer 0.70, clipped mean 0.90, σ = 1 0.90, none of them 1.00.
+The defaults are the paper's settings for D4RL locomotion. Without a preset too, rewards of D4RL's locomotion
+and AntMaze data are normalised as in the paper. humanoidmaze_medium and visual_cube_single are published
+commands of FQL's study. antmaze and cube have the same networks, with the study's default β and with that of
+visual_cube_single. The small presets have other networks, because they learn faster; the suite cpu_small runs
+both. In the maze, success after 10,000 and 20,000 updates is 0.25 and 1.00 with the preset, and 0.00 and 1.00
+with the studies' networks. With the cube, after 20,000 updates, it is 0.60 and 0.29. With one part of those
+networks at a time, two seeds have in the maze after 10,000 updates: GELU 0.00, layer norm 0.50, scaled last
+layer 0.70, clipped mean 0.90, σ = 1 0.90, none of them 1.00.
 
 Runs and scores:
 
@@ -51,13 +52,16 @@ d4rl_adroit (Kitchen and Adroit)
     python -m experiments.train --agent=iql:d4rl_adroit --num_seeds=4 \
       --dataset=d4rl/pen-human-v1 --workdir=runs/pen-human
     hardware: one GPU; not run
-visual_cube_single: FQL's study, from images
+humanoidmaze_medium
+    python -m experiments.train --agent=iql:humanoidmaze_medium --num_seeds=8 \
+      --dataset=ogbench/humanoidmaze-medium-navigate-singletask-v0 --workdir=runs/humanoid
+    hardware: one GPU; not run
+visual_cube_single: from images
     python -m experiments.train --agent=iql:visual_cube_single --num_seeds=4 \
       --dataset=ogbench/visual-cube-single-play-singletask-task1-v0 --workdir=runs/visual_cube
     hardware: one GPU; not run
 visual_antmaze, visual_humanoidmaze, visual_manipulation, visual_noisy, powderworld: OGBench's study, with
-goals
-and from images, such as
+goals and from images, such as
     python -m experiments.train --agent=iql:visual_antmaze --num_seeds=4 \
       --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
     hardware: one GPU; not run. Use visual_manipulation for play data of cubes, scenes and puzzles, and
@@ -71,7 +75,7 @@ from valuelab.presets import _ogbench
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-# As FQL's study has it for single tasks.
+# The settings of FQL's study for single tasks.
 _OGBENCH = {
     **_ogbench.GAUSSIAN_POLICY,
     "agent.hidden_dims": (512, 512, 512, 512),
@@ -80,7 +84,7 @@ _OGBENCH = {
     "agent.policy_schedule": "constant",
 }
 
-# As OGBench's study has it for goals and images.
+# The settings of OGBench's study for goals and images.
 _VISUAL_GOALS = {
     **_OGBENCH,
     "agent.hidden_dims": (512, 512, 512),
@@ -131,6 +135,7 @@ PRESETS = {
         "eval_every": 20_000,
     },
     "cube": {**_OGBENCH, "agent.inverse_temperature": 1.0},
+    "humanoidmaze_medium": {**_OGBENCH, "agent.inverse_temperature": 10.0, "agent.discount": 0.995},
     "visual_cube_single": {
         **_OGBENCH,
         **_ogbench.FRAMES,

@@ -1,7 +1,10 @@
 """ReBRAC: two plain critics, with cloning in critic and policy (Tarasov et al. 2023, arXiv:2305.09836).
 
-The weights must be tuned for each dataset. Those of humanoidmaze_medium, cube_small and visual_cube_single
-are from FQL's study, and so are the networks, except for the policy of the small presets. Runs and scores:
+The defaults are those of FQL's study, but the weights must be tuned for each dataset. humanoidmaze_medium and
+visual_cube_single are its published commands. The weights of cube_small are those of visual_cube_single. The
+policy of the small presets has relu, and a last layer that is not scaled. The scores of the small presets
+were made with a step of the policy in each update, and with the mean of both critics for the policy. Runs and
+scores:
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \

@@ -12,7 +12,7 @@ half of each batch from the dataset; the settings of RLPD's command for AntMaze
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd
     hardware: one GPU; not run. RLPD normalises the critics' layers before their activation; valuelab
     normalises them after it
-humanoidmaze_medium: RLPD with the networks of FQL's study, one update for each step in the environment
+humanoidmaze_medium: RLPD as in FQL's study, by its published command; one update for each step
     python -m experiments.train --agent=sac:humanoidmaze_medium --num_seeds=4 \
       --dataset=ogbench/humanoidmaze-medium-navigate-singletask-v0 --workdir=runs/rlpd_humanoid
     hardware: one GPU; not run

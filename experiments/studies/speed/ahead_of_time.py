@@ -7,7 +7,7 @@ command again compiles only what has changed: a report holds the checksum of its
 JAX and of the compilers. So the command can be stopped at any time. --programs=iql --programs=fql
 --topologies=h200 chooses a part.
 
-Agents have their published sizes, 28 observations, 5 actions and batches of 256. v5e:2x4 and h200:8 train two
+Agents have their full sizes, 28 observations, 5 actions and batches of 256. v5e:2x4 and h200:8 train two
 seeds with four shards of each batch, v5p:4x4x4 eight seeds with eight shards, h200 one seed. Programs without
 seeds, the solvers, use one device.
 """
