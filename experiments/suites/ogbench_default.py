@@ -6,10 +6,9 @@ hardware: one GPU for each job
 expected: 1 to 6 hours for each job, about 250 GPU hours in total; estimated, not measured
 run: not run
 
-Eight seeds; two million updates for floq and what its study compares with it (floq, its variants, FQL-ResNet,
-FQL-IQN), one million for the others. IQL and ReBRAC must be tuned for each task, and their weights are published
-for one task: ReBRAC has a job on that task only. IQL also has jobs with the study's networks on a maze and a
-cube, whose weights are those of other tasks.
+Eight seeds. floq, its variants, FQL-ResNet and FQL-IQN have two million updates, the others one million. IQL
+and ReBRAC must be tuned for each task. Commands are published for one of these tasks, the only one where
+ReBRAC has a job. IQL also has jobs on a maze and a cube, with the study's networks and weights of other tasks.
 """
 
 from valuelab.benchmark import Job, Suite

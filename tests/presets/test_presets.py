@@ -163,10 +163,10 @@ def test_presets_for_d4rl_have_the_settings_of_the_authors_code(source):
     assert_has(D4RL_STUDIES[source], f"--agent={source}")
 
 
-# Published presets, in every field. The defaults are those of the sources' get_config (agents/*.py of
-# github.com/seohongpark/fql at 719d044 and of github.com/CMU-AIRe/floq, configs/ of github.com/ikostrikov/rlpd
-# and implicit_q_learning), for SAC those of the table in appendix D of arXiv:1812.05905. The commands are the
-# flags in their README.md, by their names.
+# Published presets, in every field. The defaults are those of the sources' get_config: agents/*.py of
+# github.com/seohongpark/fql at 719d044 and of github.com/CMU-AIRe/floq, configs/ of ikostrikov/rlpd and of
+# ikostrikov/implicit_q_learning. SAC's are those of the table in appendix D of arXiv:1812.05905. The commands
+# are the flags in their README.md, by their names.
 
 
 def whole(critic: tuple[str, dict], policy: tuple[str, dict], **run) -> dict:

@@ -27,7 +27,6 @@ SETTINGS: dict[str, Any] = {
     "environment": ENVIRONMENT,
     "batch_size": 128,
     "agent.critic.hidden_dims": (64, 64, 64, 64),
-    "agent.critic.block_depth": 1,
     "agent.critic.ensemble_size": 1,
     "agent.critic.num_draws": 4,
     "agent.critic.num_steps": 4,
