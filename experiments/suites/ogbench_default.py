@@ -8,7 +8,7 @@ run: not run
 
 Eight seeds. floq, its variants, FQL-ResNet and FQL-IQN have two million updates, the others one million. IQL
 and ReBRAC must be tuned for each task. Commands are published for one of these tasks, the only one where
-ReBRAC has a job. IQL also has jobs on a maze and a cube, with the study's networks and weights of other tasks.
+ReBRAC has a job. IQL also has jobs on a maze and a cube, with the study's networks and weights of others.
 """
 
 from valuelab.benchmark import Job, Suite
