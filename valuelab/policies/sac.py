@@ -3,7 +3,7 @@
     L = E[α log π(a | s) - Q(s, a)],   a ~ π(. | s)
     L_α = log α · (E[-log π(a | s)] - H)                    α grows while the entropy lies below H
 
-Critics' targets are charged α log π(a' | s'), unless `charges_entropy` is off (as RLPD has it for sparse
+Critics' targets are charged α log π(a' | s'), unless `charges_entropy` is off (RLPD's choice for sparse
 rewards). The policy is a Gaussian squashed by tanh.
 
 Source: Haarnoja et al. 2018, arXiv:1812.05905, equations 7 and 18; Ball et al. 2023, arXiv:2302.02948 (RLPD).
