@@ -138,7 +138,7 @@ FLOQ = merged(
 )
 """The same with floq's commands for the tasks. floq has none for images: these are FQL's."""
 
-RELEASED_FIELD = {"agent.critic.time_embedding": "cosine"}
+RELEASED_FIELD = {"agent.critic.time_embedding": "cosine", "agent.critic.bin_width": 16.0}
 """The field of floq's released code, where it differs from the default."""
 
 FIELDS = merged(
