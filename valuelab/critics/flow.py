@@ -66,15 +66,6 @@ from valuelab.types import (
     Transitions,
 )
 
-IGNORES_Z = MetricCheck(
-    metric="field_blind_ratio",
-    level=1.0,
-    below=0.9,
-    meaning="the field ignored z, so the flow added nothing to a plain critic; train for more steps, or try "
-    "time_embedding cosine, a larger coverage or a smaller bin_width",
-)
-"""The check that the field uses z at some time of a run."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlowCriticConfig(CriticConfig):
@@ -155,6 +146,18 @@ class FlowCriticConfig(CriticConfig):
                 "aggregation is 'min_of_means', but each draw has a target of its own if target is "
                 "'distributional': choose aggregation 'min' or 'mean'"
             )
+
+
+def uses_z(config: FlowCriticConfig) -> MetricCheck:
+    """The check that the field uses z at some time of a run."""
+    cosine = "" if config.time_embedding == "cosine" else "time_embedding cosine, "
+    return MetricCheck(
+        metric="field_blind_ratio",
+        level=1.0,
+        below=0.9,
+        meaning="the field ignored z, so the flow added nothing to a plain critic; train for more steps, or "
+        f"try {cosine}a larger coverage or a smaller bin_width",
+    )
 
 
 def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
@@ -370,5 +373,5 @@ def flow_critic(config: FlowCriticConfig, spec: Spec) -> Critic:
         average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
         estimates=estimates,
         diagnostics=Diagnostics(discount=config.discount, layers=layers, flow=flow),
-        checks=(IGNORES_Z,) if config.supervision == "velocity" else (),
+        checks=(uses_z(config),) if config.supervision == "velocity" else (),
     )
