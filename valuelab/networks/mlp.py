@@ -51,8 +51,8 @@ class LayerNorm(nn.Module):
 
         y = w (x - E x) / √(Var x + ε) + b
 
-    It equals flax's LayerNorm, but always computes moments in float32, in the fastest way. On CPUs they are
-    products with vectors, and Var x = E x² - (E x)²: for jnp.mean XLA's CPU programs write arrays of
+    It equals flax's LayerNorm, but always computes moments in float32 or better, in the fastest way. On CPUs
+    they are products with vectors, and Var x = E x² - (E x)²: for jnp.mean XLA's CPU programs write arrays of
     constants as large as x, and integrating a flow critic takes a quarter longer. On accelerators
     Var x = E (x - E x)²: XLA then makes one kernel of an activation and its norm instead of three.
     """
@@ -63,13 +63,14 @@ class LayerNorm(nn.Module):
         width, leading = inputs.shape[-1], range(inputs.ndim - 1)
         scale = self.param("scale", nn.initializers.ones, (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))
+        precise = jnp.promote_types(inputs.dtype, jnp.float32)
         if platforms.on_cpu():
-            product = functools.partial(jnp.einsum, precision="highest", preferred_element_type=jnp.float32)
+            product = functools.partial(jnp.einsum, precision="highest", preferred_element_type=precise)
             mean = product("...i,i->...", inputs, jnp.ones(width, inputs.dtype))[..., None] / width
             square = product("...i,...i->...", inputs, inputs)[..., None] / width
             variance = jnp.maximum(square - jnp.square(mean), 0)
         else:
-            mean = jnp.mean(inputs, axis=-1, keepdims=True, dtype=jnp.float32)
+            mean = jnp.mean(inputs, axis=-1, keepdims=True, dtype=precise)
             variance = jnp.mean(jnp.square(inputs - mean), axis=-1, keepdims=True)
         # Multiplied from the left: XLA fuses the norm on GPUs only if the centred inputs are scaled first.
         outputs = (inputs - mean) * jax.lax.rsqrt(variance + 1e-6) * jnp.expand_dims(scale, leading)

@@ -15,7 +15,7 @@ from valuelab.types import Array
 
 def bin_edges(low: Array | float, high: Array | float, num_bins: int) -> Array:
     """The edges of num_bins equal bins on [low, high], [num_bins + 1]."""
-    return jnp.asarray(low + (high - low) * np.linspace(0, 1, num_bins + 1, dtype=np.float32))
+    return jnp.asarray(low + (high - low) * np.linspace(0, 1, num_bins + 1, dtype=jnp.result_type(float)))
 
 
 def hl_gauss(values: Array, edges: Array, width: Array | float) -> Array:

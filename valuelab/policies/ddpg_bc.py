@@ -42,7 +42,7 @@ def ddpg_bc(config: DDPGBCConfig, spec: Spec) -> Policy:
         q_values = estimates.q(batch.observations, distribution.mode())
         q_scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values)))
         log_probs = distribution.log_prob(batch.actions)
-        q_loss = -jnp.mean(q_values) / (q_scale + 1e-6)
+        q_loss = -jnp.mean(q_values) / jnp.maximum(q_scale, 1e-6)
         bc_loss = -config.bc_weight * jnp.mean(log_probs)
         return q_loss + bc_loss, {
             "q": jnp.mean(q_values),

@@ -90,7 +90,7 @@ def rebrac(config: ReBRACConfig, spec: Spec) -> Policy:
             scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values)))
             distances = jnp.sum(jnp.square(actions - batch.actions), axis=-1)
             bc_loss = config.bc_weight * jnp.mean(distances)
-            return bc_loss - jnp.mean(q_values) / (scale + 1e-6), {
+            return bc_loss - jnp.mean(q_values) / jnp.maximum(scale, 1e-6), {
                 "q": jnp.mean(q_values),
                 "bc_loss": bc_loss,
             }
