@@ -1,0 +1,463 @@
+"""One update of each published agent, written out from the equations of the papers.
+
+Nothing here comes from valuelab. Parameters are nested dictionaries of arrays with the agent's own names, as
+"critic/q" -> {"params": {"MLP_0": {"Dense_0": {"kernel", "bias"}}}}; E networks of an ensemble lie on the
+leading axis of its arrays. Hyperparameters are read from `c` (of the critic) and `p` (of the policy) by name.
+Random numbers are given. B is the batch size, A the number of action dimensions.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf
+
+
+class State(NamedTuple):
+    """What an agent carries; each field is a dictionary from the names of parts.
+
+    Attributes:
+        params: parameters θ.
+        targets: slow averages θ̄ of some parts.
+        first: Adam's first moments.
+        second: Adam's second moments.
+        counts: the number of gradient steps.
+    """
+
+    params: dict[str, Any]
+    targets: dict[str, Any]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    counts: dict[str, Any]
+
+
+# Learning.
+
+
+def adam(state: State, name: str, gradients: Any, rate: Any) -> State:
+    """Algorithm 1 of Kingma & Ba 2015, arXiv:1412.6980, with its β₁, β₂ and ε."""
+    t = state.counts[name] + 1
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.first[name], gradients)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.second[name], gradients)
+    new = jax.tree.map(
+        lambda w, m, v: w - rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8),
+        state.params[name],
+        m,
+        v,
+    )
+    return State(
+        params=state.params | {name: new},
+        targets=state.targets,
+        first=state.first | {name: m},
+        second=state.second | {name: v},
+        counts=state.counts | {name: t},
+    )
+
+
+def descend(state: State, name: str, loss: Any, rate: Any) -> tuple[State, Any]:
+    """One step of Adam on the loss of one part; the loss before the step."""
+    value, gradients = jax.value_and_grad(loss)(state.params[name])
+    return adam(state, name, gradients, rate), value
+
+
+def average(state: State, name: str, rate: Any) -> State:
+    """θ̄ ← (1 - ρ) θ̄ + ρ θ with the new θ."""
+    new = jax.tree.map(
+        lambda slow, new: (1 - rate) * slow + rate * new, state.targets[name], state.params[name]
+    )
+    return state._replace(targets=state.targets | {name: new})
+
+
+# Networks.
+
+
+def activated(x: Any, name: str) -> Any:
+    """ReLU, or GELU in its tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2)."""
+    if name == "relu":
+        return jnp.maximum(x, 0)
+    return 0.5 * x * (1 + jnp.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+def dense(weights: Any, x: Any) -> Any:
+    """X W + b."""
+    return x @ weights["kernel"] + weights["bias"]
+
+
+def normalised(weights: Any, x: Any) -> Any:
+    """Layer norm (Ba et al. 2016, arXiv:1607.06450), with ε of 1e-6 in the root."""
+    centred = x - x.sum(-1, keepdims=True) / x.shape[-1]
+    variance = (centred**2).sum(-1, keepdims=True) / x.shape[-1]
+    return weights["scale"] * centred / (variance + 1e-6) ** 0.5 + weights["bias"]
+
+
+def hidden(layers: Any, x: Any, activation: str) -> Any:
+    """Dense layers, each followed by its activation and then by layer norm where it has one."""
+    for depth in range(sum(name.startswith("Dense") for name in layers)):
+        x = activated(dense(layers[f"Dense_{depth}"], x), activation)
+        if f"LayerNorm_{depth}" in layers:
+            x = normalised(layers[f"LayerNorm_{depth}"], x)
+    return x
+
+
+def perceptron(weights: Any, activation: str, *inputs: Any) -> Any:
+    """Hidden layers and a linear one, of inputs [B, D_i] side by side."""
+    layers = weights.get("params", weights)
+    return dense(layers["Dense_0"], hidden(layers["MLP_0"], jnp.concatenate(inputs, -1), activation))
+
+
+def of_ensemble(function: Any, weights: Any) -> Any:
+    """function(weights of one network), for each network of an ensemble, [E, ...]."""
+    return jax.vmap(function)(weights)
+
+
+def q_values(weights: Any, activation: str, s: Any, a: Any) -> Any:
+    """Q_i(s, a) of each network of the ensemble, [E, B]."""
+    return of_ensemble(lambda one: perceptron(one["params"]["StateValue_0"], activation, s, a)[:, 0], weights)
+
+
+AGGREGATIONS = {"mean": lambda values: values.mean(0), "min": lambda values: values.min(0)}
+"""How the values of an ensemble [E, ...] are combined."""
+
+
+def q_loss(weights: Any, c: Any, batch: Any, y: Any) -> Any:
+    """Σ_i E (Q_i(s, a) - y)²."""
+    return ((q_values(weights, c.activation, batch.observations, batch.actions) - y) ** 2).mean(1).sum()
+
+
+# Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169).
+
+
+def iql_critic(state: State, batch: Any, c: Any, order: str = "paper") -> tuple[State, dict[str, Any]]:
+    """Value and critic steps of algorithm 1; the target average stands after the policy's step.
+
+    `order` names the value function that the critic's target sees: the new one, or "old value".
+    """
+    old_v = state.params["critic/value"]
+
+    def value_loss(v):  # equation 5, with L of equation 4
+        q = q_values(state.targets["critic/q"], c.activation, batch.observations, batch.actions)
+        u = q.min(0) - perceptron(v, c.activation, batch.observations)[:, 0]
+        return (abs(c.expectile - (u < 0)) * u**2).mean()
+
+    state, v_loss = descend(state, "critic/value", value_loss, c.learning_rate)
+    v = old_v if order == "old value" else state.params["critic/value"]
+    next_v = perceptron(v, c.activation, batch.next_observations)[:, 0]
+    y = batch.rewards + c.discount * batch.masks * next_v
+
+    def critic_loss(q):  # equation 6, for both critics
+        return q_loss(q, c, batch, y)
+
+    state, loss = descend(state, "critic/q", critic_loss, c.learning_rate)
+    return state, {"critic/q_loss": loss, "critic/value_loss": v_loss}
+
+
+def iql(
+    state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any, order: str = "paper"
+) -> tuple[State, dict[str, Any]]:
+    """One update of IQL; `order` may name one of the orders of other published programs.
+
+    The paper's order: value; policy with the new value and the target critics; critic; target average.
+    """
+    del draws
+    old = state
+    if order == "average first":
+        state = average(state, "critic/q", c.target_rate)
+    targets = state.targets["critic/q"]
+    state, losses = iql_critic(state, batch, c, order)
+    v = (old if order == "old value" else state).params["critic/value"]
+    q = state.params["critic/q"] if order == "online critic" else targets
+
+    def policy_loss(pi):  # equation 7; weights are bounded as in the authors' program
+        advantage = q_values(q, c.activation, batch.observations, batch.actions).min(0)
+        advantage = advantage - perceptron(v, c.activation, batch.observations)[:, 0]
+        weight = jnp.minimum(jnp.exp(p.inverse_temperature * advantage), p.weight_max)
+        mu = jnp.tanh(perceptron(pi, p.activation, batch.observations))
+        sigma = jnp.exp(jnp.minimum(jnp.maximum(pi["params"]["log_std"], -5), 2))
+        density = jnp.exp(-0.5 * ((batch.actions - mu) / sigma) ** 2) / (sigma * (2 * np.pi) ** 0.5)
+        return -(weight * jnp.log(density).sum(-1)).mean()
+
+    rate = p.learning_rate
+    if p.learning_rate_schedule == "cosine":  # to 0 at the end of the run, as in the appendix
+        rate = rate * (1 + jnp.cos(np.pi * state.counts["policy"] / spec.num_updates)) / 2
+    state, pi_loss = descend(state, "policy", policy_loss, rate)
+    if order == "average old":
+        averaged = average(old, "critic/q", c.target_rate)
+        state = state._replace(targets=averaged.targets)
+    elif order != "average first":
+        state = average(state, "critic/q", c.target_rate)
+    return state, losses | {"policy/loss": pi_loss}
+
+
+# Flow policies (Park, Li, Levine 2025, arXiv:2502.02538).
+
+
+def clone_loss(field: Any, p: Any, s: Any, a: Any, start: Any, times: Any) -> Any:
+    """Flow matching on straight lines from noise to the data's actions, a mean over dimensions."""
+    points = (1 - times) * start + times * a
+    return ((perceptron(field, p.activation, s, points, times) - (a - start)) ** 2).mean()
+
+
+def flow_actions(field: Any, p: Any, s: Any, noise: Any) -> Any:
+    """The end of K Euler steps of the field, clipped to [-1, 1]."""
+    x = noise
+    for k in range(p.num_steps):
+        t = np.full((len(x), 1), k / p.num_steps)
+        x = x + perceptron(field, p.activation, s, x, t) / p.num_steps
+    return clip(x)
+
+
+def clip(a: Any, size: float = 1.0) -> Any:
+    """Actions within [-size, size]."""
+    return jnp.where(a > size, size, jnp.where(a < -size, -size, a))
+
+
+def one_step_actions(state: State, p: Any, s: Any, noise: Any) -> Any:
+    """μ(s, e), clipped to [-1, 1]."""
+    return clip(perceptron(state.params["policy/policy"], p.activation, s, noise))
+
+
+def one_step_flow(state: State, batch: Any, draws: Any, p: Any, q_of: Any) -> tuple[State, dict[str, Any]]:
+    """Equations 5 to 8: the field clones, and the one-step policy is distilled and climbs Q(s, a).
+
+    The two losses have no parameters in common, so their sum is the loss of both.
+    """
+    s, a = batch.observations, batch.actions
+    wanted = flow_actions(state.params["policy/field"], p, s, draws["noise"])
+
+    def field_loss(field):
+        return clone_loss(field, p, s, a, draws["start"], draws["action_times"])
+
+    def policy_loss(mu):
+        actions = perceptron(mu, p.activation, s, draws["noise"])
+        distillation = ((actions - wanted) ** 2).mean()
+        values = q_of(s, clip(actions))
+        size = abs(jax.lax.stop_gradient(values)).mean() if p.normalize_q else 1.0
+        return p.bc_weight * distillation - values.mean() / size
+
+    state, cloning = descend(state, "policy/field", field_loss, p.learning_rate)
+    state, climbing = descend(state, "policy/policy", policy_loss, p.learning_rate)
+    return state, {"policy/clone_loss": cloning, "policy/loss": cloning + climbing}
+
+
+def ifql(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """IQL's critic and a cloning flow, as the appendix of Park et al. describes IFQL."""
+    del spec
+    state, losses = iql_critic(state, batch, c)
+    state = average(state, "critic/q", c.target_rate)
+
+    def field_loss(field):
+        return clone_loss(field, p, batch.observations, batch.actions, draws["start"], draws["action_times"])
+
+    state, cloning = descend(state, "policy", field_loss, p.learning_rate)
+    return state, losses | {"policy/loss": cloning}
+
+
+def fql(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """Twin critics with the next actions of the one-step policy, and this policy."""
+    del spec
+    next_actions = one_step_actions(state, p, batch.next_observations, draws["next_noise"])
+    next_q = q_values(state.targets["critic"], c.activation, batch.next_observations, next_actions)
+    y = batch.rewards + c.discount * batch.masks * AGGREGATIONS[c.aggregation](next_q)
+
+    state, loss = descend(state, "critic", lambda q: q_loss(q, c, batch, y), c.learning_rate)
+
+    def q_of(s, a):
+        return q_values(state.params["critic"], c.activation, s, a).mean(0)
+
+    state, losses = one_step_flow(state, batch, draws, p, q_of)
+    return average(state, "critic", c.target_rate), losses | {"critic/q_loss": loss}
+
+
+# Implicit quantiles (Dabney et al. 2018, arXiv:1806.06923).
+
+
+def quantiles(weights: Any, c: Any, s: Any, a: Any, levels: Any) -> Any:
+    """Z(s, a; τ) of each network at one level of each row, [E, B]: their networks and embedding."""
+    waves = jnp.stack([jnp.cos(np.pi * i * levels) for i in range(c.num_waves)], -1)
+
+    def of_one(one):
+        layers = one["params"]
+        embedded = activated(dense(layers["Dense_0"], waves), c.activation)
+        state = hidden(layers["MLP_0"], jnp.concatenate([s, a], -1), c.activation)
+        return dense(layers["Dense_1"], hidden(layers["MLP_1"], state * embedded, c.activation))[:, 0]
+
+    return of_ensemble(of_one, weights)
+
+
+def iqn(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """Quantile Huber regression between all pairs of levels, with FQL's policy."""
+    del spec
+    s, a, next_s = batch.observations, batch.actions, batch.next_observations
+    next_actions = one_step_actions(state, p, next_s, draws["next_noise"])
+    targets = []
+    for j in range(c.num_target_levels):
+        ends = quantiles(state.targets["critic"], c, next_s, next_actions, draws["target_levels"][:, j])
+        targets.append(batch.rewards + c.discount * batch.masks * AGGREGATIONS[c.aggregation](ends))
+
+    def critic_loss(critic):
+        total = 0.0
+        for i in range(c.num_levels):
+            level = draws["levels"][:, i]
+            predictions = quantiles(critic, c, s, a, level)
+            for target in targets:
+                u = target - predictions
+                huber = jnp.where(abs(u) <= c.huber, u**2 / 2, c.huber * (abs(u) - c.huber / 2))
+                losses = abs(level - (u < 0)) * huber / c.huber
+                total = total + losses.mean(1).sum() / c.num_target_levels
+        return total
+
+    state, loss = descend(state, "critic", critic_loss, c.learning_rate)
+
+    def q_of(s, a):  # the mean over evenly spaced levels stands for the one over random levels
+        levels = [np.full(len(s), (2 * i + 1) / (2 * c.num_read_levels)) for i in range(c.num_read_levels)]
+        return jnp.stack([quantiles(state.params["critic"], c, s, a, level) for level in levels]).mean((0, 1))
+
+    state, losses = one_step_flow(state, batch, draws, p, q_of)
+    return average(state, "critic", c.target_rate), losses | {"critic/q_loss": loss}
+
+
+# Flow critics (Agrawalla et al. 2025, arXiv:2509.06863).
+
+
+def histogram(z: Any, low: float, high: float, c: Any) -> Any:
+    """The probabilities of equal bins under a Gaussian around z [B], of σ in bins: HL-Gauss, [B, n].
+
+    Source: Imani & White 2018, arXiv:1806.04613; the mass outside the bins is spread in proportion.
+    """
+    width = (high - low) / c.num_bins
+    z = jnp.where(z > high, high, jnp.where(z < low, low, z))
+    edges = [low + width * i for i in range(c.num_bins + 1)]
+    below = [0.5 * (1 + erf((edge - z) / (c.bin_width * width) / 2**0.5)) for edge in edges]
+    total = below[-1] - below[0]
+    return jnp.stack([(right - left) / total for left, right in itertools.pairwise(below)], -1)
+
+
+def time_embedding(t: Any, c: Any) -> Any:
+    """The number cos t as in the released program, or sines and cosines with the norm `time_scale`."""
+    if c.time_embedding == "cosine":
+        return jnp.cos(t)[:, None]
+    size = c.time_size // 2
+    frequencies = [0.25 * (c.time_fastest / 0.25) ** (i / (size - 1)) for i in range(size)]
+    angles = jnp.stack([2 * np.pi * frequency * t for frequency in frequencies], -1)
+    return c.time_scale * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1) / size**0.5
+
+
+def velocities(weights: Any, c: Any, spec: Any, s: Any, a: Any, z: Any, t: Any) -> Any:
+    """v(z, t | s, a) of each plain network of two hidden layers, [E, B], from z [E, B] and t [B].
+
+    Its inputs lie side by side.
+    """
+    low, high = (spec.reward_min - 0.01) / (1 - c.discount), (spec.reward_max + 0.01) / (1 - c.discount)
+
+    def of_one(one):
+        weights, z = one
+        layers = weights["params"]
+        kernels = [layers[name]["kernel"] for name in ("state_layer", "value_layer", "time_layer")]
+        first = {"kernel": jnp.concatenate(kernels), "bias": layers["state_layer"]["bias"]}
+        second = layers["hidden_layers"]["Dense_0"]
+        x = jnp.concatenate([s, a, histogram(z, low, high, c), time_embedding(t, c)], -1)
+        x = hidden(layers["hidden_layers"] | {"Dense_0": first, "Dense_1": second}, x, c.activation)
+        return dense(layers["output_layer"], x)[:, 0]
+
+    return of_ensemble(of_one, (weights, z))
+
+
+def flow_ends(weights: Any, c: Any, spec: Any, s: Any, a: Any, z: Any) -> Any:
+    """z(1) of each network after K Euler steps from z(0) [B], [E, B]."""
+    z = jnp.stack([z] * c.ensemble_size)
+    for k in range(c.num_steps):
+        t = np.full(z.shape[1], k / c.num_steps)
+        z = z + velocities(weights, c, spec, s, a, z, t) / c.num_steps
+    return z
+
+
+def floq(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """Targets, the field's flow matching, and the distilled critic; then FQL's policy.
+
+    Each of the m noise draws of a transition is a row of its own, all transitions of a draw together.
+    """
+    size, m = len(batch.rewards), c.num_draws
+    low, high = (c.coverage * reward / (1 - c.discount) for reward in (spec.reward_min, spec.reward_max))
+    s, a, next_s = (
+        jnp.concatenate([x] * m) for x in (batch.observations, batch.actions, batch.next_observations)
+    )
+
+    def noise(shares):
+        return (low + (high - low) * shares).T.reshape(-1)
+
+    # The TD target, an expectation over draws.
+    shared = c.next_actions == "shared"
+    next_noise = jnp.concatenate([draws["next_noise"][0 if shared else j] for j in range(m)])
+    next_a = one_step_actions(state, p, next_s, next_noise)
+    ends = flow_ends(state.targets["critic/field"], c, spec, next_s, next_a, noise(draws["target_shares"]))
+    ends = ends.reshape(c.ensemble_size, m, size)
+    if c.aggregation == "min_of_means":
+        next_q = ends.mean(1).min(0)
+    else:
+        next_q = AGGREGATIONS[c.aggregation](ends).mean(0)
+    y = batch.rewards + c.discount * batch.masks * next_q
+
+    def field_loss(fields):  # summed over draws
+        z, t, ys = noise(draws["shares"]), draws["times"].T.reshape(-1), jnp.concatenate([y] * m)
+        points = jnp.stack([(1 - t) * z + t * ys] * c.ensemble_size)
+        errors = velocities(fields, c, spec, s, a, points, t) - (ys - z)
+        return (errors**2).sum() / (c.ensemble_size * size)
+
+    state, loss = descend(state, "critic/field", field_loss, c.learning_rate)
+
+    # Distillation from the new field.
+    start = noise(draws["distilled_shares"])
+    ends = flow_ends(state.params["critic/field"], c, spec, s, a, start)
+    values = ends.reshape(c.ensemble_size, m, size).mean((0, 1))
+
+    def distillation(q):
+        return q_loss(q, c, batch, values) / c.ensemble_size
+
+    state, distilled = descend(state, "critic/distilled", distillation, c.learning_rate)
+
+    def q_of(s, a):
+        return q_values(state.params["critic/distilled"], c.activation, s, a).mean(0)
+
+    state, losses = one_step_flow(state, batch, draws, p, q_of)
+    state = average(state, "critic/field", c.target_rate)
+    noise_variance = (high - low) ** 2 / 12
+    blind = m * noise_variance * (1 + c.discount**2 * (batch.masks**2).mean() / m)
+    losses |= {
+        "critic/field_loss": loss,
+        "critic/field_blind_ratio": loss / blind,
+        "critic/q_loss": distilled,
+    }
+    return state, losses
+
+
+# ReBRAC (Tarasov et al. 2023, arXiv:2305.09836).
+
+
+def rebrac(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """Cloning in the policy (equation 3) and in targets (equation 4), with TD3's noise and delay.
+
+    The noise and the delay are those of algorithm 1 of Fujimoto et al. 2018, arXiv:1802.09477.
+    """
+    del spec
+    next_a = jnp.tanh(perceptron(state.targets["policy"], p.activation, batch.next_observations))
+    next_a = clip(next_a + clip(p.target_noise * draws["next_noise"], p.target_noise_max))
+    cost = p.target_weight * ((next_a - batch.next_actions) ** 2).sum(-1)
+    next_q = q_values(state.targets["critic"], c.activation, batch.next_observations, next_a)
+    y = batch.rewards + c.discount * batch.masks * (AGGREGATIONS[c.aggregation](next_q) - cost)
+    state, loss = descend(state, "critic", lambda q: q_loss(q, c, batch, y), c.learning_rate)
+
+    def policy_loss(pi):
+        actions = jnp.tanh(perceptron(pi, p.activation, batch.observations))
+        values = q_values(state.params["critic"], c.activation, batch.observations, actions)
+        values = AGGREGATIONS[c.q_aggregation](values)
+        cloning = ((actions - batch.actions) ** 2).sum(-1)
+        size = abs(jax.lax.stop_gradient(values)).mean()
+        return (p.bc_weight * cloning - values / size).mean()
+
+    stepped, pi_loss = descend(state, "policy", policy_loss, p.learning_rate)
+    stepped = average(average(stepped, "critic", c.target_rate), "policy", p.target_rate)
+    due = state.counts["critic"] % p.period == 0
+    state = jax.tree.map(lambda new, old: jnp.where(due, new, old), stepped, state)
+    return state, {"critic/q_loss": loss, "policy/loss": jnp.where(due, pi_loss, 0.0)}
