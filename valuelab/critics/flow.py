@@ -120,10 +120,10 @@ class FlowCriticConfig(CriticConfig):
         "categorical", help='How the field sees z, "categorical" or "scalar".'
     )
     num_bins: int = setting(50, "[2, inf)", "Number of bins of the categorical embedding.")
-    bin_width: float = setting(1.0, "(0, inf)", "σ of the categorical embedding, in bins.")
+    bin_width: float = setting(2.0, "(0, inf)", "σ of the categorical embedding, in bins.")
     time_embedding: TimeEmbedding = setting("fourier", help='How the field sees t, "fourier" or "cosine".')
     time_size: int = setting(64, "[2, inf)", "Number of components of the Fourier embedding, even.")
-    time_scale: float = setting(3.0, "(0, inf)", "Euclidean norm of the Fourier embedding.")
+    time_scale: float = setting(1.0, "(0, inf)", "Euclidean norm of the Fourier embedding.")
     time_fastest: float = setting(
         2.0,
         "[0.25, inf)",
