@@ -10,7 +10,10 @@ import pytest
 from helpers import make_dataset
 
 from experiments.studies.flow_claims import (
+    ablations,
     claims,
+    comparison,
+    embedding,
     grid_maze,
     plasticity,
     recovery,
@@ -232,6 +235,37 @@ def test_critics_learn_in_the_maze(agent, maze, tmp_path):
     assert variant.trained.last_returns.shape == (2,)
     ratios = {"fql": [], "floq": [30, 60]}
     assert list(variant.blind_ratios) == ratios[agent]
+
+
+@pytest.mark.parametrize("program", [ablations, embedding])
+def test_critics_that_are_compared_exist(program):
+    panels = [name for names in program.PANELS.values() for name in names]
+    assert set(panels) == set(program.CONTENDERS)
+    for contender in program.CONTENDERS.values():
+        changes = {f"agent.critic.{name}": value for name, value in contender.changes.items()}
+        configuration.replace(flags.load_agent(contender.agent)[0], changes)
+    folders = [comparison.folder_name(contender) for contender in program.CONTENDERS.values()]
+    assert len(set(folders)) == len(folders)
+    if program is ablations:
+        assert {name for pair in ablations.QUESTIONS.values() for name in pair} <= set(panels)
+
+
+@pytest.mark.slow
+def test_critics_are_compared_in_small(tmp_path):
+    config = ClaimConfig(log_steps=1000, steps=4, num_seeds=2, evaluations=2, workdir=str(tmp_path))
+    narrow = {"hidden_dims": (4,)}
+    contenders = {
+        "flow": comparison.Contender(changes=narrow | {"num_draws": 1, "num_steps": 2}),
+        "plain": comparison.Contender("fql", narrow),
+    }
+    summaries = comparison.summarize(comparison.train(config, contenders), reference="plain")
+    assert summaries["plain"]["beyond_reference"]["error"]["mean"] == 0
+    assert len(summaries["flow"]["error"]["final"]["per_seed"]) == 2
+    header, _, flow, plain = comparison.markdown(summaries).splitlines()
+    assert header.count("|") == flow.count("|") == plain.count("|")
+    assert plain.endswith("|  |")  # a plain critic has no blind ratio
+    assert len(comparison.draw_curves(summaries, {"all": ["flow", "plain"]}, "title").axes) == 3
+    json.dumps(summaries)
 
 
 def test_steps_to_a_return():

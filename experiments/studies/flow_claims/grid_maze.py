@@ -133,7 +133,7 @@ class GridMaze(NamedTuple):
         return np.sqrt(squares.mean((-3, -2, -1)))
 
     def score(self, q: np.ndarray) -> np.ndarray:
-        """Scores [...] of the policies that are greedy in q [..., J, S, A]: 0 random policy, 1 optimal policy.
+        """Scores [...] of the greedy policies of q [..., J, S, A]: 0 random policy, 1 optimal policy.
 
         The agent arrives at a random place of a cell. So its policy in a cell takes each action in the share
         of places where it is the greedy one. The value of the policy is the exact solution of Bellman's

@@ -29,6 +29,16 @@ def panels(count: int, title: str) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
+def grid(rows: int, columns: int, title: str) -> tuple[Any, np.ndarray]:
+    """A figure with rows and columns of panels, and the panels [rows, columns]."""
+    figure = figures.new(4.6 * columns, 2.8 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        figures.plain(axis)
+    figure.suptitle(title)
+    return figure, axes
+
+
 def scores(axis: Any, scores_by_variant: Mapping[str, Mapping[str, Any]]) -> None:
     """Draws the returns of each variant over updates, with intervals over seeds."""
     for (name, score), colour in zip(scores_by_variant.items(), COLOURS, strict=False):
