@@ -82,6 +82,7 @@ SETTINGS: dict[str, Any] = {
     "eval_episodes": 0,
     "batch_size": 64,
     "agent.critic.hidden_dims": (64, 64, 64),
+    "agent.critic.block_depth": 0,
     "agent.critic.ensemble_size": 1,
     "agent.critic.num_draws": 4,
     "agent.critic.num_steps": 4,
