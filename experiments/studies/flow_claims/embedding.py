@@ -22,7 +22,7 @@ from experiments.studies.flow_claims.comparison import Contender
 CLAIM = "A Fourier vector of norm 1 gives a smaller error of Q than one of norm 5.66 with 64 periods"
 
 
-def fourier(norm: float, fastest: float, bin_width: float = 16.0) -> Contender:
+def fourier(norm: float, fastest: float, bin_width: float) -> Contender:
     """A flow critic with a Fourier vector of the time."""
     return Contender(
         changes={
@@ -34,46 +34,31 @@ def fourier(norm: float, fastest: float, bin_width: float = 16.0) -> Contender:
     )
 
 
-def cosine(bin_width: float = 16.0) -> Contender:
-    """A flow critic that sees cos(t), as in the released code with σ = 16 bins."""
+def cosine(bin_width: float) -> Contender:
+    """A flow critic that sees cos(t); with σ = 16 bins it is the field of the released code."""
     return Contender(changes={"time_embedding": "cosine", "bin_width": bin_width})
 
 
-OLD, SCALED = "Fourier, norm 5.66, fastest 64", "Fourier, norm 1, fastest 2"
-CONTENDERS = {
-    "cosine": cosine(),
-    OLD: fourier(5.66, 64.0),
-    SCALED: fourier(1.0, 2.0),
-    "Fourier 1, 2, σ 4": fourier(1.0, 2.0, 4.0),
-    "cosine, σ 4": cosine(4.0),
-    "plain critic": Contender("fql"),
-    "Fourier 1, 2, σ 2": fourier(1.0, 2.0, 2.0),
-    "cosine, σ 2": cosine(2.0),
-    "Fourier, norm 1, fastest 8": fourier(1.0, 8.0),
-    "Fourier, norm 1, fastest 64": fourier(1.0, 64.0),
-    "Fourier, norm 0.25, fastest 2": fourier(0.25, 2.0),
-    "Fourier, norm 4, fastest 2": fourier(4.0, 2.0),
-}
+OLD, BEST, RELEASED, PLAIN = "norm 5.66, fastest 64, σ 16", "norm 1, fastest 2, σ 1", "cosine, σ 16", "plain"
+
+
+def name(norm: float, fastest: float, bin_width: float) -> str:
+    """The name of a flow critic with a Fourier vector of the time."""
+    return f"norm {norm:g}, fastest {fastest:g}, σ {bin_width:g}"
+
+
+CONTENDERS = (
+    {name(norm, 2.0, 1.0): fourier(norm, 2.0, 1.0) for norm in (3.0, 1.0, 0.25)}
+    | {f"cosine, σ {width:g}": cosine(width) for width in (1.0, 16.0)}
+    | {PLAIN: Contender("fql")}
+    | {OLD: fourier(5.66, 64.0, 16.0)}
+    | {name(norm, 2.0, 16.0): fourier(norm, 2.0, 16.0) for norm in (3.0, 1.0, 0.25)}
+    | {name(1.0, fastest, 16.0): fourier(1.0, fastest, 16.0) for fastest in (8.0, 64.0)}
+    | {name(1.0, 2.0, 4.0): fourier(1.0, 2.0, 4.0)}
+)
 PANELS = {
-    "embedding of t": [
-        "cosine",
-        OLD,
-        "Fourier, norm 1, fastest 64",
-        "Fourier, norm 1, fastest 8",
-        SCALED,
-        "Fourier, norm 0.25, fastest 2",
-        "Fourier, norm 4, fastest 2",
-        "plain critic",
-    ],
-    "embedding of z": [
-        "cosine",
-        SCALED,
-        "Fourier 1, 2, σ 4",
-        "Fourier 1, 2, σ 2",
-        "cosine, σ 4",
-        "cosine, σ 2",
-        "plain critic",
-    ],
+    "σ = 16 bins": [key for key in CONTENDERS if key.endswith("σ 16")] + [PLAIN],
+    "smaller σ": [key for key in CONTENDERS if not key.endswith("σ 16")],
 }
 
 
@@ -85,7 +70,7 @@ def examine(config: ClaimConfig) -> ClaimResult:
     def draw() -> Any:
         return comparison.draw_curves(summaries, PANELS, "How the field of a flow critic sees t and z")
 
-    verdict = claims.verdict(-summaries[SCALED]["beyond_reference"]["error"]["sign"])
+    verdict = claims.verdict(-summaries[BEST]["beyond_reference"]["error"]["sign"])
     return ClaimResult(CLAIM, verdict, {"reference": OLD, "critics": summaries}, draw)
 
 
