@@ -39,7 +39,7 @@ def cosine(bin_width: float) -> Contender:
     return Contender(changes={"time_embedding": "cosine", "bin_width": bin_width})
 
 
-OLD, BEST, RELEASED, PLAIN = "norm 5.66, fastest 64, σ 16", "norm 1, fastest 2, σ 1", "cosine, σ 16", "plain"
+OLD, BEST, PLAIN = "norm 5.66, fastest 64, σ 16", "norm 1, fastest 2, σ 16", "plain critic"
 
 
 def name(norm: float, fastest: float, bin_width: float) -> str:
@@ -49,16 +49,15 @@ def name(norm: float, fastest: float, bin_width: float) -> str:
 
 CONTENDERS = (
     {name(norm, 2.0, 1.0): fourier(norm, 2.0, 1.0) for norm in (3.0, 1.0, 0.25)}
-    | {f"cosine, σ {width:g}": cosine(width) for width in (1.0, 16.0)}
-    | {PLAIN: Contender("fql")}
-    | {OLD: fourier(5.66, 64.0, 16.0)}
-    | {name(norm, 2.0, 16.0): fourier(norm, 2.0, 16.0) for norm in (3.0, 1.0, 0.25)}
+    | {name(1.0, 2.0, width): fourier(1.0, 2.0, width) for width in (2.0, 4.0)}
+    | {f"cosine, σ {width:g}": cosine(width) for width in (2.0, 4.0, 16.0)}
+    | {name(norm, 2.0, 16.0): fourier(norm, 2.0, 16.0) for norm in (0.25, 1.0, 4.0)}
     | {name(1.0, fastest, 16.0): fourier(1.0, fastest, 16.0) for fastest in (8.0, 64.0)}
-    | {name(1.0, 2.0, 4.0): fourier(1.0, 2.0, 4.0)}
+    | {OLD: fourier(5.66, 64.0, 16.0), PLAIN: Contender("fql")}
 )
 PANELS = {
     "σ = 16 bins": [key for key in CONTENDERS if key.endswith("σ 16")] + [PLAIN],
-    "smaller σ": [key for key in CONTENDERS if not key.endswith("σ 16")],
+    "σ of 1, 2 and 4 bins": [key for key in CONTENDERS if key[-3:] in ("σ 1", "σ 2", "σ 4")],
 }
 
 

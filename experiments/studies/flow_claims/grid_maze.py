@@ -87,6 +87,9 @@ SETTINGS: dict[str, Any] = {
     "agent.critic.num_draws": 4,
     "agent.critic.num_steps": 4,
     "agent.critic.next_actions": "shared",  # the greedy policy is deterministic
+    "agent.critic.time_embedding": "fourier",
+    "agent.critic.time_scale": 1.0,
+    "agent.critic.time_fastest": 2.0,
     "agent.critic.discount": DISCOUNT,
     "agent.critic.learning_rate": 1e-3,
     "agent.critic.target_rate": 0.05,
