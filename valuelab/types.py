@@ -334,8 +334,9 @@ class Layer(NamedTuple):
     places for each pair, those from which it makes Q; others in one.
 
     Attributes:
-        units: [E, B, P, width], after the activation: where units that never fire are told.
-        features: [E, B, P, width], after norm and residual sum too: what the next layer sees.
+        units: [E, B, P, width], after the activation and before layer norm, which hides inactive units and
+            the lengths of vectors.
+        features: [E, B, P, width], after layer norm and the residual sum: the next layer's input.
     """
 
     units: Array

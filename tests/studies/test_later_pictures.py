@@ -8,10 +8,10 @@ import pytest
 
 from experiments.studies import adapt
 from experiments.studies.flow_claims import claims
-from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
+from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
 from experiments.studies.risk import compare_eta_network
 from experiments.studies.risk.compare_eta_network import CompareConfig
-from valuelab.evaluation import figures
+from valuelab.evaluation import figures, statistics
 from valuelab.runs import flags, outputs
 from valuelab.types import Spec
 
@@ -44,8 +44,9 @@ def comparison(workdir, draw, monkeypatch):
 
 def claim(workdir, draw, monkeypatch):
     """Examines a claim without training."""
-    examined = ClaimResult("Water is wet", claims.verdict(1), {}, draw)
-    return claims.run(lambda _: examined, ClaimConfig(workdir=workdir))
+    water = Claim("Water is wet", {"wetness": "of water, above that of sand"})
+    examined = ClaimResult({"wetness": statistics.difference(np.ones(3), np.zeros(3))}, {}, draw)
+    return claims.run(water, lambda _: examined, ClaimConfig(workdir=workdir))
 
 
 @pytest.mark.parametrize("program", [adaptation, comparison, claim])

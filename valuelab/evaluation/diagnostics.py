@@ -71,7 +71,8 @@ def diagnose(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Diagnos
         weight_norms: the norm of each layer's weights; gradient_norms: the norm of Adam's mean gradients of
             each layer.
         q: mean; bias, rmse and correlation against known returns of the policy in the data.
-        layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. Rank and dormancy use
+        layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. The norm is the mean
+            length of the units before layer norm, which makes all lengths alike. Rank and dormancy use
             means over a layer's places, which makes critics comparable: the Q of a flow critic is linear in
             these means (with Euler steps and supervision by velocity).
         refit_error: the error of a linear fit of known returns to the features.
@@ -200,7 +201,7 @@ def _diagnose_layers(
             name: (
                 jnp.mean(jnp.abs(layer.units), axis=2),
                 jnp.mean(layer.features, axis=2),
-                ops.feature_norm(layer.features),
+                ops.feature_norm(layer.units),  # features have the length of layer norm's scale
             )
             for name, layer in by_name.items()
         }

@@ -17,10 +17,9 @@ Source: the ablations of Agrawalla et al. 2025, arXiv:2509.06863, and 2026, arXi
 from typing import Any
 
 from experiments.studies.flow_claims import claims, comparison
-from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
+from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
 from experiments.studies.flow_claims.comparison import Contender
 
-CLAIM = "A flow critic of four steps has a smaller error of Q than one of a single step"
 DEFAULT = "K 4, m 4, coverage 0.1, σ 4"
 
 
@@ -88,6 +87,14 @@ QUESTIONS = {
 }
 """Statement -> the critic whose error it calls larger, and the one whose error it calls smaller."""
 
+CLAIM = Claim(
+    "A flow critic of four steps has a smaller error of Q than one of a single step",
+    {
+        question: f"root mean square error to Q*, averaged over training, of {larger} - of {smaller}"
+        for question, (larger, smaller) in QUESTIONS.items()
+    },
+)
+
 
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains all critics and compares them."""
@@ -97,20 +104,13 @@ def examine(config: ClaimConfig) -> ClaimResult:
         question: comparison.difference(variants[larger], variants[smaller])
         for question, (larger, smaller) in QUESTIONS.items()
     }
-    verdicts = {question: claims.verdict(error["sign"]) for question, error in differences.items()}
     comparison.show(summaries)
 
     def draw() -> Any:
         return comparison.draw_curves(summaries, PANELS, "One setting of a flow critic changed at a time")
 
-    evidence = {
-        "reference": DEFAULT,
-        "critics": summaries,
-        "differences_of_error": differences,
-        "verdicts": verdicts,
-    }
-    return ClaimResult(CLAIM, next(iter(verdicts.values())), evidence, draw)
+    return ClaimResult(differences, {"reference": DEFAULT, "critics": summaries}, draw)
 
 
 if __name__ == "__main__":
-    claims.launch(examine, comparison.CONFIG)
+    claims.launch(CLAIM, examine, comparison.CONFIG)

@@ -19,16 +19,16 @@ A = 4; J fixed places in each cell. `maze.q_of(estimates)` gives q [J, S, A] of 
 those of a partly stale critic, and `maze.error(q)` and `maze.score(q)` judge it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.studies.flow_claims import pictures
 from experiments.studies.flow_claims.claims import ClaimConfig
-from experiments.studies.flow_claims.variants import TrainedVariant, train_variant
-from valuelab import configuration
+from experiments.studies.flow_claims.variants import TrainedVariant, score, train_variant
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.agents.composed import critic_of
 from valuelab.configuration import RunConfig
@@ -37,7 +37,7 @@ from valuelab.data import sampling
 from valuelab.distributional import gridworlds
 from valuelab.distributional.gridworlds import CellOutcome
 from valuelab.distributional.mdps import MDP
-from valuelab.runs import flags
+from valuelab.evaluation import statistics
 from valuelab.training import logs
 from valuelab.training.experience import Experience, offline
 from valuelab.types import (
@@ -79,7 +79,6 @@ _PLACES = 4
 SETTINGS: dict[str, Any] = {
     "dataset": "grid_maze",
     "environment": "",
-    "eval_episodes": 0,
     "batch_size": 64,
     "agent.critic.hidden_dims": (64, 64, 64),
     "agent.critic.block_depth": 0,
@@ -278,10 +277,7 @@ def train(
         make_agent: builds the agent.
         experience: settings -> source of the batches; the transitions of the maze if None.
     """
-    defaults, _ = flags.load_agent(agent)
-    known = configuration.fields(defaults)
-    settings = {key: value for key, value in SETTINGS.items() if key in known}
-    settings |= {"log_every": config.steps // config.evaluations} | dict(changes or {})
+    settings = SETTINGS | dict(changes or {})
     trained = train_variant(config, maze, name, agent, settings, make_agent=make_agent, experience=experience)
     critic = trained.run.critic({})
     q = {step: maze_q(maze, critic, states.critic) for step, states in trained.states().items()}
@@ -306,3 +302,40 @@ def _logged(trained: TrainedVariant, name: str) -> dict[int, np.ndarray]:
         if name in row:
             metrics.setdefault(row["step"], []).append(row[name])
     return {step: np.array(values) for step, values in metrics.items()}
+
+
+def compare(better: MazeVariant, worse: MazeVariant) -> dict[str, Any]:
+    """Differences after the last update, positive where the first variant is better.
+
+    Returns:
+        policy: of the values of the greedy policies, first minus second; error: of the errors to Q*, second
+        minus first.
+    """
+    errors = [list(variant.errors.values())[-1] for variant in (worse, better)]
+    return {
+        "policy": statistics.difference(better.trained.last_scores, worse.trained.last_scores),
+        "error": statistics.difference(*errors),
+    }
+
+
+def evidence(variants: Mapping[str, MazeVariant]) -> dict[str, Any]:
+    """The scores, the last errors and the last blind ratios of variants by name, ready for JSON."""
+
+    def last(curve: Mapping[int, np.ndarray]) -> dict[str, Any]:
+        return statistics.mean_interval(list(curve.values())[-1][:, None])
+
+    return {
+        "scores": {name: score(variant.trained) for name, variant in variants.items()},
+        "errors": {name: last(variant.errors) for name, variant in variants.items()},
+        "blind_ratios": {
+            name: last(variant.blind_ratios) for name, variant in variants.items() if variant.blind_ratios
+        },
+    }
+
+
+def draw(panels: Sequence[Any], variants: Mapping[str, MazeVariant]) -> None:
+    """Draws the values of the greedy policies of variants in one panel, and their errors in another."""
+    values, errors = panels
+    scores = {name: variant.trained.scores for name, variant in variants.items()}
+    pictures.over_updates(values, scores, "value of the greedy policy (0 random, 1 optimal)")
+    pictures.over_updates(errors, {name: variant.errors for name, variant in variants.items()}, "error to Q*")

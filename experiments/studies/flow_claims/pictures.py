@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from valuelab.evaluation import figures
+from valuelab.evaluation import figures, statistics
 
 COLOURS = (
     figures.BLUE,
@@ -39,22 +39,25 @@ def grid(rows: int, columns: int, title: str) -> tuple[Any, np.ndarray]:
     return figure, axes
 
 
-def scores(axis: Any, scores_by_variant: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draws the returns of each variant over updates, with intervals over seeds."""
-    for (name, score), colour in zip(scores_by_variant.items(), COLOURS, strict=False):
-        curve = score["curve"]
-        axis.plot(curve["updates"], curve["mean"], color=colour, label=name)
-        axis.fill_between(curve["updates"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.2, lw=0)
-    axis.set(xlabel="updates", ylabel="return")
-    axis.legend(fontsize="small")
+def over_updates(axis: Any, curves: Mapping[str, Mapping[int, np.ndarray]], ylabel: str) -> None:
+    """Draws a line for each name, from update -> [M]."""
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        by_seed(axis, list(curve), {name: np.stack(list(curve.values()), axis=1)}, "updates", ylabel, colour)
 
 
 def by_seed(
-    axis: Any, x: Sequence[float] | np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str
+    axis: Any,
+    x: Sequence[float] | np.ndarray,
+    lines: Mapping[str, np.ndarray],
+    xlabel: str,
+    ylabel: str,
+    colour: str = "",
 ) -> None:
-    """Draws a line for each name: the mean over seeds of [M, len(x)], and a band from least to greatest."""
-    for (name, values), colour in zip(lines.items(), COLOURS, strict=False):
-        axis.plot(x, np.mean(values, axis=0), color=colour, label=name, marker=".")
-        axis.fill_between(x, np.min(values, axis=0), np.max(values, axis=0), color=colour, alpha=0.2, lw=0)
+    """Draws a line for each name: the mean over seeds of [M, len(x)], and a band of its 95 % interval."""
+    for (name, values), own in zip(lines.items(), COLOURS, strict=False):
+        points = [statistics.mean_interval(column[:, None]) for column in values.T]
+        mean, low, high = ([point[end] for point in points] for end in ("mean", "ci_low", "ci_high"))
+        axis.plot(x, mean, color=colour or own, label=name, marker=".")
+        axis.fill_between(x, low, high, color=colour or own, alpha=0.2, lw=0)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize="small")

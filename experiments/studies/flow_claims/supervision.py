@@ -2,50 +2,52 @@
 
     python -m experiments.studies.flow_claims.supervision --workdir=runs/claims/supervision
 
-trains three critics of the same size: floq, floq whose field predicts the TD target itself at each
-interpolant, and a plain critic. It compares their returns.
+trains three critics of the same size in the grid maze: floq, floq whose field predicts the TD target itself
+at each interpolant, and a plain critic. It compares the values of their greedy policies and their errors to
+Q*.
 
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each critic. The same command continues
 after an interruption.
 
-Measured with this command (benchmarks/flow_claims_supervision.json): undecided. The last return is -167
-(-180 to -159) with supervised velocities, -238 (-347 to -168) with supervised values, and -224 (-273 to -177)
-with the plain critic.
+MEASURED
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
 """
 
 from typing import Any
 
-from experiments.studies.flow_claims import claims, pendulum, pictures
-from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
-from experiments.studies.flow_claims.variants import FLOW, MONOLITHIC, compare, score, train_variant
+from experiments.studies.flow_claims import claims, grid_maze, pictures
+from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
+from experiments.studies.flow_claims.variants import FLOW, PLAIN
 
-CLAIM = "Supervision of the velocity gives better returns than supervision by the value"
+CLAIM = Claim(
+    "A flow critic that learns velocities gives a better policy than one that learns values",
+    {
+        "policy": "value of the greedy policy after the last update, velocity - value",
+        "error": "root mean square error to Q* after the last update, value - velocity",
+    },
+)
 
 
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains the three critics and compares the first two."""
-    data = pendulum.record(config)
+    maze = grid_maze.make(config)
     variants = {
-        "velocity": train_variant(config, data, "velocity", FLOW),
-        "value": train_variant(config, data, "value", FLOW, {"agent.critic.supervision": "value"}),
-        "monolithic": train_variant(config, data, "monolithic", MONOLITHIC),
-    }
-    scores = {name: score(variant) for name, variant in variants.items()}
-    differences = {
-        "velocity - value": compare(variants["velocity"], variants["value"]),
-        "value - monolithic": compare(variants["value"], variants["monolithic"]),
+        "velocity": grid_maze.train(config, maze, "flow", FLOW),
+        "value": grid_maze.train(config, maze, "value", FLOW, {"agent.critic.supervision": "value"}),
+        "plain": grid_maze.train(config, maze, "plain", PLAIN),
     }
 
     def draw() -> Any:
-        figure, (axis,) = pictures.panels(1, "Supervising a flow critic's velocity, or its value")
-        pictures.scores(axis, scores)
+        figure, axes = pictures.panels(2, "Supervising a flow critic's velocity, or its value")
+        grid_maze.draw(axes, variants)
         return figure
 
-    verdict = claims.verdict(differences["velocity - value"]["final"]["sign"])
-    return ClaimResult(CLAIM, verdict, {"scores": scores, "differences": differences}, draw)
+    evidence = grid_maze.evidence(variants) | {
+        "velocity - plain": grid_maze.compare(variants["velocity"], variants["plain"])
+    }
+    return ClaimResult(grid_maze.compare(variants["velocity"], variants["value"]), evidence, draw)
 
 
 if __name__ == "__main__":
-    claims.launch(examine)
+    claims.launch(CLAIM, examine)

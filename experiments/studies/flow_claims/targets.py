@@ -1,15 +1,15 @@
-"""Claim: expected targets give a flow critic better returns than distributional targets.
+"""Claim: expected targets give a flow critic a better policy than distributional targets.
 
     python -m experiments.studies.flow_claims.targets --workdir=runs/claims/targets
 
-trains floq, whose targets are means over the draws of noise, and `floq_distributional`, in which each draw
-bootstraps from the end of its own flow. It compares their returns, and the spread of the ends of their flows.
+trains floq in the grid maze, whose targets are means over the draws of noise, and `floq_distributional`, in
+which each draw bootstraps from the end of its own flow. It compares the values of their greedy policies and
+their errors to Q*, and sets the spread of the ends of their flows beside the spread of returns.
 
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each critic. The same command continues
 after an interruption.
 
-Measured with this command (benchmarks/flow_claims_targets.json): undecided. The last return is -167
-(-180 to -159) with expected targets and -166 (-173 to -161) with distributional ones.
+MEASURED
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
 """
@@ -20,18 +20,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.studies.flow_claims import claims, pendulum, pictures
-from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
-from experiments.studies.flow_claims.variants import FLOW, TrainedVariant, compare, score, train_variant
+from experiments.studies.flow_claims import claims, grid_maze, pictures
+from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
+from experiments.studies.flow_claims.grid_maze import GridMaze
+from experiments.studies.flow_claims.variants import FLOW, TrainedVariant
 from valuelab.evaluation import statistics
 from valuelab.ops.flow import integrate
 
-CLAIM = "A flow critic with expected targets gives better returns than one with distributional targets"
+CLAIM = Claim(
+    "A flow critic with expected targets gives a better policy than one with distributional targets",
+    {
+        "policy": "value of the greedy policy after the last update, expected - distributional",
+        "error": "root mean square error to Q* after the last update, distributional - expected",
+    },
+)
 _ROWS = 1024
 
 
 def spread(variant: TrainedVariant) -> np.ndarray:
-    """Standard deviation over draws of the ends z(1), averaged over rows of the log, for each seed [M]."""
+    """Standard deviation over draws of the ends z(1), averaged over rows of the data, for each seed [M]."""
     batch = variant.run.batch(variant.run.draw(_ROWS, seed=0))
     critic = variant.run.critic({})
     assert critic.diagnostics is not None
@@ -48,28 +55,51 @@ def spread(variant: TrainedVariant) -> np.ndarray:
     return np.asarray(jax.jit(lambda states: jax.lax.map(of_seed, states))(states))
 
 
+def spread_of_returns(maze: GridMaze) -> float:
+    """Standard deviation of the optimal policy's returns, averaged over cells and actions.
+
+        M(s, a) = E [r² + 2 γ r V*(s') + γ² M(s', a*(s'))],   variance = M - Q*²
+
+    M is the second moment of returns.
+    """
+    mdp, rewards = maze.mdp, maze.mdp.rewards[..., 0]
+    best = maze.optimal_q.argmax(-1)
+    values = maze.optimal_q.max(-1)
+    moments = np.square(maze.optimal_q)
+    for _ in range(2_000):  # γ^4000 of the first guess is left
+        later = np.take_along_axis(moments, best[:, None], axis=1)[:, 0][mdp.next_states]
+        outcomes = np.square(rewards) + 2 * grid_maze.DISCOUNT * rewards * values[mdp.next_states]
+        moments = (mdp.probabilities * (outcomes + grid_maze.DISCOUNT**2 * later)).sum(-1)
+    variances = np.maximum(moments - np.square(maze.optimal_q), 0)
+    return float(np.sqrt(variances)[~mdp.terminal].mean())
+
+
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains both critics and compares them."""
-    data = pendulum.record(config)
+    maze = grid_maze.make(config)
     variants = {
-        "expected": train_variant(config, data, "expected", FLOW),
-        "distributional": train_variant(config, data, "distributional", "floq_distributional"),
+        "expected": grid_maze.train(config, maze, "flow", FLOW),
+        "distributional": grid_maze.train(
+            config, maze, "distributional", "floq_distributional", config.few_seeds
+        ),
     }
-    scores = {name: score(variant) for name, variant in variants.items()}
-    spreads = {name: statistics.mean_interval(spread(variant)[:, None]) for name, variant in variants.items()}
-    difference = compare(variants["expected"], variants["distributional"])
+    spreads = {
+        name: statistics.mean_interval(spread(variant.trained)[:, None]) for name, variant in variants.items()
+    }
+    returns = spread_of_returns(maze)
 
     def draw() -> Any:
-        figure, (left, right) = pictures.panels(2, "Expected and distributional targets of a flow critic")
-        pictures.scores(left, scores)
-        means = [spreads[name]["mean"] for name in variants]
-        right.bar(list(variants), means, color=pictures.COLOURS[:2])
-        right.set(ylabel="standard deviation of the ends of a flow")
+        figure, (*axes, last) = pictures.panels(3, "Expected and distributional targets of a flow critic")
+        grid_maze.draw(axes, variants)
+        names = [*variants, "returns of the\noptimal policy"]
+        means = [spreads[name]["mean"] for name in variants] + [returns]
+        last.bar(names, means, color=pictures.COLOURS[:3])
+        last.set(ylabel="standard deviation of the ends of a flow")
         return figure
 
-    evidence = {"scores": scores, "expected - distributional": difference, "spread_of_ends": spreads}
-    return ClaimResult(CLAIM, claims.verdict(difference["final"]["sign"]), evidence, draw)
+    evidence = grid_maze.evidence(variants) | {"spread_of_ends": spreads, "spread_of_returns": returns}
+    return ClaimResult(grid_maze.compare(*variants.values()), evidence, draw)
 
 
 if __name__ == "__main__":
-    claims.launch(examine)
+    claims.launch(CLAIM, examine)

@@ -1,17 +1,16 @@
-"""Claim: with many updates per environment step, a flow critic learns more than a plain one, in fewer steps.
+"""Claim: with many updates per environment step, a flow critic learns more than a plain one.
 
-    python -m experiments.studies.flow_claims.update_to_data --steps=1000 --workdir=runs/claims/update_to_data
+    python -m experiments.studies.flow_claims.update_to_data --workdir=runs/claims/update_to_data
 
-trains floq and a plain critic of the same size while they act. One half of each batch comes from a small log
-and one half from acting, as in RLPD. The number of updates per environment step is 1, 4, 16 or 64 (--ratios).
-It compares the last returns, and the number of steps until a given return. --steps counts environment steps.
+trains floq and a plain critic of the same size while they act in the point maze. One half of each batch comes
+from a small dataset and one half from acting, as in RLPD. The number of updates per environment step is 1 or
+12 (--ratios). All runs make the same number of updates, --steps. So they can be compared after equal numbers
+of updates, and after equal numbers of environment steps: those that the highest ratio makes in all.
 
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each critic and ratio. The same command
 continues after an interruption.
 
-Measured with this command (benchmarks/flow_claims_update_to_data.json): undecided in the end, and the flow
-critic is slower on the way. Last returns, flow and plain, with 1 update per step: -1200 and -1069. With 4:
--703 and -151. With 16: -141 and -130. With 64: -195 and -184.
+MEASURED
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333; Ball et al. 2023, arXiv:2302.02948.
 """
@@ -21,14 +20,24 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.flow_claims import claims, pendulum, pictures
-from experiments.studies.flow_claims.claims import ClaimConfig, ClaimResult
-from experiments.studies.flow_claims.variants import KINDS, TrainedVariant, compare, score, train_variant
+from experiments.studies.flow_claims import claims, pictures, point_maze
+from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
+from experiments.studies.flow_claims.variants import KINDS, TrainedVariant, score
 from valuelab.configuration import setting
+from valuelab.errors import InputError
 from valuelab.evaluation import statistics
 
-THRESHOLD = -250.0
-"""With this return the policy swings the pendulum up and holds it, from most starts."""
+CLAIM = Claim(
+    "With many updates per environment step, a flow critic succeeds more often than a plain critic",
+    {
+        "success": "share of episodes that reach the goal at the highest ratio, after the last update, "
+        "flow - plain",
+        "equal_steps": "rise of this share from the lowest to the highest ratio, after equal environment "
+        "steps, flow - plain",
+        "equal_updates": "rise of this share from the lowest to the highest ratio, after equal updates, "
+        "flow - plain",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,78 +45,72 @@ class UpdateToDataConfig(ClaimConfig):
     """The settings of this claim."""
 
     ratios: tuple[int, ...] = setting(
-        (1, 4, 16, 64), "[1, inf)", "Numbers of updates per environment step; the claim is about the last."
+        (1, 12), "[1, inf)", "Numbers of updates per environment step, from the lowest to the highest."
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        every = self.steps // self.evaluations
+        if self.steps * self.ratios[0] % (self.ratios[-1] * every):
+            raise InputError(
+                f"ratios {self.ratios} have no evaluation after equal environment steps: make evaluations, "
+                f"{self.evaluations}, a multiple of the last ratio over the first"
+            )
 
-def steps_to_threshold(variant: TrainedVariant, ratio: int) -> np.ndarray:
-    """Environment steps until the return is at least THRESHOLD, [M]; infinite if it never is."""
-    steps = np.array(list(variant.scores)) / ratio
-    reached = np.stack(list(variant.scores.values())) >= THRESHOLD
-    return np.where(reached.any(0), steps[reached.argmax(0)], np.inf)
+    @property
+    def early(self) -> int:
+        """The update at which the lowest ratio has made as many environment steps as the highest in all."""
+        return self.steps * self.ratios[0] // self.ratios[-1]
 
 
 def examine(config: UpdateToDataConfig) -> ClaimResult:
-    """Trains both critics with each ratio and compares them at the last ratio."""
+    """Trains both critics with each ratio and compares them."""
     ratios = config.ratios
-    data = pendulum.record(config)
-    variants = {
-        ratio: {
-            kind: train_variant(
-                config,
-                data,
-                f"{kind}_{ratio}",
-                agent,
-                {"steps": config.steps * ratio},
-                experience=data.online(ratio, config.steps),
-            )
-            for kind, agent in KINDS.items()
-        }
-        for ratio in ratios
+    maze = point_maze.make(config)
+
+    def train(kind: str, ratio: int) -> TrainedVariant:
+        experience = maze.online(ratio, -(-config.steps // ratio))
+        return point_maze.train(config, maze, f"{kind}_{ratio}", KINDS[kind], experience=experience)
+
+    variants = {kind: {ratio: train(kind, ratio) for ratio in ratios} for kind in KINDS}
+
+    def rise(kind: str, update: int) -> np.ndarray:
+        """Last success of the highest ratio minus that of the lowest ratio at an update, [M]."""
+        return variants[kind][ratios[-1]].last_scores - variants[kind][ratios[0]].scores[update]
+
+    quantities = {
+        "success": lambda kind: variants[kind][ratios[-1]].last_scores,
+        "equal_steps": lambda kind: rise(kind, config.early),
+        "equal_updates": lambda kind: rise(kind, config.steps),
     }
-    scores = {
-        f"{kind}, {ratio}": score(variant)
-        for ratio, kinds in variants.items()
-        for kind, variant in kinds.items()
-    }
-    differences = {ratio: compare(kinds["flow"], kinds["monolithic"]) for ratio, kinds in variants.items()}
-    reached = {
-        kind: {ratio: steps_to_threshold(variants[ratio][kind], ratio) for ratio in ratios} for kind in KINDS
-    }
+    named = {f"{kind}, {ratio}": variants[kind][ratio] for ratio in ratios for kind in KINDS}
 
     def draw() -> Any:
         title = "Flow critic and plain critic with several numbers of updates per environment step"
-        figure, axes = pictures.panels(1 + len(ratios), title)
-        last = {
-            kind: np.stack([variants[ratio][kind].last_returns for ratio in ratios], axis=1) for kind in KINDS
-        }
-        pictures.by_seed(axes[0], ratios, last, "updates per environment step", "last return")
-        axes[0].set_xscale("log")
-        for axis, (ratio, kinds) in zip(axes[1:], variants.items(), strict=True):
-            curves = {
-                kind: np.stack(list(variant.scores.values()), axis=1) for kind, variant in kinds.items()
-            }
-            steps = np.array(list(kinds["flow"].scores)) / ratio
-            pictures.by_seed(axis, steps, curves, "environment steps", "return")
-            axis.set_title(f"{ratio} updates per step")
+        figure, (left, right) = pictures.panels(2, title)
+        label = "share of episodes that reach the goal"
+        pictures.over_updates(left, {name: variant.scores for name, variant in named.items()}, label)
+        for colour, (name, variant) in zip(pictures.COLOURS, named.items(), strict=False):
+            steps = np.array(list(variant.scores)) / int(name.split(", ")[1])
+            curve = {name: np.stack(list(variant.scores.values()), axis=1)}
+            pictures.by_seed(right, steps, curve, "environment steps", label, colour)
+        right.set_xscale("log")
         return figure
 
     evidence = {
-        "scores": scores,
-        "threshold": THRESHOLD,
-        "steps_to_threshold": reached,
-        "share_at_threshold": {
-            kind: {
-                ratio: statistics.mean_interval(np.isfinite(steps)[:, None].astype(float))
-                for ratio, steps in by_ratio.items()
-            }
-            for kind, by_ratio in reached.items()
+        "scores": {name: score(variant) for name, variant in named.items()},
+        "environment_steps": {ratio: config.steps / ratio for ratio in ratios},
+        "by_critic": {
+            name: {kind: statistics.mean_interval(quantity(kind)[:, None]) for kind in KINDS}
+            for name, quantity in quantities.items()
         },
-        "flow - monolithic": differences,
     }
-    claim = f"With {ratios[-1]} updates a step, a flow critic's returns are above those of a plain critic"
-    return ClaimResult(claim, claims.verdict(differences[ratios[-1]]["final"]["sign"]), evidence, draw)
+    differences = {
+        name: statistics.difference(quantity("flow"), quantity("plain"))
+        for name, quantity in quantities.items()
+    }
+    return ClaimResult(differences, evidence, draw)
 
 
 if __name__ == "__main__":
-    claims.launch(examine, UpdateToDataConfig(log_steps=4_000, steps=1_500))
+    claims.launch(CLAIM, examine, UpdateToDataConfig(log_steps=2_000, steps=1_200, num_seeds=10))
