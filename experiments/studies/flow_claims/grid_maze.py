@@ -94,6 +94,8 @@ SETTINGS: dict[str, Any] = {
     "agent.critic.target_rate": 0.05,
 }
 """The settings of all critics in the maze. An agent without one of these fields keeps its other settings."""
+CLAIMED: dict[str, dict[str, Any]] = {"flow": {"agent.critic.bin_width": 16.0}, "plain": {}}
+"""Further settings of the two kinds of critics in the claims: floq has its published σ."""
 
 
 class GridMaze(NamedTuple):

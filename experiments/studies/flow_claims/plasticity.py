@@ -93,13 +93,12 @@ def train_regimes(config: ClaimConfig, maze: GridMaze, kind: str) -> dict[str, M
         critic = frozen(critic_of(agent_config, spec), config.steps // 2)
         return actor_critic(critic, grid_maze.greedy(spec.num_actions))
 
-    agent = KINDS[kind]
+    agent, changes = KINDS[kind], grid_maze.CLAIMED[kind]
+    few = changes | config.few_seeds
     return {
-        "td": grid_maze.train(config, maze, kind, agent),
-        "frozen": grid_maze.train(
-            config, maze, f"{kind}_frozen", agent, config.few_seeds, make_agent=half_frozen
-        ),
-        "fixed": grid_maze.train(config, with_optimal_q(maze), f"{kind}_fixed", agent, config.few_seeds),
+        "td": grid_maze.train(config, maze, kind, agent, changes),
+        "frozen": grid_maze.train(config, maze, f"{kind}_frozen", agent, few, make_agent=half_frozen),
+        "fixed": grid_maze.train(config, with_optimal_q(maze), f"{kind}_fixed", agent, few),
     }
 
 

@@ -106,7 +106,10 @@ def stale_q(maze: GridMaze, variant: MazeVariant, share: float) -> np.ndarray:
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains both critics, makes a part of each stale, and compares the effects."""
     maze = grid_maze.make(config)
-    variants = {kind: grid_maze.train(config, maze, kind, agent) for kind, agent in KINDS.items()}
+    variants = {
+        kind: grid_maze.train(config, maze, kind, agent, grid_maze.CLAIMED[kind])
+        for kind, agent in KINDS.items()
+    }
     q = {
         kind: {share: stale_q(maze, variant, share) for share in SHARES} for kind, variant in variants.items()
     }

@@ -31,10 +31,10 @@ CLAIM = Claim(
 
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains the three critics and compares the first two."""
-    maze = grid_maze.make(config)
+    maze, flow = grid_maze.make(config), grid_maze.CLAIMED["flow"]
     variants = {
-        "velocity": grid_maze.train(config, maze, "flow", FLOW),
-        "value": grid_maze.train(config, maze, "value", FLOW, {"agent.critic.supervision": "value"}),
+        "velocity": grid_maze.train(config, maze, "flow", FLOW, flow),
+        "value": grid_maze.train(config, maze, "value", FLOW, flow | {"agent.critic.supervision": "value"}),
         "plain": grid_maze.train(config, maze, "plain", PLAIN),
     }
 

@@ -76,11 +76,11 @@ def spread_of_returns(maze: GridMaze) -> float:
 
 def examine(config: ClaimConfig) -> ClaimResult:
     """Trains both critics and compares them."""
-    maze = grid_maze.make(config)
+    maze, flow = grid_maze.make(config), grid_maze.CLAIMED["flow"]
     variants = {
-        "expected": grid_maze.train(config, maze, "flow", FLOW),
+        "expected": grid_maze.train(config, maze, "flow", FLOW, flow),
         "distributional": grid_maze.train(
-            config, maze, "distributional", "floq_distributional", config.few_seeds
+            config, maze, "distributional", "floq_distributional", flow | config.few_seeds
         ),
     }
     spreads = {
