@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.flow_claims import claims, pictures, point_maze
+from experiments.studies.flow_claims import claims, grid_maze, pictures, point_maze
 from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
 from experiments.studies.flow_claims.variants import KINDS, TrainedVariant, score
 from valuelab.configuration import setting
@@ -70,7 +70,8 @@ def examine(config: UpdateToDataConfig) -> ClaimResult:
 
     def train(kind: str, ratio: int) -> TrainedVariant:
         experience = maze.online(ratio, -(-config.steps // ratio))
-        return point_maze.train(config, maze, f"{kind}_{ratio}", KINDS[kind], experience=experience)
+        name, changes = f"{kind}_{ratio}", grid_maze.CLAIMED[kind]
+        return point_maze.train(config, maze, name, KINDS[kind], changes, experience=experience)
 
     variants = {kind: {ratio: train(kind, ratio) for ratio in ratios} for kind in KINDS}
 
