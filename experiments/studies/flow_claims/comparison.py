@@ -10,7 +10,7 @@ from experiments.studies.flow_claims import grid_maze, pictures
 from experiments.studies.flow_claims.claims import ClaimConfig
 from experiments.studies.flow_claims.grid_maze import MazeVariant
 from valuelab.benchmark import processes
-from valuelab.evaluation import statistics
+from valuelab.evaluation import figures, statistics
 from valuelab.runs import outputs
 
 CONFIG = ClaimConfig(log_steps=50_000, steps=3_000, num_seeds=5)
@@ -156,6 +156,7 @@ def draw_curves(
                     curve = summaries[name][measure]["curve"]
                     axis.plot(summaries[name]["updates"], curve, color=colour, label=name)
             axis.set(ylabel=label)
+        column[-1].axhline(1, color=figures.BLACK, lw=0.8, ls=":")
         column[-1].set_xlabel("updates")
-        column[0].legend(fontsize="small")
+        column[0].legend(fontsize="x-small", loc="upper right")
     return figure

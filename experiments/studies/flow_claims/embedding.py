@@ -10,6 +10,11 @@ or more says that the field does not.
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each critic. The same command continues
 after an interruption.
 
+Measured with this command and --num_seeds=3 (benchmarks/flow_claims_embedding.json): seen. The norm of the
+Fourier vector matters most. With σ = 16 the error of Q, averaged over training, is 4.74 (4.47 to 5.00) with
+norm 0.25, 5.10 (4.33 to 6.07) with norm 1, 6.08 (5.76 to 6.28) with norm 4, and 6.27 (5.64 to 6.99) with norm
+5.66 and 64 periods. The plain critic has 4.47 (4.37 to 4.56).
+
 Source: Agrawalla et al. 2025, arXiv:2509.06863, and its released code, which has cos(t).
 """
 
