@@ -20,12 +20,12 @@ from experiments.studies.flow_claims import claims, comparison
 from experiments.studies.flow_claims.claims import Claim, ClaimConfig, ClaimResult
 from experiments.studies.flow_claims.comparison import Contender
 
-DEFAULT = "K 4, m 4, coverage 0.1, σ 4"
+DEFAULT = "K 4, m 4, coverage 0.1, σ 2"
 
 
 def changed(**changes: Any) -> Contender:
     """A flow critic that differs from the first one in these settings."""
-    return Contender(changes={"bin_width": 4.0} | changes)
+    return Contender(changes={"bin_width": 2.0} | changes)
 
 
 CONTENDERS = {
@@ -45,7 +45,7 @@ CONTENDERS = {
     "m 1": changed(num_draws=1),
     "K 2": changed(num_steps=2),
     "m 8": changed(num_draws=8),
-    "σ 1": changed(bin_width=1.0),
+    "σ 4": changed(bin_width=4.0),
     "K 16": changed(num_steps=16),
 }
 """The most important ones come first."""
@@ -57,7 +57,7 @@ PANELS = {
         DEFAULT,
         "coverage 0.25",
         "coverage 0.5",
-        "σ 1",
+        "σ 4",
         "σ 16",
         "scalar z",
         "plain critic",
@@ -78,7 +78,7 @@ QUESTIONS = {
     "eight steps have a smaller error than sixteen": ("K 16", "K 8"),
     "coverage 0.1 has a smaller error than 0.05": ("coverage 0.05", DEFAULT),
     "coverage 0.25 has a smaller error than 0.1": (DEFAULT, "coverage 0.25"),
-    "σ of four bins has a smaller error than of sixteen": ("σ 16", DEFAULT),
+    "σ of two bins has a smaller error than of sixteen": ("σ 16", DEFAULT),
     "a histogram of z has a smaller error than a scalar": ("scalar z", DEFAULT),
     "expected targets have a smaller error than distributional ones": ("distributional targets", DEFAULT),
     "a supervised velocity has a smaller error than a supervised value": ("value supervised", DEFAULT),
