@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -219,6 +220,15 @@ def test_critics_that_are_compared_exist(program):
     assert len(set(folders)) == len(folders)
     if program is ablations:
         assert {name for pair in ablations.QUESTIONS.values() for name in pair} <= set(panels)
+
+
+@pytest.mark.parametrize("program", [embedding])
+def test_the_page_has_the_measured_table(program):
+    root = pathlib.Path(__file__).parents[2]
+    name = f"flow_claims_{program.__name__.rpartition('.')[2]}.json"
+    saved = json.loads((root / "benchmarks" / name).read_text())
+    assert list(saved["critics"]) == list(program.CONTENDERS)
+    assert comparison.markdown(saved["critics"]) in (root / "docs" / "flow_critics.md").read_text()
 
 
 @pytest.mark.slow
