@@ -236,9 +236,9 @@ def greedy(num_actions: int) -> Policy:
     return Policy(name="greedy", needs=frozenset({"q"}), init=init, update=update, sample=sample)
 
 
-def greedy_agent(agent_config: Any, spec: Spec) -> Agent:
+def greedy_agent(config: Any, spec: Spec) -> Agent:
     """The critic of an agent's config with the greedy policy in place of the config's policy."""
-    return actor_critic(critic_of(agent_config, spec), greedy(spec.num_actions))
+    return actor_critic(critic_of(config, spec), greedy(spec.num_actions))
 
 
 class MazeVariant(NamedTuple):
