@@ -13,7 +13,7 @@ from valuelab.benchmark import processes
 from valuelab.evaluation import figures, statistics
 from valuelab.runs import outputs
 
-CONFIG = ClaimConfig(log_steps=50_000, steps=3_000, num_seeds=5)
+CONFIG = ClaimConfig(log_steps=50_000, steps=3_000, num_seeds=5, evaluations=10)
 """The amount of training of comparisons in the maze."""
 
 
