@@ -70,7 +70,7 @@ def make_agent(config, spec):
 
 def test_an_agent_file_of_the_user_trains_and_writes_its_results(data_dir, tmp_path, capsys):
     mine = tmp_path / "my_agent.py"
-    mine.write_text((ROOT / CLONING).read_text())
+    mine.write_text((ROOT / CLONING).read_text() + CHECKS)
     workdir = tmp_path / "run"
     launch(command(data_dir, workdir, agent=mine, eval_episodes=1))
     result = json.loads((workdir / "result.json").read_text())
@@ -93,6 +93,8 @@ def test_an_agent_file_of_the_user_trains_and_writes_its_results(data_dir, tmp_p
     out = capsys.readouterr().out
     assert "success (95 % interval over episodes of one seed)" in out
     assert re.search(r"^mean [\d,]+ updates/s on", out, re.MULTILINE)
+    assert [warning["members"] for warning in result["warnings"]] == [[{"seed": 0}]]
+    assert re.search(r"^warning: loss never fell below -1e\+09 \(lowest .*\): it cannot$", out, re.MULTILINE)
 
 
 def test_the_title_of_a_maze_names_the_member_and_the_number_of_episodes():

@@ -16,7 +16,7 @@ def warnings(
     Args:
         checks: the checks of the agent.
         rows: metrics.jsonl, of all sessions.
-        members: the settings of each member, which its rows contain.
+        members: the settings of each member. Its rows contain them, except in a run of one member.
 
     Returns:
         For each check that failed in some member: "metric"; "members", the settings of these members; "text",
@@ -47,7 +47,8 @@ def _lowest(
     numbers: dict[tuple[Any, ...], list[float]] = {tuple(member.values()): [] for member in members}
     for row in rows:
         if row.get(metric) is not None:
-            numbers[tuple(row[name] for name in members[0])].append(row[metric])
+            # Rows of a run of one member do not name it.
+            numbers[tuple(row.get(name, value) for name, value in members[0].items())].append(row[metric])
     return [min(mine, default=float("-inf")) for mine in numbers.values()]
 
 
