@@ -21,8 +21,9 @@ Params = Any
 Metrics = dict[str, Array]
 """Names to scalars, all on the device.
 
-A group of metrics whose step some updates skip has a metric GROUP/stepped: 1 in an update with the step, 0 in
-one without. In the latter the group's other metrics are 0. Their means are means over the steps.
+If some updates skip a step, such as the policy's, the metrics of this step have names GROUP/NAME. The metric
+GROUP/stepped is 1 in updates with the step and 0 in the others, where all metrics of the group are 0. The log
+has means over the steps.
 """
 STEPPED = "stepped"
 """The last part of the name of that metric."""
@@ -376,13 +377,13 @@ class Diagnostics(NamedTuple):
 
 
 class MetricCheck(NamedTuple):
-    """What a metric does in a run that learns as it should; if it does not, the run ends with a warning.
+    """A check of a metric; a run in which the metric fails it ends with a warning.
 
     Attributes:
         metric: the name of the metric, as `update` reports it.
-        level: its value where the fault is, which is drawn as a line into its curve.
+        level: the value of the metric while the fault lasts; a line in the metric's curve shows it.
         below: the metric must fall below this number in at least one row of each member's log.
-        meaning: what it means if it does not, and what to do; the second half of a sentence.
+        meaning: the fault and the advice, in words that follow a colon.
     """
 
     metric: str
@@ -421,7 +422,7 @@ class Critic(NamedTuple):
         zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
             both joined, as policies do. None for others.
         needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`.
-        checks: of its metrics at the end of a run.
+        checks: the checks of its metrics at the end of a run.
     """
 
     name: str
@@ -525,7 +526,7 @@ class Agent(NamedTuple):
             it sees data otherwise than the agent does.
         features: (state, observations [B, ...]) -> [B, d]; of zero-shot agents, which learn without rewards.
             They act for the reward ψ(s)ᵀz when given `Augmented` with tasks z [B, d] as memory.
-        checks: of its metrics at the end of a run.
+        checks: the checks of its metrics at the end of a run.
     """
 
     init: Callable[[Key, Transitions], Any]

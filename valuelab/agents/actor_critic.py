@@ -6,8 +6,8 @@ One update:
 2. The policy takes its gradient step, with the critic's NEW parameters and OLD targets.
 3. The critic's targets move towards its NEW parameters.
 
-A policy with a `period` takes its step only in each such update, the last of `period` updates. If it
-`slows_targets`, so do the targets.
+A policy with a `period` n takes its step only in updates n, 2 n, 3 n, ... If it `slows_targets`, the critic's
+targets too move only in these updates.
 
 For IQL this is the reference order (value; policy with the new value and the target critic; critic with
 the new value; target average): the policy reads only the value function and the target critics, which

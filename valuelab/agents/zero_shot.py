@@ -148,7 +148,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     def value(state: ZeroShotState, augmented: Augmented) -> Array:
         return learner.value(state.learner, GoalConditioned(*augmented))
 
-    return Agent(init=init, update=update, act=act, value=value, features=features)
+    return Agent(init=init, update=update, act=act, value=value, features=features, checks=learner.checks)
 
 
 def with_tasks(batch: Transitions, tasks: Array) -> Transitions:

@@ -21,8 +21,8 @@ its own target), and y - z(0), which the field cannot see, has Var z(0) more. Th
 
     m Var z(0) (1 + γ² E mask² / m),   or   m Var z(0) (1 + γ² E mask²),   Var z(0) = (u - l)² / 12,
 
-to which random rewards and next states add. The metric is the field's loss over this level. It is not given
-with `supervision="value"`, where a field that ignores z still gives Q.
+to which random rewards, next states and next actions add. The metric is the field's loss over this level. It
+is not given with `supervision="value"`, where a field that ignores z still gives Q.
 
 Source: Agrawalla et al. 2025, "floq: Training Critics via Flow-Matching for Scaling Compute in Value-Based
 RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
@@ -87,8 +87,8 @@ class FlowCriticConfig(CriticConfig):
     )
     next_actions: Literal["each_draw", "shared"] = setting(
         "each_draw",
-        help='Targets follow a new action of the policy for "each_draw" of noise, or one that all draws of a '
-        'transition have "shared", which costs less.',
+        help='"each_draw": the policy draws a new next action for each draw of noise. "shared": all draws of '
+        "a transition follow the same next action, which costs less.",
     )
     num_draws: int = setting(
         8, "[1, inf)", "m, number of noise draws for each transition; Q is the mean over the draws."
@@ -155,8 +155,8 @@ def uses_z(config: FlowCriticConfig) -> MetricCheck:
         metric="field_blind_ratio",
         level=1.0,
         below=0.9,
-        meaning="the field ignored z, so the flow added nothing to a plain critic; train for more steps, or "
-        f"try {cosine}a larger coverage or a smaller bin_width",
+        meaning="the field seems to ignore z, so that the flow adds nothing to a plain critic; train for "
+        f"more steps, or try {cosine}a larger coverage or a smaller bin_width",
     )
 
 

@@ -30,7 +30,8 @@ class BestOfFlowConfig(NetworkConfig):
     """Hyperparameters of IFQL's policy.
 
     Attributes:
-        EVAL_TEMPERATURE: it is evaluated with its noise, as in training: without noise it may stand still.
+        EVAL_TEMPERATURE: the default temperature of evaluations. They use the policy's noise, as training
+            does: without noise the policy may stand still.
     """
 
     EVAL_TEMPERATURE: ClassVar[float] = 1.0

@@ -36,7 +36,8 @@ class OneStepFlowConfig(NetworkConfig):
     """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it.
 
     Attributes:
-        EVAL_TEMPERATURE: it is evaluated with its noise, as in training: without noise it may stand still.
+        EVAL_TEMPERATURE: the default temperature of evaluations. They use the policy's noise, as training
+            does: without noise the policy may stand still.
     """
 
     EVAL_TEMPERATURE: ClassVar[float] = 1.0

@@ -3,7 +3,7 @@
     L = -E[Q(s, μ(s))] / |Q| + β₁ E‖μ(s) - a‖²,   |Q| = stop_grad(E|Q(s, μ(s))|)
     targets follow a' = clip(μ̄(s') + clip(σ ε, -c, c), -1, 1) at the cost β₂ ‖a' - a'_data‖²
 
-μ̄ is a slow average of μ. In each second update the policy takes a step, and all averages move.
+μ̄ is a slow average of μ. The policy takes a step in every second update, and only then all averages move.
 
 Source: Tarasov et al. 2023, arXiv:2305.09836, equations 3 and 4; noise in targets and the delay of Fujimoto
 et al. 2018 (arXiv:1802.09477).

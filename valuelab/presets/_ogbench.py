@@ -48,7 +48,7 @@ VISUAL = each(
     ("visual_cube_single", "visual_cube_double", "visual_scene", "visual_puzzle_3x3", "visual_puzzle_4x4"),
     COMPOSED_IMAGES,
 )
-"""The first task of each of five visual sets, likewise."""
+"""The first task of each of five visual sets, of any critic and policy."""
 
 
 def _cloning(**weights: float) -> Group:
@@ -148,4 +148,4 @@ FIELDS = merged(
     each((*TASKS, *VISUAL), RELEASED_FIELD),
     each(("cube_single", "cube_double"), {"agent.critic.field_hidden_dims": (512, 512)}),
 )
-"""FLOQ: of critics that integrate a flow."""
+"""Settings to add to FLOQ for critics that integrate a flow."""

@@ -1,10 +1,10 @@
 """floq: a flow critic with FQL's policy (Agrawalla et al. 2025, arXiv:2509.06863).
 
-The default is the released code's default but for the embedding of time: "fourier", with which the field
-learns to use z earlier in our measurements. The preset `published` is the released agents/floq.py without
-flags. The presets of OGBench's tasks are floq's published commands, of two million updates. Those that end in
-_best are its commands with the best number of steps or coverage. docs/flow_critics.md lists how valuelab
-differs from the code. Runs and scores:
+The defaults are those of the released code, except for the embeddings of z and time: a σ of two bins, and
+sines and cosines of the time. With them the field learns to use z earlier in our measurements. The preset
+`published` is the released agents/floq.py without flags. The presets of OGBench's tasks are floq's published
+commands, with two million updates. Those that end in _best are its commands with the best number of steps or
+coverage. docs/flow_critics.md lists how valuelab differs from the code. Runs and scores:
 
 pointmaze
     python -m experiments.train --agent=floq:pointmaze --num_seeds=4 \

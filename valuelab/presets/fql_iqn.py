@@ -1,7 +1,7 @@
 """FQL with implicit quantiles: the quantile Huber loss learns the whole return distribution.
 
 Source: Dabney et al. 2018, arXiv:1806.06923. The settings are those of floq's released baseline; its command
-is known for antmaze_giant only, and the other presets take over floq's own for their task.
+is known for antmaze_giant only. The other presets have the settings of floq's commands for their task.
 docs/flow_critics.md lists how the critic differs from that baseline. Runs and scores:
 
 pointmaze, cube_small

@@ -1,9 +1,9 @@
 """IFQL: IQL's critic with the best of 32 actions of a flow (Park, Li, Levine 2025, arXiv:2502.02538).
 
-The defaults are those of FQL's released code. Its commands for this baseline, humanoidmaze_medium and
-visual_cube_single, add the discount and images alone; so do the other presets of OGBench's tasks. The critic
-of the small presets has relu instead of GELU, because it learns faster: with GELU, success in the maze is
-0.00 after 10,000 updates and 0.96 after 20,000. Runs and scores:
+The defaults are those of FQL's released code. It has commands for this baseline on humanoidmaze_medium and
+visual_cube_single. They set only the discount and the images, and so do the other presets of OGBench's tasks.
+The critic of the small presets has relu instead of GELU, because it learns faster: with GELU, success in the
+maze is 0.00 after 10,000 updates and 0.96 after 20,000. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=ifql --workdir=runs/cpu_small
