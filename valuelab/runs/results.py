@@ -322,6 +322,12 @@ def read_scores(folder: pathlib.Path, metric: str) -> dict[int, np.ndarray]:
     return {step: np.array(members, float) for step, members in scores.items()}
 
 
+def print_warnings(result: Mapping[str, Any]) -> None:
+    """Prints the warnings in the content of result.json."""
+    for warning in result.get("warnings", ()):
+        print(f"warning: {warning['text']}")
+
+
 def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
     """Prints the table of a finished run, its speed and its folder.
 
@@ -347,8 +353,7 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
             outputs.show(statistics.tasks_table(_task_rows(metric, {}, result["tasks"]), total))
     speed = result["throughput"]["updates_per_second"]
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
-    for warning in result.get("warnings", ()):
-        print(f"warning: {warning['text']}")
+    print_warnings(result)
     if config.smoke:
         print(f"this was a smoke run of {config.steps} updates: its scores mean nothing")
     command_line.print_next(*next_steps(config, workdir, result.get("best_setting")))

@@ -41,7 +41,7 @@ def run(
         make_agent: builds the agent from its hyperparameters and the data's spec.
         find: settings -> the inputs of the run; called only if the run is not finished, after all hosts have
             connected. Default: `inputs.find_inputs`.
-        quiet: whether to draw no pictures and print no table, for a run whose folder is temporary.
+        quiet: whether to draw no pictures and print warnings only, for a run whose folder is temporary.
 
     Returns:
         The content of result.json; an empty dict on all hosts but the first.
@@ -174,7 +174,9 @@ def fill(
         outputs.finish(workdir, result, drawings, figures.formats(config.formats))
         if config.video:
             log.add_video(workdir / pictures.FILM, config.steps)
-    if not quiet:
+    if quiet:
+        results.print_warnings(result)
+    else:
         results.show(config, members, workdir, result)
     return result
 
