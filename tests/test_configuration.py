@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 
 from valuelab import configuration
+from valuelab.agents.composed import ComposedConfig
 from valuelab.agents.iql import IQLConfig
 from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.configuration import RunConfig
+from valuelab.critics.conservative import ConservativeConfig
+from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.errors import InputError
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.laplacian import LaplacianConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
+from valuelab.policies.rebrac import ReBRACConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,6 +424,20 @@ def test_the_old_name_of_a_part_is_short_for_the_fields_of_the_new_one():
     assert changed.feature_learner == HILPConfig(dim=4, expectile=0.8)
     chosen = configuration.override(config, {"representation": "laplacian"})
     assert isinstance(chosen.feature_learner, LaplacianConfig)
+
+
+def test_a_run_saved_before_a_setting_existed_has_its_former_value():
+    new = RunConfig(agent=ComposedConfig(critic=FlowCriticConfig(), policy=ReBRACConfig()))
+    saved = configuration.to_json(new)
+    for name in ("time_scale", "time_fastest", "next_actions"):
+        del saved["agent"]["critic"][name]
+    del saved["agent"]["policy"]["period"]
+    read = configuration.from_json(new, saved).agent
+    assert (read.critic.time_scale, read.critic.time_fastest) == (math.sqrt(32), 64.0)
+    assert (read.critic.next_actions, read.policy.period) == ("shared", 1)
+    assert ("agent.policy.period", 1, 2) in configuration.difference(saved, new)
+    conservative = configuration.fields(ConservativeConfig())["q_aggregation"]
+    assert (conservative.before, conservative.help != "") == ("min", True)
 
 
 def test_a_part_keeps_only_the_values_that_its_new_choice_accepts():

@@ -63,7 +63,13 @@ MOST_MEANT = 3
 
 
 def setting(
-    default: Any, interval: str = "", help: str = "", *, compare: bool = True, grows: bool = False
+    default: Any,
+    interval: str = "",
+    help: str = "",
+    *,
+    compare: bool = True,
+    grows: bool = False,
+    before: Any = None,
 ) -> Any:
     """A field of a subclass of `Settings`.
 
@@ -74,8 +80,11 @@ def setting(
         help: what --help says of it. Empty in a subclass that changes the default alone.
         compare: whether the field changes the result of a run.
         grows: whether an existing run continues when the field becomes larger, as with more updates.
+        before: its value in runs that were saved when there was no such field; None for the default.
     """
-    metadata = {"interval": interval, "help": help, "grows": grows} if help else {}
+    metadata: dict[str, Any] = {"interval": interval, "help": help, "grows": grows} if help else {}
+    if before is not None:
+        metadata |= {"before": before}
     return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
@@ -155,10 +164,10 @@ class Settings:
 
 
 def _declared(config_class: type, name: str) -> Mapping[str, Any]:
-    """What `setting`, `widths` or `part` said of a field, in this class or the nearest that it inherits."""
-    classes = (vars(base).get("__dataclass_fields__", {}) for base in config_class.__mro__)
+    """What `setting`, `widths` or `part` said of a field, in this class or else in its bases."""
+    classes = (vars(base).get("__dataclass_fields__", {}) for base in reversed(config_class.__mro__))
     said = (known[name].metadata for known in classes if name in known)
-    return next((metadata for metadata in said if metadata), {})
+    return functools.reduce(lambda declared, more: declared | dict(more), said, {})
 
 
 # The settings of a run.
@@ -434,6 +443,7 @@ class Field(NamedTuple):
         help: what `setting` says, or its line under Attributes in the docstring.
         compared: whether it changes the result of the run.
         grows: whether an existing run continues when the field becomes larger.
+        before: its value in runs that were saved when there was no such field; None for the default.
     """
 
     annotation: Any
@@ -442,6 +452,7 @@ class Field(NamedTuple):
     help: str
     compared: bool
     grows: bool = False
+    before: Any = None
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -480,6 +491,7 @@ def fields(config: Any, path: str = "") -> dict[str, Field]:
                 help=declared.get("help") or helps.get(field.name, ""),
                 compared=field.compare,
                 grows=declared.get("grows", False),
+                before=declared.get("before"),
             )
     return found
 
@@ -850,6 +862,7 @@ def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     """What `to_json` saved, by full names, parts by the names of their choices.
 
     Runs from before parts were chosen by name saved short names, also of fields that their choice lacked.
+    A field that they do not name has its value `before` it existed.
     """
     known_parts = parts(config)
     kinds: dict[str, Any] = {}
@@ -869,7 +882,10 @@ def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     }
     known = fields(_with_parts(config, chosen)[0])
     short = {full for names in aliases(config).values() for full in names} - known_parts.keys()
-    return kinds | {name: value for name, value in values.items() if name in known or name not in short}
+    before = {name: field.before for name, field in known.items() if field.before is not None}
+    return (
+        before | kinds | {name: value for name, value in values.items() if name in known or name not in short}
+    )
 
 
 Change = tuple[str, Any, Any]

@@ -56,7 +56,7 @@ class ConservativeConfig(TemporalDifferenceConfig):
     activation: Activation = "relu"
     layer_norm: bool = False
     aggregation: Aggregation = "min"
-    q_aggregation: Aggregation = "min"
+    q_aggregation: Aggregation = setting("min", before="min")
     conservative_weight: float = setting(5.0, "[0, inf)", "Weight α of the gap, at least 0.")
     num_sampled: int = setting(10, "[1, inf)", "N, number of actions from each of three sources.")
     temperature: float = setting(1.0, "(0, inf)", "Temperature T of the log-sum-exp, in units of returns.")

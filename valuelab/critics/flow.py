@@ -30,6 +30,7 @@ RL", arXiv:2509.06863; variants of Agrawalla, Nauman, Kumar 2026, arXiv:2603.043
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -89,6 +90,7 @@ class FlowCriticConfig(CriticConfig):
         "each_draw",
         help='"each_draw": the policy draws a new next action for each draw of noise. "shared": all draws of '
         "a transition follow the same next action, which costs less.",
+        before="shared",
     )
     num_draws: int = setting(
         8, "[1, inf)", "m, number of noise draws for each transition; Q is the mean over the draws."
@@ -123,11 +125,14 @@ class FlowCriticConfig(CriticConfig):
     bin_width: float = setting(2.0, "(0, inf)", "σ of the categorical embedding, in bins.")
     time_embedding: TimeEmbedding = setting("fourier", help='How the field sees t, "fourier" or "cosine".')
     time_size: int = setting(64, "[2, inf)", "Number of components of the Fourier embedding, even.")
-    time_scale: float = setting(1.0, "(0, inf)", "Euclidean norm of the Fourier embedding.")
+    time_scale: float = setting(
+        1.0, "(0, inf)", "Euclidean norm of the Fourier embedding.", before=math.sqrt(32)
+    )
     time_fastest: float = setting(
         2.0,
         "[0.25, inf)",
         "Highest frequency of the Fourier embedding, in periods from t = 0 to 1; the lowest is 0.25.",
+        before=64.0,
     )
 
     def __post_init__(self) -> None:

@@ -66,7 +66,9 @@ class TemporalDifferenceConfig(CriticConfig):
         "mean", help='How targets combine the values of the ensemble, "mean" or "min".'
     )
     q_aggregation: Aggregation = setting(
-        "mean", help='How the values that the policy climbs combine those of the ensemble, "mean" or "min".'
+        "mean",
+        help='How the values that the policy climbs combine those of the ensemble, "mean" or "min".',
+        before="mean",
     )
     loss: Literal["squared", "categorical"] = setting(
         "squared", help='Loss, "squared", or "categorical" for HL-Gauss.'

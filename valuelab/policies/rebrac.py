@@ -49,7 +49,10 @@ class ReBRACConfig(ActorConfig):
     target_noise_max: float = setting(0.5, "[0, inf)", "c at which that noise is clipped, at least 0.")
     target_rate: float = setting(0.005, "(0, 1]", "Share of the new policy in its average, in (0, 1].")
     period: int = setting(
-        2, "[1, inf)", "Updates of the critic for each step of the policy, and for each move of all averages."
+        2,
+        "[1, inf)",
+        "Updates of the critic for each step of the policy, and for each move of all averages.",
+        before=1,
     )
 
 

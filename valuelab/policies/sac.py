@@ -41,9 +41,14 @@ class SACConfig(ActorConfig):
     initial_alpha: float = setting(1.0, "(0, inf)", "α at the first update, positive.")
     charges_entropy: bool = setting(True, help="Charge the targets of critics α log π.")
     log_std_min: float = setting(
-        LOG_STD_MIN, "(-inf, 2)", "Least log σ of the Gaussian before tanh; the greatest is 2."
+        LOG_STD_MIN,
+        "(-inf, 2)",
+        "Least log σ of the Gaussian before tanh; the greatest is 2.",
+        before=LOG_STD_MIN,
     )
-    period: int = setting(1, "[1, inf)", "Updates of the critic for each step of the policy and of α.")
+    period: int = setting(
+        1, "[1, inf)", "Updates of the critic for each step of the policy and of α.", before=1
+    )
 
 
 def sac(config: SACConfig, spec: Spec) -> Policy:
