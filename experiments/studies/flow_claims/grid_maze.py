@@ -339,5 +339,5 @@ def draw(panels: Sequence[Any], variants: Mapping[str, MazeVariant]) -> None:
     """Draws the values of the greedy policies of variants in one panel, and their errors in another."""
     values, errors = panels
     scores = {name: variant.trained.scores for name, variant in variants.items()}
-    pictures.over_updates(values, scores, "value of the greedy policy (0 random, 1 optimal)")
+    pictures.over_updates(values, scores, "score of the greedy policy")
     pictures.over_updates(errors, {name: variant.errors for name, variant in variants.items()}, "error to Q*")

@@ -59,6 +59,11 @@ SETTINGS = grid_maze.SETTINGS | {
     "agent.policy.learning_rate": 1e-3,
 }
 """The settings of all agents. An agent without one of these fields keeps its other settings."""
+CLAIMED: dict[str, dict[str, Any]] = {
+    "flow": {"agent.critic.bin_width": 1.0, "agent.critic.time_scale": 3.0},
+    "plain": {},
+}
+"""Further settings of the two kinds of critics in the claims: with these the field uses z early."""
 
 
 class PointMaze(NamedTuple):
@@ -134,7 +139,7 @@ def environment(num_environments: int, max_steps: int = _MAX_STEPS) -> VectorEnv
 
     def starts(key: Key) -> Array:
         cell_key, place_key = jax.random.split(key)
-        chosen = cells[jax.random.randint(cell_key, num_environments, 0, len(cells))]
+        chosen = cells[jax.random.randint(cell_key, (num_environments,), 0, len(cells))]
         return chosen + jax.random.uniform(place_key, (num_environments, 2))
 
     def move(positions: Array, actions: Array) -> Array:

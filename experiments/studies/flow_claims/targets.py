@@ -9,7 +9,9 @@ their errors to Q*, and sets the spread of the ends of their flows beside the sp
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each critic. The same command continues
 after an interruption.
 
-MEASURED
+Measured with this command (benchmarks/flow_claims_targets.json): shown. The value of the greedy policy is
+0.32 (0.29 to 0.36) with expected targets and 0.24 (0.18 to 0.31) with distributional ones. The difference is
+0.08 (0.01 to 0.15). The errors to Q* are 3.6 and 5.8.
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.
 """

@@ -74,7 +74,7 @@ class TrainedVariant(NamedTuple):
         """Update -> agent states [M, ...], at each evaluation."""
         return dict(self.run.saved_states(self.folder))
 
-    def diagnose(self, rows: int = 2048) -> list[dict[str, Any]]:
+    def diagnose(self, rows: int = 512) -> list[dict[str, Any]]:
         """Reports of `evaluation.diagnostics` at each evaluation, oldest first; arrays are [M, ...]."""
         return diagnosis.report(diagnosis.diagnose(self.run, self.folder, rows, seed=0))
 
