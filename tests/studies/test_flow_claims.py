@@ -222,7 +222,7 @@ def test_critics_that_are_compared_exist(program):
         assert {name for pair in ablations.QUESTIONS.values() for name in pair} <= set(panels)
 
 
-@pytest.mark.parametrize("program", [embedding])
+@pytest.mark.parametrize("program", [ablations, embedding])
 def test_the_page_has_the_measured_table(program):
     root = pathlib.Path(__file__).parents[2]
     name = f"flow_claims_{program.__name__.rpartition('.')[2]}.json"
