@@ -84,11 +84,12 @@ _VISUAL = merged(
 
 SMALL_FLOWS: Group = {
     "pointmaze": {
-        "agent.critic.num_draws": 2,
+        "agent.critic.field_hidden_dims": (128, 128, 128),
+        "agent.critic.num_draws": 1,
         "agent.critic.num_steps": 4,
         "agent.critic.learning_rate": 1e-3,
-        "steps": 24_000,
-        "eval_every": 6_000,
+        "steps": 20_000,
+        "eval_every": 5_000,
     },
     "cube_small": {
         "agent.critic.num_draws": 1,
@@ -96,8 +97,10 @@ SMALL_FLOWS: Group = {
         # They show z and t more clearly than the defaults do: the field uses z earlier.
         "agent.critic.bin_width": 1.0,
         "agent.critic.time_scale": 3.0,
-        "steps": 30_000,
-        "eval_every": 15_000,
+        "agent.critic.learning_rate": 1e-3,
+        "agent.critic.target_rate": 0.02,
+        "steps": 20_000,
+        "eval_every": 5_000,
     },
 }
 """SMALL: of critics that integrate a flow, where each step and each draw costs time."""

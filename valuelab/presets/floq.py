@@ -7,20 +7,19 @@ commands, with two million updates. Those that end in _best are its commands wit
 coverage. docs/flow_critics.md lists how valuelab differs from the code. Runs and scores:
 
 pointmaze
-    python -m experiments.train --agent=floq:pointmaze --num_seeds=4 \
-      --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/pointmaze
-    hardware: one CPU core; 64 minutes. Success is 0.00 for all four seeds at every evaluation, where
-    fql:pointmaze has 0.71. Values are correct near the data. The first seed reaches the goal's corner after
-    about 150 steps, but along the outer wall: it passes the goal at a distance of 1.3 m and stays in the
-    corner behind it. No observation of the data is within 0.3 m of that corner. Q increases there up to
-    0.5, but rewards allow at most -7. Up to 6,000 more updates of one seed with bc_weight 1.7 or 3, or with
-    the minimum of the two critics, did not help
+    python -m experiments.benchmark --suite=cpu_small --only=floq --workdir=runs/cpu_small
+    hardware: two CPU cores, shared with other work. Success is 0.00 for all four seeds after 12,000 of the
+    preset's 20,000 updates. FQL with the same learning rate of the critic has 0.04 (0.00 to 0.11) after as many
+    updates, with --agent.critic.learning_rate=1e-3. The blind ratio is 0.07 after 1,500 updates, and 0.11 at
+    the end
 cube_small
-    python -m experiments.train --agent=floq:cube_small --num_seeds=4 \
-      --dataset=ogbench/cube-single-play-singletask-v0 --eval_episodes=25 --workdir=runs/cube
-    hardware: one CPU core; 50 minutes. Success 0.28 (0.17 to 0.40; seeds 0.20, 0.36, 0.36, 0.20), and 0.03
-    after 15,000 updates. fql:cube_small has 0.41 and 0.05 after as many updates
-The suite cpu_small gives both presets fewer updates, 6,000 and 8,000. All four seeds of each score 0.00.
+    the same command
+    hardware: two CPU cores, shared with other work. Success, four seeds: 0.04 (0.00 to 0.11; seeds 0.12, 0.00,
+    0.04, 0.00) after 10,000 of the preset's 20,000 updates, and 0.05 after 7,500. FQL with the same rates of
+    the critic has 0.07 (0.02 to 0.13) and 0.03 after as many updates, with --agent.critic.learning_rate=1e-3
+    --agent.critic.target_rate=0.02. The blind ratio is 0.26 after 2,500 updates, and 0.46 at the end. With the
+    unscaled time vector and σ of 16 bins, valuelab's former default, the field loss stayed at its z-blind level
+    for 8,000 updates
 OGBench's ten default tasks, such as --agent=floq:antmaze_large; two of them as ..._best; published
     hardware: one GPU; not run
 visual_...: five tasks from images. floq has no commands for them: these are FQL's with floq's critic
