@@ -8,18 +8,18 @@ coverage. docs/flow_critics.md lists how valuelab differs from the code. Runs an
 
 pointmaze
     python -m experiments.benchmark --suite=cpu_small --only=floq --workdir=runs/cpu_small
-    hardware: two CPU cores, shared with other work. Success is 0.00 for all four seeds after 12,000 of the
-    preset's 20,000 updates. FQL with the same learning rate of the critic has 0.04 (0.00 to 0.11) after as many
-    updates, with --agent.critic.learning_rate=1e-3. The blind ratio is 0.07 after 1,500 updates, and 0.11 at
-    the end
+    hardware: two CPU cores, shared with other work. Success is 0.00 for all four seeds after 12,000 of
+    the preset's 20,000 updates. FQL with the same learning rate of the critic has 0.04 (0.00 to 0.11)
+    after as many updates, with --agent.critic.learning_rate=1e-3. The blind ratio is 0.07 after 1,500
+    updates, and 0.11 at the end
 cube_small
     the same command
-    hardware: two CPU cores, shared with other work. Success, four seeds: 0.04 (0.00 to 0.11; seeds 0.12, 0.00,
-    0.04, 0.00) after 10,000 of the preset's 20,000 updates, and 0.05 after 7,500. FQL with the same rates of
-    the critic has 0.07 (0.02 to 0.13) and 0.03 after as many updates, with --agent.critic.learning_rate=1e-3
-    --agent.critic.target_rate=0.02. The blind ratio is 0.26 after 2,500 updates, and 0.46 at the end. With the
-    unscaled time vector and σ of 16 bins, valuelab's former default, the field loss stayed at its z-blind level
-    for 8,000 updates
+    hardware: two CPU cores, shared with other work. Success, four seeds: 0.04 (0.00 to 0.11; seeds 0.12,
+    0.00, 0.04, 0.00) after 10,000 of the preset's 20,000 updates, and 0.05 after 7,500. FQL with the same
+    rates of the critic has 0.07 (0.02 to 0.13) and 0.03 after as many updates, with
+    --agent.critic.learning_rate=1e-3 --agent.critic.target_rate=0.02. The blind ratio is 0.26 after 2,500
+    updates, and 0.46 at the end. With the unscaled time vector and σ of 16 bins, valuelab's former
+    default, the field loss stayed at its z-blind level for 8,000 updates
 OGBench's ten default tasks, such as --agent=floq:antmaze_large; two of them as ..._best; published
     hardware: one GPU; not run
 visual_...: five tasks from images. floq has no commands for them: these are FQL's with floq's critic
