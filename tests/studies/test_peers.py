@@ -26,7 +26,8 @@ SMALL = {
     "iql": ("--agent.hidden_dims=16,16",),
     "iql_4x512": ("--agent.hidden_dims=16,16",),
     "fql": ("--agent.critic.hidden_dims=16,16", *FLOW_POLICY),
-    "floq": (*FLOQ, *FLOW_POLICY),
+    # With narrow histograms some bins have gradients near 0, of which Adam makes steps from rounding alone.
+    "floq": (*FLOQ, *FLOW_POLICY, "--agent.critic.bin_width=16"),
     "td_jepa": (*(f"--agent.critic.{size}" for size in ENCODERS), *FLOW_POLICY, "--agent.policy.normalize_q"),
 }
 """Flags that make the networks of a case small."""
