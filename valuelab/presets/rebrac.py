@@ -8,7 +8,7 @@ pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \
       --dataset=ogbench/pointmaze-medium-navigate-singletask-v0 --workdir=runs/rebrac
     hardware: one CPU core; 22 minutes. Success, four seeds: 1.00 (all 1.00), and 1.00, 0.00, 0.00, 1.00 after
-    10,000 updates. With a step of the policy in each update and the mean of both critics for the policy, it is
+    10,000 updates. With a step of the policy in each update and the mean of both critics for it, success is
     0.52 (seeds 0.06, 1.00, 1.00, 0.00)
 cube_small
     python -m experiments.train --agent=rebrac:cube_small --num_seeds=4 --steps=20000 --eval_episodes=25 \
