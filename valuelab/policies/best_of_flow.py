@@ -9,7 +9,6 @@ arXiv:2304.10573 (IDQL).
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +17,16 @@ import optax
 from valuelab.configuration import setting
 from valuelab.networks import learning
 from valuelab.networks.encoders import encode, with_encoder
-from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.velocities import ActionVelocity
-from valuelab.policies.continuous import check_continuous
+from valuelab.policies.continuous import FlowPolicyConfig, check_continuous
 from valuelab.policies.one_step_flow import clone_actions, draw_actions
 from valuelab.types import Array, Estimates, Key, Metrics, Policy, Spec, TrainState, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BestOfFlowConfig(NetworkConfig):
-    """Hyperparameters of IFQL's policy.
+class BestOfFlowConfig(FlowPolicyConfig):
+    """Hyperparameters of IFQL's policy."""
 
-    Attributes:
-        EVAL_TEMPERATURE: the default temperature of evaluations. They use the policy's noise, as training
-            does: without noise the policy may stand still.
-    """
-
-    EVAL_TEMPERATURE: ClassVar[float] = 1.0
-    num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
     num_candidates: int = setting(32, "[1, inf)", "N, number of actions that are compared.")
 
 

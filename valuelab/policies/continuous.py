@@ -1,6 +1,7 @@
 """What policies over continuous actions share."""
 
 import dataclasses
+from typing import ClassVar
 
 from valuelab.configuration import setting
 from valuelab.errors import InputError
@@ -20,6 +21,19 @@ class ActorConfig(NetworkConfig):
         "(0, inf)",
         "Scale of the last layer's first weights: their variance times the mean of the layer's two widths.",
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowPolicyConfig(NetworkConfig):
+    """Hyperparameters of a policy with a velocity field over actions.
+
+    Attributes:
+        EVAL_TEMPERATURE: the default temperature of evaluations. They use the policy's noise, as training
+            does: without noise the policy may stand still.
+    """
+
+    EVAL_TEMPERATURE: ClassVar[float] = 1.0
+    num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
 
 
 def check_continuous(name: str, spec: Spec) -> None:

@@ -13,7 +13,6 @@ Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,24 +23,16 @@ from valuelab.configuration import setting
 from valuelab.networks import learning
 from valuelab.networks.encoders import batch_size, encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
-from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
-from valuelab.policies.continuous import check_continuous
+from valuelab.policies.continuous import FlowPolicyConfig, check_continuous
 from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec, TrainState, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneStepFlowConfig(NetworkConfig):
-    """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it.
+class OneStepFlowConfig(FlowPolicyConfig):
+    """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it."""
 
-    Attributes:
-        EVAL_TEMPERATURE: the default temperature of evaluations. They use the policy's noise, as training
-            does: without noise the policy may stand still.
-    """
-
-    EVAL_TEMPERATURE: ClassVar[float] = 1.0
-    num_steps: int = setting(10, "[1, inf)", "K, number of steps of the field's integration.")
     bc_weight: float = setting(10.0, "[0, inf)", "Weight α of the distillation, at least 0.")
     normalize_q: bool = setting(False, help="Divide Q by the mean of its absolute value.")
 
