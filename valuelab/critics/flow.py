@@ -155,13 +155,13 @@ class FlowCriticConfig(CriticConfig):
 
 def uses_z(config: FlowCriticConfig) -> MetricCheck:
     """The check that the field uses z at some time of a run."""
-    cosine = "" if config.time_embedding == "cosine" else "time_embedding cosine, "
+    fourier = "time_embedding fourier, " if config.time_embedding == "cosine" else ""
     return MetricCheck(
         metric="field_blind_ratio",
         level=1.0,
         below=0.9,
         meaning="the field seems to ignore z, so that the flow adds nothing to a plain critic; train for "
-        f"more steps, or try {cosine}a larger coverage or a smaller bin_width",
+        f"more steps, or try {fourier}a larger coverage or a smaller bin_width",
     )
 
 
