@@ -5,7 +5,7 @@ r"""Trains an agent without rewards, then evaluates it on tasks: of the dataset'
 
     python -m experiments.zero_shot --agent=td_jepa:walker --dataset=exorl/walker-rnd --workdir=runs/walker
 
-Least squares infers each task from the rewards of labelled states of the dataset. Your own reward is a
+Each task is inferred from the rewards of labelled states of the dataset. Your own reward is a
 function in a Python file; its argument holds arrays of all states:
 
     def corner(states):  # "observations" [N, D], "qpos", "qvel"

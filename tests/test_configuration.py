@@ -436,6 +436,10 @@ def test_a_run_saved_before_a_setting_existed_has_its_former_value():
     assert (read.critic.time_scale, read.critic.time_fastest) == (math.sqrt(32), 64.0)
     assert (read.critic.next_actions, read.policy.period) == ("shared", 1)
     assert ("agent.policy.period", 1, 2) in configuration.difference(saved, new)
+    zero_shot = ZeroShotConfig(critic=TDJEPAConfig(learning_rate=0.1))
+    saved = configuration.to_json(zero_shot)
+    del saved["critic"]["feature_learning_rate"]
+    assert configuration.from_json(zero_shot, saved).critic.feature_learning_rate == 0.1
     conservative = configuration.fields(ConservativeConfig())["q_aggregation"]
     assert (conservative.before, conservative.help != "") == ("min", True)
 

@@ -62,6 +62,16 @@ MOST_MEANT = 3
 # How a field is declared.
 
 
+class SameAs(NamedTuple):
+    """The value of another field of the same config, as `before` of a field.
+
+    Attributes:
+        field: the name of the other field.
+    """
+
+    field: str
+
+
 def setting(
     default: Any,
     interval: str = "",
@@ -80,7 +90,8 @@ def setting(
         help: what --help says of it. Empty in a subclass that changes the default alone.
         compare: whether the field changes the result of a run.
         grows: whether an existing run continues when the field becomes larger, as with more updates.
-        before: its value in runs that were saved when there was no such field; None for the default.
+        before: its value in runs that were saved when there was no such field, or `SameAs` another field;
+            None for the default.
     """
     metadata: dict[str, Any] = {"interval": interval, "help": help, "grows": grows} if help else {}
     if before is not None:
@@ -443,7 +454,8 @@ class Field(NamedTuple):
         help: what `setting` says, or its line under Attributes in the docstring.
         compared: whether it changes the result of the run.
         grows: whether an existing run continues when the field becomes larger.
-        before: its value in runs that were saved when there was no such field; None for the default.
+        before: its value in runs that were saved when there was no such field, or `SameAs` another field;
+            None for the default.
     """
 
     annotation: Any
@@ -883,6 +895,10 @@ def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     known = fields(_with_parts(config, chosen)[0])
     short = {full for names in aliases(config).values() for full in names} - known_parts.keys()
     before = {name: field.before for name, field in known.items() if field.before is not None}
+    for name, value in before.items():
+        if isinstance(value, SameAs):
+            other = ".".join([*name.split(".")[:-1], value.field])
+            before[name] = values.get(other, known[other].value)
     return (
         before | kinds | {name: value for name, value in values.items() if name in known or name not in short}
     )

@@ -396,14 +396,16 @@ class ZeroShot(NamedTuple):
     """What a critic shows that learns the values of all tasks z at once.
 
     Attributes:
-        features: (state, observations [B, ...]) -> [B, d], whose products with a task z are rewards.
+        features: (state, observations [B, ...]) -> [B, d], from which tasks are inferred.
         num_features: d.
+        infer_tasks: (features [N, d], rewards [T, N]) -> the tasks z [T, d] for those rewards.
         perceive: (state, observations [B, ...]) -> vectors [B, k] that policies and estimates get in place of
             the observations, as constants.
     """
 
     features: Callable[[TrainState, Array], Array]
     num_features: int
+    infer_tasks: Callable[[Array, Array], Array]
     perceive: Callable[[TrainState, Array], Array]
 
 
@@ -447,6 +449,8 @@ class FeatureLearner(NamedTuple):
         loss: (params, target_params, batch, key) -> (scalar, Metrics); target_params are averages of
             params, without gradient.
         encode: (params, observations [B, ...]) -> features [B, d].
+        predictors: the names of its parameters that learn at the critic's learning rate; all others learn at
+            the rate of features.
     """
 
     name: str
@@ -454,6 +458,7 @@ class FeatureLearner(NamedTuple):
     init: Callable[[Key, Transitions], Params]
     loss: Callable[[Params, Params, Transitions, Key], tuple[Array, Metrics]]
     encode: Callable[[Params, Array], Array]
+    predictors: frozenset[str] = frozenset()
 
 
 class Policy(NamedTuple):
@@ -525,7 +530,8 @@ class Agent(NamedTuple):
         critic: how it learns values, with `state.critic` as its state; None where there is none, or where
             it sees data otherwise than the agent does.
         features: (state, observations [B, ...]) -> [B, d]; of zero-shot agents, which learn without rewards.
-            They act for the reward ψ(s)ᵀz when given `Augmented` with tasks z [B, d] as memory.
+            They act for tasks z when given `Augmented` with z [B, d] as memory.
+        infer_tasks: (features [N, d], rewards [T, N]) -> tasks z [T, d]; of zero-shot agents.
         checks: the checks of its metrics at the end of a run.
     """
 
@@ -536,6 +542,7 @@ class Agent(NamedTuple):
     memory: Memory | None = None
     critic: Critic | None = None
     features: Callable[[Any, Array], Array] | None = None
+    infer_tasks: Callable[[Array, Array], Array] | None = None
     checks: tuple[MetricCheck, ...] = ()
 
 

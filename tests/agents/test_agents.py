@@ -466,6 +466,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_pessimism": (0.5, {}),
         "discount": (0.5, {}),
         "learning_rate": (1e-2, {}),
+        "feature_learning_rate": (1e-2, {}),
         "target_rate": (0.5, {}),
     },
     TDJEPAConfig: {

@@ -83,6 +83,41 @@ def test_inference_is_exact_for_rewards_in_the_span(seed, dim):
     np.testing.assert_allclose(found, tasks, atol=2e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_tasks_give_exact_values_for_features_that_are_not_orthonormal(seed):
+    """M = F B diag(ρ) exactly, for any B of full rank and data distribution ρ: then Q = F E[r B]."""
+    random = np.random.default_rng(seed)
+    states, pairs = 6, 12
+    kernel = random.dirichlet(np.ones(states), pairs)  # P(s' | s, a)
+    policy = random.dirichlet(np.ones(2), states)  # π(a | s)
+    under_policy = np.einsum("sa,sax->sx", policy, kernel.reshape(states, 2, states))
+    measures = kernel @ np.linalg.inv(np.eye(states) - DISCOUNT * under_policy)  # of states after (s, a)
+    counts = random.integers(1, 9, states)
+    density = counts / counts.sum()
+    backward = random.normal(size=(states, states)) @ np.diag(random.uniform(0.1, 3, states))
+    forward = measures @ np.diag(1 / density) @ np.linalg.inv(backward).T
+    rewards = random.normal(size=states)
+    labelled = np.repeat(np.arange(states), counts)  # a dataset whose states have the density ρ
+    features, labels = np.float32(backward[labelled]), np.float32(rewards[labelled])[None]
+
+    def direction_of_values(task):
+        values = forward @ np.asarray(task, np.float64)
+        return values / np.linalg.norm(values)
+
+    exact = measures @ rewards
+    exact /= np.linalg.norm(exact)
+    (found,) = zero_shot.mean_tasks(features, labels)
+    np.testing.assert_allclose(np.linalg.norm(found), np.sqrt(states), rtol=1e-5)
+    np.testing.assert_allclose(direction_of_values(found), exact, atol=1e-4)
+    (fitted,) = zero_shot.infer_tasks(features, labels)
+    assert np.abs(direction_of_values(fitted) - exact).max() > 0.05
+    # A goal g: its density δ_g / ρ(g) as reward gives z = B(g).
+    goal = np.float32(np.eye(states)[2] / density[2])[labelled][None]
+    np.testing.assert_allclose(
+        zero_shot.mean_tasks(features, goal), zero_shot.on_sphere(backward[2:3]), rtol=1e-4
+    )
+
+
 def test_inference_leaves_out_what_features_do_not_span():
     """Features of rank 1 in two dimensions: the shortest solution is parallel to them."""
     features = jnp.array([[1.0, 1.0], [2.0, 2.0], [-1.0, -1.0]])

@@ -30,6 +30,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import zero_shot_plots
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.networks.encodings import Encoder
+from valuelab.ops import zero_shot as ops
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.runs import diagnosis, inputs, train
 from valuelab.runs import zero_shot as launcher
@@ -62,6 +63,7 @@ def test_every_state_of_a_chain_is_reached_as_a_task(critic):
         "critic.predictor_dims": (32,),
         "critic.discount": 0.8,
         "critic.learning_rate": 1e-3,
+        "critic.feature_learning_rate": 1e-3,
         "critic.target_rate": 0.05,
     }
     policy = OneStepFlowConfig(
@@ -220,6 +222,17 @@ def test_labels_that_do_not_specify_a_task_are_refused():
 def test_rewards_that_cannot_be_used_are_refused(reward, message):
     with pytest.raises(InputError, match=message):
         rewards_of(reward, {"observations": np.zeros((3, 2))}, "mine")
+
+
+def test_every_critic_infers_tasks_in_its_way():
+    ways = [
+        (ForwardBackwardConfig(), ops.mean_tasks),
+        (TDJEPAConfig(), ops.infer_tasks),
+        (SuccessorFeaturesConfig(), ops.infer_tasks),
+    ]
+    for critic, way in ways:
+        agent = zero_shot.zero_shot(ZeroShotConfig(critic=critic, policy=small().policy), CHAIN)
+        assert normalized(agent, Normalization()).infer_tasks is way
 
 
 def test_the_task_of_an_expert_is_its_mean_encoding():
@@ -533,7 +546,12 @@ def test_a_background_hides_what_moves_unless_it_is_subtracted(critic):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
     images, places = np.concatenate([batch.observations for batch in batches]), np.concatenate(places)
     wanted = (places[:, 1] < 7).astype(np.float32)
-    fast = {"critic.predictor_dims": (32,), "critic.learning_rate": 5e-4, "critic.policy_sees": "encodings"}
+    fast = {
+        "critic.predictor_dims": (32,),
+        "critic.learning_rate": 5e-4,
+        "critic.feature_learning_rate": 5e-4,
+        "critic.policy_sees": "encodings",
+    }
     config = ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(32,)))
     spec = Spec((15, 15, 1), "uint8", 2, 0, 0.0, 0.0)
     agent = zero_shot.zero_shot(configuration.replace(config, fast), spec)

@@ -85,6 +85,7 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         value=agent.value and value,
         memory=memory,
         features=features,
+        infer_tasks=agent.infer_tasks,
         checks=agent.checks,
     )
 

@@ -1,6 +1,6 @@
 """Zero-shot agents: they learn without rewards, and then act for any reward.
 
-A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s)ᵀz. One update:
+A task is a vector z on the sphere of radius √d, and π_z is the policy for it. One update:
 
 1. Tasks: with probability p, z_i is the encoding ψ(s'_j) of the next state of another transition, scaled to
    the sphere. With `whiten_goals` it is first multiplied by the inverse of the running second moment of ψ.
@@ -10,8 +10,10 @@ A task is a vector z on the sphere of radius √d; π_z acts for the reward ψ(s
 The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M. It is d for orthonormal features, and
 1 for collapsed ones.
 
-At test time a task is inferred without a gradient step: from rewards of labelled states by least squares
-(`infer`), from a goal (`of_goals`), or from the trajectory of an expert (`of_expert`).
+At test time a task is inferred without a gradient step: from rewards of labelled states (`infer`), from a
+goal (`of_goals`), or from the trajectory of an expert (`of_expert`). How rewards become a task depends on the
+critic. For TD-JEPA and successor features, π_z acts for the reward ψ(s)ᵀz, so z is the least-squares solution
+of ψ(s)ᵀz = r(s). For forward-backward representations, Q = Fᵀ E[r B], so z = E[r(s) B(s)].
 
 Source: Touati, Rapin, Ollivier 2023, arXiv:2209.14935; Bagatella et al. 2025, arXiv:2510.00739.
 """
@@ -33,7 +35,7 @@ from valuelab.critics.task_conditioned import split
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
 from valuelab.ops.factorizations import symmetric_pseudoinverse
-from valuelab.ops.zero_shot import infer_tasks, mixed_tasks, on_sphere, uniform_tasks
+from valuelab.ops.zero_shot import mixed_tasks, on_sphere, uniform_tasks
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.types import (
     Agent,
@@ -148,7 +150,15 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
     def value(state: ZeroShotState, augmented: Augmented) -> Array:
         return learner.value(state.learner, GoalConditioned(*augmented))
 
-    return Agent(init=init, update=update, act=act, value=value, features=features, checks=learner.checks)
+    return Agent(
+        init=init,
+        update=update,
+        act=act,
+        value=value,
+        features=features,
+        infer_tasks=tasks.infer_tasks,
+        checks=learner.checks,
+    )
 
 
 def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
@@ -180,18 +190,19 @@ def encode(agent: Agent, state: Any, observations: Array) -> Array:
 
 
 def infer(agent: Agent, state: Any, observations: Array, rewards: Array) -> Array:
-    """The tasks whose rewards are nearest to the rewards of labelled states.
+    """The tasks for the rewards of labelled states.
 
     Args:
         agent: a zero-shot agent.
         state: its state.
-        observations: [N, ...].
+        observations: [N, ...], a random sample of the states of the training data.
         rewards: [T, N], for T tasks.
 
     Returns:
         [T, d].
     """
-    return infer_tasks(encode(agent, state, observations), rewards)
+    assert agent.infer_tasks is not None
+    return agent.infer_tasks(encode(agent, state, observations), rewards)
 
 
 def of_goals(agent: Agent, state: Any, goals: Array) -> Array:

@@ -7,6 +7,8 @@ One update, with a' from π_z; bars are target averages, without gradient:
 1. M̄_ij = F̄(φ̄(s'_i), a'_i, z_i)ᵀB̄(s'_j), for all pairs of a batch.
 2. L = Σ_e successor_measure_loss(M_e, M̄, γ · mask) + β Ω(B), with the orthonormality loss Ω.
 
+Tasks are inferred by z = E[r B], because Q = E[M r] = Fᵀ E[r B] for every B.
+
 Source: Touati, Ollivier 2021, arXiv:2103.07945, algorithm 1; Touati, Rapin, Ollivier 2023, arXiv:2209.14935.
 """
 
@@ -16,10 +18,16 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import setting
-from valuelab.critics.task_conditioned import Losses, TaskConditionedConfig, task_conditioned_critic, tasks_of
+from valuelab.critics.task_conditioned import (
+    Losses,
+    TaskConditionedConfig,
+    parts_named,
+    task_conditioned_critic,
+    tasks_of,
+)
 from valuelab.networks.encodings import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.zero_shot import orthonormality_loss, pessimistic, successor_measure_loss
+from valuelab.ops.zero_shot import mean_tasks, orthonormality_loss, pessimistic, successor_measure_loss
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
@@ -101,5 +109,7 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
         encode_states=encode_states,
         predict=predict,
         encode=encode,
+        of_features=parts_named("backward"),
+        infer_tasks=mean_tasks,
     )
     return task_conditioned_critic("forward_backward", config, spec, losses)

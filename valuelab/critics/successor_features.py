@@ -30,6 +30,7 @@ from valuelab.configuration import Choice, make, part, setting
 from valuelab.critics.task_conditioned import (
     Losses,
     TaskConditionedConfig,
+    parts_named,
     successor_target,
     task_conditioned_critic,
     tasks_of,
@@ -126,6 +127,10 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         features = feature_learner.encode(params["features"], observations)
         return features - params["mean"][None] if config.center else features
 
+    def of_features(params: Params) -> Any:
+        own = {name: name not in feature_learner.predictors for name in params["features"]}
+        return parts_named()(params) | {"features": own}
+
     def follow(params: Params, batch: Transitions) -> Params:
         if not config.center:
             return params
@@ -139,6 +144,7 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         encode_states=encode_states,
         predict=predict,
         encode=encode,
+        of_features=of_features,
         follow=follow,
     )
     return task_conditioned_critic(f"successor_features on {feature_learner.name}", config, spec, losses)

@@ -16,15 +16,14 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from valuelab import platforms
-from valuelab.configuration import setting, widths
+from valuelab.configuration import SameAs, setting, widths
 from valuelab.critics.values import ReturnsConfig, offered
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.encodings import Encoder
-from valuelab.ops.zero_shot import pessimistic, pessimistic_along
+from valuelab.ops.zero_shot import infer_tasks, pessimistic, pessimistic_along
 from valuelab.types import (
     Array,
     Critic,
@@ -46,6 +45,12 @@ class TaskConditionedConfig(ReturnsConfig):
     """Hyperparameters that all critics of tasks share."""
 
     learning_rate: float = 1e-4
+    feature_learning_rate: float = setting(
+        1e-4,
+        "(0, inf)",
+        "Learning rate of the features, such as B, ψ and those of a feature learner.",
+        before=SameAs("learning_rate"),
+    )
     predictor_dims: tuple[int, ...] = widths(
         (512, 512), "Width of each hidden layer of the predictors.", least=2
     )
@@ -98,6 +103,9 @@ class Losses(NamedTuple):
         encode_states: (params, observations) -> the input of F, [B, k].
         predict: (params, input of F, actions, tasks) -> F, [E, B, d].
         encode: (params, observations) -> ψ, [B, d].
+        of_features: (params) -> a tree of bools for the parts of the parameters: whether a part learns at
+            `feature_learning_rate`.
+        infer_tasks: (features [N, d], rewards [T, N]) -> tasks [T, d].
         follow: (params, batch) -> params, with updates that are not gradient steps, such as running means.
     """
 
@@ -107,6 +115,8 @@ class Losses(NamedTuple):
     encode_states: Callable[[Params, Array], Array]
     predict: Callable[[Params, Array, Array, Array], Array]
     encode: Callable[[Params, Array], Array]
+    of_features: Callable[[Params], Any]
+    infer_tasks: Callable[[Array, Array], Array] = infer_tasks
     follow: Callable[[Params, Transitions], Params] = lambda params, batch: params
 
 
@@ -144,7 +154,12 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
         )
     if images:
         encoders.check_images(spec, f"critic {name}", encoders.DrQ.least_side)
-    optimizer = optax.adam(config.learning_rate)
+
+    def rates(params: Params) -> Any:
+        both = {True: config.feature_learning_rate, False: config.learning_rate}
+        return jax.tree.map(both.get, losses.of_features(params))
+
+    optimizer = learning.adam_by_part(rates)
 
     def init(key: Key, example: Transitions) -> TrainState:
         params_key, update_key = jax.random.split(key)
@@ -184,9 +199,15 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
         zero_shot=ZeroShot(
             features=lambda state, observations: losses.encode(state.params, observations),
             num_features=losses.dim,
+            infer_tasks=losses.infer_tasks,
             perceive=perceive,
         ),
     )
+
+
+def parts_named(*names: str) -> Callable[[Params], dict[str, bool]]:
+    """A function of params: the name of each top-level part -> whether it is one of `names`."""
+    return lambda params: {name: name in names for name in params}
 
 
 def tasks_of(batch: Transitions) -> Array:

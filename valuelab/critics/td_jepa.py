@@ -28,6 +28,7 @@ from valuelab.critics.task_conditioned import (
     TaskConditionedConfig,
     apply_networks,
     map_each,
+    parts_named,
     successor_target,
     task_conditioned_critic,
     tasks_of,
@@ -176,5 +177,6 @@ def td_jepa_critic(config: TDJEPAConfig, spec: Spec) -> Critic:
         encode_states=encode_states,
         predict=predict,
         encode=encode,
+        of_features=parts_named("task_encoder"),
     )
     return task_conditioned_critic("td_jepa", config, spec, losses)

@@ -19,17 +19,17 @@ def features(
     spectra: np.ndarray,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The spread of the features of labelled states, and the inferred rewards of each task in feature space.
+    """The spread of the features of labelled states, and ψ(s)ᵀz of each inferred task in feature space.
 
     Args:
         features: ψ of N states, [N, d].
-        rewards: task to the inferred rewards ψ(s)ᵀz [N] of these states.
+        rewards: task to ψ(s)ᵀz [N] of these states.
         spectra: eigenvalues of E ψψᵀ, greatest first, of M members, [M, d].
         path: where to save the plot.
 
     Returns:
         The matplotlib Figure: eigenvalues, and for each task the features in the plane of their first two
-        principal components, coloured by the task's inferred rewards.
+        principal components, coloured by ψ(s)ᵀz.
     """
     figure = figures.new(3.4 * (1 + len(rewards)), 3.4)
     spectrum, *panels = figure.subplots(1, 1 + len(rewards))
@@ -46,7 +46,7 @@ def features(
     for panel, (task, values) in zip(panels, rewards.items(), strict=True):
         order = shown[np.argsort(values[shown])]  # the highest rewards are drawn last, on top
         points = panel.scatter(*plane[order].T, c=values[order], s=4, cmap="viridis", linewidths=0)
-        figure.colorbar(points, ax=panel, label="inferred reward ψᵀz", shrink=0.85, pad=0.02)
+        figure.colorbar(points, ax=panel, label="ψᵀz of the inferred z", shrink=0.85, pad=0.02)
         panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second component")
         figures.plain(panel)
     return figures.saved(figure, path)
@@ -66,7 +66,10 @@ def tasks_in_maze(
     policy: Callable[[str, np.ndarray], Any] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """The rewards that a zero-shot agent infers for each task of a maze, and its values and policy there.
+    """ψ(s)ᵀz for each inferred task of a maze, and the agent's values and policy there.
+
+    ψ(s)ᵀz is the inferred reward, up to a factor. For forward-backward representations it is the reward
+    smoothed by the kernel B(s)ᵀB(s').
 
     Args:
         mazes: task to its maze.
@@ -76,7 +79,7 @@ def tasks_in_maze(
         path: where to save the plot.
 
     Returns:
-        The matplotlib Figure: inferred rewards above, values and the policy's arrows below.
+        The matplotlib Figure: ψ(s)ᵀz above, values and the policy's arrows below.
     """
     rows, columns = next(iter(mazes.values())).walls.shape
     figure = figures.new((1.2 + 0.42 * columns) * len(mazes), 2 * (0.6 + 0.42 * rows))
@@ -88,8 +91,8 @@ def tasks_in_maze(
         ) -> Callable[[np.ndarray], Any]:
             return lambda observations: function(task, observations)
 
-        plots.draw_maze(above, maze, of_task(reward), value_label="inferred reward ψ(s)ᵀz")
-        above.set_title(f"{task}: inferred reward")
+        plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz of the inferred z")
+        above.set_title(f"{task}: ψ(s)ᵀz")
         plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="value V(s, z)")
         below.set_title(f"{task}: value and policy" if policy else f"{task}: value")
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes

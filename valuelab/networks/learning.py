@@ -53,6 +53,22 @@ def scheduled(learning_rate: Array | float, schedule: str, spec: Spec) -> Array 
     return optax.cosine_decay_schedule(learning_rate, spec.num_updates)
 
 
+def adam_by_part(rates: Callable[[Params], Any]) -> optax.GradientTransformation:
+    """Adam, with a learning rate for each part of the parameters. Its state is that of `optax.adam`.
+
+    Args:
+        rates: params -> learning rates, a tree whose leaves stand for parts of the parameters.
+    """
+
+    def scale(updates: Params, params: Params) -> Params:
+        del params
+        return jax.tree.map(
+            lambda rate, part: jax.tree.map(lambda leaf: -rate * leaf, part), rates(updates), updates
+        )
+
+    return optax.chain(optax.scale_by_adam(), optax.stateless(scale))
+
+
 def gradient_step(
     loss: Callable[[Params], tuple[Array, Metrics]],
     optimizer: optax.GradientTransformation,

@@ -1,6 +1,6 @@
-"""Maths of zero-shot agents: losses of features and successor measures, and tasks by least squares.
+"""Maths of zero-shot agents: losses of features and successor measures, and inference of tasks.
 
-A task is a vector z: the reward of a state is ψ(s)ᵀz. Encodings and tasks lie on the sphere of radius √d, so
+A task is a vector z that stands for a reward. Encodings and tasks lie on the sphere of radius √d, so
 that their components have the same scale for every d.
 """
 
@@ -164,8 +164,32 @@ def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) 
     return mean - shortfall[:, None] * tasks / jnp.sum(jnp.square(tasks), axis=-1, keepdims=True)
 
 
+def mean_tasks(features: Array, rewards: Array) -> Array:
+    """The tasks of forward-backward representations for given rewards of N states.
+
+        z = E[r(s) B(s)],   scaled to the sphere
+
+    M(s, a; s') = F(s, a)ᵀB(s') is the density of future states relative to the data. So for every B
+
+        Q(s, a) = E[M(s, a; s') r(s')] = F(s, a)ᵀ E[r(s') B(s')],   s' from the data
+
+    Least squares has the same direction only if the second moment of B is a multiple of the identity.
+
+    Args:
+        features: B, [N, d], of states drawn from the data.
+        rewards: r, [T, N], for T tasks.
+
+    Returns:
+        [T, d], on the sphere.
+
+    Source: Touati, Ollivier 2021 (arXiv:2103.07945).
+    """
+    chex.assert_rank([features, rewards], 2)
+    return on_sphere(rewards @ features / len(features))
+
+
 def infer_tasks(features: Array, rewards: Array) -> Array:
-    """The tasks whose rewards are nearest to given rewards of N states.
+    """The tasks whose rewards ψ(s)ᵀz are nearest to given rewards of N states: least squares.
 
         z = argmin_z Σ_n (ψ(s_n)ᵀz - r_n)²,   scaled to the sphere
 

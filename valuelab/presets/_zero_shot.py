@@ -65,6 +65,7 @@ _NETWORKS = {
     "agent.critic.state_dims": (256, 256, 256),
     "agent.critic.state_dim": 50,
     "agent.critic.learning_rate": 1e-3,
+    "agent.critic.feature_learning_rate": 1e-3,
     "agent.critic.target_rate": 0.1,  # values of goals far off are 150 backups away
     "agent.policy.hidden_dims": (128, 128),
     "agent.policy.num_steps": 5,
@@ -112,6 +113,7 @@ SMALL: Group = {
         "agent.policy": dataclasses.replace(_CLIMBING, hidden_dims=(256, 256), learning_rate=5e-4),
         "agent.critic.predictor_dims": (256,),
         "agent.critic.learning_rate": 5e-4,
+        "agent.critic.feature_learning_rate": 5e-4,
         "agent.critic.target_rate": 0.01,
         "data.normalize_observations": True,
         "batch_size": 256,
@@ -133,6 +135,7 @@ PIXELS_SMALL: Group = {
         "agent.critic.predictor_dims": (128,),
         "agent.critic.state_dim": 32,
         "agent.critic.learning_rate": 5e-4,
+        "agent.critic.feature_learning_rate": 5e-4,
         "agent.critic.target_rate": 0.01,
         "data.image_shift.pixels": 2,
         "batch_size": 64,

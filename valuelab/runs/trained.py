@@ -287,10 +287,10 @@ class TrainedRun:
     # Tasks of zero-shot agents.
 
     def infer(self, observations: Any, rewards: Any, member: int = 0) -> np.ndarray:
-        """The tasks whose rewards are nearest to those of labelled observations.
+        """The tasks for the rewards of labelled observations.
 
         Args:
-            observations: [N, ...], with N at least d.
+            observations: [N, ...], a random sample of the states of the training data, with N at least d.
             rewards: [T, N] of T tasks, or [N] of one.
             member: number of the member, from 0 on.
 
