@@ -8,7 +8,7 @@ and cube-single, down to -n with n cubes, buttons or other objects. Episodes end
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,42 @@ def with_rewards(name: str, environment_kwargs: Mapping[str, Any] = creation.NO_
         make=functools.partial(_create_choosing, single.name, environment_kwargs),
         tasks=dict(_GOALS),
     )
+
+
+def between(
+    environment: types.Environment, pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> types.Environment:
+    """A maze whose tasks are to walk from given starts to given goals.
+
+    Args:
+        environment: a maze of OGBench.
+        pairs: name of a task -> its start [2] and its goal [2], in metres.
+    """
+    return dataclasses.replace(
+        environment,
+        make=functools.partial(_create_between, environment.make, next(iter(environment.tasks.values()))),
+        tasks={name: {"start": start, "goal": goal} for name, (start, goal) in pairs.items()},
+    )
+
+
+def _create_between(make: Callable[[], Any], task: dict[str, Any] | None) -> Any:
+    """A maze; the options of a reset give its start and its goal. It is first reset for another task."""
+    gymnasium = errors.require("gymnasium", "environments")
+
+    class Between(gymnasium.Wrapper):  # type: ignore[name-defined]
+        """Moves the start and the goal after each reset."""
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            options = options or {}
+            _, info = self.env.reset(seed=seed, options=task)
+            scene = self.unwrapped
+            scene.set_goal(goal_xy=options["goal"])
+            scene.set_xy(options["goal"])
+            info["goal"] = scene.get_ob()
+            scene.set_xy(options["start"])
+            return scene.get_ob(), info
+
+    return Between(make())
 
 
 def _create_choosing(environment_id: str, environment_kwargs: Mapping[str, Any]) -> Any:

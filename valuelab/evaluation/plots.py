@@ -193,6 +193,8 @@ class Maze(NamedTuple):
         initial: [D], an observation at the start.
         start: [2], in metres; None for a maze without a task, where no start is drawn.
         goal: [2], in metres; None without a goal: for a maze without a task, or with a reward of the user.
+        radius: of the agent's body, or of an ant's torso, in metres.
+        goal_radius: the distance from the goal at which it is reached, in metres.
     """
 
     walls: np.ndarray
@@ -201,6 +203,8 @@ class Maze(NamedTuple):
     initial: np.ndarray
     start: np.ndarray | None
     goal: np.ndarray | None
+    radius: float = 0.0
+    goal_radius: float = 0.0
 
 
 def is_maze(environment: types.Environment) -> bool:
@@ -244,7 +248,17 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
     goal = None if environment.metric == "return" else np.array(scene.cur_goal_xy)
     gym.close()
     initial = np.asarray(initial)
-    return Maze(walls=walls, extent=extent, unit=unit, initial=initial, start=initial[:2], goal=goal)
+    torso = scene.model.body("torso").geomadr[0]
+    return Maze(
+        walls=walls,
+        extent=extent,
+        unit=unit,
+        initial=initial,
+        start=initial[:2],
+        goal=goal,
+        radius=float(scene.model.geom_size[torso, 0]),
+        goal_radius=float(scene._goal_tol),
+    )
 
 
 def draw_maze(
