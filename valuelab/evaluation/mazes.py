@@ -28,8 +28,8 @@ SPEED = 0.2
 
 _POINTS_PER_CELL = 20
 _MOST_STEPS = 5
-"""The largest offset of neighbours along an axis. The directions differ from any other by at most 5.7 degrees,
-so the length of a way is at most 0.5 % too large."""
+"""The largest offset of neighbours along an axis. Each direction is within 5.7 degrees of one to a neighbour,
+so lengths between grid points in an open space are at most 0.5 % too large."""
 _NEAREST = 12
 """The number of grid points to which any other place is linked."""
 _AHEAD = 3
@@ -292,21 +292,20 @@ def draw_pairs(space: FreeSpace, count: int = NUM_PAIRS, seed: int = SEED) -> Pa
 # References.
 
 
-def straight_ways(goals: np.ndarray) -> list[np.ndarray]:
-    """The ways of a walker that walks straight at each of the goals [P, 2]."""
-    return [goal[None] for goal in np.asarray(goals)]
+WALKERS = ("straight", "free way")
+"""The reference policies: walking straight at the goal, and following the geodesic to it."""
 
 
-def free_ways(found: Geodesics, starts: np.ndarray) -> list[np.ndarray]:
-    """The ways of a walker that follows the geodesic from each of the starts [P, 2] to the goal of its row."""
-    return [found.way(number, start) for number, start in enumerate(starts)]
+def ways_of_walkers(found: Geodesics, starts: np.ndarray) -> np.ndarray:
+    """The ways of both WALKERS from starts [P, 2] to the goals of their rows, [2, P, K, 2].
 
-
-def stacked_ways(ways: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Ways of M walkers in P tasks as one array [M, P, K, 2]; the last point of shorter ones is repeated."""
-    longest = max(len(way) for own in ways for way in own)
-    padded = [[np.pad(way, ((0, longest - len(way)), (0, 0)), "edge") for way in own] for own in ways]
-    return np.array(padded, np.float32)
+    The way of walking straight is the goal alone. The last point of shorter ways is repeated.
+    """
+    free = [found.way(number, start) for number, start in enumerate(starts)]
+    longest = max(map(len, free))
+    padded = [np.pad(way, ((0, longest - len(way)), (0, 0)), "edge") for way in free]
+    straight = np.broadcast_to(found.goals[:, None], (len(free), longest, 2))
+    return np.array([straight, padded], np.float32)
 
 
 def walker(tasks: Sequence[str]) -> types.Agent:
