@@ -16,6 +16,10 @@ OF_MATRICES = {
     "singular_vectors": (factorizations.singular_vectors, MATRICES),
     "eigenvalues": (factorizations.eigenvalues, SYMMETRIC),
     "symmetric_pseudoinverse": (factorizations.symmetric_pseudoinverse, SYMMETRIC),
+    "solve": (
+        lambda matrix: factorizations.solve(matrix, matrix[:, :2]),
+        SYMMETRIC + jnp.eye(6)[None, None],
+    ),
     "orthogonal": (
         lambda key: factorizations.orthogonal(key, (6, 4)),
         jax.random.split(jax.random.key(1), (2, 3)),
@@ -53,5 +57,7 @@ def test_what_is_factorised_comes_back():
     # The greatest four eigenvalues of M Mᵀ are the squares of these; the other two are 0.
     expected = jnp.concatenate([jnp.square(sizes), jnp.zeros(2)])
     np.testing.assert_allclose(factorizations.eigenvalues(symmetric), expected, atol=1e-4)
+    regular = symmetric + jnp.eye(6)
+    np.testing.assert_allclose(factorizations.solve(regular, regular @ matrix), matrix, atol=1e-4)
     inverse = factorizations.symmetric_pseudoinverse(symmetric)
     np.testing.assert_allclose(symmetric @ inverse @ symmetric, symmetric, atol=1e-4)

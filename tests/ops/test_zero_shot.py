@@ -72,6 +72,14 @@ def test_tasks_are_goals_or_uniform():
     np.testing.assert_allclose(others.T @ others / len(others), np.eye(3), atol=0.1)
 
 
+def test_whitened_goals_are_the_least_squares_tasks_of_being_there():
+    states = jax.random.normal(jax.random.key(0), (7, 3)) * jnp.array([[3.0, 1.0, 0.1]])
+    found = zero_shot.on_sphere(zero_shot.whitened(states, states.T @ states / 7))
+    np.testing.assert_allclose(found, zero_shot.infer_tasks(states, jnp.eye(7)), atol=1e-3)
+    collapsed = zero_shot.whitened(states, jnp.zeros((3, 3)))
+    np.testing.assert_allclose(collapsed, 1e6 * states, rtol=1e-3)
+
+
 @hypothesis.given(st.integers(0, 2**31 - 1), st.integers(1, 6))
 @hypothesis.settings(max_examples=20)
 def test_inference_is_exact_for_rewards_in_the_span(seed, dim):

@@ -34,8 +34,7 @@ from valuelab.critics.successor_features import SuccessorFeaturesConfig, success
 from valuelab.critics.task_conditioned import split
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
-from valuelab.ops.factorizations import symmetric_pseudoinverse
-from valuelab.ops.zero_shot import mixed_tasks, on_sphere, uniform_tasks
+from valuelab.ops.zero_shot import mixed_tasks, on_sphere, uniform_tasks, whitened
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.types import (
     Agent,
@@ -75,7 +74,10 @@ class ZeroShotConfig(Settings):
         False, help="Multiply the encodings of goals by the inverse of the second moment of ψ."
     )
     moment_rate: float = setting(
-        0.01, "(0, 1]", "Share of each batch in the running second moment of ψ, in (0, 1]."
+        0.005,
+        "(0, 1]",
+        "Share of each batch in the running second moment of ψ, in (0, 1].",
+        before=0.01,
     )
 
 
@@ -136,7 +138,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         moment = (1 - rate) * state.moment + rate * encodings.T @ encodings / len(encodings)
         goals = jax.random.permutation(order_key, encodings)
         if config.whiten_goals:
-            goals = goals @ symmetric_pseudoinverse(moment)
+            goals = whitened(goals, moment)
         drawn = mixed_tasks(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.

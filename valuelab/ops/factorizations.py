@@ -48,3 +48,9 @@ def eigenvalues(matrix: Array) -> Array:
 def symmetric_pseudoinverse(matrix: Array) -> Array:
     """The pseudoinverse of a symmetric matrix [D, D]; eigenvalues below 1e-6 of the largest count as 0."""
     return jnp.linalg.pinv(matrix, rtol=1e-6, hermitian=True)
+
+
+@jax.custom_batching.sequential_vmap
+def solve(matrix: Array, right: Array) -> Array:
+    """X [D, N] with A X = B, for a square matrix A [D, D] and B [D, N]."""
+    return jnp.linalg.solve(matrix, right)

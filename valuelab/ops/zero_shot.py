@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from valuelab.ops.factorizations import symmetric_pseudoinverse
+from valuelab.ops.factorizations import solve, symmetric_pseudoinverse
 from valuelab.types import Array, Key
 
 
@@ -48,6 +48,24 @@ def mixed_tasks(key: Key, goals: Array, goal_share: Array | float) -> Array:
     choice_key, uniform_key = jax.random.split(key)
     of_goal = jax.random.uniform(choice_key, (len(goals), 1)) < goal_share
     return jnp.where(of_goal, on_sphere(goals), uniform_tasks(uniform_key, *goals.shape))
+
+
+def whitened(vectors: Array, moment: Array) -> Array:
+    """X (C + 1e-6 I)⁻¹: vectors times the inverse of a second moment.
+
+    If the encodings of goals have the moment C, then a goal g with encoding x is the task by least squares for
+    a reward of being at g.
+
+    Args:
+        vectors: x, [B, d].
+        moment: C, [d, d].
+
+    Returns:
+        [B, d].
+
+    Source: the code of Bagatella et al. 2025 (arXiv:2510.00739).
+    """
+    return solve(moment + 1e-6 * jnp.eye(len(moment)), vectors.T).T
 
 
 def orthonormality_loss(features: Array) -> Array:
