@@ -461,3 +461,82 @@ def rebrac(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> t
     due = state.counts["critic"] % p.period == 0
     state = jax.tree.map(lambda new, old: jnp.where(due, new, old), stepped, state)
     return state, {"critic/q_loss": loss, "policy/loss": jnp.where(due, pi_loss, 0.0)}
+
+
+# Feature learners: losses of parameters θ and averages θ̄. `n` is the batch; `goals` and `intents` are given.
+
+
+def encoding(weights: Any, x: Any, on_sphere: bool = True) -> Any:
+    """A layer with layer norm and tanh, relu layers and a linear one; with length √d if on_sphere."""
+    layers = weights.get("params", weights)
+    depth = sum(name.startswith("Dense") for name in layers) - 1
+    for i in range(depth):
+        x = dense(layers[f"Dense_{i}"], x)
+        x = jnp.tanh(normalised(layers["LayerNorm_0"], x)) if i == 0 else jnp.maximum(x, 0)
+    x = dense(layers[f"Dense_{depth}"], x)
+    return x * (x.shape[-1] / (x**2).sum(-1, keepdims=True)) ** 0.5 if on_sphere else x
+
+
+def collapse(features: Any) -> Any:
+    """Ω: half the mean square off the diagonal of ΦΦᵀ, minus the mean of its diagonal."""
+    products = features @ features.T
+    n = len(features)
+    total = sum(0.5 * products[i, j] ** 2 for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    return total - sum(products[i, i] for i in range(n)) / n
+
+
+def laplacian_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
+    """S / d + 2 c Ω, with S the mean squared change of features in a step."""
+    del slow, draws
+    features = encoding(theta, n.observations)
+    changes = ((features - encoding(theta, n.next_observations)) ** 2).sum(-1).mean()
+    return changes / features.shape[-1] + 2 * c.orthonormality * collapse(features)
+
+
+def byol_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
+    """The mean over predictors of E ‖P(φ(s), a) - φ̄(s⁺)‖², plus β Ω. P's network is given."""
+    features = encoding(theta["encoder"], n.observations)
+    ahead = encoding(slow["encoder"], n.futures if c.ahead == "geometric" else n.next_observations)
+    errors = draws["predict"](theta["predictor"], features, n.actions) - ahead
+    return (errors**2).sum(-1).mean() + c.orthonormality * collapse(features)
+
+
+def hilp_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
+    """Expectile regression of two distances; the smaller value and the mean decide the sides."""
+    goals = draws["goals"]
+
+    def values(weights, s):
+        squares = [((encoding(w, s, False) - encoding(w, goals, False)) ** 2).sum(-1) for w in weights]
+        return [-(jnp.maximum(square, 1e-6) ** 0.5) for square in squares]
+
+    theta, slow = ([weights["value_0"], weights["value_1"]] for weights in (theta, slow))
+    at_goal = (n.observations == goals).all(-1)
+    after = [jnp.where(at_goal, 0, -1 + c.discount * v) for v in values(slow, n.next_observations)]
+    advantage = jnp.minimum(*after) - sum(values(slow, n.observations)) / 2
+    side = jnp.where(advantage < 0, 1 - c.expectile, c.expectile)
+    mine = values(theta, n.observations)
+    return sum((side * (y - v) ** 2).mean() for y, v in zip(after, mine, strict=True))
+
+
+def icvf_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
+    """Expectile regression of T(φ(s), ψ(z))ᵀψ(g) for each of two T."""
+    goals, intents = draws["goals"], draws["intents"]
+
+    def values(weights, s, g):
+        phi = encoding(weights["state"], s)
+        psi_z, psi_g = encoding(weights["features"], intents), encoding(weights["features"], g)
+
+        def of_one(one):
+            t = encoding(one["params"]["Encoder_0"], psi_z)
+            mixed = (phi * t) @ one["params"]["first"]["kernel"] @ one["params"]["second"]["kernel"]
+            return (mixed * t * psi_g).sum(-1)
+
+        return of_ensemble(of_one, weights["intent"])
+
+    def after(g):
+        reached = (n.next_observations == g).all(-1)
+        return jnp.where(reached, 0, -1 + c.discount * values(slow, n.next_observations, g))
+
+    now = jax.lax.stop_gradient(values(theta, n.observations, intents)).mean(0)
+    side = jnp.where(after(intents).min(0) - now < 0, 1 - c.expectile, c.expectile)
+    return (side * (after(goals) - values(theta, n.observations, goals)) ** 2).mean()

@@ -401,12 +401,14 @@ class ZeroShot(NamedTuple):
         infer_tasks: (features [N, d], rewards [T, N]) -> the tasks z [T, d] for those rewards.
         perceive: (state, observations [B, ...]) -> vectors [B, k] that policies and estimates get in place of
             the observations, as constants.
+        goal_tasks: as of `FeatureLearner`.
     """
 
     features: Callable[[TrainState, Array], Array]
     num_features: int
     infer_tasks: Callable[[Array, Array], Array]
     perceive: Callable[[TrainState, Array], Array]
+    goal_tasks: Callable[[Array, Array], Array] | None = None
 
 
 class Critic(NamedTuple):
@@ -451,6 +453,8 @@ class FeatureLearner(NamedTuple):
         encode: (params, observations [B, ...]) -> features [B, d].
         predictors: the names of its parameters that learn at the critic's learning rate; all others learn at
             the rate of features.
+        goal_tasks: (ψ(s) [B, d], ψ(g) [B, d]) -> [B, d], the tasks of reaching goals g from states s, of any
+            length; None for ψ(g).
     """
 
     name: str
@@ -459,6 +463,7 @@ class FeatureLearner(NamedTuple):
     loss: Callable[[Params, Params, Transitions, Key], tuple[Array, Metrics]]
     encode: Callable[[Params, Array], Array]
     predictors: frozenset[str] = frozenset()
+    goal_tasks: Callable[[Array, Array], Array] | None = None
 
 
 class Policy(NamedTuple):
@@ -532,6 +537,8 @@ class Agent(NamedTuple):
         features: (state, observations [B, ...]) -> [B, d]; of zero-shot agents, which learn without rewards.
             They act for tasks z when given `Augmented` with z [B, d] as memory.
         infer_tasks: (features [N, d], rewards [T, N]) -> tasks z [T, d]; of zero-shot agents.
+        goal_tasks: (state, ψ(s) [B, d] or None, ψ(g) [B, d]) -> the tasks z [B, d] of reaching goals g from
+            states s; of zero-shot agents. ψ(s) may be None if the task depends on the goal alone.
         checks: the checks of its metrics at the end of a run.
     """
 
@@ -543,6 +550,7 @@ class Agent(NamedTuple):
     critic: Critic | None = None
     features: Callable[[Any, Array], Array] | None = None
     infer_tasks: Callable[[Array, Array], Array] | None = None
+    goal_tasks: Callable[[Any, Array | None, Array], Array] | None = None
     checks: tuple[MetricCheck, ...] = ()
 
 

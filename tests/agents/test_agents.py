@@ -198,7 +198,9 @@ AGENTS |= {
         "td_jepa": TDJEPAConfig(**PREDICTOR, state_dims=(8,), task_dims=(8,), state_dim=3, task_dim=4),
         "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),
         "forward_backward": ForwardBackwardConfig(**PREDICTOR, task_dims=(8,), task_dim=4),
-        "icvf": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=ICVFConfig(**ENCODER)),
+        "icvf": SuccessorFeaturesConfig(
+            **PREDICTOR, feature_learner=ICVFConfig(**ENCODER, state_dims=(8,), intent_dims=(8,))
+        ),
         "hilp": SuccessorFeaturesConfig(
             **PREDICTOR, feature_learner=HILPConfig(**ENCODER), loss="values", center=True
         ),
@@ -487,11 +489,16 @@ FLIPS: dict[type, dict[str, Any]] = {
     SuccessorFeaturesConfig: {"loss": ("values", {}), "center": (True, {})},
     EncoderConfig: {"hidden_dims": ((16,), {}), "dim": (3, {}), "normalize": (False, {})},
     SpreadConfig: {"orthonormality": (0.0, {})},
-    GoalValueConfig: {"expectile": (0.6, {}), "discount": (0.5, {})},
-    HILPConfig: {"normalize": (True, {})},
-    ICVFConfig: {},
+    GoalValueConfig: {"expectile": (0.6, {}), "discount": (0.5, {}), "random_goals": (0.5, {})},
+    HILPConfig: {"normalize": (True, {}), "num_values": (1, {}), "goal_tasks": ("differences", {})},
+    ICVFConfig: {
+        "state_dims": ((4,), {}),
+        "intent_dims": ((4,), {}),
+        "num_values": (1, {}),
+        "same_goals": (0.2, {}),
+    },
     LaplacianConfig: {},
-    BYOLConfig: {"predictor_dims": ((4,), {}), "ahead": ("next", {})},
+    BYOLConfig: {"predictor_dims": ((4,), {}), "num_predictors": (1, {}), "ahead": ("next", {})},
     RLDPConfig: {"dynamics_dims": ((4,), {}), "horizon": (3, {})},
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {},

@@ -1,5 +1,6 @@
 """Zero-shot agents: training without rewards, inference of tasks, runs and error messages."""
 
+import functools
 import json
 import pathlib
 
@@ -28,13 +29,22 @@ from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import rewards_of
 from valuelab.errors import InputError
 from valuelab.evaluation import zero_shot_plots
+from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.networks.encodings import Encoder
 from valuelab.ops import zero_shot as ops
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.runs import diagnosis, inputs, train
 from valuelab.runs import zero_shot as launcher
-from valuelab.types import Augmented, NextActions, Normalization, PolicyView, Spec, Transitions
+from valuelab.types import (
+    Augmented,
+    GoalConditioned,
+    NextActions,
+    Normalization,
+    PolicyView,
+    Spec,
+    Transitions,
+)
 
 CHAIN = Spec((5,), "float32", 1, 0, 0.0, 0.0)
 
@@ -242,6 +252,29 @@ def test_the_task_of_an_expert_is_its_mean_encoding():
     expected = jax.jit(agent.features)(state, states).mean(0)
     found = zero_shot.of_expert(agent, state, states)
     np.testing.assert_allclose(found, 2 * expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+def test_the_task_of_a_goal_is_renewed_from_the_current_state_where_it_depends_on_it():
+    learner = HILPConfig(hidden_dims=(8,), dim=3, goal_tasks="differences")
+    critic = SuccessorFeaturesConfig(predictor_dims=(8,), feature_learner=learner)
+    policy = OneStepFlowConfig(hidden_dims=(8,), num_steps=2)
+    config = ZeroShotConfig(critic=critic, policy=policy, whiten_goals=True)
+    agent = zero_shot.zero_shot(config, CHAIN)
+    state = jax.jit(agent.init)(jax.random.key(0), chain_batch(np.random.default_rng(0), 1))
+    moment = np.diag([1.0, 4.0, 9.0])
+    state = state._replace(moment=jnp.asarray(moment, jnp.float32))
+    states = jnp.eye(5)
+    goals = states[::-1]
+    encodings = np.asarray(jax.jit(agent.features)(state, states))
+    expected = (encodings[::-1] - encodings) @ np.linalg.inv(moment)
+    expected *= np.sqrt(3) / np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
+    tasks = jax.jit(functools.partial(zero_shot.of_goals, agent))(state, goals, states)
+    np.testing.assert_allclose(tasks, expected, rtol=1e-3, atol=1e-5)
+    key = jax.random.key(1)
+    aware = jax.jit(zero_shot.with_goals(agent).act)(state, GoalConditioned(states, goals), key, 0.0)
+    np.testing.assert_array_equal(aware, jax.jit(agent.act)(state, Augmented(states, tasks), key, 0.0))
+    with pytest.raises(InputError, match="the task of a goal depends on the current state"):
+        zero_shot.of_goals(agent, state, goals)
 
 
 @pytest.mark.slow

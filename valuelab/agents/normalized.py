@@ -86,6 +86,7 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         memory=memory,
         features=features,
         infer_tasks=agent.infer_tasks,
+        goal_tasks=agent.goal_tasks,
         checks=agent.checks,
     )
 

@@ -2,9 +2,9 @@
 
 A task is a vector z on the sphere of radius √d, and π_z is the policy for it. One update:
 
-1. Tasks: with probability p, z_i is the encoding ψ(s'_j) of the next state of another transition, scaled to
-   the sphere. With `whiten_goals` it is first multiplied by the inverse of the running second moment of ψ.
-   Otherwise z_i is uniform on the sphere.
+1. Tasks: with probability p, z_i is the task of reaching the next state s'_j of another transition: ψ(s'_j)
+   scaled to the sphere, unless the feature learner says otherwise (`goal_tasks`). With `whiten_goals` it is
+   first multiplied by the inverse of the running second moment of ψ. Otherwise z_i is uniform on the sphere.
 2. The update of `actor_critic`, on a batch that carries tasks as goals.
 
 The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M. It is d for orthonormal features, and
@@ -121,6 +121,15 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
             )
         return tasks.features(state.learner.critic, observations)
 
+    def goal_tasks(state: ZeroShotState, current: Array | None, goals: Array) -> Array:
+        if tasks.goal_tasks is not None:
+            if current is None:
+                raise InputError(
+                    "the task of a goal depends on the current state for this agent: give observations"
+                )
+            goals = tasks.goal_tasks(current, goals)
+        return on_sphere(whitened(goals, state.moment) if config.whiten_goals else goals)
+
     def init(key: Key, example: Transitions) -> ZeroShotState:
         learner_key, own_key = jax.random.split(key)
         example = with_tasks(example, jnp.zeros((len(example.rewards), tasks.num_features)))
@@ -136,9 +145,10 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         encodings = features(state, batch.next_observations)
         rate = config.moment_rate
         moment = (1 - rate) * state.moment + rate * encodings.T @ encodings / len(encodings)
-        goals = jax.random.permutation(order_key, encodings)
-        if config.whiten_goals:
-            goals = whitened(goals, moment)
+        current = None if tasks.goal_tasks is None else features(state, batch.observations)
+        goals = goal_tasks(
+            state._replace(moment=moment), current, jax.random.permutation(order_key, encodings)
+        )
         drawn = mixed_tasks(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.
@@ -159,6 +169,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         value=value,
         features=features,
         infer_tasks=tasks.infer_tasks,
+        goal_tasks=goal_tasks,
         checks=learner.checks,
     )
 
@@ -207,9 +218,21 @@ def infer(agent: Agent, state: Any, observations: Array, rewards: Array) -> Arra
     return agent.infer_tasks(encode(agent, state, observations), rewards)
 
 
-def of_goals(agent: Agent, state: Any, goals: Array) -> Array:
-    """The tasks [B, d] of reaching goals [B, ...]: their encodings, on the sphere."""
-    return on_sphere(encode(agent, state, goals))
+def of_goals(agent: Agent, state: Any, goals: Array, observations: Array | None = None) -> Array:
+    """The tasks [B, d] of reaching goals [B, ...], as the agent draws them in training.
+
+    Args:
+        agent: a zero-shot agent.
+        state: its state.
+        goals: [B, ...].
+        observations: the current states [B, ...], if tasks depend on them.
+
+    Raises:
+        InputError: without observations, if tasks depend on them.
+    """
+    assert agent.goal_tasks is not None
+    current = None if observations is None else encode(agent, state, observations)
+    return agent.goal_tasks(state, current, encode(agent, state, goals))
 
 
 def of_expert(agent: Agent, state: Any, observations: Array) -> Array:
@@ -228,6 +251,25 @@ def state_encoder(config: ZeroShotConfig, spec: Spec) -> Callable[[ZeroShotState
     assert critic.zero_shot is not None
     perceive = critic.zero_shot.perceive
     return lambda state, observations: perceive(state.learner.critic, observations)
+
+
+def with_goals(agent: Agent) -> Agent:
+    """A zero-shot agent that takes goals: its inputs are `GoalConditioned`. It renews the task at each step.
+
+    Args:
+        agent: a zero-shot agent.
+
+    Returns:
+        An agent that acts and has values, but does not learn.
+    """
+
+    def augmented(state: Any, given: GoalConditioned) -> Augmented:
+        return Augmented(given.observations, of_goals(agent, state, given.goals, given.observations))
+
+    def act(state: Any, given: GoalConditioned, key: Key, temperature: Array | float) -> Array:
+        return agent.act(state, augmented(state, given), key, temperature)
+
+    return agent._replace(act=act, value=lambda state, given: agent.value(state, augmented(state, given)))
 
 
 def check_labels(rewards: np.ndarray, names: Sequence[str], dim: int) -> None:

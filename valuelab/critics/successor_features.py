@@ -146,5 +146,6 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         encode=encode,
         of_features=of_features,
         follow=follow,
+        goal_tasks=feature_learner.goal_tasks,
     )
     return task_conditioned_critic(f"successor_features on {feature_learner.name}", config, spec, losses)

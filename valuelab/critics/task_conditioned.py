@@ -107,6 +107,7 @@ class Losses(NamedTuple):
             `feature_learning_rate`.
         infer_tasks: (features [N, d], rewards [T, N]) -> tasks [T, d].
         follow: (params, batch) -> params, with updates that are not gradient steps, such as running means.
+        goal_tasks: as of `FeatureLearner`.
     """
 
     dim: int
@@ -118,6 +119,7 @@ class Losses(NamedTuple):
     of_features: Callable[[Params], Any]
     infer_tasks: Callable[[Array, Array], Array] = infer_tasks
     follow: Callable[[Params, Transitions], Params] = lambda params, batch: params
+    goal_tasks: Callable[[Array, Array], Array] | None = None
 
 
 def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec, losses: Losses) -> Critic:
@@ -201,6 +203,7 @@ def task_conditioned_critic(name: str, config: TaskConditionedConfig, spec: Spec
             num_features=losses.dim,
             infer_tasks=losses.infer_tasks,
             perceive=perceive,
+            goal_tasks=losses.goal_tasks,
         ),
     )
 

@@ -1,12 +1,12 @@
 """BYOL: an encoding and an action predict the encoding of a later state.
 
-    L = E ‖P(φ(s), a) - φ̄(s⁺)‖² + β Ω(φ)
+    L = mean_i E ‖P_i(φ(s), a) - φ̄(s⁺)‖² + β Ω(φ)
 
-φ̄ is the target average of the encoder, without gradient. s⁺ is the next state. In BYOL-γ it is a later state
-of the trajectory, at a geometrically distributed distance.
+The mean is over an ensemble of predictors. φ̄ is the target average of the encoder, without gradient. s⁺ is
+the next state. In BYOL-γ it is a later state of the trajectory, at a geometrically distributed distance.
 
 Source: Grill et al. 2020, arXiv:2006.07733, for the targets; Lawson, Hugessen et al. 2025, arXiv:2506.10137,
-for BYOL-γ.
+for BYOL-γ. The ensemble is that of the code of TD-JEPA's study.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from valuelab.configuration import setting, widths
 from valuelab.feature_learners.encoders import SpreadConfig, init_with, spread_loss
 from valuelab.feature_learners.goals import futures_of
 from valuelab.networks.encodings import StepPredictor
+from valuelab.networks.mlp import ensemble
 from valuelab.ops.zero_shot import squared_distance
 from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
@@ -24,7 +25,9 @@ from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Tr
 class BYOLConfig(SpreadConfig):
     """Hyperparameters of BYOL's features."""
 
+    orthonormality: float = 0.01
     predictor_dims: tuple[int, ...] = widths((512, 512), "Width of each hidden layer of P.")
+    num_predictors: int = setting(2, "[1, inf)", "Number of predictors P.")
     ahead: Literal["next", "geometric"] = setting(
         "next",
         help='State that is predicted: the "next", or a later one of the trajectory, "geometric" (BYOL-γ).',
@@ -39,7 +42,8 @@ def byol(config: BYOLConfig, spec: Spec) -> FeatureLearner:
         spec: of the data; not used.
     """
     del spec
-    encoder, predictor = config.encoder, StepPredictor(config.predictor_dims, config.dim)
+    encoder = config.encoder
+    predictor = ensemble(StepPredictor, config.num_predictors)(config.predictor_dims, config.dim)
 
     def init(key: Key, example: Transitions) -> Params:
         return init_with(config, "predictor", predictor, key, example)
@@ -49,7 +53,7 @@ def byol(config: BYOLConfig, spec: Spec) -> FeatureLearner:
         ahead = batch.next_observations if config.ahead == "next" else futures_of(batch, "byol")
         features = encode(params, batch.observations)
         predictions = predictor.apply(params["predictor"], features, batch.actions)
-        prediction_loss = squared_distance(predictions[None], encode(targets, ahead))
+        prediction_loss = squared_distance(predictions, encode(targets, ahead))
         return spread_loss(config, "prediction_loss", prediction_loss, features)
 
     def encode(params: Params, observations: Array) -> Array:

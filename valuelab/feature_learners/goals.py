@@ -1,4 +1,4 @@
-"""Goals for feature learners: the current state, a later state, or any other state of the data."""
+"""Goals for feature learners: a later state of the trajectory, or any state of the data."""
 
 import dataclasses
 from typing import Any
@@ -11,9 +11,6 @@ from valuelab.errors import InputError
 from valuelab.feature_learners.encoders import EncoderConfig
 from valuelab.types import Array, Key, Transitions
 
-_P_CURRENT, _P_FUTURE = 0.2, 0.5
-"""Probabilities that a goal is the current state, and a later state; otherwise it is any state."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GoalValueConfig(EncoderConfig):
@@ -21,6 +18,11 @@ class GoalValueConfig(EncoderConfig):
 
     expectile: float = setting(0.9, "(0, 1)", "Level τ of the expectile, in (0, 1).")
     discount: float = setting(0.99, "[0, 1)", "Discount γ in [0, 1) of the steps to goals.")
+    random_goals: float = setting(
+        0.375,
+        "[0, 1]",
+        "Share in [0, 1] of goals that are any states of the data; others are later states.",
+    )
 
 
 UNSAMPLED = (
@@ -45,33 +47,35 @@ def futures_of(batch: Transitions, name: str) -> Any:
     return batch.futures
 
 
-def draw_goals(key: Key, batch: Transitions, name: str) -> tuple[Any, Array]:
-    """Goals for the transitions of a batch: OGBench's shares of current, later and other states.
+def draw_goals(key: Key, batch: Transitions, share: Array | float, name: str) -> Any:
+    """Goals [B, ...] for the transitions of a batch.
 
     Args:
         key: random.
         batch: with futures.
+        share: probability that a goal is the next state of another transition; otherwise it is a later state
+            of the trajectory.
         name: the feature learner's name, for the message.
-
-    Returns:
-        Goals [B, ...]; and whether the state is the goal, [B] bool.
 
     Raises:
         InputError: when the batch has no futures.
     """
     kind_key, order_key = jax.random.split(key)
-    kind = jax.random.uniform(kind_key, (len(batch.actions),))
+    others = jax.tree.map(lambda leaf: jax.random.permutation(order_key, leaf), batch.next_observations)
+    drawn = jax.random.uniform(kind_key, (len(batch.actions),)) < share
+    return choose(drawn, others, futures_of(batch, name))
 
-    def choose(later: Array, current: Array, following: Array) -> Array:
-        others = jax.random.permutation(order_key, following)
-        kinds = kind.reshape(-1, *[1] * (others.ndim - 1))
-        goals = jnp.where(kinds < _P_CURRENT + _P_FUTURE, later, others)
-        return jnp.where(kinds < _P_CURRENT, current, goals)
 
-    goals = jax.tree.map(choose, futures_of(batch, name), batch.observations, batch.next_observations)
-    same = jax.tree.map(
-        lambda goal, current: jnp.all(goal == current, axis=tuple(range(1, goal.ndim))),
-        goals,
-        batch.observations,
+def choose(chosen: Array, first: Any, second: Any) -> Any:
+    """Row by row, the first observations [B, ...] where `chosen` [B] is true, and otherwise the second."""
+    return jax.tree.map(
+        lambda one, other: jnp.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other), first, second
     )
-    return goals, jnp.all(jnp.stack(jax.tree.leaves(same)), axis=0)
+
+
+def equal_rows(first: Any, second: Any) -> Array:
+    """Whether observations [B, ...] are equal, row by row, [B] bool."""
+    same = jax.tree.map(
+        lambda one, other: jnp.all(one == other, axis=tuple(range(1, one.ndim))), first, second
+    )
+    return jnp.all(jnp.stack(jax.tree.leaves(same)), axis=0)

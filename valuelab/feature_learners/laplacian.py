@@ -1,22 +1,23 @@
 """Laplacian features: they change as little as possible between successive states (graph drawing).
 
-    L = E ‖φ(s) - φ(s')‖² + β Ω(φ)
+    L = E ‖φ(s) - φ(s')‖² / d + 2 c Ω(φ)
 
 Source: Wu, Tucker, Nachum 2019, "The Laplacian in RL", arXiv:1810.04586; for zero-shot RL Touati, Rapin,
-Ollivier 2023, arXiv:2209.14935.
+Ollivier 2023, arXiv:2209.14935. The scales are those of the code of TD-JEPA's study.
 """
 
 import dataclasses
 
 import jax.numpy as jnp
 
-from valuelab.feature_learners.encoders import SpreadConfig, spread_loss
+from valuelab.feature_learners.encoders import SpreadConfig
+from valuelab.ops.zero_shot import orthonormality_loss
 from valuelab.types import Array, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True)
 class LaplacianConfig(SpreadConfig):
-    """Hyperparameters of Laplacian features."""
+    """Hyperparameters of Laplacian features; `orthonormality` is c."""
 
 
 def laplacian(config: LaplacianConfig, spec: Spec) -> FeatureLearner:
@@ -32,8 +33,10 @@ def laplacian(config: LaplacianConfig, spec: Spec) -> FeatureLearner:
     def loss(params: Params, targets: Params, batch: Transitions, key: Key) -> tuple[Array, Metrics]:
         del targets, key
         features = encode(params, batch.observations)
-        steps = jnp.sum(jnp.square(features - encode(params, batch.next_observations)), axis=-1)
-        return spread_loss(config, "step_loss", jnp.mean(steps), features)
+        steps = jnp.mean(jnp.square(features - encode(params, batch.next_observations)))
+        spread = orthonormality_loss(features)
+        metrics = {"step_loss": steps, "orthonormality_loss": spread}
+        return steps + 2 * config.orthonormality * spread, metrics
 
     return FeatureLearner(
         name="laplacian", dim=config.dim, init=config.init_encoder, loss=loss, encode=encode

@@ -22,6 +22,11 @@ def expectile_loss(errors: Array, expectile: Array | float) -> Array:
 
     Source: Kostrikov et al. 2021 (arXiv:2110.06169), equation 4.
     """
+    return expectile_weights(errors, expectile) * jnp.square(errors)
+
+
+def expectile_weights(errors: Array, expectile: Array | float) -> Array:
+    """|τ - 1(u < 0)| of each error u; arguments as of `expectile_loss`."""
     chex.assert_type(errors, float)
     chex.assert_rank(expectile, 0)
-    return jnp.where(errors < 0, 1 - expectile, expectile) * jnp.square(errors)
+    return jnp.where(errors < 0, 1 - expectile, expectile)

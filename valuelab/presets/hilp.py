@@ -31,7 +31,7 @@ from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.presets import _zero_shot
-from valuelab.presets._groups import merged
+from valuelab.presets._groups import each, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -40,10 +40,12 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of HILP."""
 
-    critic: Any = setting(
-        SuccessorFeaturesConfig(feature_learner=HILPConfig(expectile=0.5), loss="values", center=True)
-    )
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=HILPConfig(), loss="values", center=True))
     whiten_goals: bool = True
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS)
+PRESETS = merged(
+    _zero_shot.EVERY,
+    _zero_shot.FEATURE_LEARNERS,
+    each((*_zero_shot.SMALL, *_zero_shot.PIXELS_SMALL), {"agent.critic.feature_learner.num_values": 1}),
+)
