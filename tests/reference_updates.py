@@ -218,6 +218,50 @@ def one_step_actions(state: State, p: Any, s: Any, noise: Any) -> Any:
     return clip(perceptron(state.params["policy/policy"], p.activation, s, noise))
 
 
+def task_policy(weights: Any, k: int, s: Any, *noise: Any) -> Any:
+    """tanh of the study's network of TD-JEPA: (s, z, e) and (s, e) are embedded apart; s has k entries."""
+    layers = weights["params"]
+    parts = [jnp.concatenate([x, *noise], -1) for x in (s, s[:, :k])]
+    embedded = []
+    for i, x in enumerate(parts):
+        x = jnp.tanh(normalised(layers[f"LayerNorm_{i}"], dense(layers[f"Dense_{2 * i}"], x)))
+        embedded.append(jnp.maximum(dense(layers[f"Dense_{2 * i + 1}"], x), 0))
+    x = jnp.concatenate(embedded, -1)
+    for depth in range(4, len(layers) - 3):
+        x = jnp.maximum(dense(layers[f"Dense_{depth}"], x), 0)
+    return jnp.tanh(dense(layers[f"Dense_{len(layers) - 3}"], x))
+
+
+def study_flow(state: State, batch: Any, draws: Any, p: Any, k: int) -> tuple[State, dict[str, Any]]:
+    """The study's policy for OGBench: a field without tasks, and a one-step policy that divides Q by |Q|."""
+    s, a = batch.observations, batch.actions
+    wanted = flow_actions(state.params["policy/field"], p, s[:, :k], draws["noise"])
+
+    def field_loss(field):
+        return clone_loss(field, p, s[:, :k], a, draws["start"], draws["action_times"])
+
+    def policy_loss(mu):
+        actions = task_policy(mu, k, s, draws["noise"])
+        q = draws["q"](s, actions)
+        improvement = q.mean() / jax.lax.stop_gradient(abs(q)).mean()
+        return p.bc_weight * ((actions - wanted) ** 2).mean() - improvement
+
+    state, _ = descend(state, "policy/field", field_loss, p.field_learning_rate)
+    return descend(state, "policy/policy", policy_loss, p.learning_rate)
+
+
+def study_noisy(state: State, batch: Any, draws: Any, p: Any, k: int) -> tuple[State, dict[str, Any]]:
+    """The study's policy for ExoRL: it climbs Q at its own action with clipped noise."""
+
+    def loss(mu):
+        actions = task_policy(mu, k, batch.observations) + clip(p.noise * draws["noise"], p.noise_max)
+        # The clipped action has the gradient of the action that is not clipped.
+        taken = jax.lax.stop_gradient(clip(actions) - actions) + actions
+        return -draws["q"](batch.observations, taken).mean()
+
+    return descend(state, "policy", loss, p.learning_rate)
+
+
 def one_step_flow(state: State, batch: Any, draws: Any, p: Any, q_of: Any) -> tuple[State, dict[str, Any]]:
     """Equations 5 to 8: the field clones, and the one-step policy is distilled and climbs Q(s, a).
 

@@ -139,6 +139,8 @@ class Spec:
             [P]; agents then see a dictionary of arrays. Empty where an observation is one array.
         observation_entries: the names of the entries that were joined into vectors, in this order; empty
             where unknown.
+        task_dim: size of the task z at the end of an observation, for policies of zero-shot agents; otherwise
+            0.
     """
 
     observation_shape: tuple[int, ...]
@@ -152,6 +154,7 @@ class Spec:
     num_updates: int = 0
     observation_parts: tuple[ObservationPart, ...] = ()
     observation_entries: tuple[str, ...] = ()
+    task_dim: int = 0
 
     @property
     def discrete(self) -> bool:

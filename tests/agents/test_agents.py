@@ -47,7 +47,9 @@ from valuelab.feature_learners.rldp import RLDPConfig
 from valuelab.ops.zero_shot import on_sphere
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
+from valuelab.policies.continuous import TaskPolicyConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
+from valuelab.policies.noisy import NoisyConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import ParametricConfig
 from valuelab.policies.rebrac import ReBRACConfig
@@ -180,6 +182,11 @@ AGENTS = {
     "quantiles-ddpg_bc": Row(
         composed,
         ComposedConfig(critic=ImplicitQuantileConfig(**SMALL), policy=DDPGBCConfig(**SMALL)),
+        CONTINUOUS,
+    ),
+    "noisy": Row(
+        composed,
+        ComposedConfig(critic=TemporalDifferenceConfig(**SMALL), policy=NoisyConfig(**SMALL)),
         CONTINUOUS,
     ),
     "categorical-rebrac": Row(
@@ -634,7 +641,21 @@ FLIPS: dict[type, dict[str, Any]] = {
         "bc_weight": (1.0, {}),
         "normalize_q": (True, {}),
         "learning_rate": (1e-2, {}),
+        "field_hidden_dims": ((16,), {}),
+        "field_learning_rate": (1e-2, {}),
     },
+    NoisyConfig: {
+        "encoder": ("drq", {}),
+        "hidden_dims": ((16,), {}),
+        "activation": ("gelu", {}),
+        "final_scale": (0.01, {}),
+        "noise": (0.5, {}),
+        "noise_max": (0.01, {}),
+        "bc_weight": (1.0, {}),
+        "normalize_q": (True, {}),
+        "learning_rate": (1e-2, {}),
+    },
+    TaskPolicyConfig: {"task_embedding": (True, {})},
     BestOfFlowConfig: {
         "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
@@ -735,6 +756,8 @@ def is_dead(make_agent, spec, base, field, value) -> bool:
 def dead_knobs(config_class):
     """The fields of a config that change nothing."""
     having = [row for row in AGENTS.values() if config_class in parts(row.config)]
+    if config_class is TaskPolicyConfig:
+        having = [row for row in having if row.make_agent is zero_shot]
     # A row of the class itself comes before rows of classes that inherit from it.
     row = next((row for row in having if config_class in map(type, configs(row.config))), having[0])
     for field, (value, setting) in FLIPS[config_class].items():

@@ -4,6 +4,7 @@ The equations stand in `reference_updates`, which shares nothing with valuelab. 
 from the same random parameters, Adam's moments at 0, with the same batches and random numbers.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import pytest
 import reference_updates
 from reference_updates import State
 
+from valuelab.agents.actor_critic import ActorCriticState
 from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.critics.expectile import ExpectileConfig
 from valuelab.critics.flow import FlowCriticConfig
@@ -21,9 +23,10 @@ from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
-from valuelab.policies.one_step_flow import OneStepFlowConfig
+from valuelab.policies.noisy import NoisyConfig, noisy
+from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.policies.rebrac import ReBRACConfig
-from valuelab.types import Spec, Transitions
+from valuelab.types import Estimates, Spec, Transitions
 
 SPEC = Spec((3,), "float64", 2, 0, -1.0, 1.0, num_updates=10)
 SIZE = 6
@@ -343,6 +346,52 @@ def test_updates_equal_those_of_the_equations(name):
     start = as_reference(sides(name).state)
     moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), theirs[:2], start[:2])
     assert min(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize("name", ["study_flow", "study_noisy"])
+def test_policies_of_the_zero_shot_study_equal_their_equations(name):
+    """One update of the policy alone. Q is a given function; the last entry of an observation is the task."""
+    spec = dataclasses.replace(SPEC, task_dim=1)
+    if name == "study_flow":
+        config = OneStepFlowConfig(
+            **{**POLICY, "num_steps": 2, "bc_weight": 3.0, "normalize_q": True, "task_embedding": True},
+            **{"field_hidden_dims": (6,), "field_learning_rate": 0.05},
+        )
+        policy = one_step_flow(config, spec)
+    else:
+        config = NoisyConfig(**POLICY, noise=0.8, noise_max=0.3, task_embedding=True)
+        policy = noisy(config, spec)
+
+    def q(observations: Any, actions: Any) -> Any:
+        return (jax.numpy.sin(3 * actions) * observations[:, :2]).sum(-1) + observations[:, 2]
+
+    batch = example_batch(0)
+    shapes = jax.eval_shape(policy.init, jax.random.key(0), batch)
+    random = np.random.default_rng(0)
+    state = shapes._replace(
+        params=jax.tree.map(lambda leaf: 0.7 * random.normal(size=leaf.shape), shapes.params),
+        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.opt_state),
+        step=np.zeros((), np.int32),
+        key=jax.random.key(2),
+    )
+
+    @jax.jit
+    def both(state: Any) -> Any:
+        if name == "study_flow":
+            draws = one_step_draws(None, ActorCriticState(critic=None, policy=state))
+        else:
+            draws = {"noise": jax.random.normal(jax.random.fold_in(state.key, 0), (SIZE, 2))}
+        params = named("policy", state.params)
+        zeros = jax.tree.map(jax.numpy.zeros_like, params)
+        start = State(params, {}, zeros, zeros, dict.fromkeys(params, 0))
+        theirs, loss = getattr(reference_updates, name)(start, batch, {**draws, "q": q}, config, 2)
+        return policy.update(state, batch, Estimates(q=q)), theirs.params, loss
+
+    (after, metrics), expected, loss = both(state)
+    assert_equal(named("policy", after.params), expected)
+    if name == "study_noisy":
+        assert_equal(metrics["loss"], loss)
+    assert difference(named("policy", after.params), named("policy", state.params)) > 1e-3
 
 
 @pytest.mark.parametrize("name", CASES)

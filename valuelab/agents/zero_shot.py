@@ -31,11 +31,10 @@ from valuelab.agents.composed import POLICIES, policy_of
 from valuelab.configuration import Choice, Settings, make, part, setting
 from valuelab.critics.forward_backward import ForwardBackwardConfig, forward_backward_critic
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
-from valuelab.critics.task_conditioned import split
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
 from valuelab.ops.zero_shot import mixed_tasks, on_sphere, uniform_tasks, whitened
-from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
+from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.types import (
     Agent,
     Array,
@@ -180,14 +179,12 @@ def with_tasks(batch: Transitions, tasks: Array) -> Transitions:
 
 
 def _policy(config: ZeroShotConfig, spec: Spec, dim: int) -> Policy:
-    """The policy of a config; its input is joined with tasks [B, d]. Cloning ignores the task."""
+    """The policy of a config; its input is joined with tasks [B, d]."""
     joined = (config.critic.seen_dim(spec) + dim,)
-    spec = dataclasses.replace(
-        spec, observation_shape=joined, observation_dtype="float32", observation_parts=()
+    seen = dataclasses.replace(
+        spec, observation_shape=joined, observation_dtype="float32", observation_parts=(), task_dim=dim
     )
-    if isinstance(config.policy, OneStepFlowConfig):
-        return one_step_flow(config.policy, spec, cloned=lambda joined: split(joined, dim)[0])
-    return policy_of(config, spec)
+    return policy_of(config, seen)
 
 
 # Inferring tasks.

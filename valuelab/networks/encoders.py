@@ -1,7 +1,7 @@
 """Encoders of images and of several parts, and networks that take their features in place of observations."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -274,6 +274,30 @@ def encode(network: nn.Module, params: Params, observations: Any) -> Array:
 def first_layer(inputs: Array, width: int) -> Array:
     """A dense layer, layer norm and tanh: units do not saturate at the start, whatever the inputs' scale."""
     return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
+
+
+def embedded(inputs: Sequence[Array], hidden_dims: Sequence[int]) -> Array:
+    """The last hidden layer of a network that embeds each of its inputs separately; for use inside a module.
+
+    An embedding is a `first_layer` of the first width and a relu layer of half of it. Relu layers of all
+    widths follow the joined embeddings.
+
+    Args:
+        inputs: [B, D_i] each.
+        hidden_dims: width of each hidden layer.
+
+    Returns:
+        [B, hidden_dims[-1]].
+    """
+    width = hidden_dims[0]
+    embeddings = []
+    for given in inputs:
+        hidden = first_layer(given, width)
+        embeddings.append(nn.relu(nn.Dense(max(width // 2, 1), kernel_init=orthogonal)(hidden)))
+    hidden = jnp.concatenate(embeddings, axis=-1)
+    for width in hidden_dims:
+        hidden = nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))
+    return hidden
 
 
 def in_unit_range(pixels: Array) -> Array:

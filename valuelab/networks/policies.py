@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from valuelab.networks.encoders import embedded
 from valuelab.networks.mlp import MLP, Activation, scaled
+from valuelab.ops.factorizations import orthogonal
 from valuelab.types import Array, Key
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -250,6 +252,31 @@ class DeterministicPolicy(nn.Module):
         )
         mean = nn.Dense(self.action_dim, kernel_init=scaled(self.final_scale))(hidden)
         return ClippedDeterministic(mean) if self.mean == "clip" else Deterministic(jnp.tanh(mean))
+
+
+class TaskPolicy(nn.Module):
+    """a = tanh μ((s, z, e), (s, e)), with a separate embedding of each of the two.
+
+    Attributes:
+        action_dim: A.
+        hidden_dims: width of each hidden layer, see `embedded`.
+        task_dim: d, the size of the task z at the end of an observation.
+
+    Source: the code of TD-JEPA's study, Bagatella et al. 2025, arXiv:2510.00739.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    task_dim: int
+
+    @nn.compact
+    def __call__(self, observations: Array, noise: Array | None = None) -> Array:
+        """Maps observations with tasks [B, k + d] and noise e [B, A] to actions [B, A] in (-1, 1)."""
+        inputs = [observations, observations[:, : -self.task_dim]]
+        if noise is not None:
+            inputs = [jnp.concatenate([given, noise], axis=-1) for given in inputs]
+        hidden = embedded(inputs, self.hidden_dims)
+        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=orthogonal)(hidden))
 
 
 class CategoricalPolicy(nn.Module):

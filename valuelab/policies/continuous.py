@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from valuelab.configuration import setting
+from valuelab.configuration import Settings, setting
 from valuelab.errors import InputError
 from valuelab.networks.mlp import Activation
 from valuelab.networks.settings import NetworkConfig
@@ -21,6 +21,34 @@ class ActorConfig(NetworkConfig):
         "(0, inf)",
         "Scale of the last layer's first weights: their variance times the mean of the layer's two widths.",
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskPolicyConfig(Settings):
+    """Hyperparameters of a policy that may embed tasks."""
+
+    task_embedding: bool = setting(
+        False,
+        help="Embed the observation with the task, and the observation alone, by separate layers. Only for "
+        "zero-shot agents.",
+    )
+
+
+def check_tasks(name: str, config: TaskPolicyConfig, spec: Spec) -> None:
+    """Refuses an embedding of tasks where there are none.
+
+    Args:
+        name: of the policy, for the message.
+        config: of the policy.
+        spec: of the data.
+
+    Raises:
+        InputError: with `task_embedding`, if observations have no task.
+    """
+    if config.task_embedding and not spec.task_dim:
+        raise InputError(
+            f"task_embedding of policy {name} is True, but only zero-shot agents have tasks: leave it out"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

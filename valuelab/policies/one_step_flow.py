@@ -7,12 +7,12 @@ A field u(x, t | s) carries normal noise e to the data's actions; μ(s, e) is th
       - E Q(s, μ(s, e)) / |Q|                                          improve: |Q| = 1 unless normalised
 
 The critic and the field's integral are constants of their terms; actions given to Q are clipped to [-1, 1].
+In zero-shot agents s includes the task z, but not for the field: all tasks have the same data.
 
 Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 to 8.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -23,15 +23,23 @@ from valuelab.configuration import setting
 from valuelab.networks import learning
 from valuelab.networks.encoders import batch_size, encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
+from valuelab.networks.policies import TaskPolicy
 from valuelab.networks.velocities import ActionVelocity
 from valuelab.ops.flow import integrate, interpolate
-from valuelab.policies.continuous import FlowPolicyConfig, check_continuous
+from valuelab.policies.continuous import FlowPolicyConfig, TaskPolicyConfig, check_continuous, check_tasks
 from valuelab.types import Array, Estimates, Key, Metrics, Params, Policy, Spec, TrainState, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneStepFlowConfig(FlowPolicyConfig):
+class OneStepFlowConfig(TaskPolicyConfig, FlowPolicyConfig):
     """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it."""
+
+    field_hidden_dims: tuple[int, ...] = setting(
+        (), "[1, inf)", "Width of each hidden layer of the field; empty for those of hidden_dims."
+    )
+    field_learning_rate: float | None = setting(
+        None, "(0, inf)", "Learning rate of the field; the default is learning_rate."
+    )
 
     bc_weight: float = setting(10.0, "[0, inf)", "Weight α of the distillation, at least 0.")
     normalize_q: bool = setting(False, help="Divide Q by the mean of its absolute value.")
@@ -87,28 +95,38 @@ def draw_actions(
     return jnp.clip(integrate(velocity, noise, num_steps), -1, 1)
 
 
-def one_step_flow(
-    config: OneStepFlowConfig, spec: Spec, cloned: Callable[[Array], Array] | None = None
-) -> Policy:
+def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
     """A policy that stays near the data's actions, however many modes these have, and climbs Q.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data.
-        cloned: observations -> what of them the field sees that clones the data; None for all.
 
     Returns:
         The policy; temperature scales its noise, so that 0 gives one action for each observation.
 
     Raises:
-        InputError: for discrete actions.
+        InputError: for discrete actions, and for an embedding of tasks if there are none.
     """
     check_continuous("one_step_flow", spec)
-    seen = cloned or (lambda observations: observations)
-    field = ActionVelocity(spec.action_dim, config.hidden_dims, config.activation)
-    policy = OneStepMap(spec.action_dim, config.hidden_dims, config.activation)
+    check_tasks("one_step_flow", config, spec)
+    field: nn.Module = ActionVelocity(
+        spec.action_dim, config.field_hidden_dims or config.hidden_dims, config.activation
+    )
+    policy: nn.Module = OneStepMap(spec.action_dim, config.hidden_dims, config.activation)
+    if config.task_embedding:
+        policy = TaskPolicy(spec.action_dim, config.hidden_dims, spec.task_dim)
     field, policy = (with_encoder(config.encoder, spec, network) for network in (field, policy))
     optimizer = optax.adam(config.learning_rate)
+    if config.field_learning_rate is not None:
+        optimizer = optax.partition(
+            {"policy": optimizer, "field": optax.adam(config.field_learning_rate)},
+            {"policy": "policy", "field": "field"},
+        )
+
+    def seen(observations: Array) -> Array:
+        """What the field sees of observations."""
+        return observations[:, : -spec.task_dim] if spec.task_dim else observations
 
     def init(key: Key, example: Transitions) -> TrainState:
         field_key, policy_key, update_key = jax.random.split(key, 3)
