@@ -196,7 +196,10 @@ IQN_CRITIC = {
 }
 ONE_STEP = (
     "one_step_flow",
-    {**NETWORKS, **WIDE, "encoder": None, "bc_weight": 10.0, "num_steps": 10, "normalize_q": False},
+    {
+        **{**NETWORKS, **WIDE, "encoder": None, "bc_weight": 10.0, "num_steps": 10, "normalize_q": False},
+        **{"field_hidden_dims": (512,) * 4, "field_learning_rate": None, "task_embedding": False},
+    },
 )
 BEST_OF = ("best_of_flow", {**NETWORKS, **WIDE, "encoder": None, "num_candidates": 32, "num_steps": 10})
 REBRAC = {
@@ -369,7 +372,10 @@ PUBLISHED_OTHERS = {
         "utd_ratio=20 backup_entropy=False hidden_dims=(256,256,256) num_min_qs=1",
     ),
 }
-UNUSED = {"agent.critic.time_size", "agent.critic.time_scale", "agent.critic.time_fastest"}
+UNUSED = {
+    *("agent.critic.time_size", "agent.critic.time_scale", "agent.critic.time_fastest"),
+    "agent.moment_rate",  # of whitening, 0.005
+}
 """Fields without effect in these presets; without bins of the plain critic, which are ours."""
 SMALL_PRESETS = {"pointmaze", "pointmaze_online", "pointmaze_goals", "cube_small"}
 
@@ -389,13 +395,14 @@ def assert_is_whole(source: str, expected: dict) -> None:
     config, _ = flags.parse_run(["train", f"--agent={source}"], absl_flags.FlagValues())
     known = {name: field.value for name, field in configuration.fields(config).items()}
     known |= {name: part.chosen for name, part in configuration.parts(config).items()}
-    if not known.get("agent.critic.field_hidden_dims", True):
-        known["agent.critic.field_hidden_dims"] = known["agent.critic.hidden_dims"]
-    unused = UNUSED | (
-        {"agent.critic.num_bins", "agent.critic.bin_width"}
-        if known["agent.critic"] == "temporal_difference"
-        else set()
-    )
+    for part in ("agent.critic", "agent.policy"):
+        if not known.get(f"{part}.field_hidden_dims", True):
+            known[f"{part}.field_hidden_dims"] = known[f"{part}.hidden_dims"]
+    unused = set(UNUSED)
+    if known["agent.critic"] == "temporal_difference":
+        unused |= {"agent.critic.num_bins", "agent.critic.bin_width"}
+    if known["agent.policy"] == "noisy" and known["agent.policy.task_embedding"]:
+        unused |= {"agent.policy.activation", "agent.policy.final_scale"}
     compared = {name for name in known if name.startswith("agent.")} - unused | expected.keys()
     assert {name: known[name] for name in compared} == expected, source
 
@@ -415,6 +422,147 @@ def test_published_presets_are_the_commands_of_their_studies_in_every_field(name
 def test_other_published_presets_are_the_settings_of_their_sources_in_every_field(source):
     defaults, command = PUBLISHED_OTHERS[source]
     assert_is_whole(source, defaults | read_command(command))
+
+
+# TD-JEPA's study, from the authors' code: the scripts in scripts/train/proprio change the defaults of the
+# classes in metamotivo/agents. Comments give their names where these differ. The scripts sweep the rate of
+# features, orthonormality and goals; docs/zero_shot.md has the values.
+
+FAR_WIDE = (512,) * 4
+STUDY_OGBENCH = {  # launch_*_ogbench.py
+    "batch_size": 256,
+    "steps": 1_000_000,  # num_train_steps
+    "eval_every": 250_000,
+    "eval_episodes": 10,
+    "eval_temperature": 1.0,
+    "agent.goal_share": 0.5,  # train_goal_ratio
+    "agent.policy": "one_step_flow",
+    "agent.policy.hidden_dims": (512, 512),
+    "agent.policy.field_hidden_dims": FAR_WIDE,  # actor_vf
+    "agent.policy.task_embedding": True,
+    "agent.policy.activation": "gelu",  # of actor_vf
+    "agent.policy.encoder": None,
+    "agent.policy.normalize_q": True,
+    "agent.policy.num_steps": 10,  # flow_steps
+    "agent.policy.learning_rate": 1e-4,  # lr_actor
+    "agent.policy.field_learning_rate": 3e-4,  # lr_actor_vf
+    "agent.critic.predictor_dims": (512, 512),
+    "agent.critic.ensemble_size": 2,
+    "agent.critic.state_dims": FAR_WIDE,
+    "agent.critic.state_dim": 50,  # L_dim, phi_dim
+    "agent.critic.policy_sees": "observations",
+    "agent.critic.pessimism": 0.0,
+    "agent.critic.target_pessimism": 0.0,
+    "agent.critic.discount": 0.99,
+    "agent.critic.learning_rate": 1e-4,
+    "agent.critic.feature_learning_rate": 1e-4,
+    "agent.critic.target_rate": 0.005,
+}
+STUDY_EXORL = {  # launch_*_dmc.py
+    **{name: value for name, value in STUDY_OGBENCH.items() if not name.startswith("agent.policy")},
+    "batch_size": 1024,
+    "steps": 3_000_000,
+    "eval_temperature": 0.0,
+    "agent.policy": "noisy",
+    "agent.policy.hidden_dims": (1024,),
+    "agent.policy.task_embedding": True,
+    "agent.policy.encoder": None,
+    "agent.policy.noise": 0.2,  # actor_std
+    "agent.policy.noise_max": 0.3,  # stddev_clip
+    "agent.policy.bc_weight": 0.0,  # bc_coeff
+    "agent.policy.normalize_q": False,
+    "agent.policy.learning_rate": 1e-4,
+    "agent.critic.predictor_dims": (1024,),
+    "agent.critic.state_dims": (),
+    "agent.critic.state_dim": 256,
+    "agent.critic.policy_sees": "encodings",
+    "agent.critic.discount": 0.98,
+    "agent.critic.target_rate": 0.001,
+}
+STUDY_RUNS = {
+    "antmaze": STUDY_OGBENCH | {"agent.policy.bc_weight": 0.3},
+    "manipulation": STUDY_OGBENCH | {"agent.policy.bc_weight": 3.0},
+    **dict.fromkeys(("walker", "cheetah", "quadruped"), STUDY_EXORL),
+    "point_mass_maze": STUDY_EXORL | {"agent.critic.discount": 0.99, "agent.policy.learning_rate": 1e-6},
+}
+
+
+def of_critic(kind: str, whiten: bool, **values) -> dict:
+    fields = {f"agent.critic.{name.replace('__', '.')}": value for name, value in values.items()}
+    return {"agent.critic": kind, "agent.whiten_goals": whiten} | fields
+
+
+def of_learner(kind: str, **values) -> dict:
+    given = {f"feature_learner__{name}": value for name, value in values.items()}
+    whole = {"loss": "features", "center": False, "feature_learner": kind, "feature_learner__dim": 50}
+    return of_critic("successor_features", True, **whole, **given)
+
+
+GOALS_OF = {"num_values": 2, "random_goals": 0.375}  # prob_random_goal
+STUDY_AGENTS: dict[str, tuple[dict, dict]] = {
+    "td_jepa": (
+        of_critic(
+            "td_jepa",
+            True,  # scale_train_goals
+            **{"task_dims": FAR_WIDE, "task_dim": 50, "symmetric": False, "target": "temporal_difference"},
+            **{"state_orthonormality": 1.0, "task_orthonormality": 1.0},
+        ),
+        of_critic("td_jepa", False, task_dims=(256, 256), state_orthonormality=0.1, task_orthonormality=0.1),
+    ),
+    "forward_backward": (
+        of_critic("forward_backward", False, task_dims=FAR_WIDE, task_dim=50, orthonormality=100.0),
+        of_critic("forward_backward", False, task_dims=(256, 256), orthonormality=1.0),
+    ),
+    "hilp": (
+        of_learner(
+            "hilp",
+            **{**GOALS_OF, "hidden_dims": FAR_WIDE, "normalize": False, "expectile": 0.5, "discount": 0.99},
+            goal_tasks="encodings",
+        )
+        | {"agent.critic.center": True},
+        of_critic("successor_features", True, feature_learner__hidden_dims=(256, 256))
+        | {"data.goals.discount": 0.99, "agent.critic.feature_learner.discount": 0.98},
+    ),
+    "icvf": (
+        of_learner(
+            "icvf",
+            **{**GOALS_OF, "hidden_dims": FAR_WIDE, "normalize": True, "expectile": 0.9, "discount": 0.99},
+            **{"state_dims": FAR_WIDE, "intent_dims": FAR_WIDE, "same_goals": 0.5},
+        ),
+        of_critic("successor_features", True, state_dim=50, feature_learner__hidden_dims=(256, 256))
+        | {"data.goals.discount": 0.99, "agent.critic.feature_learner.discount": 0.98}
+        | {"agent.critic.feature_learner.state_dims": ()}
+        | {"agent.critic.feature_learner.intent_dims": (1024,) * 3},
+    ),
+    "laplacian": (
+        of_learner("laplacian", hidden_dims=FAR_WIDE, normalize=True, orthonormality=1.0),
+        of_critic("successor_features", True, feature_learner__hidden_dims=(256, 256)),
+    ),
+    **{
+        name: (
+            of_learner(
+                "byol",
+                **{"hidden_dims": FAR_WIDE, "normalize": True, "orthonormality": 0.01, "ahead": ahead},
+                **{"predictor_dims": (512, 512), "num_predictors": 2},
+            ),
+            of_critic("successor_features", True, feature_learner__hidden_dims=(256, 256))
+            | {"agent.critic.feature_learner.predictor_dims": (1024,)},
+        )
+        for name, ahead in (("byol", "next"), ("byol_gamma", "geometric"))
+    },
+}
+"""Agent -> what its presets for OGBench have in addition, and what those for ExoRL change in that."""
+
+
+@pytest.mark.parametrize("name", STUDY_AGENTS)
+def test_published_presets_of_zero_shot_agents_are_the_study_in_every_field(name):
+    ogbench, changes = STUDY_AGENTS[name]
+    for preset, run in STUDY_RUNS.items():
+        own = ogbench if run["steps"] == 1_000_000 else ogbench | changes
+        expected = {**run, **own}
+        if preset == "point_mass_maze" and "agent.critic.feature_learner.discount" in own:
+            expected["agent.critic.feature_learner.discount"] = 0.99
+        assert_is_whole(f"{name}:{preset}", expected)
 
 
 def test_jobs_named_after_the_study_have_its_networks():

@@ -59,4 +59,11 @@ def byol(config: BYOLConfig, spec: Spec) -> FeatureLearner:
     def encode(params: Params, observations: Array) -> Array:
         return encoder.apply(params["encoder"], observations)
 
-    return FeatureLearner(name="byol", dim=config.dim, init=init, loss=loss, encode=encode)
+    return FeatureLearner(
+        name="byol",
+        dim=config.dim,
+        init=init,
+        loss=loss,
+        encode=encode,
+        predictors=frozenset({"predictor"}),
+    )

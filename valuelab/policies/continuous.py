@@ -31,6 +31,7 @@ class TaskPolicyConfig(Settings):
         False,
         help="Embed the observation with the task, and the observation alone, by separate layers. Only for "
         "zero-shot agents.",
+        before=False,
     )
 
 

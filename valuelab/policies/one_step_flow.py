@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from valuelab.configuration import setting
+from valuelab.configuration import SameAs, setting
 from valuelab.networks import learning
 from valuelab.networks.encoders import batch_size, encode, with_encoder
 from valuelab.networks.mlp import MLP, Activation, initializer
@@ -35,10 +35,16 @@ class OneStepFlowConfig(TaskPolicyConfig, FlowPolicyConfig):
     """Hyperparameters of FQL's policy: a velocity field, and a one-step policy that is distilled from it."""
 
     field_hidden_dims: tuple[int, ...] = setting(
-        (), "[1, inf)", "Width of each hidden layer of the field; empty for those of hidden_dims."
+        (),
+        "[1, inf)",
+        "Width of each hidden layer of the field; empty for those of hidden_dims.",
+        before=(),
     )
     field_learning_rate: float | None = setting(
-        None, "(0, inf)", "Learning rate of the field; the default is learning_rate."
+        None,
+        "(0, inf)",
+        "Learning rate of the field; the default is learning_rate.",
+        before=SameAs("learning_rate"),
     )
 
     bc_weight: float = setting(10.0, "[0, inf)", "Weight α of the distillation, at least 0.")

@@ -1,7 +1,7 @@
 """BYOL's latent prediction (Grill et al. 2020, arXiv:2006.07733) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has
-been run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
+describe the presets. None has been run.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.feature_learners.byol import BYOLConfig
-from valuelab.presets import _zero_shot
+from valuelab.presets import _zero_shot, _zero_shot_study
 from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
@@ -22,8 +22,9 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of BYOL."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=BYOLConfig()))
+    critic: Any = setting(SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=BYOLConfig()))
+    policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.SPREAD)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.BYOL)

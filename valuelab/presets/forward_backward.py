@@ -1,7 +1,7 @@
 """Forward-backward representations (Touati, Ollivier 2021, arXiv:2103.07945).
 
-The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. Runs and
-scores:
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
+describe the presets. Runs and scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=forward_backward:pointmaze --num_seeds=5 --steps=15000 \
@@ -29,7 +29,7 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.forward_backward import ForwardBackwardConfig
-from valuelab.presets import _zero_shot
+from valuelab.presets import _zero_shot, _zero_shot_study
 from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
@@ -39,7 +39,8 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of forward-backward representations."""
 
-    critic: Any = setting(ForwardBackwardConfig())
+    critic: Any = setting(ForwardBackwardConfig(**_zero_shot_study.ENCODED, orthonormality=100.0))
+    policy: Any = setting(_zero_shot_study.POLICY)
 
 
 PRESETS = merged(_zero_shot.EVERY, _zero_shot.FORWARD_BACKWARD)

@@ -1,9 +1,8 @@
 """HILP's features (Park, Kreiman, Levine 2024, arXiv:2402.15567) with universal successor features.
 
-The defaults are the settings of TD-JEPA's study for OGBench. As in HILP's code, the mean of the features is
-subtracted, and successor features learn by the loss of values. `_zero_shot.py` describes the presets. Runs
-and
-scores:
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
+describe the presets. In those for CPUs successor features learn by the loss of values, as in HILP's code.
+Runs and scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=hilp:pointmaze --num_seeds=5 --steps=10000 \
@@ -30,8 +29,8 @@ from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.feature_learners.hilp import HILPConfig
-from valuelab.presets import _zero_shot
-from valuelab.presets._groups import each, merged
+from valuelab.presets import _zero_shot, _zero_shot_study
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -40,12 +39,11 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of HILP."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=HILPConfig(), loss="values", center=True))
+    critic: Any = setting(
+        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=HILPConfig(), center=True)
+    )
+    policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 
 
-PRESETS = merged(
-    _zero_shot.EVERY,
-    _zero_shot.FEATURE_LEARNERS,
-    each((*_zero_shot.SMALL, *_zero_shot.PIXELS_SMALL), {"agent.critic.feature_learner.num_values": 1}),
-)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.HILP)

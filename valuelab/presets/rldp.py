@@ -1,7 +1,7 @@
 """RLDP's features (Jajoo, Sikchi et al. 2026, arXiv:2603.15857) with universal successor features.
 
-The networks are those of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. None has been
-run.
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
+describe the presets. None has been run.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.feature_learners.rldp import RLDPConfig
-from valuelab.presets import _zero_shot
+from valuelab.presets import _zero_shot, _zero_shot_study
 from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
@@ -22,7 +22,10 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of RLDP."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=RLDPConfig()))
+    critic: Any = setting(
+        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=RLDPConfig(orthonormality=0.01))
+    )
+    policy: Any = setting(_zero_shot_study.POLICY)
 
 
-PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.SPREAD)
+PRESETS = merged(_zero_shot.EVERY, _zero_shot.FEATURE_LEARNERS, _zero_shot.RLDP)

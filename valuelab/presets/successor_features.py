@@ -2,7 +2,8 @@
 
 The features are the entries of the observation and a constant 1. --agent.critic.feature_learner.columns=0,1
 selects some of the entries. Exactly the rewards that are linear in the features can be represented.
-`_zero_shot.py` describes the presets. None has been run.
+The encoder of states and the policy are those of TD-JEPA's study, which does not have this agent.
+`_zero_shot_study.py` and `_zero_shot.py` describe the presets. None has been run.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.feature_learners.observed import ObservedConfig
-from valuelab.presets import _zero_shot
+from valuelab.presets import _zero_shot, _zero_shot_study
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -22,7 +23,10 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of successor features."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=ObservedConfig()))
+    critic: Any = setting(
+        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=ObservedConfig())
+    )
+    policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 
 

@@ -1,7 +1,7 @@
 r"""TD-JEPA (Bagatella et al. 2025, arXiv:2510.00739).
 
-The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot.py` describes the presets. Runs and
-scores:
+The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
+describe the presets. Runs and scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=td_jepa:pointmaze --num_seeds=5 --steps=15000 \
@@ -54,7 +54,7 @@ from valuelab.agents.zero_shot import ZeroShotConfig
 from valuelab.agents.zero_shot import zero_shot as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.td_jepa import TDJEPAConfig
-from valuelab.presets import _zero_shot
+from valuelab.presets import _zero_shot, _zero_shot_study
 from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
@@ -65,6 +65,8 @@ class Config(ZeroShotConfig):
     """Hyperparameters of TD-JEPA."""
 
     critic: Any = setting(TDJEPAConfig())
+    policy: Any = setting(_zero_shot_study.POLICY)
+    whiten_goals: bool = True
 
 
 PRESETS = merged(_zero_shot.EVERY, _zero_shot.TD_JEPA)
