@@ -1,7 +1,10 @@
 """Agent files: flags take every preset, and an agent comes of it."""
 
 import ast
+import pathlib
+import re
 import runpy
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -16,6 +19,7 @@ from valuelab.runs import flags
 from valuelab.training.experience import blank
 from valuelab.types import Spec
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENTS = flags.known_agents()
 REWARD_DIMS = {"eta_network:homeostasis": 2}
 
@@ -554,15 +558,67 @@ STUDY_AGENTS: dict[str, tuple[dict, dict]] = {
 """Agent -> what its presets for OGBench have in addition, and what those for ExoRL change in that."""
 
 
+def study(name: str, preset: str) -> dict:
+    """The settings of an agent in the study."""
+    ogbench, changes = STUDY_AGENTS[name]
+    settings = STUDY_RUNS[preset] | ogbench | (changes if preset not in ("antmaze", "manipulation") else {})
+    if preset == "point_mass_maze" and "agent.critic.feature_learner.discount" in settings:
+        settings["agent.critic.feature_learner.discount"] = 0.99
+    return settings
+
+
 @pytest.mark.parametrize("name", STUDY_AGENTS)
 def test_published_presets_of_zero_shot_agents_are_the_study_in_every_field(name):
-    ogbench, changes = STUDY_AGENTS[name]
-    for preset, run in STUDY_RUNS.items():
-        own = ogbench if run["steps"] == 1_000_000 else ogbench | changes
-        expected = {**run, **own}
-        if preset == "point_mass_maze" and "agent.critic.feature_learner.discount" in own:
-            expected["agent.critic.feature_learner.discount"] = 0.99
-        assert_is_whole(f"{name}:{preset}", expected)
+    for preset in STUDY_RUNS:
+        assert_is_whole(f"{name}:{preset}", study(name, preset))
+
+
+def rows_of_the_page() -> Iterator[tuple[list[str], list[str], str, str]]:
+    """Fields, agents, and values on OGBench and on ExoRL, of each row of the page's table with a field."""
+    page = (ROOT / "docs" / "zero_shot.md").read_text().partition("## Settings of the study")[2]
+    for line in re.findall(r"^\| (.*) \|$", page, re.MULTILINE):
+        setting, ogbench, exorl = line.split(" | ")[:3]
+        fields, _, agents = setting.partition(" of ")
+        if fields.startswith("`"):
+            yield (
+                re.findall("`(.*?)`", fields),
+                re.findall("`(.*?)`", agents) or list(STUDY_AGENTS),
+                ogbench,
+                exorl,
+            )
+
+
+def value_on_the_page(cell: str, preset: str) -> str:
+    """The text that a cell has for a preset: after it "(`PRESET`)", or nothing."""
+    values = {of: value for value, of in re.findall(r"`([^`]*)`(?: \(`(\w+)`\))?", cell)}
+    return values.get(preset, values.get("", ""))
+
+
+@pytest.mark.parametrize("name", STUDY_AGENTS)
+def test_the_page_has_the_settings_of_the_study(name):
+    for preset in STUDY_RUNS:
+        column = 0 if preset in ("antmaze", "manipulation") else 1
+        found: dict[str, str] = {}
+        for fields, agents, *cells in rows_of_the_page():
+            if name in agents and (value := value_on_the_page(cells[column], preset)):
+                found |= dict.fromkeys(fields, value)
+        expected = study(name, preset)
+        del expected["agent.policy.encoder"]  # of images
+        assert found.keys() == expected.keys(), (name, preset)
+        chosen = {field for field in found if field in ("agent.critic", "agent.policy")} | {
+            field for field in found if field.endswith("feature_learner")
+        }
+        assert {field: found[field] for field in chosen} == {field: expected[field] for field in chosen}
+        given = [
+            f"--{field}={'' if value == 'none' else value}"
+            for field, value in found.items()
+            if field not in chosen
+        ]
+        plain, changed = (
+            flags.parse_run(["train", f"--agent={name}:{preset}", *flag], absl_flags.FlagValues())[0]
+            for flag in ([], given)
+        )
+        assert configuration.fields(changed) == configuration.fields(plain)
 
 
 def test_jobs_named_after_the_study_have_its_networks():
