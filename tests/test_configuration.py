@@ -398,7 +398,7 @@ def test_a_part_is_chosen_by_name_and_keeps_what_both_have():
         (
             {"agent.bc_weight": 1.0},
             "agent.bc_weight sets agent.policy.bc_weight, which awr does not have: choose "
-            "agent.policy=ddpg_bc or one_step_flow or rebrac",
+            "agent.policy=ddpg_bc or noisy or one_step_flow or rebrac",
         ),
         ({"agent.expectile": 2.0}, r"agent.critic.expectile is 2.0; it must lie in \(0, 1\)"),
         ({"agent.critic.expectle": 0.9}, r"did you mean 'agent.critic.expectile'\?"),

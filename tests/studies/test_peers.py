@@ -28,7 +28,11 @@ SMALL = {
     "fql": ("--agent.critic.hidden_dims=16,16", *FLOW_POLICY),
     # With narrow histograms some bins have gradients near 0, of which Adam makes steps from rounding alone.
     "floq": (*FLOQ, *FLOW_POLICY, "--agent.critic.bin_width=16"),
-    "td_jepa": (*(f"--agent.critic.{size}" for size in ENCODERS), *FLOW_POLICY, "--agent.policy.normalize_q"),
+    "td_jepa": (
+        *(f"--agent.critic.{size}" for size in ENCODERS),
+        *FLOW_POLICY,
+        "--agent.policy.normalize_q=True",
+    ),
 }
 """Flags that make the networks of a case small."""
 
@@ -134,7 +138,8 @@ def same_random_numbers(monkeypatch):
 @pytest.mark.usefixtures("broadcasting", "same_random_numbers")
 def test_the_straightforward_form_learns_the_same(name):
     case = CASES[name]
-    config, make_agent = speed_of_agent.parse(["agent", *case.flags, *SMALL[name]], absl_flags.FlagValues())
+    given = {flag.partition("=")[0]: flag for flag in (*case.flags, *SMALL[name])}
+    config, make_agent = speed_of_agent.parse(["agent", *given.values()], absl_flags.FlagValues())
     agent, form = make_agent(config.agent, config.spec), case.make(config.agent, config.spec)
     sampler = throughput.synthetic_sampler(config.spec, 8, num_rows=32)
     batch = sampler.sample(jax.tree.map(jnp.asarray, sampler.arrays), jax.random.key(0))

@@ -49,6 +49,13 @@ class Case(NamedTuple):
 CUBE = ("--observation_dim=28", "--action_dim=5")
 """The shapes of OGBench's cubes."""
 
+WITH_FQLS_POLICY = (
+    *("--agent.whiten_goals=False", "--agent.policy.task_embedding=False"),
+    *("--agent.policy.hidden_dims=512,512,512,512", "--agent.policy.field_hidden_dims="),
+    *("--agent.policy.field_learning_rate=1e-4", "--agent.policy.normalize_q=False"),
+)
+"""TD-JEPA's straightforward form has the policy of FQL."""
+
 CASES: dict[str, Case] = {
     "iql": Case(flags=("--agent=iql",), make=straightforward.make_iql),
     "iql_4_seeds": Case(flags=("--agent=iql", "--num_seeds=4"), make=straightforward.make_iql),
@@ -62,7 +69,7 @@ CASES: dict[str, Case] = {
         ),
         make=straightforward.make_floq,
     ),
-    "td_jepa": Case(flags=("--agent=td_jepa", *CUBE), make=straightforward.make_td_jepa),
+    "td_jepa": Case(flags=("--agent=td_jepa", *CUBE, *WITH_FQLS_POLICY), make=straightforward.make_td_jepa),
     "td_jepa_small": Case(flags=("--agent=td_jepa:pointmaze", *CUBE), make=straightforward.make_td_jepa),
 }
 """Cases by name."""
