@@ -376,10 +376,7 @@ PUBLISHED_OTHERS = {
         "utd_ratio=20 backup_entropy=False hidden_dims=(256,256,256) num_min_qs=1",
     ),
 }
-UNUSED = {
-    *("agent.critic.time_size", "agent.critic.time_scale", "agent.critic.time_fastest"),
-    "agent.moment_rate",  # of whitening, 0.005
-}
+UNUSED = {"agent.critic.time_size", "agent.critic.time_scale", "agent.critic.time_fastest"}
 """Fields without effect in these presets; without bins of the plain critic, which are ours."""
 SMALL_PRESETS = {"pointmaze", "pointmaze_online", "pointmaze_goals", "cube_small"}
 
@@ -440,6 +437,7 @@ STUDY_OGBENCH = {  # launch_*_ogbench.py
     "eval_episodes": 10,
     "eval_temperature": 1.0,
     "agent.goal_share": 0.5,  # train_goal_ratio
+    "agent.moment_rate": 0.005,  # of _z_cov, in update
     "agent.policy": "one_step_flow",
     "agent.policy.hidden_dims": (512, 512),
     "agent.policy.field_hidden_dims": FAR_WIDE,  # actor_vf

@@ -33,6 +33,7 @@ from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.networks.encodings import Encoder
 from valuelab.ops import zero_shot as ops
+from valuelab.policies.noisy import NoisyConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.runs import diagnosis, inputs, train
 from valuelab.runs import zero_shot as launcher
@@ -443,6 +444,13 @@ def test_agents_on_encodings_have_no_image_encoder():
     assert adapting.without_image_encoders(agent) == ComposedConfig(
         critic=FlowCriticConfig(), policy=OneStepFlowConfig()
     )
+
+
+@pytest.mark.parametrize("policy", [NoisyConfig, OneStepFlowConfig])
+def test_an_embedding_of_tasks_needs_tasks(policy):
+    config = ComposedConfig(policy=policy(task_embedding=True))
+    with pytest.raises(InputError, match="but only zero-shot agents have tasks: leave it out"):
+        composed(config, CHAIN)
 
 
 def some_tasks(name, states):
