@@ -445,8 +445,7 @@ def test_a_run_saved_before_a_setting_existed_has_its_former_value():
 
 
 def test_a_part_keeps_only_the_values_that_its_new_choice_accepts():
-    config = ZeroShotConfig(critic=SuccessorFeaturesConfig(predictor_dims=(8,)))
-    assert config.critic.state_dim == 0
+    config = ZeroShotConfig(critic=SuccessorFeaturesConfig(predictor_dims=(8,), state_dim=0))
     chosen = configuration.override(config, {"critic": "td_jepa", "critic.task_dim": 4}).critic
     assert (type(chosen), chosen.predictor_dims, chosen.state_dim) == (TDJEPAConfig, (8,), 50)
 

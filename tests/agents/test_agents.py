@@ -76,6 +76,7 @@ IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
 PREDICTOR = {"predictor_dims": (8,)}
+UNENCODED = PREDICTOR | {"state_dims": (), "state_dim": 0}
 ENCODER = {"hidden_dims": (8,), "dim": 4}
 ENCODINGS = {"state_dim": 3, "policy_sees": "encodings"}
 
@@ -204,21 +205,23 @@ AGENTS |= {
     for name, critic in {
         "td_jepa": TDJEPAConfig(**PREDICTOR, state_dims=(8,), task_dims=(8,), state_dim=3, task_dim=4),
         "symmetric": TDJEPAConfig(**PREDICTOR, task_dims=(8,), task_dim=4, symmetric=True),
-        "forward_backward": ForwardBackwardConfig(**PREDICTOR, task_dims=(8,), task_dim=4),
+        "forward_backward": ForwardBackwardConfig(**UNENCODED, task_dims=(8,), task_dim=4),
         "icvf": SuccessorFeaturesConfig(
-            **PREDICTOR, feature_learner=ICVFConfig(**ENCODER, state_dims=(8,), intent_dims=(8,))
+            **UNENCODED, feature_learner=ICVFConfig(**ENCODER, state_dims=(8,), intent_dims=(8,))
         ),
         "hilp": SuccessorFeaturesConfig(
-            **PREDICTOR, feature_learner=HILPConfig(**ENCODER), loss="values", center=True
+            **UNENCODED, feature_learner=HILPConfig(**ENCODER), loss="values", center=True
         ),
-        "laplacian": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=LaplacianConfig(**ENCODER)),
+        "laplacian": SuccessorFeaturesConfig(**UNENCODED, feature_learner=LaplacianConfig(**ENCODER)),
         "byol": SuccessorFeaturesConfig(
-            **PREDICTOR, feature_learner=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")
+            **UNENCODED, feature_learner=BYOLConfig(**ENCODER, predictor_dims=(8,), ahead="geometric")
         ),
         "rldp": SuccessorFeaturesConfig(
-            **PREDICTOR, feature_learner=RLDPConfig(**ENCODER, dynamics_dims=(8,), horizon=2)
+            **UNENCODED,
+            feature_learner=RLDPConfig(**ENCODER, dynamics_dims=(8,), horizon=2),
+            loss="measures",
         ),
-        "observed": SuccessorFeaturesConfig(**PREDICTOR, feature_learner=ObservedConfig()),
+        "observed": SuccessorFeaturesConfig(**UNENCODED, feature_learner=ObservedConfig()),
     }.items()
 }
 VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"}
@@ -493,7 +496,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "task_dim": (3, {}),
         "orthonormality": (0.0, {}),
     },
-    SuccessorFeaturesConfig: {"loss": ("values", {}), "center": (True, {})},
+    SuccessorFeaturesConfig: {"loss": ("features", {"loss": "values"}), "center": (True, {})},
     EncoderConfig: {"hidden_dims": ((16,), {}), "dim": (3, {}), "normalize": (False, {})},
     SpreadConfig: {"orthonormality": (0.0, {})},
     GoalValueConfig: {"expectile": (0.6, {}), "discount": (0.5, {}), "random_goals": (0.5, {})},
@@ -506,7 +509,7 @@ FLIPS: dict[type, dict[str, Any]] = {
     },
     LaplacianConfig: {},
     BYOLConfig: {"predictor_dims": ((4,), {}), "num_predictors": (1, {}), "ahead": ("next", {})},
-    RLDPConfig: {"dynamics_dims": ((4,), {}), "horizon": (3, {})},
+    RLDPConfig: {"dynamics_dims": ((4,), {}), "num_predictors": (3, {}), "horizon": (3, {})},
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {},
     AWRConfig: {"inverse_temperature": (1.0, {}), "weight_max": (0.5, {})},

@@ -31,6 +31,7 @@ from valuelab.errors import InputError
 from valuelab.evaluation import zero_shot_plots
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.observed import ObservedConfig, observed
+from valuelab.feature_learners.rldp import RLDPConfig
 from valuelab.networks.encodings import Encoder
 from valuelab.ops import zero_shot as ops
 from valuelab.policies.noisy import NoisyConfig
@@ -64,8 +65,8 @@ def chain_batch(random: np.random.Generator, size: int = 128) -> Transitions:
     "critic",
     [
         TDJEPAConfig(state_dims=(32,), task_dims=(32,), state_dim=5, task_dim=5),
-        ForwardBackwardConfig(task_dims=(32,), task_dim=5),
-        SuccessorFeaturesConfig(feature_learner=ObservedConfig(constant=False)),
+        ForwardBackwardConfig(state_dim=0, task_dims=(32,), task_dim=5),
+        SuccessorFeaturesConfig(state_dim=0, feature_learner=ObservedConfig(constant=False)),
     ],
     ids=["td_jepa", "forward_backward", "successor_features"],
 )
@@ -135,7 +136,7 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
     metrics = {}
     for loss in ("features", "values"):
         config = SuccessorFeaturesConfig(
-            predictor_dims=(8,), feature_learner=ObservedConfig(constant=False), loss=loss
+            predictor_dims=(8,), state_dim=0, feature_learner=ObservedConfig(constant=False), loss=loss
         )
         *_, metrics[loss] = learn_features(config, batch, updates=2)
     for name in ("successor_loss", "gradient_norm"):
@@ -157,7 +158,11 @@ def test_a_running_mean_is_subtracted_from_centred_features():
     zeros = np.zeros(32, np.float32)
     batch = Transitions(successors, zeros[:, None], zeros, zeros + 1, successors, goals=successors)
     config = SuccessorFeaturesConfig(
-        predictor_dims=(8,), target_rate=0.2, feature_learner=ObservedConfig(constant=False), center=True
+        predictor_dims=(8,),
+        state_dim=0,
+        target_rate=0.2,
+        feature_learner=ObservedConfig(constant=False),
+        center=True,
     )
     critic, state, _ = learn_features(config, batch, updates=3)
     expected = successors - (1 - 0.8**3) * successors.mean(axis=0)
@@ -240,6 +245,7 @@ def test_every_critic_infers_tasks_in_its_way():
         (ForwardBackwardConfig(), ops.mean_tasks),
         (TDJEPAConfig(), ops.infer_tasks),
         (SuccessorFeaturesConfig(), ops.infer_tasks),
+        (SuccessorFeaturesConfig(feature_learner=RLDPConfig(), loss="measures"), ops.mean_tasks),
     ]
     for critic, way in ways:
         agent = zero_shot.zero_shot(ZeroShotConfig(critic=critic, policy=small().policy), CHAIN)
@@ -531,7 +537,7 @@ def test_unsuitable_images_are_refused(side, policy_sees, message):
 
 
 def test_the_message_names_the_setting_for_policies_on_images():
-    config = ZeroShotConfig(critic=ForwardBackwardConfig())
+    config = ZeroShotConfig(critic=ForwardBackwardConfig(state_dim=0))
     message = "give --agent.critic.state_dim=50 and --agent.critic.policy_sees=encodings$"
     with pytest.raises(InputError, match=message):
         zero_shot.zero_shot(config, Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0))
@@ -541,7 +547,7 @@ def test_the_message_names_the_setting_for_policies_on_images():
 def test_images_are_encoded_in_parts():
     images = Spec((15, 15, 1), "uint8", 1, 0, 0.0, 0.0)
     critic = ForwardBackwardConfig(
-        predictor_dims=(4,), state_dim=2, policy_sees="encodings", task_dims=(), task_dim=3
+        predictor_dims=(4,), state_dims=(), state_dim=2, policy_sees="encodings", task_dims=(), task_dim=3
     )
     agent = zero_shot.zero_shot(
         ZeroShotConfig(critic=critic, policy=OneStepFlowConfig(hidden_dims=(4,))), images

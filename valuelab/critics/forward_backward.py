@@ -15,19 +15,19 @@ Source: Touati, Ollivier 2021, arXiv:2103.07945, algorithm 1; Touati, Rapin, Oll
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from valuelab.configuration import setting
 from valuelab.critics.task_conditioned import (
     Losses,
     TaskConditionedConfig,
+    measure_loss,
     parts_named,
     task_conditioned_critic,
     tasks_of,
 )
 from valuelab.networks.encodings import Encoder, Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.zero_shot import mean_tasks, orthonormality_loss, pessimistic, successor_measure_loss
+from valuelab.ops.zero_shot import mean_tasks, orthonormality_loss
 from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transitions
 
 
@@ -75,20 +75,18 @@ def forward_backward_critic(config: ForwardBackwardConfig, spec: Spec) -> Critic
     ) -> tuple[Array, Metrics]:
         del key
         tasks = tasks_of(batch)
-        # 1. Densities from the next states.
+        # 1. Both factors of densities from the next states.
         next_states = encode_states(targets, batch.next_observations)
         following = predict(targets, next_states, next_actions, tasks)
-        next_features = encode(targets, batch.next_observations)
-        next_measures = pessimistic(following @ next_features.T, config.target_pessimism)
-        # 2. Densities from the current states.
+        target_features = encode(targets, batch.next_observations)
+        # 2. Those of densities from the current states.
         features = encode(params, batch.next_observations)
         states = encode_states(params, batch.observations)
-        measures = predict(params, states, batch.actions, tasks) @ features.T
-        losses = jax.vmap(successor_measure_loss, (0, None, None))(
-            measures, next_measures, config.discount * batch.masks
-        )
+        predictions = predict(params, states, batch.actions, tasks)
         metrics = {
-            "measure_loss": jnp.sum(losses),
+            "measure_loss": measure_loss(
+                config, predictions, features, following, target_features, batch.masks
+            ),
             "orthonormality_loss": orthonormality_loss(features),
         }
         return metrics["measure_loss"] + config.orthonormality * metrics["orthonormality_loss"], metrics

@@ -2,9 +2,13 @@
 
 One update, with a' from π_z; bars are target averages, without gradient:
 
-1. y = ψ̄(s') + γ · mask · F̄(φ̄(s'), a', z)
+1. y = ψ(s') + γ · mask · F̄(φ̄(s'), a', z), where ψ has no gradient
 2. L = E ‖F(φ(s), a, z) - y‖² + the loss of the feature learner. With loss="values" the first term is
    E (zᵀF(φ(s), a, z) - zᵀy)².
+
+With loss="measures", Fᵀψ(s') is the density of future states instead. F then learns by forward-backward's
+loss, in which ψ has no gradient, and tasks are z = E[r ψ], as in RLDP. The other two have tasks by least
+squares.
 
 φ(s) = s without an encoder of states. If features vary much more in some directions than in others, tasks
 from least squares lie in the others. These have a small weight in the first loss; the second weighs
@@ -15,7 +19,8 @@ would dominate F. With `center`, ψ is the encoding minus its running mean, whic
 target average.
 
 Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935;
-centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15567.
+centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15567; with measures by Jajoo,
+Sikchi et al. 2026, arXiv:2603.15857.
 """
 
 import dataclasses
@@ -30,6 +35,7 @@ from valuelab.configuration import Choice, make, part, setting
 from valuelab.critics.task_conditioned import (
     Losses,
     TaskConditionedConfig,
+    measure_loss,
     parts_named,
     successor_target,
     task_conditioned_critic,
@@ -43,7 +49,7 @@ from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.feature_learners.rldp import RLDPConfig, rldp
 from valuelab.networks.encodings import Predictor
 from valuelab.networks.mlp import ensemble
-from valuelab.ops.zero_shot import squared_distance
+from valuelab.ops.zero_shot import infer_tasks, mean_tasks, squared_distance
 from valuelab.types import Array, Critic, FeatureLearner, Key, Metrics, Params, Spec, Transitions
 
 FEATURE_LEARNERS: dict[str, Choice[FeatureLearner]] = {
@@ -64,8 +70,9 @@ class SuccessorFeaturesConfig(TaskConditionedConfig):
     ALIASES: ClassVar[Mapping[str, tuple[str, ...]]] = {"representation": ("feature_learner",)}
 
     feature_learner: Any = part(LaplacianConfig(), FEATURE_LEARNERS, "What learns the features.")
-    loss: Literal["features", "values"] = setting(
-        "features", help='The loss compares the "features" F, or the "values" zᵀF.'
+    loss: Literal["features", "values", "measures"] = setting(
+        "features",
+        help='The loss compares the "features" F, the "values" zᵀF, or the "measures" Fᵀψ of future states.',
     )
     center: bool = setting(False, help="Subtract the running mean from the features.")
 
@@ -102,18 +109,24 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         params: Params, targets: Params, batch: Transitions, next_actions: Array, key: Key
     ) -> tuple[Array, Metrics]:
         tasks = tasks_of(batch)
-        # 1. Targets.
+        # 1. What targets are made of.
         next_states = encode_states(targets, batch.next_observations)
         following = predict(targets, next_states, next_actions, tasks)
-        features = encode(targets, batch.next_observations)
-        target = successor_target(config, features, following, batch.masks, tasks)
+        features = jax.lax.stop_gradient(encode(params, batch.next_observations))
         # 2. Both losses.
         states = encode_states(params, batch.observations)
         predictions = predict(params, states, batch.actions, tasks)
-        if config.loss == "values":
-            predictions = jnp.sum(predictions * tasks[None], axis=-1, keepdims=True)
-            target = jnp.sum(target * tasks, axis=-1, keepdims=True)
-        prediction_loss = squared_distance(predictions, target)
+        if config.loss == "measures":
+            target_features = encode(targets, batch.next_observations)
+            prediction_loss = measure_loss(
+                config, predictions, features, following, target_features, batch.masks
+            )
+        else:
+            target = successor_target(config, features, following, batch.masks, tasks)
+            if config.loss == "values":
+                predictions = jnp.sum(predictions * tasks[None], axis=-1, keepdims=True)
+                target = jnp.sum(target * tasks, axis=-1, keepdims=True)
+            prediction_loss = squared_distance(predictions, target)
         own_loss, metrics = feature_learner.loss(params["features"], targets["features"], batch, key)
         return prediction_loss + own_loss, {"successor_loss": prediction_loss} | metrics
 
@@ -145,6 +158,7 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         predict=predict,
         encode=encode,
         of_features=of_features,
+        infer_tasks=mean_tasks if config.loss == "measures" else infer_tasks,
         follow=follow,
         goal_tasks=feature_learner.goal_tasks,
     )

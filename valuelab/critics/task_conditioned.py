@@ -23,7 +23,7 @@ from valuelab.critics.values import ReturnsConfig, offered
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.encodings import Encoder
-from valuelab.ops.zero_shot import infer_tasks, pessimistic, pessimistic_along
+from valuelab.ops.zero_shot import infer_tasks, pessimistic, pessimistic_along, successor_measure_loss
 from valuelab.types import (
     Array,
     Critic,
@@ -55,10 +55,16 @@ class TaskConditionedConfig(ReturnsConfig):
         (512, 512), "Width of each hidden layer of the predictors.", least=2
     )
     state_dims: tuple[int, ...] = setting(
-        (), "[1, inf)", "Width of each hidden layer of the encoder φ of states; none for a linear one."
+        (512, 512, 512, 512),
+        "[1, inf)",
+        "Width of each hidden layer of the encoder φ of states; none for a linear one.",
+        before=(),
     )
     state_dim: int = setting(
-        0, "[0, inf)", "Size of an encoding φ(s); 0 for no encoder. Images need an encoder."
+        50,
+        "[0, inf)",
+        "Size of an encoding φ(s); 0 for no encoder. Images need an encoder.",
+        before=0,
     )
     policy_sees: Literal["observations", "encodings"] = setting(
         "observations",
@@ -251,6 +257,38 @@ def successor_target(
     else:
         following = pessimistic_along(next_predictions, tasks, config.target_pessimism)
     return features + config.discount * masks[:, None] * following
+
+
+def measure_loss(
+    config: TaskConditionedConfig,
+    predictions: Array,
+    features: Array,
+    next_predictions: Array,
+    target_features: Array,
+    masks: Array,
+) -> Array:
+    """The loss of densities of future states, relative to the data: the sum over an ensemble of F.
+
+        L = Σ_e successor_measure_loss(F_e ψᵀ, F̄ ψ̄ᵀ, γ · mask)
+
+    Args:
+        config: γ, and λ of the targets' pessimism.
+        predictions: F at the states and actions, [E, B, d].
+        features: ψ of the next states, [B, d].
+        next_predictions: F̄ at the next states, [E, B, d].
+        target_features: ψ̄ of the next states, [B, d].
+        masks: [B].
+
+    Returns:
+        A scalar.
+
+    Source: Touati, Ollivier 2021, arXiv:2103.07945, algorithm 1.
+    """
+    next_measures = pessimistic(next_predictions @ target_features.T, config.target_pessimism)
+    losses = jax.vmap(successor_measure_loss, (0, None, None))(
+        predictions @ features.T, next_measures, config.discount * masks
+    )
+    return jnp.sum(losses)
 
 
 def apply_networks(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> list[Array]:

@@ -44,7 +44,6 @@ from valuelab.types import Array, Critic, Key, Metrics, Params, Spec, Transition
 class TDJEPAConfig(TaskConditionedConfig):
     """Hyperparameters of TD-JEPA."""
 
-    state_dims: tuple[int, ...] = (512, 512, 512, 512)
     state_dim: int = setting(50, "[1, inf)", "Size of an encoding φ(s), at least 1.")
     task_dims: tuple[int, ...] = setting(
         (512, 512, 512, 512), "[1, inf)", "Width of each hidden layer of ψ; none for a linear one."

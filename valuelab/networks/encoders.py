@@ -271,9 +271,35 @@ def encode(network: nn.Module, params: Params, observations: Any) -> Array:
     return observations
 
 
-def first_layer(inputs: Array, width: int) -> Array:
+def first_layer(inputs: Array, width: int, kernel_init: Callable[..., Array] = orthogonal) -> Array:
     """A dense layer, layer norm and tanh: units do not saturate at the start, whatever the inputs' scale."""
-    return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=orthogonal)(inputs)))
+    return nn.tanh(LayerNorm()(nn.Dense(width, kernel_init=kernel_init)(inputs)))
+
+
+def embedded(
+    inputs: Sequence[Array], hidden_dims: Sequence[int], kernel_init: Callable[..., Array] = orthogonal
+) -> Array:
+    """The last hidden layer of a network that embeds each of its inputs separately; for use inside a module.
+
+    An embedding is a `first_layer` of the first width and a relu layer of half of it. Relu layers of all
+    widths follow the joined embeddings.
+
+    Args:
+        inputs: [B, D_i] each.
+        hidden_dims: width of each hidden layer.
+        kernel_init: the initial weights.
+
+    Returns:
+        [B, hidden_dims[-1]].
+    """
+    embeddings = []
+    for given in inputs:
+        hidden = first_layer(given, hidden_dims[0], kernel_init)
+        embeddings.append(nn.relu(nn.Dense(max(hidden_dims[0] // 2, 1), kernel_init=kernel_init)(hidden)))
+    hidden = jnp.concatenate(embeddings, axis=-1)
+    for width in hidden_dims:
+        hidden = nn.relu(nn.Dense(width, kernel_init=kernel_init)(hidden))
+    return hidden
 
 
 def embedded(inputs: Sequence[Array], hidden_dims: Sequence[int]) -> Array:

@@ -7,9 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from valuelab.networks.encoders import DRQ, Convolutions, PartsEncoder, first_layer
-from valuelab.networks.mlp import MLP
-from valuelab.ops.factorizations import orthogonal
+from valuelab.networks.encoders import DRQ, Convolutions, PartsEncoder, embedded, first_layer
+from valuelab.ops.factorizations import orthogonal, relu_orthogonal
 from valuelab.ops.zero_shot import on_sphere
 from valuelab.types import Array
 
@@ -48,11 +47,10 @@ class Encoder(nn.Module):
 
 
 class Predictor(nn.Module):
-    """T(x, a, z): embeddings of (x, z) and (x, a), concatenated, then relu layers and a linear layer.
+    """T(x, a, z): embeddings of (x, z) and (x, a), relu layers and a linear layer.
 
     Attributes:
-        hidden_dims: width of each hidden layer. The embeddings have two layers: one of the first width and
-            one of half of it.
+        hidden_dims: width of each hidden layer, see `embedded`.
         dim: dimension of the prediction.
     """
 
@@ -62,22 +60,17 @@ class Predictor(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, actions: Array, tasks: Array) -> Array:
         """Maps x [B, k], actions [B, A] and tasks [B, d] to [B, dim]."""
-        width = self.hidden_dims[0]
-        embeddings = []
-        for others in (tasks, actions):
-            hidden = first_layer(jnp.concatenate([inputs, others], axis=-1), width)
-            embeddings.append(nn.relu(nn.Dense(width // 2, kernel_init=orthogonal)(hidden)))
-        hidden = jnp.concatenate(embeddings, axis=-1)
-        for width in self.hidden_dims:
-            hidden = nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))
-        return nn.Dense(self.dim, kernel_init=orthogonal)(hidden)
+        pairs = [jnp.concatenate([inputs, others], axis=-1) for others in (tasks, actions)]
+        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(
+            embedded(pairs, self.hidden_dims, relu_orthogonal)
+        )
 
 
 class StepPredictor(nn.Module):
-    """P(x, a): predicts an encoding after an action.
+    """P(x, a), an encoding after an action: embeddings of (x, a) and x, relu layers and a linear layer.
 
     Attributes:
-        hidden_dims: width of each hidden layer.
+        hidden_dims: width of each hidden layer, see `embedded`.
         dim: dimension of the prediction.
     """
 
@@ -87,5 +80,7 @@ class StepPredictor(nn.Module):
     @nn.compact
     def __call__(self, encodings: Array, actions: Array) -> Array:
         """Maps x [B, k] and actions [B, A] to [B, dim]."""
-        hidden = MLP(self.hidden_dims)(jnp.concatenate([encodings, actions], axis=-1))
-        return nn.Dense(self.dim, kernel_init=orthogonal)(hidden)
+        pair = jnp.concatenate([encodings, actions], axis=-1)
+        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(
+            embedded([pair, encodings], self.hidden_dims, relu_orthogonal)
+        )

@@ -26,6 +26,11 @@ def orthogonal(key: Key, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32)
     return jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, dtype))(key)
 
 
+def relu_orthogonal(key: Key, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """√2 times `orthogonal`: relu units then keep the size of their inputs; an initializer for flax."""
+    return jnp.sqrt(jnp.asarray(2, dtype)) * orthogonal(key, shape, dtype)
+
+
 @jax.custom_batching.sequential_vmap
 def singular_values(matrix: Array) -> Array:
     """The singular values of a matrix [N, D] in descending order, [min(N, D)]."""

@@ -51,10 +51,10 @@ def mixed_tasks(key: Key, goals: Array, goal_share: Array | float) -> Array:
 
 
 def whitened(vectors: Array, moment: Array) -> Array:
-    """X (C + 1e-6 I)⁻¹: vectors times the inverse of a second moment.
+    """Vectors times the inverse of a second moment: x (C + 1e-6 I)⁻¹.
 
-    If the encodings of goals have the moment C, then a goal g with encoding x is the task by least squares for
-    a reward of being at g.
+    If C is the second moment of ψ in the data and x = ψ(g), the result has the direction of the task that
+    least squares infers from the reward of being at g.
 
     Args:
         vectors: x, [B, d].

@@ -1,4 +1,4 @@
-"""RLDP's features (Jajoo, Sikchi et al. 2026, arXiv:2603.15857) with universal successor features.
+"""RLDP (Jajoo, Sikchi et al. 2026, arXiv:2603.15857): latent dynamics, and densities of future states.
 
 The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
 describe the presets. None has been run.
@@ -23,7 +23,9 @@ class Config(ZeroShotConfig):
     """Hyperparameters of RLDP."""
 
     critic: Any = setting(
-        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=RLDPConfig(orthonormality=0.01))
+        SuccessorFeaturesConfig(
+            **_zero_shot_study.ENCODED, feature_learner=RLDPConfig(orthonormality=0.01), loss="measures"
+        )
     )
     policy: Any = setting(_zero_shot_study.POLICY)
 
