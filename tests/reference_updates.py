@@ -507,26 +507,152 @@ def rebrac(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> t
     return state, {"critic/q_loss": loss, "policy/loss": jnp.where(due, pi_loss, 0.0)}
 
 
-# Feature learners: losses of parameters θ and averages θ̄. `n` is the batch; `goals` and `intents` are given.
+# Zero-shot critics (Bagatella et al. 2025, arXiv:2510.00739). Tasks z are given as goals of the batch. The
+# policy's next actions are given too. `f` is the config of a feature learner.
 
 
-def encoding(weights: Any, x: Any, on_sphere: bool = True) -> Any:
-    """A layer with layer norm and tanh, relu layers and a linear one; with length √d if on_sphere."""
+def on_sphere(x: Any) -> Any:
+    """x with the length √d."""
+    return x.shape[-1] ** 0.5 * x / (x**2).sum(-1, keepdims=True) ** 0.5
+
+
+def encoding(weights: Any, x: Any, spherical: bool = True) -> Any:
+    """A dense layer with layer norm and tanh, relu layers, a linear layer; with length √d if spherical."""
     layers = weights.get("params", weights)
-    depth = sum(name.startswith("Dense") for name in layers) - 1
-    for i in range(depth):
-        x = dense(layers[f"Dense_{i}"], x)
-        x = jnp.tanh(normalised(layers["LayerNorm_0"], x)) if i == 0 else jnp.maximum(x, 0)
-    x = dense(layers[f"Dense_{depth}"], x)
-    return x * (x.shape[-1] / (x**2).sum(-1, keepdims=True)) ** 0.5 if on_sphere else x
+    last = sum(name.startswith("Dense") for name in layers) - 1
+    for depth in range(last):
+        x = dense(layers[f"Dense_{depth}"], x)
+        x = jnp.tanh(normalised(layers["LayerNorm_0"], x)) if depth == 0 else jnp.maximum(x, 0)
+    x = dense(layers[f"Dense_{last}"], x)
+    return on_sphere(x) if spherical else x
 
 
-def collapse(features: Any) -> Any:
-    """Ω: half the mean square off the diagonal of ΦΦᵀ, minus the mean of its diagonal."""
-    products = features @ features.T
-    n = len(features)
-    total = sum(0.5 * products[i, j] ** 2 for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    return total - sum(products[i, i] for i in range(n)) / n
+def embedding_network(layers: Any, *inputs: Any) -> Any:
+    """An embedding of each input (a normalised layer with tanh, then relu); relu layers; a linear layer."""
+    embeddings = []
+    for place, x in enumerate(inputs):
+        x = jnp.tanh(normalised(layers[f"LayerNorm_{place}"], dense(layers[f"Dense_{2 * place}"], x)))
+        embeddings.append(jnp.maximum(dense(layers[f"Dense_{2 * place + 1}"], x), 0))
+    x, last = jnp.concatenate(embeddings, -1), sum(name.startswith("Dense") for name in layers) - 1
+    for depth in range(2 * len(inputs), last):
+        x = jnp.maximum(dense(layers[f"Dense_{depth}"], x), 0)
+    return dense(layers[f"Dense_{last}"], x)
+
+
+def prediction(weights: Any, x: Any, a: Any, z: Any) -> Any:
+    """F(x, a, z) of each network, [E, B, d]."""
+    sides = jnp.concatenate([x, z], -1), jnp.concatenate([x, a], -1)
+    return of_ensemble(lambda one: embedding_network(one["params"], *sides), weights)
+
+
+def orthonormality(x: Any) -> Any:
+    """½ mean of C_ij² over i ≠ j, minus the mean of C_ii, with C = X Xᵀ of the batch."""
+    products, n = x @ x.T, len(x)
+    others = (1 - np.eye(n)) * products**2
+    return others.sum() / (n * (n - 1)) / 2 - jnp.trace(products) / n
+
+
+def densities_loss(c: Any, f: Any, b: Any, next_f: Any, next_b: Any, masks: Any) -> Any:
+    """Algorithm 1 of Touati & Ollivier 2021, arXiv:2103.07945, summed over networks."""
+    total, n = 0.0, len(b)
+    for one in f:
+        differences = one @ b.T - c.discount * masks[:, None] * (next_f.mean(0) @ next_b.T)
+        others = (1 - np.eye(n)) * differences**2
+        total = total + others.sum() / (n * (n - 1)) / 2 - jnp.trace(one @ b.T) / n
+    return total
+
+
+def zero_shot_step(state: State, c: Any, loss: Any, features: set[str]) -> tuple[State, dict[str, Any]]:
+    """A step of Adam for each part on one loss of all, with the rate of features for some; then averages."""
+    value, gradients = jax.value_and_grad(loss)(state.params)
+    for name in state.params:
+        state = adam(
+            state, name, gradients[name], c.feature_learning_rate if name in features else c.learning_rate
+        )
+    for name in state.params:
+        state = average(state, name, c.target_rate)
+    return state, {"loss": value}
+
+
+def td_jepa(state: State, batch: Any, next_actions: Any, c: Any) -> tuple[State, dict[str, Any]]:
+    """Both predictors of TD-JEPA, or one predictor and one encoder in the symmetric variant."""
+    z, s, next_s = batch.goals, batch.observations, batch.next_observations
+    roles = [("task", "task")] if c.symmetric else [("state", "task"), ("task", "state")]
+    weights = {"task": c.task_orthonormality, "state": c.state_orthonormality}
+
+    def loss(params):
+        total = 0.0
+        for own, other in roles:
+            old = state.targets
+            after = prediction(
+                old[f"{other}_predictor"], encoding(old[f"{own}_encoder"], next_s), next_actions, z
+            )
+            y = encoding(old[f"{other}_encoder"], next_s)
+            y = y + c.discount * batch.masks[:, None] * after.mean(0)
+            x = encoding(params[f"{own}_encoder"], s)
+            errors = prediction(params[f"{other}_predictor"], x, batch.actions, z) - y
+            total = total + (errors**2).sum(-1).mean() + weights[own] * orthonormality(x)
+        return total
+
+    return zero_shot_step(state, c, loss, {"task_encoder"})
+
+
+def forward_backward(state: State, batch: Any, next_actions: Any, c: Any) -> tuple[State, dict[str, Any]]:
+    """F and B by the loss of densities; B also by orthonormality."""
+    z, old = batch.goals, state.targets
+    next_f = prediction(
+        old["forward"], encoding(old["state_encoder"], batch.next_observations), next_actions, z
+    )
+    next_b = encoding(old["backward"], batch.next_observations)
+
+    def loss(params):
+        f = prediction(
+            params["forward"], encoding(params["state_encoder"], batch.observations), batch.actions, z
+        )
+        b = encoding(params["backward"], batch.next_observations)
+        own = densities_loss(c, f, b, next_f, next_b, batch.masks)
+        return own + c.orthonormality * orthonormality(b)
+
+    return zero_shot_step(state, c, loss, {"backward"})
+
+
+def rldp_loss(params: Any, targets: Any, batch: Any, f: Any) -> Any:
+    """Each predictor follows its own predictions for H steps from φ(s); targets are φ̄ of the states there."""
+    x, total = encoding(params["encoder"], batch.observations), 0.0
+    for e in range(f.num_predictors):
+        layers, followed = jax.tree.map(lambda leaf, e=e: leaf[e], params["predictor"]["params"]), x
+        for h in range(f.horizon):
+            a, mask = batch.segments.actions[:, h], batch.segments.masks[:, h]
+            followed = embedding_network(layers, jnp.concatenate([followed, a], -1), followed)
+            y = encoding(targets["encoder"], batch.segments.observations[:, h])
+            total = total + (mask * ((followed - y) ** 2).sum(-1)).mean() / f.horizon / f.num_predictors
+    return total + f.orthonormality * orthonormality(x)
+
+
+def successor_features(state: State, batch: Any, next_actions: Any, c: Any) -> tuple[State, dict[str, Any]]:
+    """F of RLDP's features by the loss of features or of densities; features learn by RLDP's loss alone."""
+    z, old = batch.goals, state.targets
+    next_f = prediction(
+        old["predictor"], encoding(old["state_encoder"], batch.next_observations), next_actions, z
+    )
+    psi = encoding(state.params["features"]["encoder"], batch.next_observations)
+
+    def loss(params):
+        f = prediction(
+            params["predictor"], encoding(params["state_encoder"], batch.observations), batch.actions, z
+        )
+        if c.loss == "measures":
+            next_psi = encoding(old["features"]["encoder"], batch.next_observations)
+            own = densities_loss(c, f, psi, next_f, next_psi, batch.masks)
+        else:
+            y = psi + c.discount * batch.masks[:, None] * next_f.mean(0)
+            own = ((f - y) ** 2).sum(-1).mean()
+        return own + rldp_loss(params["features"], old["features"], batch, c.feature_learner)
+
+    return zero_shot_step(state, c, loss, {"features"})
+
+
+# Feature learners: losses of parameters θ and averages θ̄. `n` is the batch; `goals` and `intents` are given.
 
 
 def laplacian_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
@@ -534,7 +660,7 @@ def laplacian_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
     del slow, draws
     features = encoding(theta, n.observations)
     changes = ((features - encoding(theta, n.next_observations)) ** 2).sum(-1).mean()
-    return changes / features.shape[-1] + 2 * c.orthonormality * collapse(features)
+    return changes / features.shape[-1] + 2 * c.orthonormality * orthonormality(features)
 
 
 def byol_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
@@ -542,7 +668,7 @@ def byol_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:
     features = encoding(theta["encoder"], n.observations)
     ahead = encoding(slow["encoder"], n.futures if c.ahead == "geometric" else n.next_observations)
     errors = draws["predict"](theta["predictor"], features, n.actions) - ahead
-    return (errors**2).sum(-1).mean() + c.orthonormality * collapse(features)
+    return (errors**2).sum(-1).mean() + c.orthonormality * orthonormality(features)
 
 
 def hilp_loss(theta: Any, slow: Any, n: Any, c: Any, draws: Any) -> Any:

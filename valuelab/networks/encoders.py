@@ -302,30 +302,6 @@ def embedded(
     return hidden
 
 
-def embedded(inputs: Sequence[Array], hidden_dims: Sequence[int]) -> Array:
-    """The last hidden layer of a network that embeds each of its inputs separately; for use inside a module.
-
-    An embedding is a `first_layer` of the first width and a relu layer of half of it. Relu layers of all
-    widths follow the joined embeddings.
-
-    Args:
-        inputs: [B, D_i] each.
-        hidden_dims: width of each hidden layer.
-
-    Returns:
-        [B, hidden_dims[-1]].
-    """
-    width = hidden_dims[0]
-    embeddings = []
-    for given in inputs:
-        hidden = first_layer(given, width)
-        embeddings.append(nn.relu(nn.Dense(max(width // 2, 1), kernel_init=orthogonal)(hidden)))
-    hidden = jnp.concatenate(embeddings, axis=-1)
-    for width in hidden_dims:
-        hidden = nn.relu(nn.Dense(width, kernel_init=orthogonal)(hidden))
-    return hidden
-
-
 def in_unit_range(pixels: Array) -> Array:
     """Maps uint8 to float32 in [0, 1]; returns other dtypes unchanged."""
     return pixels.astype(jnp.float32) / 255 if pixels.dtype == jnp.uint8 else pixels

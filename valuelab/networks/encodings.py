@@ -61,9 +61,8 @@ class Predictor(nn.Module):
     def __call__(self, inputs: Array, actions: Array, tasks: Array) -> Array:
         """Maps x [B, k], actions [B, A] and tasks [B, d] to [B, dim]."""
         pairs = [jnp.concatenate([inputs, others], axis=-1) for others in (tasks, actions)]
-        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(
-            embedded(pairs, self.hidden_dims, relu_orthogonal)
-        )
+        hidden = embedded(pairs, self.hidden_dims, relu_orthogonal)
+        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(hidden)
 
 
 class StepPredictor(nn.Module):
@@ -81,6 +80,5 @@ class StepPredictor(nn.Module):
     def __call__(self, encodings: Array, actions: Array) -> Array:
         """Maps x [B, k] and actions [B, A] to [B, dim]."""
         pair = jnp.concatenate([encodings, actions], axis=-1)
-        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(
-            embedded([pair, encodings], self.hidden_dims, relu_orthogonal)
-        )
+        hidden = embedded([pair, encodings], self.hidden_dims, relu_orthogonal)
+        return nn.Dense(self.dim, kernel_init=relu_orthogonal)(hidden)
