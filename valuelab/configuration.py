@@ -282,6 +282,13 @@ class RunConfig(Settings):
     eval_max_steps: int = setting(
         200_000, "[1, inf)", "Steps after which an evaluation cuts an episode that does not end."
     )
+    pairs: int = setting(
+        0,
+        "[0, inf)",
+        "Random pairs of a start and a goal that are played after the last update, with a goal-conditioned "
+        "dataset of a maze of OGBench. Their success is reported by detour.",
+        compare=False,
+    )
     checkpoint_every: int = setting(
         10_000, "[0, inf)", "Updates between two checkpoints; 0 saves before evaluations only.", compare=False
     )
@@ -347,7 +354,7 @@ class RunConfig(Settings):
             )
 
 
-_SMOKE_UPDATES, _SMOKE_EVALUATION_STEPS = 20, 50
+_SMOKE_UPDATES, _SMOKE_EVALUATION_STEPS, _SMOKE_PAIRS = 20, 50, 3
 
 
 def smoke(config: Config) -> Config:
@@ -365,6 +372,7 @@ def smoke(config: Config) -> Config:
         "eval_every": 0,
         "eval_episodes": min(run.eval_episodes, 1),
         "eval_max_steps": min(run.eval_max_steps, _SMOKE_EVALUATION_STEPS),
+        "pairs": min(run.pairs, _SMOKE_PAIRS),
         "checkpoint_every": 0,
     }
     return replace(config, values)

@@ -282,7 +282,7 @@ def draw_maze(
     axes.set(facecolor=figures.FREE, aspect="equal", xlabel="x (m)", ylabel="y (m)")
     placed = {"origin": "lower", "extent": extent}
     if value is not None:
-        heat = _over_maze(walls, extent, _POINTS_PER_CELL, scene.initial, value)
+        heat = over_maze(scene, value)
         free = heat[~walls.repeat(_POINTS_PER_CELL, 0).repeat(_POINTS_PER_CELL, 1)]
         image = axes.imshow(heat, cmap="viridis", vmin=np.nanmin(free), vmax=np.nanmax(free), **placed)
         axes.figure.colorbar(image, ax=axes, label=value_label, shrink=0.85, pad=0.02)
@@ -397,7 +397,7 @@ def _marked(points: int) -> dict[str, Any]:
 def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarray, policy: Callable) -> None:
     """Draws a policy's velocities on a coarse grid over the free cells."""
     places = _places(walls.shape, extent, 3)
-    actions = np.asarray(policy(_observations(places, initial)))
+    actions = np.asarray(policy(observations(places, initial)))
     if actions.shape[1:] != (2,):
         raise errors.InputError(
             f"policy returns actions of shape {actions.shape[1:]}, but arrows need two velocities: "
@@ -438,13 +438,19 @@ def _draw_trajectories(
         style.pop("label", None)  # one legend entry for each style
 
 
-def _over_maze(
-    walls: np.ndarray, extent: tuple, points: int, initial: np.ndarray, function: Callable
-) -> np.ndarray:
-    """A function's values [rows * points, columns * points] on a regular grid, including walls."""
-    places = _places(walls.shape, extent, points)
-    values = np.asarray(function(_observations(places, initial)), np.float64)
-    return values.reshape(walls.shape[0] * points, walls.shape[1] * points)
+def over_maze(scene: Maze, function: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """A function of observations on a regular grid of 16 x 16 points in each cell, walls included.
+
+    Args:
+        scene: the maze.
+        function: (observations [N, D]) -> [N].
+
+    Returns:
+        [16 rows, 16 columns].
+    """
+    places = _places(scene.walls.shape, scene.extent, _POINTS_PER_CELL)
+    values = np.asarray(function(observations(places, scene.initial)), np.float64)
+    return values.reshape(*(count * _POINTS_PER_CELL for count in scene.walls.shape))
 
 
 def _places(cells: tuple[int, ...], extent: tuple, points: int) -> np.ndarray:
@@ -455,8 +461,8 @@ def _places(cells: tuple[int, ...], extent: tuple, points: int) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
-def _observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    """Observations [N, D] at places [N, 2]; all other numbers are those of the initial observation."""
+def observations(places: np.ndarray, initial: np.ndarray) -> np.ndarray:
+    """Observations [N, D] at places [N, 2] of a maze; all other numbers are those of the initial one [D]."""
     rest = np.broadcast_to(initial[2:], (len(places), len(initial) - 2))
     return np.concatenate([places, rest], axis=1).astype(np.float32)
 

@@ -50,6 +50,7 @@ and too narrow.
 """
 
 import math
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -384,6 +385,7 @@ def table(metric: str, rows: Sequence[Row], total: Mapping[str, Any] | None = No
 def tasks_table(
     rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]],
     total: Mapping[str, Mapping[str, Any]] | None = None,
+    references: Mapping[str, Sequence[float]] = types.MappingProxyType({}),
 ) -> rich.table.Table:
     """The table of the tasks or commands of a run: one row for each, and one for their mean if it is given.
 
@@ -391,32 +393,38 @@ def tasks_table(
         rows: labels, such as {"task": "task1"} or {"agent.expectile": 0.9, "command": "tau=0.1"}, and the
             `mean_interval` of each metric.
         total: the `mean_interval` of each metric over all tasks; None if their mean has no meaning.
+        references: name of a reference -> its score in each row.
 
     Returns:
         The table, for rich to print.
     """
     seeds = len(next(iter(rows[0][1].values()))["per_seed"])
-    return _intervals_table(rows, "episodes of one seed" if seeds == 1 else f"{seeds} seeds", total)
+    of = "episodes of one seed" if seeds == 1 else f"{seeds} seeds"
+    return _intervals_table(rows, of, total, references)
 
 
 def _intervals_table(
     rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]],
     of: str,
     total: Mapping[str, Mapping[str, Any]] | None,
+    references: Mapping[str, Sequence[float]] = types.MappingProxyType({}),
 ) -> rich.table.Table:
-    """A table of labels and of the intervals of metrics, with a footer for the total."""
+    """A table of labels, of the intervals of metrics and of references, with a footer for the total."""
     labels, intervals = rows[0]
     names = [f"{metric} (95 % interval over {of})" for metric in intervals]
-    shown = rich.table.Table(*labels, *names, show_footer=total is not None)
-    for own, found in rows:
-        shown.add_row(*map(str, own.values()), *map(interval_text, found.values()))
+    shown = rich.table.Table(*labels, *names, *references, show_footer=total is not None)
+    for number, (own, found) in enumerate(rows):
+        scores = (f"{scores[number]:.3f}" for scores in references.values())
+        shown.add_row(*map(str, own.values()), *map(interval_text, found.values()), *scores)
     for column in shown.columns:
         column.justify = "right"
         column.overflow = "fold"
     if total:
         shown.columns[0].footer = "all"
-        for column, metric in zip(shown.columns[len(labels) :], intervals, strict=True):
-            column.footer = interval_text(total[metric])
+        means = [interval_text(total[metric]) for metric in intervals]
+        means += [f"{np.mean(scores):.3f}" for scores in references.values()]
+        for column, mean in zip(shown.columns[len(labels) :], means, strict=True):
+            column.footer = mean
     return shown
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from valuelab.evaluation import figures, plots
+from valuelab.evaluation.mazes import rank_correlation
 from valuelab.evaluation.plots import Maze
 
 _POINTS = 3000
@@ -64,6 +65,7 @@ def tasks_in_maze(
     reward: Callable[[str, np.ndarray], Any],
     value: Callable[[str, np.ndarray], Any],
     policy: Callable[[str, np.ndarray], Any] | None = None,
+    distances: Callable[[str, np.ndarray], np.ndarray] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """ψ(s)ᵀz for each inferred task of a maze, and the agent's values and policy there.
@@ -76,15 +78,19 @@ def tasks_in_maze(
         reward: (task, observations [N, D]) -> ψ(s)ᵀz of the inferred z, [N].
         value: (task, observations [N, D]) -> values [N].
         policy: (task, observations [N, D]) -> velocities [N, 2]; None if actions are not velocities.
+        distances: (task, observations [N, D]) -> lengths of the geodesics to the goal [N], NaN outside of the
+            free space; None to leave them out.
         path: where to save the plot.
 
     Returns:
-        The matplotlib Figure: ψ(s)ᵀz above, values and the policy's arrows below.
+        The matplotlib Figure: ψ(s)ᵀz, then values and the policy's arrows, then minus the geodesics with
+        level lines every 5 metres. Titles have the rank correlation of the values with minus the geodesics.
     """
     rows, columns = next(iter(mazes.values())).walls.shape
-    figure = figures.new((1.2 + 0.42 * columns) * len(mazes), 2 * (0.6 + 0.42 * rows))
-    panels = figure.subplots(2, len(mazes), squeeze=False)
-    for (above, below), (task, maze) in zip(panels.T, mazes.items(), strict=True):
+    count = 2 if distances is None else 3
+    figure = figures.new((1.2 + 0.42 * columns) * len(mazes), count * (0.6 + 0.42 * rows))
+    panels = figure.subplots(count, len(mazes), squeeze=False)
+    for (above, below, *last), (task, maze) in zip(panels.T, mazes.items(), strict=True):
 
         def of_task(
             function: Callable[[str, np.ndarray], Any], task: str = task
@@ -94,6 +100,55 @@ def tasks_in_maze(
         plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz of the inferred z")
         above.set_title(f"{task}: ψ(s)ᵀz")
         plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="value V(s, z)")
-        below.set_title(f"{task}: value and policy" if policy else f"{task}: value")
+        title = f"{task}: value and policy" if policy else f"{task}: value"
+        if distances is not None:
+            heat = plots.over_maze(maze, of_task(distances))
+            values = plots.over_maze(maze, of_task(value))
+            correlation = rank_correlation(values.reshape(1, -1), heat.reshape(1, -1))[0]
+            title += f"\nrank correlation with geodesics {correlation:.2f}"
+            plots.draw_maze(
+                last[0], maze, lambda seen: -of_task(distances)(seen), value_label="−geodesic (m)"
+            )
+            levels = np.arange(5, np.nanmax(heat), 5)
+            style = {"colors": "white", "linewidths": 0.8, "extent": maze.extent, "origin": "lower"}
+            last[0].contour(heat, levels, **style)
+            last[0].set_title(f"{task}: geodesics to the goal")
+        below.set_title(title)
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes
+    return figures.saved(figure, path)
+
+
+def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | None = None) -> Any:
+    """Success in pairs of a start and a goal by detour: the agent and references, with 95 % intervals.
+
+    Args:
+        pairs: the entry "pairs" of result.json.
+        name: the agent's.
+        path: where to save the plot.
+
+    Returns:
+        The matplotlib Figure. Points are the seeds of the agent.
+    """
+    figure = figures.new(5.6, 3.4)
+    panel = figure.subplots()
+    agents = {name: pairs["success"]} | pairs["references"]
+    colours = (figures.BLUE, figures.ORANGE, figures.GREEN)
+    bins = list(pairs["success"])
+    width = 0.8 / len(agents)
+    for number, (agent, intervals) in enumerate(agents.items()):
+        x = np.arange(len(bins)) + (number - (len(agents) - 1) / 2) * width
+        mean, low, high = (
+            100 * np.array([intervals[each][end] for each in bins]) for end in ("mean", "ci_low", "ci_high")
+        )
+        panel.bar(x, mean, 0.92 * width, color=colours[number], alpha=0.75, label=agent)
+        panel.errorbar(x, mean, [mean - low, high - mean], fmt="none", ecolor=figures.BLACK, elinewidth=1.2)
+        if number == 0:
+            for place, each in zip(x, bins, strict=True):
+                seeds = 100 * np.array(intervals[each]["per_seed"])
+                panel.plot(np.full(len(seeds), place), seeds, "o", color=figures.BLACK, ms=3, alpha=0.6)
+    labels = [f"{each}\n{pairs['success'][each]['pairs']} pairs" for each in bins]
+    panel.set_xticks(np.arange(len(bins)), labels)
+    panel.set(xlabel="detour: geodesic / straight distance", ylabel="success rate (%)", ylim=(0, 103))
+    figures.plain(panel)
+    figures.legend_below(figure, panel.get_legend_handles_labels()[0])
     return figures.saved(figure, path)

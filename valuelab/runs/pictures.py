@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import Population, RunConfig
-from valuelab.evaluation import learning_curves, plots, rollout, sweep_plots, video
+from valuelab.evaluation import learning_curves, plots, rollout, sweep_plots, video, zero_shot_plots
 from valuelab.runs import results
 from valuelab.runs.results import RECORDED, Experiment
 from valuelab.training import Run
@@ -45,6 +45,11 @@ def pictures(
         drawings["sweep.png"] = lambda: draw_sweep(experiment, result)
     if environment and config.data.num_frames == 1 and plots.is_maze(environment):
         drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
+    if "pairs" in result:
+        path_of_pairs = experiment.workdir / "pairs.png"
+        drawings["pairs.png"] = lambda: zero_shot_plots.pairs(
+            result["pairs"], config.agent_name, path_of_pairs
+        )
     if inference:
         drawings["features.png"] = lambda: inference.draw(experiment, outcome.states)
     if environment and config.video:

@@ -34,12 +34,17 @@ class TaskInference(NamedTuple):
         with_tasks: zero-shot agent -> an agent that acts for the tasks by name.
         infer: (zero-shot agent, its state) -> the state of the agent with tasks, which holds the inferred z.
         draw: (run, states of all members) -> None; writes features.png and other pictures of the features.
+        of_goals: (names of P tasks, their goals [P, 2] in a maze, the radius of goals) -> the inference of
+            these tasks; None where there are no labelled positions.
+        unlabelled: the number of goals without a labelled state within their radius.
     """
 
     environment: Environment
     with_tasks: Callable[[Agent], Agent]
     infer: Callable[[Agent, Any], Any]
     draw: Callable[["Experiment", Any], None]
+    of_goals: Callable[[Sequence[str], np.ndarray, float], "TaskInference"] | None = None
+    unlabelled: int = 0
 
 
 class Experiment(NamedTuple):
@@ -350,13 +355,30 @@ def show(config: RunConfig, members: Population, workdir: pathlib.Path, result: 
             outputs.show(statistics.table(metric, rows, total))
         if "tasks" in result:  # the objectives of different commands have no common mean
             total = None if metric == "objective" else result["eval"]
-            outputs.show(statistics.tasks_table(_task_rows(metric, {}, result["tasks"]), total))
+            rows = _task_rows(metric, {}, result["tasks"])
+            outputs.show(statistics.tasks_table(rows, total, _references(result)))
+        if "pairs" in result:
+            outputs.show(_pairs_table(result["pairs"]))
     speed = result["throughput"]["updates_per_second"]
     print(f"mean {speed:,.0f} updates/s on {result['device']}; everything is in {workdir}")
     print_warnings(result)
     if config.smoke:
         print(f"this was a smoke run of {config.steps} updates: its scores mean nothing")
     command_line.print_next(*next_steps(config, workdir, result.get("best_setting")))
+
+
+def _references(result: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Name of a reference in a maze -> its success rate in each task."""
+    return {name: list(rates.values()) for name, rates in result.get("references", {}).items()}
+
+
+def _pairs_table(pairs: Mapping[str, Any]) -> Any:
+    """The table of the success rates in pairs of a start and a goal: one row for each bin of detours."""
+    rows = [({"detour": name}, {"success": interval}) for name, interval in pairs["success"].items()]
+    references = {
+        name: [interval["mean"] for interval in bins.values()] for name, bins in pairs["references"].items()
+    }
+    return statistics.tasks_table(rows, None, references)
 
 
 def next_steps(

@@ -17,7 +17,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.data import normalization
 from valuelab.errors import InputError
 from valuelab.evaluation import figures, rollout, video
-from valuelab.runs import flags, inputs, outputs, pictures, results, warm_start
+from valuelab.runs import flags, inputs, maze_pairs, outputs, pictures, results, warm_start
 from valuelab.training import Checkpoints, Interrupted, Run, logs, make_mesh, train
 from valuelab.training.checkpoints import has_checkpoint
 from valuelab.training.experience import Experience
@@ -65,6 +65,8 @@ def run(
         is_longer = shorter_steps(workdir, config) > 0
         if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
             results.show(config, members, workdir, result)
+            if config.pairs and not config.reward and not maze_pairs.has_pairs(result):
+                print("note: the run ended without --pairs: give another --workdir to play pairs")
             return result
         with quick_compilation() if config.smoke else contextlib.nullcontext():
             return fill(workdir, config, members, make_agent, find or inputs.find_inputs, user_files, quiet)
@@ -108,6 +110,7 @@ def fill(
     if config.video and environment:
         video.check(workdir / pictures.FILM, environment)
 
+    pairs = maze_pairs.find(config, environment, inference)
     build = inputs.make_builder(config, make_agent, run_inputs.spec, run_inputs.normalization)
     # If the agent cannot be made, nothing is written into the folder.
     if build({}).features and environment and inference is None:
@@ -170,6 +173,8 @@ def fill(
         rows = logs.read_rows(workdir / "metrics.jsonl")
         episodes = evaluation.last if evaluation else None
         result = results.summarize(experiment, outcome, rows)
+        if pairs:
+            maze_pairs.add(result, members, maze_pairs.play(experiment, pairs, outcome.states))
         drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes, result)
         outputs.finish(workdir, result, drawings, figures.formats(config.formats))
         if config.video:

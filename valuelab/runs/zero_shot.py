@@ -18,7 +18,7 @@ from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
 from valuelab.errors import InputError
-from valuelab.evaluation import plots, zero_shot_plots
+from valuelab.evaluation import mazes, plots, zero_shot_plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
@@ -134,20 +134,41 @@ def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int
     rewards = np.stack([labelled[task] for task in tasks]).astype(np.float32)
     zero_shot.check_labels(rewards, tasks, dim)  # before training takes time
 
-    def infer(agent: Agent, state: Any) -> zero_shot.InferredTasks:
-        vectors = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
-        return zero_shot.InferredTasks(state, vectors)
-
     def draw(experiment: results.Experiment, states: Any) -> None:
         drawn = tasks[:1] if config.smoke else tasks
         draw_features(experiment, states, observations, drawn)
 
-    return results.TaskInference(
-        environment=frames.joined(environment, config.data.num_frames),
-        with_tasks=lambda agent: zero_shot.with_named_tasks(agent, tasks),
-        infer=infer,
-        draw=draw,
-    )
+    def inference(names: Sequence[str], rewards: np.ndarray) -> results.TaskInference:
+        def infer(agent: Agent, state: Any) -> zero_shot.InferredTasks:
+            vectors = zero_shot.infer(agent, state, jnp.asarray(observations), jnp.asarray(rewards))
+            return zero_shot.InferredTasks(state, vectors)
+
+        return results.TaskInference(
+            environment=frames.joined(environment, config.data.num_frames),
+            with_tasks=lambda agent: zero_shot.with_named_tasks(agent, names),
+            infer=infer,
+            draw=draw,
+        )
+
+    def of_goals(names: Sequence[str], goals: np.ndarray, radius: float) -> results.TaskInference:
+        labels, unlabelled = goal_labels(states["qpos"][:, :2], goals, radius)
+        return inference(names, labels)._replace(unlabelled=unlabelled)
+
+    return inference(tasks, rewards)._replace(of_goals=of_goals)
+
+
+def goal_labels(places: np.ndarray, goals: np.ndarray, radius: float) -> tuple[np.ndarray, int]:
+    """Rewards of labelled places [N, 2] for goals [P, 2]: 1 within the radius of the goal, else 0.
+
+    If no labelled place is within the radius of a goal, the nearest one has the reward 1.
+
+    Returns:
+        The rewards [P, N], and the number of goals without a labelled place within their radius.
+    """
+    distances = np.linalg.norm(goals[:, None] - places, axis=-1)
+    nearest = distances.min(axis=1, keepdims=True)
+    labels = distances <= np.maximum(radius, nearest)
+    return labels.astype(np.float32), int(np.count_nonzero(nearest > radius))
 
 
 def draw_features(
@@ -192,7 +213,7 @@ def draw_features(
 def draw_tasks(
     agent: Agent, state: Any, environment: Environment, vectors: Mapping[str, np.ndarray], path: pathlib.Path
 ) -> None:
-    """Draws the rewards that an agent predicts for the tasks of a maze, its values and its policy.
+    """Draws ψ(s)ᵀz for the tasks of a maze, an agent's values and its policy, and geodesics to the goals.
 
     Args:
         agent: a zero-shot agent.
@@ -218,13 +239,23 @@ def draw_tasks(
         features = agent.features(state, augmented.observations)  # type: ignore[misc]
         return jnp.sum(features * augmented.memory, axis=-1)
 
+    opened = {task: plots.open_maze(environment, task) for task in vectors}
+    distances = None
+    if "teleport" not in environment.name and all(maze.goal is not None for maze in opened.values()):
+        space = mazes.free_space(next(iter(opened.values())))
+        found = {task: mazes.geodesics(space, [maze.goal]) for task, maze in opened.items()}
+
+        def distances(task: str, observations: np.ndarray) -> np.ndarray:
+            return found[task].at(observations[:, :2])[0]
+
     policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
     acts_by_velocity = "pointmaze" in environment.name
     zero_shot_plots.tasks_in_maze(
-        {task: plots.open_maze(environment, task) for task in vectors},
+        opened,
         reward=by_task(reward),
         value=by_task(lambda augmented: agent.value(state, augmented)),
         policy=policy if acts_by_velocity else None,
+        distances=distances,
         path=path,
     )
 
