@@ -202,6 +202,30 @@ def test_exploring_by_noise_goes_on_where_it_was_stopped(tmp_path):
     assert len(dataset.rewards) == 2000
 
 
+def test_short_episodes_that_start_anywhere(tmp_path):
+    name, explorer = "point_mass_maze-noise", exploration.noise("point_mass_maze")
+    folder = exploration.collect(name, tmp_path, explorer, episodes=40, seed=3, steps=2, anywhere=True)
+    starts = []
+    for file in sorted(folder.glob("*.npz")):
+        episode = exorl.read_episode(file, "point_mass_maze")
+        assert file.name.endswith("_2.npz")
+        assert episode["observations"].shape == (3, 4)
+        np.testing.assert_allclose(episode["observations"][0], [*episode["qpos"][0], 0, 0], rtol=1e-6)
+        starts.append(episode["qpos"][0])
+    x, y = np.array(starts).T
+    assert {(0, 0), (0, 1), (1, 0), (1, 1)} == set(zip(x > 0, y > 0, strict=True))  # all quarters
+    assert (np.abs(starts) <= 0.29).all()
+    assert not ((np.abs(starts).max(1) < 0.19) & (np.abs(starts).min(1) < 0.03)).any()  # no start in a wall
+    with pytest.raises(InputError, match=r"episode_steps=2, not None; anywhere=True, not None: give the same"):
+        exploration.collect(name, tmp_path, explorer, episodes=41, seed=3)
+    for changes, message in (
+        ({"steps": 1001}, r"steps is 1001, but must lie in \[2, 1000\]"),
+        ({"anywhere": True}, "episodes of walker start in random poses already: leave out --anywhere"),
+    ):
+        with pytest.raises(InputError, match=message):
+            exploration.collect("walker-noise", tmp_path, exploration.noise("walker"), 1, 0, **changes)
+
+
 def test_episodes_that_were_published_are_left_alone(tmp_path):
     path = write_episode(tmp_path)
     before = path.read_bytes()
