@@ -8,14 +8,16 @@ oracles;
     python -m experiments.collect --dataset=exorl/walker-rnd --data_dir=DIR --episodes=20
 
 writes DIR/exorl/walker/rnd/buffer/episode_000000_1000.npz and so on: dm_control's walker, cheetah, quadruped
-or point_mass_maze, explored by random network distillation or, as exorl/walker-noise, by noise. After an
-interruption, the same command continues where it stopped.
+or point_mass_maze, explored by random network distillation or, as exorl/walker-noise, by noise. Episodes have
+1,000 steps. With --episode_steps=100 they start ten times as often. With --anywhere they start in all quarters
+of point_mass_maze. After an interruption, the same command continues where it stopped.
 """
 
 import sys
 
 from absl import flags
 
+from valuelab import domains
 from valuelab.runs import collecting, command_line
 
 DATASET = flags.DEFINE_string("dataset", None, "ogbench/NAME-v0 or exorl/DOMAIN-EXPLORER.", required=True)
@@ -25,6 +27,12 @@ EPISODES = flags.DEFINE_integer(
 )
 VAL_EPISODES = flags.DEFINE_integer(
     "val_episodes", None, "Validation episodes (ogbench); a tenth if not given."
+)
+EPISODE_STEPS = flags.DEFINE_integer(
+    "episode_steps", domains.EPISODE_STEPS, "Steps of an episode (exorl), at most 1000."
+)
+ANYWHERE = flags.DEFINE_bool(
+    "anywhere", False, "Start episodes anywhere in the domain (exorl/point_mass_maze)."
 )
 SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same arrays.")
 PROCESSES = flags.DEFINE_integer("processes", None, "Parallel processes (ogbench); by default one per core.")
@@ -36,7 +44,8 @@ def main(arguments: list[str]) -> int:
     dataset, data_dir = DATASET.value, DATA_DIR.value
     try:
         if dataset.startswith("exorl/"):
-            print(collecting.explore(dataset, data_dir, EPISODES.value, SEED.value))
+            starts = EPISODE_STEPS.value, ANYWHERE.value
+            print(collecting.explore(dataset, data_dir, EPISODES.value, SEED.value, *starts))
         else:
             counts = EPISODES.value, VAL_EPISODES.value
             print(collecting.play_oracles(dataset, data_dir, *counts, SEED.value, PROCESSES.value))

@@ -6,6 +6,8 @@ start at rest, anywhere in the outer part of the top left quarter. Actions push 
 
 from typing import Any
 
+import numpy as np
+
 from valuelab import errors
 
 TIME_LIMIT = 20.0
@@ -15,6 +17,10 @@ _HALF, _REACH = 0.3, 0.29
 """Half the width of the box, and the largest coordinate of the mass's centre; metres."""
 _START = ((-0.29, -0.15), (0.15, 0.29))
 """Ranges of the initial x and y; metres."""
+_BAR_LENGTH, _BAR_WIDTH = 0.18, 0.02
+"""Half the length and half the width of a bar of the cross; metres."""
+_RADIUS = 0.01
+"""The radius of the mass; metres."""
 
 _WALLS = "".join(
     f'<geom name="wall_{name}" type="plane" pos="{_HALF * -x} {_HALF * -y} .02" zaxis="{x} {y} 0" '
@@ -37,12 +43,12 @@ _MODEL = f"""
     <camera name="above" pos="0 0 0.75"/>
     <geom name="ground" type="plane" size="{_HALF} {_HALF} 0.1" material="grid"/>
     {_WALLS}
-    <geom name="bar_along_x" type="box" pos="0 0 0.02" size="0.18 0.02 0.02" material="site"/>
-    <geom name="bar_along_y" type="box" pos="0 0 0.02" size="0.02 0.18 0.02" material="site"/>
+    <geom name="bar_along_x" type="box" pos="0 0 0.02" size="{_BAR_LENGTH} {_BAR_WIDTH} 0.02" material="site"/>
+    <geom name="bar_along_y" type="box" pos="0 0 0.02" size="{_BAR_WIDTH} {_BAR_LENGTH} 0.02" material="site"/>
     <body name="pointmass" pos="0 0 0.01">
       <joint name="x" axis="1 0 0"/>
       <joint name="y" axis="0 1 0"/>
-      <geom name="pointmass" type="sphere" size="0.01" mass="0.3" material="self"/>
+      <geom name="pointmass" type="sphere" size="{_RADIUS}" mass="0.3" material="self"/>
     </body>
   </worldbody>
   <actuator>
@@ -51,6 +57,15 @@ _MODEL = f"""
   </actuator>
 </mujoco>
 """
+
+
+def anywhere(random: np.random.RandomState) -> np.ndarray:
+    """A position [2] of the mass, uniform outside the walls; metres."""
+    while True:
+        position = random.uniform(-_REACH, _REACH, 2)
+        along, across = np.max(np.abs(position)), np.min(np.abs(position))
+        if along > _BAR_LENGTH + _RADIUS or across > _BAR_WIDTH + _RADIUS:
+            return position
 
 
 def start() -> Any:

@@ -33,6 +33,8 @@ class Domain(NamedTuple):
         action_dim: A.
         sizes: the numbers of positions, velocities and activations, in their order in ExoRL's "physics".
         camera: the number of the camera that renders images.
+        anywhere: random numbers of dm_control -> random positions "qpos" in the whole domain; None where the
+            domain's own episodes start in random poses.
     """
 
     tasks: Mapping[str, Reward]
@@ -42,6 +44,7 @@ class Domain(NamedTuple):
     action_dim: int
     sizes: tuple[int, int, int]
     camera: int = 0
+    anywhere: Callable[[np.random.RandomState], np.ndarray] | None = None
 
 
 def _of_suite(domain: str, task: str) -> Callable[[], Any]:
@@ -85,7 +88,9 @@ DOMAINS: dict[str, Domain] = {
     "quadruped": Domain(
         TASKS["quadruped"], _of_suite("quadruped", "walk"), _quadruped, 78, 12, (23, 22, 12), 2
     ),
-    "point_mass_maze": Domain(TASKS["point_mass_maze"], maze.start, _point_mass_maze, 4, 2, (2, 2, 0)),
+    "point_mass_maze": Domain(
+        TASKS["point_mass_maze"], maze.start, _point_mass_maze, 4, 2, (2, 2, 0), anywhere=maze.anywhere
+    ),
 }
 """The domains, by ExoRL's names."""
 
@@ -118,18 +123,25 @@ class Simulator:
             (bounds.maximum - bounds.minimum) / 2,
         )
 
-    def reset(self, seed: int | None = None) -> np.ndarray:
+    def reset(self, seed: int | None = None, anywhere: bool = False) -> np.ndarray:
         """Begins an episode.
 
         Args:
             seed: seed of the initial state; None continues the random numbers of the previous episode.
+            anywhere: whether it starts at rest anywhere in the domain, which must have `anywhere`.
 
         Returns:
             [D] float32, the first observation.
         """
         if seed is not None:
             self._environment.task.random.seed(seed)
-        return self._flat(self._environment.reset().observation)
+        observation = self._environment.reset().observation
+        if anywhere:
+            assert self.domain.anywhere
+            positions = self.domain.anywhere(self._environment.task.random)
+            self.place(positions, np.zeros_like(self.physics.data.qvel))
+            observation = self._environment.task.get_observation(self.physics)
+        return self._flat(observation)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
         """Takes a step.

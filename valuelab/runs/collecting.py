@@ -33,7 +33,9 @@ def play_oracles(
     return f"{path}: {count} episodes"
 
 
-def explore(dataset: str, data_dir: str, episodes: int | None, seed: int) -> str:
+def explore(
+    dataset: str, data_dir: str, episodes: int | None, seed: int, steps: int, anywhere: bool
+) -> str:
     """Explores a domain of ExoRL; returns a line with the result.
 
     Args:
@@ -41,6 +43,8 @@ def explore(dataset: str, data_dir: str, episodes: int | None, seed: int) -> str
         data_dir: the folder of datasets.
         episodes: the number of episodes; None for EXPLORED_EPISODES.
         seed: random seed of the episodes and of what is learnt.
+        steps: the number of steps of an episode.
+        anywhere: whether episodes start anywhere in the domain.
 
     Raises:
         InputError: for a name with a task, images or a number of episodes, or an unknown explorer.
@@ -54,12 +58,12 @@ def explore(dataset: str, data_dir: str, episodes: int | None, seed: int) -> str
         )
     explorers = {
         "noise": lambda: exploration.noise(domain),
-        "rnd": lambda: random_network_distillation.explorer(domain, seed),
+        "rnd": lambda: random_network_distillation.explorer(domain, seed, max(steps // 2, 1)),
     }
     if by not in explorers:
         raise errors.unknown("explorer to collect with", by, explorers)
     count = EXPLORED_EPISODES if episodes is None else episodes
-    folder = exploration.collect(name, data_dir, explorers[by](), count, seed)
+    folder = exploration.collect(name, data_dir, explorers[by](), count, seed, steps, anywhere)
     return f"{folder}: {len(list(folder.glob('*.npz')))} episodes"
 
 

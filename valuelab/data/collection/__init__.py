@@ -171,7 +171,7 @@ def _check_settings(parts: pathlib.Path, settings: dict) -> None:
     if recorded != settings:
         differences = [
             f"{field}={recorded.get(field)}, not {value}"
-            for field, value in settings.items()
+            for field, value in (dict.fromkeys(recorded) | settings).items()
             if recorded.get(field) != value
         ]
         raise InputError(

@@ -74,7 +74,13 @@ def correlated_noise(size: int, generator: np.random.Generator) -> Iterator[np.n
 
 
 def collect(
-    name: str, data_dir: str | os.PathLike[str], explorer: Explorer, episodes: int, seed: int
+    name: str,
+    data_dir: str | os.PathLike[str],
+    explorer: Explorer,
+    episodes: int,
+    seed: int,
+    steps: int = domains.EPISODE_STEPS,
+    anywhere: bool = False,
 ) -> Path:
     """Explores until the folder holds a number of episodes, and learns from existing episodes too.
 
@@ -84,27 +90,41 @@ def collect(
         explorer: an explorer for that domain.
         episodes: the total number of episodes at the end, at least 1.
         seed: at least 0.
+        steps: T, the number of steps of an episode, in [2, 1000].
+        anywhere: whether episodes start anywhere in the domain, and not only where its own episodes start.
 
     Returns:
         The folder of the episodes.
 
     Raises:
-        InputError: for a number out of range, a folder with episodes of another seed or another origin, a
+        InputError: for a number out of range, a domain that has no other starts, a folder with episodes of another seed or another origin, a
             damaged file, or a full disk.
     """
     for field, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"{field} is {value}, but must be at least {least}: change it")
+    if not 2 <= steps <= domains.EPISODE_STEPS:
+        raise InputError(f"steps is {steps}, but must lie in [2, {domains.EPISODE_STEPS}]: change it")
     require("dm_control", "environments")
     domain = domains.parse(name).domain
+    if anywhere and not domains.DOMAINS[domain].anywhere:
+        raise InputError(
+            f"episodes of {domain} start in random poses already: leave out --anywhere; --episode_steps=100 "
+            "starts more often"
+        )
     buffer = exorl.folder_of(name, local_path("data_dir", data_dir))
     if any(buffer.glob("*.npz")) and not (buffer.parent / "settings.json").exists():
         raise InputError(f"{buffer} holds episodes that were not collected here: give another --data_dir")
     versions = {package: importlib.metadata.version(package) for package in ("dm_control", "mujoco")}
     try:
-        with claimed(buffer.parent, {"dataset": f"exorl/{name}", "seed": seed} | versions):
+        settings: dict[str, Any] = {"dataset": f"exorl/{name}", "seed": seed} | versions
+        if steps != domains.EPISODE_STEPS:
+            settings["episode_steps"] = steps
+        if anywhere:
+            settings["anywhere"] = True
+        with claimed(buffer.parent, settings):
             buffer.mkdir(exist_ok=True)
-            _explore(domain, buffer, explorer, episodes, seed)
+            _explore(domain, buffer, explorer, episodes, seed, steps, anywhere)
     except OSError as error:
         raise InputError(
             f"cannot write to {buffer}: {error}; finished episodes are kept: free some disk and run the same "
@@ -113,16 +133,17 @@ def collect(
     return buffer
 
 
-def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed: int) -> None:
+def _explore(
+    domain: str, buffer: Path, explorer: Explorer, episodes: int, seed: int, steps: int, anywhere: bool
+) -> None:
     """Plays the missing episodes; the explorer learns from each before the next."""
-    files = [buffer / f"episode_{n:06d}_{domains.EPISODE_STEPS}.npz" for n in range(episodes)]
+    files = [buffer / f"episode_{n:06d}_{steps}.npz" for n in range(episodes)]
     if all(file.exists() for file in files):
         return
     simulator = domains.Simulator(domain)
     facts = simulator.domain
-    rows = domains.EPISODE_STEPS + 1
-    observations = np.zeros((episodes, rows, facts.observation_dim), np.float32)
-    actions = np.zeros((episodes, rows, facts.action_dim), np.float32)
+    observations = np.zeros((episodes, steps + 1, facts.observation_dim), np.float32)
+    actions = np.zeros((episodes, steps + 1, facts.action_dim), np.float32)
     state = explorer.init()
     progress = rich.progress.track(files, "episodes", console=rich.console.Console(stderr=True))
     for number, file in enumerate(progress):
@@ -131,20 +152,28 @@ def _explore(domain: str, buffer: Path, explorer: Explorer, episodes: int, seed:
         if not file.exists():
             behaviour, start = np.random.SeedSequence(seed, spawn_key=(number,)).spawn(2)
             act = explorer.policy(state, np.random.default_rng(behaviour))
-            arrays = play(simulator, act, int(start.generate_state(1)[0]))
+            arrays = play(simulator, act, int(start.generate_state(1)[0]), steps, anywhere)
             with replacing(file, buffer.parent) as output:
                 np.savez_compressed(output, allow_pickle=False, **arrays)
         episode = exorl.read_episode(file, domain)
         observations[number], actions[number] = episode["observations"], episode["actions"]
 
 
-def play(simulator: domains.Simulator, act: Act, seed: int) -> dict[str, np.ndarray]:
+def play(
+    simulator: domains.Simulator,
+    act: Act,
+    seed: int,
+    steps: int = domains.EPISODE_STEPS,
+    anywhere: bool = False,
+) -> dict[str, np.ndarray]:
     """Plays an episode of T steps.
 
     Args:
         simulator: the simulator; may have played other episodes.
         act: the policy.
         seed: seed of the initial state.
+        steps: T.
+        anywhere: as in `Simulator.reset`.
 
     Returns:
         ExoRL's keys: "observation" [T + 1, D], "action" [T + 1, A], "reward" [T + 1, 1] of the domain's first
@@ -155,17 +184,17 @@ def play(simulator: domains.Simulator, act: Act, seed: int) -> dict[str, np.ndar
         InputError: for an action that is not finite or has another size.
     """
     task = next(iter(simulator.domain.tasks))
-    observation, last = simulator.reset(seed), False
+    observation = simulator.reset(seed, anywhere)
     action, reward = np.zeros(simulator.domain.action_dim, np.float32), 0.0
     rows: list[tuple[Any, ...]] = [(observation, action, (reward,), simulator.state())]
-    while not last:
+    for step in range(steps):
         action = np.asarray(act(observation), np.float32)
         if action.shape != rows[0][1].shape or not np.isfinite(action).all():
             raise InputError(
-                f"the explorer's action is {action.tolist()} at step {len(rows) - 1} of the episode of seed "
+                f"the explorer's action is {action.tolist()} at step {step} of the episode of seed "
                 f"{seed}, but must be {rows[0][1].size} finite numbers: correct its policy"
             )
-        observation, last = simulator.step(action)
+        observation, _ = simulator.step(action)
         rows.append((observation, action, (simulator.reward(task),), simulator.state()))
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     rewards = columns[2].astype(np.float32)
