@@ -434,10 +434,10 @@ def test_a_zero_shot_run_acts_for_inferred_tasks(tmp_path, capsys):
     assert tasks.shape == (2, 3)
     np.testing.assert_allclose(np.linalg.norm(tasks, axis=1), 3**0.5, rtol=1e-4)
     np.testing.assert_allclose(run.infer(places, rewards[1]), tasks[1], rtol=1e-3, atol=1e-3)
-    policy = run.policy(task=tasks[0])
+    policy = run.policy(task=tasks[0], temperature=0.0)
     assert policy(places).shape == (30, 2)
     np.testing.assert_allclose(policy(places[4]), policy(places)[4], rtol=1e-4, atol=1e-5)
-    assert np.any(policy(places) != run.policy(task=tasks[1])(places))
+    assert np.any(policy(places) != run.policy(task=tasks[1], temperature=0.0)(places))
     given = {"observation": places.astype(np.float32), "task": np.repeat(tasks[:1], 30, axis=0)}
     for task, names in ((None, ["observation", "task"]), (tasks[0], ["observation"])):
         description = run.export(tmp_path / "policy.onnx", task=task, temperature=0.0)
