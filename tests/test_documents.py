@@ -294,7 +294,8 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    known |= configuration.fields(flags.load_agent("td_jepa")[0]).keys()
+    for agent in ("td_jepa", "hilp"):
+        known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     named = set(re.findall(r"`--([a-z_.]+)", read(document)))
     flags_of_xla = {name for name in named if name.startswith("xla_")}

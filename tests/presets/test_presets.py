@@ -540,6 +540,16 @@ STUDY_AGENTS: dict[str, tuple[dict, dict]] = {
         of_learner("laplacian", hidden_dims=FAR_WIDE, normalize=True, orthonormality=1.0),
         of_critic("successor_features", True, feature_learner__hidden_dims=(256, 256)),
     ),
+    "rldp": (
+        of_learner(
+            "rldp",
+            **{"hidden_dims": FAR_WIDE, "normalize": True, "orthonormality": 0.01, "horizon": 5},
+            **{"dynamics_dims": (512, 512), "num_predictors": 2},
+        )
+        | {"agent.critic.loss": "measures", "agent.whiten_goals": False},
+        of_critic("successor_features", False, feature_learner__hidden_dims=(256, 256))
+        | {"agent.critic.feature_learner.dynamics_dims": (1024,)},
+    ),
     **{
         name: (
             of_learner(
