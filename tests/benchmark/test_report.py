@@ -91,7 +91,13 @@ def test_datasets_that_share_a_column_show_their_tasks_apart(tmp_path):
         finish(tmp_path, entry, mean)
     found = numbers.make(tmp_path)
     (group,) = found["groups"]
-    assert list(group["by_task"]) == list(datasets)
+    assert list(group["by_task"]) == [*datasets, f"{GOALS}, pairs of a start and a goal"]
+    pairs = group["by_task"].pop(f"{GOALS}, pairs of a start and a goal")
+    assert pairs["columns"] == ["detour < 1.15 (4 pairs)", "detour >= 1.5 (4 pairs)"]
+    shown = {row["label"]: [cell["value"] for cell in row["cells"]] for row in pairs["methods"]}
+    assert shown == {"td_jepa": [0.8, 0.4], "straight": [0.6, 0.3], "free way": [1.0, 0.5]}
+    straight = group["by_task"][GOALS]["methods"].pop()
+    assert [cell["value"] for cell in straight["cells"]] == [1, 1, 0, 0, 0]
     for dataset, cell in zip(datasets, group["methods"][0]["cells"], strict=True):
         table = group["by_task"][dataset]
         assert table["columns"] == [f"task{number}" for number in range(1, 6)]

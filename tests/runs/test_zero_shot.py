@@ -28,7 +28,7 @@ from valuelab.data.collection import exploration
 from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import rewards_of
 from valuelab.errors import InputError
-from valuelab.evaluation import zero_shot_plots
+from valuelab.evaluation import mazes, zero_shot_plots
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.feature_learners.rldp import RLDPConfig
@@ -36,10 +36,11 @@ from valuelab.networks.encodings import Encoder
 from valuelab.ops import zero_shot as ops
 from valuelab.policies.noisy import NoisyConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
-from valuelab.runs import diagnosis, inputs, train
+from valuelab.runs import diagnosis, inputs, maze_pairs, results, train
 from valuelab.runs import zero_shot as launcher
 from valuelab.types import (
     Augmented,
+    Environment,
     GoalConditioned,
     NextActions,
     Normalization,
@@ -374,20 +375,32 @@ def visited(tmp_path_factory):
 @pytest.mark.slow
 def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
-    result = launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1)
+    settings = {"num_seeds": 2, "eval_episodes": 1, "pairs": 3, "eval_max_steps": 130}
+    result = launch(visited, tmp_path / "run", **settings)
     with monkeypatch.context() as unread:  # a finished run reads no data
         unread.setattr(inputs, "read_dataset", None)
-        assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+        assert launch(visited, tmp_path / "run", **settings) == result
+    assert list(result["references"]["straight"].values()) == [1, 1, 0, 0, 0]
+    assert list(result["references"]["free way"].values()) == [1, 1, 1, 1, 1]
+    for scores, seeds in ((result["pairs"]["success"], 2), (result["pairs"]["references"]["free way"], 1)):
+        assert [scores[name]["pairs"] for name in mazes.BINS] == [1, 1, 1]
+        assert all(len(scores[name]["per_seed"]) == seeds for name in mazes.BINS)
+    correlation = result["pairs"]["rank_correlation"]
+    assert np.shape(correlation["by_task"]) == (5, 2)
+    assert all(0.8 < each < 0.99 for each in correlation["straight_by_task"])
     assert set(result["tasks"]) == {f"task{number}" for number in range(1, 6)}
     assert len(result["eval"]["success"]["per_seed"]) == 2
-    for name in ("maze", "features", "tasks"):
+    for name in ("maze", "features", "tasks", "pairs"):
         assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads((tmp_path / "run" / "latents.json").read_text())
     assert np.shape(report["eigenvalues"]) == (2, 3)
     np.testing.assert_allclose(np.sum(report["eigenvalues"], axis=1), [3, 3], rtol=1e-4)  # ‖ψ‖² = d
     assert all(1 <= rank <= 3 for rank in report["effective_rank"])
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
-    assert launch(visited, tmp_path / "run", num_seeds=2, eval_episodes=1) == result
+    (tmp_path / "run" / "result.json").unlink()
+    with monkeypatch.context() as unplayed:  # a run that is killed while it draws does not play pairs again
+        unplayed.setattr(maze_pairs, "_episodes", None)
+        assert launch(visited, tmp_path / "run", **settings)["pairs"] == result["pairs"]
     launch(visited, tmp_path / "later", num_seeds=2, eval_episodes=0, init_from=tmp_path / "run")
     assert saved_state(tmp_path / "later", 4)["states"]["learner"]["critic"]["step"].tolist() == [8, 8]
     given = [f"--checkpoint={tmp_path}/run", f"--workdir={tmp_path}/diagnosis", "--rows=30"]
@@ -493,6 +506,31 @@ def test_invalid_datasets_and_rewards_are_refused(data_dir, tmp_path):
     (tmp_path / "mine.py").write_text("def right(states):\n    return 0\n")
     with pytest.raises(InputError, match=r"function in .* 'rihgt'.*right"):
         launch(data_dir, tmp_path / "c", reward=f"{tmp_path}/mine.py:rihgt")
+
+
+def test_places_within_the_radius_of_a_goal_have_its_reward():
+    places, goals = np.array([[0.0, 0.0], [0.5, 0.0], [3.0, 0.0]]), np.array([[0.0, 0.6], [5.0, 0.0]])
+    labels, unlabelled = launcher.goal_labels(places, goals, 1.0)
+    np.testing.assert_array_equal(labels, [[1, 1, 0], [0, 0, 1]])
+    assert unlabelled == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset": "ogbench/cube-single-play-v0"},
+            r"^pairs is 3, but ogbench/cube-single-play-v0 is not a",
+        ),
+        ({"dataset": "ogbench/pointmaze-teleport-navigate-v0"}, "without teleports: leave pairs out$"),
+    ],
+)
+def test_pairs_need_a_maze_with_geodesics(changes, message):
+    config = launcher.ZeroShotRunConfig(pairs=3, data=launcher.flags.DataConfig(), **changes)
+    environment = Environment("name", lambda: None, {}, "success", score=lambda total, success: 0.0)
+    inference = results.TaskInference(environment, *3 * [lambda *given: None])
+    with pytest.raises(InputError, match=message):
+        maze_pairs.find(config, environment, inference)
 
 
 def test_the_file_of_a_reward_is_part_of_a_run(tmp_path):

@@ -60,8 +60,10 @@ def apply(report: Json, names: Mapping[str, str]) -> Json:
         return {shown[label]: value(by_label[label]) for label in order if label in by_label}
 
     def listed(entries: Sequence[Json]) -> list[Json]:
-        ordered = sorted(entries, key=lambda entry: order.index(entry["label"]))
-        return [entry | {"label": shown[entry["label"]]} for entry in ordered]
+        references = [entry for entry in entries if entry.get("reference")]  # not methods: they stay last
+        methods = [entry for entry in entries if not entry.get("reference")]
+        ordered = sorted(methods, key=lambda entry: order.index(entry["label"]))
+        return [entry | {"label": shown[entry["label"]]} for entry in ordered] + references
 
     def renamed(group: Json) -> Json:
         changed = {

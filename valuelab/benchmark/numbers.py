@@ -258,6 +258,8 @@ def read_job(
         "scores": dict(zip(evaluations.tasks, scores[-1].T.tolist(), strict=True)),
         "throughput": throughput,
         "warnings": _warnings(result, part),
+        **({"pairs": part["pairs"]} if "pairs" in part else {}),
+        **({"references": result["references"]} if "references" in result else {}),
         # A launch that was killed with its runner is not in the timings, but its training is in the result.
         "seconds": max(job["seconds"], round(_spent(throughput), 1)),
         "device": result["device"],
@@ -393,7 +395,7 @@ def compare(methods: Sequence[Method]) -> Json:
             }
             for method in methods
         ],
-        "by_task": _by_task(methods, domains) if len(domains) > 1 else {},
+        "by_task": _by_task(methods, domains) | _by_detour(methods, datasets),
         "improvement": improvement(scores),
         "curves": {
             dataset: {
@@ -469,16 +471,59 @@ def _cell(method: Method, tasks: list[tuple[str, str]]) -> Json | None:
 def _by_task(
     methods: Sequence[Method], domains: Mapping[str, Mapping[str, tuple[str, str]]]
 ) -> dict[str, Json]:
-    """A table for each domain with several tasks, which are one column in the table of the group."""
+    """A table for each domain with several tasks, if they are one column in the table of the group.
+
+    In mazes the last rows are the references that a run has played.
+    """
     found: dict[str, Json] = {}
     for domain, tasks in domains.items():
-        if len(tasks) > 1:
-            rows = [
-                {"label": method.label, "cells": [_cell(method, [column]) for column in tasks.values()]}
-                for method in methods
-            ]
-            found[domain] = {"columns": list(tasks), "methods": [row for row in rows if any(row["cells"])]}
+        rows = [
+            {"label": method.label, "cells": [_cell(method, [column]) for column in tasks.values()]}
+            for method in methods
+            if len(domains) > 1
+        ]
+        rows = [row for row in rows if any(row["cells"])]
+        for name, rates in _first(methods, domain, "references").items():
+            rows.append({"label": name, "cells": [_alone(rates[task]) for task in tasks], "reference": True})
+        if len(tasks) > 1 and rows:
+            found[domain] = {"columns": list(tasks), "methods": rows}
     return found
+
+
+def _by_detour(methods: Sequence[Method], datasets: Sequence[str]) -> dict[str, Json]:
+    """A table for each maze in which runs have played pairs of a start and a goal: success by detour.
+
+    The last rows are references, whose intervals are over pairs.
+    """
+    found: dict[str, Json] = {}
+    for dataset in datasets:
+        if not (first := _first(methods, dataset, "pairs")):
+            continue
+        bins = list(first["success"])
+        rows = []
+        for method in methods:
+            pairs = method.jobs.get(dataset, {}).get("pairs")
+            if pairs and list(pairs["success"]) == bins:
+                scores = [np.array(pairs["success"][name]["per_seed"])[:, None] for name in bins]
+                cells = [statistics.aggregates(each, bounds=(0.0, 1.0))["mean"] for each in scores]
+                rows.append({"label": method.label, "cells": cells})
+        for name, intervals in first["references"].items():
+            cells = [intervals[each] | {"value": intervals[each]["mean"]} for each in bins]
+            rows.append({"label": name, "cells": cells, "reference": True})
+        columns = [f"detour {name} ({first['success'][name]['pairs']} pairs)" for name in bins]
+        found[f"{dataset}, pairs of a start and a goal"] = {"columns": columns, "methods": rows}
+    return found
+
+
+def _first(methods: Sequence[Method], dataset: str, name: str) -> Json:
+    """An entry of the first job on a dataset that has it; empty if none has."""
+    jobs = [method.jobs[dataset] for method in methods if dataset in method.jobs]
+    return next((job[name] for job in jobs if name in job), {})
+
+
+def _alone(value: float) -> Json:
+    """The cell of a score without an interval."""
+    return {"value": value, "ci_low": value, "ci_high": value}
 
 
 def improvement(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Json]]:

@@ -113,7 +113,7 @@ def to_csv(report: Json) -> str:
         for column, task, label, statistic, interval in rows:
             if interval:
                 values = ["" if interval[end] is None else interval[end] for end in ends]
-                known = [_title(group), column, task, label, seeds[label], metric, statistic]
+                known = [_title(group), column, task, label, seeds.get(label, ""), metric, statistic]
                 writer.writerow([*(_no_formula(text) for text in known), *values])
     return text.getvalue()
 
@@ -301,8 +301,7 @@ def _marked(group: Json) -> Json:
         "incomplete": [method["label"] for method in methods if method["label"] not in improvement],
         "best": _best_cells(methods),
         "by_task": {
-            dataset: table | {"best": _best_cells(table["methods"])}
-            for dataset, table in group["by_task"].items()
+            dataset: table | {"best": _best_of_table(table)} for dataset, table in group["by_task"].items()
         },
         "best_aggregates": {name: _best([m["aggregates"][name] for m in complete]) for name in STATISTICS},
         "pairs": pairs,
@@ -330,6 +329,12 @@ def _unit(group: Json) -> str:
 def _best_cells(methods: Sequence[Json]) -> list[float | None]:
     """The highest value of each column."""
     return [_best(cells) for cells in zip(*(method["cells"] for method in methods), strict=True)]
+
+
+def _best_of_table(table: Json) -> list[float | None]:
+    """The highest value of each column of a table without its references."""
+    methods = [row for row in table["methods"] if not row.get("reference")]
+    return _best_cells(methods) or [None] * len(table["columns"])
 
 
 def _best(intervals: Sequence[Mapping[str, float] | None]) -> float | None:

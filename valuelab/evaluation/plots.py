@@ -438,6 +438,11 @@ def _draw_trajectories(
         style.pop("label", None)  # one legend entry for each style
 
 
+def places_in_maze(scene: Maze) -> np.ndarray:
+    """The places [K, 2] of `over_maze`, row by row."""
+    return _places(scene.walls.shape, scene.extent, _POINTS_PER_CELL)
+
+
 def over_maze(scene: Maze, function: Callable[[np.ndarray], Any]) -> np.ndarray:
     """A function of observations on a regular grid of 16 x 16 points in each cell, walls included.
 
@@ -448,8 +453,7 @@ def over_maze(scene: Maze, function: Callable[[np.ndarray], Any]) -> np.ndarray:
     Returns:
         [16 rows, 16 columns].
     """
-    places = _places(scene.walls.shape, scene.extent, _POINTS_PER_CELL)
-    values = np.asarray(function(observations(places, scene.initial)), np.float64)
+    values = np.asarray(function(observations(places_in_maze(scene), scene.initial)), np.float64)
     return values.reshape(*(count * _POINTS_PER_CELL for count in scene.walls.shape))
 
 

@@ -65,7 +65,7 @@ def tasks_in_maze(
     reward: Callable[[str, np.ndarray], Any],
     value: Callable[[str, np.ndarray], Any],
     policy: Callable[[str, np.ndarray], Any] | None = None,
-    distances: Callable[[str, np.ndarray], np.ndarray] | None = None,
+    distances: Mapping[str, np.ndarray] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """ψ(s)ᵀz for each inferred task of a maze, and the agent's values and policy there.
@@ -78,8 +78,8 @@ def tasks_in_maze(
         reward: (task, observations [N, D]) -> ψ(s)ᵀz of the inferred z, [N].
         value: (task, observations [N, D]) -> values [N].
         policy: (task, observations [N, D]) -> velocities [N, 2]; None if actions are not velocities.
-        distances: (task, observations [N, D]) -> lengths of the geodesics to the goal [N], NaN outside of the
-            free space; None to leave them out.
+        distances: task to the lengths of the geodesics to its goal at `plots.places_in_maze`, [K]; NaN where
+            there are none. None to leave them out.
         path: where to save the plot.
 
     Returns:
@@ -90,6 +90,11 @@ def tasks_in_maze(
     count = 2 if distances is None else 3
     figure = figures.new((1.2 + 0.42 * columns) * len(mazes), count * (0.6 + 0.42 * rows))
     panels = figure.subplots(count, len(mazes), squeeze=False)
+
+    def fixed(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that has been computed over the maze."""
+        return lambda observations: values.ravel()
+
     for (above, below, *last), (task, maze) in zip(panels.T, mazes.items(), strict=True):
 
         def of_task(
@@ -97,21 +102,24 @@ def tasks_in_maze(
         ) -> Callable[[np.ndarray], Any]:
             return lambda observations: function(task, observations)
 
-        plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz of the inferred z")
+        plots.draw_maze(
+            above, maze, plots.over_maze(maze, of_task(reward)), value_label="ψ(s)ᵀz of the inferred z"
+        )
         above.set_title(f"{task}: ψ(s)ᵀz")
-        plots.draw_maze(below, maze, of_task(value), policy and of_task(policy), value_label="value V(s, z)")
+        values = plots.over_maze(maze, of_task(value))
+        arrows = policy and of_task(policy)
+        plots.draw_maze(below, maze, fixed(values), arrows, value_label="value V(s, z)")
         title = f"{task}: value and policy" if policy else f"{task}: value"
         if distances is not None:
-            heat = plots.over_maze(maze, of_task(distances))
-            values = plots.over_maze(maze, of_task(value))
-            correlation = rank_correlation(values.reshape(1, -1), heat.reshape(1, -1))[0]
+            lengths = distances[task]
+            correlation = rank_correlation(values.reshape(1, -1), lengths[None])[0]
             title += f"\nrank correlation with geodesics {correlation:.2f}"
-            plots.draw_maze(
-                last[0], maze, lambda seen: -of_task(distances)(seen), value_label="−geodesic (m)"
+            heat = -lengths.reshape(values.shape)
+            plots.draw_maze(last[0], maze, fixed(heat), value_label="−geodesic (m)")
+            levels = np.arange(5 * np.floor(np.nanmin(heat) / 5), 0, 5)
+            last[0].contour(
+                heat, levels, colors="white", linewidths=0.8, linestyles="solid", extent=maze.extent
             )
-            levels = np.arange(5, np.nanmax(heat), 5)
-            style = {"colors": "white", "linewidths": 0.8, "extent": maze.extent, "origin": "lower"}
-            last[0].contour(heat, levels, **style)
             last[0].set_title(f"{task}: geodesics to the goal")
         below.set_title(title)
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes

@@ -99,6 +99,8 @@ def find(
     Raises:
         InputError: when the run is not in a maze with goals that has geodesics.
     """
+    if config.pairs and environment is None:
+        print("note: pairs of a start and a goal are not played, because eval_episodes is 0")
     if not config.pairs or environment is None:
         return None
     source, _, name = config.dataset.partition("/")

@@ -65,7 +65,12 @@ def run(
         is_longer = shorter_steps(workdir, config) > 0
         if not is_longer and (result := outputs.finished(workdir, "train", drawn, formats)):
             results.show(config, members, workdir, result)
-            if config.pairs and not config.reward and not maze_pairs.has_pairs(result):
+            if (
+                config.pairs
+                and config.eval_episodes
+                and not config.reward
+                and not maze_pairs.has_pairs(result)
+            ):
                 print("note: the run ended without --pairs: give another --workdir to play pairs")
             return result
         with quick_compilation() if config.smoke else contextlib.nullcontext():

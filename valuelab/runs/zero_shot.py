@@ -242,11 +242,9 @@ def draw_tasks(
     opened = {task: plots.open_maze(environment, task) for task in vectors}
     distances = None
     if "teleport" not in environment.name and all(maze.goal is not None for maze in opened.values()):
-        space = mazes.free_space(next(iter(opened.values())))
-        found = {task: mazes.geodesics(space, [maze.goal]) for task, maze in opened.items()}
-
-        def distances(task: str, observations: np.ndarray) -> np.ndarray:
-            return found[task].at(observations[:, :2])[0]
+        first, *_ = opened.values()
+        found = mazes.geodesics(mazes.free_space(first), [maze.goal for maze in opened.values()])
+        distances = dict(zip(opened, found.at(plots.places_in_maze(first)), strict=True))
 
     policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
     acts_by_velocity = "pointmaze" in environment.name
