@@ -58,7 +58,13 @@ def zero_shot(agent: str, domain: str, steps: int) -> Job:
         f"{agent}:{PRESETS[domain]}",
         f"{domain}-v0",
         program="experiments.zero_shot",
-        settings={"num_seeds": 5, "steps": steps, "eval_every": steps // 2, "eval_episodes": 10},
+        settings={
+            "num_seeds": 5,
+            "steps": steps,
+            "eval_every": steps // 2,
+            "eval_episodes": 10,
+            **({"pairs": 200} if domain == MAZE else {}),
+        },
     )
 
 

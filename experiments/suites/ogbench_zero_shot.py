@@ -28,7 +28,12 @@ PRESETS = {
 
 SUITE = Suite(
     tuple(
-        Job(agent, f"{agent}:{preset}", f"ogbench/{name}-v0", settings={"num_seeds": 10})
+        Job(
+            agent,
+            f"{agent}:{preset}",
+            f"ogbench/{name}-v0",
+            settings={"num_seeds": 10, **({"pairs": 200} if "maze" in name else {})},
+        )
         for name, preset in PRESETS.items()
         for agent in AGENTS
     ),

@@ -27,7 +27,14 @@ SUITE = Suite(
             label,
             "td_jepa:pointmaze",
             "ogbench/pointmaze-medium-navigate-v0",
-            settings={"num_seeds": 5, "steps": 10_000, "eval_every": 5_000, "eval_episodes": 10, **settings},
+            settings={
+                "num_seeds": 5,
+                "steps": 10_000,
+                "eval_every": 5_000,
+                "eval_episodes": 10,
+                "pairs": 200,
+                **settings,
+            },
         )
         for label, settings in ABLATIONS.items()
     ),
