@@ -477,7 +477,7 @@ def _by_task(
     """
     found: dict[str, Json] = {}
     for domain, tasks in domains.items():
-        rows = [
+        rows: list[Json] = [
             {"label": method.label, "cells": [_cell(method, [column]) for column in tasks.values()]}
             for method in methods
             if len(domains) > 1
@@ -500,7 +500,7 @@ def _by_detour(methods: Sequence[Method], datasets: Sequence[str]) -> dict[str, 
         if not (first := _first(methods, dataset, "pairs")):
             continue
         bins = list(first["success"])
-        rows = []
+        rows: list[Json] = []
         for method in methods:
             pairs = method.jobs.get(dataset, {}).get("pairs")
             if pairs and list(pairs["success"]) == bins:

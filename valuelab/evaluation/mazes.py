@@ -175,10 +175,10 @@ class Geodesics(NamedTuple):
         while number >= 0:
             points.append(self.space.places[number])
             number = int(self.successors[goal, number])
-        points = np.stack([*points, self.goals[goal]])
-        passed = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=-1))])
+        whole = np.stack([*points, self.goals[goal]])
+        passed = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(whole, axis=0), axis=-1))])
         even = np.linspace(0, passed[-1], 2 + int(passed[-1] / _SPACING))
-        return np.stack([np.interp(even, passed, column) for column in points.T], axis=-1)
+        return np.stack([np.interp(even, passed, column) for column in whole.T], axis=-1)
 
 
 def geodesics(space: FreeSpace, goals: np.ndarray) -> Geodesics:

@@ -102,9 +102,7 @@ def tasks_in_maze(
         ) -> Callable[[np.ndarray], Any]:
             return lambda observations: function(task, observations)
 
-        plots.draw_maze(
-            above, maze, plots.over_maze(maze, of_task(reward)), value_label="ψ(s)ᵀz of the inferred z"
-        )
+        plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz of the inferred z")
         above.set_title(f"{task}: ψ(s)ᵀz")
         values = plots.over_maze(maze, of_task(value))
         arrows = policy and of_task(policy)
@@ -117,9 +115,8 @@ def tasks_in_maze(
             heat = -lengths.reshape(values.shape)
             plots.draw_maze(last[0], maze, fixed(heat), value_label="−geodesic (m)")
             levels = np.arange(5 * np.floor(np.nanmin(heat) / 5), 0, 5)
-            last[0].contour(
-                heat, levels, colors="white", linewidths=0.8, linestyles="solid", extent=maze.extent
-            )
+            lines: dict[str, Any] = {"colors": "white", "linewidths": 0.8, "linestyles": "solid"}
+            last[0].contour(heat, levels, origin="lower", extent=maze.extent, **lines)
             last[0].set_title(f"{task}: geodesics to the goal")
         below.set_title(title)
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes

@@ -119,14 +119,14 @@ def find(
     maze = next(iter(opened.values()))
     space = mazes.free_space(maze)
     pairs = mazes.draw_pairs(space, config.pairs)
-    of_goals = inference.of_goals(pairs.names, pairs.goals, maze.goal_radius) if inference else None
+    of_goals = inference and inference.of_goals
     return MazePairs(
         pairs=pairs,
         opened=opened,
         space=space,
         environment=_between(environment, pairs),
         tasks=tasks,
-        inference=of_goals,
+        inference=of_goals(pairs.names, pairs.goals, maze.goal_radius) if of_goals else None,
     )
 
 

@@ -243,7 +243,8 @@ def draw_tasks(
     distances = None
     if "teleport" not in environment.name and all(maze.goal is not None for maze in opened.values()):
         first, *_ = opened.values()
-        found = mazes.geodesics(mazes.free_space(first), [maze.goal for maze in opened.values()])
+        goals = np.array([maze.goal for maze in opened.values()])
+        found = mazes.geodesics(mazes.free_space(first), goals)
         distances = dict(zip(opened, found.at(plots.places_in_maze(first)), strict=True))
 
     policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
