@@ -107,6 +107,18 @@ def perceptron(weights: Any, activation: str, *inputs: Any) -> Any:
     return dense(layers["Dense_0"], hidden(layers["MLP_0"], jnp.concatenate(inputs, -1), activation))
 
 
+def embedding_network(layers: Any, *inputs: Any) -> Any:
+    """An embedding of each input (a normalised layer with tanh, then relu); relu layers; a linear layer."""
+    embeddings = []
+    for place, x in enumerate(inputs):
+        x = jnp.tanh(normalised(layers[f"LayerNorm_{place}"], dense(layers[f"Dense_{2 * place}"], x)))
+        embeddings.append(jnp.maximum(dense(layers[f"Dense_{2 * place + 1}"], x), 0))
+    x, last = jnp.concatenate(embeddings, -1), sum(name.startswith("Dense") for name in layers) - 1
+    for depth in range(2 * len(inputs), last):
+        x = jnp.maximum(dense(layers[f"Dense_{depth}"], x), 0)
+    return dense(layers[f"Dense_{last}"], x)
+
+
 def of_ensemble(function: Any, weights: Any) -> Any:
     """function(weights of one network), for each network of an ensemble, [E, ...]."""
     return jax.vmap(function)(weights)
@@ -220,16 +232,8 @@ def one_step_actions(state: State, p: Any, s: Any, noise: Any) -> Any:
 
 def task_policy(weights: Any, k: int, s: Any, *noise: Any) -> Any:
     """tanh of the study's network of TD-JEPA: (s, z, e) and (s, e) are embedded apart; s has k entries."""
-    layers = weights["params"]
     parts = [jnp.concatenate([x, *noise], -1) for x in (s, s[:, :k])]
-    embedded = []
-    for i, x in enumerate(parts):
-        x = jnp.tanh(normalised(layers[f"LayerNorm_{i}"], dense(layers[f"Dense_{2 * i}"], x)))
-        embedded.append(jnp.maximum(dense(layers[f"Dense_{2 * i + 1}"], x), 0))
-    x = jnp.concatenate(embedded, -1)
-    for depth in range(4, len(layers) - 3):
-        x = jnp.maximum(dense(layers[f"Dense_{depth}"], x), 0)
-    return jnp.tanh(dense(layers[f"Dense_{len(layers) - 3}"], x))
+    return jnp.tanh(embedding_network(weights["params"], *parts))
 
 
 def study_flow(state: State, batch: Any, draws: Any, p: Any, k: int) -> tuple[State, dict[str, Any]]:
@@ -525,18 +529,6 @@ def encoding(weights: Any, x: Any, spherical: bool = True) -> Any:
         x = jnp.tanh(normalised(layers["LayerNorm_0"], x)) if depth == 0 else jnp.maximum(x, 0)
     x = dense(layers[f"Dense_{last}"], x)
     return on_sphere(x) if spherical else x
-
-
-def embedding_network(layers: Any, *inputs: Any) -> Any:
-    """An embedding of each input (a normalised layer with tanh, then relu); relu layers; a linear layer."""
-    embeddings = []
-    for place, x in enumerate(inputs):
-        x = jnp.tanh(normalised(layers[f"LayerNorm_{place}"], dense(layers[f"Dense_{2 * place}"], x)))
-        embeddings.append(jnp.maximum(dense(layers[f"Dense_{2 * place + 1}"], x), 0))
-    x, last = jnp.concatenate(embeddings, -1), sum(name.startswith("Dense") for name in layers) - 1
-    for depth in range(2 * len(inputs), last):
-        x = jnp.maximum(dense(layers[f"Dense_{depth}"], x), 0)
-    return dense(layers[f"Dense_{last}"], x)
 
 
 def prediction(weights: Any, x: Any, a: Any, z: Any) -> Any:

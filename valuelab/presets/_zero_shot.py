@@ -148,7 +148,11 @@ BYOL = merged(
 )
 """EVERY: of BYOL."""
 
-RLDP = merged(_zero_shot_study.RLDP, _orthonormality("feature_learner.orthonormality", 1.0, 0.1))
+RLDP = merged(
+    _zero_shot_study.RLDP,
+    _orthonormality("feature_learner.orthonormality", 1.0, 0.1),
+    each(_ALL, {"agent.critic.feature_learner.num_predictors": 1}),
+)
 """EVERY: of RLDP."""
 
 _VALUES = merged(_zero_shot_study.VALUES, each(_ALL, {"agent.critic.feature_learner.num_values": 1}))

@@ -27,9 +27,6 @@ POLICY = OneStepFlowConfig(
 )
 """The policy for OGBench; presets give the weight of cloning."""
 
-ENCODED: dict[str, Any] = {"state_dims": (512, 512, 512, 512), "state_dim": 50}
-"""The encoder of states for OGBench, of any critic."""
-
 _NOISY = NoisyConfig(hidden_dims=(1024,), task_embedding=True, learning_rate=1e-4)
 
 _RUN = {"eval_every": 250_000, "eval_episodes": 10}

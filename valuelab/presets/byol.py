@@ -22,7 +22,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of BYOL."""
 
-    critic: Any = setting(SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=BYOLConfig()))
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=BYOLConfig()))
     policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 

@@ -22,9 +22,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of BYOL-γ."""
 
-    critic: Any = setting(
-        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=BYOLConfig(ahead="geometric"))
-    )
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=BYOLConfig(ahead="geometric")))
     policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 

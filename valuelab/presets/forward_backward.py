@@ -40,7 +40,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of forward-backward representations."""
 
-    critic: Any = setting(ForwardBackwardConfig(**_zero_shot_study.ENCODED, orthonormality=100.0))
+    critic: Any = setting(ForwardBackwardConfig(orthonormality=100.0))
     policy: Any = setting(_zero_shot_study.POLICY)
 
 

@@ -39,9 +39,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of HILP."""
 
-    critic: Any = setting(
-        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=HILPConfig(), center=True)
-    )
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=HILPConfig(), center=True))
     policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 

@@ -23,9 +23,7 @@ class Config(ZeroShotConfig):
     """Hyperparameters of RLDP."""
 
     critic: Any = setting(
-        SuccessorFeaturesConfig(
-            **_zero_shot_study.ENCODED, feature_learner=RLDPConfig(orthonormality=0.01), loss="measures"
-        )
+        SuccessorFeaturesConfig(feature_learner=RLDPConfig(orthonormality=0.01), loss="measures")
     )
     policy: Any = setting(_zero_shot_study.POLICY)
 

@@ -23,9 +23,7 @@ __all__ = ["PRESETS", "Config", "make_agent"]
 class Config(ZeroShotConfig):
     """Hyperparameters of successor features."""
 
-    critic: Any = setting(
-        SuccessorFeaturesConfig(**_zero_shot_study.ENCODED, feature_learner=ObservedConfig())
-    )
+    critic: Any = setting(SuccessorFeaturesConfig(feature_learner=ObservedConfig()))
     policy: Any = setting(_zero_shot_study.POLICY)
     whiten_goals: bool = True
 
