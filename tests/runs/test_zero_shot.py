@@ -375,7 +375,7 @@ def visited(tmp_path_factory):
 @pytest.mark.slow
 def test_all_tasks_of_an_environment_are_played_and_drawn(visited, tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "task_rewards", some_tasks)
-    settings = {"num_seeds": 2, "eval_episodes": 1, "pairs": 3, "eval_max_steps": 130}
+    settings = {"num_seeds": 2, "eval_episodes": 1, "pairs": 3, "eval_max_steps": 200}
     result = launch(visited, tmp_path / "run", **settings)
     with monkeypatch.context() as unread:  # a finished run reads no data
         unread.setattr(inputs, "read_dataset", None)
