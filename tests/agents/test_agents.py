@@ -465,6 +465,7 @@ def test_learns_from_images(name, data):
 FLIPS: dict[type, dict[str, Any]] = {
     ZeroShotConfig: {
         "goal_share": (1.0, {}),
+        "later_goals": (0.5, {}),
         "whiten_goals": (True, {}),
         "moment_rate": (0.5, {}),
     },

@@ -216,7 +216,9 @@ def test_short_episodes_that_start_anywhere(tmp_path):
     assert {(0, 0), (0, 1), (1, 0), (1, 1)} == set(zip(x > 0, y > 0, strict=True))  # all quarters
     assert (np.abs(starts) <= 0.29).all()
     assert not ((np.abs(starts).max(1) < 0.19) & (np.abs(starts).min(1) < 0.03)).any()  # no start in a wall
-    with pytest.raises(InputError, match=r"episode_steps=2, not None; anywhere=True, not None: give the same"):
+    with pytest.raises(
+        InputError, match=r"episode_steps=2, not None; anywhere=True, not None: give the same"
+    ):
         exploration.collect(name, tmp_path, explorer, episodes=41, seed=3)
     for changes, message in (
         ({"steps": 1001}, r"steps is 1001, but must lie in \[2, 1000\]"),

@@ -437,6 +437,7 @@ STUDY_OGBENCH = {  # launch_*_ogbench.py
     "eval_episodes": 10,
     "eval_temperature": 1.0,
     "agent.goal_share": 0.5,  # train_goal_ratio
+    "agent.later_goals": 0.0,  # the study has none
     "agent.moment_rate": 0.005,  # of _z_cov, in update
     "agent.policy": "one_step_flow",
     "agent.policy.hidden_dims": (512, 512),

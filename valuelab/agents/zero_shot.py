@@ -3,8 +3,10 @@
 A task is a vector z on the sphere of radius √d, and π_z is the policy for it. One update:
 
 1. Tasks: with probability p, z_i is the task of reaching the next state s'_j of another transition: ψ(s'_j)
-   scaled to the sphere, unless the feature learner says otherwise (`goal_tasks`). With `whiten_goals` it is
-   first multiplied by the inverse of the running second moment of ψ. Otherwise z_i is uniform on the sphere.
+   scaled to the sphere, unless the feature learner says otherwise (`goal_tasks`). A share `later_goals` of the
+   goals are later states of the same trajectory instead, so that F sees more states near their goal. With
+   `whiten_goals` it is first multiplied by the inverse of the running second moment of ψ. Otherwise z_i is
+   uniform on the sphere.
 2. The update of `actor_critic`, on a batch that carries tasks as goals.
 
 The metric "features/effective_rank" is (tr M)² / ‖M‖² of that moment M. It is d for orthonormal features, and
@@ -33,7 +35,8 @@ from valuelab.critics.forward_backward import ForwardBackwardConfig, forward_bac
 from valuelab.critics.successor_features import SuccessorFeaturesConfig, successor_features_critic
 from valuelab.critics.td_jepa import TDJEPAConfig, td_jepa_critic
 from valuelab.errors import InputError
-from valuelab.ops.zero_shot import mixed_tasks, on_sphere, uniform_tasks, whitened
+from valuelab.feature_learners.goals import futures_of
+from valuelab.ops.zero_shot import is_zero, mixed_tasks, on_sphere, uniform_tasks, whitened
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.types import (
     Agent,
@@ -68,6 +71,12 @@ class ZeroShotConfig(Settings):
     policy: Any = part(OneStepFlowConfig(), POLICIES, "The policy. It maximises Q.")
     goal_share: float = setting(
         0.5, "[0, 1]", "Probability p in [0, 1] that a task of the batch is to reach a goal."
+    )
+    later_goals: float = setting(
+        0.0,
+        "[0, 1]",
+        "Probability in [0, 1] that such a goal is a later state of the same trajectory; otherwise it is the "
+        "next state of another transition.",
     )
     whiten_goals: bool = setting(
         False, help="Multiply the encodings of goals by the inverse of the second moment of ψ."
@@ -144,10 +153,12 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         encodings = features(state, batch.next_observations)
         rate = config.moment_rate
         moment = (1 - rate) * state.moment + rate * encodings.T @ encodings / len(encodings)
+        goals = jax.random.permutation(order_key, encodings)
+        if not is_zero(config.later_goals):
+            later = jax.random.uniform(jax.random.fold_in(order_key, 1), (len(goals), 1)) < config.later_goals
+            goals = jnp.where(later, features(state, futures_of(batch, "later_goals")), goals)
         current = None if tasks.goal_tasks is None else features(state, batch.observations)
-        goals = goal_tasks(
-            state._replace(moment=moment), current, jax.random.permutation(order_key, encodings)
-        )
+        goals = goal_tasks(state._replace(moment=moment), current, goals)
         drawn = mixed_tasks(task_key, goals, config.goal_share)
 
         # 2. Critic and policy.

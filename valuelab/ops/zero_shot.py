@@ -147,15 +147,15 @@ def pessimistic(estimates: Array, pessimism: Array | float) -> Array:
     """
     count = len(estimates)
     mean = jnp.mean(estimates, axis=0)
-    if count == 1 or _is_zero(pessimism):
+    if count == 1 or is_zero(pessimism):
         return mean
     gaps = jnp.sum(jnp.abs(estimates[:, None] - estimates[None]), axis=(0, 1)) / (count * (count - 1))
     return mean - pessimism * gaps
 
 
-def _is_zero(pessimism: Array | float) -> bool:
-    """Whether λ is the number 0, and not a traced array: then it adds no computation."""
-    return isinstance(pessimism, int | float) and pessimism == 0
+def is_zero(value: Array | float) -> bool:
+    """Whether a setting is the number 0, and not a traced array: then its term adds no computation."""
+    return isinstance(value, int | float) and value == 0
 
 
 def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) -> Array:
@@ -175,7 +175,7 @@ def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) 
     """
     chex.assert_rank([estimates, tasks], [3, 2])
     mean = jnp.mean(estimates, axis=0)
-    if _is_zero(pessimism):
+    if is_zero(pessimism):
         return mean
     values = jnp.sum(estimates * tasks[None], axis=-1)
     shortfall = jnp.sum(mean * tasks, axis=-1) - pessimistic(values, pessimism)

@@ -45,6 +45,8 @@ SMALL: Group = {
         **_NETWORKS,
         # A step changes Q by a hundredth of what it is: cloning has a small weight.
         "agent.policy": dataclasses.replace(_CLONING, bc_weight=0.01),
+        # Random goals are near the state in few rows: F learns the surroundings of a goal slowly from them.
+        "agent.later_goals": 0.5,
         "steps": 20_000,
         "eval_every": 10_000,
         "eval_episodes": 10,
@@ -129,7 +131,10 @@ TD_JEPA = merged(
 """EVERY: of TD-JEPA."""
 
 FORWARD_BACKWARD = merged(
-    _zero_shot_study.FORWARD_BACKWARD, _TASKS, _orthonormality("orthonormality", 100.0, 0.1)
+    _zero_shot_study.FORWARD_BACKWARD,
+    _TASKS,
+    _orthonormality("orthonormality", 100.0, 0.1),
+    {"pointmaze": {"agent.critic.orthonormality": 1.0}},
 )
 """EVERY: of forward-backward representations."""
 

@@ -33,9 +33,7 @@ def play_oracles(
     return f"{path}: {count} episodes"
 
 
-def explore(
-    dataset: str, data_dir: str, episodes: int | None, seed: int, steps: int, anywhere: bool
-) -> str:
+def explore(dataset: str, data_dir: str, episodes: int | None, seed: int, steps: int, anywhere: bool) -> str:
     """Explores a domain of ExoRL; returns a line with the result.
 
     Args:

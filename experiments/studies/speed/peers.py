@@ -70,7 +70,9 @@ CASES: dict[str, Case] = {
         make=straightforward.make_floq,
     ),
     "td_jepa": Case(flags=("--agent=td_jepa", *CUBE, *WITH_FQLS_POLICY), make=straightforward.make_td_jepa),
-    "td_jepa_small": Case(flags=("--agent=td_jepa:pointmaze", *CUBE), make=straightforward.make_td_jepa),
+    "td_jepa_small": Case(
+        flags=("--agent=td_jepa:pointmaze", "--agent.later_goals=0", *CUBE), make=straightforward.make_td_jepa
+    ),
 }
 """Cases by name."""
 
