@@ -9,8 +9,8 @@ oracles;
 
 writes DIR/exorl/walker/rnd/buffer/episode_000000_1000.npz and so on: dm_control's walker, cheetah, quadruped
 or point_mass_maze, explored by random network distillation or, as exorl/walker-noise, by noise. Episodes have
-1,000 steps. With --episode_steps=100 they start ten times as often. With --anywhere they start in all quarters
-of point_mass_maze. After an interruption, the same command continues where it stopped.
+1,000 steps. With --episode_steps=100 they start ten times as often. With --anywhere they start in all
+quarters of point_mass_maze. After an interruption, the same command continues where it stopped.
 """
 
 import sys

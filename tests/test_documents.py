@@ -297,6 +297,7 @@ def test_flags_exist(document):
     for agent in ("td_jepa", "hilp"):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
+    known |= {"episode_steps", "anywhere"}  # of experiments.collect
     named = set(re.findall(r"`--([a-z_.]+)", read(document)))
     flags_of_xla = {name for name in named if name.startswith("xla_")}
     assert named - flags_of_xla <= known

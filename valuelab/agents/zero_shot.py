@@ -3,9 +3,9 @@
 A task is a vector z on the sphere of radius √d, and π_z is the policy for it. One update:
 
 1. Tasks: with probability p, z_i is the task of reaching the next state s'_j of another transition: ψ(s'_j)
-   scaled to the sphere, unless the feature learner says otherwise (`goal_tasks`). A share `later_goals` of the
-   goals are later states of the same trajectory instead, so that F sees more states near their goal. With
-   `whiten_goals` it is first multiplied by the inverse of the running second moment of ψ. Otherwise z_i is
+   scaled to the sphere, unless the feature learner says otherwise (`goal_tasks`). With `whiten_goals` it is
+   first multiplied by the inverse of the running second moment of ψ. A share `later_goals` of the goals are
+   later states of the same trajectory instead, so that F sees more states near their goal. Otherwise z_i is
    uniform on the sphere.
 2. The update of `actor_critic`, on a batch that carries tasks as goals.
 

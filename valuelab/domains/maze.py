@@ -43,8 +43,10 @@ _MODEL = f"""
     <camera name="above" pos="0 0 0.75"/>
     <geom name="ground" type="plane" size="{_HALF} {_HALF} 0.1" material="grid"/>
     {_WALLS}
-    <geom name="bar_along_x" type="box" pos="0 0 0.02" size="{_BAR_LENGTH} {_BAR_WIDTH} 0.02" material="site"/>
-    <geom name="bar_along_y" type="box" pos="0 0 0.02" size="{_BAR_WIDTH} {_BAR_LENGTH} 0.02" material="site"/>
+    <geom name="bar_along_x" type="box" pos="0 0 0.02" size="{_BAR_LENGTH} {_BAR_WIDTH} 0.02"
+      material="site"/>
+    <geom name="bar_along_y" type="box" pos="0 0 0.02" size="{_BAR_WIDTH} {_BAR_LENGTH} 0.02"
+      material="site"/>
     <body name="pointmass" pos="0 0 0.01">
       <joint name="x" axis="1 0 0"/>
       <joint name="y" axis="0 1 0"/>
@@ -59,8 +61,8 @@ _MODEL = f"""
 """
 
 
-def anywhere(random: np.random.RandomState) -> np.ndarray:
-    """A position [2] of the mass, uniform outside the walls; metres."""
+def anywhere(random: Any) -> np.ndarray:
+    """A position [2] of the mass, drawn by dm_control's random numbers uniformly outside the walls; metres."""
     while True:
         position = random.uniform(-_REACH, _REACH, 2)
         along, across = np.max(np.abs(position)), np.min(np.abs(position))

@@ -44,7 +44,7 @@ class Domain(NamedTuple):
     action_dim: int
     sizes: tuple[int, int, int]
     camera: int = 0
-    anywhere: Callable[[np.random.RandomState], np.ndarray] | None = None
+    anywhere: Callable[[Any], np.ndarray] | None = None
 
 
 def _of_suite(domain: str, task: str) -> Callable[[], Any]:

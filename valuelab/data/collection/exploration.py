@@ -97,8 +97,8 @@ def collect(
         The folder of the episodes.
 
     Raises:
-        InputError: for a number out of range, a domain that has no other starts, a folder with episodes of another seed or another origin, a
-            damaged file, or a full disk.
+        InputError: for a number out of range, a domain that has no other starts, a folder with episodes of
+            another seed or another origin, a damaged file, or a full disk.
     """
     for field, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
         if value < least:

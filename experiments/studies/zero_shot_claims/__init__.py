@@ -1,1 +1,0 @@
-"""Claims about zero-shot agents, tested in a maze of images whose values are known exactly."""
