@@ -62,7 +62,7 @@ _MODEL = f"""
 
 
 def anywhere(random: Any) -> np.ndarray:
-    """A position [2] of the mass, drawn by dm_control's random numbers uniformly outside the walls; metres."""
+    """A position [2] of the mass in metres, uniform outside the walls; `random` is dm_control's."""
     while True:
         position = random.uniform(-_REACH, _REACH, 2)
         along, across = np.max(np.abs(position)), np.min(np.abs(position))
