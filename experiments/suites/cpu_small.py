@@ -10,11 +10,11 @@ run: whole, with --jobs=2, on two cores of an AMD EPYC at 80 GFLOP/s each, partl
     jobs and those of floq and rebrac ran on two cores that were shared with other work. The jobs' files are
     in benchmarks/cpu_small. The results are in the README
 
-Offline methods have four seeds, zero-shot agents five. IQL, IFQL and behaviour cloning have two jobs each: one
-with the networks of their presets, one (`_study`) with the networks of OGBench's and FQL's studies, which FQL
-and floq use as well. Methods with more expensive updates (quantiles, flow critics) get fewer updates, so that
-all methods have about the same time: 20 to 40 core-minutes for most. The presets would take up to three times
-as many updates. With the cube, zero-shot agents need more updates than two cores make in an hour.
+Offline methods have four seeds, zero-shot agents five. IQL, IFQL and behaviour cloning have two jobs each:
+one with the networks of their presets, one (`_study`) with the networks of OGBench's and FQL's studies, which
+FQL and floq use as well. Methods with more expensive updates (quantiles, flow critics) get fewer updates, so
+that all methods have about the same time: 20 to 40 core-minutes for most. The presets would take up to three
+times as many updates. With the cube, zero-shot agents need more updates than two cores make in an hour.
 """
 
 from valuelab.benchmark import Job, Suite

@@ -2,7 +2,8 @@
 
 The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
 describe the presets. In those for CPUs successor features learn by the loss of values, as in HILP's code.
-Runs and scores:
+These runs were made with goals in OGBench's shares (current, later and other states), and not with the
+present ones. Runs and scores:
 
 pointmaze
     python -m experiments.zero_shot --agent=hilp:pointmaze --num_seeds=5 --steps=10000 \
