@@ -193,8 +193,8 @@ class Maze(NamedTuple):
         initial: [D], an observation at the start.
         start: [2], in metres; None for a maze without a task, where no start is drawn.
         goal: [2], in metres; None without a goal: for a maze without a task, or with a reward of the user.
-        radius: of the agent's body, or of an ant's torso, in metres.
-        goal_radius: the distance from the goal at which it is reached, in metres.
+        radius: of the agent's body, or of an ant's torso, in metres; 0 in D4RL's mazes.
+        goal_radius: the distance from the goal at which it is reached, in metres; 0 in D4RL's mazes.
     """
 
     walls: np.ndarray
@@ -248,7 +248,10 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
     goal = None if environment.metric == "return" else np.array(scene.cur_goal_xy)
     gym.close()
     initial = np.asarray(initial)
-    torso = scene.model.body("torso").geomadr[0]
+    sizes = {}
+    if hasattr(scene, "_goal_tol"):  # OGBench's; D4RL's maze2d has another body
+        torso = scene.model.body("torso").geomadr[0]
+        sizes = {"radius": float(scene.model.geom_size[torso, 0]), "goal_radius": float(scene._goal_tol)}
     return Maze(
         walls=walls,
         extent=extent,
@@ -256,8 +259,7 @@ def open_maze(environment: types.Environment, task: str | None = None) -> Maze:
         initial=initial,
         start=initial[:2],
         goal=goal,
-        radius=float(scene.model.geom_size[torso, 0]),
-        goal_radius=float(scene._goal_tol),
+        **sizes,
     )
 
 
