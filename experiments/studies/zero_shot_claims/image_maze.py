@@ -177,11 +177,12 @@ def make(config: ImageMazeConfig) -> ImageMaze:
     numbers[free] = np.arange(len(cells))
     arrivals = numbers[tuple((cells[:, None] + MOVES).transpose(2, 0, 1))]
     next_states = np.where(arrivals < 0, np.arange(len(cells))[:, None], arrivals)
-    images = np.where(free, 0, _WALL)[None].repeat(len(cells), axis=0).astype(np.uint8)
-    images[np.arange(len(cells)), cells[:, 0], cells[:, 1]] = _AGENT
-    images = images[..., None]
-    if not config.convolutions:
-        inside = images[:, _BORDER:-_BORDER, _BORDER:-_BORDER]
+    pixels = np.where(free, 0, _WALL)[None].repeat(len(cells), axis=0).astype(np.uint8)
+    pixels[np.arange(len(cells)), cells[:, 0], cells[:, 1]] = _AGENT
+    if config.convolutions:
+        images: np.ndarray = pixels[..., None]
+    else:
+        inside = pixels[:, _BORDER:-_BORDER, _BORDER:-_BORDER]
         images = inside.reshape(len(cells), -1).astype(np.float32) / _AGENT
 
     random = np.random.default_rng(config.seed)
