@@ -10,13 +10,13 @@ random actions, 1 for optimal ones.
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each agent. The same command continues
 after an interruption.
 
-Measured with this command (benchmarks/zero_shot_claims_ablations.json; one CPU core, about 5 minutes): not
+Measured with this command (benchmarks/zero_shot_claims_ablations.json; half a CPU core, 7 minutes): not
 shown. The score with two encoders minus that with one is -0.01 (-0.03 to 0.01). With bootstrapped targets it
 is 0.13 higher (0.10 to 0.16) than with Monte Carlo targets. All agents are far from converged: the best has
 0.19 after 2,000 updates, and scores still rise.
 
-Source: Bagatella et al. 2025, arXiv:2510.00739, who compare the encoders on 65 tasks and find two better, and
-leave Monte Carlo targets open.
+Source: Bagatella et al. 2025, arXiv:2510.00739, who find two encoders better than one, and leave Monte Carlo
+targets open.
 """
 
 from typing import Any, NamedTuple
