@@ -23,6 +23,7 @@ import valuelab.training
 from experiments.examples.tune import TuneConfig
 from experiments.studies.adapt import AdaptConfig
 from experiments.studies.flow_claims.update_to_data import UpdateToDataConfig
+from experiments.studies.zero_shot_claims.image_maze import ImageMazeConfig
 from valuelab import configuration
 from valuelab.benchmark.report import ReportConfig
 from valuelab.benchmark.runner import BenchmarkConfig
@@ -288,6 +289,7 @@ def test_flags_exist(document):
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
         AheadOfTimeConfig(),
+        ImageMazeConfig(),
         InspectConfig(),
         SolveConfig(),
         TuneConfig(),
