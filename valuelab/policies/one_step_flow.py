@@ -17,7 +17,6 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from valuelab.configuration import SameAs, setting
 from valuelab.networks import learning
@@ -123,12 +122,8 @@ def one_step_flow(config: OneStepFlowConfig, spec: Spec) -> Policy:
     if config.task_embedding:
         policy = TaskPolicy(spec.action_dim, config.hidden_dims, spec.task_dim)
     field, policy = (with_encoder(config.encoder, spec, network) for network in (field, policy))
-    optimizer = optax.adam(config.learning_rate)
-    if config.field_learning_rate is not None:
-        optimizer = optax.partition(
-            {"policy": optimizer, "field": optax.adam(config.field_learning_rate)},
-            {"policy": "policy", "field": "field"},
-        )
+    field_rate = config.learning_rate if config.field_learning_rate is None else config.field_learning_rate
+    optimizer = learning.adam_by_part(lambda params: {"field": field_rate, "policy": config.learning_rate})
 
     def seen(observations: Array) -> Array:
         """What the field sees of observations."""
