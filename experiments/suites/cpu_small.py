@@ -93,8 +93,8 @@ SUITE = Suite(
     (
         *offline_jobs(MAZE, steps=20_000, quantile_steps=8_000, flow_steps=12_000),
         *offline_jobs(CUBE, steps=20_000, quantile_steps=4_000, flow_steps=10_000),
-        zero_shot("td_jepa", steps=10_000),
-        zero_shot("forward_backward", steps=10_000),
+        zero_shot("td_jepa", steps=15_000),
+        zero_shot("forward_backward", steps=15_000),
     ),
     program="experiments.train",
 )

@@ -29,8 +29,8 @@ SUITE = Suite(
             "ogbench/pointmaze-medium-navigate-v0",
             settings={
                 "num_seeds": 5,
-                "steps": 10_000,
-                "eval_every": 5_000,
+                "steps": 15_000,
+                "eval_every": 7_500,
                 "eval_episodes": 10,
                 "pairs": 200,
                 **settings,

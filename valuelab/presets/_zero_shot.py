@@ -47,6 +47,8 @@ SMALL: Group = {
         "agent.policy": dataclasses.replace(_CLONING, bc_weight=0.01),
         # Random goals are near the state in few rows: F learns the surroundings of a goal slowly from them.
         "agent.later_goals": 0.5,
+        # Tasks of goals fill a small part of the sphere, and evaluations ask for them alone.
+        "agent.goal_share": 0.9,
         "steps": 20_000,
         "eval_every": 10_000,
         "eval_episodes": 10,
