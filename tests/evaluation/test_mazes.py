@@ -125,4 +125,3 @@ def test_the_rank_correlation_leaves_unknown_places_out():
     distances = np.array([[1.0, 2.0, 3.0, np.nan], [3.0, 1.0, 2.0, 4.0]])
     values = np.array([[[9.0, 5.0, 1.0, 7.0], [1.0, 1.0, 1.0, 1.0]]])
     np.testing.assert_array_equal(mazes.rank_correlation(values, distances), [[1.0, np.nan]])
-    np.testing.assert_allclose(mazes.exact_values([0.0, 0.4, 2.0], 0.5), [1.0, 0.25, 0.5**10])

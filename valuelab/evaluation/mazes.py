@@ -211,16 +211,6 @@ def geodesics(space: FreeSpace, goals: np.ndarray) -> Geodesics:
     return Geodesics(space=space, goals=goals, distances=distances[:, :size], successors=successors)
 
 
-def exact_values(distances: np.ndarray, discount: float) -> np.ndarray:
-    """γ to the number of steps that a point needs at full speed along an axis: V with reward 1 at the goal.
-
-    Args:
-        distances: lengths of geodesics, in metres.
-        discount: γ.
-    """
-    return discount ** (np.asarray(distances) / SPEED)
-
-
 # Pairs.
 
 
