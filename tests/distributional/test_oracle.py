@@ -243,7 +243,7 @@ def test_upper_cvar_is_that_of_the_best_draw():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name == "mixture" else pytest.mark.slow)
+        pytest.param(name, marks=() if counterexamples.REFUSED[name]().horizon else pytest.mark.slow)
         for name in counterexamples.REFUSED
     ],
 )

@@ -327,7 +327,6 @@ def test_merging_equal_atoms_keeps_distributions():
     np.testing.assert_allclose(merged.probabilities[kept], [0.5, 0.5, 0.6, 0.4])
 
 
-@pytest.mark.slow
 def test_solve_is_exact_where_it_can_be():
     problem = random_mdp(7, states=2)
     objective = objectives.lower_cvar(0.35)
@@ -411,8 +410,17 @@ def test_bad_input(name):
         call()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cvar", "upper_cvar", "mean_cvar", "target", "satisficing", "entropic"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cvar",
+        pytest.param("upper_cvar", marks=pytest.mark.slow),
+        "mean_cvar",
+        "target",
+        "satisficing",
+        "entropic",
+    ],
+)
 def test_solve_equals_the_oracle(name):
     parameters = {
         "cvar": {"tau": 0.2},
@@ -432,6 +440,68 @@ def test_solve_equals_the_oracle(name):
         ]
         assert (np.abs(solved.start.values - best) <= solved.start.errors + 1e-9).all()
         np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_a_policys_returns_are_the_same_forwards_and_backwards(discount):
+    """Exact return distributions: episodes followed for one objective, backed up for the other."""
+    problem, random = random_mdp(11), np.random.default_rng(12)
+    problem = problem._replace(terminal=np.arange(3) == 2)
+    for leaf in (problem.rewards, problem.next_states):
+        leaf[2] = 0 if leaf is problem.rewards else 2
+    grids = stock_grids.reachable(problem, [-1.0, 0.5], discount, HORIZON)
+    policy = [random.integers(0, 2, (3, grid.size)) for grid in grids[:-1]]
+    forwards, backwards = (
+        solvers.policy_evaluation(
+            problem,
+            policy,
+            objective,
+            discount=discount,
+            horizon=HORIZON,
+            representation=distribution_representations.exact(),
+            stocks=grids,
+        )
+        for objective in (objectives.expectation(), objectives.mean_variance(1.0))
+    )
+    values, probabilities = forwards.distributions
+    means = (values[..., 0] * probabilities).sum(-1)
+    np.testing.assert_allclose(grids[0].points[0] + means, forwards.values, atol=1e-12)
+    assert probabilities.shape[-1] >= 4
+    for place in np.ndindex(probabilities.shape[:2]):
+        one, other = (
+            (atoms.values[place][kept, 0], atoms.probabilities[place][kept])
+            for atoms in (forwards.distributions, backwards.distributions)
+            for kept in [atoms.probabilities[place] > 0]
+        )
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_stocks_that_the_grids_lack_are_split():
+    grids = [stock_grids.from_points([-1.5, -0.25])] * 3
+    solution = values_of(chain(), objectives.target_return(1), stocks=grids, horizon=2, discount=1.0)
+    assert solution.error_bound > 0
+    exact = values_of(
+        chain(),
+        objectives.target_return(1),
+        stocks=stock_grids.reachable(chain(), [-1.5, -0.25], 1.0, 2),
+        horizon=2,
+        discount=1.0,
+    )
+    np.testing.assert_array_equal(exact.values, [[-0.5, -1.75], [-0.5, -0.75], [-1.5, -0.25]])
+    np.testing.assert_array_equal(exact.errors, 0)
+
+
+def test_a_long_horizon_is_solved_exactly():
+    coin = [(0.5, 0, 1.0), (0.5, 1, -1.0)]
+    problem = mdps.from_outcomes([[coin, [(1.0, 1, 0.0)]], [[(1.0, 0, 0.0)], coin]])
+    solved = defaults.solve(problem, objectives.lower_cvar(1.0), discount=1.0, horizon=300)
+    classic = np.zeros(2)
+    for _ in range(300):
+        after = problem.rewards[..., 0] + classic[problem.next_states]
+        classic = (problem.probabilities * after).sum(2).max(1)
+    assert solved.exact
+    np.testing.assert_allclose(solved.start.values, classic, atol=1e-9)
+    np.testing.assert_allclose(solved.atoms.probabilities.sum(-1), 1, atol=1e-12)
 
 
 @pytest.mark.slow

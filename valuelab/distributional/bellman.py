@@ -39,7 +39,7 @@ from valuelab.distributional.return_distributions import (
 from valuelab.distributional.stock_grids import StockGrid, locate
 from valuelab.types import Array
 
-_ROUNDING = 64
+ROUNDING = 64
 """Two numbers count as equal if they differ by no more than this number of units of relative rounding."""
 
 
@@ -190,10 +190,10 @@ def make_transitions(
     reached = held[None, None, None] + rewards[..., None, :]
     points = reached / setting.discount
     indices, shares, outside = locate(after, points)
-    neighbours = after.stocks.astype(rewards.dtype)[indices]
+    neighbours = jnp.asarray(after.stocks, rewards.dtype)[indices]
     distances = jnp.linalg.norm(points[..., None, :] - neighbours, axis=-1)
     # A stock within rounding of a grid point counts as that point.
-    rounding = _ROUNDING * jnp.finfo(rewards.dtype).eps * (1 + jnp.max(jnp.abs(points)))
+    rounding = ROUNDING * jnp.finfo(rewards.dtype).eps * (1 + jnp.max(jnp.abs(points)))
     nearest = jax.nn.one_hot(jnp.argmin(distances, axis=-1), distances.shape[-1], dtype=rewards.dtype)
     shares = jnp.where(jnp.min(distances, axis=-1, keepdims=True) <= rounding, nearest, shares)
     ranges = (bound[next_states][:, :, :, None, None] for bound in (low, high))
@@ -305,7 +305,7 @@ def sweep(
         scores = transitions.gains + factor * expected
     # The first action that is best within rounding, so that noise does not choose between equal actions.
     best = jnp.max(scores, axis=1)
-    rounding = _ROUNDING * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
+    rounding = ROUNDING * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores))
     greedy = jnp.argmax(scores >= best[:, None] - rounding, axis=1).astype(jnp.int32)
     actions = greedy if policy is None else policy
     distributions, clamped_mass = None, jnp.zeros_like(best)
@@ -459,7 +459,7 @@ def _projection_errors(
     spread = squares - jnp.sum(means**2, axis=-1)
     expected = jnp.sum(ahead**2, axis=-1) + setting.discount**2 * spread[chosen.indices]
     expected = jnp.sum(chosen.weights * expected, axis=(1, 2))
-    rounding = _ROUNDING * jnp.finfo(squares.dtype).eps * (1 + jnp.max(expected))
+    rounding = ROUNDING * jnp.finfo(squares.dtype).eps * (1 + jnp.max(expected))
     return jnp.where(jnp.abs(moments(after)[1] - expected) > rounding, jnp.inf, 0)
 
 

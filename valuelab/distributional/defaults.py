@@ -22,6 +22,7 @@ import numpy as np
 from valuelab.distributional import (
     checks,
     distribution_representations,
+    exact,
     mdps,
     solvers,
     starts,
@@ -53,6 +54,9 @@ _MAX_RETURNS = 20_000
 
 _MAX_OUTCOMES = 100_000
 """The largest number of outcomes, summed over stages, that are followed one by one."""
+
+_MAX_FOLLOWED = 100_000_000
+"""The largest number of starts, states and returns, multiplied, for which episodes are followed."""
 
 _VALUE_PRECISION, _DISTRIBUTION_PRECISION = 1e-9, 1e-6
 """Sweeps for values and for distributions stop at these changes, relative to the greatest return."""
@@ -111,6 +115,12 @@ class _Problem(NamedTuple):
     def successors(self) -> int:
         """The number of successors of one stock, over all states, actions and outcomes."""
         return self.mdp.probabilities.size * 2**self.mdp.reward_dim
+
+    @property
+    def by_atoms(self) -> bool:
+        """Whether K is read from return distributions."""
+        setting = SolverSetting(representation=None, discount=self.discount, infinite=False, optimal=True)
+        return setting.factor(self.objective) is None
 
     def iterate(self, grids: Grids, representation: DistributionRepresentation | None) -> Solution:
         """Solves the problem on given grids by value iteration."""
@@ -195,10 +205,7 @@ def solve(
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest returns [S, m] over any number of steps up to the horizon."""
-    low, high = mdps.return_bounds(mdp, discount, steps)
-    for fewer in range(steps or 0):
-        least, greatest = mdps.return_bounds(mdp, discount, fewer)
-        low, high = np.minimum(low, least), np.maximum(high, greatest)
+    low, high = mdps.return_bounds(mdp, discount, steps, or_fewer=True)
     return np.minimum(low, 0), np.maximum(high, 0)
 
 
@@ -210,20 +217,17 @@ def _on_host(tree: Any) -> Any:
 def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: int | None) -> SolvedMDP:
     """Solves a problem on a fixed grid or on chosen grids, in the three steps of the module docstring."""
     objective = problem.objective
-    setting = SolverSetting(representation=None, discount=problem.discount, infinite=False, optimal=True)
-    if setting.factor(objective) is None:
+    returns = _possible_returns(problem) if fixed is None else None
+    if problem.by_atoms:
         first = np.stack(starts.first_stock_range(objective, problem.low, problem.high))
-        grids, representation, exact = _for_distributions(problem, fixed, first, name, size)
+        grids, representation, is_exact = _for_distributions(problem, fixed, first, returns, name, size)
         solution = problem.iterate(grids, representation)
         start = starts.choose(solution, objective, aligned=True)
-        exact = exact and _is_rounding(problem, solution.errors)
-        return _assemble(start, solution, solution, representation, exact)
-    returns = (
-        _possible_returns(problem) if isinstance(objective.start, SearchedStart) and fixed is None else None
-    )
-    grids, exact = _for_values(problem, fixed, returns)
+        is_exact = is_exact and _is_rounding(problem, solution.errors)
+        return _assemble(start, solution, solution, representation, is_exact)
+    grids, is_exact = _for_values(problem, fixed, returns)
     value_solution = problem.iterate(grids, None)
-    aligned = exact and returns is not None
+    aligned = is_exact and returns is not None
     start = starts.choose(value_solution, objective, aligned=aligned)
     if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
         problem = _narrow_returns(problem, value_solution, np.asarray(start.pivots))
@@ -239,14 +243,14 @@ def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: i
         points = np.asarray(value_solution.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
-    grids, representation, _ = _for_distributions(problem, fixed, first, name, size)
+    grids, representation, _ = _for_distributions(problem, fixed, first, returns, name, size)
     solution = problem.iterate(grids, representation)
     if minimized:
         atoms = representation.atoms(solution.distributions)
         drawn = starts.choose(solution, objective, distributions=atoms, aligned=aligned)
         start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
-    exact = exact and _is_rounding(problem, start.errors)
-    return _assemble(start, value_solution, solution, representation, exact)
+    is_exact = is_exact and _is_rounding(problem, start.errors)
+    return _assemble(start, value_solution, solution, representation, is_exact)
 
 
 def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) -> Start:
@@ -260,8 +264,8 @@ def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) ->
     assert isinstance(search, SearchedStart)
 
     def duals(solution: Solution) -> np.ndarray:
-        points = jnp.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
-        return np.asarray(search.dual(problem.objective.parameters, points, solution.values))
+        points = np.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
+        return np.asarray(jax.jit(search.dual)(problem.objective.parameters, points, solution.values))
 
     num_states = problem.mdp.num_states
     points = np.tile(np.asarray(value_solution.stocks.points[0]), (num_states, 1))
@@ -273,9 +277,7 @@ def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) ->
         least = values.min(1)
         if _is_rounding(problem, least - bounds):
             break
-        grids = _reachable_grids(
-            problem, meetings[:, :, 0].ravel(), _MAX_SWEEP_SIZE // problem.successors, first_padded=0
-        )
+        grids = _reachable_grids(problem, meetings[:, :, 0].ravel())
         if grids is None:
             break
         more = problem.iterate(grids, None)
@@ -314,7 +316,7 @@ def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _is_rounding(problem: _Problem, errors: Any) -> bool:
     """Whether errors are as small as rounding."""
     greatest = max(np.abs(problem.low).max(), np.abs(problem.high).max())
-    return bool(np.max(errors) <= _VALUE_PRECISION * greatest)
+    return bool(np.asarray(errors).max() <= _VALUE_PRECISION * greatest)
 
 
 def _assemble(
@@ -322,19 +324,17 @@ def _assemble(
     value_solution: Solution,
     solution: Solution,
     representation: DistributionRepresentation,
-    exact: bool,
+    is_exact: bool,
 ) -> SolvedMDP:
     """The result. Its off-grid mass is that of the values, at the grid points nearest to the first stocks."""
-    first = start.pivots.astype(value_solution.values.dtype)
-    indices, weights, _ = stock_grids.locate(value_solution.stocks, first)
-    nearest = np.take_along_axis(np.asarray(indices), np.asarray(weights).argmax(-1)[:, None], -1)[:, 0]
+    nearest = stock_grids.nearest(value_solution.stocks, np.asarray(start.pivots))
     return SolvedMDP(
         start=start,
         solution=solution,
         atoms=representation.atoms(solution.distributions),
         off_grid_mass=np.asarray(value_solution.off_grid_mass)[np.arange(len(nearest)), nearest],
         sweeps=int(value_solution.sweeps),
-        exact=exact,
+        exact=is_exact,
     )
 
 
@@ -375,13 +375,13 @@ def _for_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray 
     if fixed is not None:
         return fixed, False
     start = problem.objective.start
-    first = -returns if returns is not None else None
-    if not isinstance(start, SearchedStart):
+    if isinstance(start, SearchedStart):
+        first = None if returns is None else -returns
+    else:
         first = np.asarray(start.stock(problem.objective.parameters))
-    max_stocks = _MAX_SWEEP_SIZE // problem.successors
-    reachable = None if first is None else _reachable_grids(problem, first, max_stocks)
-    if (exact := reachable or _integer_grid(problem, max_stocks)) is not None:
-        return exact, True
+    reachable = None if first is None else _reachable_grids(problem, first)
+    if (grids := reachable or _integer_grid(problem, _MAX_SWEEP_SIZE // problem.successors)) is not None:
+        return grids, True
     dim = problem.mdp.reward_dim
     max_stocks = _WIDE_STOCKS if problem.steps is None and dim == 1 else _MAX_STOCKS
     size = min(max_stocks, (_sweep_limit(problem) / problem.successors) ** (1 / dim))
@@ -428,15 +428,21 @@ def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:
 
 
 def _for_distributions(
-    problem: _Problem, fixed: StockGrid | None, first: np.ndarray, name: str | None, size: int | None
+    problem: _Problem,
+    fixed: StockGrid | None,
+    first: np.ndarray,
+    returns: np.ndarray | None,
+    name: str | None,
+    size: int | None,
 ) -> tuple[Grids, DistributionRepresentation, bool]:
     """Grids that contain the first stocks, a distribution representation, and whether both are exact."""
     dim, pairs = problem.mdp.reward_dim, problem.mdp.num_states * problem.mdp.num_actions
     if name in (None, "exact") and size is None and fixed is None:
-        returns = _possible_returns(problem)
         atoms = 1 if returns is None else len(returns)
-        if name == "exact" or returns is not None:
-            reachable = _reachable_grids(problem, first, _MAX_SWEEP_SIZE // (atoms * problem.successors))
+        # Distributions at all stages if K is read from them, else those of the starts and first stocks.
+        followed = len(first) * problem.mdp.num_states**2 * atoms
+        if name == "exact" or (returns is not None and (problem.by_atoms or followed <= _MAX_FOLLOWED)):
+            reachable = _reachable_grids(problem, first, atoms if problem.by_atoms else 1)
             if reachable is not None:
                 return reachable, distribution_representations.exact(), True
     if name == "exact":
@@ -489,14 +495,9 @@ def _uniform_grid(problem: _Problem, size: float, first: np.ndarray | None = Non
     axes = []
     for component, (low, high) in enumerate(zip(*_stock_range(problem), strict=True)):
         points = _multiples(low, high, max(3, int(size)))
-        axes.append(_distinct(np.append(points, first[:, component]), (points[1] - points[0]) * 1e-6))
+        points = np.append(points, first[:, component])
+        axes.append(stock_grids.distinct(points, (points[1] - points[0]) * 1e-6))
     return stock_grids.from_points(*axes)
-
-
-def _distinct(points: np.ndarray, apart: float) -> np.ndarray:
-    """The rising points, without those that lie within `apart` of the one before."""
-    points = np.unique(points)
-    return points[np.diff(points, prepend=-np.inf) > apart]
 
 
 def _integer_grid(problem: _Problem, max_size: int) -> StockGrid | None:
@@ -512,31 +513,26 @@ def _integer_grid(problem: _Problem, max_size: int) -> StockGrid | None:
     return stock_grids.uniform(box[0].tolist(), box[1].tolist(), sizes.astype(int).tolist())
 
 
-def _reachable_grids(
-    problem: _Problem, first: np.ndarray, max_stocks: int, first_padded: int = 1
-) -> list[StockGrid] | None:
+def _reachable_grids(problem: _Problem, first: np.ndarray, atoms: int = 1) -> list[StockGrid] | None:
     """The grids of all stocks that can be reached from the first ones, if there are not too many.
 
-    Stages of one size share a compiled program. So the grids from stage `first_padded` on are padded to one
-    size, with stocks that never occur.
+    Args:
+        problem: the problem.
+        first: the first stocks.
+        atoms: the number of numbers for each successor of a state and stock.
+
+    Returns:
+        The grids of all stages, or None.
     """
     mdp, steps = problem.mdp, problem.steps
+    max_stocks = exact.MAX_SIZE // (mdp.probabilities.size * atoms)
     if steps is None or mdp.reward_dim != 1 or mdp.probabilities.size * steps > _MAX_OUTCOMES:
         return None
     try:
         grids = stock_grids.reachable(mdp, first, problem.discount, steps, limit=max_stocks)
     except InputError:
         return None
-    if sum(grid.size for grid in grids) > max_stocks:
-        return None
-    size = 2 ** math.ceil(math.log2(max(grid.size for grid in grids[1:])))
-    return grids[:first_padded] + [_padded(grid, size) for grid in grids[first_padded:]]
-
-
-def _padded(grid: StockGrid, size: int) -> StockGrid:
-    """The grid with further points above its own, `size` points in all."""
-    (points,) = grid.points
-    return StockGrid(points=(np.append(points, points[-1] + 1.0 + np.arange(size - len(points))),))
+    return grids if sum(grid.size for grid in grids) <= max_stocks else None
 
 
 def _possible_returns(problem: _Problem) -> np.ndarray | None:
@@ -553,11 +549,7 @@ def _possible_returns(problem: _Problem) -> np.ndarray | None:
             found[state].append(mdp.rewards[state, action, outcome, 0] + problem.discount * after)
         if sum(part.size for parts in found for part in parts) > 50 * _MAX_RETURNS:
             return None
-        returns = [
-            _distinct(points := np.concatenate(parts), 1e-12 * max(1.0, np.abs(points).max()))
-            for parts in found
-        ]
+        returns = [stock_grids.distinct(np.concatenate(parts)) for parts in found]
         if max(map(len, returns)) > _MAX_RETURNS:
             return None
-    points = np.concatenate(returns)
-    return _distinct(points, 1e-12 * max(1.0, np.abs(points).max()))
+    return stock_grids.distinct(np.concatenate(returns))

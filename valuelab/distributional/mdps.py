@@ -264,7 +264,9 @@ def _check_rows(name: str, probabilities: np.ndarray, empty: np.ndarray | bool =
         )
 
 
-def return_bounds(mdp: MDP, discount: float, horizon: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def return_bounds(
+    mdp: MDP, discount: float, horizon: int | None = None, or_fewer: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest return from each state, over all policies and all outcomes.
 
         low(s) = min over a and outcomes (s', r) of positive probability of r + γ low(s')
@@ -273,17 +275,18 @@ def return_bounds(mdp: MDP, discount: float, horizon: int | None = None) -> tupl
         mdp: host arrays.
         discount: γ in (0, 1].
         horizon: number of steps; None: infinite.
+        or_fewer: whether returns of fewer steps than a finite horizon count as well, down to 0 steps.
 
     Returns:
         low [S, m] and high [S, m]; -inf and inf where sums of rewards grow without bound (only if γ = 1). In
         an infinite horizon they are always bounds; they are tight unless γ is so close to 1 that the largest
         number of sweeps is too small.
     """
-    high = _least_returns(mdp._replace(rewards=-np.asarray(mdp.rewards)), discount, horizon)
-    return _least_returns(mdp, discount, horizon), -high + 0.0  # never -0
+    high = _least_returns(mdp._replace(rewards=-np.asarray(mdp.rewards)), discount, horizon, or_fewer)
+    return _least_returns(mdp, discount, horizon, or_fewer), -high + 0.0  # never -0
 
 
-def _least_returns(mdp: MDP, discount: float, horizon: int | None) -> np.ndarray:
+def _least_returns(mdp: MDP, discount: float, horizon: int | None, or_fewer: bool) -> np.ndarray:
     """[S, m], the lower half of `return_bounds`."""
     probabilities, next_states, rewards, terminal = (np.asarray(leaf) for leaf in mdp)
     possible = probabilities[..., None] > 0
@@ -293,9 +296,11 @@ def _least_returns(mdp: MDP, discount: float, horizon: int | None) -> np.ndarray
 
     low = np.zeros((mdp.num_states, mdp.reward_dim))
     if horizon is not None:
+        least = low
         for _ in range(horizon):
             low = sweep(low)
-        return low
+            least = np.minimum(least, low)
+        return least if or_fewer else low
     if discount < 1:
         worst = np.where(possible, rewards, 0.0).min((0, 1, 2)) / (1 - discount)
         low = np.where(terminal[:, None], 0.0, worst)

@@ -166,9 +166,13 @@ def merge_equal_atoms(atoms: Atoms) -> Atoms:
     *leading, count, dim = values.shape
     probabilities = probabilities.reshape(-1, count)
     points = values.reshape(-1, dim)
-    # Numbers that agree in all but the last few digits get the same key.
-    unit = 1024 * np.finfo(values.dtype).eps * max(1.0, np.abs(points).max())
-    _, keys = np.unique(np.round(points / unit), axis=0, return_inverse=True)
+    # Numbers that differ in the last few digits alone get the same rank.
+    apart = 1024 * np.finfo(values.dtype).eps * max(1.0, np.abs(points).max())
+    keys = np.zeros(len(points), int)
+    for component in points.T:
+        distinct, index = np.unique(component, return_inverse=True)
+        ranks = np.append(0, np.cumsum(np.diff(distinct) > apart))
+        keys = keys * len(ranks) + ranks[index]
     keys = np.where(probabilities > 0, keys.reshape(-1, count), -1)
     order = np.argsort(keys, axis=1, kind="stable")
     keys = np.take_along_axis(keys, order, 1)
@@ -179,6 +183,6 @@ def merge_equal_atoms(atoms: Atoms) -> Atoms:
     kept = np.zeros((*merged.shape, dim), values.dtype)
     kept[rows, groups] = values.reshape(-1, count, dim)[rows, order]
     return Atoms(
-        values=jnp.asarray(kept.reshape(*leading, -1, dim)),
-        probabilities=jnp.asarray(merged.reshape(*leading, -1)),
+        values=kept.reshape(*leading, -1, dim),
+        probabilities=merged.reshape(*leading, -1),
     )

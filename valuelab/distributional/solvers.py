@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import bellman, checks
+from valuelab.distributional import bellman, checks, exact
 from valuelab.distributional.bellman import Backup, ErrorBounds, GridTransitions, SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
@@ -228,7 +228,10 @@ def _solve(
 ) -> tuple[Solution, Sequence[Array]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
-        return _solve_finite(setting, mdp, objective, grids, policies)
+        found = exact.solve(setting, mdp, objective, grids, policies)
+        if found is None:
+            return _solve_finite(setting, mdp, objective, grids, policies)
+        return _exact_solution(found, grids[0], policies), found.greedy
     policy = None if policies is None else policies[0]
     solution, greedy = _solve_infinite(
         setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance
@@ -383,6 +386,25 @@ def _solve_finite(
         policy=tuple(greedy if policy is None else policy), sweeps=len(greedy)
     )
     return solution, greedy
+
+
+def _exact_solution(
+    found: exact.ExactSolution, grid: StockGrid, policies: Sequence[Array] | None
+) -> Solution:
+    """The solution of a finite horizon without any error."""
+    none = np.zeros_like(found.values)
+    return Solution(
+        distributions=found.distributions,
+        values=found.values,
+        policy=tuple(found.greedy if policies is None else policies),
+        stocks=grid,
+        sweeps=len(found.greedy),
+        distance=0.0,
+        errors=none,
+        error_parts={"iteration": 0.0, "stocks": 0.0},
+        off_grid_mass=none,
+        unsound=None,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="setting")

@@ -38,7 +38,8 @@ class StockGrid(NamedTuple):
     @property
     def stocks(self) -> Array:
         """[C, m], all points of the grid."""
-        return jnp.stack([axis.ravel() for axis in jnp.meshgrid(*self.points, indexing="ij")], axis=-1)
+        xp = np if all(isinstance(axis, np.ndarray) for axis in self.points) else jnp
+        return xp.stack([axis.ravel() for axis in xp.meshgrid(*self.points, indexing="ij")], axis=-1)
 
 
 def from_points(*points: Sequence[float] | np.ndarray, name: str = "stock grid") -> StockGrid:
@@ -87,6 +88,13 @@ def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -
         if size < 1:
             raise InputError(f"stock grid, dimension {dimension}: size is {size}; give at least 1")
     return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
+
+
+def nearest(grid: StockGrid, stocks: np.ndarray) -> np.ndarray:
+    """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m], on the host."""
+    pairs = zip(grid.points, np.moveaxis(stocks, -1, 0), strict=True)
+    index = [np.abs(np.asarray(points) - column[..., None]).argmin(-1) for points, column in pairs]
+    return np.ravel_multi_index(index, grid.shape)
 
 
 def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:
@@ -190,16 +198,16 @@ def reachable(
             f"rewards have {mdp.reward_dim} components, but reachable stocks need 1; give a stock grid"
         )
     probabilities, next_states, rewards, terminal = (np.asarray(leaf) for leaf in mdp)
-    start = _distinct([np.asarray(start_stocks, float).ravel()])
+    start = distinct(np.asarray(start_stocks, float).ravel())
     of_state, grids = [start] * mdp.num_states, [StockGrid(points=(start,))]
     for stage in range(1, horizon + 1):
         arriving: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(mdp.num_states)]
         for state, action, outcome in np.argwhere((probabilities > 0) & ~terminal[:, None, None]):
             reward = rewards[state, action, outcome, 0]
             arriving[next_states[state, action, outcome]].append((of_state[state] + reward) / discount)
-        of_state = [_distinct(stocks) for stocks in arriving]
+        of_state = [distinct(np.concatenate(stocks)) for stocks in arriving]
         # The last grid is kept once all episodes have ended.
-        points = _distinct(of_state)
+        points = distinct(np.concatenate(of_state))
         grids.append(StockGrid(points=(points,)) if points.size else grids[-1])
         if points.size > limit:
             raise InputError(
@@ -209,7 +217,13 @@ def reachable(
     return grids
 
 
-def _distinct(stocks: Sequence[np.ndarray]) -> np.ndarray:
-    """The distinct stocks of several arrays, rising."""
-    points = np.unique(np.concatenate(stocks))
-    return points[np.diff(points, prepend=-np.inf) > _SAME * np.maximum(1.0, np.abs(points))]
+def distinct(points: np.ndarray, apart: float | None = None) -> np.ndarray:
+    """The points [n] in rising order, without those that lie at most `apart` above the one before.
+
+    By default `apart` is what rounding explains.
+    """
+    # A stable sort merges rising runs.
+    points = np.sort(points, kind="stable")
+    if apart is None:
+        return points[np.diff(points, prepend=-np.inf) > _SAME * np.maximum(1.0, np.abs(points))]
+    return points[np.diff(points, prepend=-np.inf) > apart]
