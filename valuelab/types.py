@@ -542,6 +542,7 @@ class Agent(NamedTuple):
         infer_tasks: (features [N, d], rewards [T, N]) -> tasks z [T, d]; of zero-shot agents.
         goal_tasks: (state, ψ(s) [B, d] or None, ψ(g) [B, d]) -> the tasks z [B, d] of reaching goals g from
             states s; of zero-shot agents. ψ(s) may be None if the task depends on the goal alone.
+        renews_tasks: whether the task of a goal depends on the current state, and so changes at each step.
         checks: the checks of its metrics at the end of a run.
     """
 
@@ -554,6 +555,7 @@ class Agent(NamedTuple):
     features: Callable[[Any, Array], Array] | None = None
     infer_tasks: Callable[[Array, Array], Array] | None = None
     goal_tasks: Callable[[Any, Array | None, Array], Array] | None = None
+    renews_tasks: bool = False
     checks: tuple[MetricCheck, ...] = ()
 
 

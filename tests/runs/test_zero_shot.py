@@ -281,6 +281,14 @@ def test_the_task_of_a_goal_is_renewed_from_the_current_state_where_it_depends_o
     key = jax.random.key(1)
     aware = jax.jit(zero_shot.with_goals(agent).act)(state, GoalConditioned(states, goals), key, 0.0)
     np.testing.assert_array_equal(aware, jax.jit(agent.act)(state, Augmented(states, tasks), key, 0.0))
+    assert agent.renews_tasks
+    # The pairs of a maze are played by this agent.
+    inference = launcher.renewed_of(results.TaskInference(None, *3 * [lambda *given: None]))
+    named = inference(["a", "b", "c", "d", "e"], np.asarray(goals), 1.0)
+    knows = named.with_tasks(agent)
+    given = named.infer(agent, state)
+    chosen = knows.memory.choose(given, states, jnp.arange(5.0)[:, None])
+    np.testing.assert_array_equal(jax.jit(knows.act)(given, Augmented(states, chosen), key, 0.0), aware)
     with pytest.raises(InputError, match="the task of a goal depends on the current state"):
         zero_shot.of_goals(agent, state, goals)
 

@@ -87,6 +87,7 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         features=features,
         infer_tasks=agent.infer_tasks,
         goal_tasks=agent.goal_tasks,
+        renews_tasks=agent.renews_tasks,
         checks=agent.checks,
     )
 

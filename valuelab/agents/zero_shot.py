@@ -180,6 +180,7 @@ def zero_shot(config: ZeroShotConfig, spec: Spec) -> Agent:
         features=features,
         infer_tasks=tasks.infer_tasks,
         goal_tasks=goal_tasks,
+        renews_tasks=tasks.goal_tasks is not None,
         checks=learner.checks,
     )
 
@@ -313,7 +314,7 @@ class InferredTasks(NamedTuple):
 
     Attributes:
         state: the agent's.
-        tasks: [T, d], one z for each name.
+        tasks: [T, d], one z for each name; or the goals [T, ...] from which it is renewed at each step.
     """
 
     state: Any
@@ -349,3 +350,24 @@ def with_named_tasks(agent: Agent, tasks: Sequence[str]) -> Agent:
     return agent._replace(
         act=act, value=lambda state, augmented: agent.value(state.state, augmented), memory=memory
     )
+
+
+def with_named_goals(agent: Agent, tasks: Sequence[str]) -> Agent:
+    """A zero-shot agent that acts for one of T goals by name, and renews the task z at each step.
+
+    Args:
+        agent: a zero-shot agent.
+        tasks: names of the goals.
+
+    Returns:
+        An agent whose state is `InferredTasks` with goals in the place of tasks; it does not learn.
+    """
+    aware = with_goals(agent)
+
+    def act(state: Any, augmented: Augmented, key: Key, temperature: Array | float) -> Array:
+        return aware.act(state, GoalConditioned(*augmented), key, temperature)
+
+    def value(state: Any, augmented: Augmented) -> Array:
+        return aware.value(state, GoalConditioned(*augmented))
+
+    return with_named_tasks(agent._replace(act=act, value=value), tasks)

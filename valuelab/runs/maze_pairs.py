@@ -126,7 +126,9 @@ def find(
         space=space,
         environment=_between(environment, pairs),
         tasks=tasks,
-        inference=of_goals(pairs.names, pairs.goals, maze.goal_radius) if of_goals else None,
+        inference=of_goals(pairs.names, plots.observations(pairs.goals, maze.initial), maze.goal_radius)
+        if of_goals
+        else None,
     )
 
 
@@ -245,7 +247,7 @@ def _values(
 ) -> np.ndarray:
     """V of all members at K places for G goals, [M, G, K]; NaN for an agent without V.
 
-    The goals are those of the tasks that zero-shot agents have inferred.
+    The goals are those of the tasks that zero-shot agents have inferred or renew.
     """
     hyperparameters = experiment.members.hyperparameters
     shape = experiment.members.size, len(goals), len(places)

@@ -34,8 +34,8 @@ class TaskInference(NamedTuple):
         with_tasks: zero-shot agent -> an agent that acts for the tasks by name.
         infer: (zero-shot agent, its state) -> the state of the agent with tasks, which holds the inferred z.
         draw: (run, states of all members) -> None; writes features.png and other pictures of the features.
-        of_goals: (names of P tasks, their goals [P, 2] in a maze, the radius of goals) -> the inference of
-            these tasks; None where there are no labelled positions.
+        of_goals: (names of P tasks, observations [P, D] at their goals in a maze, the radius of goals) -> the
+            inference of these tasks; None where there are no labelled positions.
         unlabelled: the number of goals without a labelled state within their radius.
     """
 

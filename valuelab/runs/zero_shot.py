@@ -96,7 +96,10 @@ def find_inputs(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
     example = sampling.example(sampler)
     state = jax.eval_shape(agent.init, jax.random.key(0), example)
     dim = jax.eval_shape(agent.features, state, example.observations).shape[1]
-    return run_inputs._replace(task_inference=infer_from_labels(config, reward, dim))
+    inference = infer_from_labels(config, reward, dim)
+    return run_inputs._replace(
+        task_inference=inference._replace(of_goals=renewed_of(inference)) if agent.renews_tasks else inference
+    )
 
 
 def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int) -> results.TaskInference:
@@ -151,10 +154,30 @@ def infer_from_labels(config: ZeroShotRunConfig, reward: Reward | None, dim: int
         )
 
     def of_goals(names: Sequence[str], goals: np.ndarray, radius: float) -> results.TaskInference:
-        labels, unlabelled = goal_labels(states["qpos"][:, :2], goals, radius)
+        labels, unlabelled = goal_labels(states["qpos"][:, :2], goals[:, :2], radius)
         return inference(names, labels)._replace(unlabelled=unlabelled)
 
     return inference(tasks, rewards)._replace(of_goals=of_goals)
+
+
+def renewed_of(
+    inference: results.TaskInference,
+) -> Callable[[Sequence[str], np.ndarray, float], results.TaskInference]:
+    """`of_goals` of an agent whose task of a goal depends on the state: it is renewed at each step.
+
+    Args:
+        inference: the inference of the tasks of the environment.
+    """
+
+    def of_goals(names: Sequence[str], goals: np.ndarray, radius: float) -> results.TaskInference:
+        del radius
+        return inference._replace(
+            with_tasks=lambda agent: zero_shot.with_named_goals(agent, names),
+            infer=lambda agent, state: zero_shot.InferredTasks(state, jnp.asarray(goals)),
+            of_goals=None,
+        )
+
+    return of_goals
 
 
 def goal_labels(places: np.ndarray, goals: np.ndarray, radius: float) -> tuple[np.ndarray, int]:
