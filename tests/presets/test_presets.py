@@ -497,7 +497,8 @@ def of_critic(kind: str, whiten: bool, **values) -> dict:
 
 def of_learner(kind: str, **values) -> dict:
     given = {f"feature_learner__{name}": value for name, value in values.items()}
-    whole = {"loss": "features", "center": False, "feature_learner": kind, "feature_learner__dim": 50}
+    whole = {"loss": "features", "center": False, "differences": False}
+    whole |= {"feature_learner": kind, "feature_learner__dim": 50}
     return of_critic("successor_features", True, **whole, **given)
 
 

@@ -144,6 +144,24 @@ def test_in_one_dimension_losses_of_features_and_of_values_are_the_same():
         np.testing.assert_allclose(metrics["features"][name], metrics["values"][name], rtol=1e-5)
 
 
+def test_sums_of_differences_have_the_difference_of_features_as_reward():
+    # With discount 0 the target is ψ(s') - ψ(s), and ψ(s) = s here.
+    random = np.random.default_rng(0)
+    observations, successors, tasks = random.uniform(-1, 1, (3, 32, 2)).astype(np.float32)
+    zeros = np.zeros(32, np.float32)
+    batch = Transitions(observations, zeros[:, None], zeros, zeros + 1, successors, goals=tasks)
+    shifted = batch._replace(next_observations=successors - observations)
+    config = SuccessorFeaturesConfig(
+        predictor_dims=(8,), state_dim=0, discount=0.0, feature_learner=ObservedConfig(constant=False)
+    )
+    *_, found = learn_features(configuration.replace(config, {"differences": True}), batch, updates=2)
+    *_, expected = learn_features(config, shifted, updates=2)
+    for name in ("successor_loss", "gradient_norm"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    with pytest.raises(InputError, match="differences is true, but loss 'measures' has densities of states"):
+        SuccessorFeaturesConfig(loss="measures", differences=True)
+
+
 @pytest.mark.parametrize(
     ("shape", "columns", "message"),
     [((8, 8, 3), (), "given features need vectors"), ((3,), (0, 3), "observations have columns 0 to 2")],

@@ -16,7 +16,9 @@ directions as tasks do.
 
 HILP learns only differences of features. Their mean carries no information, but its sum over all future steps
 would dominate F. With `center`, ψ is the encoding minus its running mean, which is updated at the rate of the
-target average.
+target average. With `differences`, F sums ψ(s') - ψ(s), the reward of HILP. It is (1 - γ) ψ(s') plus the
+potential-based shaping γ ψ(s') - ψ(s). So optimal policies are the same if episodes do not end, but F has the
+size of a difference of features, and not of a hundred of them.
 
 Source: Borsa et al. 2019, arXiv:1812.07626; for zero-shot RL Touati, Rapin, Ollivier 2023, arXiv:2209.14935;
 centred and with the loss of values by Park, Kreiman, Levine 2024, arXiv:2402.15567; with measures by Jajoo,
@@ -41,6 +43,7 @@ from valuelab.critics.task_conditioned import (
     task_conditioned_critic,
     tasks_of,
 )
+from valuelab.errors import InputError
 from valuelab.feature_learners.byol import BYOLConfig, byol
 from valuelab.feature_learners.hilp import HILPConfig, hilp
 from valuelab.feature_learners.icvf import ICVFConfig, icvf
@@ -75,6 +78,18 @@ class SuccessorFeaturesConfig(TaskConditionedConfig):
         help='The loss compares the "features" F, the "values" zᵀF, or the "measures" Fᵀψ of future states.',
     )
     center: bool = setting(False, help="Subtract the running mean from the features.")
+    differences: bool = setting(
+        False,
+        help="Sum the differences ψ(s') - ψ(s) instead of ψ(s'). Optimal policies are the same. Not for the "
+        'loss of "measures".',
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.differences and self.loss == "measures":
+            raise InputError(
+                "differences is true, but loss 'measures' has densities of states: give differences=False"
+            )
 
 
 def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Critic:
@@ -113,6 +128,8 @@ def successor_features_critic(config: SuccessorFeaturesConfig, spec: Spec) -> Cr
         next_states = encode_states(targets, batch.next_observations)
         following = predict(targets, next_states, next_actions, tasks)
         features = jax.lax.stop_gradient(encode(params, batch.next_observations))
+        if config.differences:
+            features = features - jax.lax.stop_gradient(encode(params, batch.observations))
         # 2. Both losses.
         states = encode_states(params, batch.observations)
         predictions = predict(params, states, batch.actions, tasks)
