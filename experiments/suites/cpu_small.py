@@ -1,4 +1,4 @@
-"""A maze and a cube with small networks: nine offline methods; in the maze two zero-shot agents.
+"""A maze and a cube with small networks: nine offline methods; in the maze three zero-shot agents.
 
     python -m experiments.benchmark --suite=cpu_small --jobs=2 --workdir=runs/cpu_small
 
@@ -95,6 +95,7 @@ SUITE = Suite(
         *offline_jobs(CUBE, steps=20_000, quantile_steps=4_000, flow_steps=10_000),
         zero_shot("td_jepa", steps=15_000),
         zero_shot("forward_backward", steps=15_000),
+        zero_shot("hilp", steps=10_000),
     ),
     program="experiments.train",
 )

@@ -73,7 +73,7 @@ def test_the_small_suite_is_what_the_readme_compares():
     labels = {job.label for job in found.jobs}
     offline = {"bc", "iql", "iql_ddpg_bc", "ifql", "rebrac", "fql", "fql_hl_gauss", "fql_iqn", "floq"}
     study = {"bc_study", "iql_study", "iql_ddpg_bc_study", "ifql_study"}
-    zero_shot = {"td_jepa", "forward_backward"}
+    zero_shot = {"td_jepa", "forward_backward", "hilp"}
     assert labels == offline | study | zero_shot
     assert len(found.jobs) == 2 * len(offline | study) + len(zero_shot)
 

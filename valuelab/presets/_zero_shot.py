@@ -164,7 +164,29 @@ RLDP = merged(
 
 _VALUES = merged(_zero_shot_study.VALUES, each(_ALL, {"agent.critic.feature_learner.num_values": 1}))
 
-HILP = merged(_VALUES, each(_ALL, {"agent.critic.loss": "values"}))
+HILP = merged(
+    _VALUES,
+    each(_ALL, {"agent.critic.loss": "values"}),
+    {
+        "pointmaze": {
+            # With 0.5, distances are those of the data's policy, which follow geodesics less than straight
+            # lines do.
+            "agent.critic.feature_learner.expectile": 0.9,
+            "agent.critic.feature_learner.goal_tasks": "differences",
+            # The features are a map with about five directions: whitening would turn differences away from
+            # the goal, and uniform tasks lie mostly in the other 45.
+            "agent.whiten_goals": False,
+            "agent.goal_share": 1.0,
+            "agent.critic.differences": True,
+            "agent.critic.loss": "features",
+            # A renewed task needs no plan to the goal: optimal policies of 20 steps reach nearly all pairs.
+            "agent.critic.discount": 0.95,
+            "data.goals.discount": 0.99,
+            # Features must move less than F follows them.
+            "agent.critic.feature_learning_rate": 3e-4,
+        }
+    },
+)
 """EVERY: of HILP."""
 
 ICVF = merged(
