@@ -50,6 +50,8 @@ def test_pessimism_along_a_task_is_that_of_its_value():
     np.testing.assert_allclose(
         jnp.sum(found * tasks, -1), zero_shot.pessimistic(values, 0.7), rtol=1e-4, atol=1e-5
     )
+    no_tasks = zero_shot.pessimistic_along(members, 0 * tasks, 0.7)
+    np.testing.assert_allclose(no_tasks, members.mean(0), rtol=1e-6)
     # Components orthogonal to the task do not change.
     across = tasks[:, ::-1] * jnp.array([1.0, 1, -1, -1])[None]
     np.testing.assert_allclose(jnp.sum(found * across, -1), jnp.sum(members.mean(0) * across, -1), atol=1e-5)

@@ -167,7 +167,7 @@ def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) 
 
     Args:
         estimates: F_e, [E, B, d].
-        tasks: z, [B, d], not 0.
+        tasks: z, [B, d]; the mean is not shifted where z = 0.
         pessimism: λ.
 
     Returns:
@@ -179,7 +179,8 @@ def pessimistic_along(estimates: Array, tasks: Array, pessimism: Array | float) 
         return mean
     values = jnp.sum(estimates * tasks[None], axis=-1)
     shortfall = jnp.sum(mean * tasks, axis=-1) - pessimistic(values, pessimism)
-    return mean - shortfall[:, None] * tasks / jnp.sum(jnp.square(tasks), axis=-1, keepdims=True)
+    squares = jnp.sum(jnp.square(tasks), axis=-1, keepdims=True)
+    return mean - shortfall[:, None] * tasks / jnp.maximum(squares, 1e-12)
 
 
 def mean_tasks(features: Array, rewards: Array) -> Array:
