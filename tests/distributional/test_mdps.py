@@ -55,6 +55,67 @@ def test_dense_matrices_become_lists_of_outcomes():
     mdps.validate(mdp, 1.0)
 
 
+def test_rewards_may_be_random_for_one_successor(tmp_path):
+    """State 0 leads to state 1 with a reward of 1 or 3."""
+    arrays = {
+        "next_states": np.array([[[1, 1]], [[0, 0]]]),
+        "rewards": np.array([[[1.0, 3.0]], [[0.0, 0.0]]]),
+        "probabilities": np.array([[[0.25, 0.75]], [[0.0, 0.0]]]),
+        "terminal": np.array([False, True]),
+    }
+    expected = mdps.from_outcomes([[[(0.25, 1, 1.0), (0.75, 1, 3.0)]], [[]]], arrays["terminal"])
+    np.savez(tmp_path / "mdp.npz", **arrays)
+    jax.tree.map(np.testing.assert_array_equal, mdps.load(tmp_path / "mdp.npz"), expected)
+    for name, value, message in [
+        (
+            "next_states",
+            np.array([[[1, 2]], [[0, 0]]]),
+            r"next_states\[0, 0, 1\] is 2; give a state from 0 to 1",
+        ),
+        ("next_states", np.zeros((2, 1)), r"next_states has dtype float64 and shape \(2, 1\); give integers"),
+        ("rewards", np.zeros((2, 1)), r"rewards has shape \(2, 1\); give \(2, 1, 2\) or"),
+        ("probabilities", np.array([[[0.5, 0.6]], [[1, 0]]]), r"probabilities\[0, 0\] sums to 1.1, not 1"),
+        ("terminal", np.zeros(2), r"terminal has shape \(2,\) and dtype float64"),
+    ]:
+        np.savez(tmp_path / "bad.npz", **arrays | {name: value})
+        with pytest.raises(InputError, match=f"bad.npz: {message}"):
+            mdps.load(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", next_states=arrays["next_states"], rewards=arrays["rewards"])
+    with pytest.raises(
+        InputError, match=r"bad.npz: probabilities is missing; the file has next_states, rewards"
+    ):
+        mdps.load(tmp_path / "bad.npz")
+
+
+def test_states_that_episodes_can_visit():
+    """State 0 leads to 1, 1 to the terminal state 2 with probability 0 or to itself; 3 leads everywhere."""
+    rows = [[[(1.0, 1, 1.0)]], [[(1.0, 1, 0.0), (0.0, 2, 0.0)]], [[]], [[(0.5, 0, 1.0), (0.5, 2, 0.0)]]]
+    mdp = mdps.from_outcomes(rows, np.array([False, False, True, False]))
+    for state, expected in enumerate(([0, 1], [1], [2], [0, 1, 2, 3])):
+        np.testing.assert_array_equal(np.flatnonzero(mdps.reachable_states(mdp, state)), expected)
+    ended = mdps.end_in(mdp, np.arange(4) == 3)
+    np.testing.assert_array_equal(ended.terminal, [False, False, True, True])
+    assert not ended.rewards[3].any()
+    mdps.validate(ended, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ([], "outcomes has 0 states and no outcome; give a list of"),
+        ([[]], "outcomes has 1 states and no outcome"),
+        (
+            [[[(1.0, 0, 0.0)], [(1.0, 0, 0.0)]], [[(1.0, 0, 0.0)]]],
+            r"outcomes\[1\] has 1 actions, but outcomes\[0\] has 2",
+        ),
+        ([[[(1.0, 0)]]], r"outcomes\[0\]\[0\]\[0\] is \(1.0, 0\); give \(probability, next state, reward\)"),
+    ],
+)
+def test_bad_lists_of_outcomes_are_refused(outcomes, message):
+    with pytest.raises(InputError, match=message):
+        mdps.from_outcomes(outcomes)
+
+
 def test_terminal_states_may_have_empty_rows_and_give_nothing():
     transitions, rewards = dense()
     transitions[1], rewards[1] = 0, 7

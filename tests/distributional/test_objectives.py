@@ -142,6 +142,22 @@ def test_equal_objectives_share_what_is_compiled():
         (lambda: objectives.spectral([0.5], [0.5, 0.5]), "taus have shape (1,), but weights have shape (2,)"),
         (lambda: objectives.spectral([0.5, 1.0], [0.5, 0.6]), "the sum of weights is 1.1; it must be 1"),
         (lambda: objectives.entropic(0.0), "risk is 0; it must be finite and not 0"),
+        (
+            lambda: properties.Properties(gamma_indifferent=False, degree=1.0),
+            "degree is 1, but gamma_indifferent is False",
+        ),
+        (
+            lambda: objectives.with_parameters(objectives.lower_cvar(0.5), tau=2.0),
+            "tau is 2; it must be a level in (0, 1]",
+        ),
+        (
+            lambda: objectives.with_parameters(objectives.lower_cvar(0.5), target=2.0),
+            "unknown parameter of objective cvar 'target'",
+        ),
+        (
+            lambda: objectives.with_parameters(objectives.homeostatic([1.0, 2.0]), target=[1.0]),
+            "target of objective homeostatic has shape (1,); give shape (2,)",
+        ),
         (lambda: objectives.make("cvarr", tau=0.1), "unknown objective 'cvarr': did you mean 'cvar'?"),
         (lambda: objectives.make("cvar"), "objective cvar needs tau"),
         (
@@ -219,27 +235,49 @@ def test_the_property_that_fails_is_named(objective, discount, horizon, missing)
 # Properties by tests.
 
 
-@pytest.mark.slow
+def of_return(function):
+    return lambda parameters, points: function(points[..., 0])
+
+
 @pytest.mark.parametrize(
-    ("utility", "parameters", "stated"),
+    ("utility", "degree", "lipschitz"),
     [
-        (functionals.shortfall, {}, objectives.lower_cvar(0.1).properties),
-        (functionals.minus_absolute, {}, objectives.target_return(0.0).properties),
-        (functionals.reached, {}, objectives.satisficing(0.0).properties),
-        (counterexamples.capped, {}, counterexamples.cap().objective.properties),
-        (
-            functionals.minus_distance(2.0, (1.0, 1.0), 2.0),
-            {},
-            objectives.homeostatic([0, 0], power=2).properties,
-        ),
+        (functionals.shortfall, 1, 1),
+        (functionals.minus_absolute, 1, 1),
+        (functionals.reached, 0, math.inf),
+        (counterexamples.capped, None, 1),
+        (functionals.minus_distance(2.0, (1.0, 1.0), 2.0), 2, math.inf),
+        # Caps far from 1, where f is linear up to the cap.
+        (of_return(lambda x: jnp.minimum(x, 50)), None, 1),
+        (of_return(lambda x: jnp.minimum(x, 5e5)), None, 1),
+        # A constant changes no order.
+        (of_return(lambda x: jnp.minimum(x, 0) + 1000), 1, 1),
+        (of_return(lambda x: jnp.where(x >= 0, 3.0, 2.0)), 0, math.inf),
+        (of_return(jnp.zeros_like), 1, 0),
+        # Infinitely steep at 0, at 3, at the axes of R², or far away.
+        (of_return(lambda x: jnp.sign(x) * jnp.abs(x) ** 0.88), 0.88, math.inf),
+        (of_return(lambda x: jnp.cbrt(x)), 1 / 3, math.inf),
+        (of_return(lambda x: jnp.abs(x - 3) ** 0.88), None, math.inf),
+        (lambda parameters, points: -jnp.sqrt(jnp.abs(jnp.prod(points, -1))), 1, math.inf),
+        (of_return(lambda x: x + jnp.exp(x / 1e5)), None, math.inf),
+        (of_return(jnp.sqrt), None, math.inf),  # not a number below 0
+        (of_return(jnp.tanh), None, 1),
     ],
-    ids=["shortfall", "absolute", "reached", "capped", "squared distance"],
 )
-def test_tests_find_the_stated_properties(utility, parameters, stated):
-    found = properties.of_utility(utility, parameters, reward_dim=stated.reward_dim)
-    assert (found.gamma_indifferent, found.degree) == (stated.gamma_indifferent, stated.degree)
+def test_properties_of_utilities_are_found_at_all_magnitudes(utility, degree, lipschitz):
+    dim = 2 if utility(None, jnp.ones((5, 2))).ndim == 1 and _needs_two(utility) else 1
+    found = properties.of_utility(utility, reward_dim=dim)
     assert found.mixture_indifferent
-    np.testing.assert_allclose(found.lipschitz, stated.lipschitz, rtol=1e-6)
+    assert found.gamma_indifferent == (degree is not None)
+    assert found.degree == (degree if degree is None else pytest.approx(degree, abs=1e-12))
+    np.testing.assert_allclose(found.lipschitz, lipschitz, rtol=1e-6)
+
+
+def _needs_two(utility):
+    """Whether a utility depends on the second component."""
+    points = jnp.array([[1.0, 0.5], [1.0, 2.0]])
+    one, two = utility(None, points)
+    return bool(one != two)
 
 
 @pytest.mark.slow
@@ -286,7 +324,8 @@ def solved(objective, returns, points):
     scores = objective.functional(objective.parameters, shifted, each)
     best = scores.argmax(1)
     values, none = scores.max(1)[None], jnp.zeros((1, grid.size))
-    solution = Solution(None, values, None, grid, 0, 0.0, none, {}, none, None)
+    low, high = (jnp.full((1, 1), bound) for bound in (np.min(returns), np.max(returns)))
+    solution = Solution(None, values, None, grid, 0, 0.0, none, {}, none, None, low, high)
     return solution, jax.tree.map(lambda leaf: leaf[best][None], distributions)
 
 
@@ -342,6 +381,43 @@ def test_a_given_stock_between_points_is_interpolated():
     np.testing.assert_allclose(start.values, -(5 / 3 + 4 / 3) / 2, rtol=1e-6)
     assert abs(start.values[0] + 1.5) <= start.errors[0]  # E|G - 2.5| = (2.5 + 0.5 + 1.5) / 3
     np.testing.assert_allclose(starts.choose(solution, objectives.target_return(2.0)).errors, 0, atol=1e-6)
+
+
+def test_infinite_errors_of_stocks_without_weight_do_not_count():
+    objective = objectives.target_return(2.0)
+    solution, _ = solved(objective, [SPREAD], [-3, -2])
+    for index, error in [(0, 0.0), (1, math.inf)]:  # the error of stock -3, without weight, or of -2
+        errors = solution.errors.at[0, index].set(math.inf)
+        assert starts.choose(solution._replace(errors=errors), objective).errors[0] == error
+
+
+@pytest.mark.parametrize(
+    ("objective", "points", "message"),
+    [
+        # The best returns are 0 to 4, so that the quantile may be any of these.
+        (
+            objectives.lower_cvar(1.0),
+            [-1, 0],
+            "goes from -1 to 0, but in state 0 the first stock of cvar may",
+        ),
+        (objectives.upper_cvar(0.5), [-1, 0], "the first stock of upper_cvar may go from -4 to 0: solve on"),
+        (objectives.target_return(5.0), [-4, 0], "the first stock of target may go from -5 to -5"),
+    ],
+)
+def test_a_grid_without_the_best_first_stock_is_refused(objective, points, message):
+    """On the grid {-1, 0} the greatest dual of the mean is 1 + E min(G - 1, 0) = 1 - 1/3, not 2.
+
+    The best half of 0, 2, 4 is (4/3 + 2/6)/(1/2) = 10/3, and E|G - 5| = (5 + 3 + 1)/3. The errors hold also
+    inside jit, where nothing is refused.
+    """
+    solution, _ = solved(objective, [SPREAD], points)
+    with pytest.raises(InputError, match=message):
+        starts.choose(solution, objective)
+    within = jax.jit(
+        lambda: starts.choose(solution, objective)
+    )()  # errors hold also where nothing is refused
+    optimum = {"cvar": 2.0, "upper_cvar": 4 / 3 + 2, "target": -3.0}[objective.name]
+    assert within.values[0] - within.errors[0] <= optimum <= within.values[0] + within.errors[0]
 
 
 def test_one_solution_serves_all_levels_at_once():

@@ -14,6 +14,7 @@ from valuelab.distributional import (
     mdps,
     objectives,
     oracle,
+    properties,
     return_distributions,
     solvers,
     starts,
@@ -345,7 +346,120 @@ def test_solve_is_exact_where_it_can_be():
         )
 
 
-LIMITED = functools.partial(values_of, random_mdp(8), objectives.expectation())
+def gamble():
+    """0.5 for certain, or by halves 3 or a move to state 1, which gives 0, or -2 (0.1) or 0.6 (0.9)."""
+    risky, next_risk = [(0.5, 1, 0.0), (0.5, 2, 3.0)], [(0.1, 2, -2.0), (0.9, 2, 0.6)]
+    rows = [[[(1.0, 2, 0.5)], risky], [[(1.0, 2, 0.0)], next_risk], [[], []]]
+    return mdps.from_outcomes(rows, np.array([False, False, True]))
+
+
+@pytest.mark.parametrize("make", [objectives.lower_cvar, objectives.upper_cvar])
+def test_one_solve_serves_every_level(make):
+    """Level 0.05 begins with few stocks; at level 1, the mean, 0.5 · 3 + 0.5 · 0.34 = 1.67 is best."""
+    solved, levels = defaults.solve(gamble(), make(0.05), discount=1.0), (0.3, 0.6, 1.0)
+    if make is objectives.lower_cvar:
+        with pytest.raises(InputError, match=r"goes from -0.5 to 0, but in state 0 .* may go from -3 to 2"):
+            starts.choose(solved.solution, make(1.0))
+    ways = oracle.history_distributions(gamble(), 1.0, 2)
+    for level, at in zip(levels, solved.at_each([{"tau": level} for level in levels]), strict=True):
+        best = [oracle.best(make(level), distributions) for distributions in ways]
+        np.testing.assert_allclose(at.start.values, best, atol=1e-9)
+        assert at.exact
+        assert at.objective.parameters["tau"] == level
+    np.testing.assert_allclose(solved.at(tau=1.0).start.values, [1.67, 0.34, 0], atol=1e-12)
+
+
+def test_another_target_is_solved_again():
+    """Target 0.5 is hit for certain; target 0.6 is missed by 0.1; 1.2 by 0.7, or by (1.8 + 1.2) / 2."""
+    solved = defaults.solve(gamble(), objectives.target_return(0.5), discount=1.0)
+    with pytest.raises(InputError, match=r"the first stock of target may go from -1.2 to -1.2"):
+        starts.choose(solved.solution, objectives.target_return(1.2))
+    values = [each.start.values[0] for each in solved.at_each([{"target": 0.6}, {"target": 1.2}])]
+    np.testing.assert_allclose([solved.start.values[0], *values], [0, -0.1, -0.7], atol=1e-12)
+
+
+def delayed(gain):
+    """A step without reward, then 45 for certain, or by halves 0 or a gain."""
+    rows = [[[(1.0, 1, 0.0)]] * 2, [[(1.0, 2, 45.0)], [(0.5, 2, 0.0), (0.5, 2, gain)]], [[], []]]
+    return mdps.from_outcomes(rows, np.array([False, False, True]))
+
+
+def cap(most):
+    return objectives.expected_utility(
+        _capped, properties.Properties(lipschitz=1.0, degree=1.0), stock=[0.0], name="capped", most=most
+    )
+
+
+def _capped(parameters, points):
+    return jnp.minimum(points[..., 0], parameters["most"])
+
+
+def test_a_wrong_degree_is_refused_at_the_stocks_of_the_mdp():
+    """f(x) = min(x, 50) with γ = 0.5: half of 100 or 0 has the mean 25, more than the certain 22.5.
+
+    But the recursion for degree 1 compares min(45, 50) with min(100, 50) / 2 at the second step.
+    """
+    with pytest.raises(
+        InputError, match=r"say degree 1, but from stock 90 to 0.5 times this stock it goes to 45"
+    ):
+        defaults.solve(delayed(100.0), cap(50.0), discount=0.5, horizon=2)
+    # No return exceeds a cap of 5000, so that f is linear.
+    solved = defaults.solve(delayed(100.0), cap(5000.0), discount=0.5, horizon=2)
+    np.testing.assert_allclose(solved.start.values, [25, 50, 0], atol=1e-12)
+
+
+def test_a_constant_changes_nothing_but_the_value():
+    """f(x) = x + 3, and episodes of different lengths: 1 at once, or 4 a step later with γ = 0.5."""
+    rows = [[[(1.0, 2, 1.0)], [(1.0, 1, 0.0)]], [[(1.0, 2, 4.0)]] * 2, [[], []]]
+    problem = mdps.from_outcomes(rows, np.array([False, False, True]))
+    objective = objectives.of_function(lambda returns: returns + 3, problem, 0.5, 2, name="shifted")
+    assert objective.properties.degree == 1
+    solved = defaults.solve(problem, objective, discount=0.5)
+    np.testing.assert_allclose(solved.start.values, [5, 7, 3], atol=1e-12)
+    coarse = values_of(
+        problem, objective, discount=0.5, horizon=2, stocks=stock_grids.uniform([-9], [9], [5])
+    )
+    start = starts.choose(coarse, objective)
+    np.testing.assert_allclose(start.values, [5, 7, 3], atol=1e-9)
+    assert start.errors.max() < 1e-9
+
+
+@pytest.mark.slow
+def test_a_coarse_grid_does_not_exceed_the_greatest_utility():
+    """f(x) = min(x, 5): 4 for certain, or 1 or 9 by halves, (1 + 5) / 2."""
+    rows = [[[(1.0, 1, 4.0)], [(0.5, 1, 1.0), (0.5, 1, 9.0)]], [[], []]]
+    problem = mdps.from_outcomes(rows, np.array([False, True]))
+    objective = objectives.of_function(
+        lambda returns: jnp.minimum(returns, 5), problem, 1.0, 1, name="capped"
+    )
+    assert (objective.properties.degree, objective.properties.gamma_indifferent) == (None, False)
+    solved = defaults.solve(problem, objective, discount=1.0, stocks=16)
+    assert abs(solved.start.values[0] - 4) <= solved.start.errors[0] + 1e-12
+    assert solved.values.solution.values.max() <= 5
+
+
+def test_unknown_errors_are_infinite():
+    """The squared distance is not Lipschitz continuous, and stocks lie between the points of the grid."""
+    problem = random_mdp(0)._replace(rewards=np.random.default_rng(0).normal(size=(3, 2, 2, 2)))
+    objective = objectives.homeostatic([1.0, 2.0], power=2)
+    solution = values_of(
+        problem, objective, discount=0.5, horizon=2, stocks=stock_grids.uniform([-4, -4], [2, 2], [4, 4])
+    )
+    assert np.isinf(solution.errors).any()
+    assert not np.isnan(starts.choose(solution, objective).errors).any()
+
+
+@pytest.mark.slow
+def test_states_that_episodes_do_not_visit_do_not_matter():
+    """State 2 gives 10⁸; from state 0 episodes visit 0 and 1."""
+    rows = [[[(1.0, 1, 1.0)]], [[(0.5, 1, 0.3), (0.5, 1, 0.2)]], [[(1.0, 1, 1e8)]]]
+    problem = mdps.from_outcomes(rows)
+    solved = defaults.solve(problem, objectives.expectation(), discount=0.5, start_state=0, stocks=5)
+    np.testing.assert_allclose(solved.start.values, [1.25, 0.5, np.nan], atol=1e-6)
+    assert solved.start.errors.max() < 1e-6
+
+
+LIMITED = functools.partial(values_of, random_mdp(8), objective=objectives.expectation())
 
 
 def evaluate(policy):
@@ -360,7 +474,10 @@ BAD = {
         "discount 1 without a horizon needs episodes that end, but an episode can visit state 0 again",
     ),
     "tolerance": (lambda: LIMITED(stocks=GRID, tolerance=0.0), "tolerance is 0.0; give a positive"),
-    "horizon": (lambda: LIMITED(stocks=GRID, horizon=0), "horizon is 0; give at least one step"),
+    "horizon": (
+        lambda: LIMITED(stocks=GRID, horizon=0),
+        "horizon is 0; give a whole number of at least one step",
+    ),
     "distance": (lambda: LIMITED(stocks=GRID, distance="cramér"), "unknown distance 'cramér'"),
     "discount": (lambda: LIMITED(stocks=GRID, discount=1.5), "discount is 1.5"),
     "grid": (
@@ -399,6 +516,38 @@ BAD = {
     "representation": (
         lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, representation="gaussian"),
         "unknown representation 'gaussian'",
+    ),
+    "half a step": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, horizon=2.5),
+        "horizon is 2.5; give a whole number of at least one step",
+    ),
+    "levels": (
+        lambda: defaults.solve(chain(), objectives.lower_cvar([0.1, 0.2]), discount=1.0),
+        r"tau of objective cvar is \[0.1, 0.2\]; a solver takes one value at a time",
+    ),
+    "targets": (
+        lambda: LIMITED(stocks=GRID, objective=objectives.target_return([1.0, 2.0])),
+        r"target of objective target is \[1.0, 2.0\]; a solver takes one",
+    ),
+    "objective's name": (
+        lambda: defaults.solve(chain(), "cvar", discount=1.0),
+        "objective is 'cvar'; give one of valuelab.distributional.objectives",
+    ),
+    "no decisions": (
+        lambda: defaults.solve(
+            mdps.end_in(chain(), np.ones(3, bool)), objectives.expectation(), discount=1.0
+        ),
+        "terminal is True for all of the 3 states",
+    ),
+    "start state": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, start_state=3),
+        "start_state is 3; give a state from 0 to 2",
+    ),
+    "window": (
+        lambda: defaults.solve(
+            chain(), objectives.target_return(9.0), discount=1.0, stocks=3, stock_high=[0.0], stock_low=[-1.0]
+        ),
+        "the stock grid goes from -1 to 0, but in state 0 the first stock of target may go from -9 to -9",
     ),
 }
 

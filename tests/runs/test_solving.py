@@ -9,9 +9,9 @@ import pytest
 from absl import flags as absl_flags
 from helpers import ROOT
 
-from valuelab.distributional import gridworlds
+from valuelab.distributional import defaults, gridworlds, mdps
 from valuelab.errors import InputError
-from valuelab.evaluation import solutions
+from valuelab.evaluation import distributional_plots, solutions
 from valuelab.runs import outputs, solving
 
 
@@ -73,6 +73,7 @@ def test_the_optimum_from_every_state(gamble):
     assert result["start_values"] == pytest.approx([25 / 19, 4, 0], abs=1e-9)
     assert result["start_stocks"] == pytest.approx([-5, -4, 0], abs=1e-9)
     assert (result["error_bound"], result["off_grid_mass"], result["exact"]) == (0, 0, True)
+    assert result["distribution_off_grid_mass"] == 0
     assert result["sweeps"] == 2
     assert result["unsound"] is None
     assert (result["objective"], result["parameters"]) == ("cvar", {"tau": 0.95})
@@ -111,6 +112,31 @@ def test_pictures_are_drawn(gamble):
     _, workdir, _ = gamble
     for name in ("policy.png", "distributions.png", "tradeoff.png"):
         assert is_picture(workdir / name)
+
+
+def test_the_tradeoff_is_that_of_each_level_alone(files, tmp_path, monkeypatch):
+    """The best 0.3 of the gamble is 5; the best 0.6 is (0.5 · 5 - 0.1 · 2) / 0.6; its mean is 1.5."""
+    monkeypatch.setattr(solutions, "LEVELS", np.array([0.3, 0.6, 1.0]))
+    given = {"mdp": str(files / "gamble.npz"), "discount": 1.0, "objective": "upper_cvar", "tau": 0.1}
+    _, task = solving.resolve(solving.SolveConfig(workdir=str(tmp_path), **given))
+    solved = defaults.solve(task.mdp, task.objective, discount=1.0)
+    assert solved.start.values[0] == pytest.approx(5)
+    dial = solutions.make_dial(task, solved)
+    curves = solutions._level_curves(distributional_plots, task, dial)
+    np.testing.assert_allclose(curves[0].x, [0.1, 0.3, 0.6, 1])
+    np.testing.assert_allclose(curves[0].y, [5, 5, 23 / 6, 1.5])
+    np.testing.assert_allclose(curves[1].y, [1.5] * 4)  # the mean return, of the gamble
+
+
+def test_lost_mass_is_reported(capsys):
+    """Distributions that lose more than their values do give a warning with the probability."""
+    task = solutions.Task("own", mdps.from_outcomes([[[(1.0, 0, 1.0)]]]), None, 0.9, None, 0, None)
+    result = {"start_values": [1.0], "start_stocks": [0.0], "off_grid_mass": 0.0, "unsound": None}
+    for mass, warned in [(0.0, False), (0.0096, True)]:
+        solving.show(task, result | {"distribution_off_grid_mass": mass, "error_bound": 0.1, "sweeps": 3})
+        assert (
+            "distributions are wrong by a probability of up to 0.0096" in capsys.readouterr().out
+        ) == warned
 
 
 def test_drawing_a_missing_picture_keeps_config_and_result(files, tmp_path):
@@ -205,6 +231,14 @@ def test_every_gridworld_is_solved_and_drawn(name, tmp_path):
 UTILITY = f"{ROOT / 'tests/runs/utility.py'}:capped"
 
 
+def test_only_states_from_the_start_state_on_are_solved(files, tmp_path):
+    """State 1 ends with 2 or 4."""
+    given = {"mdp": files / "gamble.npz", "discount": 1, "objective": "expectation"}
+    result = launch(tmp_path, **given, start_state=1)
+    assert result["start_values"] == [None, 4, 0]
+    assert (result["error_bound"], result["exact"]) == (0, True)
+
+
 def test_a_function_of_the_user_is_an_objective(files, tmp_path):
     """With a cap of 1 on the return, the certain 1 is best."""
     result = launch(tmp_path, mdp=files / "gamble.npz", discount=1, objective=UTILITY)
@@ -241,6 +275,7 @@ BAD = [
         "homeostatic takes 2 reward components, but the MDP has 1",
     ),
     ({"objective": "entropic", "risk": -1}, "entropic lacks gamma-indifference"),
+    ({"start_state": 3}, "start_state is 3; give a state from 0 to 2"),
     ({"stock_low": -5}, "need the size of the stock grid: give --stocks=401"),
     ({"stocks": 9, "stock_low": "1,2", "stock_high": "3,4"}, "stock_low and stock_high are .* give 1 number"),
     ({"objective": "no.py:f"}, "objective is 'no.py:f': write FILE.py:FUNCTION, where FILE.py exists"),

@@ -30,7 +30,7 @@ def test_a_policy_with_a_stock_is_followed_at_the_nearest_one():
     """A coin gives 0 or 4, then it gambles for -2 or 5 at stock 0: the return distribution by hand."""
     mdp = counterexamples.stock_needed().mdp
     problem = RiskProblem(mdp, 1.0, 0, stock_grids.uniform([0.0], [3.0], [2]))
-    solution = Solution(*[None] * 10)._replace(
+    solution = Solution(**dict.fromkeys(Solution._fields))._replace(
         values=np.zeros((3, 2)), policy=np.array([[0, 0], [1, 0], [0, 0]]), stocks=problem.grid
     )
     distribution = problem.follow(methods.by_stock(problem, solution), [0.0])

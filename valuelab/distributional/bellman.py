@@ -6,10 +6,11 @@ expected utility, it also carries along what the future adds to it,
 
     W(s, c) = E f(c + G) - f(c) = Σ p [f(c + r) - f(c) + γᵈ W(s', (c + r) / γ)],
 
-because f(c + G) = γᵈ f(c' + G') if f is homogeneous of degree d (and for any f if γ = 1). Greedy actions then
-need one number for each action and outcome, and only the distribution of the chosen action is computed and
-projected. Projection does not change the values. A stock that leaves the grid where f is linear does not
-change them either. Any other K is read from the look-ahead distributions of all actions.
+because differences of f(c + G) are γᵈ times those of f(c' + G') if f has the degree d (and for any f if
+γ = 1). Greedy actions then need one number for each action and outcome, and only the distribution of the
+chosen action is computed and projected. Projection does not change the values. A stock that leaves the grid
+where f is linear does not change them either. Any other K is read from the look-ahead distributions of all
+actions.
 
 A sweep:
     1. scores every action: K of its look-ahead distribution, from W or from atoms;
@@ -232,9 +233,9 @@ def _neighbour_differences(
 ) -> tuple[Array, Array]:
     """Bounds of the difference between W at a stock and W at its neighbours.
 
-    E f(c + G) changes by at most L times the distance of the stocks. For m = 1 and f homogeneous of degree 1,
+    E f(c + G) changes by at most L times the distance of the stocks. For m = 1 and f of degree 1,
     it changes by the distance times a number between the two slopes of f. The change of f(c) itself is
-    known. And W is never more than L times the greatest return. For m = 1 and f homogeneous of degree 1
+    known. And W is never more than L times the greatest return. For m = 1 and f of degree 1
     or 0, f has a kink or a jump at 0 alone: there is no difference where c + G has one sign, whatever
     happens. Without a Lipschitz constant, or where K is not an expected utility, no bound is known for a
     stock that is not a point of the grid.
@@ -259,7 +260,8 @@ def _neighbour_differences(
     most = steepest * jnp.where(same, 1, distances)
     least = -most
     if known and points.shape[-1] == 1 and degree in (0, 1):
-        above, at, below = setting.utility(objective, jnp.asarray([[1], [0], [-1]], points.dtype))
+        sides = setting.utility(objective, jnp.asarray([[1], [0], [-1]], points.dtype))
+        above, at, below = sides - sides[1]  # without a constant
         if degree == 1:
             steps = (points - neighbours)[..., 0]
             most = jnp.maximum(above * steps, -below * steps)

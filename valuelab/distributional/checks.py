@@ -1,7 +1,7 @@
 """The checks of the solvers' arguments. Messages name the bad value, its place and what to give instead."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +11,16 @@ import numpy as np
 from valuelab.distributional import mdps, objectives
 from valuelab.distributional.bellman import SolverSetting
 from valuelab.distributional.mdps import MDP
-from valuelab.distributional.objectives import Objective
+from valuelab.distributional.objectives import FixedStart, Objective
 from valuelab.distributional.return_distributions import DistributionRepresentation
 from valuelab.distributional.stock_grids import StockGrid
 from valuelab.errors import InputError, unknown
 from valuelab.types import Array
 
 DISTANCES = ("wasserstein", "cramer")
+
+_SOME_ATOMS = 7
+"""The number of atoms of the distribution by which the shapes of parameters are checked."""
 
 
 def is_traced(tree: Any) -> bool:
@@ -43,16 +46,24 @@ def check_problem(
     Raises:
         InputError: as `solvers.value_iteration`.
     """
+    check_objective(objective, mdp.reward_dim)
     if not is_traced(mdp):
         mdps.validate(mdp, discount)
-    if horizon is not None and horizon < 1:
-        raise InputError(f"horizon is {horizon}; give at least one step, or None for an infinite one")
+    if horizon is not None and not (isinstance(horizon, int | np.integer) and horizon >= 1):
+        raise InputError(
+            f"horizon is {horizon!r}; give a whole number of at least one step, or None for an infinite one"
+        )
     steps = horizon
     if horizon is None and discount == 1:
         steps = None if is_traced(mdp) else mdps.episode_bound(mdp)
         if steps is None:
             why = "which cannot be checked for a traced MDP" if is_traced(mdp) else f"but {_cycle(mdp)}"
             raise InputError(f"discount 1 without a horizon needs episodes that end, {why}; give a horizon")
+        if steps == 0:
+            raise InputError(
+                f"terminal is True for all of the {mdp.num_states} states, so every return is 0; give an MDP "
+                "with a state that is not terminal"
+            )
     reason = objectives.unsound_reason(objective, discount, steps, mdp.reward_dim)
     if reason and not allow_unsound:
         objectives.check(objective, discount, steps, mdp.reward_dim)
@@ -73,6 +84,105 @@ def _cycle(mdp: MDP) -> str:
         path.append(state)
         state = min(successors[state] & alive)
     return f"an episode can visit state {state} again and again"
+
+
+def check_objective(objective: Any, reward_dim: int) -> None:
+    """Refuses what is not one objective, such as a name or an objective with several levels.
+
+    Args:
+        objective: with parameters that may be traced.
+        reward_dim: m of the MDP.
+
+    Raises:
+        InputError: for something else than an objective, or for parameters with more axes than one
+            objective has.
+    """
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"objective is {objective!r}; give one of valuelab.distributional.objectives, such as "
+            "objectives.make('cvar', tau=0.1)"
+        )
+    axes = {
+        name: np.ndim(value)
+        for name, value in objective.parameters.items()
+        if not isinstance(value, Mapping)  # of a part of a sum
+    }
+    if not any(axes.values()):
+        return
+    values = jax.ShapeDtypeStruct((_SOME_ATOMS, objective.properties.reward_dim or reward_dim), float)
+    probabilities = jax.ShapeDtypeStruct((_SOME_ATOMS,), float)
+    shapes: list[tuple[tuple[int, ...], Any, tuple[Any, ...]]] = [
+        ((), objective.functional, (values, probabilities))
+    ]
+    if isinstance(objective.start, FixedStart):
+        shapes.append((values.shape[1:], objective.start.stock, ()))
+    else:
+        shapes.append(((), objective.start.measure, (values, probabilities)))
+    try:
+        fits = all(
+            jax.eval_shape(function, objective.parameters, *arguments).shape == expected
+            for expected, function, arguments in shapes
+        )
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        name = max(axes, key=lambda name: axes[name])
+        raise InputError(
+            f"{name} of objective {objective.name} is {np.asarray(objective.parameters[name]).tolist()}; "
+            "a solver takes one value at a time: give one, and use at(...) of the result for the others"
+        )
+
+
+def check_degree(
+    objective: Objective,
+    discount: float,
+    grids: StockGrid | Sequence[StockGrid],
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    """Refuses a utility whose degree is wrong at the stocks that a solver uses.
+
+    The recursion needs f(γ c) - f(0) = γᵈ (f(c) - f(0)) at every stock c, and the same for γᵗ at stage t.
+
+    Args:
+        objective: what is maximised.
+        discount: γ.
+        grids: one grid for all stages, or one for each.
+        low: [m], the least c₀ + G.
+        high: [m], the greatest c₀ + G. Stocks beyond these, scaled by γ⁻ᵗ, do not occur.
+
+    Raises:
+        InputError: with the stock and the values.
+    """
+    degree = objective.properties.degree
+    if objective.utility is None or degree is None or discount == 1:
+        return
+    stocks, factors = [], []
+    for stage, grid in enumerate([grids] if isinstance(grids, StockGrid) else grids):
+        growth = discount ** -float(max(stage, 1))
+        points = np.stack([axis.ravel() for axis in np.meshgrid(*grid.points, indexing="ij")], axis=-1)
+        points = points[((points >= growth * low) & (points <= growth * high)).all(-1)]
+        for factor in {discount, 1 / growth}:
+            stocks.append(points)
+            factors.append(np.full((len(points), 1), factor))
+    points, factor = np.concatenate(stocks), np.concatenate(factors)
+    # Where f jumps at 0, stocks that are 0 but for rounding may lie on either side.
+    points = np.where(np.abs(points) > 1e-8 * np.abs(points).max(initial=1.0), points, 0.0)
+    together = np.concatenate([points, factor * points, np.zeros((1, points.shape[1]))])
+    values = np.asarray(objective.utility(objective.parameters, jnp.asarray(together)))
+    here, scaled, at_zero = values[: len(points)], values[len(points) : -1], values[-1]
+    power = factor[:, 0] ** degree
+    expected = at_zero + power * (here - at_zero)
+    scale = np.abs(scaled) + power * np.abs(here) + (1 + power) * np.abs(at_zero)
+    wrong = np.flatnonzero(np.abs(scaled - expected) > 1e-6 * scale)
+    if wrong.size:
+        first = wrong[0]
+        at = ", ".join(f"{part:g}" for part in points[first])
+        raise InputError(
+            f"the properties of objective {objective.name} say degree {degree:g}, but from stock {at} to "
+            f"{factor[first, 0]:.4g} times this stock it goes to {scaled[first]:.6g} instead of "
+            f"{expected[first]:.6g}: give the properties that properties.of_utility finds at this magnitude"
+        )
 
 
 def check_method(

@@ -12,11 +12,10 @@ If K is not an expected utility, the values come from the distributions, in a si
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import (
@@ -24,6 +23,7 @@ from valuelab.distributional import (
     distribution_representations,
     exact,
     mdps,
+    objectives,
     solvers,
     starts,
     stock_grids,
@@ -67,32 +67,22 @@ _MAX_ROUNDS = 20
 Grids = StockGrid | list[StockGrid]
 
 
-class SolvedMDP(NamedTuple):
-    """The solution of an MDP for an objective, in float64 on the host.
+class _Choices(NamedTuple):
+    """The arguments of `solve` that choose the grid and the representation; None where they are not given."""
 
-    Attributes:
-        start: the objective's optimum from every state, a bound of its error, and the first stocks.
-        solution: distributions, values and policy, on a grid that contains the first stocks.
-        atoms: the return distributions [S, C] as atoms.
-        off_grid_mass: [S], of the episodes from the first stocks, on the grid that `start` was computed on.
-        sweeps: the number of sweeps for the values.
-        exact: whether `start` differs from the optimum only by rounding.
-    """
-
-    start: Start
-    solution: Solution
-    atoms: Atoms
-    off_grid_mass: np.ndarray
-    sweeps: int
-    exact: bool
+    representation: str | None
+    atoms: int | None
+    stocks: int | None
+    stock_low: Sequence[float] | None
+    stock_high: Sequence[float] | None
 
 
 class _Problem(NamedTuple):
-    """An MDP and an objective, with the range of returns.
+    """An MDP and objectives, with the range of returns.
 
     Attributes:
         mdp: the MDP.
-        objective: what is maximised.
+        dial: what is maximised: objectives that differ in the parameters of their starts alone.
         discount: γ.
         horizon: number of steps, or None.
         steps: the horizon, or the length of the longest episode if there is no horizon and γ = 1; None:
@@ -100,16 +90,31 @@ class _Problem(NamedTuple):
         allow_unsound: whether to solve where the theory does not hold.
         low: [S, m], least returns.
         high: [S, m], greatest returns.
+        choices: of the grid and the representation.
+        reached: [S], whether episodes can visit the state.
     """
 
     mdp: MDP
-    objective: Objective
+    dial: tuple[Objective, ...]
     discount: float
     horizon: int | None
     steps: int | None
     allow_unsound: bool
     low: np.ndarray
     high: np.ndarray
+    choices: _Choices
+    reached: np.ndarray
+
+    @property
+    def objective(self) -> Objective:
+        """One objective of the dial; they share the functional and its properties."""
+        return self.dial[0]
+
+    @property
+    def first(self) -> np.ndarray:
+        """The given first stocks [n, m], or the corners of the box that contains the best ones."""
+        corners = [starts.first_stock_range(objective, self.low, self.high) for objective in self.dial]
+        return np.unique(np.concatenate(corners).reshape(-1, self.mdp.reward_dim), axis=0)
 
     @property
     def successors(self) -> int:
@@ -126,6 +131,14 @@ class _Problem(NamedTuple):
         """Solves the problem on given grids by value iteration."""
         precision = _VALUE_PRECISION if representation is None else _DISTRIBUTION_PRECISION
         scale = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
+        first = self.first
+        checks.check_degree(
+            self.objective,
+            self.discount,
+            grids,
+            first.min(0) + self.low.min(0),
+            first.max(0) + self.high.max(0),
+        )
         return solvers.value_iteration(
             self.mdp,
             self.objective,
@@ -138,12 +151,97 @@ class _Problem(NamedTuple):
         )
 
 
+class _Values(NamedTuple):
+    """The values of a problem.
+
+    Attributes:
+        solution: values and policy; return distributions only if values come from them.
+        exact: whether the grid of the solution makes no error.
+        aligned: whether the grid contains -g for every possible return g.
+    """
+
+    solution: Solution
+    exact: bool
+    aligned: bool
+
+
+class SolvedMDP(NamedTuple):
+    """The solution of an MDP for an objective, in float64 on the host.
+
+    Attributes:
+        start: the objective's optimum from every state, a bound of its error, and the first stocks. The
+            optimum is nan in states that episodes from the given start state do not visit.
+        solution: distributions, values and policy, on a grid that contains the first stocks. For other first
+            stocks use `at`.
+        atoms: the return distributions [S, C] as atoms.
+        off_grid_mass: [S], of the episodes from the first stocks, on the grid that `start` was computed on.
+        distribution_off_grid_mass: [S], the same on the grid and the support of `solution`: a bound of the
+            probability that is wrong in the return distributions.
+        sweeps: the number of sweeps for the values.
+        exact: whether `start` differs from the optimum only by rounding.
+        objective: what is maximised.
+        values: the solution that `start` was computed on; its grid may be finer than that of `solution`.
+        problem: what `at` needs to solve again.
+    """
+
+    start: Start
+    solution: Solution
+    atoms: Atoms
+    off_grid_mass: np.ndarray
+    distribution_off_grid_mass: np.ndarray
+    sweeps: int
+    exact: bool
+    objective: Objective
+    values: _Values
+    problem: _Problem
+
+    def at(self, **parameters: Any) -> "SolvedMDP":
+        """The solution for other parameters of the objective, such as `tau=0.5` or `target=3.0`.
+
+        Values on a grid that contains the new first stock are used again; else the MDP is solved again.
+
+        Args:
+            **parameters: the parameters of the objective that change.
+
+        Returns:
+            The solution.
+
+        Raises:
+            InputError: for a parameter that the objective does not have, or an invalid value.
+
+        Example:
+            >>> import numpy as np, valuelab as vl
+            >>> transitions, rewards = np.zeros((2, 2, 2, 2))
+            >>> transitions[0, :, 1] = 1
+            >>> rewards[0, :, 1] = [1, 2]
+            >>> mdp = vl.make_mdp(transitions, rewards, terminal=np.array([False, True]))
+            >>> solved = vl.solve(mdp, "target", target=5, discount=1.0)
+            >>> solved.start.values[0], solved.at(target=1.5).start.values[0]
+            (-3.0, -0.5)
+        """
+        return self.at_each([parameters])[0]
+
+    def at_each(self, settings: Sequence[Mapping[str, Any]]) -> "list[SolvedMDP]":
+        """As `at` for each of several settings. They share one solution if only their starts differ."""
+        dial = tuple(objectives.with_parameters(self.objective, **setting) for setting in settings)
+        only_starts = all(setting.keys() <= set(self.objective.start.parameters) for setting in settings)
+        with jax.enable_x64(True):
+            if only_starts:
+                return _solve(self.problem._replace(dial=dial), self.values)
+            return [_solve(self.problem._replace(dial=(objective,)))[0] for objective in dial]
+
+    def possible_returns(self) -> np.ndarray | None:
+        """All returns that can occur from any state in a finite horizon, if there are not too many."""
+        return _possible_returns(self.problem)
+
+
 def solve(
     mdp: MDP,
     objective: Objective,
     *,
     discount: float,
     horizon: int | None = None,
+    start_state: int | None = None,
     representation: str | None = None,
     atoms: int | None = None,
     stocks: int | None = None,
@@ -158,6 +256,8 @@ def solve(
         objective: what is maximised.
         discount: γ in (0, 1].
         horizon: number of steps; None: the length of the longest episode if all episodes end, else infinite.
+        start_state: the state in which episodes begin; only the states that they can visit are solved. None:
+            all states are solved.
         representation: of return distributions, "exact", "categorical" or "quantile"; None: exact if they are
             small enough, else categorical.
         atoms: the number of atoms of a distribution along each component; None: chosen.
@@ -175,8 +275,13 @@ def solve(
     """
     if representation not in (None, "exact", "categorical", "quantile"):
         raise unknown("representation", representation, ("exact", "categorical", "quantile"))
+    checks.check_objective(objective, mdp.reward_dim)
     with jax.enable_x64(True):
         mdps.validate(mdp, discount)
+        reached = np.ones(mdp.num_states, bool)
+        if start_state is not None:
+            reached = mdps.reachable_states(mdp, start_state)
+            mdp = mdps.end_in(mdp, ~reached)
         if horizon is None and discount < 1:
             # If every episode ends, the length of the longest episode serves as horizon.
             horizon = mdps.episode_bound(mdp) or None
@@ -184,23 +289,23 @@ def solve(
         low, high = _ranges(mdp, discount, steps)
         problem = _Problem(
             mdp=mdp,
-            objective=objective,
+            dial=(objective,),
             discount=discount,
             horizon=horizon,
             steps=steps,
             allow_unsound=allow_unsound,
             low=low,
             high=high,
+            choices=_Choices(
+                representation=representation,
+                atoms=atoms,
+                stocks=stocks,
+                stock_low=stock_low,
+                stock_high=stock_high,
+            ),
+            reached=reached,
         )
-        fixed = _fixed_grid(problem, stocks, stock_low, stock_high)
-        solved = _on_host(_solve(problem, fixed, representation, atoms))
-    undefined = np.flatnonzero(np.isnan(solved.start.values))
-    if len(undefined):
-        raise InputError(
-            f"objective {objective.name} is not a number in state {undefined[0]}: make it finite at all sums "
-            f"of rewards from {low.min():.4g} to {high.max():.4g}"
-        )
-    return solved
+        return _solve(problem)[0]
 
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -214,58 +319,98 @@ def _on_host(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
-def _solve(problem: _Problem, fixed: StockGrid | None, name: str | None, size: int | None) -> SolvedMDP:
-    """Solves a problem on a fixed grid or on chosen grids, in the three steps of the module docstring."""
-    objective = problem.objective
+def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
+    """Solves a problem for each objective of its dial, in the three steps of the module docstring.
+
+    Args:
+        problem: the problem.
+        known: values for another dial, which are used again where they serve this one.
+
+    Returns:
+        One solution for each objective; they share their arrays except for the starts.
+    """
+    fixed = _fixed_grid(problem)
     returns = _possible_returns(problem) if fixed is None else None
     if problem.by_atoms:
-        first = np.stack(starts.first_stock_range(objective, problem.low, problem.high))
-        grids, representation, is_exact = _for_distributions(problem, fixed, first, returns, name, size)
+        grids, representation, is_exact = _for_distributions(problem, fixed, problem.first, returns)
         solution = problem.iterate(grids, representation)
-        start = starts.choose(solution, objective, aligned=True)
-        is_exact = is_exact and _is_rounding(problem, solution.errors)
-        return _assemble(start, solution, solution, representation, is_exact)
-    grids, is_exact = _for_values(problem, fixed, returns)
-    value_solution = problem.iterate(grids, None)
-    aligned = is_exact and returns is not None
-    start = starts.choose(value_solution, objective, aligned=aligned)
+        values = _Values(solution=solution, exact=is_exact, aligned=True)
+        begun = [starts.choose(solution, objective, aligned=True) for objective in problem.dial]
+        return _assemble(problem, begun, values, solution, representation)
+    if known is not None and _serves(problem, known, fixed):
+        values, begun = known, _choose(problem, known)
+    else:
+        grids, is_exact = _for_values(problem, fixed, returns)
+        values = _Values(
+            solution=_on_host(problem.iterate(grids, None)),
+            exact=is_exact,
+            aligned=is_exact and returns is not None,
+        )
+        begun = _choose(problem, values)
+    narrow = problem
     if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
-        problem = _narrow_returns(problem, value_solution, np.asarray(start.pivots))
-        fine = _uniform_grid(problem, min(_MAX_STOCKS, _sweep_limit(problem) / problem.successors))
-        value_solution = problem.iterate(_union(value_solution.stocks, fine), None)
-        start = starts.choose(value_solution, objective)
-    minimized = isinstance(objective.start, SearchedStart) and objective.start.minimized
-    if minimized and aligned:
-        start = _minimize_dual(problem, value_solution, start)
-    first = np.asarray(start.pivots)
+        pivots = np.concatenate([start.pivots for start in begun], axis=1)
+        narrow = _narrow_returns(problem, values.solution, pivots)
+        fine = _uniform_grid(narrow, min(_MAX_STOCKS, _sweep_limit(problem) / problem.successors))
+        grid = _union(values.solution.stocks, fine)
+        values = values._replace(solution=_on_host(problem.iterate(grid, None)))
+        begun = _choose(problem, values)
+    minimized = isinstance(problem.objective.start, SearchedStart) and problem.objective.start.minimized
+    if minimized and values.aligned:
+        begun = [
+            _minimize_dual(problem, objective, values.solution, start)
+            for objective, start in zip(problem.dial, begun, strict=True)
+        ]
+    first = np.concatenate([start.pivots for start in begun])
     if minimized:
         # The draw is between the distributions of stocks on both sides of the pivot.
-        points = np.asarray(value_solution.stocks.points[0])
+        points = np.asarray(values.solution.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
-    grids, representation, _ = _for_distributions(problem, fixed, first, returns, name, size)
-    solution = problem.iterate(grids, representation)
+    grids, representation, _ = _for_distributions(narrow, fixed, np.unique(first, axis=0), returns)
+    solution = narrow.iterate(grids, representation)
     if minimized:
         atoms = representation.atoms(solution.distributions)
-        drawn = starts.choose(solution, objective, distributions=atoms, aligned=aligned)
-        start = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
-    is_exact = is_exact and _is_rounding(problem, start.errors)
-    return _assemble(start, value_solution, solution, representation, is_exact)
+        for index, (objective, start) in enumerate(zip(problem.dial, begun, strict=True)):
+            drawn = starts.choose(solution, objective, distributions=atoms, aligned=values.aligned)
+            begun[index] = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
+    return _assemble(problem, begun, values, solution, representation)
 
 
-def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) -> Start:
+def _serves(problem: _Problem, known: _Values, fixed: StockGrid | None) -> bool:
+    """Whether known values have the accuracy that solving again for the objectives of the dial would give."""
+    grid = known.solution.stocks
+    if fixed is not None:
+        return all(map(np.array_equal, fixed.points, grid.points))
+    if isinstance(problem.objective.start, SearchedStart):
+        return known.exact or (problem.steps is None and problem.mdp.reward_dim == 1)  # narrowed again
+    if not known.exact:
+        return False
+    columns = zip(problem.first.T, grid.points, strict=True)
+    return all(np.isin(column, points).all() for column, points in columns)
+
+
+def _choose(problem: _Problem, values: _Values) -> list[Start]:
+    """The start of every objective of the dial."""
+    return [
+        _on_host(starts.choose(values.solution, objective, aligned=values.aligned))
+        for objective in problem.dial
+    ]
+
+
+def _minimize_dual(problem: _Problem, objective: Objective, value_solution: Solution, start: Start) -> Start:
     """The start at the minimum of a dual, which may lie between two stocks of an aligned grid.
 
     The dual is convex and piecewise linear, because it is a maximum of such functions. So around its minimum
     two lines bound it from below: those through the two nearest points on either side. The next stock to
     solve for is where the lines meet. If the dual equals the lines there, it has its minimum there.
     """
-    search = problem.objective.start
+    search = objective.start
     assert isinstance(search, SearchedStart)
 
     def duals(solution: Solution) -> np.ndarray:
         points = np.broadcast_to(solution.stocks.stocks, (*solution.values.shape, 1))
-        return np.asarray(jax.jit(search.dual)(problem.objective.parameters, points, solution.values))
+        return np.asarray(jax.jit(search.dual)(objective.parameters, points, solution.values))
 
     num_states = problem.mdp.num_states
     points = np.tile(np.asarray(value_solution.stocks.points[0]), (num_states, 1))
@@ -288,9 +433,7 @@ def _minimize_dual(problem: _Problem, value_solution: Solution, start: Start) ->
         order = np.argsort(points, axis=1)
         points, values = np.take_along_axis(points, order, 1), np.take_along_axis(values, order, 1)
     gaps = np.maximum(least - bounds, 0)
-    return start._replace(
-        values=jnp.asarray(least), errors=jnp.asarray(gaps), pivots=jnp.asarray(pivots)[:, None]
-    )
+    return _on_host(start)._replace(values=least, errors=gaps, pivots=pivots[:, None])
 
 
 def _meetings(points: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -320,31 +463,57 @@ def _is_rounding(problem: _Problem, errors: Any) -> bool:
 
 
 def _assemble(
-    start: Start,
-    value_solution: Solution,
+    problem: _Problem,
+    begun: Sequence[Start],
+    values: _Values,
     solution: Solution,
     representation: DistributionRepresentation,
-    is_exact: bool,
-) -> SolvedMDP:
-    """The result. Its off-grid mass is that of the values, at the grid points nearest to the first stocks."""
-    nearest = stock_grids.nearest(value_solution.stocks, np.asarray(start.pivots))
-    return SolvedMDP(
-        start=start,
-        solution=solution,
-        atoms=representation.atoms(solution.distributions),
-        off_grid_mass=np.asarray(value_solution.off_grid_mass)[np.arange(len(nearest)), nearest],
-        sweeps=int(value_solution.sweeps),
-        exact=is_exact,
-    )
+) -> list[SolvedMDP]:
+    """The result for each start.
+
+    Raises:
+        InputError: when the value of a state is not a number.
+    """
+    atoms, solution = _on_host((representation.atoms(solution.distributions), solution))
+    values = _on_host(values)
+    results = []
+    for objective, start in zip(problem.dial, _on_host(begun), strict=True):
+        undefined = np.flatnonzero(np.isnan(start.values))
+        if len(undefined):
+            raise InputError(
+                f"objective {objective.name} is not a number in state {undefined[0]}: make it finite at all "
+                f"sums of rewards from {problem.low.min():.4g} to {problem.high.max():.4g}"
+            )
+        drawn = (_mass_at(solution, first) for first in (start.stocks, start.other_stocks))
+        results.append(
+            SolvedMDP(
+                start=start._replace(values=np.where(problem.reached, start.values, np.nan)),
+                solution=solution,
+                atoms=atoms,
+                off_grid_mass=_mass_at(values.solution, start.pivots),
+                distribution_off_grid_mass=np.maximum(*drawn),
+                sweeps=int(values.solution.sweeps),
+                exact=values.exact and _is_rounding(problem, start.errors),
+                objective=objective,
+                values=values,
+                problem=problem,
+            )
+        )
+    return results
+
+
+def _mass_at(solution: Solution, first: np.ndarray) -> np.ndarray:
+    """The off-grid mass [S] at the grid points nearest to first stocks [S, m]."""
+    nearest = stock_grids.nearest(solution.stocks, first)
+    return np.asarray(solution.off_grid_mass)[np.arange(len(nearest)), nearest]
 
 
 # Grids.
 
 
-def _fixed_grid(
-    problem: _Problem, size: int | None, low: Sequence[float] | None, high: Sequence[float] | None
-) -> StockGrid | None:
+def _fixed_grid(problem: _Problem) -> StockGrid | None:
     """The uniform grid that the arguments of `solve` describe; None if they give no size."""
+    _, _, size, low, high = problem.choices
     if size is None:
         return None
     box = _stock_range(problem)
@@ -358,13 +527,14 @@ def _fixed_grid(
 def _stock_range(problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
     """The least and greatest stocks [m] that matter.
 
-    For m = 1 and f homogeneous of degree 0 or 1, they are the stocks where c + G may have either sign. Else
-    all reachable stocks matter. In an infinite horizon stocks grow without bound, and the range covers the
+    For m = 1 and f of degree 0 or 1, they are the stocks where c + G may have either sign. Else all reachable
+    stocks matter. In an infinite horizon stocks grow without bound, and the range covers the
     nearer ones.
     """
-    first = starts.first_stock_range(problem.objective, problem.low, problem.high)
+    first = problem.first.min(0), problem.first.max(0)
     low, high = -problem.high.max(0), -problem.low.min(0)
-    if problem.mdp.reward_dim > 1 or problem.objective.properties.degree not in (0, 1):
+    known = problem.objective.utility is not None and problem.objective.properties.degree in (0, 1)
+    if problem.mdp.reward_dim > 1 or not known:
         furthest = 2.0 if problem.steps is None else problem.discount ** -float(problem.steps)
         low, high = (furthest * np.asarray(ends) for ends in (first[0] - high, first[1] - low))
     return np.minimum(low, first[0]), np.maximum(high, first[1])
@@ -374,11 +544,9 @@ def _for_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray 
     """The grids for values alone, and whether they are exact."""
     if fixed is not None:
         return fixed, False
-    start = problem.objective.start
-    if isinstance(start, SearchedStart):
+    first: np.ndarray | None = problem.first
+    if isinstance(problem.objective.start, SearchedStart):
         first = None if returns is None else -returns
-    else:
-        first = np.asarray(start.stock(problem.objective.parameters))
     reachable = None if first is None else _reachable_grids(problem, first)
     if (grids := reachable or _integer_grid(problem, _MAX_SWEEP_SIZE // problem.successors)) is not None:
         return grids, True
@@ -401,23 +569,42 @@ def _num_sweeps(problem: _Problem, precision: float) -> int:
 
 
 def _narrow_returns(problem: _Problem, found: Solution, first: np.ndarray) -> _Problem:
-    """The problem with the approximate range of returns of optimal episodes from the first stocks."""
+    """The problem with the approximate range of returns of optimal episodes.
+
+    Args:
+        problem: the problem.
+        found: its solution on a wide grid.
+        first: [S, n], the first stocks.
+
+    Returns:
+        The problem; its range is that of the returns to come at all times of optimal episodes from the first
+        stocks.
+    """
     mdp, points = problem.mdp, np.asarray(found.stocks.points[0])
     rows, policy = np.arange(mdp.num_states)[:, None], np.asarray(found.policy)
     between = (points[1:] + points[:-1]) / 2
     rewards, next_states = mdp.rewards[rows, policy, :, 0], mdp.next_states[rows, policy]
     nearest = np.searchsorted(between, (points[:, None] + rewards) / problem.discount)
-    possible, at = mdp.probabilities[rows, policy] > 0, np.searchsorted(between, first)
+    possible = (mdp.probabilities[rows, policy] > 0) & ~mdp.terminal[:, None, None]
+    visited = np.zeros(policy.shape, bool)
+    states, at = np.repeat(rows, first.shape[1]), np.searchsorted(between, first).ravel()
+    while len(states):
+        visited[states, at] = True
+        arriving = np.zeros_like(visited)
+        chances = possible[states, at]
+        arriving[next_states[states, at][chances], nearest[states, at][chances]] = True
+        states, at = np.nonzero(arriving & ~visited)
     low, high = np.zeros((2, *policy.shape))
     for _ in range(_num_sweeps(problem, _DISTRIBUTION_PRECISION)):
         least, most = (rewards + problem.discount * bound[next_states, nearest] for bound in (low, high))
-        low, high = np.where(possible, least, np.inf).min(2), np.where(possible, most, -np.inf).max(2)
+        low, high = (
+            np.where(mdp.terminal[:, None], 0, bound)
+            for bound in (np.where(possible, least, np.inf).min(2), np.where(possible, most, -np.inf).max(2))
+        )
     # One more cell on either side: no stock this far away was best on the wide grid.
     cell = np.diff(points).max()
-    return problem._replace(
-        low=np.minimum(np.take_along_axis(low, at, 1), 0) - cell,
-        high=np.maximum(np.take_along_axis(high, at, 1), 0) + cell,
-    )
+    low, high = np.where(visited, low, 0), np.where(visited, high, 0)
+    return problem._replace(low=low.min(1, keepdims=True) - cell, high=high.max(1, keepdims=True) + cell)
 
 
 def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:
@@ -428,15 +615,11 @@ def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:
 
 
 def _for_distributions(
-    problem: _Problem,
-    fixed: StockGrid | None,
-    first: np.ndarray,
-    returns: np.ndarray | None,
-    name: str | None,
-    size: int | None,
+    problem: _Problem, fixed: StockGrid | None, first: np.ndarray, returns: np.ndarray | None
 ) -> tuple[Grids, DistributionRepresentation, bool]:
     """Grids that contain the first stocks, a distribution representation, and whether both are exact."""
     dim, pairs = problem.mdp.reward_dim, problem.mdp.num_states * problem.mdp.num_actions
+    name, size, *_ = problem.choices
     if name in (None, "exact") and size is None and fixed is None:
         atoms = 1 if returns is None else len(returns)
         # Distributions at all stages if K is read from them, else those of the starts and first stocks.
@@ -491,7 +674,7 @@ def _multiples(low: float, high: float, size: float) -> np.ndarray:
 def _uniform_grid(problem: _Problem, size: float, first: np.ndarray | None = None) -> StockGrid:
     """A uniform grid over the stocks that matter, with 0 and the first stocks among its points."""
     if first is None:
-        first = starts.first_stock_range(problem.objective, problem.low, problem.high)[0][None]
+        first = problem.first
     axes = []
     for component, (low, high) in enumerate(zip(*_stock_range(problem), strict=True)):
         points = _multiples(low, high, max(3, int(size)))
@@ -504,8 +687,8 @@ def _integer_grid(problem: _Problem, max_size: int) -> StockGrid | None:
     """All integers in the range that matters, if stocks are always integers and there are not too many."""
     box = np.stack(_stock_range(problem))
     whole = problem.discount == 1 and np.isfinite(box).all() and problem.steps is not None
-    first = np.stack(starts.first_stock_range(problem.objective, problem.low, problem.high))
-    if not whole or not all(np.array_equal(part, np.round(part)) for part in (problem.mdp.rewards, first)):
+    parts = problem.mdp.rewards, problem.first
+    if not whole or not all(np.array_equal(part, np.round(part)) for part in parts):
         return None
     sizes = box[1] - box[0] + 1
     if np.prod(sizes) > max_size:

@@ -4,10 +4,10 @@ No stock has to be split then. For an expected utility, V(s, c) = E f(c + G) obe
 
     V_H(s, c) = f(c),    V_t(s, c) = max over a of γᵈ Σ p V_{t+1}(s', (c + r) / γ),
 
-because f(c + r + γ G') = γᵈ f(c' + G'). Return distributions are those of the chosen policy. Its episodes are
-followed from every state and stock of the first stage. An episode that ends at step t with stock c_t has the
-return G = γᵗ c_t - c₀. Any other K is read from the return distributions of all actions, which are therefore
-computed at every stage.
+because f(c + r + γ G') = γᵈ f(c' + G') if f(0) = 0; else f(0) is subtracted first. Return distributions are
+those of the chosen policy. Its episodes are followed from every state and stock of the first stage. An
+episode that ends at step t with stock c_t has the return G = γᵗ c_t - c₀. Any other K is read from the return
+distributions of all actions, which are therefore computed at every stage.
 
 Only the objective's own functions are compiled.
 
@@ -155,6 +155,10 @@ def _backward(
     stocks = np.concatenate(stages.points)
     ends = np.cumsum([len(points) for points in stages.points])[:-1]
     certain = np.split(_measure(objective, stocks[:, None, None], np.ones((len(stocks), 1))), ends)
+    constant = 0.0
+    if factor not in (None, 1.0):
+        constant = float(_measure(objective, np.zeros((1, 1, 1)), np.ones((1, 1)))[0])
+        certain = [values - constant for values in certain]
     values, atoms, ahead = np.tile(certain[-1], (mdp.num_states, 1)), None, None
     if factor is None:
         atoms = Atoms(values=np.zeros((*values.shape, 1, 1)), probabilities=np.ones((*values.shape, 1)))
@@ -189,7 +193,7 @@ def _backward(
             atoms = merge_equal_atoms(
                 Atoms(values=ahead.values[rows], probabilities=ahead.probabilities[rows])
             )
-    return values, atoms, greedy
+    return values + constant, atoms, greedy
 
 
 def _measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

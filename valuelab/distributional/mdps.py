@@ -25,7 +25,11 @@ stops, and its largest number of sweeps."""
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 """The exceptions that numpy raises for a broken file."""
 
-_ARRAYS = ("transitions", "rewards", "terminal")
+_FORMATS = {
+    "transitions": ("transitions", "rewards"),
+    "next_states": ("next_states", "rewards", "probabilities"),
+}
+"""The arrays of a file, by the array that tells the two formats apart; both may have "terminal", too."""
 
 
 class MDP(NamedTuple):
@@ -77,7 +81,25 @@ def from_outcomes(outcomes: Sequence[Sequence[Sequence[Outcome]]], terminal: np.
     Raises:
         InputError: as `validate`.
     """
-    num_states, num_actions = len(outcomes), len(outcomes[0])
+    num_states, num_actions = len(outcomes), len(outcomes[0]) if len(outcomes) else 0
+    if not num_actions or not any(row for state in outcomes for row in state):
+        raise InputError(
+            f"outcomes has {num_states} states and no outcome; give a list of (probability, next state, "
+            "reward) for each state and action"
+        )
+    for state, actions in enumerate(outcomes):
+        if len(actions) > num_actions or (len(actions) < num_actions and any(actions)):
+            raise InputError(
+                f"outcomes[{state}] has {len(actions)} actions, but outcomes[0] has {num_actions}; give a "
+                "list for each action"
+            )
+        for action, row in enumerate(actions):
+            for index, entry in enumerate(row):
+                if len(entry) != len(("probability", "next state", "reward")):
+                    raise InputError(
+                        f"outcomes[{state}][{action}][{index}] is {entry!r}; give (probability, next "
+                        "state, reward)"
+                    )
     width = max(len(row) for state in outcomes for row in state)
     dim = max(np.size(reward) for state in outcomes for row in state for _, _, reward in row)
     probabilities = np.zeros((num_states, num_actions, width))
@@ -131,12 +153,8 @@ def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarra
         raise InputError(
             f"rewards has shape {rewards.shape}; give {shape} or {(*shape, 'm')}, which match transitions"
         )
-    if terminal is not None:
-        terminal = np.asarray(terminal)
-        if terminal.shape != (states,) or terminal.dtype != bool:
-            raise InputError(
-                f"terminal has shape {terminal.shape} and dtype {terminal.dtype}; give ({states},) and bool"
-            )
+    _check_terminal(terminal, states)
+    terminal = None if terminal is None else np.asarray(terminal)
     rewards = rewards.reshape(*transitions.shape, -1).astype(float)
     empty = False if terminal is None else terminal[:, None] & ~transitions.any(-1)
     _check_rows("transitions", transitions, empty)
@@ -154,6 +172,86 @@ def from_dense(transitions: np.ndarray, rewards: np.ndarray, terminal: np.ndarra
             terminal=terminal,
         )
     )
+
+
+def from_arrays(
+    next_states: np.ndarray,
+    rewards: np.ndarray,
+    probabilities: np.ndarray,
+    terminal: np.ndarray | None = None,
+) -> MDP:
+    """An MDP from arrays of outcomes; rewards may be random for one successor.
+
+    Args:
+        next_states: [S, A, K] integers, the next state of each outcome.
+        rewards: [S, A, K] or [S, A, K, m], the reward of each outcome.
+        probabilities: [S, A, K], of each outcome; 0 where a state and action have fewer outcomes.
+        terminal: [S] bool; None: the states that no action leaves and that give no reward. Rows of terminal
+            states are ignored.
+
+    Returns:
+        The MDP in float64.
+
+    Raises:
+        InputError: when shapes disagree, and as `validate`.
+    """
+    next_states, rewards, probabilities = map(np.asarray, (next_states, rewards, probabilities))
+    _check_numbers("probabilities", probabilities)
+    _check_numbers("rewards", rewards)
+    shape = probabilities.shape
+    if len(shape) != 3 or not probabilities.size:
+        raise InputError(f"probabilities has shape {shape}; give [S, A, K] with S, A and K at least 1")
+    if next_states.shape != shape or next_states.dtype.kind not in "iu":
+        raise InputError(
+            f"next_states has dtype {next_states.dtype} and shape {next_states.shape}; give integers of "
+            f"shape {shape}, as probabilities"
+        )
+    if rewards.ndim not in (3, 4) or rewards.shape[:3] != shape or not rewards.size:
+        raise InputError(f"rewards has shape {rewards.shape}; give {shape} or {(*shape, 'm')}")
+    _check_terminal(terminal, shape[0])
+    mdp = _absorb(
+        MDP(
+            probabilities=probabilities.astype(float),
+            next_states=next_states,
+            rewards=rewards.reshape(*shape, -1).astype(float),
+            terminal=terminal,
+        )
+    )
+    validate(mdp, 1.0)
+    return mdp._replace(probabilities=mdp.probabilities / mdp.probabilities.sum(-1, keepdims=True))
+
+
+def _check_terminal(terminal: Any, num_states: int) -> None:
+    """Refuses an array that does not mark terminal states."""
+    if terminal is not None and (np.shape(terminal) != (num_states,) or np.asarray(terminal).dtype != bool):
+        raise InputError(
+            f"terminal has shape {np.shape(terminal)} and dtype {np.asarray(terminal).dtype}; give "
+            f"({num_states},) and bool"
+        )
+
+
+def reachable_states(mdp: MDP, start_state: int) -> np.ndarray:
+    """The states [S] bool that episodes from a start state can visit.
+
+    Raises:
+        InputError: for a start state that the MDP does not have.
+    """
+    if not (isinstance(start_state, int | np.integer) and 0 <= start_state < mdp.num_states):
+        raise InputError(f"start_state is {start_state!r}; give a state from 0 to {mdp.num_states - 1}")
+    reached = np.arange(mdp.num_states) == start_state
+    possible = np.asarray(mdp.probabilities) > 0
+    while True:
+        leaving = reached & ~np.asarray(mdp.terminal)
+        found = reached.copy()
+        found[np.asarray(mdp.next_states)[leaving][possible[leaving]]] = True
+        if (found == reached).all():
+            return reached
+        reached = found
+
+
+def end_in(mdp: MDP, states: np.ndarray) -> MDP:
+    """The MDP in which episodes end in further states [S] bool; states keep their numbers."""
+    return _absorb(mdp._replace(terminal=np.asarray(mdp.terminal) | states))
 
 
 def _absorb(mdp: MDP) -> MDP:
@@ -177,14 +275,16 @@ def load(path: str | pathlib.Path) -> MDP:
 
     Args:
         path: an .npz with "transitions" [S, A, S], "rewards" [S, A, S] or [S, A, S, m] and, optionally,
-            "terminal" [S] bool: see `from_dense`.
+            "terminal" [S] bool: see `from_dense`. Or, for random rewards, with "next_states" [S, A, K],
+            "rewards" [S, A, K] or [S, A, K, m], "probabilities" [S, A, K] and, optionally, "terminal": see
+            `from_arrays`.
 
     Returns:
         The MDP.
 
     Raises:
         InputError: when the file cannot be read, lacks an array, has an unknown array, or contains what
-            `from_dense` refuses; the message begins with the path.
+            these functions refuse; the message begins with the path.
     """
     path = pathlib.Path(path)
     try:
@@ -201,16 +301,18 @@ def load(path: str | pathlib.Path) -> MDP:
         raise InputError(
             f"{path}: not a readable .npz ({reason}); write it again with numpy.savez"
         ) from error
+    dense = "next_states" not in arrays and "probabilities" not in arrays
+    needed = _FORMATS["transitions" if dense else "next_states"]
     for name in arrays:
-        if name not in _ARRAYS:
-            raise unknown(f"array in {path}", name, _ARRAYS)
-    for name in _ARRAYS[:2]:
+        if name not in (*needed, "terminal"):
+            raise unknown(f"array in {path}", name, (*needed, "terminal"))
+    for name in needed:
         if name not in arrays:
             raise InputError(
                 f"{path}: {name} is missing; the file has {', '.join(arrays) or 'no arrays'}: add {name}"
             )
     try:
-        return from_dense(**arrays)
+        return from_dense(**arrays) if dense else from_arrays(**arrays)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

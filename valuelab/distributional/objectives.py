@@ -13,11 +13,11 @@ episode begins and which value is reported:
 Parameters that the solved problem or its start depends on are leaves: objectives may be vmapped over them.
 """
 
+import dataclasses
 import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -37,9 +37,11 @@ class FixedStart(NamedTuple):
 
     Attributes:
         stock: (parameters) -> c₀ [m].
+        parameters: the names of the parameters that only the start depends on.
     """
 
     stock: Callable[[Parameters], Array]
+    parameters: tuple[str, ...] = ()
 
 
 class SearchedStart(NamedTuple):
@@ -51,12 +53,14 @@ class SearchedStart(NamedTuple):
         scale: (parameters) -> the factor that turns an error of K into an error of the value.
         minimized: whether the measure is the minimum of the dual over c, not the maximum. Then it is concave
             in mixtures, and it may be best to draw the first stock from two.
+        parameters: the names of the parameters that only the start depends on.
     """
 
     measure: Functional
     dual: Callable[[Parameters, Array, Array], Array]
     scale: Callable[[Parameters], Array]
     minimized: bool = False
+    parameters: tuple[str, ...] = ()
 
 
 @functools.partial(
@@ -64,7 +68,7 @@ class SearchedStart(NamedTuple):
     data_fields=["parameters"],
     meta_fields=["name", "functional", "properties", "start", "utility"],
 )
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
     """What is maximised.
 
@@ -189,8 +193,12 @@ def _expected(
 _LINEAR_GROWTH = Properties(lipschitz=1.0, degree=1.0)
 
 _FROM_ZERO = FixedStart(lambda parameters: jnp.zeros(1))
-_FROM_STOCK = FixedStart(lambda parameters: jnp.atleast_1d(jnp.asarray(parameters["stock"], float)))
-_FROM_MINUS_TARGET = FixedStart(lambda parameters: -jnp.atleast_1d(jnp.asarray(parameters["target"], float)))
+_FROM_STOCK = FixedStart(
+    lambda parameters: jnp.atleast_1d(jnp.asarray(parameters["stock"], float)), parameters=("stock",)
+)
+_FROM_MINUS_TARGET = FixedStart(
+    lambda parameters: -jnp.atleast_1d(jnp.asarray(parameters["target"], float)), parameters=("target",)
+)
 
 
 def expectation() -> Objective:
@@ -331,7 +339,9 @@ def lower_cvar(tau: Array | float) -> Objective:
 
     Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
     """
-    start = SearchedStart(measure=functionals.lower_cvar, dual=_tail_dual, scale=_one_over_tau)
+    start = SearchedStart(
+        measure=functionals.lower_cvar, dual=_tail_dual, scale=_one_over_tau, parameters=("tau",)
+    )
     return _expected("cvar", functionals.shortfall, {"tau": _level("tau", tau)}, _LINEAR_GROWTH, start)
 
 
@@ -354,7 +364,11 @@ def upper_cvar(tau: Array | float) -> Objective:
         InputError: for a level outside (0, 1].
     """
     start = SearchedStart(
-        measure=functionals.upper_cvar, dual=_tail_dual, scale=_one_over_tau, minimized=True
+        measure=functionals.upper_cvar,
+        dual=_tail_dual,
+        scale=_one_over_tau,
+        minimized=True,
+        parameters=("tau",),
     )
     return _expected("upper_cvar", functionals.excess, {"tau": _level("tau", tau)}, _LINEAR_GROWTH, start)
 
@@ -428,6 +442,9 @@ def repeat_rewards(mdp: MDP, copies: int) -> MDP:
 
 # User-defined objectives.
 
+_LEAST_RETURN, _GREATEST_GROWTH = 1e-6, 1e6
+"""The range of points at which functions are tested, relative to the greatest return."""
+
 
 def expected_utility(
     utility: Utility, properties: Properties, *, stock: Sequence[float], name: str, **parameters: Any
@@ -447,14 +464,17 @@ def expected_utility(
     return _expected(name, utility, {**parameters, "stock": _finite("stock", stock)}, properties, _FROM_STOCK)
 
 
-def of_function(function: Callable[[Array], Array], mdp: MDP, steps: float, name: str = "") -> Objective:
-    """The mean of a user's function of the return, whose properties are tested by samples.
+def of_function(
+    function: Callable[[Array], Array], mdp: MDP, discount: float, horizon: int | None, name: str = ""
+) -> Objective:
+    """The mean of a user's function of the return, whose properties are tested at points.
 
     Args:
         function: f in jax.numpy, (returns) -> [...]. The returns are [...], or [..., m] for an MDP with m > 1
             reward components.
-        mdp: the MDP. The samples have the magnitudes of its returns.
-        steps: the number of steps, or 1 / (1 - γ) if infinite, for these magnitudes.
+        mdp: the MDP. The points have the magnitudes of its returns and of the stocks c + G.
+        discount: γ.
+        horizon: number of steps, or None.
         name: for messages and figures; by default the function's name.
 
     Returns:
@@ -470,8 +490,14 @@ def of_function(function: Callable[[Array], Array], mdp: MDP, steps: float, name
     def utility(parameters: Parameters, points: Array) -> Array:
         return function(points[..., 0] if dim == 1 else points)
 
-    scale = steps * float(np.abs(mdp.rewards).max()) or 1.0
-    found = of_utility(utility, reward_dim=dim, scale=scale)
+    bounds = [horizon, 1 / (1 - discount) if 0 < discount < 1 else None]
+    steps = min((bound for bound in bounds if bound), default=mdp.num_states)
+    returns = steps * float(np.abs(mdp.rewards).max()) or 1.0
+    # c + r = γ⁻ᵗ (c₀ + the rewards so far), so stocks grow with the step.
+    growth = 2.0 if not horizon else min(discount ** -float(horizon), _GREATEST_GROWTH)
+    found = of_utility(
+        utility, reward_dim=dim, magnitudes=(_LEAST_RETURN * returns, max(1.0, growth) * returns)
+    )
     return expected_utility(utility, found, stock=[0.0] * dim, name=name)
 
 
@@ -560,6 +586,28 @@ REGISTRY: dict[str, Callable[..., Objective]] = {
     "entropic": entropic,
     "mean_variance": mean_variance,
 }
+
+
+def with_parameters(objective: Objective, **parameters: Any) -> Objective:
+    """The same objective with other values of some parameters.
+
+    Raises:
+        InputError: for a parameter that the objective does not have, an invalid value, or another shape.
+    """
+    changed = {**objective.parameters, **parameters}
+    for name, value in parameters.items():
+        if name not in objective.parameters:
+            raise unknown(f"parameter of objective {objective.name}", name, objective.parameters)
+        expected = np.shape(objective.parameters[name])
+        if np.shape(value) != expected and np.size(value) == np.size(objective.parameters[name]):
+            changed[name] = np.reshape(value, expected)
+        elif np.shape(value) != expected:
+            raise InputError(
+                f"{name} of objective {objective.name} has shape {np.shape(value)}; give shape {expected}"
+            )
+    if objective.name in REGISTRY:  # its constructor checks the values
+        changed = dict(make(objective.name, **changed).parameters)
+    return dataclasses.replace(objective, parameters=changed)
 
 
 def make(name: str, **parameters: Any) -> Objective:

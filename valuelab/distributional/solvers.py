@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import bellman, checks, exact
+from valuelab.distributional import bellman, checks, exact, mdps
 from valuelab.distributional.bellman import Backup, ErrorBounds, GridTransitions, SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
@@ -53,6 +53,8 @@ class Solution(NamedTuple):
             the support in a way that may change the result. In an infinite horizon, leaving after t steps
             counts γᵗ.
         unsound: the reason why the optimum may be missed; None where it cannot be missed.
+        low: [S, m], least returns. With `high` they say which first stocks may be best, see `starts.choose`.
+        high: [S, m], greatest returns.
     """
 
     distributions: ReturnDistributions
@@ -65,6 +67,8 @@ class Solution(NamedTuple):
     error_parts: dict[str, Any]
     off_grid_mass: Array
     unsound: str | None
+    low: Array
+    high: Array
 
     @property
     def error_bound(self) -> Array:
@@ -231,7 +235,8 @@ def _solve(
         found = exact.solve(setting, mdp, objective, grids, policies)
         if found is None:
             return _solve_finite(setting, mdp, objective, grids, policies)
-        return _exact_solution(found, grids[0], policies), found.greedy
+        low, high = mdps.return_bounds(mdp, setting.discount, len(grids) - 1)
+        return _exact_solution(found, grids[0], policies, low, high), found.greedy
     policy = None if policies is None else policies[0]
     solution, greedy = _solve_infinite(
         setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance
@@ -298,7 +303,7 @@ def _solve_infinite(
     bounds = _infinite_bounds(
         setting, mdp, objective, transitions, backup, last, actions, rest, enough, max_sweeps
     )
-    solution = _solution(setting, objective, grid, backup, bounds)._replace(
+    solution = _solution(setting, objective, grid, backup, bounds, low, high)._replace(
         policy=actions,
         sweeps=sweeps,
         distance=apart,
@@ -382,14 +387,18 @@ def _solve_finite(
         if grows and not checks.is_traced(backup):
             backup = backup._replace(distributions=merge_equal_atoms(backup.distributions))
         greedy.insert(0, actions)
-    solution = _solution(setting, objective, grids[0], backup, bounds)._replace(
+    solution = _solution(setting, objective, grids[0], backup, bounds, low, high)._replace(
         policy=tuple(greedy if policy is None else policy), sweeps=len(greedy)
     )
     return solution, greedy
 
 
 def _exact_solution(
-    found: exact.ExactSolution, grid: StockGrid, policies: Sequence[Array] | None
+    found: exact.ExactSolution,
+    grid: StockGrid,
+    policies: Sequence[Array] | None,
+    low: np.ndarray,
+    high: np.ndarray,
 ) -> Solution:
     """The solution of a finite horizon without any error."""
     none = np.zeros_like(found.values)
@@ -404,6 +413,8 @@ def _exact_solution(
         error_parts={"iteration": 0.0, "stocks": 0.0},
         off_grid_mass=none,
         unsound=None,
+        low=low,
+        high=high,
     )
 
 
@@ -418,7 +429,13 @@ def _stage(setting, mdp, objective, here, after, low, high, before, bounds, poli
 
 
 def _solution(
-    setting: SolverSetting, objective: Objective, grid: StockGrid, backup: Backup, bounds: ErrorBounds
+    setting: SolverSetting,
+    objective: Objective,
+    grid: StockGrid,
+    backup: Backup,
+    bounds: ErrorBounds,
+    low: Array,
+    high: Array,
 ) -> Solution:
     """The solution of a backup, without the fields that the backup does not contain."""
     stocks = grid.stocks.astype(backup.scores.dtype)
@@ -433,4 +450,6 @@ def _solution(
         error_parts={"iteration": 0.0, "stocks": jnp.max(bounds.errors)},
         off_grid_mass=jnp.minimum(bounds.off_grid_mass, 1),
         unsound=None,
+        low=low,
+        high=high,
     )

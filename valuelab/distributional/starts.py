@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from valuelab.distributional.objectives import FixedStart, Objective, SearchedSt
 from valuelab.distributional.return_distributions import Atoms
 from valuelab.distributional.solvers import Solution
 from valuelab.distributional.stock_grids import StockGrid
+from valuelab.errors import InputError
 from valuelab.types import Array
 
 
@@ -73,29 +74,64 @@ def choose(
     upper CVaR, where the dual is minimised, a draw between two stocks may be best: see `_draw`.
 
     Args:
-        solution: its grid must contain the `first_stock_range`.
+        solution: of the MDP. Its grid must contain every first stock that may be best.
         objective: the objective that was solved for; parameters of the start may differ, such as τ.
         distributions: of G, not projected: values [S, C, n, m] and probabilities [S, C, n]. Only upper CVaR
-            uses them: without them its value is known, but not the draw that attains it.
+            uses them: without them its value is known, but not the draw that attains it. The value of the
+            draw is attained on any grid, and the error holds there.
         aligned: whether -g is a stock of the grid for every possible return g. Then the best stock is a point
             of the grid (except for the pivot of upper CVaR).
 
     Returns:
         The start.
 
+    Raises:
+        InputError: when the given first stock lies outside the grid, or a better first stock may lie there.
+            Values that are traced are not checked, but the errors hold for stocks outside the grid, too.
+
     Source: Pires et al. 2025 (arXiv:2501.13028), section 5.
     """
-    scores, errors = solution.values, solution.errors
-    if isinstance(objective.start, FixedStart):
-        return _fixed(objective, objective.start, solution.stocks, scores, errors)
-    return _search(objective, objective.start, solution.stocks, scores, errors, distributions, aligned)
+    start = objective.start
+    # Only values, errors and the range of returns matter, whatever else the solution contains.
+    used = {name: getattr(solution, name) for name in ("values", "errors", "stocks", "low", "high")}
+    unused: dict[str, Any] = dict.fromkeys(Solution._fields)
+    known = Solution(**unused | used)
+    if isinstance(start, FixedStart):
+        found, outside = _fixed(objective, start, known)
+    else:
+        found, outside = _search(objective, start, known, distributions, aligned)
+    if not isinstance(outside, jax.core.Tracer) and (missing := np.flatnonzero(outside)).size:
+        _refuse(objective, solution, int(missing[0]))
+    return found
+
+
+def _refuse(objective: Objective, solution: Solution, state: int) -> None:
+    """Raises the error for a grid without the first stocks that may be best in a state."""
+    here = slice(state, state + 1)
+    low, high = (np.asarray(bound)[here] for bound in (solution.low, solution.high))
+    needed = _interval(*first_stock_range(objective, low, high))
+    ends = [np.asarray(points)[[0, -1]] for points in solution.stocks.points]
+    raise InputError(
+        f"the stock grid goes {_interval(*np.transpose(ends))}, but in state {state} the first stock of "
+        f"{objective.name} may go {needed}: solve on a wider grid, or use at(...) of the result of solve"
+    )
+
+
+def _interval(low: np.ndarray, high: np.ndarray) -> str:
+    """The ends of a box in words."""
+    ends = (", ".join(f"{part + 0.0:.6g}" for part in end) for end in (low, high))
+    return " to ".join(f"({end})" if len(low) > 1 else end for end in ends).join(("from ", ""))
 
 
 @functools.partial(jax.jit, static_argnames="start")
-def _fixed(objective: Objective, start: FixedStart, grid: StockGrid, scores: Array, errors: Array) -> Start:
-    """Interpolates what the future adds, K(distribution of c + G) - K(c), since K itself may have kinks."""
+def _fixed(objective: Objective, start: FixedStart, solution: Solution) -> tuple[Start, Array]:
+    """The start from a given stock, and whether this stock lies outside the grid, [S].
+
+    It interpolates what the future adds, K(distribution of c + G) - K(c), since K itself may have kinks.
+    """
+    grid, scores = solution.stocks, solution.values
     first = start.stock(objective.parameters).astype(scores.dtype)
-    indices, weights, _ = stock_grids.locate(grid, first)
+    indices, weights, outside = stock_grids.locate(grid, first)
     neighbours = grid.stocks.astype(scores.dtype)[indices]
 
     def of_certain(points: Array) -> Array:
@@ -108,8 +144,11 @@ def _fixed(objective: Objective, start: FixedStart, grid: StockGrid, scores: Arr
     rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.linalg.norm(first))
     apart = weights * distances
     moved = jnp.where(apart > rounding, 2 * objective.properties.lipschitz * apart, 0)
-    bound = errors[:, indices] @ weights + moved.sum()
-    return _without_draw(values, bound, jnp.broadcast_to(first, (len(scores), first.size)))
+    # Errors may be infinite, also at neighbours without weight.
+    weighted = solution.errors[:, indices] * weights[None]
+    bound = jnp.sum(weighted, axis=1, where=weights[None] > 0) + moved.sum()
+    found = _without_draw(values, bound, jnp.broadcast_to(first, (len(scores), first.size)))
+    return found, jnp.broadcast_to(outside, values.shape)
 
 
 def _without_draw(values: Array, errors: Array, first: Array) -> Start:
@@ -129,13 +168,12 @@ def _without_draw(values: Array, errors: Array, first: Array) -> Start:
 def _search(
     objective: Objective,
     start: SearchedStart,
-    grid: StockGrid,
-    scores: Array,
-    errors: Array,
+    solution: Solution,
     distributions: Atoms | None,
     aligned: bool,
-) -> Start:
-    """The optimum of the dual over the grid."""
+) -> tuple[Start, Array]:
+    """The optimum of the dual over the grid, and whether a stock outside the grid may be better, [S]."""
+    grid, scores, errors = solution.stocks, solution.values, solution.errors
     points = grid.stocks.astype(scores.dtype)
 
     def duals(at: Array, of: Array) -> Array:
@@ -156,12 +194,51 @@ def _search(
         least = jnp.max(duals(points, scores - errors), axis=-1)
         between = _corners(grid, scores + errors)[1]
         most = jnp.max(duals(points, scores + errors) if aligned else duals(lowest, between), axis=-1)
-    if distributions is not None and start.minimized:
-        return _draw(objective, start, points, most, distributions)
     rounding = 16 * jnp.finfo(scores.dtype).eps * (1 + jnp.abs(values))
+    if distributions is not None and start.minimized:
+        return _draw(objective, start, points, most, distributions), jnp.zeros(values.shape, bool)
+    beyond = _best_outside(objective, start, solution, points)
+    if start.minimized:
+        outside, least = beyond < values - rounding, jnp.minimum(least, beyond)
+    else:
+        outside, most = beyond > values + rounding, jnp.maximum(most, beyond)
     index = jnp.argmax(jnp.abs(found - values[:, None]) <= rounding[:, None], axis=-1)
     chosen = _without_draw(values, jnp.maximum(most - values, values - least), points[index])
-    return chosen._replace(alone=jnp.full_like(values, jnp.nan)) if start.minimized else chosen
+    if start.minimized:
+        chosen = chosen._replace(alone=jnp.full_like(values, jnp.nan))
+    return chosen, outside
+
+
+def _best_outside(objective: Objective, start: SearchedStart, solution: Solution, points: Array) -> Array:
+    """A bound [S] of the dual at first stocks that may be best but lie outside the grid.
+
+    For m = 1 these are two more cells, one at either end of the grid, bounded as the cells of the grid are.
+    The K at their far ends is bounded by the K of the greatest and of the least return. For m > 1 no bound is
+    known.
+
+    Returns:
+        For a minimum the least possible dual, else the greatest; infinite where no stock is missing.
+    """
+    worst = jnp.inf if start.minimized else -jnp.inf
+    low, high = (bound.astype(points.dtype) for bound in (solution.low, solution.high))
+    rounding = 1e-9 * (1 + jnp.abs(low) + jnp.abs(high))
+    below, above = -high < points.min(0)[None] - rounding, -low > points.max(0)[None] + rounding
+    if points.shape[-1] > 1:
+        return jnp.where(jnp.any(below | above, axis=-1), -worst, worst)
+
+    def certain(returns: Array) -> Array:
+        return objective.functional(objective.parameters, returns[..., None, :], jnp.ones_like(returns))
+
+    def duals(at: Array, of: Array) -> Array:
+        return start.dual(objective.parameters, jnp.broadcast_to(at, (len(of), 1)), of)
+
+    scores, errors = solution.values, solution.errors
+    if start.minimized:
+        left, right = duals(points[:1], certain(low - high)), duals(-low, scores[:, -1] - errors[:, -1])
+    else:
+        left, right = duals(-high, scores[:, 0] + errors[:, 0]), duals(points[-1:], certain(high - low))
+    sides = jnp.where(below[:, 0], left, worst), jnp.where(above[:, 0], right, worst)
+    return jnp.minimum(*sides) if start.minimized else jnp.maximum(*sides)
 
 
 def _corners(grid: StockGrid, array: Array) -> tuple[Array, Array]:

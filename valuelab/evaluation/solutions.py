@@ -3,29 +3,24 @@
 import functools
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 
 from valuelab import files
-from valuelab.distributional import (
-    distribution_representations,
-    mdps,
-    objectives,
-    solvers,
-    starts,
-    stock_grids,
-)
+from valuelab.distributional import mdps, solvers, stock_grids
 from valuelab.distributional.defaults import SolvedMDP
 from valuelab.distributional.gridworlds import Gridworld
 from valuelab.distributional.objectives import Objective, SearchedStart
-from valuelab.distributional.starts import Start
 
 LEVELS = np.union1d(np.geomspace(0.01, 0.1, 9), np.linspace(0.1, 1, 19))
 """Of CVaR, on trade-off curves."""
 MOST_TARGETS = 41
 """On trade-off curves, and in pictures of exact solutions the first stocks."""
+MOST_COLUMNS = 800
+"""On maps of policies."""
 MEASURES = {"cvar": "CVaR", "upper_cvar": "upper CVaR", "mean_cvar": "mean-CVaR", "spectral": "spectral"}
 """Names in pictures, of objectives that measure the return distribution itself."""
 
@@ -81,6 +76,7 @@ def summarize(task: Task, solved: SolvedMDP) -> dict[str, Any]:
         "sweeps": solved.sweeps,
         "error_bound": np.max(start.errors),
         "off_grid_mass": np.max(solved.off_grid_mass),
+        "distribution_off_grid_mass": np.max(solved.distribution_off_grid_mass),
         "unsound": solution.unsound,
         "exact": solved.exact,
         "sizes": {
@@ -143,24 +139,27 @@ def _shortened(array: np.ndarray) -> np.ndarray:
 # Return distributions from the start.
 
 
-def first_distribution(solved: SolvedMDP, start: Start, state: int) -> tuple[np.ndarray, np.ndarray]:
-    """The return distribution at the first stock, or at the draw of two, that a start names.
+def first_distribution(solved: SolvedMDP, state: int) -> tuple[np.ndarray, np.ndarray]:
+    """The return distribution from a state at its first stock, or at the draw of two.
 
     Args:
-        solved: what was found.
-        start: of one state.
-        state: which one.
+        solved: the solution.
+        state: the state in which episodes begin.
 
     Returns:
-        values [k, m] and probabilities [k].
+        values [k, m] and probabilities [k], none of them 0.
     """
-    values, probabilities = [], []
-    for first, chances in ((start.stocks, 1 - start.chances), (start.other_stocks, start.chances)):
-        indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first[0]))
-        for index, weight in zip(indices, weights * float(chances[0]), strict=True):
-            values.append(np.asarray(solved.atoms.values)[state, index])
-            probabilities.append(weight * np.asarray(solved.atoms.probabilities)[state, index])
-    return np.concatenate(values), np.concatenate(probabilities)
+    start, parts, shares = solved.start, [], []
+    for first, chance in (
+        (start.stocks, 1 - start.chances[state]),
+        (start.other_stocks, start.chances[state]),
+    ):
+        indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first[state]))
+        for index, weight in zip(indices, weights * float(chance), strict=True):
+            parts.append(np.asarray(solved.atoms.values)[state, index])
+            shares.append(weight * np.asarray(solved.atoms.probabilities)[state, index])
+    values, probabilities = np.concatenate(parts), np.concatenate(shares)
+    return values[probabilities > 0], probabilities[probabilities > 0]
 
 
 def grid_value(task: Task, solved: SolvedMDP) -> float | None:
@@ -196,41 +195,35 @@ def quantile(values: np.ndarray, probabilities: np.ndarray, level: float) -> flo
     return float(values[order][min(place, len(order) - 1)])
 
 
-def with_more_stocks(task: Task, solved: SolvedMDP) -> SolvedMDP:
-    """The same, but where only the first stocks were solved, solved exactly for others that matter, too."""
-    if solved.solution.stocks.size > task.mdp.num_states or task.mdp.reward_dim > 1:
-        return solved
-    steps = task.horizon or mdps.episode_bound(task.mdp)
-    if steps is None:
-        return solved
-    follow = functools.partial(stock_grids.reachable, task.mdp, discount=task.discount, horizon=steps)
-    sums = [task.discount**step * grid.points[0] for step, grid in enumerate(follow([0.0]))]
-    returns = np.unique(np.concatenate(sums).round(9))
-    if len(returns) > MOST_TARGETS:
-        returns = np.linspace(returns[0], returns[-1], MOST_TARGETS)
-    held = distribution_representations.exact()
-    solution = solvers.value_iteration(
-        task.mdp,
-        task.objective,
-        discount=task.discount,
-        horizon=task.horizon,
-        representation=held,
-        stocks=follow(np.append(-returns, solved.start.stocks)),
-        allow_unsound=True,
-    )
-    return solved._replace(solution=solution, atoms=held.atoms(solution.distributions))
+def shown_policy(task: Task, solved: SolvedMDP, dial: Sequence[SolvedMDP]) -> solvers.Solution:
+    """The solution whose first policy is drawn, on a grid of the first stocks and of others that matter.
 
-
-def choose_again(task: Task, solved: SolvedMDP, **parameters: float) -> Start:
-    """How episodes begin in the start state for other parameters of the objective: the same solution holds.
-
-    Returns:
-        The start of this one state.
+    Exact grids contain no other first stock than the given one. There the dial brings further ones.
     """
-    here = slice(task.start_state, task.start_state + 1)
-    one = solved.solution._replace(values=solved.solution.values[here], errors=solved.solution.errors[here])
-    distributions = jax.tree.map(lambda leaf: leaf[here], solved.atoms)
-    return starts.choose(one, objectives.make(task.objective.name, **parameters), distributions)
+    start, returns = task.objective.start, solved.possible_returns()
+    if solved.values.solution.stocks.size == 1 and start.parameters == ("stock",) and returns is not None:
+        stocks = -returns[:: -(-len(returns) // MOST_TARGETS)]
+        dial = solved.at_each([{"stock": [stock]} for stock in (*stocks, *solved.start.stocks[0])])
+    return (dial[0] if dial else solved).values.solution
+
+
+def make_dial(task: Task, solved: SolvedMDP) -> list[SolvedMDP]:
+    """The solutions for other levels, or other targets, in rising order; the given one is among them."""
+    objective, state = task.objective, task.start_state
+    if objective.start.parameters == ("tau",):
+        return solved.at_each([{"tau": level} for level in np.union1d(LEVELS, objective.parameters["tau"])])
+    if objective.start.parameters != ("target",) or task.mdp.reward_dim > 1:
+        return []
+    met, _ = first_distribution(solved, state)
+    margin = 0.1 * (met.max() - met.min())
+    low, high = solved.values.solution.low[state, 0], solved.values.solution.high[state, 0]
+    targets = solved.possible_returns()
+    if targets is None:
+        targets = np.linspace(max(low, met.min() - margin), min(high, met.max() + margin), MOST_TARGETS)
+    targets = targets[:: -(-len(targets) // MOST_TARGETS)]
+    return solved.at_each(
+        [{"target": target} for target in np.union1d(targets, objective.parameters["target"])]
+    )
 
 
 # Pictures.
@@ -253,34 +246,35 @@ def draw(task: Task, solved: SolvedMDP, workdir: pathlib.Path) -> None:
     if not solved.exact:  # projection widens distributions: their tails are longer than the true ones
         asked += f"; distributions held by {np.shape(solved.atoms.probabilities)[-1]} atoms"
     with jax.enable_x64(True):
-        solved = with_more_stocks(task, solved)
+        dial = make_dial(task, solved)
         draw_policy = _draw_arrows if task.problem else _draw_map
-        draw_policy(plots, task, solved, workdir / "policy.png")
+        draw_policy(plots, task, solved, shown_policy(task, solved, dial), workdir / "policy.png")
         title = f"Return from state {task.start_state} of {asked}"
-        plots.distributions(
-            _shown_distributions(plots, task, solved), title=title, path=workdir / "distributions.png"
-        )
-        curves = {"cvar": _level_curves, "upper_cvar": _level_curves, "target": _target_curves}
-        curves["satisficing"] = _target_curves
-        if name in curves:
+        shown = _shown_distributions(plots, task, solved, dial)
+        plots.distributions(shown, title=title, path=workdir / "distributions.png")
+        if dial:
+            curves = _level_curves if name in MEASURES else _target_curves
             title = f"One solution, many answers: {asked}"
-            plots.tradeoff(curves[name](plots, task, solved), title=title, path=workdir / "tradeoff.png")
+            plots.tradeoff(curves(plots, task, dial), title=title, path=workdir / "tradeoff.png")
 
 
-def _first_policy(solved: SolvedMDP) -> np.ndarray:
+def _first_policy(solution: solvers.Solution) -> np.ndarray:
     """The actions [S, C] of the first step."""
-    policy = solved.solution.policy
+    policy = solution.policy
     return np.asarray(policy[0] if isinstance(policy, tuple) else policy)
 
 
-def _draw_map(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> None:
+def _draw_map(
+    plots: Any, task: Task, solved: SolvedMDP, solution: solvers.Solution, path: pathlib.Path
+) -> None:
     """Where stocks are vectors, along their first component and through the first stock in the others."""
-    all_stocks, first = np.asarray(solved.solution.stocks.stocks), np.asarray(solved.start.stocks)
+    all_stocks, first = np.asarray(solution.stocks.stocks), np.asarray(solved.start.stocks)
     distances = np.abs(all_stocks[:, 1:] - first[task.start_state, 1:]).sum(1)
     row = np.flatnonzero(distances == distances.min())
-    finite = isinstance(solved.solution.policy, tuple)
+    row = row[:: -(-len(row) // MOST_COLUMNS)]
+    finite = isinstance(solution.policy, tuple)
     plots.policy_map(
-        _first_policy(solved)[:, row],
+        _first_policy(solution)[:, row],
         all_stocks[row, 0],
         terminal=np.asarray(task.mdp.terminal),
         start_stocks=first[:, 0],
@@ -289,11 +283,13 @@ def _draw_map(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> 
     )
 
 
-def _draw_arrows(plots: Any, task: Task, solved: SolvedMDP, path: pathlib.Path) -> None:
+def _draw_arrows(
+    plots: Any, task: Task, solved: SolvedMDP, solution: solvers.Solution, path: pathlib.Path
+) -> None:
     """Arrows at several stocks; a cell that is met at several times is drawn as it is met first."""
-    solution, problem = solved.solution, cast(Gridworld, task.problem)
+    problem = cast(Gridworld, task.problem)
     layout, grid = problem.layout, solution.stocks
-    all_stocks, policy = np.asarray(grid.stocks), _first_policy(solved)
+    all_stocks, policy = np.asarray(grid.stocks), _first_policy(solution)
     low, high = (np.resize(ends, len(grid.points)) for ends in (problem.stock_low, problem.stock_high))
     wanted = _spread(low, high, np.asarray(solved.start.stocks)[task.start_state])
     nearest = [
@@ -331,28 +327,26 @@ def _spread(low: np.ndarray, high: np.ndarray, first: np.ndarray) -> np.ndarray:
     return wanted
 
 
-def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
+def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP, dial: Sequence[SolvedMDP]) -> list[Any]:
     """The return distribution from the start state, component by component; for CVaR also at τ = 1."""
     objective, parameters = task.objective, task.objective.parameters
-    start = jax.tree.map(lambda leaf: leaf[task.start_state : task.start_state + 1], solved.start)
-    shown = [("", start)]
+    shown = [("", solved)]
     if objective.name in ("cvar", "upper_cvar"):
-        shown = [(f"τ = {parameters['tau']:g}", start)]
-        shown.append(("τ = 1, risk-neutral", choose_again(task, solved, tau=1.0)))
+        shown = [(f"τ = {parameters['tau']:g}", solved), ("τ = 1, risk-neutral", dial[-1])]
     shown_distributions = []
     for what, begun in shown:
-        values, probabilities = first_distribution(solved, begun, task.start_state)
+        values, probabilities = first_distribution(begun, task.start_state)
         copies = objective.name == "spectral"
         for component in range(1 if copies else values.shape[1]):
             of = f"component {component + 1}" if task.mdp.reward_dim > 1 and not copies else ""
-            stock = f"first stock c₀ = {in_words(begun.stocks[0])}"
+            stock = f"first stock c₀ = {in_words(begun.start.stocks[task.start_state])}"
             returns = values[:, component]
             marks, tail = {}, None
             if "target" in parameters:
                 marks["target"] = float(np.atleast_1d(parameters["target"])[component])
             if objective.name in MEASURES:  # more accurate than the distributions, where it is the optimum
                 optimum = float(solved.start.values[task.start_state])
-                found = optimum if begun is start else measure(objective, values, probabilities)
+                found = optimum if begun is solved else measure(objective, values, probabilities)
                 at = f" at τ = {parameters['tau']:g}:" if objective.name in ("cvar", "upper_cvar") else ""
                 marks[MEASURES[objective.name] + at] = found
             marks["mean"] = float(probabilities @ returns)
@@ -367,13 +361,12 @@ def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]
     return shown_distributions
 
 
-def _level_curves(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
-    """CVaR over levels, and what each level costs in the mean and in the CVaR that was asked for."""
+def _level_curves(plots: Any, task: Task, dial: Sequence[SolvedMDP]) -> list[Any]:
+    """CVaR over levels, and the mean and the CVaR at the given level, of the policies for all levels."""
     objective, tau = task.objective, task.objective.parameters["tau"]
-    levels = np.unique(np.append(LEVELS, tau))
-    begun = [choose_again(task, solved, tau=float(level)) for level in levels]
-    distributions = [first_distribution(solved, start, task.start_state) for start in begun]
-    values = np.array([float(start.values[0]) for start in begun])
+    levels = np.array([solved.objective.parameters["tau"] for solved in dial])
+    distributions = [first_distribution(solved, task.start_state) for solved in dial]
+    values = np.array([solved.start.values[task.start_state] for solved in dial])
     means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
     measures = np.array([measure(objective, *distribution) for distribution in distributions])
     tail = "worst" if objective.name == "cvar" else "best"
@@ -385,18 +378,13 @@ def _level_curves(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
     ]
 
 
-def _target_curves(plots: Any, task: Task, solved: SolvedMDP) -> list[Any]:
-    """What comes of other targets."""
+def _target_curves(plots: Any, task: Task, dial: Sequence[SolvedMDP]) -> list[Any]:
+    """The value and the returns over targets."""
     objective, state = task.objective, task.start_state
-    asked = float(objective.parameters["target"])
-    met = np.asarray(solved.atoms.values)[state][np.asarray(solved.atoms.probabilities)[state] > 1e-9]
-    margin = 0.1 * (met.max() - met.min())
-    targets = np.unique(-np.asarray(solved.solution.stocks.points[0]))
-    targets = targets[(targets >= met.min() - margin) & (targets <= met.max() + margin)]
-    targets = np.unique(np.append(targets[:: -(-len(targets) // MOST_TARGETS) or 1], asked))
-    begun = [choose_again(task, solved, target=float(target)) for target in targets]
-    distributions = [first_distribution(solved, start, state) for start in begun]
-    values = np.array([float(start.values[0]) for start in begun])
+    asked = float(np.squeeze(objective.parameters["target"]))
+    targets = np.array([float(np.squeeze(solved.objective.parameters["target"])) for solved in dial])
+    distributions = [first_distribution(solved, state) for solved in dial]
+    values = np.array([solved.start.values[state] for solved in dial])
     means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
     low, high = (
         np.array([quantile(points[:, 0], p, level) for points, p in distributions]) for level in (0.1, 0.9)

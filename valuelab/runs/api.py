@@ -245,7 +245,11 @@ def evaluate(
 
 
 def solve(
-    mdp: MDP, objective: str | Objective | Callable[[Any], Any], *, discount: float, **settings: Any
+    mdp: MDP,
+    objective: str | Objective | Callable[[Any], Any],
+    *,
+    discount: float | None = None,
+    **settings: Any,
 ) -> SolvedMDP:
     """Solves a finite MDP for an objective of its return distribution.
 
@@ -253,13 +257,14 @@ def solve(
         mdp: the MDP; `make_mdp` makes one from matrices.
         objective: an objective of `valuelab.distributional.objectives`, or the name of one, such as
             "expectation", "cvar" or "target"; or a function f of the return in jax.numpy, whose mean is
-            maximised. Its properties are tested by samples.
-        discount: γ in (0, 1].
+            maximised. Its properties are tested at points of all magnitudes.
+        discount: γ in (0, 1]; it has no default.
         **settings: the parameters of a named objective, such as tau=0.1, and what
-            `valuelab.distributional.defaults.solve` takes: horizon, representation, atoms, stocks, ...
+            `valuelab.distributional.defaults.solve` takes: horizon, start_state, representation, atoms, ...
 
     Returns:
-        The optimum from every state, first stocks, policy and return distributions.
+        The optimum from every state, first stocks, policy and return distributions. Its method `at` gives
+        the solution for another level or target.
 
     Raises:
         InputError: for an unknown objective, a parameter out of range, or an objective that cannot be
@@ -274,12 +279,14 @@ def solve(
         >>> vl.solve(mdp, "expectation", discount=1.0).start.values.tolist()
         [2.0, 0.0]
     """
+    if discount is None:
+        raise InputError("discount is missing: give discount=0.95, or discount=1.0 for sums of rewards")
     if isinstance(objective, str):
         parameters = {name: settings.pop(name) for name in solving.PARAMETERS if name in settings}
         objective = objectives.make(objective, **parameters)
         mdp = solving.with_rewards_of(mdp, objective)
     elif not isinstance(objective, Objective):
-        objective = solving.of_function(objective, mdp, discount, settings.get("horizon"))
+        objective = objectives.of_function(objective, mdp, discount, settings.get("horizon"))
     return defaults.solve(mdp, objective, discount=discount, **settings)
 
 

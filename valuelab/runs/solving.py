@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -38,13 +39,18 @@ class SolveConfig(Settings):
     problem: str = setting("", help="Name of a gridworld; instead of --mdp.")
     mdp: str = setting(
         "",
-        help="File with transitions, rewards and optionally terminal; instead of --problem.",
+        help="File with an MDP, as arrays of transitions or of outcomes; instead of --problem.",
         compare=False,
     )
     mdp_sha256: str = setting("", help="SHA-256 of the file's content.")
     discount: float | None = setting(None, "(0, 1]", "Discount γ in (0, 1]; the default is the gridworld's.")
     horizon: int | None = setting(
         None, "[1, inf)", "Number of steps; none is infinite. The default is the gridworld's."
+    )
+    start_state: int | None = setting(
+        None,
+        "[0, inf)",
+        "State in which episodes begin; only the states that they can visit are solved. None: all states.",
     )
     objective: str = setting(
         "",
@@ -123,6 +129,9 @@ def resolve(config: SolveConfig) -> tuple[SolveConfig, Task]:
         digest = hashlib.sha256(pathlib.Path(config.mdp).read_bytes()).hexdigest()
         config = dataclasses.replace(config, mdp_sha256=digest)
         start_state = int(np.argmin(mdp.terminal))
+    if config.start_state is not None:
+        mdps.reachable_states(mdp, config.start_state)
+        start_state = config.start_state
     if config.discount is None:
         raise InputError("discount is missing: write --discount=0.95, or --discount=1 for sums of rewards")
     if not config.objective:
@@ -165,20 +174,12 @@ def make_objective(config: SolveConfig, mdp: mdps.MDP) -> Objective:
         if given:
             raise InputError(f"{', '.join(given)} is not a setting of {config.objective}: leave it out")
         function = command_line.load_function(config.objective, "objective")
-        return of_function(function, mdp, config.discount or 1.0, config.horizon)
+        return objectives.of_function(function, mdp, config.discount or 1.0, config.horizon)
     if len(config.target) == 1:
         given["target"] = config.target[0]
     if config.norm:
         given["norm"] = float(config.norm)
     return objectives.make(config.objective, **given)
-
-
-def of_function(
-    function: Callable[[Any], Any], mdp: mdps.MDP, discount: float, horizon: int | None
-) -> Objective:
-    """The mean of a user's function of the return; see `objectives.of_function`."""
-    bounds = [steps for steps in (horizon, 1 / (1 - discount) if discount < 1 else None) if steps]
-    return objectives.of_function(function, mdp, min(bounds, default=mdp.num_states))
 
 
 def function_file(config: SolveConfig) -> str:
@@ -214,6 +215,7 @@ def run(config: SolveConfig) -> dict[str, Any]:
                 task.objective,
                 discount=task.discount,
                 horizon=task.horizon,
+                start_state=config.start_state,
                 representation=config.representation,
                 atoms=config.atoms,
                 stocks=config.stocks,
@@ -258,15 +260,24 @@ def show(task: Task, result: Mapping[str, Any]) -> None:
     """Prints the table of start values, the error bound and warnings."""
     values, first = result["start_values"], result["start_stocks"]
     table = rich.table.Table("state", "start value", "first stock")
-    for state in [task.start_state] if task.problem else range(min(len(values), SHOWN_STATES)):
+    solved = [state for state, value in enumerate(values) if not math.isnan(value)]
+    shown = [task.start_state] if task.problem else solved[:SHOWN_STATES]
+    for state in shown:
         table.add_row(str(state), solutions.in_words(values[state]), solutions.in_words(first[state]))
-    if not task.problem and len(values) > SHOWN_STATES:
+    if not task.problem and len(solved) > SHOWN_STATES:
         table.add_row("...", "...", "...")
     outputs.show(table)
     if result["off_grid_mass"] > REPORTED_MASS:
         print(
             f"warning: episodes leave the stock grid with probability {result['off_grid_mass']:.2g}, which "
             "makes the error large: give a wider grid by --stock_low and --stock_high, or leave out --stocks"
+        )
+    if result["distribution_off_grid_mass"] > max(REPORTED_MASS, result["off_grid_mass"]):
+        print(
+            "warning: the return distributions are wrong by a probability of up to "
+            f"{result['distribution_off_grid_mass']:.2g}, which leaves their stocks or atoms; start values "
+            "do not depend on it: give a wider and finer grid by --atoms, --stocks, --stock_low and "
+            "--stock_high"
         )
     if result["unsound"]:
         print(f"warning: the solution may not be optimal: {result['unsound']}")
