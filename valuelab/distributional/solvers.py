@@ -397,8 +397,8 @@ def _exact_solution(
     found: exact.ExactSolution,
     grid: StockGrid,
     policies: Sequence[Array] | None,
-    low: np.ndarray,
-    high: np.ndarray,
+    low: Any,
+    high: Any,
 ) -> Solution:
     """The solution of a finite horizon without any error."""
     none = np.zeros_like(found.values)
