@@ -11,6 +11,7 @@ from valuelab.distributional import (
     cells,
     defaults,
     distribution_representations,
+    episodes,
     mdps,
     objectives,
     oracle,
@@ -623,6 +624,35 @@ def test_a_policys_returns_are_the_same_forwards_and_backwards(discount):
             for kept in [atoms.probabilities[place] > 0]
         )
         np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_simulated_episodes_keep_their_own_stock():
+    # A coin gives 1 or -1. Then the policy gambles for 2 or -2, which count half, if the nearest stock of the
+    # grid is -2. From stock 0 the coin leads to the stocks 2 and -2, from stock 1 to 4, which lies beyond the
+    # grid, and to 0.
+    coin, gamble = (
+        [(0.5, state, float(size)), (0.5, state, -float(size))] for state, size in ((1, 1), (2, 2))
+    )
+    problem = mdps.from_outcomes(
+        [[coin, coin], [[(1.0, 2, 0.0)], gamble], [[], []]], np.array([False, False, True])
+    )
+    policy = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    grid = stock_grids.from_points([-2, 0, 2])
+    found = episodes.distributions(
+        problem, policy, grid, np.array([0, 0]), np.array([[0.0], [1.0]]), discount=0.5
+    )
+    for returns, expected in zip(found.values, ({-2: 0.25, 0: 0.25, 1: 0.5}, {-1: 0.5, 1: 0.5}), strict=True):
+        points, counts = np.unique(returns, return_counts=True)
+        np.testing.assert_allclose(points, list(expected))
+        np.testing.assert_allclose(counts / counts.sum(), list(expected.values()), atol=0.02)
+
+
+def test_accelerators_work_on_several_states_at_a_time(monkeypatch):
+    states = np.arange(12.0).reshape(6, 2)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(return_distributions, "_MAX_BATCH", 8)
+    found = return_distributions.map_states(lambda state: state.sum(), states, 2)  # four at a time, then two
+    np.testing.assert_array_equal(found, states.sum(1))
 
 
 def test_stocks_that_the_grids_lack_are_split():

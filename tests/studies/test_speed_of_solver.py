@@ -51,4 +51,10 @@ def test_a_small_problem_is_measured(tmp_path, monkeypatch):
     report = json.loads(out.read_text())
     assert report["shape"] == {"states": 4, "actions": 2, "outcomes": 2, "stocks": 5, "atoms": 11}
     assert report["by numbers"].keys() == report["by distributions"].keys()
-    assert report["convergence"]["sweeps"] > 1
+    convergence = report["convergence"]
+    assert convergence["sweeps"]["values first"] > 1
+    assert convergence["times_as_fast"]["least"] <= convergence["times_as_fast"]["median"]
+    # No projection widens simulated returns.
+    assert (
+        convergence["standard_deviation"]["values first"] < convergence["standard_deviation"]["every sweep"]
+    )

@@ -36,6 +36,7 @@ from valuelab.distributional.return_distributions import (
     ReturnDistributions,
     Successors,
     look_ahead,
+    map_states,
 )
 from valuelab.distributional.stock_grids import StockGrid, locate
 from valuelab.types import Array
@@ -424,7 +425,7 @@ def _functional_scores(
     transitions: GridTransitions,
     distributions: ReturnDistributions,
 ) -> Array:
-    """K of the distribution of c + r + γ G(s', c') for every action, [S, A, C]; one state after the other."""
+    """K of the distribution of c + r + γ G(s', c') for every action, [S, A, C]."""
     atoms = _representation(setting).flat_atoms(distributions)
     held = grid.stocks.astype(atoms.values.dtype)
 
@@ -434,7 +435,8 @@ def _functional_scores(
         values, probabilities = look_ahead(atoms, rewards[:, None], setting.discount, indices, weights)
         return objective.functional(objective.parameters, held[None, :, None] + values, probabilities)
 
-    return jax.lax.map(of_state, (jnp.asarray(mdp.rewards), transitions.indices, transitions.weights))
+    size = transitions.indices[0].size * atoms.values.shape[-2]
+    return map_states(of_state, (jnp.asarray(mdp.rewards), transitions.indices, transitions.weights), size)
 
 
 def _projection_errors(

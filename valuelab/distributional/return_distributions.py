@@ -15,6 +15,9 @@ import numpy as np
 
 from valuelab.types import Array
 
+_MAX_BATCH = 1 << 26
+"""The largest number of numbers of the states that an accelerator works on at a time."""
+
 ReturnDistributions = Any
 """A pytree of arrays with any leading axes [...], such as [S, C]: one distribution each."""
 
@@ -125,8 +128,23 @@ def look_ahead(atoms: Atoms, rewards: Array, discount: float, indices: Array, we
     )
 
 
+def map_states(function: Callable[[Any], Any], states: Any, size: int) -> Any:
+    """A function of each state, [S, ...] to [S, ...].
+
+    CPUs work on one state after the other, whose numbers fit in their caches. Accelerators, which would wait
+    for every single state, work on as many as fit in memory.
+
+    Args:
+        function: of one state.
+        states: arrays [S, ...].
+        size: the number of numbers that the function makes of one state.
+    """
+    batch = 1 if jax.default_backend() == "cpu" else max(1, _MAX_BATCH // size)
+    return jax.lax.map(function, states, batch_size=None if batch == 1 else batch)
+
+
 def with_projected_backups(representation: DistributionRepresentation) -> DistributionRepresentation:
-    """Adds backups that move all atoms and project them, one state after the other.
+    """Adds backups that move all atoms and project them.
 
     Use it where a representation has no faster backup.
 
@@ -148,7 +166,8 @@ def with_projected_backups(representation: DistributionRepresentation) -> Distri
             indices, weights = jnp.moveaxis(indices, -1, 0), jnp.moveaxis(weights, -1, 0)
             return representation.project(*look_ahead(atoms, rewards[actions], discount, indices, weights))
 
-        return jax.lax.map(of_state, (rewards, *successors))
+        size = successors.indices[0].size * atoms.values.shape[-2]
+        return map_states(of_state, (rewards, *successors), size)
 
     return representation._replace(prepare=lambda rewards, discount: (rewards, discount), backup=backup)
 

@@ -90,11 +90,14 @@ def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -
     return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
 
 
-def nearest(grid: StockGrid, stocks: np.ndarray) -> np.ndarray:
-    """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m], on the host."""
-    pairs = zip(grid.points, np.moveaxis(stocks, -1, 0), strict=True)
-    index = [np.abs(np.asarray(points) - column[..., None]).argmin(-1) for points, column in pairs]
-    return np.ravel_multi_index(index, grid.shape)
+def nearest(grid: StockGrid, stocks: Array) -> Array:
+    """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m]."""
+    index = 0
+    for dimension, points in enumerate(grid.points):
+        between = (points[1:] + points[:-1]) / 2
+        search = np.searchsorted if isinstance(stocks, np.ndarray) else jnp.searchsorted
+        index = index * len(points) + search(between, stocks[..., dimension])
+    return index
 
 
 def locate(grid: StockGrid, stocks: Array) -> tuple[Array, Array, Array]:

@@ -37,11 +37,18 @@ from absl import flags as absl_flags
 
 from experiments.studies.speed import reports
 from valuelab.configuration import check_ranges
-from valuelab.distributional import bellman, distribution_representations, objectives, solvers, stock_grids
+from valuelab.distributional import (
+    bellman,
+    distribution_representations,
+    episodes,
+    objectives,
+    solvers,
+    stock_grids,
+)
 from valuelab.distributional.bellman import SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
-from valuelab.distributional.return_distributions import DistributionRepresentation
+from valuelab.distributional.return_distributions import Atoms, DistributionRepresentation
 from valuelab.runs import flags, outputs
 
 NEIGHBOURS = 2
@@ -241,21 +248,62 @@ def measure(config: SolverSpeedConfig) -> dict[str, Any]:
 
 
 def converge(config: SolverSpeedConfig) -> dict[str, Any]:
-    """Measures value iteration until a sweep changes the return distributions by at most 1e-4 / (1 - γ)."""
+    """Times value iteration until a sweep changes results by at most 1e-4 / (1 - γ), in two ways.
+
+    One way computes the return distributions of all states and stocks in every sweep. The other computes
+    values alone, and then simulates episodes of the policy from one state and stock.
+    """
     mdp, representation, grid = make_problem(config)
     solve = functools.partial(
         solvers.value_iteration,
+        mdp,
+        objective_of(by_distributions=False),
         discount=config.discount,
-        representation=representation,
         stocks=grid,
         tolerance=1e-4 / (1 - config.discount),
     )
-    elapsed = []
-    for _ in range(2):  # the first one compiles
-        start = time.perf_counter()
-        solution = jax.block_until_ready(solve(mdp, objective_of(by_distributions=False)))
-        elapsed.append(time.perf_counter() - start)
-    return {"sweeps": int(solution.sweeps), "seconds": elapsed[1], "compile_seconds": elapsed[0] - elapsed[1]}
+    state, place = 0, grid.size // 2
+
+    def values_first():
+        solution = solve(representation=None)
+        stock = np.asarray(grid.stocks)[place : place + 1]
+        simulate = functools.partial(episodes.distributions, mdp, solution.policy, grid)
+        return solution, simulate(np.array([state]), stock, discount=config.discount)
+
+    ways = {"every sweep": lambda: solve(representation=representation), "values first": values_first}
+    results, compiling = {}, {}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(config.rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            results[name] = jax.block_until_ready(way())
+            elapsed = time.perf_counter() - start
+            if turn:
+                seconds[name].append(elapsed)
+            else:
+                compiling[name] = elapsed
+    every, (first, simulated) = results["every sweep"], results["values first"]
+    held = jax.tree.map(lambda leaf: leaf[state, place], representation.atoms(every.distributions))
+    ratios = np.divide(seconds["every sweep"], seconds["values first"])
+    return {
+        "sweeps": {"every sweep": int(every.sweeps), "values first": int(first.sweeps)},
+        "seconds": {name: float(np.median(of_way)) for name, of_way in seconds.items()},
+        "first_run_seconds": compiling,
+        "times_as_fast": {
+            name: float(np.quantile(ratios, level))
+            for name, level in (("median", 0.5), ("least", 0), ("greatest", 1))
+        },
+        "standard_deviation": {
+            "every sweep": _deviation(held),
+            "values first": _deviation(jax.tree.map(lambda leaf: leaf[0], simulated)),
+        },
+    }
+
+
+def _deviation(atoms: Atoms) -> float:
+    """The standard deviation of a distribution of scalars."""
+    points, probabilities = atoms.values[:, 0], atoms.probabilities
+    return float(jnp.sqrt(probabilities @ (points - probabilities @ points) ** 2))
 
 
 def show(config: SolverSpeedConfig, report: Mapping[str, Any]) -> None:
@@ -278,7 +326,12 @@ def show(config: SolverSpeedConfig, report: Mapping[str, Any]) -> None:
         factors = (f"x {way['growth_when_doubled'][name]:.2f}" for way in ways)
         table.add_row(f"time when the number of {name} doubles", *factors)
     convergence = report["convergence"]
-    table.add_row("to convergence", f"{convergence['seconds']:.1f} s, {convergence['sweeps']} sweeps", "")
+    for name, seconds in convergence["seconds"].items():
+        row = f"to convergence, {name}", f"{seconds:.2f} s, {convergence['sweeps'][name]} sweeps", ""
+        table.add_row(*row)
+    ratio = convergence["times_as_fast"]
+    spread = f"{ratio['median']:.1f} ({ratio['least']:.1f} to {ratio['greatest']:.1f}) times as fast"
+    table.add_row("values first", spread, "")
     outputs.show(table)
 
 

@@ -1,0 +1,117 @@
+"""Simulated episodes of a policy on states and stocks: its return distribution from chosen starts.
+
+Distributions on a support and a grid are widened by every projection and by every stock that is split between
+grid points. Simulated returns are not: an episode keeps its own stock, and the policy acts as at the nearest
+grid point. So values are solved on the grid, and distributions are simulated from the few first stocks that
+matter.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from valuelab.distributional import stock_grids
+from valuelab.distributional.mdps import MDP
+from valuelab.distributional.return_distributions import Atoms
+from valuelab.distributional.stock_grids import StockGrid
+from valuelab.types import Array
+
+
+def num_steps(discount: float, horizon: int | None, precision: float = 1e-4) -> int:
+    """The number of steps after which discounting leaves `precision` of the start, or the horizon."""
+    return horizon or math.ceil(math.log(precision) / math.log(discount))
+
+
+@functools.partial(jax.jit, static_argnames=("discount", "steps"))
+def simulate(
+    mdp: MDP,
+    policy: Array,
+    grid: StockGrid,
+    states: Array,
+    stocks: Array,
+    key: Array,
+    *,
+    discount: float,
+    steps: int,
+) -> Array:
+    """The returns of one episode from each start.
+
+    Args:
+        mdp: the MDP.
+        policy: actions [S, C]; of a finite horizon [H, S, C].
+        grid: of the C stocks.
+        states: [N] int, in which episodes begin.
+        stocks: [N, m], their first stocks.
+        key: of the outcomes.
+        discount: γ.
+        steps: the number of steps that are simulated.
+
+    Returns:
+        [N, m], Σ γᵗ r_t.
+    """
+    rewards = jnp.asarray(mdp.rewards)
+    dtype, (num_actions, num_outcomes) = rewards.dtype, mdp.probabilities.shape[1:]
+    bounds = jnp.cumsum(jnp.asarray(mdp.probabilities, dtype), axis=-1).reshape(-1, num_outcomes)[:, :-1]
+    rewards = rewards.reshape(-1, mdp.reward_dim)
+    next_states = jnp.asarray(mdp.next_states, jnp.int32).ravel()
+
+    def step(carry, time):
+        states, stocks, returns = carry
+        places = stock_grids.nearest(grid, stocks)
+        actions = policy[states, places] if policy.ndim == 2 else policy[time, states, places]
+        rows = states * num_actions + actions
+        draws = jax.random.uniform(jax.random.fold_in(key, time), states.shape, jnp.float32)
+        outcomes = rows * num_outcomes + jnp.sum(draws[:, None] >= bounds[rows], axis=-1)
+        received = rewards[outcomes]
+        returns += jnp.asarray(discount, dtype) ** time * received
+        return (next_states[outcomes], (stocks + received) / discount, returns), None
+
+    stocks = jnp.asarray(stocks, dtype)
+    start = jnp.asarray(states, jnp.int32), stocks, jnp.zeros_like(stocks)
+    (_, _, returns), _ = jax.lax.scan(step, start, jnp.arange(steps))
+    return returns
+
+
+def distributions(
+    mdp: MDP,
+    policy: Array,
+    grid: StockGrid,
+    states: np.ndarray,
+    stocks: np.ndarray,
+    *,
+    discount: float,
+    horizon: int | None = None,
+    episodes: int = 10_000,
+    seed: int = 0,
+) -> Atoms:
+    """The return distributions of a policy from each of N starts, as `episodes` equally likely atoms.
+
+    Args:
+        mdp: the MDP.
+        policy: actions [S, C]; of a finite horizon [H, S, C].
+        grid: of the C stocks.
+        states: [N].
+        stocks: [N, m].
+        discount: γ.
+        horizon: number of steps; None: infinite.
+        episodes: number of episodes of each start. The error of a probability p is √(p (1 - p) / episodes).
+        seed: of the outcomes.
+
+    Returns:
+        Values [N, episodes, m], and probabilities [N, episodes].
+    """
+    returns = simulate(
+        mdp,
+        policy,
+        grid,
+        np.repeat(states, episodes),
+        np.repeat(stocks, episodes, axis=0),
+        jax.random.key(seed),
+        discount=discount,
+        steps=num_steps(discount, horizon),
+    )
+    values = returns.reshape(len(states), episodes, -1)
+    return Atoms(values=values, probabilities=jnp.full(values.shape[:2], 1 / episodes, values.dtype))
