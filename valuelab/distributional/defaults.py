@@ -6,7 +6,9 @@
        infinite horizon the extreme returns come from actions that an optimal policy does not take, so a
        second, finer grid spans the returns that the optimal policy can have.
     2. First stocks, by the objective's rule.
-    3. Return distributions and the policy, on a grid that contains these first stocks.
+    3. Return distributions from these first stocks: exact ones on a grid that contains them, else those of
+       simulated episodes of the policy. If a representation or a grid is given, they are held by this
+       representation, at all stocks of a grid.
 
 If K is not an expected utility, the values come from the distributions, in a single pass.
 """
@@ -21,6 +23,7 @@ import numpy as np
 from valuelab.distributional import (
     checks,
     distribution_representations,
+    episodes,
     exact,
     mdps,
     objectives,
@@ -31,7 +34,7 @@ from valuelab.distributional import (
 from valuelab.distributional.bellman import SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective, SearchedStart
-from valuelab.distributional.return_distributions import Atoms, DistributionRepresentation
+from valuelab.distributional.return_distributions import Atoms, DistributionRepresentation, merge_equal_atoms
 from valuelab.distributional.solvers import Solution
 from valuelab.distributional.starts import Start
 from valuelab.distributional.stock_grids import StockGrid
@@ -60,6 +63,9 @@ _MAX_FOLLOWED = 100_000_000
 
 _VALUE_PRECISION, _DISTRIBUTION_PRECISION = 1e-9, 1e-6
 """Sweeps for values and for distributions stop at these changes, relative to the greatest return."""
+
+_MAX_SIMULATED, _EPISODES = 100_000_000, (1000, 10_000)
+"""The largest number of steps of all simulated episodes, and the numbers of episodes of a start."""
 
 _MAX_ROUNDS = 20
 """The largest number of rounds of solving for further stocks, to find the minimum of upper CVaR's dual."""
@@ -171,9 +177,9 @@ class SolvedMDP(NamedTuple):
     Attributes:
         start: the objective's optimum from every state, a bound of its error, and the first stocks. The
             optimum is nan in states that episodes from the given start state do not visit.
-        solution: distributions, values and policy, on a grid that contains the first stocks. For other first
-            stocks use `at`.
-        atoms: the return distributions [S, C] as atoms.
+        solution: values, policy and, unless they are simulated, distributions, on a grid that contains the
+            first stocks. For other first stocks use `at`.
+        atoms: the return distributions [S, C] as atoms; None where they are simulated.
         off_grid_mass: [S], of the episodes from the first stocks, on the grid that `start` was computed on.
         distribution_off_grid_mass: [S], the same on the grid and the support of `solution`: a bound of the
             probability that is wrong in the return distributions.
@@ -186,7 +192,7 @@ class SolvedMDP(NamedTuple):
 
     start: Start
     solution: Solution
-    atoms: Atoms
+    atoms: Atoms | None
     off_grid_mass: np.ndarray
     distribution_off_grid_mass: np.ndarray
     sweeps: int
@@ -229,6 +235,54 @@ class SolvedMDP(NamedTuple):
             if only_starts:
                 return _solve(self.problem._replace(dial=dial), self.values)
             return [_solve(self.problem._replace(dial=(objective,)))[0] for objective in dial]
+
+    def first_distributions(self, states: Sequence[int]) -> Atoms:
+        """The return distributions from N states at their first stocks, or at the draw of two.
+
+        Where they are simulated, an episode keeps its own stock, and acts as at the nearest grid point.
+
+        Args:
+            states: [N], the states in which episodes begin.
+
+        Returns:
+            Values [N, n, m] and probabilities [N, n], some of them 0. Simulated distributions are the same at
+            every call.
+        """
+        states, start, problem = np.asarray(states), self.start, self.problem
+        with jax.enable_x64(True):
+            if self.atoms is not None:
+                parts = []
+                for stocks, chances in (
+                    (start.stocks, 1 - start.chances),
+                    (start.other_stocks, start.chances),
+                ):
+                    indices, weights, _ = map(np.asarray, _locate(self.solution.stocks, stocks[states]))
+                    weights = weights * chances[states, None]
+                    parts += [
+                        Atoms(
+                            values=self.atoms.values[states, index],
+                            probabilities=weight[:, None] * self.atoms.probabilities[states, index],
+                        )
+                        for index, weight in zip(indices.T, weights.T, strict=True)
+                    ]
+                return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+            steps = episodes.num_steps(problem.discount, problem.steps)
+            count = int(np.clip(_MAX_SIMULATED / (steps * len(states)), *_EPISODES))
+            drawn = np.arange(count) < np.round(start.chances[states, None] * count)
+            stocks = np.where(drawn[..., None], start.other_stocks[states, None], start.stocks[states, None])
+            policy = self.solution.policy
+            returns = episodes.simulate(
+                problem.mdp,
+                np.stack(policy) if isinstance(policy, tuple) else policy,
+                self.solution.stocks,
+                np.repeat(states, count),
+                stocks.reshape(-1, problem.mdp.reward_dim),
+                jax.random.key(0),
+                discount=problem.discount,
+                steps=steps,
+            )
+            values = np.asarray(returns).reshape(len(states), count, -1)
+            return merge_equal_atoms(Atoms(values=values, probabilities=np.full(values.shape[:2], 1 / count)))
 
     def possible_returns(self) -> np.ndarray | None:
         """All returns that can occur from any state in a finite horizon, if there are not too many."""
@@ -367,13 +421,19 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
         points = np.asarray(values.solution.stocks.points[0])
         sides = np.searchsorted(points, first[:, :1]) + np.arange(-1, 2)
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
-    grids, representation, _ = _for_distributions(narrow, fixed, np.unique(first, axis=0), returns)
+    grids, representation, is_exact = _for_distributions(narrow, fixed, np.unique(first, axis=0), returns)
+    chosen = fixed is not None or problem.choices.representation or problem.choices.atoms
+    simulated = not (is_exact or values.exact or chosen)
+    if simulated and not minimized:
+        return _assemble(problem, begun, values, values.solution, None)
     solution = narrow.iterate(grids, representation)
     if minimized:
         atoms = representation.atoms(solution.distributions)
         for index, (objective, start) in enumerate(zip(problem.dial, begun, strict=True)):
             drawn = starts.choose(solution, objective, distributions=atoms, aligned=values.aligned)
             begun[index] = drawn._replace(values=start.values, errors=start.errors, pivots=start.pivots)
+    if simulated:
+        return _assemble(problem, begun, values, values.solution, None)
     return _assemble(problem, begun, values, solution, representation)
 
 
@@ -467,15 +527,15 @@ def _assemble(
     begun: Sequence[Start],
     values: _Values,
     solution: Solution,
-    representation: DistributionRepresentation,
+    representation: DistributionRepresentation | None,
 ) -> list[SolvedMDP]:
-    """The result for each start.
+    """The result for each start; without a representation its distributions are simulated.
 
     Raises:
         InputError: when the value of a state is not a number.
     """
-    atoms, solution = _on_host((representation.atoms(solution.distributions), solution))
-    values = _on_host(values)
+    atoms = None if representation is None else _on_host(representation.atoms(solution.distributions))
+    solution, values = _on_host((solution, values))
     results = []
     for objective, start in zip(problem.dial, _on_host(begun), strict=True):
         undefined = np.flatnonzero(np.isnan(start.values))
@@ -484,7 +544,10 @@ def _assemble(
                 f"objective {objective.name} is not a number in state {undefined[0]}: make it finite at all "
                 f"sums of rewards from {problem.low.min():.4g} to {problem.high.max():.4g}"
             )
-        drawn = (_mass_at(solution, first) for first in (start.stocks, start.other_stocks))
+        # Simulated episodes lose no mass.
+        drawn = [
+            _mass_at(solution, first) * (atoms is not None) for first in (start.stocks, start.other_stocks)
+        ]
         results.append(
             SolvedMDP(
                 start=start._replace(values=np.where(problem.reached, start.values, np.nan)),
@@ -506,6 +569,9 @@ def _mass_at(solution: Solution, first: np.ndarray) -> np.ndarray:
     """The off-grid mass [S] at the grid points nearest to first stocks [S, m]."""
     nearest = stock_grids.nearest(solution.stocks, first)
     return np.asarray(solution.off_grid_mass)[np.arange(len(nearest)), nearest]
+
+
+_locate = jax.jit(stock_grids.locate)
 
 
 # Grids.

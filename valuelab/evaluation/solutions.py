@@ -85,7 +85,7 @@ def summarize(task: Task, solved: SolvedMDP) -> dict[str, Any]:
             "outcomes": outcomes,
             "reward_components": task.mdp.reward_dim,
             "stocks": solution.stocks.size,
-            "atoms": np.shape(solved.atoms.probabilities)[-1],
+            "atoms": None if solved.atoms is None else np.shape(solved.atoms.probabilities)[-1],
         },
     }
     if isinstance(task.objective.start, SearchedStart) and task.objective.start.minimized:
@@ -110,10 +110,14 @@ def save(path: pathlib.Path, solved: SolvedMDP) -> None:
     Args:
         path: an .npz, which gets stocks [C, m], values [S, C], policy [S, C] (of a finite horizon policy_0,
             policy_1, ... by step), atoms [S, C, n, m] and probabilities [S, C, n] of return distributions; an
-            axis along which these are the same has length 1.
+            axis along which these are the same has length 1. Simulated distributions are those from the first
+            stocks alone, [S, 1, n, m] and [S, 1, n].
         solved: what was found.
     """
-    solution = solved.solution
+    solution, atoms = solved.solution, solved.atoms
+    if atoms is None:
+        of_states = solved.first_distributions(range(len(solution.values)))
+        atoms = jax.tree.map(lambda leaf: leaf[:, None], of_states)
     if isinstance(solution.policy, tuple):
         policies = {f"policy_{step}": policy for step, policy in enumerate(solution.policy)}
     else:
@@ -124,8 +128,8 @@ def save(path: pathlib.Path, solved: SolvedMDP) -> None:
             allow_pickle=False,
             stocks=np.asarray(solution.stocks.stocks),
             values=solution.values,
-            atoms=_shortened(np.asarray(solved.atoms.values)),
-            probabilities=_shortened(np.asarray(solved.atoms.probabilities)),
+            atoms=_shortened(np.asarray(atoms.values)),
+            probabilities=_shortened(np.asarray(atoms.probabilities)),
             **policies,
         )
 
@@ -149,16 +153,7 @@ def first_distribution(solved: SolvedMDP, state: int) -> tuple[np.ndarray, np.nd
     Returns:
         values [k, m] and probabilities [k], none of them 0.
     """
-    start, parts, shares = solved.start, [], []
-    for first, chance in (
-        (start.stocks, 1 - start.chances[state]),
-        (start.other_stocks, start.chances[state]),
-    ):
-        indices, weights, _ = map(np.asarray, _locate(solved.solution.stocks, first[state]))
-        for index, weight in zip(indices, weights * float(chance), strict=True):
-            parts.append(np.asarray(solved.atoms.values)[state, index])
-            shares.append(weight * np.asarray(solved.atoms.probabilities)[state, index])
-    values, probabilities = np.concatenate(parts), np.concatenate(shares)
+    values, probabilities = (leaf[0] for leaf in solved.first_distributions([state]))
     return values[probabilities > 0], probabilities[probabilities > 0]
 
 
@@ -243,7 +238,9 @@ def draw(task: Task, solved: SolvedMDP, workdir: pathlib.Path) -> None:
     from valuelab.evaluation import distributional_plots as plots  # takes as long to import as all the rest
 
     asked, name = describe(task), task.objective.name
-    if not solved.exact:  # projection widens distributions: their tails are longer than the true ones
+    if solved.atoms is None:
+        asked += "; simulated episodes"
+    elif not solved.exact:  # projection widens distributions: their tails are longer than the true ones
         asked += f"; distributions held by {np.shape(solved.atoms.probabilities)[-1]} atoms"
     with jax.enable_x64(True):
         dial = make_dial(task, solved)
