@@ -286,8 +286,8 @@ class RunConfig(Settings):
         0,
         "[0, inf)",
         "Random pairs of a start and a goal that are played after the last update, with a goal-conditioned "
-        "dataset of a maze of OGBench. Their success is reported by detour. Zero-shot agents infer the task of a "
-        "goal from labelled states, or renew it at each step if it depends on the state (HILP with "
+        "dataset of a maze of OGBench. Their success is reported by detour. Zero-shot agents infer the task "
+        "of a goal from labelled states, or renew it at each step if it depends on the state (HILP with "
         "goal_tasks=differences).",
         compare=False,
     )

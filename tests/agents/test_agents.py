@@ -497,7 +497,11 @@ FLIPS: dict[type, dict[str, Any]] = {
         "task_dim": (3, {}),
         "orthonormality": (0.0, {}),
     },
-    SuccessorFeaturesConfig: {"loss": ("features", {"loss": "values"}), "center": (True, {}), "differences": (True, {})},
+    SuccessorFeaturesConfig: {
+        "loss": ("features", {"loss": "values"}),
+        "center": (True, {}),
+        "differences": (True, {}),
+    },
     EncoderConfig: {"hidden_dims": ((16,), {}), "dim": (3, {}), "normalize": (False, {})},
     SpreadConfig: {"orthonormality": (0.0, {})},
     GoalValueConfig: {"expectile": (0.6, {}), "discount": (0.5, {}), "random_goals": (0.5, {})},

@@ -169,7 +169,7 @@ HILP = merged(
     each(_ALL, {"agent.critic.loss": "values"}),
     {
         "pointmaze": {
-            # 0.5 learns distances of the data's policy. They agree with geodesics less than straight lines do.
+            # 0.5 learns distances of the data's policy, which agree with geodesics less than straight lines.
             "agent.critic.feature_learner.expectile": 0.9,
             "agent.critic.feature_learner.discount": 0.995,  # ways are 150 steps long
             "agent.critic.feature_learner.goal_tasks": "differences",
@@ -183,8 +183,8 @@ HILP = merged(
             "agent.critic.discount": 0.95,
             "data.goals.discount": 0.99,
             "agent.critic.feature_learning_rate": 3e-4,  # F follows features that move
-            # The data hardly push against walls (0.06 % of the rows), so Q is wrong there. A step changes a
-            # sum of differences by a tenth of what it is: cloning can have more weight.
+            # The data hardly push against walls (0.06 % of the rows), so Q extrapolates there. A step changes
+            # a sum of differences by about a tenth: cloning can have more weight than elsewhere.
             "agent.policy": dataclasses.replace(_CLONING, bc_weight=0.1),
         }
     },
