@@ -379,6 +379,35 @@ def test_another_target_is_solved_again():
     np.testing.assert_allclose([solved.start.values[0], *values], [0, -0.1, -0.7], atol=1e-12)
 
 
+def test_the_policy_of_a_solution_is_followed():
+    """Simulated returns have the probabilities of the exact distribution, and c₀ + G = γᵀ c_T."""
+    solved = defaults.solve(gamble(), objectives.lower_cvar(1.0), discount=0.9, start_state=0)
+    played = solved.simulate(4000, jax.random.key(0))
+    assert (played.states.shape, played.actions.shape) == ((4000, 3), (4000, 2))
+    np.testing.assert_allclose(
+        0.81 * played.stocks[:, -1], solved.start.stocks[0] + played.returns, atol=1e-12
+    )
+    place = int(np.abs(solved.solution.stocks.points[0] - solved.start.stocks[0]).argmin())
+    values, chances = solved.atoms.values[0, place, :, 0], solved.atoms.probabilities[0, place]
+    assert chances.sum() == pytest.approx(1)
+    for value, chance in zip(values, chances, strict=True):  # within five standard errors
+        share = np.isclose(played.returns[:, 0], value).mean()
+        assert abs(share - chance) <= 5 * np.sqrt(chance * (1 - chance) / 4000)
+    # Both steps gamble; each step has a grid of its own.
+    assert solved.act(0, solved.start.stocks[0, 0]) == 1
+    assert (played.actions[played.states[:, 1] == 1, 1] == 1).all()
+    again = solved.act(played.states[:, 1], played.stocks[:, 1], step=1)
+    np.testing.assert_array_equal(again, played.actions[:, 1])
+    assert [grid.size for grid in solved.solution.later] == [solved.solution.policy[1].shape[1]]
+
+
+def test_a_draw_of_first_stocks_is_simulated():
+    """In expectation the best half of returns is as good as the value, with its draw."""
+    solved = defaults.solve(gamble(), objectives.upper_cvar(0.6), discount=1.0)
+    returns = np.sort(solved.simulate(20_000, jax.random.key(1), state=0).returns[:, 0])
+    np.testing.assert_allclose(returns[-12_000:].mean(), solved.start.values[0], atol=0.05)
+
+
 def delayed(gain):
     """A step without reward, then 45 for certain, or by halves 0 or a gain."""
     rows = [[[(1.0, 1, 0.0)]] * 2, [[(1.0, 2, 45.0)], [(0.5, 2, 0.0), (0.5, 2, gain)]], [[], []]]
@@ -469,6 +498,11 @@ def evaluate(policy):
     )
 
 
+@functools.cache
+def certain():
+    return defaults.solve(chain(), objectives.expectation(), discount=1.0)
+
+
 BAD = {
     "loop": (
         lambda: values_of(random_mdp(8, states=1), objectives.expectation(), stocks=GRID, discount=1.0),
@@ -533,6 +567,20 @@ BAD = {
     "objective's name": (
         lambda: defaults.solve(chain(), "cvar", discount=1.0),
         "objective is 'cvar'; give one of valuelab.distributional.objectives",
+    ),
+    "state of an action": (
+        lambda: certain().act(3, 0.0),
+        "state is 3; give whole numbers from 0 to 2",
+    ),
+    "stock of an action": (lambda: certain().act([0, 1], 0.0), r"stock has shape \(\), but state has shape"),
+    "step of an action": (lambda: certain().act(0, 0.0, 2), "step is 2; give a step from 0 to 1"),
+    "no start state": (
+        lambda: certain().simulate(9, jax.random.key(0)),
+        "state is None, and solve was called",
+    ),
+    "no episode": (
+        lambda: certain().simulate(0, jax.random.key(0), state=0),
+        "num_episodes is 0; give at least 1",
     ),
     "no decisions": (
         lambda: defaults.solve(

@@ -98,6 +98,19 @@ def test_arrays_hold_return_distributions_values_and_the_policy(gamble):
             assert probabilities[atoms == value].sum() == pytest.approx(0.5)
 
 
+def test_arrays_are_enough_to_follow_the_policy(gamble):
+    """The gamble, and in state 1 the action that gives 4: first stock -5, then -5 + 1."""
+    _, workdir, _ = gamble
+    with np.load(workdir / "arrays.npz", allow_pickle=False) as arrays:
+        state, stock, actions = 0, arrays["start_stocks"][0], []
+        assert arrays["chances"][0] == 0
+        for step, (reward, next_state) in enumerate([(1, 1), (4, 2)]):
+            place = np.abs(arrays[f"stocks_{step}"] - stock).sum(1).argmin()
+            actions.append(arrays[f"policy_{step}"][state, place])
+            state, stock = next_state, (stock + reward) / arrays["discount"]
+    assert (actions, stock) == ([1, 1], 0)
+
+
 def test_config_json_holds_settings_and_versions(gamble):
     _, workdir, _ = gamble
     config = json.loads((workdir / "config.json").read_text())

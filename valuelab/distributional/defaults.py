@@ -39,6 +39,7 @@ from valuelab.distributional.solvers import Solution
 from valuelab.distributional.starts import Start
 from valuelab.distributional.stock_grids import StockGrid
 from valuelab.errors import InputError, unknown
+from valuelab.types import Array
 
 _MAX_SWEEP_SIZE = 20_000_000
 """The largest number of entries of a sweep: successors of states, actions and stocks, or atoms."""
@@ -97,6 +98,7 @@ class _Problem(NamedTuple):
         low: [S, m], least returns.
         high: [S, m], greatest returns.
         choices: of the grid and the representation.
+        start_state: the state in which episodes begin; None: any.
         reached: [S], whether episodes can visit the state.
     """
 
@@ -109,6 +111,7 @@ class _Problem(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     choices: _Choices
+    start_state: int | None
     reached: np.ndarray
 
     @property
@@ -284,6 +287,77 @@ class SolvedMDP(NamedTuple):
             values = np.asarray(returns).reshape(len(states), count, -1)
             return merge_equal_atoms(Atoms(values=values, probabilities=np.full(values.shape[:2], 1 / count)))
 
+    def act(self, state: Any, stock: Any, step: int = 0) -> np.ndarray:
+        """The actions of the policy, which acts as at the nearest stock of the grid of this step.
+
+        Args:
+            state: [...] int, the states.
+            stock: [...] for scalar rewards, or [..., m].
+            step: the number of steps since the start; it matters only in a finite horizon.
+
+        Returns:
+            The actions [...] int32.
+
+        Raises:
+            InputError: for a state that the MDP does not have, stocks of another shape, or a step that the
+                horizon does not have.
+        """
+        states, stocks = np.asarray(state), np.asarray(stock, float)
+        num_states, dim = self.problem.mdp.num_states, self.problem.mdp.reward_dim
+        if dim == 1 and stocks.shape == states.shape:
+            stocks = stocks[..., None]
+        if stocks.shape != (*states.shape, dim):
+            raise InputError(
+                f"stock has shape {stocks.shape}, but state has shape {states.shape}; give "
+                f"{dim} number(s) for each state"
+            )
+        if states.dtype.kind not in "iu" or ((states < 0) | (states >= num_states)).any():
+            raise InputError(f"state is {state}; give whole numbers from 0 to {num_states - 1}")
+        horizon = self.problem.steps
+        if step < 0 or (horizon is not None and step >= horizon):
+            last = "" if horizon is None else f" to {horizon - 1}"
+            raise InputError(f"step is {step}; give a step from 0{last or ' on'}")
+        grid, policy = self.solution.stage(step)
+        return np.asarray(policy)[states, stock_grids.nearest(grid, stocks)]
+
+    def simulate(self, num_episodes: int, key: Array, state: int | None = None) -> episodes.Episodes:
+        """Simulates episodes of the policy from the first stock, or from the draw of two.
+
+        Args:
+            num_episodes: E.
+            key: of the outcomes, from `jax.random.key`.
+            state: the state in which episodes begin; None: the start state that `solve` was given.
+
+        Returns:
+            States, stocks, actions, rewards and returns of the episodes. Infinite episodes are cut where
+            discounting leaves 10⁻⁴ of a reward.
+
+        Raises:
+            InputError: for a number of episodes below 1, or where no start state is known.
+        """
+        problem, start = self.problem, self.start
+        state = problem.start_state if state is None else state
+        if state is None:
+            raise InputError("state is None, and solve was called without start_state; give one of them")
+        mdps.reachable_states(problem.mdp, state)
+        if np.isnan(start.values[state]):
+            raise InputError(
+                f"state is {state}, which episodes from start_state do not visit; solve it first"
+            )
+        if num_episodes < 1:
+            raise InputError(f"num_episodes is {num_episodes}; give at least 1")
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        drawn = rng.uniform(size=(num_episodes, 1)) < start.chances[state]
+        return episodes.follow(
+            problem.mdp,
+            self.act,
+            np.full(num_episodes, state),
+            np.where(drawn, start.other_stocks[state], start.stocks[state]),
+            rng,
+            discount=problem.discount,
+            steps=episodes.num_steps(problem.discount, problem.steps),
+        )
+
     def possible_returns(self) -> np.ndarray | None:
         """All returns that can occur from any state in a finite horizon, if there are not too many."""
         return _possible_returns(self.problem)
@@ -357,6 +431,7 @@ def solve(
                 stock_low=stock_low,
                 stock_high=stock_high,
             ),
+            start_state=start_state,
             reached=reached,
         )
         return _solve(problem)[0]

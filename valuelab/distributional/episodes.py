@@ -8,6 +8,8 @@ matter.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +75,68 @@ def simulate(
     start = jnp.asarray(states, jnp.int32), stocks, jnp.zeros_like(stocks)
     (_, _, returns), _ = jax.lax.scan(step, start, jnp.arange(steps))
     return returns
+
+
+class Episodes(NamedTuple):
+    """E simulated episodes of T steps, on the host.
+
+    Attributes:
+        states: [E, T + 1].
+        stocks: [E, T + 1, m]; c₀ + G = γᵗ c_t after the last reward.
+        actions: [E, T].
+        rewards: [E, T, m]; 0 after the end of an episode.
+        returns: [E, m], Σ γᵗ r_t.
+    """
+
+    states: np.ndarray
+    stocks: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    returns: np.ndarray
+
+
+def follow(
+    mdp: MDP,
+    act: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+    states: np.ndarray,
+    stocks: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    discount: float,
+    steps: int,
+) -> Episodes:
+    """Simulates episodes, and keeps their steps.
+
+    Args:
+        mdp: host arrays.
+        act: (states [E], stocks [E, m], step) -> actions [E].
+        states: [E], in which episodes begin.
+        stocks: [E, m], their first stocks.
+        rng: of the outcomes.
+        discount: γ.
+        steps: T.
+
+    Returns:
+        The episodes.
+    """
+    bounds = np.cumsum(mdp.probabilities, axis=-1)[..., :-1]
+    visited, held, actions, rewards = [np.asarray(states)], [np.asarray(stocks, float)], [], []
+    for step in range(steps):
+        here = visited[-1]
+        actions.append(act(here, held[-1], step))
+        draws = rng.uniform(size=(len(here), 1))
+        outcome = here, actions[-1], (draws >= bounds[here, actions[-1]]).sum(-1)
+        rewards.append(mdp.rewards[outcome])
+        visited.append(mdp.next_states[outcome])
+        held.append((held[-1] + rewards[-1]) / discount)
+    received = np.stack(rewards, axis=1)
+    return Episodes(
+        states=np.stack(visited, axis=1),
+        stocks=np.stack(held, axis=1),
+        actions=np.stack(actions, axis=1),
+        rewards=received,
+        returns=np.einsum("etm,t->em", received, discount ** np.arange(steps)),
+    )
 
 
 def distributions(

@@ -55,6 +55,7 @@ class Solution(NamedTuple):
         unsound: the reason why the optimum may be missed; None where it cannot be missed.
         low: [S, m], least returns. With `high` they say which first stocks may be best, see `starts.choose`.
         high: [S, m], greatest returns.
+        later: in a finite horizon the grids of the stages 1 to H - 1; each stage of the policy has its grid.
     """
 
     distributions: ReturnDistributions
@@ -69,6 +70,13 @@ class Solution(NamedTuple):
     unsound: str | None
     low: Array
     high: Array
+    later: tuple[StockGrid, ...] = ()
+
+    def stage(self, step: int) -> tuple[StockGrid, Array]:
+        """The grid of C stocks at a step, and the actions [S, C] there."""
+        if not isinstance(self.policy, tuple):
+            return self.stocks, self.policy
+        return (self.stocks, *self.later)[step], self.policy[step]
 
     @property
     def error_bound(self) -> Array:
@@ -232,11 +240,12 @@ def _solve(
 ) -> tuple[Solution, Sequence[Array]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
-        found = exact.solve(setting, mdp, objective, grids, policies)
+        later, found = tuple(grids[1:-1]), exact.solve(setting, mdp, objective, grids, policies)
         if found is None:
-            return _solve_finite(setting, mdp, objective, grids, policies)
+            solution, greedy = _solve_finite(setting, mdp, objective, grids, policies)
+            return solution._replace(later=later), greedy
         low, high = mdps.return_bounds(mdp, setting.discount, len(grids) - 1)
-        return _exact_solution(found, grids[0], policies, low, high), found.greedy
+        return _exact_solution(found, grids[0], policies, low, high)._replace(later=later), found.greedy
     policy = None if policies is None else policies[0]
     solution, greedy = _solve_infinite(
         setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance
@@ -251,7 +260,7 @@ def _finish(solution: Solution, steps: int | None, horizon: int | None, reason: 
     steps that it plans for are always enough.
     """
     if steps is not None and horizon is None:
-        solution = solution._replace(policy=solution.policy[0])
+        solution = solution._replace(policy=solution.policy[0], later=())
     errors = jnp.full_like(solution.errors, jnp.inf) if reason else solution.errors
     return solution._replace(errors=errors, unsound=reason)
 

@@ -108,10 +108,7 @@ def save(path: pathlib.Path, solved: SolvedMDP) -> None:
     """Saves everything about all stocks of the grid.
 
     Args:
-        path: an .npz, which gets stocks [C, m], values [S, C], policy [S, C] (of a finite horizon policy_0,
-            policy_1, ... by step), atoms [S, C, n, m] and probabilities [S, C, n] of return distributions; an
-            axis along which these are the same has length 1. Simulated distributions are those from the first
-            stocks alone, [S, 1, n, m] and [S, 1, n].
+        path: an .npz; docs/distributional.md describes its arrays.
         solved: what was found.
     """
     solution, atoms = solved.solution, solved.atoms
@@ -119,13 +116,20 @@ def save(path: pathlib.Path, solved: SolvedMDP) -> None:
         of_states = solved.first_distributions(range(len(solution.values)))
         atoms = jax.tree.map(lambda leaf: leaf[:, None], of_states)
     if isinstance(solution.policy, tuple):
-        policies = {f"policy_{step}": policy for step, policy in enumerate(solution.policy)}
+        policies: dict[str, Any] = {}
+        for step in range(len(solution.policy)):
+            grid, policy = solution.stage(step)
+            policies |= {f"stocks_{step}": np.asarray(grid.stocks), f"policy_{step}": policy}
     else:
         policies = {"policy": solution.policy}
     with files.replacing(path) as file:
         np.savez_compressed(
             file,
             allow_pickle=False,
+            discount=solved.problem.discount,
+            start_stocks=solved.start.stocks,
+            other_stocks=solved.start.other_stocks,
+            chances=solved.start.chances,
             stocks=np.asarray(solution.stocks.stocks),
             values=solution.values,
             atoms=_shortened(np.asarray(atoms.values)),
