@@ -735,17 +735,25 @@ def _narrow_returns(problem: _Problem, found: Solution, first: np.ndarray) -> _P
         chances = possible[states, at]
         arriving[next_states[states, at][chances], nearest[states, at][chances]] = True
         states, at = np.nonzero(arriving & ~visited)
-    low, high = np.zeros((2, *policy.shape))
-    for _ in range(_num_sweeps(problem, _DISTRIBUTION_PRECISION)):
-        least, most = (rewards + problem.discount * bound[next_states, nearest] for bound in (low, high))
-        low, high = (
-            np.where(mdp.terminal[:, None], 0, bound)
-            for bound in (np.where(possible, least, np.inf).min(2), np.where(possible, most, -np.inf).max(2))
-        )
-    # One more cell on either side: no stock this far away was best on the wide grid.
+    # Only visited states and stocks matter, and only visited ones follow them.
+    places = np.nonzero(visited)
+    index = np.cumsum(visited).reshape(visited.shape) - 1
+    rewards, possible = rewards[places], possible[places]
+    after, ends = index[next_states[places], nearest[places]], ~possible.any(1)
+    low, high = np.zeros((2, len(rewards)))
     cell = np.diff(points).max()
-    low, high = np.where(visited, low, 0), np.where(visited, high, 0)
-    return problem._replace(low=low.min(1, keepdims=True) - cell, high=high.max(1, keepdims=True) + cell)
+    for _ in range(_num_sweeps(problem, _DISTRIBUTION_PRECISION)):
+        before = low, high
+        least, most = (rewards + problem.discount * bound[after] for bound in before)
+        low = np.where(ends, 0, np.where(possible, least, np.inf).min(1))
+        high = np.where(ends, 0, np.where(possible, most, -np.inf).max(1))
+        if max(np.abs(low - before[0]).max(), np.abs(high - before[1]).max()) < 1e-6 * cell:
+            break
+    # One more cell on either side: no stock this far away was best on the wide grid.
+    least, greatest = np.zeros((2, mdp.num_states))
+    np.minimum.at(least, places[0], low)
+    np.maximum.at(greatest, places[0], high)
+    return problem._replace(low=least[:, None] - cell, high=greatest[:, None] + cell)
 
 
 def _union(wide: StockGrid, fine: StockGrid) -> StockGrid:

@@ -49,7 +49,7 @@ def simulate(
         stocks: [N, m], their first stocks.
         key: of the outcomes.
         discount: γ.
-        steps: the number of steps that are simulated.
+        steps: the largest number of steps of an episode.
 
     Returns:
         [N, m], Σ γᵗ r_t.
@@ -60,8 +60,14 @@ def simulate(
     rewards = rewards.reshape(-1, mdp.reward_dim)
     next_states = jnp.asarray(mdp.next_states, jnp.int32).ravel()
 
-    def step(carry, time):
-        states, stocks, returns = carry
+    ends = jnp.asarray(mdp.terminal)
+
+    def go_on(carry):
+        time, states, _, _ = carry
+        return (time < steps) & ~jnp.all(ends[states])
+
+    def step(carry):
+        time, states, stocks, returns = carry
         places = stock_grids.nearest(grid, stocks)
         actions = policy[states, places] if policy.ndim == 2 else policy[time, states, places]
         rows = states * num_actions + actions
@@ -69,12 +75,11 @@ def simulate(
         outcomes = rows * num_outcomes + jnp.sum(draws[:, None] >= bounds[rows], axis=-1)
         received = rewards[outcomes]
         returns += jnp.asarray(discount, dtype) ** time * received
-        return (next_states[outcomes], (stocks + received) / discount, returns), None
+        return time + 1, next_states[outcomes], (stocks + received) / discount, returns
 
     stocks = jnp.asarray(stocks, dtype)
-    start = jnp.asarray(states, jnp.int32), stocks, jnp.zeros_like(stocks)
-    (_, _, returns), _ = jax.lax.scan(step, start, jnp.arange(steps))
-    return returns
+    start = jnp.int32(0), jnp.asarray(states, jnp.int32), stocks, jnp.zeros_like(stocks)
+    return jax.lax.while_loop(go_on, step, start)[-1]
 
 
 class Episodes(NamedTuple):
