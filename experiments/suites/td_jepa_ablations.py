@@ -16,9 +16,9 @@ from typing import Any
 from valuelab.benchmark import Job, Suite
 
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "td_jepa": {},
-    "symmetric": {"agent.critic.symmetric": True},
-    "monte_carlo": {"agent.critic.target": "monte_carlo"},
+    "td_jepa": {"num_seeds": 5},  # the job of cpu_small
+    "symmetric": {"num_seeds": 3, "agent.critic.symmetric": True},
+    "monte_carlo": {"num_seeds": 3, "agent.critic.target": "monte_carlo"},
 }
 
 SUITE = Suite(
@@ -28,7 +28,6 @@ SUITE = Suite(
             "td_jepa:pointmaze",
             "ogbench/pointmaze-medium-navigate-v0",
             settings={
-                "num_seeds": 5,
                 "steps": 15_000,
                 "eval_every": 7_500,
                 "eval_episodes": 10,
