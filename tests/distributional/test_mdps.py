@@ -103,7 +103,15 @@ def test_states_that_episodes_can_visit():
     ("outcomes", "message"),
     [
         ([], "outcomes has 0 states and no outcome; give a list of"),
+        (
+            [[[(0.5, 0, [1.0, 2.0]), (0.5, 0, 0.0)]]],
+            "rewards of outcomes have 1 and 2 components; give one number for each outcome",
+        ),
         ([[]], "outcomes has 1 states and no outcome"),
+        (
+            [[[(1.0, 0.5, 0.0)]]],
+            r"outcomes\[0\]\[0\]\[0\] is \(1.0, 0.5, 0.0\); give a probability, the whole",
+        ),
         (
             [[[(1.0, 0, 0.0)], [(1.0, 0, 0.0)]], [[(1.0, 0, 0.0)]]],
             r"outcomes\[1\] has 1 actions, but outcomes\[0\] has 2",

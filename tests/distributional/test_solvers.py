@@ -556,6 +556,34 @@ BAD = {
         lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, horizon=2.5),
         "horizon is 2.5; give a whole number of at least one step",
     ),
+    "atoms of a distribution": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, atoms=2.5),
+        "atoms is 2.5; give a whole number of at least 2",
+    ),
+    "stocks": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, stocks=0),
+        "stocks is 0; give a whole number of at least 1",
+    ),
+    "discount in words": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount="0.9"),
+        r"discount is 0.9; give a number in \(0, 1\]",
+    ),
+    "stock_low": (
+        lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, stock_low=[5.0]),
+        r"stock_low is \[5.0\], but stocks is None; give the size",
+    ),
+    "stock_high": (
+        lambda: defaults.solve(
+            chain(), objectives.expectation(), discount=1.0, stocks=3, stock_low=5, stock_high=-5
+        ),
+        "stock_low is .5.., but stock_high is .-5..; give a higher stock_high",
+    ),
+    "no MDP": (
+        lambda: defaults.solve({}, objectives.expectation(), discount=1.0),
+        "mdp is of type dict; give an MDP",
+    ),
+    "no stock": (lambda: certain().act(0, np.nan), "stock is nan; give finite numbers"),
+    "half a step later": (lambda: certain().act(0, 0.0, 0.5), "step is 0.5; give a step from 0 to 1"),
     "levels": (
         lambda: defaults.solve(chain(), objectives.lower_cvar([0.1, 0.2]), discount=1.0),
         r"tau of objective cvar is \[0.1, 0.2\]; a solver takes one value at a time",

@@ -12,7 +12,7 @@ from helpers import ROOT
 from valuelab.distributional import defaults, gridworlds, mdps
 from valuelab.errors import InputError
 from valuelab.evaluation import distributional_plots, solutions
-from valuelab.runs import outputs, solving
+from valuelab.runs import api, outputs, solving
 
 
 def launch(workdir, /, **settings):
@@ -257,6 +257,14 @@ def test_a_function_of_the_user_is_an_objective(files, tmp_path):
     result = launch(tmp_path, mdp=files / "gamble.npz", discount=1, objective=UTILITY)
     assert (result["objective"], result["start_values"][0]) == ("capped", 1)
     assert list(json.loads((tmp_path / "config.json").read_text())["files"]) == ["objective"]
+
+
+def test_missing_and_unknown_settings_in_python_are_named():
+    mdp = mdps.from_outcomes([[[(1.0, 0, 1.0)]]])
+    with pytest.raises(InputError, match=r"discount is missing: give discount=0.95, or discount=1.0"):
+        api.solve(mdp, "cvar")
+    with pytest.raises(InputError, match=r"unknown setting of solve 'horizn': did you mean 'horizon'"):
+        api.solve(mdp, "expectation", discount=1.0, horizn=3)
 
 
 def test_numbers_in_words():

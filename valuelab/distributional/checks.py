@@ -49,7 +49,7 @@ def check_problem(
     check_objective(objective, mdp.reward_dim)
     if not is_traced(mdp):
         mdps.validate(mdp, discount)
-    if horizon is not None and not (isinstance(horizon, int | np.integer) and horizon >= 1):
+    if horizon is not None and not (is_whole(horizon) and horizon >= 1):
         raise InputError(
             f"horizon is {horizon!r}; give a whole number of at least one step, or None for an infinite one"
         )
@@ -84,6 +84,11 @@ def _cycle(mdp: MDP) -> str:
         path.append(state)
         state = min(successors[state] & alive)
     return f"an episode can visit state {state} again and again"
+
+
+def is_whole(number: Any) -> bool:
+    """Whether a number is an integer by its type."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def check_objective(objective: Any, reward_dim: int) -> None:

@@ -313,8 +313,10 @@ class SolvedMDP(NamedTuple):
             )
         if states.dtype.kind not in "iu" or ((states < 0) | (states >= num_states)).any():
             raise InputError(f"state is {state}; give whole numbers from 0 to {num_states - 1}")
+        if not np.isfinite(stocks).all():
+            raise InputError(f"stock is {stock}; give finite numbers")
         horizon = self.problem.steps
-        if step < 0 or (horizon is not None and step >= horizon):
+        if not checks.is_whole(step) or step < 0 or (horizon is not None and step >= horizon):
             last = "" if horizon is None else f" to {horizon - 1}"
             raise InputError(f"step is {step}; give a step from 0{last or ' on'}")
         grid, policy = self.solution.stage(step)
@@ -403,7 +405,17 @@ def solve(
     """
     if representation not in (None, "exact", "categorical", "quantile"):
         raise unknown("representation", representation, ("exact", "categorical", "quantile"))
+    if not isinstance(mdp, MDP):
+        raise InputError(f"mdp is of type {type(mdp).__name__}; give an MDP, such as make_mdp makes")
     checks.check_objective(objective, mdp.reward_dim)
+    for name, size, least in (("atoms", atoms, 2), ("stocks", stocks, 1)):
+        if size is not None and not (checks.is_whole(size) and size >= least):
+            raise InputError(f"{name} is {size!r}; give a whole number of at least {least}")
+    for name, end in (("stock_low", stock_low), ("stock_high", stock_high)):
+        if end is not None and stocks is None:
+            raise InputError(f"{name} is {end}, but stocks is None; give the size of the stock grid, too")
+        if end is not None and np.asarray(end).dtype.kind not in "fiu":
+            raise InputError(f"{name} is {end!r}; give numbers")
     with jax.enable_x64(True):
         mdps.validate(mdp, discount)
         reached = np.ones(mdp.num_states, bool)
@@ -659,9 +671,14 @@ def _fixed_grid(problem: _Problem) -> StockGrid | None:
         return None
     box = _stock_range(problem)
     dim = problem.mdp.reward_dim
-    ends = [np.asarray(given or default, float) for given, default in zip((low, high), box, strict=True)]
+    ends = [
+        np.atleast_1d(np.asarray(default if given is None else given, float))
+        for given, default in zip((low, high), box, strict=True)
+    ]
     if any(len(end) != dim for end in ends):
         raise InputError(f"stock_low and stock_high are {low} and {high}; give {dim} number(s) each")
+    if (ends[0] > ends[1]).any() or (size > 1 and (ends[0] == ends[1]).any()):
+        raise InputError(f"stock_low is {ends[0]}, but stock_high is {ends[1]}; give a higher stock_high")
     return stock_grids.uniform(ends[0].tolist(), ends[1].tolist(), [size] * dim)
 
 

@@ -100,8 +100,21 @@ def from_outcomes(outcomes: Sequence[Sequence[Sequence[Outcome]]], terminal: np.
                         f"outcomes[{state}][{action}][{index}] is {entry!r}; give (probability, next "
                         "state, reward)"
                     )
+                kinds = [np.asarray(part).dtype.kind for part in entry]
+                if kinds[0] not in "fiu" or kinds[1] not in "iu" or kinds[2] not in "fiu":
+                    raise InputError(
+                        f"outcomes[{state}][{action}][{index}] is {entry!r}; give a probability, the whole "
+                        "number of a state and a reward in numbers"
+                    )
+    _check_terminal(terminal, num_states)
     width = max(len(row) for state in outcomes for row in state)
-    dim = max(np.size(reward) for state in outcomes for row in state for _, _, reward in row)
+    dims = {np.size(reward) for state in outcomes for row in state for _, _, reward in row}
+    if len(dims) > 1:
+        raise InputError(
+            f"rewards of outcomes have {' and '.join(map(str, sorted(dims)))} components; give one number "
+            "for each outcome, or equally many components"
+        )
+    (dim,) = dims
     probabilities = np.zeros((num_states, num_actions, width))
     next_states = np.zeros((num_states, num_actions, width), np.int32)
     rewards = np.zeros((num_states, num_actions, width, dim))
@@ -257,6 +270,8 @@ def end_in(mdp: MDP, states: np.ndarray) -> MDP:
 def _absorb(mdp: MDP) -> MDP:
     """Makes terminal states absorbing, and finds them first if they are not given."""
     own = np.arange(mdp.num_states, dtype=np.int32)[:, None, None]
+    if mdp.terminal is not None:
+        mdp = mdp._replace(terminal=np.asarray(mdp.terminal))
     if mdp.terminal is None:
         stays = (mdp.probabilities == 0) | ((mdp.next_states == own) & ~mdp.rewards.any(-1))
         mdp = mdp._replace(terminal=stays.all((1, 2)))
@@ -329,7 +344,7 @@ def validate(mdp: MDP, discount: float) -> None:
             states are out of range or γ is outside (0, 1]; the message names the array, the index and the
             value.
     """
-    if not 0 < discount <= 1:
+    if np.asarray(discount).dtype.kind not in "fiu" or not 0 < discount <= 1:
         raise InputError(f"discount is {discount}; give a number in (0, 1]")
     probabilities, next_states, rewards, _ = (np.asarray(leaf) for leaf in mdp)
     _check_numbers("probabilities", probabilities)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import pathlib
 import tempfile
@@ -22,7 +23,7 @@ from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
 from valuelab.domains.paths import is_path
 from valuelab.environments.rewarded import Reward
-from valuelab.errors import InputError
+from valuelab.errors import InputError, unknown
 from valuelab.evaluation import rollout
 from valuelab.evaluation.rollout import Episodes
 from valuelab.files import local_path, read_json
@@ -287,6 +288,9 @@ def solve(
         mdp = solving.with_rewards_of(mdp, objective)
     elif not isinstance(objective, Objective):
         objective = objectives.of_function(objective, mdp, discount, settings.get("horizon"))
+    known = inspect.signature(defaults.solve).parameters.keys() - {"mdp", "objective"}
+    for name in settings.keys() - known:
+        raise unknown("setting of solve", name, known)
     return defaults.solve(mdp, objective, discount=discount, **settings)
 
 
