@@ -239,7 +239,7 @@ class SolvedMDP(NamedTuple):
                 return _solve(self.problem._replace(dial=dial), self.values)
             return [_solve(self.problem._replace(dial=(objective,)))[0] for objective in dial]
 
-    def first_distributions(self, states: Sequence[int]) -> Atoms:
+    def first_distributions(self, states: Any) -> Atoms:
         """The return distributions from N states at their first stocks, or at the draw of two.
 
         Where they are simulated, an episode keeps its own stock, and acts as at the nearest grid point.

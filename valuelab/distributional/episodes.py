@@ -124,7 +124,9 @@ def follow(
     Returns:
         The episodes.
     """
-    bounds = np.cumsum(mdp.probabilities, axis=-1)[..., :-1]
+    bounds = np.cumsum(mdp.probabilities, axis=-1)
+    # No draw lies above the last possible outcome, whatever rounding left of the sum.
+    bounds = np.where(bounds < bounds[..., -1:], bounds, 1.0)
     visited, held, actions, rewards = [np.asarray(states)], [np.asarray(stocks, float)], [], []
     for step in range(steps):
         here = visited[-1]

@@ -244,8 +244,8 @@ def _follow(stages: _Stages, policies: list[np.ndarray]) -> Atoms:
             ),
             shape,
         )
-        keys, index = np.unique(keys[chances > 0], return_inverse=True)
-        chances = np.bincount(index, chances[chances > 0])
+        keys, merged = np.unique(keys[chances > 0], return_inverse=True)
+        chances = np.bincount(merged, chances[chances > 0]).astype(float)
         starts, states, stocks = np.unravel_index(keys, shape)
     starts, returns, chances = (np.concatenate(parts) for parts in zip(*ended, strict=True))
     order = np.lexsort((returns, starts))

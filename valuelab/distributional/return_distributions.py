@@ -23,15 +23,15 @@ ReturnDistributions = Any
 
 
 class Atoms(NamedTuple):
-    """Distributions as finite mixtures of Dirac distributions.
+    """Distributions as finite mixtures of Dirac distributions, on the device or on the host.
 
     Attributes:
         values: [..., n, m].
         probabilities: [..., n].
     """
 
-    values: Array
-    probabilities: Array
+    values: Any
+    probabilities: Any
 
 
 class Successors(NamedTuple):
@@ -98,7 +98,7 @@ def flatten_atoms(atoms: Atoms) -> Atoms:
     )
 
 
-def look_ahead(atoms: Atoms, rewards: Array, discount: float, indices: Array, weights: Array) -> Atoms:
+def look_ahead(atoms: Atoms, rewards: Any, discount: float, indices: Any, weights: Any) -> Atoms:
     """The distribution of r + γ G' before projection.
 
     Args:

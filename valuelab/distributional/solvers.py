@@ -33,7 +33,7 @@ _MAX_TAIL = 0.01
 
 
 class Solution(NamedTuple):
-    """The result of a solver, for the first stage if the horizon is finite.
+    """The result of a solver, for the first stage if the horizon is finite; on the device or on the host.
 
     Attributes:
         distributions: of the return G, one for each state and stock [S, C]; None without a representation.
@@ -59,17 +59,17 @@ class Solution(NamedTuple):
     """
 
     distributions: ReturnDistributions
-    values: Array
+    values: Any
     policy: Any
     stocks: StockGrid
     sweeps: Any
     distance: Any
-    errors: Array
+    errors: Any
     error_parts: dict[str, Any]
-    off_grid_mass: Array
+    off_grid_mass: Any
     unsound: str | None
-    low: Array
-    high: Array
+    low: Any
+    high: Any
     later: tuple[StockGrid, ...] = ()
 
     def stage(self, step: int) -> tuple[StockGrid, Array]:
@@ -237,7 +237,7 @@ def _solve(
     tolerance: float,
     max_sweeps: int,
     distance: str,
-) -> tuple[Solution, Sequence[Array]]:
+) -> tuple[Solution, Sequence[Any]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
         later, found = tuple(grids[1:-1]), exact.solve(setting, mdp, objective, grids, policies)

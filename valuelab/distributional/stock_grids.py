@@ -90,9 +90,9 @@ def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -
     return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
 
 
-def nearest(grid: StockGrid, stocks: Array) -> Array:
-    """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m]."""
-    index = 0
+def nearest(grid: StockGrid, stocks: Any) -> Any:
+    """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m], on the stocks' device."""
+    index: Any = 0
     for dimension, points in enumerate(grid.points):
         between = (points[1:] + points[:-1]) / 2
         search = np.searchsorted if isinstance(stocks, np.ndarray) else jnp.searchsorted
