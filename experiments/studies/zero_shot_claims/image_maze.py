@@ -92,7 +92,7 @@ SETTINGS: dict[str, Any] = {
     "agent.critic.state_orthonormality": 1.0,
     "agent.critic.task_orthonormality": 1.0,
     "agent.policy.hidden_dims": (128, 128),
-    "agent.policy.learning_rate": 1e-3,
+    "agent.policy.learning_rate": 3e-3,
     "agent.policy.bc_weight": 0.0,
     "data.normalize_observations": False,
     "data.num_frames": 1,
@@ -130,7 +130,7 @@ class ImageMazeConfig(ClaimConfig):
     convolutions: bool = setting(False, help="See images through DrQ's convolutions.")
 
 
-CONFIG = ImageMazeConfig(steps=2_000, num_seeds=4, evaluations=4)
+CONFIG = ImageMazeConfig(steps=10_000, num_seeds=5, evaluations=5)
 """The defaults of the claims."""
 
 
