@@ -130,7 +130,7 @@ class ImageMazeConfig(ClaimConfig):
     convolutions: bool = setting(False, help="See images through DrQ's convolutions.")
 
 
-CONFIG = ImageMazeConfig(steps=10_000, num_seeds=5, evaluations=5)
+CONFIG = ImageMazeConfig(steps=6_000, num_seeds=5, evaluations=3)
 """The defaults of the claims."""
 
 
