@@ -126,11 +126,11 @@ TASK_SETTINGS: dict[str, Any] = {
 class ImageMazeConfig(ClaimConfig):
     """The amount of data and training, and how the agent sees images."""
 
-    task_steps: int = setting(2_000, "[2, inf)", "Updates of an agent that learns a single task.")
+    task_steps: int = setting(1_600, "[2, inf)", "Updates of an agent that learns a single task.")
     convolutions: bool = setting(False, help="See images through DrQ's convolutions.")
 
 
-CONFIG = ImageMazeConfig(steps=6_000, num_seeds=5, evaluations=3)
+CONFIG = ImageMazeConfig(steps=4_000, num_seeds=5, evaluations=4)
 """The defaults of the claims."""
 
 
