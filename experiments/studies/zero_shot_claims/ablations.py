@@ -110,7 +110,8 @@ def learn_tasks(
     config: ImageMazeConfig, maze: ImageMaze, name: str, seen: np.ndarray
 ) -> dict[int, np.ndarray]:
     """The mean scores over TASKS of agents that each learn one from its reward: update -> [M]."""
-    agents = [image_maze.learn_task(config, maze, f"task_{task}_{name}", task, seen) for task in TASKS]
+    folder = name.replace(" ", "_")
+    agents = [image_maze.learn_task(config, maze, f"task_{task}_{folder}", task, seen) for task in TASKS]
     return {step: np.mean([agent.scores[step] for agent in agents], axis=0) for step in agents[0].scores}
 
 
