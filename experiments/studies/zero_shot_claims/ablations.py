@@ -14,7 +14,11 @@ agents: they know the reward while they learn.
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each agent. The same command continues
 after an interruption.
 
-RESULTS
+Measured with this command (benchmarks/zero_shot_claims_ablations.json; five seeds, about 7 minutes of one CPU
+core): not shown. The score with two encoders is 0.63; minus that with one it is 0.02 (-0.03 to 0.07). With
+bootstrapped targets it is 0.53 higher (0.50 to 0.57) than with Monte Carlo targets. Forward-backward has
+0.65. From frozen encodings a task is learnt faster than from images: the average score is 0.15 higher (0.09
+to 0.22). Scores still rise after 4,000 updates.
 
 Source: Bagatella et al. 2025, arXiv:2510.00739, who find two encoders better than one, and leave Monte Carlo
 targets open.
@@ -137,7 +141,7 @@ def draw(
     pictures.over_updates(
         curves, {name: agent.variant.scores for name, agent in trained.items()}, "mean score of 51 tasks"
     )
-    pictures.over_updates(learning, single, f"mean score of {len(TASKS)} tasks, each learnt from its reward")
+    pictures.over_updates(learning, single, f"mean score of {len(TASKS)} single tasks")
     task = TASKS[1]
     best = image_maze.optimal_values(maze.next_states, maze.task_rewards)[task]
     image_maze.draw_values(optimal, "optimal values", best, task)
