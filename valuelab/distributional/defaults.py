@@ -251,7 +251,7 @@ class SolvedMDP(NamedTuple):
             Values [N, n, m] and probabilities [N, n], some of them 0. Simulated distributions are the same at
             every call.
         """
-        states, start, problem = np.asarray(states), self.start, self.problem
+        start, problem, rows = self.start, self.problem, np.asarray(states)
         with jax.enable_x64(True):
             if self.atoms is not None:
                 parts = []
@@ -259,32 +259,35 @@ class SolvedMDP(NamedTuple):
                     (start.stocks, 1 - start.chances),
                     (start.other_stocks, start.chances),
                 ):
-                    indices, weights, _ = map(np.asarray, _locate(self.solution.stocks, stocks[states]))
-                    weights = weights * chances[states, None]
+                    indices, weights, _ = map(np.asarray, _locate(self.solution.stocks, stocks[rows]))
+                    weights = weights * chances[rows, None]
                     parts += [
                         Atoms(
-                            values=self.atoms.values[states, index],
-                            probabilities=weight[:, None] * self.atoms.probabilities[states, index],
+                            values=self.atoms.values[rows, index],
+                            probabilities=weight[:, None] * self.atoms.probabilities[rows, index],
                         )
                         for index, weight in zip(indices.T, weights.T, strict=True)
                     ]
                 return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
             steps = episodes.num_steps(problem.discount, problem.steps)
-            count = int(np.clip(_MAX_SIMULATED / (steps * len(states)), *_EPISODES))
-            drawn = np.arange(count) < np.round(start.chances[states, None] * count)
-            stocks = np.where(drawn[..., None], start.other_stocks[states, None], start.stocks[states, None])
+            count = int(np.clip(_MAX_SIMULATED / (steps * problem.mdp.num_states), *_EPISODES))
             policy = self.solution.policy
-            returns = episodes.simulate(
-                problem.mdp,
-                np.stack(policy) if isinstance(policy, tuple) else policy,
-                self.solution.stocks,
-                np.repeat(states, count),
-                stocks.reshape(-1, problem.mdp.reward_dim),
-                jax.random.key(0),
-                discount=problem.discount,
-                steps=steps,
-            )
-            values = np.asarray(returns).reshape(len(states), count, -1)
+            returns = []
+            for state in states:
+                drawn = np.arange(count)[:, None] < np.round(start.chances[state] * count)
+                returns.append(
+                    episodes.simulate(
+                        problem.mdp,
+                        np.stack(policy) if isinstance(policy, tuple) else policy,
+                        self.solution.stocks,
+                        np.full(count, state),
+                        np.where(drawn, start.other_stocks[state], start.stocks[state]),
+                        jax.random.key(0),
+                        discount=problem.discount,
+                        steps=steps,
+                    )
+                )
+            values = np.stack(returns)
             return merge_equal_atoms(Atoms(values=values, probabilities=np.full(values.shape[:2], 1 / count)))
 
     def act(self, state: Any, stock: Any, step: int = 0) -> np.ndarray:

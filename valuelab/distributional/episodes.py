@@ -56,10 +56,12 @@ def simulate(
     """
     rewards = jnp.asarray(mdp.rewards)
     dtype, (num_actions, num_outcomes) = rewards.dtype, mdp.probabilities.shape[1:]
-    bounds = jnp.cumsum(jnp.asarray(mdp.probabilities, dtype), axis=-1).reshape(-1, num_outcomes)[:, :-1]
+    chances = jnp.asarray(mdp.probabilities, dtype).reshape(-1, num_outcomes)
+    # No draw lies above the last possible outcome, whatever rounding left of the sum.
+    later = jnp.cumsum(chances[:, ::-1], axis=-1)[:, -2::-1] > 0
+    bounds = jnp.where(later, jnp.cumsum(chances, axis=-1)[:, :-1], 1)
     rewards = rewards.reshape(-1, mdp.reward_dim)
     next_states = jnp.asarray(mdp.next_states, jnp.int32).ravel()
-
     ends = jnp.asarray(mdp.terminal)
 
     def go_on(carry):

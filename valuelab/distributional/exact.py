@@ -45,9 +45,9 @@ class ExactSolution(NamedTuple):
         greedy: int32 actions [S, C] of every stage.
     """
 
-    values: np.ndarray
+    values: Any
     distributions: Atoms | None
-    greedy: list[np.ndarray]
+    greedy: list[Any]
 
 
 class _Stages(NamedTuple):
@@ -223,7 +223,8 @@ def _follow(stages: _Stages, policies: list[np.ndarray]) -> Atoms:
     """
     mdp, first = stages.mdp, stages.points[0]
     starts = np.arange(mdp.num_states * len(first))
-    states, stocks, chances = starts // len(first), starts % len(first), np.ones(len(starts))
+    states, stocks = np.divmod(starts, len(first))
+    chances: np.ndarray = np.ones(len(starts))
     begun, ended = first[stocks], []
     for stage, points in enumerate(stages.points):
         over = mdp.terminal[states] | (stage == len(stages.links))
@@ -247,13 +248,13 @@ def _follow(stages: _Stages, policies: list[np.ndarray]) -> Atoms:
         keys, merged = np.unique(keys[chances > 0], return_inverse=True)
         chances = np.bincount(merged, chances[chances > 0]).astype(float)
         starts, states, stocks = np.unravel_index(keys, shape)
-    starts, returns, chances = (np.concatenate(parts) for parts in zip(*ended, strict=True))
-    order = np.lexsort((returns, starts))
-    starts, returns, chances = starts[order], returns[order], chances[order]
-    counts = np.bincount(starts)
-    places = np.arange(len(starts)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows, returns, chances = (np.concatenate(parts) for parts in zip(*ended, strict=True))
+    order = np.lexsort((returns, rows))
+    rows, returns, chances = rows[order], returns[order], chances[order]
+    counts = np.bincount(rows)
+    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     values, probabilities = np.zeros((2, begun.size, counts.max()))
-    values[starts, places], probabilities[starts, places] = returns, chances
+    values[rows, columns], probabilities[rows, columns] = returns, chances
     leading = mdp.num_states, len(first)
     return merge_equal_atoms(
         Atoms(values=values.reshape(*leading, -1, 1), probabilities=probabilities.reshape(*leading, -1))

@@ -410,7 +410,7 @@ def _exact_solution(
     high: Any,
 ) -> Solution:
     """The solution of a finite horizon without any error."""
-    none = np.zeros_like(found.values)
+    none: Any = np.zeros_like(found.values)
     return Solution(
         distributions=found.distributions,
         values=found.values,

@@ -19,8 +19,12 @@ Copying reads and writes an array in a loop like that of the sweeps. One array h
 to it. The other is as large as the return distributions, so caches may serve it. numpy.copyto copies 256 MB
 with one thread, as a check. The data are random, because the speed only depends on shapes.
 
-Measured with this command on two CPU cores (benchmarks/solver_cpu.json): by numbers a sweep takes 9.1 ms, 1.8
-billion cells per second and 9 % of copying; by distributions it reaches 4 % of copying.
+Convergence is measured in two ways, in turn: with the return distributions of all states and stocks in every
+sweep, and with values alone, followed by simulated episodes of the policy.
+
+Measured with this command on two CPU cores (benchmarks/solver_cpu.json): by numbers a sweep takes 11 ms, 1.5
+billion cells per second and 21 % of copying; by distributions it reaches 3 % of copying. Convergence
+is 7.2 times as fast with values first.
 """
 
 import dataclasses
