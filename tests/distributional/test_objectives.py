@@ -41,6 +41,10 @@ def value(objective):
         (objectives.homeostatic([2.0], power=2, weights=[3.0]), -49.5),  # -9·(16/4 + 1/2 + 4/4)
         (objectives.satisficing(1.0), 0.75),
         (objectives.satisficing(1.1), 0.25),
+        (objectives.value_at_risk(0.0), -2.0),  # the worst return
+        (objectives.value_at_risk(0.25), 1.0),  # P(G ≥ 1) = 3/4
+        (objectives.value_at_risk(0.2), -2.0),
+        (objectives.value_at_risk(0.75), 4.0),
         (objectives.entropic(-1.0), -math.log(math.exp(2) / 4 + math.exp(-1) / 2 + math.exp(-4) / 4)),
         (objectives.entropic(0.5), 2 * math.log(math.exp(-1) / 4 + math.exp(0.5) / 2 + math.exp(2) / 4)),
         (objectives.mean_variance(0.5), -1.25),  # 1 - (9/4 + 9/4)/2
@@ -77,6 +81,7 @@ SEARCHED = [
     objectives.upper_cvar(0.3),
     objectives.mean_cvar(0.3, 0.4),
     objectives.spectral([0.3, 0.8], [0.4, 0.6]),
+    objectives.value_at_risk(0.3),
 ]
 
 
@@ -127,6 +132,7 @@ def test_equal_objectives_share_what_is_compiled():
         (lambda: objectives.lower_cvar(0.0), "tau is 0; it must be a level in (0, 1]"),
         (lambda: objectives.upper_cvar(1.5), "tau is 1.5"),
         (lambda: objectives.lower_cvar([0.5, 2.0]), "tau[1] is 2"),
+        (lambda: objectives.value_at_risk(1.0), "tau is 1; it must be a level in [0, 1)"),
         (lambda: objectives.mean_cvar(math.nan, 0.5), "tau is nan"),
         (lambda: objectives.mean_cvar(0.5, -0.1), "weight is -0.1; it must be in [0, 1]"),
         (lambda: objectives.target_return(math.nan), "target is nan; it must be finite"),
@@ -203,16 +209,18 @@ def test_homogeneous_lipschitz_utilities_are_sound_everywhere(objective):
     ("objective", "discount", "horizon", "missing"),
     [
         (objectives.mean_variance(1.0), 1.0, 3, "mixture-indifference"),
-        (objectives.entropic(1.0), 0.9, 3, "gamma-indifference"),
+        (objectives.entropic(1.0), 0.9, None, "gamma-indifference"),
+        (objectives.entropic(1.0), 0.9, 3, None),
+        (objectives.value_at_risk(0.1), 0.9, None, "Lipschitz continuity"),
         (objectives.entropic(1.0), 1.0, 3, None),
         (objectives.satisficing(1.0), 0.9, None, "Lipschitz continuity"),
         (objectives.satisficing(1.0), 0.9, 3, None),
         (objectives.homeostatic([1.0], power=2), 0.9, None, "Lipschitz continuity"),
         (objectives.homeostatic([1.0], power=2), 0.9, 3, None),
-        # Parts of degrees 0 and 1: sound for γ = 1 alone.
+        # Parts of degrees 0 and 1: sound in finite horizons.
         (
             objectives.weighted_sum(objectives.satisficing(1.0), objectives.expectation(), 0.1),
-            *(0.9, 3, "gamma-indifference"),
+            *(0.9, None, "gamma-indifference"),
         ),
         (
             objectives.weighted_sum(objectives.target_return(1.0), objectives.expectation(), 0.1),

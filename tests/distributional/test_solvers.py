@@ -645,6 +645,7 @@ def test_bad_input(name):
         "target",
         "satisficing",
         "entropic",
+        "var",
     ],
 )
 def test_solve_equals_the_oracle(name):
@@ -655,9 +656,10 @@ def test_solve_equals_the_oracle(name):
         "target": {"target": 0.7},
         "satisficing": {"target": 0.4},
         "entropic": {"risk": 0.8},
+        "var": {"tau": 0.3},
     }
     objective = objectives.make(name, **parameters[name])
-    for seed, discount in [(0, 1.0), (1, 0.7 if name != "entropic" else 1.0)]:
+    for seed, discount in [(0, 1.0), (1, 0.7)]:
         problem = random_mdp(seed)
         solved = defaults.solve(problem, objective, discount=discount, horizon=HORIZON)
         best = [
@@ -666,6 +668,46 @@ def test_solve_equals_the_oracle(name):
         ]
         assert (np.abs(solved.start.values - best) <= solved.start.errors + 1e-9).all()
         np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["cvar", "var"])
+def test_solve_equals_the_oracle_at_horizon_4(name):
+    """Without discount; one of two actions is certain, so that 1806 distributions can be reached."""
+    problem, objective = random_mdp(3), objectives.make(name, tau=0.3)
+    problem.probabilities[:, 0] = [1, 0]
+    solved = defaults.solve(problem, objective, discount=1.0, horizon=4)
+    best = [oracle.best(objective, found) for found in oracle.history_distributions(problem, 1.0, 4)]
+    np.testing.assert_allclose(solved.start.values, best, atol=1e-9)
+    assert solved.exact
+
+
+def test_value_at_risk_by_hand():
+    """In `gamble`: 3, -2 or 0.6, or 3 or 0, or 0.5 for certain, of 0.5, 0.05 and 0.45.
+
+    3 is reached with probability 0.5; going on, 0.6 with 0.95. So the level 0.05 gives 0.6, 0.5 gives 3, and
+    less than 0.05 the certain 0.5.
+    """
+    solved = defaults.solve(gamble(), objectives.value_at_risk(0.0), discount=1.0)
+    values = [solved.at(tau=tau).start.values[0] for tau in (0.04, 0.05, 0.45, 0.5)]
+    np.testing.assert_allclose([solved.start.values[0], *values], [0.5, 0.5, 0.6, 0.6, 3], atol=1e-12)
+    first, other = solved.at(tau=0.05), solved.at(tau=0.5)
+    np.testing.assert_allclose([first.start.stocks[0, 0], other.start.stocks[0, 0]], [-0.6, -3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["entropic", "capped"])
+def test_grids_of_undiscounted_stocks(name):
+    """Objectives without gamma-indifference on a grid, which has the same shape at every step."""
+    problem = random_mdp(1)
+    objective = objectives.entropic(-1.0)
+    if name == "capped":
+        objective = objectives.of_function(lambda returns: jnp.minimum(returns, 1), problem, 0.7, HORIZON)
+    solved = defaults.solve(problem, objective, discount=0.7, horizon=HORIZON, stocks=101)
+    ways = oracle.history_distributions(problem, 0.7, HORIZON)
+    best = [oracle.best(objective, found) for found in ways]
+    np.testing.assert_allclose(solved.start.values, best, atol=0.01)
+    assert (np.abs(solved.start.values - best) <= solved.start.errors).all()
+    assert max(solved.off_grid_mass.max(), solved.distribution_off_grid_mass.max()) < 1e-9
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.9])

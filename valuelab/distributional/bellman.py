@@ -60,11 +60,19 @@ class SolverSetting(NamedTuple):
     infinite: bool
     optimal: bool
 
+    def unrolled(self, objective: Objective) -> bool:
+        """Whether a discounted problem is solved as one without discount, whose reward at step t is γᵗ r.
+
+        Its stock at step t is γᵗ c. So K compares distributions of whole returns, and needs neither a degree
+        nor gamma-indifference. The reward depends on the step, so the horizon must be finite.
+        """
+        return not self.infinite and self.discount < 1 and objective.properties.degree is None
+
     def factor(self, objective: Objective) -> float | None:
         """γᵈ, the factor of W one step later; None where K has to be read from distributions."""
         if objective.utility is None:
             return None
-        if self.discount == 1:
+        if self.discount == 1 or self.unrolled(objective):
             return 1.0
         degree = objective.properties.degree
         return None if degree is None else self.discount**degree

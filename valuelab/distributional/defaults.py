@@ -133,13 +133,25 @@ class _Problem(NamedTuple):
     @property
     def by_atoms(self) -> bool:
         """Whether K is read from return distributions."""
-        setting = SolverSetting(representation=None, discount=self.discount, infinite=False, optimal=True)
-        return setting.factor(self.objective) is None
+        return self._setting.factor(self.objective) is None
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether stocks that matter are γ⁻ᵗ times those of the first step."""
+        return self._setting.unrolled(self.objective)
+
+    @property
+    def _setting(self) -> SolverSetting:
+        return SolverSetting(
+            representation=None, discount=self.discount, infinite=self.steps is None, optimal=True
+        )
 
     def iterate(self, grids: Grids, representation: DistributionRepresentation | None) -> Solution:
         """Solves the problem on given grids by value iteration."""
         precision = _VALUE_PRECISION if representation is None else _DISTRIBUTION_PRECISION
         scale = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
+        if self.steps is not None and self.unrolled and isinstance(grids, StockGrid):
+            grids = [stock_grids.scaled(grids, self.discount**-step) for step in range(self.steps + 1)]
         first = self.first
         checks.check_degree(
             self.objective,
@@ -513,7 +525,7 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
         first = np.append(first, points[np.clip(sides, 0, len(points) - 1)].reshape(-1, 1), axis=0)
     grids, representation, is_exact = _for_distributions(narrow, fixed, np.unique(first, axis=0), returns)
     chosen = fixed is not None or problem.choices.representation or problem.choices.atoms
-    simulated = not (is_exact or values.exact or chosen)
+    simulated = not (is_exact or values.exact or chosen or problem.unrolled)
     if simulated and not minimized:
         return _assemble(problem, begun, values, values.solution, None)
     solution = narrow.iterate(grids, representation)
@@ -697,6 +709,7 @@ def _stock_range(problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
     known = problem.objective.utility is not None and problem.objective.properties.degree in (0, 1)
     if problem.mdp.reward_dim > 1 or not known:
         furthest = 2.0 if problem.steps is None else problem.discount ** -float(problem.steps)
+        furthest = 1.0 if problem.unrolled else furthest
         low, high = (furthest * np.asarray(ends) for ends in (first[0] - high, first[1] - low))
     return np.minimum(low, first[0]), np.maximum(high, first[1])
 

@@ -1,13 +1,14 @@
 """Exact solutions of finite horizons on the host: every stock that an episode reaches is a grid point.
 
-No stock has to be split then. For an expected utility, V(s, c) = E f(c + G) obeys the recursion
+No stock has to be split then. At stage t the stock c stands for γᵗ c, the first stock plus the discounted
+rewards so far. So for an expected utility, V_t(s, c) = E f(γᵗ (c + G)) obeys the recursion
 
-    V_H(s, c) = f(c),    V_t(s, c) = max over a of γᵈ Σ p V_{t+1}(s', (c + r) / γ),
+    V_H(s, c) = f(γᴴ c),    V_t(s, c) = max over a of Σ p V_{t+1}(s', (c + r) / γ)
 
-because f(c + r + γ G') = γᵈ f(c' + G') if f(0) = 0; else f(0) is subtracted first. Return distributions are
-those of the chosen policy. Its episodes are followed from every state and stock of the first stage. An
-episode that ends at step t with stock c_t has the return G = γᵗ c_t - c₀. Any other K is read from the return
-distributions of all actions, which are therefore computed at every stage.
+for every f, homogeneous or not. Return distributions are those of the chosen policy. Its episodes are
+followed from every state and stock of the first stage. An episode that ends at step t with stock c_t has the
+return G = γᵗ c_t - c₀. Any other K is read from the return distributions of all actions, which are therefore
+computed at every stage.
 
 Only the objective's own functions are compiled.
 
@@ -101,7 +102,7 @@ def solve(
         return None
     policies = None if policies is None else list(map(np.asarray, policies))
     with jax.enable_x64(True):
-        values, atoms, greedy = _backward(stages, objective, setting.factor(objective), policies)
+        values, atoms, greedy = _backward(stages, objective, policies)
     if np.isnan(values).any():
         return None
     if atoms is None and representation is not None:
@@ -136,14 +137,13 @@ def _possible(mdp: MDP) -> np.ndarray:
 
 
 def _backward(
-    stages: _Stages, objective: Objective, factor: float | None, policies: list[np.ndarray] | None
+    stages: _Stages, objective: Objective, policies: list[np.ndarray] | None
 ) -> tuple[np.ndarray, Atoms | None, list[np.ndarray]]:
     """The recursion from the last stage to the first.
 
     Args:
         stages: the problem.
         objective: what is maximised.
-        factor: γᵈ; None: K is read from distributions.
         policies: actions [S, C] to follow at every stage; None: the greedy actions.
 
     Returns:
@@ -152,22 +152,19 @@ def _backward(
     """
     mdp, possible = stages.mdp, _possible(stages.mdp)[..., None]
     probabilities, next_states = mdp.probabilities[..., None], mdp.next_states[..., None]
-    stocks = np.concatenate(stages.points)
+    scales = stages.discount ** np.arange(len(stages.points))
+    stocks = np.concatenate([scale * points for scale, points in zip(scales, stages.points, strict=True)])
     ends = np.cumsum([len(points) for points in stages.points])[:-1]
     certain = np.split(_measure(objective, stocks[:, None, None], np.ones((len(stocks), 1))), ends)
-    constant = 0.0
-    if factor not in (None, 1.0):
-        constant = float(_measure(objective, np.zeros((1, 1, 1)), np.ones((1, 1)))[0])
-        certain = [values - constant for values in certain]
     values, atoms, ahead = np.tile(certain[-1], (mdp.num_states, 1)), None, None
-    if factor is None:
+    if objective.utility is None:
         atoms = Atoms(values=np.zeros((*values.shape, 1, 1)), probabilities=np.ones((*values.shape, 1)))
     greedy: list[np.ndarray] = []
     for stage in reversed(range(len(stages.links))):
         reached = stages.links[stage][stages.rewards]
         successors = np.append(values, np.full_like(values[:, :1], np.nan), axis=1)[next_states, reached]
         if atoms is None:
-            scores = factor * np.where(possible, probabilities * successors, 0).sum(2)
+            scores = np.where(possible, probabilities * successors, 0).sum(2)
         else:
             # A stock that the next grid lacks is replaced by its last stock, and the score is set to NaN.
             indices = next_states * values.shape[1] + np.minimum(reached, values.shape[1] - 1)
@@ -179,7 +176,7 @@ def _backward(
                 np.moveaxis(np.broadcast_to(probabilities, indices.shape), -1, 2)[..., None],
             )
             held = stages.points[stage][:, None, None]
-            scores = _measure(objective, held + ahead.values, ahead.probabilities)
+            scores = _measure(objective, scales[stage] * (held + ahead.values), ahead.probabilities)
             scores = np.where((possible & np.isnan(successors)).any(2), np.nan, scores)
         scores = np.where(mdp.terminal[:, None, None], certain[stage], scores)
         # The first action that is best within rounding, as in `bellman.sweep`.
@@ -193,7 +190,7 @@ def _backward(
             atoms = merge_equal_atoms(
                 Atoms(values=ahead.values[rows], probabilities=ahead.probabilities[rows])
             )
-    return values + constant, atoms, greedy
+    return values, atoms, greedy
 
 
 def _measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

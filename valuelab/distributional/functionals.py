@@ -150,6 +150,20 @@ def upper_cvar(parameters: Parameters, values: Array, probabilities: Array) -> A
     return upper_tail(values[..., 0], probabilities, parameters["tau"])
 
 
+def value_at_risk(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """VaR_τ(X), the greatest x with P(X ≥ x) ≥ 1 - τ."""
+    points, tau = values[..., 0], parameters["tau"]
+    order = jnp.argsort(points, axis=-1)
+    points, chances = (jnp.take_along_axis(array, order, axis=-1) for array in (points, probabilities))
+    reached = jnp.cumsum(chances[..., ::-1], axis=-1)[..., ::-1]
+    return jnp.max(jnp.where(is_likely(reached, tau), points, -jnp.inf), axis=-1)
+
+
+def is_likely(probabilities: Array, tau: Array | float) -> Array:
+    """Whether probabilities are at least 1 - τ, within the rounding of sums."""
+    return probabilities >= 1 - tau - jnp.finfo(probabilities.dtype).eps ** (2 / 3)
+
+
 def mean_cvar(parameters: Parameters, values: Array, probabilities: Array) -> Array:
     """The weighted sum w E X + (1 - w) CVaR_τ(X)."""
     mean = jnp.sum(values[..., 0] * probabilities, axis=-1)

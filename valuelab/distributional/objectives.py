@@ -116,8 +116,11 @@ def unsound_reason(
     if not known.mixture_indifferent:
         return f"{name} lacks mixture-indifference: mixing can reverse its order of two distributions"
     discounted = isinstance(discount, jax.core.Tracer) or discount < 1
-    if discounted and not known.gamma_indifferent:
-        return f"{name} lacks gamma-indifference: discounting can reverse its order of two distributions"
+    if horizon is None and discounted and not known.gamma_indifferent:
+        return (
+            f"{name} lacks gamma-indifference, which infinite horizons need: discounting can reverse its "
+            "order of two distributions"
+        )
     if horizon is None and math.isinf(known.lipschitz):
         return f"{name} lacks Lipschitz continuity, which infinite horizons need"
     return None
@@ -440,6 +443,37 @@ def repeat_rewards(mdp: MDP, copies: int) -> MDP:
     return mdp._replace(rewards=mdp.rewards.repeat(copies, axis=-1))
 
 
+def _quantile_dual(parameters: Parameters, stocks: Array, scores: Array) -> Array:
+    return jnp.where(functionals.is_likely(scores, parameters["tau"]), -stocks[..., 0], -jnp.inf)
+
+
+def value_at_risk(tau: Array | float) -> Objective:
+    """VaR, the greatest return that is reached with a probability of at least 1 - τ: the upper τ-quantile.
+
+        max_π VaR_τ(G) = max { x : max_π P(G ≥ x) ≥ 1 - τ }
+
+    The solution of `satisficing` for all targets x = -c serves every level. Level 0 is the greatest return
+    that can be guaranteed. f is not Lipschitz continuous: sound only in finite horizons.
+
+    Args:
+        tau: level in [0, 1).
+
+    Raises:
+        InputError: for a level outside [0, 1).
+
+    Source: Hau et al. 2023, "On dynamic programming decompositions of static risk measures in Markov
+    decision processes" (arXiv:2304.12477).
+    """
+    tau = _parameter("tau", tau, lambda level: 0 <= level < 1, "a level in [0, 1)")
+    start = SearchedStart(
+        measure=functionals.value_at_risk,
+        dual=_quantile_dual,
+        scale=lambda parameters: jnp.inf,
+        parameters=("tau",),
+    )
+    return _expected("var", functionals.reached, {"tau": tau}, Properties(degree=0.0), start)
+
+
 # User-defined objectives.
 
 _LEAST_RETURN, _GREATEST_GROWTH = 1e-6, 1e6
@@ -580,6 +614,7 @@ REGISTRY: dict[str, Callable[..., Objective]] = {
     "upper_cvar": upper_cvar,
     "mean_cvar": mean_cvar,
     "spectral": spectral,
+    "var": value_at_risk,
     "target": target_return,
     "homeostatic": homeostatic,
     "satisficing": satisficing,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import bellman, checks, exact, mdps
+from valuelab.distributional import bellman, checks, exact, mdps, stock_grids
 from valuelab.distributional.bellman import Backup, ErrorBounds, GridTransitions, SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
@@ -382,6 +382,11 @@ def _solve_finite(
     policy: Sequence[Array] | None,
 ) -> tuple[Solution, list[Array]]:
     """Sweeps from the last stage to the first; also returns the greedy policies."""
+    scales = [1.0] * len(grids)
+    if setting.unrolled(objective):
+        scales = [setting.discount**stage for stage in range(len(grids))]
+        setting = setting._replace(discount=1.0)
+        grids = list(map(stock_grids.scaled, grids, scales))
     low = high = jnp.zeros((mdp.num_states, mdp.reward_dim), jnp.asarray(mdp.rewards).dtype)
     backup = bellman.terminal_backup(setting, mdp, grids[-1], low.dtype)
     bounds = ErrorBounds(errors=jnp.zeros_like(backup.scores), off_grid_mass=jnp.zeros_like(backup.scores))
@@ -390,8 +395,9 @@ def _solve_finite(
     for stage in reversed(range(len(grids) - 1)):
         given = None if policy is None else policy[stage]
         here, after = grids[stage], grids[stage + 1]
+        of_stage = mdp._replace(rewards=scales[stage] * mdp.rewards)
         backup, bounds, actions, low, high = _stage(
-            setting, mdp, objective, here, after, low, high, backup, bounds, given
+            setting, of_stage, objective, here, after, low, high, backup, bounds, given
         )
         if grows and not checks.is_traced(backup):
             backup = backup._replace(distributions=merge_equal_atoms(backup.distributions))

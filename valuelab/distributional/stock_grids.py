@@ -90,6 +90,11 @@ def uniform(low: Sequence[float], high: Sequence[float], sizes: Sequence[int]) -
     return from_points(*(np.linspace(*axis) for axis in zip(low, high, sizes, strict=True)))
 
 
+def scaled(grid: StockGrid, factor: Any) -> StockGrid:
+    """The grid of the stocks times a positive factor."""
+    return StockGrid(points=tuple(factor * points for points in grid.points))
+
+
 def nearest(grid: StockGrid, stocks: Any) -> Any:
     """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m], on the stocks' device."""
     index: Any = 0

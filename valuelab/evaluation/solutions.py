@@ -21,7 +21,13 @@ MOST_TARGETS = 41
 """On trade-off curves, and in pictures of exact solutions the first stocks."""
 MOST_COLUMNS = 800
 """On maps of policies."""
-MEASURES = {"cvar": "CVaR", "upper_cvar": "upper CVaR", "mean_cvar": "mean-CVaR", "spectral": "spectral"}
+MEASURES = {
+    "cvar": "CVaR",
+    "upper_cvar": "upper CVaR",
+    "mean_cvar": "mean-CVaR",
+    "spectral": "spectral",
+    "var": "VaR",
+}
 """Names in pictures, of objectives that measure the return distribution itself."""
 
 
@@ -210,7 +216,8 @@ def make_dial(task: Task, solved: SolvedMDP) -> list[SolvedMDP]:
     """The solutions for other levels, or other targets, in rising order; the given one is among them."""
     objective, state = task.objective, task.start_state
     if objective.start.parameters == ("tau",):
-        return solved.at_each([{"tau": level} for level in np.union1d(LEVELS, objective.parameters["tau"])])
+        levels = np.union1d(LEVELS, objective.parameters["tau"])
+        return solved.at_each([{"tau": level} for level in levels if level < 1 or objective.name != "var"])
     if objective.start.parameters != ("target",) or task.mdp.reward_dim > 1:
         return []
     met, _ = first_distribution(solved, state)
@@ -348,7 +355,8 @@ def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP, dial: Sequen
             if objective.name in MEASURES:  # more accurate than the distributions, where it is the optimum
                 optimum = float(solved.start.values[task.start_state])
                 found = optimum if begun is solved else measure(objective, values, probabilities)
-                at = f" at τ = {parameters['tau']:g}:" if objective.name in ("cvar", "upper_cvar") else ""
+                by_level = objective.start.parameters == ("tau",)
+                at = f" at τ = {parameters['tau']:g}:" if by_level else ""
                 marks[MEASURES[objective.name] + at] = found
             marks["mean"] = float(probabilities @ returns)
             if objective.name == "cvar":
@@ -357,25 +365,35 @@ def _shown_distributions(plots: Any, task: Task, solved: SolvedMDP, dial: Sequen
                 tail = (quantile(returns, probabilities, 1 - parameters["tau"]), math.inf)
             elif objective.name == "satisficing":
                 tail = (marks["target"], math.inf)
+            elif objective.name == "var":
+                tail = (found, math.inf)
             label = ", ".join(filter(None, [of, what, stock]))
             shown_distributions.append(plots.ReturnDistribution(label, returns, probabilities, marks, tail))
     return shown_distributions
 
 
 def _level_curves(plots: Any, task: Task, dial: Sequence[SolvedMDP]) -> list[Any]:
-    """CVaR over levels, and the mean and the CVaR at the given level, of the policies for all levels."""
+    """CVaR or VaR over levels, and the mean and that at the given level of the policies for all levels."""
     objective, tau = task.objective, task.objective.parameters["tau"]
     levels = np.array([solved.objective.parameters["tau"] for solved in dial])
     distributions = [first_distribution(solved, task.start_state) for solved in dial]
     values = np.array([solved.start.values[task.start_state] for solved in dial])
     means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
     measures = np.array([measure(objective, *distribution) for distribution in distributions])
-    tail = "worst" if objective.name == "cvar" else "best"
     asked = {f"τ = {tau:g}, as asked": int(np.searchsorted(levels, tau))}
-    ends = asked | {"τ = 1, risk-neutral": len(levels) - 1}
+    if objective.name == "var":
+        measured, at_tau, ends = (
+            "return reached with probability 1 - τ",
+            f"return reached with probability {1 - tau:g}",
+            asked,
+        )
+    else:
+        tail = "worst" if objective.name == "cvar" else "best"
+        measured, at_tau = (f"mean of the {tail} {level} of returns" for level in ("τ", f"{tau:g}"))
+        ends = asked | {"τ = 1, risk-neutral": len(levels) - 1}
     return [
-        plots.Curve(levels, values, "level τ", f"mean of the {tail} τ of returns", asked, logarithmic=True),
-        plots.Curve(measures, means, f"mean of the {tail} {tau:g} of returns", "mean return", ends),
+        plots.Curve(levels, values, "level τ", measured, asked, logarithmic=levels[0] > 0),
+        plots.Curve(measures, means, at_tau, "mean return", ends),
     ]
 
 

@@ -57,7 +57,9 @@ class SolveConfig(Settings):
         help="Objective that is maximised: a name, or FILE.py:FUNCTION for the mean of a function of the "
         "return; the default is the gridworld's.",
     )
-    tau: float | None = setting(None, "(0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar.")
+    tau: float | None = setting(
+        None, "[0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar, in [0, 1) of var."
+    )
     weight: float | None = setting(
         None, help="Weight of the mean in mean_cvar, of the variance in mean_variance."
     )
