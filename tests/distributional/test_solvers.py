@@ -1,6 +1,7 @@
 """The solvers against classic dynamic programming, the oracle, their own bounds, and bad input."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from valuelab.distributional import (
     oracle,
     properties,
     return_distributions,
+    shortest_paths,
     solvers,
     starts,
     stock_grids,
@@ -620,6 +622,22 @@ BAD = {
         lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, start_state=3),
         "start_state is 3; give a state from 0 to 2",
     ),
+    "no proper policy": (
+        lambda: defaults.solve(random_mdp(8), objectives.expectation(), discount=1.0),
+        "needs a policy that ends episodes, but from state 0 no terminal state can be reached; give",
+    ),
+    "endless rewards": (
+        lambda: defaults.solve(road(wait=1.0), objectives.expectation(), discount=1.0),
+        "episodes can collect positive rewards again and again; give a horizon or a discount below 1",
+    ),
+    "endless ways to a target": (
+        lambda: defaults.solve(road(), objectives.target_return(-9.0), discount=1.0),
+        "episodes can collect rewards, which .* again and again; give a horizon or a discount below 1",
+    ),
+    "waiting is best": (
+        lambda: defaults.solve(road(wait=0.0), objectives.expectation(), discount=1.0),
+        "after 64 steps the optimum is known only within 2, because .* may never end",
+    ),
     "window": (
         lambda: defaults.solve(
             chain(), objectives.target_return(9.0), discount=1.0, stocks=3, stock_high=[0.0], stock_low=[-1.0]
@@ -708,6 +726,56 @@ def test_grids_of_undiscounted_stocks(name):
     np.testing.assert_allclose(solved.start.values, best, atol=0.01)
     assert (np.abs(solved.start.values - best) <= solved.start.errors).all()
     assert max(solved.off_grid_mass.max(), solved.distribution_off_grid_mass.max()) < 1e-9
+
+
+def road(wait=-1.0, walk=-1.0, goal=0.0):
+    """State 0 may be left for certain with -3; by halves, and with the goal's reward, by walking; or kept."""
+    walking = [(0.5, 1, walk + goal), (0.5, 0, walk)]
+    return mdps.from_outcomes(
+        [[[(1.0, 0, wait)], walking, [(1.0, 1, -3.0)]], [[]] * 3], np.array([0, 1], bool)
+    )
+
+
+def test_shortest_paths_by_hand():
+    """Walking takes T steps with P(T ≥ k) = 2¹⁻ᵏ, 2 on average.
+
+    The worst quarter are T ≥ 3 with a mean of 4, and leaving at once is better. Of the worst 0.6, 0.5 are
+    T ≥ 2 with a mean of 3, and 0.1 are T = 1: -(0.5 · 3 + 0.1) / 0.6. Leaving later is never better.
+    """
+    solved = defaults.solve(road(), objectives.lower_cvar(0.25), discount=1.0)
+    several = [solved, *solved.at_each([{"tau": 0.6}, {"tau": 1.0}])]
+    values = [each.start.values[0] for each in several]
+    np.testing.assert_allclose(values, [-3, -1.6 / 0.6, -2], atol=1e-6)
+    assert (
+        np.abs(np.subtract(values, [-3, -1.6 / 0.6, -2])) <= [e.start.errors[0] + 1e-12 for e in several]
+    ).all()
+    # A reward of 1 at the goal, and a cost of 0.1 for each of two steps on average.
+    solved = defaults.solve(road(-0.1, -0.1, 1.0), objectives.expectation(), discount=1.0)
+    np.testing.assert_allclose(solved.start.values, [0.8, 0], atol=1e-6)
+    # E min(-T, -2) = -(2 · ½ + Σ k 2⁻ᵏ over k ≥ 2) = -(1 + 1.5).
+    capped = objectives.of_function(
+        lambda returns: jnp.minimum(returns, -2), road(), 1.0, None, name="capped"
+    )
+    solved = defaults.solve(road(), capped, discount=1.0)
+    np.testing.assert_allclose(solved.start.values, [-2.5, -2], atol=1e-6)
+    np.testing.assert_array_equal(shortest_paths.proper_policy(road())[:1], 2)
+
+
+def test_shortest_paths_are_those_of_the_best_stationary_policy():
+    """For the mean: the best of all stationary policies, each by a system of linear equations."""
+    problem = random_mdp(5)._replace(terminal=np.arange(3) == 2)
+    problem.probabilities[:] = 0.5
+    problem.next_states[..., 0], problem.next_states[2], problem.rewards[2] = 2, 2, 0
+    values = []
+    for policy in itertools.product(range(2), repeat=2):
+        rows = np.arange(2), np.array(policy)
+        onward = np.zeros((2, 2))
+        for state, after in enumerate(problem.next_states[rows][:, 1]):
+            onward[state, after : after + 1] = 0.5 if after < 2 else 0
+        mean = problem.rewards[rows][..., 0].mean(1)
+        values.append(np.linalg.solve(np.eye(2) - onward, mean))
+    solved = defaults.solve(problem, objectives.expectation(), discount=1.0)
+    np.testing.assert_allclose(solved.start.values[:2], np.max(values, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.9])

@@ -27,6 +27,7 @@ from valuelab.distributional import (
     exact,
     mdps,
     objectives,
+    shortest_paths,
     solvers,
     starts,
     stock_grids,
@@ -71,6 +72,10 @@ _MAX_SIMULATED, _EPISODES = 100_000_000, (1000, 10_000)
 _MAX_ROUNDS = 20
 """The largest number of rounds of solving for further stocks, to find the minimum of upper CVaR's dual."""
 
+_FIRST_STEPS, _MAX_STEPS, _ENDLESS_PRECISION = 16, 4096, 1e-7
+"""Without discount or horizon: the first and the last number of steps, and the difference of the bounds of
+the optimum at which solving stops, relative to the greatest value."""
+
 Grids = StockGrid | list[StockGrid]
 
 
@@ -100,6 +105,8 @@ class _Problem(NamedTuple):
         choices: of the grid and the representation.
         start_state: the state in which episodes begin; None: any.
         reached: [S], whether episodes can visit the state.
+        endless: whether γ = 1 and some episodes have no longest length, see `shortest_paths`.
+        final: [S], added to an expected utility after the last step; None: nothing.
     """
 
     mdp: MDP
@@ -113,11 +120,18 @@ class _Problem(NamedTuple):
     choices: _Choices
     start_state: int | None
     reached: np.ndarray
+    endless: bool = False
+    final: np.ndarray | None = None
 
     @property
     def objective(self) -> Objective:
         """One objective of the dial; they share the functional and its properties."""
         return self.dial[0]
+
+    @property
+    def minimized(self) -> bool:
+        """Whether the value is the minimum of a dual."""
+        return isinstance(self.objective.start, SearchedStart) and self.objective.start.minimized
 
     @property
     def first(self) -> np.ndarray:
@@ -169,6 +183,7 @@ class _Problem(NamedTuple):
             stocks=grids,
             tolerance=precision * max(scale, 1e-6),
             allow_unsound=self.allow_unsound,
+            final=self.final,
         )
 
 
@@ -247,6 +262,8 @@ class SolvedMDP(NamedTuple):
         dial = tuple(objectives.with_parameters(self.objective, **setting) for setting in settings)
         only_starts = all(setting.keys() <= set(self.objective.start.parameters) for setting in settings)
         with jax.enable_x64(True):
+            if self.problem.endless:
+                return _solve_endless(self.problem._replace(dial=dial))
             if only_starts:
                 return _solve(self.problem._replace(dial=dial), self.values)
             return [_solve(self.problem._replace(dial=(objective,)))[0] for objective in dial]
@@ -401,6 +418,7 @@ def solve(
         objective: what is maximised.
         discount: γ in (0, 1].
         horizon: number of steps; None: the length of the longest episode if all episodes end, else infinite.
+            Without discount, a proper policy must exist then: `shortest_paths`.
         start_state: the state in which episodes begin; only the states that they can visit are solved. None:
             all states are solved.
         representation: of return distributions, "exact", "categorical" or "quantile"; None: exact if they are
@@ -440,8 +458,13 @@ def solve(
         if horizon is None and discount < 1:
             # If every episode ends, the length of the longest episode serves as horizon.
             horizon = mdps.episode_bound(mdp) or None
-        _, steps = checks.check_problem(mdp, objective, discount, horizon, allow_unsound)
-        low, high = _ranges(mdp, discount, steps)
+        endless = horizon is None and discount == 1 and mdps.episode_bound(mdp) is None
+        if endless:
+            objectives.check(objective, discount, None, mdp.reward_dim)
+            steps, (low, high) = None, np.zeros((2, mdp.num_states, mdp.reward_dim))
+        else:
+            _, steps = checks.check_problem(mdp, objective, discount, horizon, allow_unsound)
+            low, high = _ranges(mdp, discount, steps)
         problem = _Problem(
             mdp=mdp,
             dial=(objective,),
@@ -460,8 +483,9 @@ def solve(
             ),
             start_state=start_state,
             reached=reached,
+            endless=endless,
         )
-        return _solve(problem)[0]
+        return (_solve_endless if endless else _solve)(problem)[0]
 
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -494,16 +518,10 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
         begun = [starts.choose(solution, objective, aligned=True) for objective in problem.dial]
         return _assemble(problem, begun, values, solution, representation)
     if known is not None and _serves(problem, known, fixed):
-        values, begun = known, _choose(problem, known)
+        values = known
     else:
-        grids, is_exact = _for_values(problem, fixed, returns)
-        values = _Values(
-            solution=_on_host(problem.iterate(grids, None)),
-            exact=is_exact,
-            aligned=is_exact and returns is not None,
-        )
-        begun = _choose(problem, values)
-    narrow = problem
+        values = _find_values(problem, fixed, returns)
+    begun, narrow = _choose(problem, values), problem
     if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
         pivots = np.concatenate([start.pivots for start in begun], axis=1)
         narrow = _narrow_returns(problem, values.solution, pivots)
@@ -511,12 +529,7 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
         grid = _union(values.solution.stocks, fine)
         values = values._replace(solution=_on_host(problem.iterate(grid, None)))
         begun = _choose(problem, values)
-    minimized = isinstance(problem.objective.start, SearchedStart) and problem.objective.start.minimized
-    if minimized and values.aligned:
-        begun = [
-            _minimize_dual(problem, objective, values.solution, start)
-            for objective, start in zip(problem.dial, begun, strict=True)
-        ]
+    minimized = problem.minimized
     first = np.concatenate([start.pivots for start in begun])
     if minimized:
         # The draw is between the distributions of stocks on both sides of the pivot.
@@ -539,6 +552,57 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
     return _assemble(problem, begun, values, solution, representation)
 
 
+def _solve_endless(problem: _Problem) -> list[SolvedMDP]:
+    """Solves for more and more steps, until two bounds of the optimum agree: see `shortest_paths`.
+
+    Raises:
+        InputError: when no proper policy exists, returns are not bounded, or the bounds do not agree.
+    """
+    mdp, objective = problem.mdp, problem.objective
+    if objective.utility is None:
+        raise InputError(
+            f"discount 1 without a horizon needs an expected utility, but {objective.name} is not one; "
+            "give a horizon"
+        )
+    steepest, steps, before = objective.properties.lipschitz, _FIRST_STEPS, math.inf
+    loss, gain = (steepest * part for part in shortest_paths.remainders(mdp, _rises(objective, mdp)))
+    while True:
+        low, high = _ranges(mdp, 1.0, steps)
+        below, above = (
+            problem._replace(steps=steps, low=low, high=high, final=final) for final in (-loss, gain)
+        )
+        values = [
+            _find_values(bound, _fixed_grid(bound), _possible_returns(bound)) for bound in (below, above)
+        ]
+        optima = [
+            np.stack([start.values for start in _choose(bound, found)])[:, problem.reached]
+            for bound, found in zip((below, above), values, strict=True)
+        ]
+        gap = float((optima[1] - optima[0]).max())
+        if gap <= _ENDLESS_PRECISION * max(float(loss.max()), float(np.abs(optima[0]).max())):
+            break
+        if 2 * steps > _MAX_STEPS or (gap > before / 2 and steps > 2 * _FIRST_STEPS):
+            raise InputError(
+                f"discount is 1 without a horizon, but after {steps} steps the optimum is known only within "
+                f"{gap:.3g}, because nearly best policies may never end their episodes; give a horizon"
+            )
+        steps, before = 2 * steps, gap
+    return [
+        solved._replace(start=solved.start._replace(errors=solved.start.errors + max(gap, 0)), exact=False)
+        for solved in _solve(below, values[0])
+    ]
+
+
+def _rises(objective: Objective, mdp: MDP) -> bool:
+    """Whether a utility of scalars never falls as its argument rises, at points of many magnitudes."""
+    if objective.utility is None or mdp.reward_dim > 1:
+        return False
+    positions = np.abs(mdp.rewards).max() * np.geomspace(1e-3, 1e6, 2000)
+    points = np.concatenate([-positions[::-1], [0.0], positions])
+    values = np.asarray(objective.utility(objective.parameters, points[:, None]))
+    return bool((np.diff(values) >= -1e-12 * np.abs(values[1:])).all())
+
+
 def _serves(problem: _Problem, known: _Values, fixed: StockGrid | None) -> bool:
     """Whether known values have the accuracy that solving again for the objectives of the dial would give."""
     grid = known.solution.stocks
@@ -552,11 +616,27 @@ def _serves(problem: _Problem, known: _Values, fixed: StockGrid | None) -> bool:
     return all(np.isin(column, points).all() for column, points in columns)
 
 
+def _find_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray | None) -> _Values:
+    """The values on the given grid, else on one that holds all reachable stocks or is uniform."""
+    grids, is_exact = _for_values(problem, fixed, returns)
+    return _Values(
+        solution=_on_host(problem.iterate(grids, None)),
+        exact=is_exact,
+        aligned=is_exact and returns is not None,
+    )
+
+
 def _choose(problem: _Problem, values: _Values) -> list[Start]:
     """The start of every objective of the dial."""
-    return [
+    begun = [
         _on_host(starts.choose(values.solution, objective, aligned=values.aligned))
         for objective in problem.dial
+    ]
+    if not (problem.minimized and values.aligned):
+        return begun
+    return [
+        _minimize_dual(problem, objective, values.solution, start)
+        for objective, start in zip(problem.dial, begun, strict=True)
     ]
 
 

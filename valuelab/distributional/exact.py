@@ -76,6 +76,7 @@ def solve(
     objective: Objective,
     grids: Sequence[StockGrid],
     policies: Sequence[Any] | None,
+    final: Any | None = None,
 ) -> ExactSolution | None:
     """Solves a finite horizon.
 
@@ -85,6 +86,7 @@ def solve(
         objective: what is maximised.
         grids: of the stages 0 to H.
         policies: actions [S, C] to follow at every stage; None: the greedy actions.
+        final: [S], added to an expected utility after the last step; None: nothing.
 
     Returns:
         The solution; None where the grids lack a stock that an episode reaches, the distributions are not
@@ -92,7 +94,7 @@ def solve(
     """
     representation = setting.representation
     size = math.prod(mdp.probabilities.shape) * sum(grid.size for grid in grids)
-    if checks.is_traced((mdp, objective, grids, policies)) or mdp.reward_dim > 1 or size > MAX_SIZE:
+    if checks.is_traced((mdp, objective, grids, policies, final)) or mdp.reward_dim > 1 or size > MAX_SIZE:
         return None
     if representation is not None and representation.name != "exact":
         return None
@@ -102,7 +104,7 @@ def solve(
         return None
     policies = None if policies is None else list(map(np.asarray, policies))
     with jax.enable_x64(True):
-        values, atoms, greedy = _backward(stages, objective, policies)
+        values, atoms, greedy = _backward(stages, objective, policies, final)
     if np.isnan(values).any():
         return None
     if atoms is None and representation is not None:
@@ -137,7 +139,7 @@ def _possible(mdp: MDP) -> np.ndarray:
 
 
 def _backward(
-    stages: _Stages, objective: Objective, policies: list[np.ndarray] | None
+    stages: _Stages, objective: Objective, policies: list[np.ndarray] | None, final: np.ndarray | None
 ) -> tuple[np.ndarray, Atoms | None, list[np.ndarray]]:
     """The recursion from the last stage to the first.
 
@@ -145,6 +147,7 @@ def _backward(
         stages: the problem.
         objective: what is maximised.
         policies: actions [S, C] to follow at every stage; None: the greedy actions.
+        final: [S], added after the last step.
 
     Returns:
         Values [S, C] at the first stage, NaN where an episode reaches a stock that the grids lack;
@@ -157,6 +160,8 @@ def _backward(
     ends = np.cumsum([len(points) for points in stages.points])[:-1]
     certain = np.split(_measure(objective, stocks[:, None, None], np.ones((len(stocks), 1))), ends)
     values, atoms, ahead = np.tile(certain[-1], (mdp.num_states, 1)), None, None
+    if final is not None:
+        values = values + final[:, None]
     if objective.utility is None:
         atoms = Atoms(values=np.zeros((*values.shape, 1, 1)), probabilities=np.ones((*values.shape, 1)))
     greedy: list[np.ndarray] = []

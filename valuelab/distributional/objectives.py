@@ -447,6 +447,10 @@ def _quantile_dual(parameters: Parameters, stocks: Array, scores: Array) -> Arra
     return jnp.where(functionals.is_likely(scores, parameters["tau"]), -stocks[..., 0], -jnp.inf)
 
 
+def _infinite(parameters: Parameters) -> float:
+    return math.inf
+
+
 def value_at_risk(tau: Array | float) -> Objective:
     """VaR, the greatest return that is reached with a probability of at least 1 - τ: the upper τ-quantile.
 
@@ -468,7 +472,7 @@ def value_at_risk(tau: Array | float) -> Objective:
     start = SearchedStart(
         measure=functionals.value_at_risk,
         dual=_quantile_dual,
-        scale=lambda parameters: jnp.inf,
+        scale=_infinite,
         parameters=("tau",),
     )
     return _expected("var", functionals.reached, {"tau": tau}, Properties(degree=0.0), start)

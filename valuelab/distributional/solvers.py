@@ -96,6 +96,7 @@ def value_iteration(
     max_sweeps: int = 100_000,
     distance: str = "wasserstein",
     allow_unsound: bool = False,
+    final: Array | None = None,
 ) -> Solution:
     """The optimum over all policies, by greedy backups that start from the return 0.
 
@@ -114,6 +115,8 @@ def value_iteration(
         max_sweeps: the largest number of sweeps in an infinite horizon.
         distance: "wasserstein" or "cramer".
         allow_unsound: whether to solve where the theory does not hold, and mark the solution.
+        final: [S], added to an expected utility after the last step of a finite horizon, see
+            `shortest_paths`; 0 in terminal states. None: nothing.
 
     Returns:
         The solution.
@@ -128,7 +131,7 @@ def value_iteration(
         representation=representation, discount=discount, infinite=steps is None, optimal=True
     )
     grids = checks.check_method(setting, mdp, objective, steps, stocks, tolerance, distance)
-    solution, _ = _solve(setting, mdp, objective, grids, None, tolerance, max_sweeps, distance)
+    solution, _ = _solve(setting, mdp, objective, grids, None, tolerance, max_sweeps, distance, final)
     return _finish(solution, steps, horizon, reason)
 
 
@@ -237,12 +240,13 @@ def _solve(
     tolerance: float,
     max_sweeps: int,
     distance: str,
+    final: Array | None = None,
 ) -> tuple[Solution, Sequence[Any]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
-        later, found = tuple(grids[1:-1]), exact.solve(setting, mdp, objective, grids, policies)
+        later, found = tuple(grids[1:-1]), exact.solve(setting, mdp, objective, grids, policies, final)
         if found is None:
-            solution, greedy = _solve_finite(setting, mdp, objective, grids, policies)
+            solution, greedy = _solve_finite(setting, mdp, objective, grids, policies, final)
             return solution._replace(later=later), greedy
         low, high = mdps.return_bounds(mdp, setting.discount, len(grids) - 1)
         return _exact_solution(found, grids[0], policies, low, high)._replace(later=later), found.greedy
@@ -380,6 +384,7 @@ def _solve_finite(
     objective: Objective,
     grids: Sequence[StockGrid],
     policy: Sequence[Array] | None,
+    final: Array | None,
 ) -> tuple[Solution, list[Array]]:
     """Sweeps from the last stage to the first; also returns the greedy policies."""
     scales = [1.0] * len(grids)
@@ -389,6 +394,8 @@ def _solve_finite(
         grids = list(map(stock_grids.scaled, grids, scales))
     low = high = jnp.zeros((mdp.num_states, mdp.reward_dim), jnp.asarray(mdp.rewards).dtype)
     backup = bellman.terminal_backup(setting, mdp, grids[-1], low.dtype)
+    if final is not None:
+        backup = backup._replace(scores=backup.scores + final[:, None])
     bounds = ErrorBounds(errors=jnp.zeros_like(backup.scores), off_grid_mass=jnp.zeros_like(backup.scores))
     grows = setting.representation is not None and setting.representation.size is None
     greedy: list[Array] = []
