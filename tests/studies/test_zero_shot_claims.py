@@ -86,6 +86,6 @@ def test_agents_of_the_claim_learn_in_the_maze(tmp_path):
     assert (trained.variant.last_scores > 0.02).all()
     seen = image_maze.encodings(trained.variant, maze)
     learnt = image_maze.learn_task(config, maze, "task", 7, seen)
-    assert (learnt.scores[400] > 0.1).all()
+    assert (learnt.scores[400] > 0.02).all()
     figure = ablations.draw(maze, {ablations.TWO: trained, ablations.FORWARD_BACKWARD: trained}, {})
     assert len(figure.axes) == 5
