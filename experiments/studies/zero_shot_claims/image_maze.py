@@ -357,7 +357,7 @@ def answers(trained: TrainedVariant, maze: ImageMaze) -> Callable[[Any], Answers
     images, cells = jnp.asarray(maze.images), jnp.asarray(maze.labels)
     labels = (jnp.arange(len(images))[:, None] == cells[None]).astype(jnp.float32)
 
-    def of_one(state: Any) -> Answers:
+    def of_one(state: Any) -> tuple[Array, Array, Array, Array]:
         of_cells = features(state, images)
         tasks = infer_tasks(of_cells[cells], labels)
         projected = least_squares(of_cells[cells], labels) @ of_cells.T
@@ -375,7 +375,7 @@ def answers(trained: TrainedVariant, maze: ImageMaze) -> Callable[[Any], Answers
             actions = agent.act(state, augmented, jax.random.key(0), 0.0)
             return actions, greedy, agent.value(state, augmented)
 
-        return Answers(projected, *jax.lax.map(for_task, tasks))
+        return projected, *jax.lax.map(for_task, tasks)
 
     of_all = jax.jit(lambda states: jax.lax.map(of_one, states))
     return lambda states: Answers(*(np.asarray(part, np.float64) for part in of_all(states)))
