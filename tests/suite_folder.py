@@ -88,7 +88,7 @@ def finish(
 
 
 def pairs_and_references(mean: float, seeds: int) -> dict:
-    """The entries "pairs" and "references" of result.json in a point maze with two bins."""
+    """The entries "pairs" and "references" of result.json in a point maze: 4 pairs in each of two bins."""
 
     def interval(mean: float, count: int) -> dict:
         return {"pairs": 4, "mean": mean, "ci_low": mean, "ci_high": mean, "per_seed": [mean] * count}
@@ -99,6 +99,7 @@ def pairs_and_references(mean: float, seeds: int) -> dict:
     five = [f"task{number}" for number in range(1, 6)]
     return {
         "pairs": {
+            "number": 8,
             "success": bins(mean, seeds),
             "references": {"straight": bins(0.6), "free way": bins(1.0)},
         },

@@ -284,11 +284,11 @@ class RunConfig(Settings):
     )
     pairs: int = setting(
         0,
-        "[0, inf)",
-        "Random pairs of a start and a goal that are played after the last update, with a goal-conditioned "
-        "dataset of a maze of OGBench. Their success is reported by detour. Zero-shot agents infer the task "
-        "of a goal from labelled states, or renew it at each step if it depends on the state (HILP with "
-        "goal_tasks=differences).",
+        "[0, 2000]",
+        "Number of random pairs of a start and a goal that are played after the last update, with a "
+        "goal-conditioned dataset of a maze of OGBench. Their success is reported by detour. Zero-shot agents "
+        "infer the task of a goal from labelled states, or renew it at each step if it depends on the state "
+        "(HILP with goal_tasks=differences).",
         compare=False,
     )
     checkpoint_every: int = setting(

@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -462,6 +463,36 @@ def test_seeds_of_runs_with_the_same_settings_are_pooled(tmp_path, capsys):
     page = (tmp_path / "out/report.html").read_text()
     assert "3 of 3 runs used." in page
     assert 'class="command"' not in page
+
+
+def test_pairs_of_all_seeds_are_pooled_and_compared_with_as_many_pairs(tmp_path):
+    def played(name: str, *given: Any, number: int = 8, **changes: Any) -> pathlib.Path:
+        folder = own_run(tmp_path / name, *given, GOALS, **changes)
+        content = json.loads((folder / "result.json").read_text())
+        content["pairs"]["number"] = number
+        (folder / "result.json").write_text(json.dumps(content))
+        return folder
+
+    folders = [
+        played("a", 0.4, "hilp"),
+        played("b", 0.6, "hilp", seeds=3, seed=2),
+        played("more", 0.6, "hilp", seed=5, number=200),
+        played("other", 0.5, "td_jepa", number=6),
+    ]
+    found = run_folders.make(folders, "made up")
+    (group,) = found["groups"]
+    shown = {
+        name.removeprefix(f"{GOALS}, "): {row["label"]: row["cells"][0]["value"] for row in table["methods"]}
+        for name, table in group["by_task"].items()
+        if "pairs" in name
+    }
+    references = {"straight": 0.6, "free way": 1.0}
+    assert shown == {
+        "8 pairs of a start and a goal": {"hilp": 0.52} | references,
+        "6 pairs of a start and a goal": {"td_jepa": 0.5} | references,
+    }
+    (left_out,) = (each["note"] for each in found["members"] if each["status"] == "left out")
+    assert left_out == f"it has the settings of {tmp_path}/a, but another number of pairs"
 
 
 @pytest.mark.parametrize(

@@ -493,25 +493,29 @@ def _by_task(
 def _by_detour(methods: Sequence[Method], datasets: Sequence[str]) -> dict[str, Json]:
     """A table for each maze in which runs have played pairs of a start and a goal: success by detour.
 
-    The last rows are references, whose intervals are over pairs.
+    Runs with different numbers of pairs have played different pairs, and are in different tables. The last
+    rows are references, whose intervals are over pairs.
     """
     found: dict[str, Json] = {}
     for dataset in datasets:
-        if not (first := _first(methods, dataset, "pairs")):
-            continue
-        bins = list(first["success"])
-        rows: list[Json] = []
+        played: dict[int, list[tuple[str, Json]]] = {}
         for method in methods:
-            pairs = method.jobs.get(dataset, {}).get("pairs")
-            if pairs and list(pairs["success"]) == bins:
+            if pairs := method.jobs.get(dataset, {}).get("pairs"):
+                played.setdefault(pairs["number"], []).append((method.label, pairs))
+        for number, same in played.items():
+            first = same[0][1]
+            bins = list(first["success"])
+            rows: list[Json] = []
+            for label, pairs in same:
                 scores = [np.array(pairs["success"][name]["per_seed"])[:, None] for name in bins]
                 cells = [statistics.aggregates(each, bounds=(0.0, 1.0))["mean"] for each in scores]
-                rows.append({"label": method.label, "cells": cells})
-        for name, intervals in first["references"].items():
-            cells = [intervals[each] | {"value": intervals[each]["mean"]} for each in bins]
-            rows.append({"label": name, "cells": cells, "reference": True})
-        columns = [f"detour {name} ({first['success'][name]['pairs']} pairs)" for name in bins]
-        found[f"{dataset}, pairs of a start and a goal"] = {"columns": columns, "methods": rows}
+                rows.append({"label": label, "cells": cells})
+            for name, intervals in first["references"].items():
+                cells = [intervals[each] | {"value": intervals[each]["mean"]} for each in bins]
+                rows.append({"label": name, "cells": cells, "reference": True})
+            columns = [f"detour {name} ({first['success'][name]['pairs']} pairs)" for name in bins]
+            count = f"{number} " if len(played) > 1 else ""
+            found[f"{dataset}, {count}pairs of a start and a goal"] = {"columns": columns, "methods": rows}
     return found
 
 

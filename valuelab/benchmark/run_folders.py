@@ -409,6 +409,7 @@ def pool(label: str, runs: Mapping[str, Sequence[FolderRun]]) -> Pooled:
         method.jobs[dataset] = (kept or list(given))[0].outcome.job
         if kept:
             kept.sort(key=lambda run: run.seeds[0])
+            method.jobs[dataset] = kept[0].outcome.job | _pairs([run.outcome.job for run in kept])
             method.evaluations[dataset], method.seconds[dataset] = _concatenated(
                 [run.outcome for run in kept]
             )
@@ -431,7 +432,21 @@ def _why_not(run: FolderRun, other: FolderRun) -> str:
     ):
         if mine != theirs:
             return f"it has the settings of {other.folder}, but {difference}"
+    if "pairs" in one.job and "pairs" in two.job and one.job["pairs"]["number"] != two.job["pairs"]["number"]:
+        return f"it has the settings of {other.folder}, but another number of pairs"
     return ""
+
+
+def _pairs(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entry "pairs" of a method whose seeds are those of several runs; empty if none has played pairs."""
+    every = [job["pairs"] for job in jobs if "pairs" in job]
+    if not every:
+        return {}
+    success = {
+        name: interval | {"per_seed": [seed for pairs in every for seed in pairs["success"][name]["per_seed"]]}
+        for name, interval in every[0]["success"].items()
+    }
+    return {"pairs": every[0] | {"success": success}}
 
 
 def _concatenated(outcomes: Sequence[Outcome]) -> tuple[results.Evaluations, list[float]]:
