@@ -286,9 +286,9 @@ class RunConfig(Settings):
         0,
         "[0, 2000]",
         "Number of random pairs of a start and a goal that are played after the last update, with a "
-        "goal-conditioned dataset of a maze of OGBench. Their success is reported by detour. Zero-shot agents "
-        "infer the task of a goal from labelled states, or renew it at each step if it depends on the state "
-        "(HILP with goal_tasks=differences).",
+        "goal-conditioned dataset of a maze of OGBench. Their success is reported by detour. Zero-shot "
+        "agents infer the task of a goal from labelled states, or renew it at each step if it depends on "
+        "the state (HILP with goal_tasks=differences).",
         compare=False,
     )
     checkpoint_every: int = setting(

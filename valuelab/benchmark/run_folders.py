@@ -442,10 +442,10 @@ def _pairs(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     every = [job["pairs"] for job in jobs if "pairs" in job]
     if not every:
         return {}
-    success = {
-        name: interval | {"per_seed": [seed for pairs in every for seed in pairs["success"][name]["per_seed"]]}
-        for name, interval in every[0]["success"].items()
-    }
+    success = {}
+    for name, interval in every[0]["success"].items():
+        seeds = [score for pairs in every for score in pairs["success"][name]["per_seed"]]
+        success[name] = interval | {"per_seed": seeds}
     return {"pairs": every[0] | {"success": success}}
 
 
