@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import (
@@ -460,7 +461,8 @@ def solve(
             horizon = mdps.episode_bound(mdp) or None
         endless = horizon is None and discount == 1 and mdps.episode_bound(mdp) is None
         if endless:
-            objectives.check(objective, discount, None, mdp.reward_dim)
+            if reason := objectives.unsound_reason(objective, discount, None, mdp.reward_dim):
+                raise InputError(f"{reason}; give a horizon")
             steps, (low, high) = None, np.zeros((2, mdp.num_states, mdp.reward_dim))
         else:
             _, steps = checks.check_problem(mdp, objective, discount, horizon, allow_unsound)
@@ -598,7 +600,7 @@ def _rises(objective: Objective, mdp: MDP) -> bool:
     if objective.utility is None or mdp.reward_dim > 1:
         return False
     positions = np.abs(mdp.rewards).max() * np.geomspace(1e-3, 1e6, 2000)
-    points = np.concatenate([-positions[::-1], [0.0], positions])
+    points = jnp.concatenate([-positions[::-1], jnp.zeros(1), positions])
     values = np.asarray(objective.utility(objective.parameters, points[:, None]))
     return bool((np.diff(values) >= -1e-12 * np.abs(values[1:])).all())
 

@@ -447,8 +447,8 @@ def _quantile_dual(parameters: Parameters, stocks: Array, scores: Array) -> Arra
     return jnp.where(functionals.is_likely(scores, parameters["tau"]), -stocks[..., 0], -jnp.inf)
 
 
-def _infinite(parameters: Parameters) -> float:
-    return math.inf
+def _infinite(parameters: Parameters) -> Array:
+    return jnp.asarray(math.inf)
 
 
 def value_at_risk(tau: Array | float) -> Objective:

@@ -96,7 +96,7 @@ def value_iteration(
     max_sweeps: int = 100_000,
     distance: str = "wasserstein",
     allow_unsound: bool = False,
-    final: Array | None = None,
+    final: Any | None = None,
 ) -> Solution:
     """The optimum over all policies, by greedy backups that start from the return 0.
 
@@ -240,7 +240,7 @@ def _solve(
     tolerance: float,
     max_sweeps: int,
     distance: str,
-    final: Array | None = None,
+    final: Any | None = None,
 ) -> tuple[Solution, Sequence[Any]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
@@ -384,7 +384,7 @@ def _solve_finite(
     objective: Objective,
     grids: Sequence[StockGrid],
     policy: Sequence[Array] | None,
-    final: Array | None,
+    final: Any | None,
 ) -> tuple[Solution, list[Array]]:
     """Sweeps from the last stage to the first; also returns the greedy policies."""
     scales = [1.0] * len(grids)
