@@ -150,7 +150,9 @@ def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | No
         if number == 0:
             for place, each in zip(x, bins, strict=True):
                 seeds = 100 * np.array(intervals[each]["per_seed"])
-                panel.plot(np.full(len(seeds), place), seeds, "o", color=figures.BLACK, ms=3, alpha=0.6)
+                label = "one seed" if each == bins[0] else None
+                dots: dict[str, Any] = {"color": figures.BLACK, "ms": 3, "alpha": 0.6, "clip_on": False}
+                panel.plot(np.full(len(seeds), place), seeds, "o", label=label, **dots)
     labels = [f"{each}\n{pairs['success'][each]['pairs']} pairs" for each in bins]
     panel.set_xticks(np.arange(len(bins)), labels)
     panel.set(xlabel="detour: geodesic / straight distance", ylabel="success rate (%)", ylim=(0, 103))
