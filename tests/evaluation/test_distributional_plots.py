@@ -69,6 +69,18 @@ def test_tradeoffs_mark_points_and_bands(tmp_path):
     assert is_picture(tmp_path / "tradeoff.png")
 
 
+def test_a_curve_of_one_point_has_a_ring_around_its_marks():
+    one = plots.Curve(np.full(3, 4.0), np.full(3, 4.0), "CVaR", "mean", {"asked": 0, "risk-neutral": 2})
+    (panel,) = plots.tradeoff([one]).axes
+    ring, *marks = panel.collections
+    assert ring.get_sizes() > max(mark.get_sizes() for mark in marks)
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "all 3 points of the curve",
+        "asked",
+        "risk-neutral",
+    ]
+
+
 def test_arrows_stand_in_their_cells_and_terminal_states_have_none(tmp_path):
     walls = np.array([[False, False, True], [False, False, True]])
     places = np.argwhere(~walls)  # (0, 0), (0, 1), (1, 0), (1, 1)

@@ -78,7 +78,12 @@ def comparison(
             _draw_map(panels[1], stocks, stocks.optimum, "optimum", "viridis", None)
             gaps = stocks.gaps.mean(0)
             _draw_map(panels[2], stocks, 100 * gaps, "gap in %", "magma_r", 100 * _MOST_SHOWN * tolerated)
-    rows[0, 0].legend(frameon=False, fontsize=8.5)
+    explained = [rows[0, 0]]
+    by_stock = [index for index, (_, stocks) in enumerate(problems.values()) if stocks.x.shape[1] == 1]
+    if by_stock:
+        explained += [rows[by_stock[0], 1], rows[by_stock[0], 2]]
+    for panel in explained:
+        panel.legend(frameon=False, fontsize=8.5)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 
@@ -158,10 +163,11 @@ def _draw_settings(panel: Any, settings: PolicyValues) -> None:
 
 def _draw_stocks(panel: Any, stocks: PolicyValues) -> None:
     first = stocks.x[:, 0]
-    panel.plot(first, stocks.random, color=figures.WALL, linewidth=1.2, linestyle=(0, (1, 1.5)))
-    panel.plot(first, stocks.optimum, color=figures.BLACK, linewidth=3.5, alpha=0.35)
-    panel.plot(first, stocks.learnt.mean(0), color=figures.BLUE, linewidth=1.4)
-    shade = {"color": figures.SKY, "alpha": 0.4, "linewidth": 0}
+    dotted = {"color": figures.WALL, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+    panel.plot(first, stocks.random, label="random actions", **dotted)
+    panel.plot(first, stocks.optimum, color=figures.BLACK, linewidth=3.5, alpha=0.35, label="optimum")
+    panel.plot(first, stocks.learnt.mean(0), color=figures.BLUE, linewidth=1.4, label="D-eta-N, mean")
+    shade = {"color": figures.SKY, "alpha": 0.4, "linewidth": 0, "label": "D-eta-N, all seeds"}
     panel.fill_between(first, stocks.learnt.min(0), stocks.learnt.max(0), **shade)
     panel.set(xlabel=stocks.x_label, ylabel="E f(c + G)")
     figures.plain(panel)
@@ -169,10 +175,12 @@ def _draw_stocks(panel: Any, stocks: PolicyValues) -> None:
 
 def _draw_gaps(panel: Any, stocks: PolicyValues, tolerated: float) -> None:
     first = stocks.x[:, 0]
-    for gaps in stocks.gaps:
-        panel.plot(first, 100 * gaps, color=figures.BLUE, alpha=0.35, linewidth=1.0)
-    panel.plot(first, 100 * stocks.gaps.mean(0), color=figures.BLUE, linewidth=2.2)
-    panel.axhline(100 * tolerated, color=figures.VERMILLION, linewidth=1.2, linestyle=(0, (4, 2)))
+    for seed, gaps in enumerate(stocks.gaps):
+        thin = {"color": figures.BLUE, "alpha": 0.35, "linewidth": 1.0}
+        panel.plot(first, 100 * gaps, label=None if seed else "one seed", **thin)
+    panel.plot(first, 100 * stocks.gaps.mean(0), color=figures.BLUE, linewidth=2.2, label="mean of seeds")
+    dashed = {"color": figures.VERMILLION, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+    panel.axhline(100 * tolerated, label="largest gap that counts as optimal", **dashed)
     panel.set(xlabel=stocks.x_label, ylabel="gap in %")
     figures.plain(panel)
 

@@ -182,6 +182,7 @@ def policy_arrows(
     *,
     values: Mapping[str, np.ndarray] | None = None,
     value_label: str = "",
+    note: str = "",
     cell_labels: Mapping[tuple[int, int], str] | None = None,
     terminal: np.ndarray | None = None,
     title: str = "",
@@ -196,6 +197,7 @@ def policy_arrows(
         policies: title of a panel, such as "c = -2", to the actions [S].
         values: the same titles to values [S], drawn as colours on a common scale; None for none.
         value_label: of the colour bar.
+        note: below the figure.
         cell_labels: (row, column) to a short text, such as "S" for the start or "+1" for a reward.
         terminal: [S] bool; terminal states have no arrow.
         title: above the figure.
@@ -223,6 +225,7 @@ def policy_arrows(
         panel.remove()
     if values:
         figure.colorbar(image, ax=panels[: len(policies)].tolist(), label=value_label, shrink=0.85, pad=0.02)
+    figure.supxlabel(note, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 
@@ -350,6 +353,9 @@ def _draw_curve(panel: Any, curve: Curve) -> None:
         dashed = {"color": figures.WALL, "linewidth": 1.2, "linestyle": (0, (4, 2)), "label": curve.diagonal}
         panel.plot(curve.x, curve.x, **dashed)
     panel.plot(curve.x, curve.y, color=figures.BLUE, linewidth=2.2, marker="o", markersize=2.5)
+    if len(curve.x) > 1 and all(np.allclose(part, part[0]) for part in (curve.x, curve.y)):
+        ring = {"s": 320, "color": "none", "edgecolors": figures.BLUE, "linewidths": 2.0}
+        panel.scatter(curve.x[0], curve.y[0], label=f"all {len(curve.x)} points of the curve", **ring)
     sizes = (70, 190)  # the second mark is a ring around the first if both are at one place
     for order, (name, index) in enumerate(curve.marked.items()):
         style = {"s": sizes[order], "color": (figures.VERMILLION, "white")[order], "zorder": 5 - order}
@@ -363,4 +369,4 @@ def _draw_curve(panel: Any, curve: Curve) -> None:
         panel.locator_params(axis="x", nbins=6)  # numbers such as -12.00 would touch
     figures.plain(panel)
     if panel.get_legend_handles_labels()[0]:
-        panel.legend(frameon=False, fontsize=8.5)
+        panel.legend(frameon=False, fontsize=8.5, labelspacing=0.9)

@@ -316,6 +316,7 @@ def _draw_arrows(
         {name: policy[cells, place] for name, place in panels.items()},
         values={name: np.asarray(solution.values)[cells, place] for name, place in panels.items()},
         value_label="E f(c + G)" if task.objective.utility else "K(distribution of c + G)",
+        note="Where several actions are equally good, the arrow shows the first: it may point into a wall.",
         cell_labels=layout.labels,
         terminal=np.asarray(task.mdp.terminal)[cells],
         title=describe(task),
