@@ -180,7 +180,7 @@ def fill(
         result = results.summarize(experiment, outcome, rows)
         if pairs:
             if not quiet:
-                print(f"playing {config.pairs} pairs of a start and a goal for each seed", flush=True)
+                print(f"playing pairs of a start and a goal: {config.pairs} for each seed", flush=True)
             maze_pairs.add(result, members, maze_pairs.play(experiment, pairs, outcome.states))
         drawings = {} if quiet else pictures.pictures(experiment, outcome, rows, episodes, result)
         outputs.finish(workdir, result, drawings, figures.formats(config.formats))
