@@ -76,6 +76,19 @@ def test_spectral_is_the_mixture_of_its_tails():
     )
 
 
+def test_entropic_value_at_risk_of_a_coin():
+    """EVaR is the least mean of all q with KL(q, p) ≤ -log τ. For a coin of 0 and 1 that is q = ¼ where
+
+    -log τ = ¼ log ½ + ¾ log 1½, and the certain 0 for τ ≤ ½.
+    """
+    with jax.enable_x64(True):
+        values, probabilities = jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0.5, 0.5, 0.0])
+        for tau, expected in ((2**0.25 / 1.5**0.75, 0.25), (0.5, 0), (0.1, 0)):
+            objective = objectives.entropic_value_at_risk(tau)
+            found = objective.functional(objective.parameters, values, probabilities)
+            np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 SEARCHED = [
     objectives.lower_cvar(0.3),
     objectives.upper_cvar(0.3),
@@ -132,6 +145,7 @@ def test_equal_objectives_share_what_is_compiled():
         (lambda: objectives.lower_cvar(0.0), "tau is 0; it must be a level in (0, 1]"),
         (lambda: objectives.upper_cvar(1.5), "tau is 1.5"),
         (lambda: objectives.lower_cvar([0.5, 2.0]), "tau[1] is 2"),
+        (lambda: objectives.entropic_value_at_risk(1.0), "tau is 1; it must be a level in (0, 1)"),
         (lambda: objectives.value_at_risk(1.0), "tau is 1; it must be a level in [0, 1)"),
         (lambda: objectives.mean_cvar(math.nan, 0.5), "tau is nan"),
         (lambda: objectives.mean_cvar(0.5, -0.1), "weight is -0.1; it must be in [0, 1]"),
@@ -209,6 +223,7 @@ def test_homogeneous_lipschitz_utilities_are_sound_everywhere(objective):
     ("objective", "discount", "horizon", "missing"),
     [
         (objectives.mean_variance(1.0), 1.0, 3, "mixture-indifference"),
+        (objectives.entropic_value_at_risk(0.5), 1.0, 3, "mixture-indifference"),
         (objectives.entropic(1.0), 0.9, None, "gamma-indifference"),
         (objectives.entropic(1.0), 0.9, 3, None),
         (objectives.value_at_risk(0.1), 0.9, None, "Lipschitz continuity"),

@@ -12,6 +12,7 @@ from valuelab.distributional import (
     cells,
     defaults,
     distribution_representations,
+    entropic,
     episodes,
     mdps,
     objectives,
@@ -622,6 +623,10 @@ BAD = {
         lambda: defaults.solve(chain(), objectives.expectation(), discount=1.0, start_state=3),
         "start_state is 3; give a state from 0 to 2",
     ),
+    "a start state for evar": (
+        lambda: defaults.solve(chain(), objectives.entropic_value_at_risk(0.5), discount=1.0),
+        "start_state is None, but the risk level of evar depends on it; give a start state",
+    ),
     "no proper policy": (
         lambda: defaults.solve(random_mdp(8), objectives.expectation(), discount=1.0),
         "needs a policy that ends episodes, but from state 0 no terminal state can be reached; give",
@@ -726,6 +731,33 @@ def test_grids_of_undiscounted_stocks(name):
     np.testing.assert_allclose(solved.start.values, best, atol=0.01)
     assert (np.abs(solved.start.values - best) <= solved.start.errors).all()
     assert max(solved.off_grid_mass.max(), solved.distribution_off_grid_mass.max()) < 1e-9
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.7])
+def test_entropic_value_at_risk_equals_the_oracle(discount):
+    """From every state its own level of risk is best. The policy's return distribution has the value."""
+    problem, objective = random_mdp(1), objectives.entropic_value_at_risk(0.5)
+    ways = oracle.history_distributions(problem, discount, HORIZON)
+    for state in (0, 1):
+        best = oracle.best(objective, ways[state])
+        solved = defaults.solve(problem, objective, discount=discount, horizon=HORIZON, start_state=state)
+        assert abs(solved.start.values[state] - best) <= solved.start.errors[state] + 1e-9
+        assert np.isnan(solved.start.values[2])
+        np.testing.assert_allclose(solved.start.errors, 0, atol=1e-5)
+        values, probabilities = (leaf[0] for leaf in solved.first_distributions([state]))
+        attained = objective.functional(objective.parameters, values, probabilities)
+        np.testing.assert_allclose(attained, best, atol=1e-5)
+    other = solved.at(tau=0.1).start.values[1]
+    assert other == pytest.approx(oracle.best(objectives.entropic_value_at_risk(0.1), ways[1]), abs=1e-5)
+
+
+def test_certainty_equivalents_need_no_stock():
+    problem, scales = random_mdp(1), np.array([0.0, 0.5, np.inf])
+    found = entropic.certainty_equivalents(problem, scales, 0.7, HORIZON)
+    ways = oracle.history_distributions(problem, 0.7, HORIZON)
+    same = objectives.value_at_risk(0.0), objectives.entropic(-2.0), objectives.expectation()
+    for values, objective in zip(found, same, strict=True):
+        np.testing.assert_allclose(values, [oracle.best(objective, each) for each in ways], atol=1e-9)
 
 
 def road(wait=-1.0, walk=-1.0, goal=0.0):

@@ -24,8 +24,10 @@ import numpy as np
 from valuelab.distributional import (
     checks,
     distribution_representations,
+    entropic,
     episodes,
     exact,
+    functionals,
     mdps,
     objectives,
     shortest_paths,
@@ -263,11 +265,11 @@ class SolvedMDP(NamedTuple):
         dial = tuple(objectives.with_parameters(self.objective, **setting) for setting in settings)
         only_starts = all(setting.keys() <= set(self.objective.start.parameters) for setting in settings)
         with jax.enable_x64(True):
-            if self.problem.endless:
-                return _solve_endless(self.problem._replace(dial=dial))
-            if only_starts:
+            if only_starts and not self.problem.endless:
                 return _solve(self.problem._replace(dial=dial), self.values)
-            return [_solve(self.problem._replace(dial=(objective,)))[0] for objective in dial]
+            if only_starts:
+                return _solve_endless(self.problem._replace(dial=dial))
+            return [_solve_one(self.problem._replace(dial=(objective,))) for objective in dial]
 
     def first_distributions(self, states: Any) -> Atoms:
         """The return distributions from N states at their first stocks, or at the draw of two.
@@ -421,7 +423,7 @@ def solve(
         horizon: number of steps; None: the length of the longest episode if all episodes end, else infinite.
             Without discount, a proper policy must exist then: `shortest_paths`.
         start_state: the state in which episodes begin; only the states that they can visit are solved. None:
-            all states are solved.
+            all states are solved. EVaR needs a start state.
         representation: of return distributions, "exact", "categorical" or "quantile"; None: exact if they are
             small enough, else categorical.
         atoms: the number of atoms of a distribution along each component; None: chosen.
@@ -459,13 +461,14 @@ def solve(
         if horizon is None and discount < 1:
             # If every episode ends, the length of the longest episode serves as horizon.
             horizon = mdps.episode_bound(mdp) or None
+        theory = objective if not _is_evar(objective) else objectives.entropic(-1.0)
         endless = horizon is None and discount == 1 and mdps.episode_bound(mdp) is None
         if endless:
-            if reason := objectives.unsound_reason(objective, discount, None, mdp.reward_dim):
+            if reason := objectives.unsound_reason(theory, discount, None, mdp.reward_dim):
                 raise InputError(f"{reason}; give a horizon")
             steps, (low, high) = None, np.zeros((2, mdp.num_states, mdp.reward_dim))
         else:
-            _, steps = checks.check_problem(mdp, objective, discount, horizon, allow_unsound)
+            _, steps = checks.check_problem(mdp, theory, discount, horizon, allow_unsound)
             low, high = _ranges(mdp, discount, steps)
         problem = _Problem(
             mdp=mdp,
@@ -487,7 +490,7 @@ def solve(
             reached=reached,
             endless=endless,
         )
-        return (_solve_endless if endless else _solve)(problem)[0]
+        return _solve_one(problem)
 
 
 def _ranges(mdp: MDP, discount: float, steps: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -552,6 +555,42 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
     if simulated:
         return _assemble(problem, begun, values, values.solution, None)
     return _assemble(problem, begun, values, solution, representation)
+
+
+def _solve_one(problem: _Problem) -> SolvedMDP:
+    """Solves a problem for one objective."""
+    if _is_evar(problem.objective):
+        return _solve_evar(problem)
+    return (_solve_endless if problem.endless else _solve)(problem)[0]
+
+
+def _is_evar(objective: Objective) -> bool:
+    return objective.functional is functionals.entropic_value_at_risk
+
+
+def _solve_evar(problem: _Problem) -> SolvedMDP:
+    """Solves for the exponential utility that is best for EVaR from the start state.
+
+    Raises:
+        InputError: without a start state, or without a horizon.
+    """
+    objective, state = problem.objective, problem.start_state
+    if state is None:
+        raise InputError("start_state is None, but the risk level of evar depends on it; give a start state")
+    if problem.steps is None:
+        raise InputError("horizon is None, but evar needs finite episodes; give a horizon")
+    tau = float(objective.parameters["tau"])
+    best = entropic.best_risk(problem.mdp, tau, state, problem.discount, problem.steps)
+    solved = _solve(problem._replace(dial=(objectives.entropic(-1 / best.scale),)))[0]
+    values = np.where(np.arange(problem.mdp.num_states) == state, best.value, np.nan)
+    solution = solved.solution
+    return solved._replace(
+        start=solved.start._replace(values=values, alone=values, errors=np.full_like(values, best.error)),
+        solution=solution._replace(values=solution.values + best.scale * math.log(tau)),
+        exact=False,
+        objective=objective,
+        problem=problem,
+    )
 
 
 def _solve_endless(problem: _Problem) -> list[SolvedMDP]:

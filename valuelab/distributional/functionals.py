@@ -132,6 +132,35 @@ def entropic(parameters: Parameters, values: Array, probabilities: Array) -> Arr
     return jax.nn.logsumexp(risk * values[..., 0], b=probabilities, axis=-1) / risk
 
 
+def entropic_value_at_risk(parameters: Parameters, values: Array, probabilities: Array) -> Array:
+    """EVaR_τ(X) = max over x ≥ 0 of -x log E exp(-X / x) + x log τ, which is concave in x."""
+    penalty, possible = jnp.log(parameters["tau"]), probabilities > 0
+    least = jnp.min(jnp.where(possible, values[..., 0], jnp.inf), axis=-1)
+    above = jnp.where(possible, values[..., 0] - least[..., None], 0)
+
+    def added(scale: Array) -> Array:
+        scale = jnp.maximum(scale, jnp.finfo(above.dtype).tiny)
+        shrunk = jnp.sum(probabilities * -jnp.expm1(-above / scale[..., None]), axis=-1)
+        return scale * (penalty - jnp.log1p(-shrunk))
+
+    last = jnp.sum(probabilities * above, axis=-1) / -penalty
+    return least + jnp.maximum(added(greatest(added, jnp.zeros_like(last), last)), 0)
+
+
+def greatest(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """Where concave functions [...] are greatest between low and high [...], by golden-section search."""
+    ratio = (5**0.5 - 1) / 2
+
+    def narrow(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        in_left = function(left) >= function(right)
+        return jnp.where(in_left, low, left), jnp.where(in_left, right, high)
+
+    low, high = jax.lax.fori_loop(0, 80, narrow, (low, high))
+    return (low + high) / 2
+
+
 def mean_variance(parameters: Parameters, values: Array, probabilities: Array) -> Array:
     """E X - w Var X."""
     points = values[..., 0]

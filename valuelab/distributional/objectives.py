@@ -296,6 +296,32 @@ def entropic(risk: Array | float) -> Objective:
     )
 
 
+def entropic_value_at_risk(tau: Array | float) -> Objective:
+    """EVaR, the greatest lower bound of CVaR by exponential utilities.
+
+        EVaR_τ(G) = max over β < 0 of (1/β) (log E exp(β G) - log τ)
+
+    It is not mixture-indifferent, so the solvers of the recursion refuse it. `solve` finds the β that is best
+    from its start state (module `entropic`), and solves the MDP for this exponential utility.
+
+    Args:
+        tau: level in (0, 1).
+
+    Raises:
+        InputError: for a level outside (0, 1).
+
+    Source: Ahmadi-Javid 2012, "Entropic value-at-risk: a new coherent risk measure" (JOTA 155).
+    """
+    parameters = {"tau": _parameter("tau", tau, lambda level: 0 < level < 1, "a level in (0, 1)")}
+    return Objective(
+        parameters=parameters,
+        name="evar",
+        functional=functionals.entropic_value_at_risk,
+        properties=Properties(mixture_indifferent=False, lipschitz=math.inf),
+        start=_FROM_ZERO,
+    )
+
+
 def mean_variance(weight: Array | float) -> Objective:
     """The mean minus w times the variance. Solvers refuse it, since it is not mixture-indifferent.
 
@@ -623,6 +649,7 @@ REGISTRY: dict[str, Callable[..., Objective]] = {
     "homeostatic": homeostatic,
     "satisficing": satisficing,
     "entropic": entropic,
+    "evar": entropic_value_at_risk,
     "mean_variance": mean_variance,
 }
 

@@ -58,7 +58,9 @@ class SolveConfig(Settings):
         "return; the default is the gridworld's.",
     )
     tau: float | None = setting(
-        None, "[0, 1]", "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar, in [0, 1) of var."
+        None,
+        "[0, 1]",
+        "Level τ in (0, 1] of cvar, upper_cvar and mean_cvar, in [0, 1) of var, in (0, 1) of evar.",
     )
     weight: float | None = setting(
         None, help="Weight of the mean in mean_cvar, of the variance in mean_variance."
