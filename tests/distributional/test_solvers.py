@@ -751,6 +751,16 @@ def test_entropic_value_at_risk_equals_the_oracle(discount):
     assert other == pytest.approx(oracle.best(objectives.entropic_value_at_risk(0.1), ways[1]), abs=1e-5)
 
 
+def test_where_the_worst_return_counts_the_certain_reward_is_best():
+    """In `gamble`, no level up to ½ is worth the risk of the return 0 or less: EVaR is the certain 0.5."""
+    best = entropic.best_risk(gamble(), 0.5, 0, 1.0, 2)
+    assert best.value == pytest.approx(0.5, abs=1e-12)
+    assert 0 < best.error < 1e-6
+    np.testing.assert_allclose(
+        entropic.certainty_equivalents(gamble(), np.array([best.scale]), 1.0, 2), [[0.5, 0, 0]], atol=1e-9
+    )
+
+
 def test_certainty_equivalents_need_no_stock():
     problem, scales = random_mdp(1), np.array([0.0, 0.5, np.inf])
     found = entropic.certainty_equivalents(problem, scales, 0.7, HORIZON)

@@ -36,9 +36,10 @@ class BestRisk(NamedTuple):
     """The risk level of EVaR.
 
     Attributes:
-        value: EVaR of the best policy.
+        value: the optimum of EVaR.
         error: a bound of its error.
-        scale: x > 0; the policy that is best for exponential utility with β = -1 / x attains the value.
+        scale: x > 0; the policy that is best for exponential utility with β = -1 / x attains the optimum
+            within this error.
     """
 
     value: float
@@ -109,6 +110,7 @@ def best_risk(mdp: MDP, tau: float, state: int, discount: float, horizon: int) -
         scales, found = np.append(scales, more), np.append(found, equivalents(more))
         order = np.argsort(scales)
         scales, found = scales[order], found[order]
-    place = 1 + int(values[1:].argmax())
-    error = max(float(best), float(bounds.max())) - float(values[place])
-    return BestRisk(value=float(values[place]), error=error, scale=float(scales[place]))
+    # Where x = 0 is best, the policy for a small x loses at most the penalty.
+    scale = max(float(scales[values.argmax()]), enough / -np.log(tau))
+    error = max(0.0, float(bounds.max() - best)) + enough
+    return BestRisk(value=float(best), error=float(error), scale=float(scale))
