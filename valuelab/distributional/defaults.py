@@ -582,10 +582,11 @@ def _solve_evar(problem: _Problem) -> SolvedMDP:
     tau = float(objective.parameters["tau"])
     best = entropic.best_risk(problem.mdp, tau, state, problem.discount, problem.steps)
     solved = _solve(problem._replace(dial=(objectives.entropic(-1 / best.scale),)))[0]
-    values = np.where(np.arange(problem.mdp.num_states) == state, best.value, np.nan)
+    values: Any = np.where(np.arange(problem.mdp.num_states) == state, best.value, np.nan)
+    errors: Any = np.full_like(values, best.error)
     solution = solved.solution
     return solved._replace(
-        start=solved.start._replace(values=values, alone=values, errors=np.full_like(values, best.error)),
+        start=solved.start._replace(values=values, alone=values, errors=errors),
         solution=solution._replace(values=solution.values + best.scale * math.log(tau)),
         exact=False,
         objective=objective,
