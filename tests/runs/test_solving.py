@@ -252,6 +252,15 @@ def test_only_states_from_the_start_state_on_are_solved(files, tmp_path):
     assert (result["error_bound"], result["exact"]) == (0, True)
 
 
+@pytest.mark.parametrize(("objective", "expected"), [("var", 5), ("evar", 1)])
+def test_risk_levels_beyond_cvar(objective, expected, files, tmp_path):
+    """At level ½ the gamble's 5 is reached with probability ½, but EVaR counts its worst return -2 alone."""
+    given = {"mdp": files / "gamble.npz", "discount": 1, "objective": objective, "tau": 0.5, "start_state": 0}
+    result = launch(tmp_path, **given)
+    assert result["start_values"][0] == pytest.approx(expected, abs=1e-9)
+    assert result["error_bound"] < 1e-5
+
+
 def test_a_function_of_the_user_is_an_objective(files, tmp_path):
     """With a cap of 1 on the return, the certain 1 is best."""
     result = launch(tmp_path, mdp=files / "gamble.npz", discount=1, objective=UTILITY)
