@@ -75,6 +75,8 @@ GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_update
 IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
+MEAN_CVAR = {"objective": "mean_cvar", "tau": 0.25, "weight": 0.5}
+SPECTRAL = {"objective": "spectral", "taus": (0.25, 1.0), "weights": (0.5, 0.5), "stock_points": 5}
 PREDICTOR = {"predictor_dims": (8,)}
 UNENCODED = PREDICTOR | {"state_dims": (), "state_dim": 0}
 ENCODER = {"hidden_dims": (8,), "dim": 4}
@@ -156,6 +158,7 @@ AGENTS = {
         {"discount": 0.9, "stock_low": -1.0, "stock_high": 0.0, "learning_rate": 3e-3, "target_period": 50}
         | {"hidden_dims": WIDE},
     ),
+    "eta_network-spectral": Row(eta_network, EtaNetworkConfig(**SMALL, **SPECTRAL, num_atoms=4), DISCRETE),
     "fql": Row(
         composed,
         ComposedConfig(critic=TemporalDifferenceConfig(**SMALL), policy=OneStepFlowConfig(**FLOW)),
@@ -534,6 +537,13 @@ FLIPS: dict[type, dict[str, Any]] = {
     EtaNetworkConfig: {
         "encoder": ("drq", {"encoder": "impala_small"}),
         "objective": ("upper_cvar", {}),
+        "tau": (0.5, MEAN_CVAR),
+        "weight": (0.25, MEAN_CVAR),
+        "taus": ((0.5, 1.0), SPECTRAL),
+        "weights": ((0.25, 0.75), SPECTRAL),
+        "risk": (-1.0, {"objective": "entropic", "risk": 1.0, "discount": 1.0}),
+        "norm": ("1", {"objective": "homeostatic", "commands": (1.0,)}),
+        "power": (2.0, {"objective": "homeostatic", "commands": (1.0,)}),
         "commands": ((2.0,), {"objective": "target", "commands": (1.0,)}),
         "mean_weight": (1.0, {}),
         "jump_width": (9.0, {"objective": "satisficing", "commands": (1.0,)}),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from valuelab.agents import command_objectives
+from valuelab.agents.command_objectives import Family
 from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
+from valuelab.distributional import objectives
 from valuelab.errors import InputError
 from valuelab.networks.encoders import Convolutions
 from valuelab.networks.quantiles import ReturnAtoms
@@ -232,18 +235,79 @@ def test_vector_rewards_are_kept_in_balance():
     )
 
 
-def test_value_as_start():
-    # Worst half of -1, 0, 3, 8: -0.5; best half 5.5. Target 2: -(3 + 2 + 1 + 6) / 4.
+CERTAINTY_EQUIVALENT = -np.log(np.mean(np.exp([-3, 1, -8, 0])))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "of_score"),
+    [
+        # Worst half of -1, 0, 3, 8: -0.5; best half 5.5. Target 2: -(3 + 2 + 1 + 6) / 4.
+        ({"objective": "cvar", "commands": (0.5,)}, -0.5, -0.5),
+        ({"objective": "upper_cvar", "commands": (0.5,)}, 5.5, 5.5),
+        ({"objective": "target", "commands": (2.0,)}, -3.0, -3.0),
+        # A quarter of the mean, 2.5, and three quarters of -0.5.
+        ({"objective": "mean_cvar", "tau": 0.5, "weight": 0.25}, 0.25, 0.25),
+        ({"objective": "spectral", "taus": (0.5, 1.0), "weights": (0.75, 0.25)}, 0.25, 0.25),
+        # 0 is reached with probability 3/4, which is the mean score.
+        ({"objective": "var", "commands": (0.25,)}, 0.0, 0.75),
+        ({"objective": "entropic", "risk": -1.0}, CERTAINTY_EQUIVALENT, 1 - np.exp(-CERTAINTY_EQUIVALENT)),
+        ({"objective": "homeostatic", "commands": (2.0,), "power": 2.0}, -12.5, -12.5),
+        # min(x, 2) is 2, -1, 2, 0.
+        ({"objective": "utility"}, 0.75, 0.75),
+    ],
+)
+def test_objectives_and_scores_of_a_return_distribution(settings, expected, of_score):
     atoms = jnp.array([[3.0], [-1.0], [8.0], [0.0]])
-    for family, number, expected in (("cvar", 0.5, -0.5), ("upper_cvar", 0.5, 5.5), ("target", 2.0, -3.0)):
-        objective = command_objectives.objective_of(family, np.float32([number]))
-        np.testing.assert_allclose(command_objectives.value_as_start(objective, atoms), expected, rtol=1e-6)
+    own = (lambda returns: jnp.minimum(returns, 2)) if settings["objective"] == "utility" else None
+    config = dataclasses.replace(SMALL, **settings)
+    family = command_objectives.family_of(config, own)
+    ((_, command),) = command_objectives.commands_by_name(family, config.commands, 1).items()
+    objective = command_objectives.objective_of(family, command)
+    np.testing.assert_allclose(command_objectives.value_as_start(objective, atoms), expected, atol=1e-5)
+    axes = [jnp.linspace(-8.0, 8.0, 17)] * (objective.properties.reward_dim or 1)
+    grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+    stock = command_objectives.first_stock(objective, grid, jnp.broadcast_to(atoms, (len(grid), 4, 1)))
+    scores = [command_objectives.score(objective, stock, stock + atom) for atom in atoms]
+    np.testing.assert_allclose(np.mean(scores), of_score, atol=1e-5)
+
+
+def test_var_begins_with_the_largest_stock_if_no_return_is_likely_enough():
+    objective = command_objectives.objective_of(Family("var"), np.float32([0.0]))
+    stocks = jnp.array([[-9.0], [-8.0]])
+    first = command_objectives.first_stock(objective, stocks, jnp.zeros((2, 4, 1)))
+    np.testing.assert_array_equal(first, [-8.0])
+
+
+def test_objectives_are_those_of_the_solver():
+    names = typing.get_args(typing.get_type_hints(EtaNetworkConfig)["objective"])
+    assert set(names) == {*objectives.REGISTRY, "utility"} - {"mean_variance"}
+
+
+@pytest.mark.slow
+def test_a_spectral_measure_needs_a_stock_for_each_level():
+    # In state 1 the agent gambles after a gain of 2 or a loss of 2, or never, or after one of them.
+    # 0.6 CVaR of the worst quarter + 0.4 mean: always -1.4, never -1.2, only after the loss -1.6, only after
+    # the gain (returns 5, 1, -2, -2) -1.
+    changed = dataclasses.replace(
+        SMALL, objective="spectral", taus=(0.25, 1.0), weights=(0.6, 0.4), stock_edits=32
+    )
+    agent, state = learn(eta_network(changed, TWO_STATES), all_transitions(), 1500)
+    one_hot = np.eye(2, dtype=np.float32)
+    first = agent.memory.choose(state, one_hot[:1], np.zeros((1, 0), np.float32))
+    assert first.shape == (1, 2)
+    after = agent.memory.update(jnp.repeat(first, 2, axis=0), jnp.array([2.0, -2.0]))
+    given = Augmented(one_hot[[1, 1]], after)
+    assert agent.act(state, given, jax.random.key(0), 0.0).tolist() == [GAMBLE, SAFE]
+    scores = agent.memory.score(
+        jnp.zeros((4, 0)), jnp.repeat(first, 4, axis=0), jnp.array([5.0, 1.0, -2.0, -2.0])
+    )
+    np.testing.assert_allclose(np.mean(scores), -1.0, atol=0.3)
 
 
 def test_a_ramp_replaces_the_jump_of_satisficing():
     # f = 0, 0, 1 by the jump; 1/4, 1/4, 1 by a ramp of width 1.
     points = jnp.array([[-0.25], [-0.25], [2.0]])
-    objective = command_objectives.objective_of("satisficing", np.float32([3.0]))
+    objective = command_objectives.objective_of(Family("satisficing"), np.float32([3.0]))
     np.testing.assert_allclose(command_objectives.value(objective, points), 1 / 3, rtol=1e-6)
     np.testing.assert_allclose(command_objectives.value(objective, points, 1.0), 1 / 2, rtol=1e-6)
     # For points half-way between integers both are equal.
@@ -253,7 +317,7 @@ def test_a_ramp_replaces_the_jump_of_satisficing():
         command_objectives.value(objective, halves),
         rtol=1e-6,
     )
-    other = command_objectives.objective_of("target", np.float32([3.0]))
+    other = command_objectives.objective_of(Family("target"), np.float32([3.0]))
     np.testing.assert_allclose(
         command_objectives.value(other, points, 1.0), command_objectives.value(other, points)
     )
@@ -298,6 +362,9 @@ def test_images_pass_the_convolutions_once_for_all_stocks():
     assert params["params"]["Dense_0"]["kernel"].shape == (3136, 512)
 
 
+SPECTRAL = {"objective": "spectral", "taus": (0.25, 0.5, 1.0), "weights": (0.5, 0.25, 0.25)}
+
+
 @pytest.mark.parametrize(
     ("changes", "facts", "message"),
     [
@@ -307,12 +374,31 @@ def test_images_pass_the_convolutions_once_for_all_stocks():
         ({}, {"num_updates": 0}, "learning rate's schedule is 'cosine', but spec.num_updates is 0"),
         ({"commands": ()}, {}, "agent.commands has 0 numbers, but cvar takes 1 for each tau"),
         ({"commands": (0.5, 1.5)}, {}, "tau is 1.5; it must be a level"),
+        ({"tau": 0.5}, {}, "agent.tau is 0.5, but commands set this .* of cvar: give agent.commands"),
+        ({"objective": "mean_cvar"}, {}, "agent.objective=mean_cvar: objective mean_cvar needs tau"),
+        ({"risk": 1.0}, {}, "unknown parameter of objective cvar 'risk'"),
+        ({"objective": "entropic", "risk": 1.0, "discount": 0.9}, {}, "entropic lacks gamma-.*discount=1"),
+        ({**SPECTRAL, "stock_points": 65}, {}, "so 274625 first stocks of 3 .* agent.stock_points at most 21"),
+        (SPECTRAL, {"reward_dim": 3}, "rewards have 3 components, but agent.objective spectral takes 1"),
+        ({"objective": "utility"}, {}, "agent.objective is utility, but the agent has no function"),
         ({"augmented": False}, {}, "agent.commands has 2 commands, but agent.augmented=false allows one"),
     ],
 )  # fmt: skip
 def test_refusals(changes, facts, message):
     with pytest.raises(InputError, match=message):
         eta_network(dataclasses.replace(SMALL, **changes), dataclasses.replace(TWO_STATES, **facts))
+
+
+def test_functions_of_the_user_that_discounting_may_reverse_are_refused():
+    def capped(returns):
+        return jnp.minimum(returns, 5)
+
+    config = dataclasses.replace(SMALL, objective="utility")
+    assert list(eta_network(config, TWO_STATES, utility=capped).memory.commands) == ["capped"]
+    with pytest.raises(InputError, match=r"^capped lacks gamma-indifference, .*; give agent.discount=1"):
+        eta_network(dataclasses.replace(config, discount=0.9), TWO_STATES, utility=capped)
+    with pytest.raises(InputError, match=r"^agent.objective is cvar, but .* give agent.objective=utility"):
+        eta_network(SMALL, TWO_STATES, utility=capped)
 
 
 def test_ranges_are_checked():

@@ -2,69 +2,168 @@
 
 A command is a row of numbers that names one objective of a family, such as a level of CVaR or a target
 return. The utility f does not depend on the command. Only the first stock depends on it, so one agent can
-follow every command.
+follow every command. Families whose utility depends on all parameters have a single command, without numbers.
 """
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import objectives
+from valuelab.distributional import functionals, objectives
 from valuelab.distributional.objectives import FixedStart, Objective
 from valuelab.errors import InputError
 from valuelab.types import Array
 
-PARAMETERS = {
-    "expectation": None,
+COMMANDED = {
     "cvar": "tau",
     "upper_cvar": "tau",
+    "var": "tau",
     "target": "target",
     "satisficing": "target",
     "homeostatic": "target",
 }
-"""Family of objectives to the parameter that a command sets."""
+"""Families to the parameter that a command sets; other families have a single command."""
+
+FIXED = ("tau", "weight", "taus", "weights", "risk", "norm", "power")
+"""The settings of an agent that are parameters of its family."""
+
+OWN = "utility"
+"""The family of a user's function."""
 
 
-def commands_by_name(family: str, numbers: tuple[float, ...], reward_dim: int) -> dict[str, np.ndarray]:
+class Family(NamedTuple):
+    """Objectives that differ in the first stock alone.
+
+    Attributes:
+        name: a key of `objectives.REGISTRY`, or OWN.
+        parameters: name to value, without those that commands set.
+        own: the objective of a user's function; None for other families.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = {}
+    own: Objective | None = None
+
+
+def family_of(config: Any, utility: Callable[[Array], Array] | None = None, reward_dim: int = 1) -> Family:
+    """The family that an agent's settings describe.
+
+    Args:
+        config: with `objective` and the settings FIXED.
+        utility: the user's function of the return, for the family OWN alone.
+        reward_dim: number of components of the return that the function takes.
+
+    Raises:
+        InputError: for a parameter that commands set or that the family does not have, or for a function
+            without its family or a family without its function.
+    """
+    given = {name: getattr(config, name) for name in FIXED}
+    given = {name: value for name, value in given.items() if value is not None and not _is_empty(value)}
+    name, commanded = config.objective, COMMANDED.get(config.objective)
+    if name == OWN and utility is None:
+        raise InputError(
+            f"agent.objective is {OWN}, but the agent has no function to maximise: write an agent file whose "
+            "make_agent calls eta_network(config, spec, utility=FUNCTION)"
+        )
+    if name != OWN and utility is not None:
+        raise InputError(
+            f"agent.objective is {name}, but the agent was given a function to maximise: give "
+            f"agent.objective={OWN}"
+        )
+    if commanded in given:
+        raise InputError(
+            f"agent.{commanded} is {given[commanded]}, but commands set this parameter of {name}: "
+            f"give agent.commands={given[commanded]}"
+        )
+    if utility is not None:
+        if given:
+            raise InputError(f"agent.{next(iter(given))} is not a setting of {OWN}: leave it out")
+        return Family(name=name, own=_own(utility, reward_dim))
+    if "norm" in given:
+        given["norm"] = float(given["norm"])
+    return Family(name=name, parameters=given)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, tuple) and not value
+
+
+@functools.cache
+def _own(function: Callable[[Array], Array], reward_dim: int) -> Objective:
+    """The objective of a function; cached, because it is tested at many points."""
+    with jax.ensure_compile_time_eval():
+        return objectives.of_magnitudes(function, reward_dim)
+
+
+def commands_by_name(family: Family, numbers: tuple[float, ...], reward_dim: int) -> dict[str, np.ndarray]:
     """Commands by name, such as {"tau=0.1": [0.1], "tau=0.5": [0.5]}.
 
     Args:
-        family: a key of PARAMETERS.
-        numbers: the numbers of all commands, one command after the other; expectation has a single command,
-            without numbers.
+        family: the objectives.
+        numbers: the numbers of all commands, one command after the other; families that are not in COMMANDED
+            ignore them, and have a single command, without numbers.
         reward_dim: m; a command of homeostatic has m numbers, those of other families have one.
 
     Raises:
-        InputError: when there are no numbers, too few or too many, or one is out of range.
+        InputError: when there are no numbers, too few or too many, or a parameter is missing, unknown or out
+            of range.
     """
-    parameter = PARAMETERS[family]
+    parameter = COMMANDED.get(family.name)
     if parameter is None:
-        return {family: np.zeros(0, np.float32)}
-    size = reward_dim if family == "homeostatic" else 1
+        command = np.zeros(0, np.float32)
+        return {_checked(family, command).name: command}
+    size = reward_dim if family.name == "homeostatic" else 1
     if not numbers or len(numbers) % size:
         raise InputError(
-            f"agent.commands has {len(numbers)} numbers, but {family} takes {size} for each {parameter}: "
-            "give the numbers of one or more commands"
+            f"agent.commands has {len(numbers)} numbers, but {family.name} takes {size} for each "
+            f"{parameter}: give the numbers of one or more commands"
         )
     commands = np.asarray(numbers, np.float32).reshape(-1, size)
     for command in commands:
-        objective_of(family, command)  # refuses numbers that are out of range
+        _checked(family, command)
     return {f"{parameter}={','.join(f'{number:g}' for number in command)}": command for command in commands}
 
 
-def objective_of(family: str, command: Array | np.ndarray) -> Objective:
+def _checked(family: Family, command: np.ndarray) -> Objective:
+    """As `objective_of`; the error of a parameter names the setting."""
+    try:
+        return objective_of(family, command)
+    except InputError as error:
+        raise InputError(f"agent.objective={family.name}: {error}") from error
+
+
+def objective_of(family: Family, command: Array | np.ndarray) -> Objective:
     """The objective that a command [k] names; the command may be traced."""
-    parameter = PARAMETERS[family]
-    if parameter is None:
-        return objectives.make(family)
-    return objectives.make(family, **{parameter: command if family == "homeostatic" else command[0]})
+    if family.own is not None:
+        return family.own
+    parameters = dict(family.parameters)
+    if parameter := COMMANDED.get(family.name):
+        parameters[parameter] = command if family.name == "homeostatic" else command[0]
+    return objectives.make(family.name, **parameters)
+
+
+def check(objective: Objective, discount: Array | float) -> None:
+    """Refuses an objective that discounting or mixing may reverse in the course of an episode.
+
+    Raises:
+        InputError: with the name of the missing property.
+    """
+    undiscounted = not isinstance(discount, jax.core.Tracer) and discount == 1
+    horizon = 1 if undiscounted or objective.properties.gamma_indifferent else None
+    dim = objective.properties.reward_dim or 1
+    if reason := objectives.unsound_reason(objective, discount, horizon, dim):
+        raise InputError(f"{reason}; give agent.discount=1 or another agent.objective")
 
 
 def value(objective: Objective, points: Array, jump_width: Array | float = 0.0) -> Array:
     """K of equally likely points c + G.
 
-    A ramp may replace the jump of satisficing's f(x) = 1(x ≥ 0), so that a small error of a point near 0
-    does not change its utility from 0 to 1:
+    A ramp may replace the jump of f(x) = 1(x ≥ 0), the utility of satisficing and of VaR, so that a small
+    error of a point near 0 does not change its utility from 0 to 1:
 
         f(x) = clip(1/2 + x / width, 0, 1)
 
@@ -79,25 +178,34 @@ def value(objective: Objective, points: Array, jump_width: Array | float = 0.0) 
     exact = objective.functional(
         objective.parameters, points, jnp.full(points.shape[:-1], 1 / points.shape[-2])
     )
-    if objective.name != "satisficing":
+    if objective.utility is not functionals.reached:
         return exact
     slope = 1 / jnp.maximum(jump_width, jnp.finfo(points.dtype).eps)
     ramp = jnp.mean(jnp.clip(0.5 + slope * points[..., 0], 0, 1), axis=-1)
     return jnp.where(jump_width > 0, ramp, exact)
 
 
-def score(objective: Objective, stock: Array, utility: Array) -> Array:
-    """The reported value of episodes that began with a stock.
+def score(objective: Objective, stock: Array, point: Array) -> Array:
+    """The score of an episode. Its mean over episodes grows with the objective.
+
+        f(c₀ + G)                     for most objectives with a fixed first stock
+        (exp(β (c₀ + G)) - 1) / β     for entropic, whose certainty equivalent is log(1 + β E score) / β
+        D(c₀, f(c₀ + G))              with a dual D: -c₀ + f(c₀ + G) / τ for CVaR
+        1(c₀ + G ≥ 0)                 for VaR; the mean is the chance of the return -c₀, and 1 - τ is wanted
 
     Args:
         objective: what is maximised.
-        stock: c₀, [..., m].
-        utility: E f(c₀ + G), [...].
+        stock: c₀, [m].
+        point: c₀ + G, [m].
 
     Returns:
-        [...]: E f(c₀ + G) itself, or for CVaR -c₀ + E f(c₀ + G) / τ.
+        A scalar.
     """
-    if isinstance(objective.start, FixedStart):
+    if objective.functional is functionals.entropic:
+        risk = objective.parameters["risk"]
+        return jnp.expm1(risk * point[0]) / risk
+    utility = value(objective, point[None])
+    if isinstance(objective.start, FixedStart) or objective.name == "var":
         return utility
     return objective.start.dual(objective.parameters, stock, utility)
 
@@ -115,8 +223,10 @@ def first_stock(objective: Objective, stocks: Array, atoms: Array) -> Array:
 
     Args:
         objective: what is maximised.
-        stocks: [C, m], to choose from if the objective does not fix the first stock.
-        atoms: equally likely atoms of the return from each of the stocks, [C, N, m].
+        stocks: [C, m], to choose from if the objective does not fix the first stock; the last is taken where
+            D is minus infinity at all of them, as for VaR if no return is likely enough.
+        atoms: equally likely atoms of the return from each of the stocks, [C, N, m], or [C, N, 1] for the
+            same return in each component.
 
     Returns:
         c₀, [m]: the fixed one, such as -target, or the best of `stocks`.
@@ -126,8 +236,9 @@ def first_stock(objective: Objective, stocks: Array, atoms: Array) -> Array:
     if isinstance(objective.start, FixedStart):
         return objective.start.stock(objective.parameters)
     attained = value_as_start(objective, atoms)
-    dual = score(objective, stocks, value(objective, stocks[:, None] + atoms))
-    return stocks[jnp.argmax(attained - jnp.abs(dual - attained))]
+    dual = objective.start.dual(objective.parameters, stocks, value(objective, stocks[:, None] + atoms))
+    merits = attained - jnp.abs(dual - attained)
+    return stocks[jnp.where(jnp.max(merits) == -jnp.inf, len(stocks) - 1, jnp.argmax(merits))]
 
 
 def value_as_start(objective: Objective, atoms: Array) -> Array:
@@ -135,11 +246,12 @@ def value_as_start(objective: Objective, atoms: Array) -> Array:
 
     Args:
         objective: what is maximised.
-        atoms: equally likely returns, [..., N, m].
+        atoms: equally likely returns, [..., N, m], or [..., N, 1] for the same return in each component.
 
     Returns:
         [...].
     """
+    atoms = jnp.broadcast_to(atoms, (*atoms.shape[:-1], objective.properties.reward_dim or atoms.shape[-1]))
     if isinstance(objective.start, FixedStart):
         stock = objective.start.stock(objective.parameters)
         return value(objective, jax.vmap(jnp.add, (-1, 0), -1)(atoms, stock))

@@ -25,6 +25,7 @@ arXiv:2501.13028; quantile regression of Dabney et al. 2018, arXiv:1710.10044.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -33,6 +34,7 @@ import optax
 
 from valuelab.agents import command_objectives
 from valuelab.configuration import setting, widths
+from valuelab.distributional.objectives import SearchedStart
 from valuelab.errors import InputError
 from valuelab.networks import encoders, learning
 from valuelab.networks.encoders import EncoderName
@@ -47,15 +49,38 @@ from valuelab.types import Agent, Array, Augmented, Key, Memory, Metrics, Spec, 
 class EtaNetworkConfig(LearningConfig):
     """Hyperparameters of D-eta-N."""
 
-    objective: Literal["expectation", "cvar", "upper_cvar", "target", "satisficing", "homeostatic"] = setting(
-        "cvar", help="Objective that is maximised."
+    objective: Literal[
+        "expectation",
+        "cvar",
+        "upper_cvar",
+        "mean_cvar",
+        "spectral",
+        "var",
+        "target",
+        "homeostatic",
+        "satisficing",
+        "entropic",
+        "utility",
+    ] = setting(
+        "cvar",
+        help="Objective that is maximised, as in experiments.solve; utility: the mean of the function that "
+        "an agent file gives to eta_network.",
     )
     commands: tuple[float, ...] = setting(
         (0.1, 0.25, 0.5, 1.0),
-        help="Commands that the agent is evaluated on: risk levels of cvar and upper_cvar; target returns of "
+        help="Commands that the agent is evaluated on: levels of cvar, upper_cvar and var; target returns of "
         "target, satisficing (0.5 below a whole number to reach it) and homeostatic (m numbers each). "
-        "expectation takes none.",
+        "Other objectives take none.",
     )
+    tau: float | None = setting(None, "(0, 1]", "Level τ of mean_cvar.")
+    weight: float | None = setting(None, "[0, 1]", "Weight of the mean in mean_cvar.")
+    taus: tuple[float, ...] = setting((), "(0, 1]", "Levels of spectral.")
+    weights: tuple[float, ...] = setting(
+        (), help="Weights, one for each component (homeostatic) or each level (spectral)."
+    )
+    risk: float | None = setting(None, help="Risk parameter of entropic, not 0; negative is risk-averse.")
+    norm: Literal["1", "2", "inf"] | None = setting(None, help="Norm of homeostatic.")
+    power: float | None = setting(None, help="Power of homeostatic.")
     mean_weight: float = setting(
         0.0,
         "[0, inf)",
@@ -64,9 +89,9 @@ class EtaNetworkConfig(LearningConfig):
     jump_width: float = setting(
         0.0,
         "[0, inf)",
-        "Width of the ramp that replaces the jump of satisficing's f where actions are compared, in units of "
-        "returns; 0 for none. The objective stays the same if c + G never lies on the ramp, as with whole "
-        "rewards, a width of 1 and stocks half-way between whole numbers.",
+        "Width of the ramp that replaces the jump of f (satisficing, var) where actions are compared, in "
+        "units of returns; 0 for none. The objective stays the same if c + G never lies on the ramp, as with "
+        "whole rewards, a width of 1 and stocks half-way between whole numbers.",
     )
     augmented: bool = setting(
         True,
@@ -129,12 +154,20 @@ class EtaNetworkConfig(LearningConfig):
             )
 
 
-def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
+_MAX_FIRST_STOCKS = 10_000
+"""The largest number of first stocks that are compared."""
+
+
+def eta_network(
+    config: EtaNetworkConfig, spec: Spec, utility: Callable[[Array], Array] | None = None
+) -> Agent:
     """Builds the agent.
 
     Args:
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, with discrete actions and with vectors or images as observations.
+        utility: f in jax.numpy, a function of returns [...] ([..., m] for m > 1 components), for
+            objective="utility". Its mean is maximised.
 
     Returns:
         The agent. Its memory is the stock [B, m]; act and value take `Augmented`, and value is
@@ -142,22 +175,34 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     Raises:
         InputError: for continuous actions, observations of another shape, an objective with another number
-            of reward components, or commands that the objective cannot take.
+            of reward components, commands or parameters that the objective cannot take, or an objective that
+            needs discount 1.
     """
     if not spec.discrete:
         raise InputError(
             "agent eta_network needs discrete actions: for continuous ones use iql, or sac to learn by acting"
         )
-    commands = command_objectives.commands_by_name(config.objective, config.commands, spec.reward_dim)
+    family = command_objectives.family_of(config, utility, spec.reward_dim)
+    commands = command_objectives.commands_by_name(family, config.commands, spec.reward_dim)
     if not config.augmented and len(commands) > 1:
         raise InputError(
             f"agent.commands has {len(commands)} commands, but agent.augmented=false allows one: give one"
         )
-    objective = command_objectives.objective_of(config.objective, next(iter(commands.values())))
-    if objective.properties.reward_dim not in (None, spec.reward_dim):
+    objective = command_objectives.objective_of(family, next(iter(commands.values())))
+    wanted = 1 if config.objective == "spectral" else objective.properties.reward_dim
+    if wanted not in (None, spec.reward_dim):
         raise InputError(
             f"rewards have {spec.reward_dim} components, but agent.objective {config.objective} takes "
-            f"{objective.properties.reward_dim}; give another objective"
+            f"{wanted}; give another objective"
+        )
+    command_objectives.check(objective, config.discount)
+    stock_dim = stock_size(config, spec)
+    is_searched = isinstance(objective.start, SearchedStart)
+    if is_searched and config.stock_points**stock_dim > _MAX_FIRST_STOCKS:
+        raise InputError(
+            f"agent.stock_points is {config.stock_points}, so {config.stock_points**stock_dim} first stocks "
+            f"of {stock_dim} components are compared; give agent.stock_points at most "
+            f"{int(_MAX_FIRST_STOCKS ** (1 / stock_dim) + 1e-9)}"
         )
     network = return_atoms(config, spec)
     optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
@@ -165,8 +210,12 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     points = jnp.linspace(config.stock_low, config.stock_high, config.stock_points)
 
+    def as_vectors(rewards: Array) -> Array:
+        """Rewards or returns [B] or [B, m] as [B, m]."""
+        return rewards.reshape(-1, spec.reward_dim)
+
     def draw_stocks(key: Key, shape: tuple[int, ...]) -> Array:
-        return points[jax.random.randint(key, (*shape, spec.reward_dim), 0, config.stock_points)]
+        return points[jax.random.randint(key, (*shape, stock_dim), 0, config.stock_points)]
 
     def action_values(atoms: Array, stocks: Array) -> Array:
         """The objective of each action, [B, E, A]."""
@@ -198,7 +247,7 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
 
     def init(key: Key, example: Transitions) -> TrainState:
         network_key, update_key = jax.random.split(key)
-        stocks = jnp.zeros((len(example.rewards), 1, spec.reward_dim))
+        stocks = jnp.zeros((len(example.rewards), 1, stock_dim))
         params = network.init(network_key, example.observations, stocks)
         return learning.start(update_key, params, params, optimizer.init(params))
 
@@ -250,32 +299,31 @@ def eta_network(config: EtaNetworkConfig, spec: Spec) -> Agent:
         return jnp.take_along_axis(action_values(atoms, stocks), best, axis=-1)[:, 0, 0]
 
     def choose(state: TrainState, observations: Array, commands: Array) -> Array:
-        grid = jnp.repeat(points[:, None], spec.reward_dim, axis=1)
+        grid = jnp.repeat(points[:, None], stock_dim, axis=1)
+        if is_searched:
+            axes = jnp.meshgrid(*[points] * stock_dim, indexing="ij")
+            grid = jnp.stack(axes, axis=-1).reshape(-1, stock_dim)
         stocks = jnp.broadcast_to(grid[None], (commands.shape[0], *grid.shape))
         atoms = greedy_atoms(network.apply(state.params, observations, stocks), stocks)
 
         def one(command: Array, atoms: Array) -> Array:
             return command_objectives.first_stock(
-                command_objectives.objective_of(config.objective, command), grid, atoms
+                command_objectives.objective_of(family, command), grid, atoms
             )
 
         return jax.vmap(one)(commands, atoms)
 
     def score(commands: Array, stocks: Array, returns: Array) -> Array:
-        utilities = command_objectives.value(objective, (stocks + returns.reshape(stocks.shape))[:, None])
+        def one(command: Array, stock: Array, point: Array) -> Array:
+            return command_objectives.score(command_objectives.objective_of(family, command), stock, point)
 
-        def one(command: Array, stock: Array, utility: Array) -> Array:
-            return command_objectives.score(
-                command_objectives.objective_of(config.objective, command), stock, utility
-            )
-
-        return jax.vmap(one)(commands, stocks, utilities)
+        return jax.vmap(one)(commands, stocks, stocks + as_vectors(returns))
 
     memory = Memory(
         commands=commands,
         draw=lambda state, observations, key: draw_stocks(key, (encoders.batch_size(observations),)),
         choose=choose,
-        update=lambda stocks, rewards: next_stock(stocks, rewards.reshape(stocks.shape), config.discount),
+        update=lambda stocks, rewards: next_stock(stocks, as_vectors(rewards), config.discount),
         discount=config.discount,
         score=score,
     )
@@ -294,7 +342,13 @@ def return_atoms(config: EtaNetworkConfig, spec: Spec) -> ReturnAtoms:
         config.stock_high,
         config.stock_points if config.augmented else 0,
         encoders.choose(config.encoder, spec, default="dqn"),
+        stock_size(config, spec),
     )
+
+
+def stock_size(config: EtaNetworkConfig, spec: Spec) -> int:
+    """The number of components of a stock: for spectral one for each level, all with the same reward."""
+    return len(config.taus) if config.objective == "spectral" else spec.reward_dim
 
 
 def atoms_of_actions(atoms: Array, actions: Array) -> Array:

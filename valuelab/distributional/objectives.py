@@ -27,7 +27,7 @@ import numpy as np
 from valuelab.distributional import functionals
 from valuelab.distributional.functionals import Functional, Parameters, Utility
 from valuelab.distributional.mdps import MDP
-from valuelab.distributional.properties import Properties, of_utility
+from valuelab.distributional.properties import MAGNITUDES, Properties, of_utility
 from valuelab.errors import InputError, one_line, unknown
 from valuelab.types import Array
 
@@ -547,22 +547,43 @@ def of_function(
     Raises:
         InputError: when f fails, or gives another shape or numbers that are not finite at returns of 0.
     """
-    name = name or getattr(function, "__name__", "utility")
-    dim = mdp.reward_dim
-    _check_function(function, name, dim)
-
-    def utility(parameters: Parameters, points: Array) -> Array:
-        return function(points[..., 0] if dim == 1 else points)
-
     bounds = [horizon, 1 / (1 - discount) if 0 < discount < 1 else None]
     steps = min((bound for bound in bounds if bound), default=mdp.num_states)
     returns = steps * float(np.abs(mdp.rewards).max()) or 1.0
     # c + r = γ⁻ᵗ (c₀ + the rewards so far), so stocks grow with the step.
     growth = 2.0 if not horizon else min(discount ** -float(horizon), _GREATEST_GROWTH)
-    found = of_utility(
-        utility, reward_dim=dim, magnitudes=(_LEAST_RETURN * returns, max(1.0, growth) * returns)
-    )
-    return expected_utility(utility, found, stock=[0.0] * dim, name=name)
+    magnitudes = (_LEAST_RETURN * returns, max(1.0, growth) * returns)
+    return of_magnitudes(function, mdp.reward_dim, magnitudes, name)
+
+
+def of_magnitudes(
+    function: Callable[[Array], Array],
+    reward_dim: int,
+    magnitudes: tuple[float, float] = MAGNITUDES,
+    name: str = "",
+) -> Objective:
+    """As `of_function`, without an MDP.
+
+    Args:
+        function: f.
+        reward_dim: m.
+        magnitudes: the least and the greatest |x| at which f is tested.
+        name: for messages and figures; by default the function's name.
+
+    Returns:
+        E f(G), with the first stock 0.
+
+    Raises:
+        InputError: as `of_function`.
+    """
+    name = name or getattr(function, "__name__", "utility")
+    _check_function(function, name, reward_dim)
+
+    def utility(parameters: Parameters, points: Array) -> Array:
+        return function(points[..., 0] if reward_dim == 1 else points)
+
+    found = of_utility(utility, reward_dim=reward_dim, magnitudes=magnitudes)
+    return expected_utility(utility, found, stock=[0.0] * reward_dim, name=name)
 
 
 def _check_function(function: Callable[[Array], Array], name: str, dim: int) -> None:

@@ -36,6 +36,7 @@ class ReturnAtoms(nn.Module):
         stock_high: greatest stock, for each component.
         stock_points: number of grid points, for each component; 0 makes the network ignore stocks.
         encoder: () -> the encoder of images or of several parts; None if observations are vectors.
+        stock_dim: number of components of a stock; None for reward_dim.
     """
 
     num_actions: int
@@ -47,17 +48,19 @@ class ReturnAtoms(nn.Module):
     stock_high: Any
     stock_points: int
     encoder: Callable[[], nn.Module] | None = None
+    stock_dim: int | None = None
 
     @nn.compact
     def __call__(self, observations: Any, stocks: Array) -> Array:
-        """Maps observations [B, ...] and stocks [B, E, m] to atoms [B, E, num_actions, N, m]."""
+        """Maps observations [B, ...] and stocks [B, E, stock_dim] to atoms [B, E, num_actions, N, m]."""
         features = self.encoder()(observations) if self.encoder else observations
         first_width, *widths = self.hidden_dims
         projected = nn.Dense(first_width, kernel_init=initializer)(features)[:, None]
         layers = MLP(tuple(widths), self.layer_norm)
         half_range = (self.stock_high - self.stock_low) / 2
         if self.stock_points:
-            table = self.param("stocks", initializer, (self.reward_dim * self.stock_points, first_width))
+            rows_of_table = (self.stock_dim or self.reward_dim) * self.stock_points
+            table = self.param("stocks", initializer, (rows_of_table, first_width))
             hidden = jnp.zeros(())
             for rows, shares in self._corners(stocks):
                 stock_part = jnp.sum(jnp.take(table, rows, axis=0), axis=-2)
@@ -75,8 +78,9 @@ class ReturnAtoms(nn.Module):
         places = reach / (self.stock_high - self.stock_low) * last
         below = jnp.clip(jnp.floor(places), 0, last - 1)
         beyond = places - below
-        first_rows = below.astype(jnp.int32) + self.stock_points * jnp.arange(self.reward_dim)[None, None]
-        for corner in itertools.product((0, 1), repeat=self.reward_dim):
+        dim = stocks.shape[-1]
+        first_rows = below.astype(jnp.int32) + self.stock_points * jnp.arange(dim)[None, None]
+        for corner in itertools.product((0, 1), repeat=dim):
             above = jnp.array(corner)[None, None]
             yield first_rows + above, jnp.prod(jnp.where(above == 1, beyond, 1 - beyond), axis=-1)
 

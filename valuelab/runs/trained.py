@@ -515,7 +515,8 @@ class TrainedRun:
                     f"{', '.join(known)} alone: give this name"
                 )
             given = tuple(numbers.tolist())
-            named = command_objectives.commands_by_name(agent.objective, given, self.spec.reward_dim)
+            family = command_objectives.family_of(agent)
+            named = command_objectives.commands_by_name(family, given, self.spec.reward_dim)
             return next(iter(named.items()))
         return str(command), numbers
 

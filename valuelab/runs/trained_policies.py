@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.agents import zero_shot
-from valuelab.agents.eta_network import EtaNetworkConfig
+from valuelab.agents.eta_network import EtaNetworkConfig, stock_size
 from valuelab.environments.interface import Interface
 from valuelab.errors import InputError
 from valuelab.evaluation.rollout import Episodes
@@ -326,7 +326,8 @@ class CommandPolicy(_MemberPolicy):
 
     def _ports(self) -> tuple[list[Port], list[Port]]:
         inputs, outputs = super()._ports()
-        shape, units = (self.run.spec.reward_dim,), "in units of rewards"
+        config, spec, units = self.run.config.agent, self.run.spec, "in units of rewards"
+        shape = (stock_size(config, spec) if isinstance(config, EtaNetworkConfig) else spec.reward_dim,)
         inputs.append(Port("stock", shape, np.float32, f"the current stock, {units}"))
         outputs.append(Port("first_stock", shape, np.float32, f"the stock at the first observation, {units}"))
         return inputs, outputs

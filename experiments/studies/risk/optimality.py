@@ -212,7 +212,8 @@ def evaluate_commands(
         networks: the networks.
         num_episodes: number of episodes E of each seed for each command, a multiple of BATCHES.
     """
-    gridworld, agent, family = solved.gridworld, networks.agent, networks.config.objective
+    gridworld, agent = solved.gridworld, networks.agent
+    family = command_objectives.family_of(networks.config)
     network = return_atoms(networks.config, networks.spec)
     follow = episodes.follow_commands(gridworld, agent, num_episodes)
     start = episodes.first_observation(gridworld)
