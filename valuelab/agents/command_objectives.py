@@ -62,7 +62,7 @@ def family_of(config: Any, utility: Callable[[Array], Array] | None = None, rewa
             without its family or a family without its function.
     """
     given = {name: getattr(config, name) for name in FIXED}
-    given = {name: value for name, value in given.items() if value is not None and not _is_empty(value)}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
     name, commanded = config.objective, COMMANDED.get(config.objective)
     if name == OWN and utility is None:
         raise InputError(
@@ -86,10 +86,6 @@ def family_of(config: Any, utility: Callable[[Array], Array] | None = None, rewa
     if "norm" in given:
         given["norm"] = float(given["norm"])
     return Family(name=name, parameters=given)
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, tuple) and not value
 
 
 @functools.cache
@@ -147,7 +143,7 @@ def objective_of(family: Family, command: Array | np.ndarray) -> Objective:
 
 
 def check(objective: Objective, discount: Array | float) -> None:
-    """Refuses an objective that discounting or mixing may reverse in the course of an episode.
+    """Refuses an objective that is not mixture-indifferent, or whose order discounting may reverse.
 
     Raises:
         InputError: with the name of the missing property.
@@ -186,12 +182,13 @@ def value(objective: Objective, points: Array, jump_width: Array | float = 0.0) 
 
 
 def score(objective: Objective, stock: Array, point: Array) -> Array:
-    """The score of an episode. Its mean over episodes grows with the objective.
+    """The score of an episode, whose mean over episodes shows the value of the objective.
 
         f(c₀ + G)                     for most objectives with a fixed first stock
         (exp(β (c₀ + G)) - 1) / β     for entropic, whose certainty equivalent is log(1 + β E score) / β
         D(c₀, f(c₀ + G))              with a dual D: -c₀ + f(c₀ + G) / τ for CVaR
-        1(c₀ + G ≥ 0)                 for VaR; the mean is the chance of the return -c₀, and 1 - τ is wanted
+        1(c₀ + G ≥ 0)                 for VaR; the mean is the probability of reaching -c₀, at least 1 - τ
+                                      where the VaR is -c₀
 
     Args:
         objective: what is maximised.
