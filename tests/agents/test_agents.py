@@ -718,9 +718,10 @@ def test_every_field_has_an_entry(config_class):
 
 
 def numbers(config) -> dict[str, float]:
-    """The fields that may be traced, by dotted name."""
+    """The fields that may be traced, by dotted name; not a discount of 1, which some objectives need."""
     known = configuration.fields(config)
-    return {name: field.value for name, field in known.items() if field.annotation is float}
+    traced = {name: field.value for name, field in known.items() if field.annotation is float}
+    return {name: value for name, value in traced.items() if (name, value) != ("discount", 1.0)}
 
 
 def configs(config):
