@@ -76,7 +76,7 @@ IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
 MEAN_CVAR = {"objective": "mean_cvar", "tau": 0.25, "weight": 0.5}
-SPECTRAL = {"objective": "spectral", "taus": (0.25, 1.0), "weights": (0.5, 0.5), "stock_points": 5}
+SPECTRAL = {"objective": "spectral", "taus": (0.25, 1.0), "weights": (0.5, 0.5), "stock_points": 3}
 PREDICTOR = {"predictor_dims": (8,)}
 UNENCODED = PREDICTOR | {"state_dims": (), "state_dim": 0}
 ENCODER = {"hidden_dims": (8,), "dim": 4}
@@ -425,7 +425,7 @@ def two_updates(row, state):
     return metrics
 
 
-NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "cql-goals", "symmetric", "observed")
+NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "cql-goals", "symmetric", "observed", "spectral")
 """Ends of rows that cannot, or that add nothing to another."""
 
 
