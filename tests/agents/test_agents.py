@@ -425,7 +425,16 @@ def two_updates(row, state):
     return metrics
 
 
-NOT_FROM_IMAGES = ("plain", "deterministic", "discrete", "bc-goals", "cql-goals", "symmetric", "observed", "spectral")
+NOT_FROM_IMAGES = (
+    "plain",
+    "deterministic",
+    "discrete",
+    "bc-goals",
+    "cql-goals",
+    "symmetric",
+    "observed",
+    "spectral",
+)
 """Ends of rows that cannot, or that add nothing to another."""
 
 
