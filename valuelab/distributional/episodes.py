@@ -9,7 +9,7 @@ matter.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,15 @@ from valuelab.types import Array
 def num_steps(discount: float, horizon: int | None, precision: float = 1e-4) -> int:
     """The number of steps after which discounting leaves `precision` of the start, or the horizon."""
     return horizon or math.ceil(math.log(precision) / math.log(discount))
+
+
+def _bounds(probabilities: Any) -> Any:
+    """[..., K - 1], the draws in [0, 1) at which the next of K outcomes begins; NumPy's or JAX's arrays.
+
+    No draw lies above the last possible outcome, whatever rounding left of the sum.
+    """
+    later = probabilities[..., ::-1].cumsum(-1)[..., -2::-1] > 0
+    return later * probabilities.cumsum(-1)[..., :-1] + ~later
 
 
 @functools.partial(jax.jit, static_argnames=("discount", "steps"))
@@ -57,9 +66,7 @@ def simulate(
     rewards = jnp.asarray(mdp.rewards)
     dtype, (num_actions, num_outcomes) = rewards.dtype, mdp.probabilities.shape[1:]
     chances = jnp.asarray(mdp.probabilities, dtype).reshape(-1, num_outcomes)
-    # No draw lies above the last possible outcome, whatever rounding left of the sum.
-    later = jnp.cumsum(chances[:, ::-1], axis=-1)[:, -2::-1] > 0
-    bounds = jnp.where(later, jnp.cumsum(chances, axis=-1)[:, :-1], 1)
+    bounds = _bounds(chances)
     rewards = rewards.reshape(-1, mdp.reward_dim)
     next_states = jnp.asarray(mdp.next_states, jnp.int32).ravel()
     ends = jnp.asarray(mdp.terminal)
@@ -126,9 +133,7 @@ def follow(
     Returns:
         The episodes.
     """
-    bounds = np.cumsum(mdp.probabilities, axis=-1)
-    # No draw lies above the last possible outcome, whatever rounding left of the sum.
-    bounds = np.where(bounds < bounds[..., -1:], bounds, 1.0)
+    bounds = _bounds(mdp.probabilities)
     visited, held, actions, rewards = [np.asarray(states)], [np.asarray(stocks, float)], [], []
     for step in range(steps):
         here = visited[-1]
