@@ -1044,11 +1044,11 @@ def test_an_onnx_file_acts_as_the_agent(name, tmp_path):
     given = {"observation": batch.observations, "goal": batch.goals, "seed": jax.random.key_data(key)}
     seen = observe(batch)
     if agent.memory:
-        given["stock"] = np.linspace(-3, 3, 5, dtype=np.float32)[:, None]
-        seen = Augmented(batch.observations, given["stock"])
         command = next(iter(agent.memory.commands.values()))
         commands = np.stack([command] * 5)
         first_stock = jax.jit(agent.memory.choose)(run.state(), batch.observations, commands)
+        given["stock"] = np.linspace(-3, 3, first_stock.size, dtype=np.float32).reshape(first_stock.shape)
+        seen = Augmented(batch.observations, given["stock"])
     if agent.features:
         random = np.random.default_rng(0)
         given["task"] = random.normal(size=(5, run.task_dim)).astype(np.float32)
