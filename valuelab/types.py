@@ -60,6 +60,10 @@ class Transitions(NamedTuple):
         goals: [B, ...] of the observations' shape, the goals that rewards and masks refer to; None
             where the task is not goal-conditioned.
         policy_goals: [B, ...], the goals that the policy is trained on; None likewise.
+        subgoals: [B, ...], the observations k steps later, or the last of the trajectory: the goals of
+            low-level policies. None unless the sampler was asked for them.
+        policy_subgoals: [B, ...], the observations k steps later on the way to `policy_goals`, or these where
+            they are nearer: what high-level policies predict. None likewise.
         next_actions: the data's actions at next_observations, as `actions`, or any where none were taken
             there; None where batches have goals.
         futures: [B, ...], observations later in the trajectory, as far on as a geometric distribution has
@@ -74,6 +78,8 @@ class Transitions(NamedTuple):
     next_observations: Array
     goals: Array | None = None
     policy_goals: Array | None = None
+    subgoals: Array | None = None
+    policy_subgoals: Array | None = None
     next_actions: Array | None = None
     futures: Array | None = None
     segments: Segments | None = None
@@ -298,12 +304,12 @@ class Estimates(NamedTuple):
     Attributes:
         q: (observations [B, ...], actions) -> [B] action values.
         value: (observations [B, ...]) -> [B] state values.
-        advantage: (observations [B, ...], actions) -> [B] advantages, for weighting data actions.
+        advantage: (batch) -> [B] advantages of the batch's transitions, for weighting data actions.
     """
 
     q: Callable[[Array, Array], Array] = None  # type: ignore[assignment] # composition checks offers first
     value: Callable[[Array], Array] = None  # type: ignore[assignment]
-    advantage: Callable[[Array, Array], Array] = None  # type: ignore[assignment]
+    advantage: Callable[[Transitions], Array] = None  # type: ignore[assignment]
 
 
 class NextActions(NamedTuple):

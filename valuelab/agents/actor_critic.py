@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.errors import InputError
+from valuelab.ops.goals import join, with_goals
 from valuelab.types import (
     STEPPED,
     Agent,
@@ -50,25 +51,6 @@ class ActorCriticState(NamedTuple):
 
     critic: TrainState
     policy: TrainState
-
-
-def join(observations: Any) -> Any:
-    """Observations joined with goals on the last axis, part by part: [B, D] and [B, D] give [B, 2 D]."""
-    if not isinstance(observations, GoalConditioned):
-        return observations
-    return jax.tree.map(lambda *both: jnp.concatenate(both, axis=-1), *observations)
-
-
-def with_goals(batch: Transitions, goals: Array | None) -> Transitions:
-    """The batch with goals joined to its observations, or as it is where there are none."""
-    if goals is None:
-        return batch
-    return batch._replace(
-        observations=join(GoalConditioned(batch.observations, goals)),
-        next_observations=join(GoalConditioned(batch.next_observations, goals)),
-        goals=None,
-        policy_goals=None,
-    )
 
 
 def actor_critic(critic: Critic, policy: Policy) -> Agent:

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from valuelab.agents.actor_critic import join, with_goals
 from valuelab.networks.policies import Distribution
+from valuelab.ops.goals import join, with_goals
 from valuelab.policies.parametric import ParametricConfig, parametric_policy
 from valuelab.types import Agent, Array, Estimates, Key, Metrics, Spec, TrainState, Transitions
 

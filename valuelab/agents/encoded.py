@@ -42,14 +42,12 @@ def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -
         return jax.tree.map(lambda part: encode(state.encoder, part), observations)
 
     def encode_batch(encoder: Any, batch: Transitions) -> Transitions:
-        goals, policy_goals = (
-            None if part is None else encode(encoder, part) for part in (batch.goals, batch.policy_goals)
-        )
+        names = ("goals", "policy_goals", "subgoals", "policy_subgoals")
+        goals = {name: getattr(batch, name) for name in names}
         return batch._replace(
             observations=encode(encoder, batch.observations),
             next_observations=encode(encoder, batch.next_observations),
-            goals=goals,
-            policy_goals=policy_goals,
+            **{name: None if goal is None else encode(encoder, goal) for name, goal in goals.items()},
             futures=None,
             segments=None,
         )

@@ -126,4 +126,6 @@ def shift_batch(key: Key, batch: Transitions, config: ImageShift) -> Transitions
         policy_goals=shift_all(3, batch.policy_goals),
         futures=shift_all(4, batch.futures),
         segments=segments and segments._replace(observations=shift_all(5, segments.observations)),
+        subgoals=shift_all(6, batch.subgoals),
+        policy_subgoals=shift_all(7, batch.policy_subgoals),
     )

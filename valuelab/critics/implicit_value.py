@@ -124,8 +124,9 @@ def implicit_value_critic(
         def value(observations: Array) -> Array:
             return value_network.apply(state.params["value"], observations)
 
-        def advantage(observations: Array, actions: Array) -> Array:
-            return least_q(state.target_params["q"], observations, actions) - value(observations)
+        def advantage(batch: Transitions) -> Array:
+            target_q = least_q(state.target_params["q"], batch.observations, batch.actions)
+            return target_q - value(batch.observations)
 
         def q(observations: Array, actions: Array) -> Array:
             return least_q(state.params["q"], observations, actions)

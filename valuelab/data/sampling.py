@@ -35,6 +35,12 @@ class GoalDistribution(Settings):
         help="Draw the steps to that later observation from a geometric distribution with mean "
         "1 / (1 - discount), cut at the trajectory's end; otherwise uniformly over the steps that are left.",
     )
+    rounded: bool = setting(
+        False,
+        help="Without geometric: round a uniform distance, as OGBench's sampler does. Then the nearest and "
+        "the farthest of the later observations have half the probability of the others.",
+        before=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +48,10 @@ class GoalDistribution(Settings):
             raise InputError(
                 f"p_current is {self.p_current} and p_trajectory is {self.p_trajectory}, but they must be "
                 "probabilities that sum to at most 1: lower one of them"
+            )
+        if self.rounded and self.geometric:
+            raise InputError(
+                "rounded is True, but geometric distances are not rounded: leave one of them out"
             )
 
 
@@ -63,6 +73,12 @@ class GoalRelabelling(Settings):
     )
     negative_rewards: bool = setting(
         True, help="Rewards are -1, and 0 at the goal; otherwise they are 0, and 1 at the goal."
+    )
+    subgoal_steps: int = setting(
+        0,
+        "[0, inf)",
+        "Number of steps from an observation to its subgoals, for hierarchical policies; 0 for no subgoals.",
+        before=0,
     )
 
     def __post_init__(self) -> None:
@@ -86,6 +102,8 @@ class Drawn(NamedTuple):
         segment_masks: [B, H], the masks of the segments.
         goals: [B], rows of the goals of the value.
         policy_goals: [B], rows of the goals of the policy.
+        subgoals: [B], rows of the subgoals.
+        policy_subgoals: [B], rows of the subgoals on the way to the goals of the policy.
         rewards: [B], rewards that follow from goals; None to read them from the dataset.
         masks: [B], likewise.
     """
@@ -99,6 +117,8 @@ class Drawn(NamedTuple):
     segment_masks: Any = None
     goals: Any = None
     policy_goals: Any = None
+    subgoals: Any = None
+    policy_subgoals: Any = None
     rewards: Any = None
     masks: Any = None
 
@@ -169,7 +189,8 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
 
     Goals are observations of transitions. A transition reaches its goal where the goal is its own
     observation: success = 1, reward = success - 1 (or success), mask = 1 - success. For a trajectory's last
-    transition, the only later transition is itself.
+    transition, the only later transition is itself. Subgoals are k = relabelling.subgoal_steps later, at most
+    at the trajectory's end and, for `policy_subgoals`, at most at a goal of the same trajectory.
 
     Args:
         dataset: a dataset in either storage; its rewards and masks are not used.
@@ -178,40 +199,56 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
         num_frames: as for `transitions`; a goal is one observation, repeated num_frames times.
 
     Returns:
-        A sampler of batches with `goals` and `policy_goals`.
+        A sampler of batches with `goals` and `policy_goals`, and with subgoals if there is a k.
 
     Raises:
-        InputError: when the batch size is not positive, the discount is missing, or num_frames > 1 with a
-            dataset in full storage.
+        InputError: when the batch size is not positive, the discount is missing, num_frames > 1 with a
+            dataset in full storage, or subgoals are farther than the longest trajectory lasts.
     """
     if (discount := relabelling.discount) is None:
         raise InputError("discount of the goal relabelling is missing: give the agent's discount")
     arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
     del arrays["rewards"], arrays["masks"]  # computed here, so not needed on the device
     arrays["ends"] = storage.trajectory_ends(dataset)
+    longest = int(np.max(np.diff(np.unique(arrays["ends"]), prepend=-1)))
+    if (subgoal_steps := relabelling.subgoal_steps) >= max(longest, 2):
+        raise InputError(
+            f"data.goals.subgoal_steps is {subgoal_steps}, but the longest trajectory of {dataset.name} has "
+            f"{longest} transitions: give less"
+        )
 
-    def draw_goals(key: Key, numbers: Array, ends: Array, distribution: GoalDistribution) -> Array:
-        """The transition numbers [B] whose observations are the goals of the transitions `numbers` [B]."""
+    def draw_goals(
+        key: Key, numbers: Array, ends: Array, distribution: GoalDistribution
+    ) -> tuple[Array, Array]:
+        """The transition numbers [B] whose observations are the goals of the transitions `numbers` [B].
+
+        Also whether each is on the transition's own trajectory by design, not by chance, [B].
+        """
         kind_key, later_key, random_key = jax.random.split(key, 3)
         if distribution.geometric:
             steps = jax.random.geometric(later_key, 1 - discount, numbers.shape)
             later = jnp.minimum(numbers + steps, ends)
+        elif distribution.rounded:
+            first = jnp.minimum(numbers + 1, ends)
+            share = jax.random.uniform(later_key, numbers.shape)
+            later = first + jnp.round(share * (ends - first)).astype(numbers.dtype)
         else:
             later = jax.random.randint(later_key, numbers.shape, jnp.minimum(numbers + 1, ends), ends + 1)
         anywhere = jax.random.randint(random_key, numbers.shape, 0, num_transitions)
         kind = jax.random.uniform(kind_key, numbers.shape)
         own, trajectory = distribution.p_current, distribution.p_current + distribution.p_trajectory
-        return jnp.where(kind < own, numbers, jnp.where(kind < trajectory, later, anywhere))
+        goals = jnp.where(kind < own, numbers, jnp.where(kind < trajectory, later, anywhere))
+        return goals, kind < trajectory
 
     def draw(arrays: Any, key: Key) -> Drawn:
         number_key, value_key, policy_key = jax.random.split(key, 3)
         numbers = jax.random.randint(number_key, (batch_size,), 0, num_transitions)
         ends = arrays["ends"][numbers]
-        value_goals = draw_goals(value_key, numbers, ends, relabelling.value)
-        policy_goals = draw_goals(policy_key, numbers, ends, relabelling.policy)
+        value_goals, _ = draw_goals(value_key, numbers, ends, relabelling.value)
+        policy_goals, ahead = draw_goals(policy_key, numbers, ends, relabelling.policy)
         successes = (numbers == value_goals).astype(jnp.float32)
         rows = _rows(arrays, numbers)
-        return Drawn(
+        drawn = Drawn(
             rows=rows,
             successors=_successor_rows(arrays, rows),
             goals=_rows(arrays, value_goals),
@@ -219,6 +256,13 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
             rewards=successes - 1 if relabelling.negative_rewards else successes,
             masks=1 - successes,
         )
+        if subgoal_steps:
+            subgoals = jnp.minimum(numbers + subgoal_steps, ends)
+            on_the_way = jnp.where(ahead, jnp.minimum(subgoals, policy_goals), subgoals)
+            drawn = drawn._replace(
+                subgoals=_rows(arrays, subgoals), policy_subgoals=_rows(arrays, on_the_way)
+            )
+        return drawn
 
     return _sampler(arrays, draw, batch_size, num_transitions, num_frames)
 
@@ -335,6 +379,8 @@ def _gather(arrays: dict[str, Any], drawn: Drawn, num_frames: int) -> Transition
         next_observations=following(drawn.successors),
         goals=repeated(drawn.goals),
         policy_goals=repeated(drawn.policy_goals),
+        subgoals=repeated(drawn.subgoals),
+        policy_subgoals=repeated(drawn.policy_subgoals),
         next_actions=taken("actions", drawn.next_actions),
         futures=following(drawn.futures),
         segments=segments,

@@ -37,7 +37,7 @@ def awr(config: AWRConfig, spec: Spec) -> Policy:
     """
 
     def loss(distribution: Distribution, batch: Transitions, estimates: Estimates) -> tuple[Array, Metrics]:
-        advantages = jax.lax.stop_gradient(estimates.advantage(batch.observations, batch.actions))
+        advantages = jax.lax.stop_gradient(estimates.advantage(batch))
         weights = advantage_weights(advantages, config.inverse_temperature, config.weight_max)
         log_probs = distribution.log_prob(batch.actions)
         return -jnp.mean(weights * log_probs), {

@@ -5,7 +5,9 @@ and its help. A preset overrides the default of a field, and a flag overrides bo
 
 An agent file is a Python module that defines `Config` (a frozen dataclass with a default for each field),
 `make_agent(config, spec)` and, optionally, `PRESETS`: names of presets and their flag values, such as
-{"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}.
+{"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}. `SETTINGS`, also
+optional, are flag values for all runs of the agent, such as {"data.goals.subgoal_steps": 25}; presets override
+them.
 """
 
 import ast
@@ -108,6 +110,10 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
     module, hyperparameters = _load(path)
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
     known = _presets(module)
+    try:
+        config = configuration.override(config, getattr(module, "SETTINGS", {}))
+    except InputError as error:
+        raise InputError(f"SETTINGS of {name}: {error}") from error
     family = known.get(d4rl_family(dataset), {})
     if not preset and "data.rewards" in family:
         config = configuration.override(config, {"data.rewards": family["data.rewards"]})

@@ -99,6 +99,8 @@ def synthetic_sampler(
         next_observations=observations(),
         goals=observations() if spec.goal_conditioned else None,
         policy_goals=observations() if spec.goal_conditioned else None,
+        subgoals=observations() if spec.goal_conditioned else None,
+        policy_subgoals=observations() if spec.goal_conditioned else None,
     )
     if shapes_only:
         rows = jax.tree.map(lambda row: jax.ShapeDtypeStruct((num_rows, *row.shape[1:]), row.dtype), rows)
