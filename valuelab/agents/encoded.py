@@ -43,7 +43,7 @@ def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -
 
     def encode_batch(encoder: Any, batch: Transitions) -> Transitions:
         names = ("goals", "policy_goals", "subgoals", "policy_subgoals")
-        goals = {name: getattr(batch, name) for name in names}
+        goals: dict[str, Any] = {name: getattr(batch, name) for name in names}
         return batch._replace(
             observations=encode(encoder, batch.observations),
             next_observations=encode(encoder, batch.next_observations),

@@ -6,8 +6,8 @@ and its help. A preset overrides the default of a field, and a flag overrides bo
 An agent file is a Python module that defines `Config` (a frozen dataclass with a default for each field),
 `make_agent(config, spec)` and, optionally, `PRESETS`: names of presets and their flag values, such as
 {"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}. `SETTINGS`, also
-optional, are flag values for all runs of the agent, such as {"data.goals.subgoal_steps": 25}; presets override
-them.
+optional, are flag values for all runs of the agent, such as {"data.goals.subgoal_steps": 25}; presets
+override them.
 """
 
 import ast
