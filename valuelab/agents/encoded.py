@@ -43,11 +43,13 @@ def encoded(agent: Agent, encode: Callable[[Any, Array], Array], encoder: Any) -
 
     def encode_batch(encoder: Any, batch: Transitions) -> Transitions:
         names = ("goals", "policy_goals", "subgoals", "policy_subgoals")
-        goals: dict[str, Any] = {name: getattr(batch, name) for name in names}
+        encoded: dict[str, Any] = {
+            name: None if (part := getattr(batch, name)) is None else encode(encoder, part) for name in names
+        }
         return batch._replace(
             observations=encode(encoder, batch.observations),
             next_observations=encode(encoder, batch.next_observations),
-            **{name: None if goal is None else encode(encoder, goal) for name, goal in goals.items()},
+            **encoded,
             futures=None,
             segments=None,
         )
