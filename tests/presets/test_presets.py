@@ -76,16 +76,8 @@ def composed(critic: dict, policy: dict) -> dict:
 
 
 WIDE = {"hidden_dims": (512,) * 4}
-GOALS = {**IQL, "hidden_dims": (512,) * 3, "extraction": "ddpg_bc", "encoder": "impala_small"}
 OGBENCH_STUDY = {
     "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
-    # ogbench hyperparameters.sh, from images
-    "bc:visual_manipulation": {**GAUSSIAN, "hidden_dims": (512,) * 3, "encoder": "impala_small"},
-    "iql:visual_antmaze": {**GOALS, "bc_weight": 0.3},
-    "iql:visual_humanoidmaze": {**GOALS, "bc_weight": 0.1, "discount": 0.995},
-    "iql:visual_manipulation": {**GOALS, "bc_weight": 1.0},
-    "iql:visual_noisy": {**GOALS, "bc_weight": 0.03},
-    "iql:powderworld": {**GOALS, "extraction": "awr", "inverse_temperature": 3.0},
 }
 
 
@@ -144,9 +136,9 @@ def assert_has(expected: dict, *arguments: str) -> None:
 @pytest.mark.parametrize(
     ("source", "frames", "pixels"),
     [
-        ("iql:visual_antmaze", 1, 0),
-        ("bc:visual_manipulation", 1, 3),
-        ("iql:visual_noisy", 1, 3),
+        ("iql:visual_antmaze_navigate", 1, 0),
+        ("bc:visual_manipulation_play", 1, 3),
+        ("iql:visual_manipulation_noisy", 1, 3),
     ],
 )
 def test_presets_for_images_have_the_batches_of_the_studies(source, frames, pixels):

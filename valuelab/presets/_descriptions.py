@@ -1,9 +1,12 @@
 """The data or the environment of each preset, and the size of the run."""
 
+from valuelab.presets import _goals
+
 _SMALL = "small networks, for CPUs"
 _OGBENCH = "large networks, for one GPU"
 
 DESCRIPTIONS = {
+    **_goals.DESCRIPTIONS,
     "antmaze": f"OGBench's AntMaze sets; {_OGBENCH}",
     "antmaze_giant": f"ogbench/antmaze-giant-navigate-singletask-v0; {_OGBENCH}",
     "antmaze_giant_best": f"antmaze_giant with the number of steps of floq's best command; {_OGBENCH}",
@@ -27,7 +30,7 @@ DESCRIPTIONS = {
     "lunarlander": "acts in gymnasium/LunarLander-v3; commands are levels of CVaR",
     "manipulation": f"OGBench's cube, scene and puzzle sets; {_OGBENCH}",
     "manipulation_pixels": "OGBench's visual cube, scene and puzzle sets; for one GPU",
-    "ogbench": f"all sets of OGBench; {_OGBENCH}",
+    "ogbench": f"OGBench's sets whose tasks are rewards; {_OGBENCH}",
     "pendulum": f"acts in gymnasium/Pendulum-v1; {_SMALL}",
     "pixels_small": "images of 32 x 32 pixels, exorl/point_mass_maze-rnd@32; for CPUs",
     "point_mass_maze": "exorl/point_mass_maze-EXPLORER; large networks, for one GPU",
@@ -49,13 +52,8 @@ DESCRIPTIONS = {
     "satisficing": "acts in gridworld/satisficing; commands are returns to reach",
     "scene": f"ogbench/scene-play-singletask-v0; {_OGBENCH}",
     "target": "acts in gridworld/target; commands are target returns",
-    "visual_antmaze": "OGBench's visual-antmaze sets, whose tasks are goals; for one GPU",
     "visual_cube_double": "ogbench/visual-cube-double-play-singletask-task1-v0; images, for one GPU",
     "visual_cube_single": "ogbench/visual-cube-single-play-singletask-task1-v0; images, for one GPU",
-    "visual_humanoidmaze": "OGBench's visual-humanoidmaze sets, whose tasks are goals; for one GPU",
-    "visual_manipulation": "OGBench's visual cube, scene and puzzle sets, whose tasks are goals; for one GPU",
-    "visual_maze": "OGBench's visual-antmaze and visual-humanoidmaze sets; for one GPU",
-    "visual_noisy": "OGBench's visual sets with noisy data, whose tasks are goals; for one GPU",
     "visual_puzzle_3x3": "ogbench/visual-puzzle-3x3-play-singletask-task1-v0; images, for one GPU",
     "visual_puzzle_4x4": "ogbench/visual-puzzle-4x4-play-singletask-task1-v0; images, for one GPU",
     "visual_scene": "ogbench/visual-scene-play-singletask-task1-v0; images, for one GPU",

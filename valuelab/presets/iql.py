@@ -60,18 +60,16 @@ visual_cube_single: from images
     python -m experiments.train --agent=iql:visual_cube_single --num_seeds=4 \
       --dataset=ogbench/visual-cube-single-play-singletask-task1-v0 --workdir=runs/visual_cube
     hardware: one GPU; not run
-visual_antmaze, visual_humanoidmaze, visual_manipulation, visual_noisy, powderworld: OGBench's study, with
-goals and from images, such as
-    python -m experiments.train --agent=iql:visual_antmaze --num_seeds=4 \
-      --dataset=ogbench/visual-antmaze-medium-navigate-v0 --workdir=runs/visual_antmaze
-    hardware: one GPU; not run. Use visual_manipulation for play data of cubes, scenes and puzzles, and
-    visual_noisy for noisy data. Giant antmazes also need --agent.discount=0.995. Stitch data need
-    --data.goals.policy.p_trajectory=0.5. Explore data need 0 there and --agent.bc_weight=0.01
+pointmaze_navigate, antmaze_stitch, ...: OGBench's goal-conditioned IQL (GCIQL); see `_goals.py`
+    python -m experiments.train --agent=iql:antmaze_navigate --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
 """
 
 from valuelab.agents.iql import IQLConfig as Config
 from valuelab.agents.iql import iql as make_agent
-from valuelab.presets import _ogbench
+from valuelab.presets import _goals, _ogbench
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -82,15 +80,6 @@ _OGBENCH = {
     "agent.layer_norm": True,
     "agent.expectile": 0.9,
     "agent.policy_schedule": "constant",
-}
-
-# The settings of OGBench's study for goals and images.
-_VISUAL_GOALS = {
-    **_OGBENCH,
-    "agent.hidden_dims": (512, 512, 512),
-    "agent.extraction": "ddpg_bc",
-    "agent.encoder": "impala_small",
-    "steps": 500_000,
 }
 
 # Small networks learn more slowly with those of the studies: see the head.
@@ -104,7 +93,7 @@ _POINTMAZE = {
     "data.normalize_observations": True,
 }
 
-PRESETS = {
+_OTHERS = {
     "pointmaze": {**_POINTMAZE, "steps": 30_000, "eval_every": 10_000},
     "pointmaze_online": {
         **_POINTMAZE,
@@ -142,20 +131,6 @@ PRESETS = {
         "agent.encoder": "impala_small",
         "agent.inverse_temperature": 1.0,
     },
-    "visual_antmaze": {**_VISUAL_GOALS, "agent.bc_weight": 0.3},
-    "visual_humanoidmaze": {
-        **_VISUAL_GOALS,
-        "agent.bc_weight": 0.1,
-        "agent.discount": 0.995,
-    },
-    "visual_manipulation": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 1.0},
-    "visual_noisy": {**_VISUAL_GOALS, **_ogbench.MOVED, "agent.bc_weight": 0.03},
-    "powderworld": {
-        **_VISUAL_GOALS,
-        "agent.extraction": "awr",
-        "agent.inverse_temperature": 3.0,
-        "eval_temperature": 0.3,
-    },
     "d4rl_locomotion": {"data.rewards": "d4rl_locomotion", "eval_episodes": 10},
     "d4rl_antmaze": {
         "agent.expectile": 0.9,
@@ -169,3 +144,24 @@ PRESETS = {
         "eval_episodes": 100,
     },
 }
+
+PRESETS = merged(
+    _OTHERS,
+    _goals.presets(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.003, "antmaze": 0.3, "antmaze_explore": 0.01, "humanoidmaze": 0.1},
+            **{"antsoccer": 0.1, "manipulation_play": 1.0, "manipulation_noisy": 0.03},
+        },
+        every={
+            "agent.policy": "ddpg_bc",
+            **_goals.prefixed("agent.critic.", _goals.CRITIC),
+            **_goals.prefixed("agent.policy.", _goals.POLICY),
+            "agent.critic.expectile": 0.9,
+            "agent.policy.learning_rate_schedule": "constant",
+        },
+        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
+        powderworld={"agent.policy": "awr", "agent.policy.inverse_temperature": 3.0},
+        discount="agent.critic.discount",
+    ),
+)

@@ -1,0 +1,108 @@
+"""Settings of OGBench's study of goal-conditioned agents: one preset for each kind of dataset.
+
+The name of a preset is that of its datasets without their sizes: `antmaze_stitch` is for
+antmaze-medium-stitch, antmaze-large-stitch and antmaze-teleport-stitch, `antmaze_giant_stitch` for
+antmaze-giant-stitch, where goals are farther. `manipulation_play` and `manipulation_noisy` are for cubes, the
+scene and puzzles. Presets with `visual` are for images.
+
+Source: github.com/seohongpark/ogbench (Park et al. 2024, arXiv:2410.20092), impls/hyperparameters.sh, and the
+defaults in impls/agents. tests/presets/test_goal_presets.py compares each field of the presets with these.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from valuelab.presets import _ogbench
+from valuelab.presets._groups import Group, each, merged
+
+_FAR = ("pointmaze_giant", "antmaze_giant", "humanoidmaze")
+_MAZES = ("pointmaze", "antmaze", "humanoidmaze", "antsoccer", "pointmaze_giant", "antmaze_giant")
+_STATES = (
+    *(f"{maze}_{kind}" for maze in _MAZES for kind in ("navigate", "stitch")),
+    "antmaze_explore",
+    "manipulation_play",
+    "manipulation_noisy",
+)
+_IMAGES = tuple(
+    f"visual_{preset}" for preset in _STATES if preset.startswith(("antmaze", "humanoidmaze", "manipulation"))
+)
+_ALL = (*_STATES, *_IMAGES, "powderworld")
+
+WIDE: dict[str, Any] = {"hidden_dims": (512, 512, 512), "activation": "gelu"}
+"""The networks of the study's critics and policies."""
+
+CRITIC: dict[str, Any] = {**WIDE, "layer_norm": True}
+"""The study's critics."""
+
+POLICY: dict[str, Any] = {**WIDE, "mean": "clip", "final_scale": 0.01, "learn_std": False}
+"""The study's policies: Gaussians with σ = 1 and a mean that is clipped when it acts."""
+
+
+def _chosen(word: str) -> tuple[str, ...]:
+    return tuple(preset for preset in _ALL if word in preset)
+
+
+_RUNS: Group = merged(
+    each(_ALL, {"batch_size": 1024, "eval_episodes": 50, "data.goals.policy.rounded": True}),
+    each((*_IMAGES, "powderworld"), {"batch_size": 256, "steps": 500_000}),
+    each(_chosen("visual_manipulation"), _ogbench.MOVED),
+    {"powderworld": {"eval_temperature": 0.3}},
+)
+_RANDOM_GOALS: Group = merged(
+    each(_chosen("stitch"), {"data.goals.policy.p_trajectory": 0.5}),
+    each(_chosen("explore"), {"data.goals.policy.p_trajectory": 0.0}),
+)
+
+
+def presets(
+    weight: str,
+    weights: Mapping[str, float],
+    *,
+    every: Mapping[str, Any] | None = None,
+    images: Mapping[str, Any] | None = None,
+    powderworld: Mapping[str, Any] | None = None,
+    discount: str = "",
+    random_goals: bool = True,
+) -> Group:
+    """The presets of an agent.
+
+    Args:
+        weight: dotted name of the weight that the study tunes; empty if there is none.
+        weights: the beginning of a preset's name, without "visual_", to the weight; later entries override
+            earlier ones.
+        every: settings of all presets.
+        images: settings of the presets for images, powderworld included.
+        powderworld: settings of the preset for powderworld.
+        discount: dotted name of the discount; empty if it has no effect.
+        random_goals: whether policies also learn to reach goals of other trajectories where trajectories are
+            short or without aim.
+    """
+    groups: list[Group] = [_RUNS, each(_ALL, every or {}), each((*_IMAGES, "powderworld"), images or {})]
+    if random_goals:
+        groups.append(_RANDOM_GOALS)
+    for start, value in weights.items():
+        chosen = [preset for preset in _ALL if preset.removeprefix("visual_").startswith(start)]
+        groups.append(each(chosen, {weight: value}))
+    if discount:
+        far = [preset for preset in _ALL if preset.removeprefix("visual_").startswith(_FAR)]
+        groups.append(each(far, {discount: 0.995}))
+    groups.append({"powderworld": powderworld or {}})
+    return merged(*groups)
+
+
+def prefixed(prefix: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a prefix before each name."""
+    return {f"{prefix}{name}": value for name, value in settings.items()}
+
+
+def _description(preset: str) -> str:
+    words = preset.removeprefix("visual_").split("_")
+    sets = "cube, scene and puzzle" if words[0] == "manipulation" else words[0]
+    size = "giant " if "giant" in words else ""
+    return f"OGBench's {size}{sets} sets of {words[-1]} data, whose tasks are goals" + (
+        "; images, for one GPU" if preset.startswith("visual") else "; large networks, for one GPU"
+    )
+
+
+DESCRIPTIONS = {preset: _description(preset) for preset in _ALL if preset != "powderworld"}
+"""Name of a preset -> one line."""
