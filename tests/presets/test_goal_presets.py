@@ -9,8 +9,10 @@ import runpy
 
 import pytest
 from absl import flags as absl_flags
+from helpers import SUITES
 
 from valuelab import configuration
+from valuelab.benchmark import suites
 from valuelab.runs import flags
 
 AGENTS = {"gcbc": "bc", "gciql": "iql"}
@@ -133,6 +135,15 @@ def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
     assert {field: known[field] for field in run} == run
     if "p_aug" in given:
         assert known["data.image_shift.probability"] == 0.5
+
+
+def test_jobs_of_the_suite_have_the_presets_of_their_datasets():
+    for job in suites.read("ogbench_goal_conditioned", SUITES).jobs:
+        kind = job.agent.partition(":")[2]
+        dataset = job.dataset.removeprefix("ogbench/").removesuffix("-v0")
+        assert set(kind.split("_")) - {"manipulation"} <= set(dataset.split("-"))
+        assert job.settings == {"num_seeds": 4 if "visual" in dataset else 8}
+        assert kind in rows()
 
 
 @pytest.mark.parametrize("name", AGENTS.values())

@@ -113,6 +113,60 @@ _ANTMAZE_SCORES = {
     "large-play": 39.6,
     "large-diverse": 47.5,
 }
+_GOALS = Source(
+    "Park, Frans, Eysenbach, Levine 2024, OGBench",
+    "2410.20092",
+    "table 2, success over five goals, as repeated by BASELINES.md of github.com/ChristianLin0420/treewm",
+    {
+        "steps": 1_000_000,
+        "batch_size": 1024,
+        "agent.hidden_dims": _WIDE[:3],
+        "agent.critic.hidden_dims": _WIDE[:3],
+        "agent.policy.hidden_dims": _WIDE[:3],
+        "agent.extraction": "ddpg_bc",
+    },
+)
+_GOAL_AGENTS = ("bc", "ivl", "iql", "qrl", "crl", "hiql")
+_GOAL_SCORES = {
+    "pointmaze-medium-navigate": (9, 63, 53, 82, 29, 79),
+    "pointmaze-large-navigate": (29, 45, 34, 86, 39, 58),
+    "pointmaze-giant-navigate": (1, 0, 0, 68, 27, 46),
+    "pointmaze-teleport-navigate": (25, 45, 24, 4, 24, 18),
+    "pointmaze-medium-stitch": (23, 70, 21, 80, 0, 74),
+    "pointmaze-large-stitch": (7, 12, 31, 84, 0, 13),
+    "pointmaze-giant-stitch": (0, 0, 0, 50, 0, 0),
+    "pointmaze-teleport-stitch": (31, 44, 25, 9, 4, 34),
+    "antmaze-medium-navigate": (29, 72, 71, 88, 95, 96),
+    "antmaze-large-navigate": (24, 16, 34, 75, 83, 91),
+    "antmaze-giant-navigate": (0, 0, 0, 14, 16, 65),
+    "antmaze-teleport-navigate": (26, 39, 35, 35, 53, 42),
+    "antmaze-medium-stitch": (45, 44, 29, 59, 53, 94),
+    "antmaze-large-stitch": (3, 18, 7, 18, 11, 67),
+    "antmaze-giant-stitch": (0, 0, 0, 0, 0, 2),
+    "antmaze-teleport-stitch": (31, 39, 17, 24, 31, 36),
+    "antmaze-medium-explore": (2, 19, 13, 1, 3, 37),
+    "antmaze-large-explore": (0, 10, 0, 0, 0, 4),
+    "antmaze-teleport-explore": (2, 32, 7, 2, 20, 34),
+    "cube-single-play": (6, 53, 68, 5, 19, 15),
+    "cube-double-play": (1, 36, 40, 1, 10, 6),
+    "cube-triple-play": (1, 1, 3, 0, 4, 3),
+    "cube-quadruple-play": (0, 0, 0, 0, 0, 0),
+    "cube-single-noisy": (8, 71, 99, 25, 38, 41),
+    "cube-double-noisy": (1, 14, 23, 3, 2, 2),
+    "cube-triple-noisy": (1, 9, 2, 1, 3, 2),
+    "cube-quadruple-noisy": (0, 0, 0, 0, 0, 0),
+    "scene-play": (5, 42, 51, 5, 19, 38),
+    "scene-noisy": (1, 26, 26, 9, 1, 25),
+    "puzzle-3x3-play": (2, 6, 95, 1, 3, 12),
+    "puzzle-4x4-play": (0, 13, 26, 0, 0, 7),
+    "puzzle-4x5-play": (0, 7, 14, 0, 1, 4),
+    "puzzle-4x6-play": (0, 10, 12, 0, 4, 3),
+    "puzzle-3x3-noisy": (1, 42, 94, 0, 30, 51),
+    "puzzle-4x4-noisy": (0, 20, 29, 0, 0, 16),
+    "puzzle-4x5-noisy": (0, 19, 19, 0, 3, 5),
+    "puzzle-4x6-noisy": (0, 17, 18, 0, 6, 2),
+}
+"""Dataset -> scores in % of GCBC, GCIVL, GCIQL, QRL, CRL and HIQL."""
 
 PUBLISHED: dict[tuple[str, str], Published] = {
     **{
@@ -132,6 +186,11 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     **{
         ("iql", f"d4rl/antmaze-{name}-v2"): Published(score / 100, _IQL_MAZES)
         for name, score in _ANTMAZE_SCORES.items()
+    },
+    **{
+        (agent, f"ogbench/{name}-v0"): Published(score / 100, _GOALS)
+        for name, scores in _GOAL_SCORES.items()
+        for agent, score in zip(_GOAL_AGENTS, scores, strict=True)
     },
 }
 """(Name of the agent's file, dataset) to the published score."""

@@ -90,6 +90,19 @@ def presets(
     return merged(*groups)
 
 
+def preset_of(dataset: str) -> str:
+    """The preset for a dataset, such as antmaze_giant_stitch for antmaze-giant-stitch."""
+    words = dataset.split("-")
+    visual = "visual_" if words[0] == "visual" else ""
+    family, kind = words[bool(visual)], words[-1]
+    if family == "powderworld":
+        return family
+    if kind in ("play", "noisy"):
+        return f"{visual}manipulation_{kind}"
+    giant = "_giant" if "giant" in words and family != "humanoidmaze" else ""
+    return f"{visual}{family}{giant}_{kind}"
+
+
 def prefixed(prefix: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with a prefix before each name."""
     return {f"{prefix}{name}": value for name, value in settings.items()}
