@@ -133,6 +133,12 @@ AGGREGATIONS = {"mean": lambda values: values.mean(0), "min": lambda values: val
 """How the values of an ensemble [E, ...] are combined."""
 
 
+def log_density(a: Any, mu: Any, log_std: Any) -> Any:
+    """The logarithm of a Gaussian's density, with log σ within [-5, 2], [B]."""
+    sigma = jnp.exp(jnp.minimum(jnp.maximum(log_std, -5), 2))
+    return jnp.log(jnp.exp(-0.5 * ((a - mu) / sigma) ** 2) / (sigma * (2 * np.pi) ** 0.5)).sum(-1)
+
+
 def q_loss(weights: Any, c: Any, batch: Any, y: Any) -> Any:
     """Σ_i E (Q_i(s, a) - y)²."""
     return ((q_values(weights, c.activation, batch.observations, batch.actions) - y) ** 2).mean(1).sum()
@@ -186,9 +192,7 @@ def iql(
         advantage = advantage - perceptron(v, c.activation, batch.observations)[:, 0]
         weight = jnp.minimum(jnp.exp(p.inverse_temperature * advantage), p.weight_max)
         mu = jnp.tanh(perceptron(pi, p.activation, batch.observations))
-        sigma = jnp.exp(jnp.minimum(jnp.maximum(pi["params"]["log_std"], -5), 2))
-        density = jnp.exp(-0.5 * ((batch.actions - mu) / sigma) ** 2) / (sigma * (2 * np.pi) ** 0.5)
-        return -(weight * jnp.log(density).sum(-1)).mean()
+        return -(weight * log_density(batch.actions, mu, pi["params"]["log_std"])).mean()
 
     rate = p.learning_rate
     if p.learning_rate_schedule == "cosine":  # to 0 at the end of the run, as in the appendix
@@ -200,6 +204,72 @@ def iql(
     elif order != "average first":
         state = average(state, "critic/q", c.target_rate)
     return state, losses | {"policy/loss": pi_loss}
+
+
+# Implicit V-learning (Park et al. 2025, arXiv:2410.20092; impls/agents/gcivl.py and hiql.py there).
+
+
+def goal_representations(weights: Any, activation: str, s: Any, g: Any) -> Any:
+    """φ(s, g) on the sphere of radius √d, [B, d]."""
+    x = perceptron(weights, activation, s, g)
+    return x / (x**2).sum(-1, keepdims=True) ** 0.5 * x.shape[-1] ** 0.5
+
+
+def state_values(v: Any, phi: Any, activation: str, s: Any, g: Any) -> Any:
+    """V_i(s), V_i(s, g), or V_i(s, φ(s, g)), of each network of the ensemble, [E, B]."""
+    weights, inputs = v["params"], [s]
+    if phi is not None:
+        weights, inputs = weights["network"], [s, goal_representations(phi, activation, s, g)]
+    elif g is not None:
+        inputs = [s, g]
+    return of_ensemble(lambda one: perceptron(one, activation, *inputs)[:, 0], weights)
+
+
+def ivl_loss(v: Any, phi: Any, old: State, batch: Any, c: Any) -> Any:
+    """The value loss; the target network has the φ of the state before the update."""
+    slow, old_phi = old.targets["critic/value"], old.params.get("critic/goal_encoder")
+    next_v = state_values(slow, old_phi, c.activation, batch.next_observations, batch.goals)
+    y = batch.rewards + c.discount * batch.masks * next_v
+    least = batch.rewards + c.discount * batch.masks * next_v.min(0)
+    u = least - state_values(slow, old_phi, c.activation, batch.observations, batch.goals).mean(0)
+    predicted = state_values(v, phi, c.activation, batch.observations, batch.goals)
+    return (jnp.where(u >= 0, c.expectile, 1 - c.expectile) * (y - predicted) ** 2).mean(1).sum()
+
+
+def mean_values(state: State, c: Any, s: Any, g: Any) -> Any:
+    """V(s, g), the mean over the ensemble, [B]."""
+    phi = state.params.get("critic/goal_encoder")
+    return state_values(state.params["critic/value"], phi, c.activation, s, g).mean(0)
+
+
+def ivl_critic(state: State, batch: Any, c: Any) -> tuple[State, dict[str, Any]]:
+    """One step on V and φ together."""
+    old = state
+    names = [name for name in ("critic/value", "critic/goal_encoder") if name in state.params]
+    loss, gradients = jax.value_and_grad(
+        lambda new: ivl_loss(new["critic/value"], new.get("critic/goal_encoder"), old, batch, c)
+    )({name: state.params[name] for name in names})
+    for name in names:
+        state = adam(state, name, gradients[name], c.learning_rate)
+    return state, {"critic/value_loss": loss}
+
+
+def ivl(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """One update: the value, the policy with the new value by AWR, and the target average."""
+    del draws
+    state, losses = ivl_critic(state, batch, c)
+    s, g = batch.observations, batch.policy_goals
+    after, before = (mean_values(state, c, x, g) for x in (batch.next_observations, s))
+    if not spec.goal_conditioned:
+        after = batch.rewards + c.discount * batch.masks * after
+
+    def policy_loss(pi):
+        weight = jnp.minimum(jnp.exp(p.inverse_temperature * (after - before)), p.weight_max)
+        mu = jnp.tanh(perceptron(pi, p.activation, *([s] if g is None else [s, g])))
+        return -(weight * log_density(batch.actions, mu, pi["params"]["log_std"])).mean()
+
+    state, pi_loss = descend(state, "policy", policy_loss, p.learning_rate)
+    return average(state, "critic/value", c.target_rate), losses | {"policy/loss": pi_loss}
 
 
 # Flow policies (Park, Li, Levine 2025, arXiv:2502.02538).

@@ -147,6 +147,8 @@ class Spec:
             where unknown.
         task_dim: size of the task z at the end of an observation, for policies of zero-shot agents; otherwise
             0.
+        representation_dim: d of the representations of goals that the critic offers, for policies; otherwise
+            0.
     """
 
     observation_shape: tuple[int, ...]
@@ -161,6 +163,7 @@ class Spec:
     observation_parts: tuple[ObservationPart, ...] = ()
     observation_entries: tuple[str, ...] = ()
     task_dim: int = 0
+    representation_dim: int = 0
 
     @property
     def discrete(self) -> bool:
@@ -305,11 +308,14 @@ class Estimates(NamedTuple):
         q: (observations [B, ...], actions) -> [B] action values.
         value: (observations [B, ...]) -> [B] state values.
         advantage: (batch) -> [B] advantages of the batch's transitions, for weighting data actions.
+        goal_representation: (observations joined with goals, [B, ...]) -> [B, d], representations φ(s, g) of
+            the goals.
     """
 
     q: Callable[[Array, Array], Array] = None  # type: ignore[assignment] # composition checks offers first
     value: Callable[[Array], Array] = None  # type: ignore[assignment]
     advantage: Callable[[Transitions], Array] = None  # type: ignore[assignment]
+    goal_representation: Callable[[Array], Array] = None  # type: ignore[assignment]
 
 
 class NextActions(NamedTuple):
@@ -434,6 +440,7 @@ class Critic(NamedTuple):
         diagnostics: what it shows for diagnostics; None where it shows nothing.
         zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
             both joined, as policies do. None for others.
+        representation_dim: d of goal_representation; 0 where the critic does not offer it.
         needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`.
         checks: the checks of its metrics at the end of a run.
     """
@@ -446,6 +453,7 @@ class Critic(NamedTuple):
     estimates: Callable[[TrainState], Estimates]
     diagnostics: Diagnostics | None = None
     zero_shot: ZeroShot | None = None
+    representation_dim: int = 0
     needs: frozenset[str] = frozenset()
     checks: tuple[MetricCheck, ...] = ()
 

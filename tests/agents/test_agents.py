@@ -30,6 +30,7 @@ from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
 from valuelab.critics.gumbel import GumbelConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
+from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.critics.implicit_value import ImplicitValueConfig
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.critics.task_conditioned import TaskConditionedConfig
@@ -127,6 +128,25 @@ AGENTS = {
     ),
     "iql-discrete": Row(iql, iql_config(), DISCRETE, LEARN_CHAIN),
     "iql-goals": Row(iql, iql_config(policy_schedule="constant"), GOALS),
+    "ivl-goals": Row(
+        composed,
+        ComposedConfig(
+            critic=ImplicitStateValueConfig(**SMALL, representation_dim=3), policy=AWRConfig(**SMALL)
+        ),
+        GOALS,
+    ),
+    "ivl": Row(
+        composed,
+        ComposedConfig(critic=ImplicitStateValueConfig(**SMALL), policy=AWRConfig(**SMALL)),
+        CONTINUOUS,
+        LEARN_COMPOSED | {"critic.expectile": 0.98},
+    ),
+    "ivl-discrete": Row(
+        composed,
+        ComposedConfig(critic=ImplicitStateValueConfig(**SMALL), policy=AWRConfig(**SMALL)),
+        DISCRETE,
+        LEARN_COMPOSED | {"critic.expectile": 0.98},
+    ),
     "xql": Row(
         composed,
         ComposedConfig(critic=GumbelConfig(**SMALL), policy=AWRConfig(**SMALL)),
@@ -227,7 +247,10 @@ AGENTS |= {
         "observed": SuccessorFeaturesConfig(**UNENCODED, feature_learner=ObservedConfig()),
     }.items()
 }
-VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"}
+VARIANTS = AGENTS.keys() - {
+    *("iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"),
+    *("ivl-goals", "hiql"),
+}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
 """One row each: what needs a program of its own is tested with the slow tests for the others."""
@@ -647,6 +670,18 @@ FLIPS: dict[type, dict[str, Any]] = {
         "target_rate": (0.5, {}),
     },
     ExpectileConfig: {"expectile": (0.9, {})},
+    ImplicitStateValueConfig: {
+        "encoder": ("drq", {}),
+        "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
+        "layer_norm": (False, {}),
+        "ensemble_size": (3, {}),
+        "expectile": (0.7, {}),
+        "representation_dim": (2, {}),
+        "discount": (0.5, {}),
+        "learning_rate": (1e-2, {}),
+        "target_rate": (0.5, {}),
+    },
     ParametricConfig: {
         "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
@@ -885,6 +920,8 @@ def test_an_impossible_pair_is_refused_by_name():
         composed(ComposedConfig(critic=ConservativeConfig(), policy=ReBRACConfig()), CONTINUOUS)
     with pytest.raises(InputError, match="critic conservative needs continuous actions"):
         composed(AGENTS["cql"].config, DISCRETE)
+    with pytest.raises(InputError, match=r"critic.representation_dim is 3, but the data have no goals"):
+        composed(AGENTS["ivl-goals"].config, CONTINUOUS)
     with pytest.raises(InputError, match=r"policy rebrac needs .*: use agent iql or fql"):
         composed(AGENTS["categorical-rebrac"].config, GOALS)
 

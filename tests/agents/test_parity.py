@@ -20,6 +20,7 @@ from valuelab.agents.composed import ComposedConfig, composed
 from valuelab.critics.expectile import ExpectileConfig
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
+from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
@@ -29,6 +30,7 @@ from valuelab.policies.rebrac import ReBRACConfig
 from valuelab.types import Estimates, Spec, Transitions
 
 SPEC = Spec((3,), "float64", 2, 0, -1.0, 1.0, num_updates=10)
+GOALS = dataclasses.replace(SPEC, goal_conditioned=True)
 SIZE = 6
 WIDTHS = (8, 8)
 TOLERANCE = 1e-7
@@ -106,6 +108,7 @@ class Case(NamedTuple):
         reference: one update by the equations.
         draws: the random numbers of the next update of a state.
         updates: the number of updates that are compared.
+        spec: of the data.
         seed: of the parameters. With 38, the smaller of two fields depends on the noise draw, so that
             "min" and "min_of_means" differ.
     """
@@ -114,6 +117,7 @@ class Case(NamedTuple):
     reference: Callable[..., tuple[State, dict[str, Any]]]
     draws: Callable[[ComposedConfig, Any], Draws]
     updates: int = 2
+    spec: Spec = SPEC
     seed: int = 0
 
 
@@ -138,6 +142,23 @@ CASES = {
         ),
         reference=reference_updates.iql,
         draws=no_draws,
+    ),
+    "ivl": Case(
+        config=ComposedConfig(
+            critic=ImplicitStateValueConfig(**CRITIC, expectile=0.8),
+            policy=AWRConfig(**POLICY, inverse_temperature=2.0, weight_max=1.5),
+        ),
+        reference=reference_updates.ivl,
+        draws=no_draws,
+    ),
+    "ivl_goals": Case(
+        config=ComposedConfig(
+            critic=ImplicitStateValueConfig(**CRITIC, expectile=0.7, representation_dim=4),
+            policy=AWRConfig(**POLICY, inverse_temperature=2.0, weight_max=1.5),
+        ),
+        reference=reference_updates.ivl,
+        draws=no_draws,
+        spec=GOALS,
     ),
     "ifql": Case(
         config=ComposedConfig(
@@ -215,10 +236,10 @@ CASES = {
 # Both sides.
 
 
-def example_batch(seed: int) -> Transitions:
+def example_batch(seed: int, spec: Spec = SPEC) -> Transitions:
     random = np.random.default_rng(seed)
     observations, next_observations = random.normal(size=(2, SIZE, 3))
-    return Transitions(
+    batch = Transitions(
         observations=observations,
         actions=random.uniform(-1, 1, (SIZE, 2)),
         rewards=random.uniform(-1, 1, SIZE),
@@ -226,11 +247,16 @@ def example_batch(seed: int) -> Transitions:
         next_observations=next_observations,
         next_actions=random.uniform(-1, 1, (SIZE, 2)),
     )
+    if not spec.goal_conditioned:
+        return batch
+    names = ("goals", "policy_goals", "subgoals", "policy_subgoals")
+    goals = dict(zip(names, random.normal(size=(4, SIZE, 3)), strict=True))
+    return batch._replace(next_actions=None, **goals)
 
 
-def random_state(agent: Any, seed: int) -> Any:
+def random_state(agent: Any, seed: int, spec: Spec) -> Any:
     """A state with random parameters and target parameters, of biases and layer norms too."""
-    shapes = jax.eval_shape(agent.init, jax.random.key(0), example_batch(0))
+    shapes = jax.eval_shape(agent.init, jax.random.key(0), example_batch(0, spec))
     random = np.random.default_rng(seed)
 
     def fill(tree: Any) -> Any:
@@ -295,10 +321,10 @@ class Sides(NamedTuple):
 @functools.cache
 def sides(name: str) -> Sides:
     case = CASES[name]
-    agent = composed(case.config, SPEC)
-    constants = {"c": case.config.critic, "p": case.config.policy, "spec": SPEC}
+    agent = composed(case.config, case.spec)
+    constants = {"c": case.config.critic, "p": case.config.policy, "spec": case.spec}
     return Sides(
-        state=random_state(agent, case.seed),
+        state=random_state(agent, case.seed, case.spec),
         ours=jax.jit(agent.update),
         theirs=jax.jit(functools.partial(case.reference, **constants)),
         draws=functools.partial(case.draws, case.config),
@@ -338,7 +364,7 @@ def test_updates_equal_those_of_the_equations(name):
     state, update, equations, draws_of = sides(name)
     theirs = as_reference(state)
     for number in range(CASES[name].updates):
-        batch, draws = example_batch(number), draws_of(state)
+        batch, draws = example_batch(number, CASES[name].spec), draws_of(state)
         state, metrics = update(state, batch)
         theirs, losses = equations(theirs, batch, draws)
         assert_equal({loss: metrics[loss] for loss in losses}, losses)
@@ -396,13 +422,16 @@ def test_policies_of_the_zero_shot_study_equal_their_equations(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_input_changes_the_losses(name):
-    """All parts of the batch change the critic's loss, and all random numbers some loss."""
+    """All parts of the batch that the critic uses change its loss, and all random numbers some loss."""
     state, update, equations, draws_of = sides(name)
-    batch, other = example_batch(0), example_batch(1)
-    loss = "critic/field_loss" if "floq" in name else "critic/q_loss"
+    batch, other = (example_batch(seed, CASES[name].spec) for seed in (0, 1))
+    losses_of = {"floq": "field", "floq_fourier": "field", "ivl": "value", "ivl_goals": "value"}
+    loss = f"critic/{losses_of.get(name, 'q')}_loss"
     before = update(state, batch)[1][loss]
-    inputs = ["observations", "actions", "rewards", "masks", "next_observations"]
-    for changed in [*inputs, "next_actions"] if name == "rebrac" else inputs:
+    inputs = ["observations", "rewards", "masks", "next_observations"]
+    inputs += [] if "ivl" in name else ["actions"]
+    inputs += {"rebrac": ["next_actions"], "ivl_goals": ["goals"]}.get(name, [])
+    for changed in inputs:
         after = update(state, batch._replace(**{changed: getattr(other, changed)}))[1][loss]
         assert difference(after, before) > 1e-4, changed
 

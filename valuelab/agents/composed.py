@@ -16,6 +16,7 @@ from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.gumbel import GumbelConfig, gumbel_critic
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
+from valuelab.critics.implicit_state_value import ImplicitStateValueConfig, implicit_state_value_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
 from valuelab.errors import InputError
 from valuelab.networks.encoders import UnneededEncoderError
@@ -34,6 +35,7 @@ CRITICS: dict[str, Choice[Critic]] = {
     "flow": Choice(config=FlowCriticConfig, make=flow_critic),
     "gumbel": Choice(config=GumbelConfig, make=gumbel_critic),
     "implicit_quantile": Choice(config=ImplicitQuantileConfig, make=implicit_quantile_critic),
+    "implicit_state_value": Choice(config=ImplicitStateValueConfig, make=implicit_state_value_critic),
     "temporal_difference": Choice(config=TemporalDifferenceConfig, make=temporal_difference_critic),
 }
 """Critics by name."""
@@ -72,7 +74,9 @@ def composed(config: ComposedConfig, spec: Spec) -> Agent:
         InputError: when the policy needs an estimate that the critic does not offer, or one of them cannot
             be made for such data.
     """
-    return actor_critic(critic_of(config, spec), policy_of(config, spec))
+    critic = critic_of(config, spec)
+    policy = policy_of(config, dataclasses.replace(spec, representation_dim=critic.representation_dim))
+    return actor_critic(critic, policy)
 
 
 def critic_of(config: ComposedConfig, spec: Spec) -> Critic:

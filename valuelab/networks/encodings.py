@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from valuelab.networks.encoders import DRQ, Convolutions, PartsEncoder, embedded, first_layer
+from valuelab.networks.mlp import MLP, Activation, initializer
 from valuelab.ops.factorizations import orthogonal, relu_orthogonal
 from valuelab.ops.zero_shot import on_sphere
 from valuelab.types import Array
@@ -44,6 +45,30 @@ class Encoder(nn.Module):
             )
         encodings = nn.Dense(self.dim, kernel_init=orthogonal)(hidden)
         return on_sphere(encodings) if self.normalize else encodings
+
+
+class GoalEncoder(nn.Module):
+    """φ(s, g) on the sphere of radius √d: hidden layers, a linear layer, and a scaling of its output.
+
+    Attributes:
+        hidden_dims: width of each hidden layer.
+        dim: d.
+        layer_norm: whether hidden layers are normalised.
+        activation: of each hidden layer.
+
+    Source: Park et al. 2023, "HIQL", arXiv:2307.11949, section 5.3.
+    """
+
+    hidden_dims: tuple[int, ...]
+    dim: int
+    layer_norm: bool = True
+    activation: Activation = "gelu"
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        """Maps observations joined with goals [B, D] to representations [B, d]."""
+        hidden = MLP(self.hidden_dims, self.layer_norm, activation=self.activation)(observations)
+        return on_sphere(nn.Dense(self.dim, kernel_init=initializer)(hidden))
 
 
 class Predictor(nn.Module):

@@ -122,6 +122,20 @@ def pairs(observations: Array, actions: Array, num_actions: int) -> Array:
     return jnp.concatenate([observations, actions], axis=-1)
 
 
+class Joined(nn.Module):
+    """A network of one input, as a network of several inputs that are joined.
+
+    Attributes:
+        network: takes [B, ΣD_i].
+    """
+
+    network: nn.Module
+
+    def __call__(self, *inputs: Array) -> Any:
+        """Applies the network to the inputs [B, D_i], joined on the last axis."""
+        return self.network(jnp.concatenate(inputs, axis=-1))
+
+
 def ensemble(module: type[nn.Module], size: int) -> type[nn.Module]:
     """A module of `size` independent ensemble members with the same inputs; outputs get a leading axis."""
     return nn.vmap(

@@ -93,12 +93,17 @@ class DiagnosedRun(NamedTuple):
         """The critic of the agent with these swept values.
 
         Raises:
-            InputError: when the agent has none.
+            InputError: when the agent has none, or its critic has no Q.
         """
         critic = self.build(hyperparameters).critic
         if critic is None:
             raise InputError(
                 f"agent {self.config.agent_name!r} has no critic to diagnose: give the run of another agent"
+            )
+        if "q" not in critic.offers:
+            raise InputError(
+                f"agent {self.config.agent_name!r} has no Q to diagnose, because critic {critic.name!r} "
+                f"offers only {', '.join(sorted(critic.offers))}: give the run of another agent"
             )
         return critic
 
