@@ -55,6 +55,8 @@ OTHER_NAMES = {
     **dict.fromkeys(("algo", "algorithm", "config", "preset"), ("agent",)),
 }
 """A name that other libraries use -> the last part of the names of fields that it may stand for here."""
+FUNCTION = "FILE.py:FUNCTION"
+"""The form of a value that names a function of the user."""
 MOST_MEANT = 3
 """The largest number of names that a message suggests for an unknown one."""
 
@@ -80,6 +82,7 @@ def setting(
     compare: bool = True,
     grows: bool = False,
     before: Any = None,
+    function: str = "",
 ) -> Any:
     """A field of a subclass of `Settings`.
 
@@ -92,10 +95,14 @@ def setting(
         grows: whether an existing run continues when the field becomes larger, as with more updates.
         before: its value in runs that were saved when there was no such field, or `SameAs` another field;
             None for the default.
+        function: of a `Literal` of an agent that may also be FILE.py:FUNCTION, the argument of make_agent
+            that takes this function; empty for other fields.
     """
     metadata: dict[str, Any] = {"interval": interval, "help": help, "grows": grows} if help else {}
     if before is not None:
         metadata |= {"before": before}
+    if function:
+        metadata |= {"function": function}
     return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
@@ -466,6 +473,8 @@ class Field(NamedTuple):
         grows: whether an existing run continues when the field becomes larger.
         before: its value in runs that were saved when there was no such field, or `SameAs` another field;
             None for the default.
+        function: the argument of make_agent that takes the function of a FILE.py:FUNCTION; empty where the
+            value names no function.
     """
 
     annotation: Any
@@ -475,6 +484,7 @@ class Field(NamedTuple):
     compared: bool
     grows: bool = False
     before: Any = None
+    function: str = ""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -506,16 +516,24 @@ def fields(config: Any, path: str = "") -> dict[str, Field]:
             found |= fields(value, name + ".")
         else:
             declared = _declared(type(config), field.name)
+            function = declared.get("function", "")
             found[name] = Field(
                 annotation=annotation,
-                expected=_expected(name, annotation),
+                expected=_expected(name, annotation) + (f", or {FUNCTION}" if function else ""),
                 value=value,
                 help=declared.get("help") or helps.get(field.name, ""),
                 compared=field.compare,
                 grows=declared.get("grows", False),
                 before=declared.get("before"),
+                function=function,
             )
     return found
+
+
+def function_file(source: str) -> str:
+    """The file of a FILE.py:FUNCTION; empty for other text."""
+    file = source.rpartition(":")[0]
+    return file if file.endswith(".py") else ""
 
 
 class Part(NamedTuple):
@@ -714,8 +732,11 @@ def _convert(name: str, field: Field, value: Any) -> Any:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Literal:
         choices = {str(choice): choice for choice in arguments}
+        if field.function and function_file(str(value)):
+            return str(value)
         if str(value) not in choices:
-            raise errors.unknown(f"value of {name}", str(value), choices)
+            known = [*choices, FUNCTION] if field.function else choices
+            raise errors.unknown(f"value of {name}", str(value), known)
         return choices[str(value)]
     try:
         if annotation in _SCALARS:

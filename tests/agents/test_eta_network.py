@@ -400,6 +400,14 @@ def test_functions_of_the_user_that_discounting_may_reverse_are_refused():
         eta_network(dataclasses.replace(config, discount=0.9), TWO_STATES, utility=capped)
     with pytest.raises(InputError, match=r"^agent.objective is cvar, but .* give agent.objective=utility"):
         eta_network(SMALL, TWO_STATES, utility=capped)
+    named = dataclasses.replace(config, objective="mine.py:capped")
+    assert list(eta_network(named, TWO_STATES, utility=capped).memory.commands) == ["capped"]
+    with pytest.raises(
+        InputError, match=r"^agent.objective=mine.py:<lambda>: objective <lambda> gives shape"
+    ):
+        eta_network(
+            dataclasses.replace(config, objective="mine.py:<lambda>"), TWO_STATES, utility=lambda x: x[7]
+        )
 
 
 def test_ranges_are_checked():

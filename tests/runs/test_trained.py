@@ -378,6 +378,68 @@ def test_commands_that_cannot_be_followed_are_one_line(stocks):
         assert "\n" not in str(caught.value)
 
 
+CAPPED = """
+import jax.numpy as jnp
+
+from valuelab.agents import eta_network
+from valuelab.agents.eta_network import EtaNetworkConfig as Config
+
+CAP = jnp.asarray(1.0)
+
+
+def capped(returns):
+    return jnp.minimum(returns, CAP)
+
+
+def make_agent(config, spec):
+    return eta_network.eta_network(config, spec, utility=capped)
+"""
+
+
+def test_a_utility_in_a_file_needs_trust_and_gives_the_bits_of_one_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (file := tmp_path / "utility.py").write_text(CAPPED)
+    settings = SMALL | ACTING | {"environment": "gridworld/target", "eval_episodes": 0}
+    settings |= {"agent.discount": 1.0, "agent.hidden_dims": (8,), "sweep": ("agent.learning_rate=0.1,0.01",)}
+
+    def train(agent, objective, steps):
+        steps = {"steps": steps, "agent.learning_rate_schedule": "constant"}
+        return vl.train(agent, workdir=objective, **settings | steps | {"agent.objective": objective})
+
+    train("eta_network", "utility.py:capped", 4)
+    run, other = train("eta_network", "utility.py:capped", 8), train("utility.py", "utility", 8)
+    assert_same_bits(run.states, other.states)
+    with pytest.raises(vl.InputError) as refused:
+        vl.load("utility.py:capped")
+    assert str(refused.value) == (
+        "utility.py:capped/config.json names the agent.objective file 'utility.py', whose code would be "
+        "executed: read it, then give --trust_agent_file, in Python trust_agent_file=True"
+    )
+    loaded = vl.load("utility.py:capped", trust_agent_file=True)
+    loaded.export("policy.onnx", 1, command="capped")
+    session = onnxruntime.InferenceSession("policy.onnx")
+    place, policy = np.ones((1, *run.spec.observation_shape), np.float32), loaded.command("capped", 1)
+    policy.reset(place[0])
+    action, stock = session.run(["action", "first_stock"], {"observation": place, "stock": [[0.0]]})
+    assert (action[0], stock[0]) == (policy(place[0]), policy.stock)
+
+    for text, name, message in (
+        (CAPPED + "1 / 0\n", "capped", "agent.objective file utility.py, line 16: ZeroDivisionError"),
+        (CAPPED, "caped", "unknown function in utility.py 'caped': did you mean 'capped'"),
+        ("def capped(returns): return returns.no", "capped", "utility.py:capped: objective capped failed at"),
+    ):
+        file.write_text(text)
+        with pytest.raises(vl.InputError, match=message) as refused:
+            vl.train("eta_network", workdir="new", **settings | {"agent.objective": f"utility.py:{name}"})
+        assert "\n" not in str(refused.value)
+    file.write_text("raise RuntimeError('executed')")
+    for trust, message in ((False, "whose code would be executed"), (True, "utility.py has changed since")):
+        with pytest.raises(vl.InputError, match=message):
+            vl.load("utility.py:capped", trust_agent_file=trust)
+    with pytest.raises(vl.InputError, match=r"^unknown value of agent.objective 'cvr': did .* FILE.py:FUN"):
+        vl.train("eta_network", workdir="new", **settings | {"agent.objective": "cvr"})
+
+
 # Learning by acting.
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from valuelab import configuration
 from valuelab.distributional import functionals, objectives
 from valuelab.distributional.objectives import FixedStart, Objective
 from valuelab.errors import InputError
@@ -54,22 +55,25 @@ def family_of(config: Any, utility: Callable[[Array], Array] | None = None, rewa
 
     Args:
         config: with `objective` and the settings FIXED.
-        utility: the user's function of the return, for the family OWN alone.
+        utility: the user's function of the return, for the family OWN alone: its name is OWN, or the
+            FILE.py:FUNCTION from which the function was read.
         reward_dim: number of components of the return that the function takes.
 
     Raises:
-        InputError: for a parameter that commands set or that the family does not have, or for a function
-            without its family or a family without its function.
+        InputError: for a parameter that commands set or that the family does not have, for a function
+            without its family or a family without its function, or for a function that fails.
     """
     given = {name: getattr(config, name) for name in FIXED}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     name, commanded = config.objective, COMMANDED.get(config.objective)
-    if name == OWN and utility is None:
+    takes_function = name == OWN or bool(configuration.function_file(name))
+    if takes_function and utility is None:
         raise InputError(
-            f"agent.objective is {OWN}, but the agent has no function to maximise: write an agent file whose "
-            "make_agent calls eta_network(config, spec, utility=FUNCTION)"
+            f"agent.objective is {name}, but the agent has no function to maximise: give "
+            "agent.objective=FILE.py:FUNCTION, or write an agent file whose make_agent calls "
+            "eta_network(config, spec, utility=FUNCTION)"
         )
-    if name != OWN and utility is not None:
+    if not takes_function and utility is not None:
         raise InputError(
             f"agent.objective is {name}, but the agent was given a function to maximise: give "
             f"agent.objective={OWN}"
@@ -81,8 +85,11 @@ def family_of(config: Any, utility: Callable[[Array], Array] | None = None, rewa
         )
     if utility is not None:
         if given:
-            raise InputError(f"agent.{next(iter(given))} is not a setting of {OWN}: leave it out")
-        return Family(name=name, own=_own(utility, reward_dim))
+            raise InputError(f"agent.{next(iter(given))} is not a setting of {name}: leave it out")
+        try:
+            return Family(name=OWN, own=_own(utility, reward_dim))
+        except InputError as error:
+            raise InputError(f"agent.objective={name}: {error}") from error
     if "norm" in given:
         given["norm"] = float(given["norm"])
     return Family(name=name, parameters=given)

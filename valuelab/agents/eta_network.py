@@ -63,8 +63,9 @@ class EtaNetworkConfig(LearningConfig):
         "utility",
     ] = setting(
         "cvar",
-        help="Objective that is maximised, as in experiments.solve; utility: the mean of the function that "
-        "an agent file gives to eta_network.",
+        help="Objective that is maximised, as in experiments.solve. FILE.py:FUNCTION: the mean of this "
+        "function of the return. utility: the mean of the function that an agent file gives to eta_network.",
+        function="utility",
     )
     commands: tuple[float, ...] = setting(
         (0.1, 0.25, 0.5, 1.0),
@@ -167,7 +168,7 @@ def eta_network(
         config: hyperparameters; numeric ones may be traced.
         spec: of the data, with discrete actions and with vectors or images as observations.
         utility: f in jax.numpy, a function of returns [...] ([..., m] for m > 1 components), for
-            objective="utility". Its mean is maximised.
+            objective="utility" or, from a file, "FILE.py:FUNCTION". Its mean is maximised.
 
     Returns:
         The agent. Its memory is the stock [B, m]; act and value take `Augmented`, and value is

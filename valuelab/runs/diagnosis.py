@@ -36,7 +36,9 @@ class DiagnoseConfig(Settings):
 
     checkpoint: str = setting("", help="Workdir of a trained run.")
     trust_agent_file: bool = setting(
-        False, help="Execute the agent file and the reward file that this run names.", compare=False
+        False,
+        help="Execute the agent file, the objective's file and the reward file that this run names.",
+        compare=False,
     )
     data_dir: str = setting(
         "", help="Folder of the run's dataset; empty for the folder that the run used.", compare=False

@@ -7,7 +7,8 @@ An agent file is a Python module that defines `Config` (a frozen dataclass with 
 `make_agent(config, spec)` and, optionally, `PRESETS`: names of presets and their flag values, such as
 {"pointmaze": {"agent.target_rate": 0.02, "data.rewards": "none", "steps": 30_000}}. `SETTINGS`, also
 optional, are flag values for all runs of the agent, such as {"data.goals.subgoal_steps": 25}; presets
-override them.
+override them. A setting of `Config` may name a function of another file (`configuration.setting(function=)`);
+`make_agent` gets this function as a further argument.
 """
 
 import ast
@@ -15,6 +16,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import operator
 import os
 import pathlib
 import sys
@@ -124,7 +126,7 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
             config = configuration.override(config, known[preset])
         except InputError as error:
             raise InputError(f"preset {preset!r} of {name}: {error}") from error
-    return config, _with_file_in_errors(path, module.make_agent)
+    return config, _checked(path, module.make_agent, hyperparameters)
 
 
 def _agent_file(name: str) -> pathlib.Path:
@@ -153,23 +155,30 @@ def load_saved_agent(
         folder: the workdir of the run.
         settings: the settings in its config.json.
         defaults: as in `load_agent`.
-        trust_agent_file: whether a file outside valuelab/presets may be executed.
+        trust_agent_file: whether files outside valuelab/presets may be executed.
 
     Returns:
         The settings of the run, and the function that builds its agent.
 
     Raises:
-        InputError: for a file outside valuelab/presets that is not trusted, and for the reasons of
-            `load_agent` and `configuration.from_json`.
+        InputError: for an agent file or the file of an agent's function that is outside valuelab/presets and
+            not trusted, and for the reasons of `load_agent` and `configuration.from_json`.
     """
+
+    def check_trust(kind: str, file: str) -> None:
+        if file and not trust_agent_file:
+            raise InputError(
+                f"{folder / 'config.json'} names the {kind} file {file!r}, whose code would be executed: "
+                "read it, then give --trust_agent_file, in Python trust_agent_file=True"
+            )
+
     source = str(settings.get("agent_source"))
-    if (file := user_agent_file(source)) and not trust_agent_file:
-        raise InputError(
-            f"{folder / 'config.json'} names the agent file {file!r}, whose code would be executed: read it, "
-            "then give --trust_agent_file, in Python trust_agent_file=True"
-        )
+    check_trust("agent", user_agent_file(source))
     config, make_agent = load_agent(source, defaults)
-    return configuration.from_json(config, settings), make_agent
+    config = configuration.from_json(config, settings)
+    for name, file in _function_files(config).items():
+        check_trust(name, file)
+    return config, make_agent
 
 
 def user_agent_file(source: str) -> str:
@@ -177,6 +186,19 @@ def user_agent_file(source: str) -> str:
     name = source.partition(":")[0]
     is_preset = not name.endswith(".py") or pathlib.Path(name).resolve().parent == PRESETS.resolve()
     return "" if is_preset else name
+
+
+def agent_files(config: RunConfig) -> dict[str, str]:
+    """The Python files of the user that the agent of a run is made with, by setting."""
+    file = user_agent_file(config.agent_source)
+    return ({"agent_source": file} if file else {}) | _function_files(config)
+
+
+def _function_files(config: RunConfig) -> dict[str, str]:
+    """The Python files whose functions the agent takes, by setting."""
+    known = configuration.fields(config)
+    files = {name: configuration.function_file(known[name].value) for name in known if known[name].function}
+    return {name: file for name, file in files.items() if file}
 
 
 def discount_field(config: RunConfig) -> str:
@@ -252,13 +274,32 @@ def _presets(module: Any) -> Mapping[str, Mapping[str, Any]]:
     return known
 
 
-def _with_file_in_errors(path: pathlib.Path, make_agent: MakeAgent) -> MakeAgent:
-    """The function `make_agent` of an agent file, whose errors name the file."""
+def _checked(path: pathlib.Path, make_agent: Callable[..., Agent], defaults: Any) -> MakeAgent:
+    """The function `make_agent` of an agent file, with errors that name the file.
+
+    It also gives the agent the functions that the settings name by FILE.py:FUNCTION. Each file is executed
+    once, so that an agent which is made again gets the same function.
+
+    Args:
+        path: the agent file.
+        make_agent: (config, spec, **functions) -> the agent.
+        defaults: the agent's config.
+    """
+    arguments = {
+        name: field.function for name, field in configuration.fields(defaults).items() if field.function
+    }
+    load = functools.cache(command_line.load_function)
 
     @functools.wraps(make_agent)
     def checked_make_agent(config: Any, spec: Any) -> Agent:
+        with jax.ensure_compile_time_eval():  # arrays of the user's file must not belong to a trace
+            functions = {
+                argument: load(source, f"agent.{name}")
+                for name, argument in arguments.items()
+                if configuration.function_file(source := operator.attrgetter(name)(config))
+            }
         with command_line.errors_of_file(path, "agent file", keep_input_errors=True):
-            agent = make_agent(config, spec)
+            agent = make_agent(config, spec, **functions)
         if not isinstance(agent, Agent):
             raise InputError(
                 f"agent file {path}: make_agent returns a {type(agent).__name__}, but must return a "

@@ -55,14 +55,13 @@ class RunInputs(NamedTuple):
 
 
 def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
-    """The Python files of the user that a run depends on, by setting: those of agent, reward and environment.
+    """The Python files of the user that a run depends on, by setting: of agent, reward and environment.
 
     Files of valuelab/presets belong to valuelab, whose version config.json holds.
     """
     reward = getattr(config, "reward", "").rpartition(":")[0]
     environment = own.source_of(config.environment)
-    paths = {
-        "agent_source": flags.user_agent_file(config.agent_source),
+    paths = flags.agent_files(config) | {
         "reward": reward,
         "environment": environment if environment.endswith(".py") else "",
     }

@@ -398,7 +398,7 @@ def next_steps(
     zero_shot, goals = "labels" in saved["settings"], saved.get("spec", {}).get("goal_conditioned", False)
     rows = logs.read_rows(workdir / "metrics.jsonl")
     has_critic = any(name.startswith("critic/") for name in rows[-1]) if rows else False
-    trust = ", trust_agent_file=True" if flags.user_agent_file(config.agent_source) else ""
+    trust = ", trust_agent_file=True" if flags.agent_files(config) else ""
     member = f".member(**{json.dumps(best)}, seed={config.seed})" if best else ""
     commands = [name for name in (rows[-1] if rows else ()) if name.startswith("eval/objective/")]
     call = ".infer(observations, rewards)" if zero_shot else ".policy()"

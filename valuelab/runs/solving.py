@@ -174,7 +174,7 @@ def make_objective(config: SolveConfig, mdp: mdps.MDP) -> Objective:
     """
     given: dict[str, Any] = {name: getattr(config, name) for name in PARAMETERS}
     given = {name: value for name, value in given.items() if value not in (None, ())}
-    if function_file(config):
+    if configuration.function_file(config.objective):
         if given:
             raise InputError(f"{', '.join(given)} is not a setting of {config.objective}: leave it out")
         function = command_line.load_function(config.objective, "objective")
@@ -184,12 +184,6 @@ def make_objective(config: SolveConfig, mdp: mdps.MDP) -> Objective:
     if config.norm:
         given["norm"] = float(config.norm)
     return objectives.make(config.objective, **given)
-
-
-def function_file(config: SolveConfig) -> str:
-    """The file of a user's objective; empty for objectives by name."""
-    name = config.objective.rpartition(":")[0]
-    return name if name.endswith(".py") else ""
 
 
 def run(config: SolveConfig) -> dict[str, Any]:
@@ -205,7 +199,7 @@ def run(config: SolveConfig) -> dict[str, Any]:
         InputError: for settings, an MDP or a folder that cannot be used.
     """
     config, task = resolve(config)
-    user_files = outputs.user_files({"objective": function_file(config)})
+    user_files = outputs.user_files({"objective": configuration.function_file(config.objective)})
     formats = figures.formats(config.formats)
     with outputs.prepare_folder(config, user_files) as workdir:
         if result := outputs.finished(workdir, "solve", formats=formats):
