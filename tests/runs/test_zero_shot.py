@@ -28,7 +28,7 @@ from valuelab.data.collection import exploration
 from valuelab.data.sources import ogbench
 from valuelab.environments.rewarded import rewards_of
 from valuelab.errors import InputError
-from valuelab.evaluation import mazes, zero_shot_plots
+from valuelab.evaluation import mazes, task_plots
 from valuelab.feature_learners.hilp import HILPConfig
 from valuelab.feature_learners.observed import ObservedConfig, observed
 from valuelab.feature_learners.rldp import RLDPConfig
@@ -582,7 +582,7 @@ def test_the_principal_plane_has_the_largest_variance():
     random = np.random.default_rng(0)
     wide = random.normal(size=(500, 2)) * [3.0, 1.0]
     turned = np.linalg.qr(random.normal(size=(4, 4)))[0][:2]
-    plane = zero_shot_plots.principal_plane(wide @ turned + 7.0)
+    plane = task_plots.principal_plane(wide @ turned + 7.0)
     np.testing.assert_allclose(np.abs(np.corrcoef(plane.T, wide.T)[:2, 2:]), np.eye(2), atol=0.1)
     np.testing.assert_allclose(plane.std(0), wide.std(0), rtol=0.02)
 

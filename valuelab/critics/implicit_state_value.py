@@ -146,13 +146,10 @@ def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) ->
                 return after - before
             return bootstrapped_target(batch.rewards, batch.masks, after, config.discount) - before
 
-        return Estimates(
-            value=value,
-            advantage=advantage,
-            goal_representation=functools.partial(represent, state.params)
-            if config.representation_dim
-            else None,
-        )
+        offered = Estimates(value=value, advantage=advantage)
+        if not config.representation_dim:
+            return offered
+        return offered._replace(goal_representation=functools.partial(represent, state.params))
 
     offers = {"value", "advantage"} | ({"goal_representation"} if config.representation_dim else set())
     return Critic(

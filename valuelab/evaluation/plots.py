@@ -178,7 +178,7 @@ def maze(
     axes = figure.subplots()
     draw_maze(axes, scene, value, policy, value_label)
     axes.set_title(title)
-    _draw_trajectories(axes, trajectories, None if scene.goal is None else successes)
+    draw_trajectories(axes, trajectories, None if scene.goal is None else successes)
     figures.legend_below(figure, axes.get_legend_handles_labels()[0])
     return figures.saved(figure, path)
 
@@ -422,7 +422,7 @@ def _draw_arrows(axes: Any, walls: np.ndarray, extent: tuple, initial: np.ndarra
     )
 
 
-def _draw_trajectories(
+def draw_trajectories(
     axes: Any, trajectories: Sequence[np.ndarray], successes: Sequence[bool] | None
 ) -> None:
     """Draws trajectories: white, or vermillion and dashed if they did not reach the goal."""
@@ -456,7 +456,13 @@ def over_maze(scene: Maze, function: Callable[[np.ndarray], Any]) -> np.ndarray:
         [16 rows, 16 columns].
     """
     values = np.asarray(function(observations(places_in_maze(scene), scene.initial)), np.float64)
-    return values.reshape(*(count * _POINTS_PER_CELL for count in scene.walls.shape))
+    return values.reshape(size_in_points(scene))
+
+
+def size_in_points(scene: Maze) -> tuple[int, int]:
+    """The numbers of rows and columns of `over_maze`."""
+    rows, columns = scene.walls.shape
+    return rows * _POINTS_PER_CELL, columns * _POINTS_PER_CELL
 
 
 def _places(cells: tuple[int, ...], extent: tuple, points: int) -> np.ndarray:

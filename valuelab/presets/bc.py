@@ -22,11 +22,11 @@ d4rl_locomotion, d4rl_antmaze
 from valuelab.agents.behaviour_cloning import behaviour_cloning as make_agent
 from valuelab.policies.parametric import ParametricConfig as Config
 from valuelab.presets import _goals, _ogbench
-from valuelab.presets._groups import merged
+from valuelab.presets._groups import Group, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
-_OTHERS = {
+_OTHERS: Group = {
     "pointmaze": {
         "agent.hidden_dims": (128, 128),
         "data.normalize_observations": True,

@@ -69,7 +69,7 @@ pointmaze_navigate, antmaze_stitch, ...: OGBench's goal-conditioned IQL (GCIQL);
 from valuelab.agents.iql import IQLConfig as Config
 from valuelab.agents.iql import iql as make_agent
 from valuelab.presets import _goals, _ogbench
-from valuelab.presets._groups import merged
+from valuelab.presets._groups import Group, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -93,7 +93,7 @@ _POINTMAZE = {
     "data.normalize_observations": True,
 }
 
-_OTHERS = {
+_OTHERS: Group = {
     "pointmaze": {**_POINTMAZE, "steps": 30_000, "eval_every": 10_000},
     "pointmaze_online": {
         **_POINTMAZE,

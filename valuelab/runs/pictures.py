@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from valuelab.configuration import Population, RunConfig
-from valuelab.evaluation import learning_curves, plots, rollout, sweep_plots, video, zero_shot_plots
+from valuelab.evaluation import learning_curves, plots, rollout, sweep_plots, task_plots, video
 from valuelab.runs import results
 from valuelab.runs.results import RECORDED, Experiment
 from valuelab.training import Run
 from valuelab.training.logs import Row
-from valuelab.types import Augmented, Environment, GoalConditioned
+from valuelab.types import Agent, Augmented, Environment, GoalConditioned
 
 FILM = "video.mp4"
 
@@ -45,11 +45,11 @@ def pictures(
         drawings["sweep.png"] = lambda: draw_sweep(experiment, result)
     if environment and config.data.num_frames == 1 and plots.is_maze(environment):
         drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
+        if environment.goal_conditioned:
+            drawings["goals.png"] = lambda: draw_goals(experiment, environment, outcome, episodes)
     if "pairs" in result:
         path_of_pairs = experiment.workdir / "pairs.png"
-        drawings["pairs.png"] = lambda: zero_shot_plots.pairs(
-            result["pairs"], config.agent_name, path_of_pairs
-        )
+        drawings["pairs.png"] = lambda: task_plots.pairs(result["pairs"], config.agent_name, path_of_pairs)
     if inference:
         drawings["features.png"] = lambda: inference.draw(experiment, outcome.states)
     if environment and config.video:
@@ -68,14 +68,8 @@ def draw_maze(
 ) -> None:
     """Draws maze.png: the first member's value function for the first task, and its episodes there."""
     task = next(iter(environment.tasks))
-    hyperparameters = {name: values[0] for name, values in experiment.members.hyperparameters.items()}
-    agent = experiment.evaluated_agent(hyperparameters)
-    state = jax.tree.map(lambda leaf: leaf[0], experiment.evaluated_states(outcome.states))
-    goal = None
-    if environment.goal_conditioned:
-        instance = environment.make()
-        goal = jnp.asarray(instance.reset(seed=0, options=environment.tasks[task])[1]["goal"], jnp.float32)
-        instance.close()
+    agent, state = first_member(experiment, outcome)
+    goal = goal_of(environment, task) if environment.goal_conditioned else None
 
     @jax.jit
     def value(state: Any, observations: jax.Array) -> jax.Array:  # a constant state is slow to compile
@@ -105,6 +99,58 @@ def draw_maze(
         value_label=f"V({'s' if goal is None else 's, goal'}), discounted sum of rewards to come",
         path=experiment.workdir / "maze.png",
     )
+
+
+def draw_goals(
+    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes | None
+) -> None:
+    """Draws goals.png: the first member's values, policy and episodes for each goal, beside geodesics."""
+    agent, state = first_member(experiment, outcome)
+    opened = {task: plots.open_maze(environment, task) for task in environment.tasks}
+    goals = {task: goal_of(environment, task) for task in opened}
+
+    def by_task(function: Callable[[Any, GoalConditioned], jax.Array]) -> Callable[[str, Any], jax.Array]:
+        compiled = jax.jit(function)
+
+        def of_task(task: str, observations: Any) -> jax.Array:
+            goal = jnp.broadcast_to(goals[task], observations.shape)
+            return compiled(state, GoalConditioned(jnp.asarray(observations), goal))
+
+        return of_task
+
+    if episodes is None:
+        episodes = play_again(experiment, environment, outcome)
+    played: dict[str, Any] = {}
+    for number, task in enumerate(opened):
+        shown = [index for index in sorted(episodes.trajectories) if index[:2] == (0, number)]
+        trajectories = [episodes.trajectories[index] for index in shown]
+        played[task] = trajectories, [bool(episodes.successes[index]) for index in shown]
+    acts_by_velocity = "pointmaze" in environment.name
+    act = by_task(lambda state, given: agent.act(state, given, jax.random.key(0), 0.0))
+    task_plots.tasks_in_maze(
+        opened,
+        value=by_task(agent.value) if agent.value else None,
+        policy=act if acts_by_velocity else None,
+        distances=task_plots.distances_to_goals(environment, opened),
+        episodes=played,
+        value_label="value V(s, goal)",
+        path=experiment.workdir / "goals.png",
+    )
+
+
+def goal_of(environment: Environment, task: str) -> jax.Array:
+    """The goal of a task at the first reset."""
+    instance = environment.make()
+    goal = instance.reset(seed=0, options=environment.tasks[task])[1]["goal"]
+    instance.close()
+    return jnp.asarray(goal, jnp.float32)
+
+
+def first_member(experiment: Experiment, outcome: Run) -> tuple[Agent, Any]:
+    """The agent of the first member, and its state."""
+    hyperparameters = {name: values[0] for name, values in experiment.members.hyperparameters.items()}
+    state = jax.tree.map(lambda leaf: leaf[0], experiment.evaluated_states(outcome.states))
+    return experiment.evaluated_agent(hyperparameters), state
 
 
 def maze_title(config: RunConfig, members: Population, episodes: int, task: str = "") -> str:

@@ -605,8 +605,8 @@ def load(
         step: the step of a checkpoint that the run has kept; None for the newest one.
         member: number of the member to load alone; None for all.
         data_dir: folder of the run's dataset, where it is needed; by default the one that the run used.
-        trust_agent_file: whether an agent file outside valuelab/presets, an objective's file, a reward file and an
-            environment's module or file that the run names may be executed. Look at the files first.
+        trust_agent_file: whether an agent file outside valuelab/presets, an objective's file, a reward file
+            and an environment's module or file that the run names may be executed. Look at the files first.
 
     Returns:
         The trained run.

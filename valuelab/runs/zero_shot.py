@@ -18,7 +18,7 @@ from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
 from valuelab.environments.rewarded import Reward, rewarded, rewards_of
 from valuelab.errors import InputError
-from valuelab.evaluation import mazes, plots, zero_shot_plots
+from valuelab.evaluation import plots, task_plots
 from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
@@ -227,7 +227,7 @@ def draw_features(
     evaluated = jax.tree.map(lambda leaf: leaf[0], jax.jit(experiment.evaluated_states)(states))
     vectors = dict(zip(tasks, np.asarray(evaluated.tasks), strict=False))
     rewards = {task: encodings[0] @ vector for task, vector in vectors.items()}
-    zero_shot_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
+    task_plots.features(encodings[0], rewards, eigenvalues, workdir / "features.png")
     environment = experiment.environment
     if environment and "maze" in environment.name and experiment.config.data.num_frames == 1:
         draw_tasks(agent, evaluated.state, environment, vectors, workdir / "tasks.png")
@@ -263,21 +263,14 @@ def draw_tasks(
         return jnp.sum(features * augmented.memory, axis=-1)
 
     opened = {task: plots.open_maze(environment, task) for task in vectors}
-    distances = None
-    if "teleport" not in environment.name and all(maze.goal is not None for maze in opened.values()):
-        first, *_ = opened.values()
-        goals = np.array([maze.goal for maze in opened.values()])
-        found = mazes.geodesics(mazes.free_space(first), goals)
-        distances = dict(zip(opened, found.at(plots.places_in_maze(first)), strict=True))
-
     policy = by_task(lambda augmented: agent.act(state, augmented, jax.random.key(0), 0.0))
     acts_by_velocity = "pointmaze" in environment.name
-    zero_shot_plots.tasks_in_maze(
+    task_plots.tasks_in_maze(
         opened,
         reward=by_task(reward),
         value=by_task(lambda augmented: agent.value(state, augmented)),
         policy=policy if acts_by_velocity else None,
-        distances=distances,
+        distances=task_plots.distances_to_goals(environment, opened),
         path=path,
     )
 

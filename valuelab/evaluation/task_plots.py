@@ -1,14 +1,17 @@
-"""Plots of a zero-shot agent: its features, and its inferred tasks in mazes."""
+"""Plots of agents of many tasks: features of zero-shot agents; tasks and goals in mazes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from valuelab.evaluation import figures, plots
-from valuelab.evaluation.mazes import rank_correlation
+from valuelab import types
+from valuelab.evaluation import figures, mazes, plots
 from valuelab.evaluation.plots import Maze
+
+OfTask = Callable[[str, np.ndarray], Any]
+"""(task, observations [N, D]) -> numbers [N], or velocities [N, 2]."""
 
 _POINTS = 3000
 """The largest number of states in a scatter plot."""
@@ -60,67 +63,103 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
     return centred @ directions[:, :-3:-1]
 
 
-def tasks_in_maze(
-    mazes: Mapping[str, Maze],
-    reward: Callable[[str, np.ndarray], Any],
-    value: Callable[[str, np.ndarray], Any],
-    policy: Callable[[str, np.ndarray], Any] | None = None,
-    distances: Mapping[str, np.ndarray] | None = None,
-    path: str | os.PathLike[str] | None = None,
-) -> Any:
-    """ψ(s)ᵀz for each inferred task of a maze, and the agent's values and policy there.
-
-    ψ(s)ᵀz is the inferred reward, up to a factor. For forward-backward representations it is the reward
-    smoothed by the kernel B(s)ᵀB(s').
+def distances_to_goals(
+    environment: types.Environment, opened: Mapping[str, Maze]
+) -> dict[str, np.ndarray] | None:
+    """Task to the lengths of the geodesics to its goal at `plots.places_in_maze`, in metres, [K].
 
     Args:
-        mazes: task to its maze.
-        reward: (task, observations [N, D]) -> ψ(s)ᵀz of the inferred z, [N].
-        value: (task, observations [N, D]) -> values [N].
-        policy: (task, observations [N, D]) -> velocities [N, 2]; None if actions are not velocities.
-        distances: task to the lengths of the geodesics to its goal at `plots.places_in_maze`, [K]; NaN where
-            there are none. None to leave them out.
+        environment: an OGBench maze.
+        opened: task to its maze.
+
+    Returns:
+        The lengths, NaN where there are none; None for mazes with teleports or tasks without goals.
+    """
+    if "teleport" in environment.name or any(maze.goal is None for maze in opened.values()):
+        return None
+    first, *_ = opened.values()
+    goals = np.array([maze.goal for maze in opened.values()])
+    found = mazes.geodesics(mazes.free_space(first), goals)
+    return dict(zip(opened, found.at(plots.places_in_maze(first)), strict=True))
+
+
+def tasks_in_maze(
+    opened: Mapping[str, Maze],
+    *,
+    value: OfTask | None = None,
+    policy: OfTask | None = None,
+    reward: OfTask | None = None,
+    distances: Mapping[str, np.ndarray] | None = None,
+    episodes: Mapping[str, tuple[Sequence[np.ndarray], Sequence[bool]]] | None = None,
+    value_label: str = "value V(s, z)",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """An agent's values, policy and episodes for each task of a maze.
+
+    Args:
+        opened: task to its maze.
+        value: of observations in a task; None if the agent has none.
+        policy: velocities in a task; None if actions are not velocities.
+        reward: ψ(s)ᵀz of the inferred z, the inferred reward up to a factor; None to leave it out. For
+            forward-backward representations it is the reward smoothed by the kernel B(s)ᵀB(s').
+        distances: of `distances_to_goals`; None to leave them out.
+        episodes: task to trajectories [L, D] of observations, and whether each reached the goal; None to
+            leave them out.
+        value_label: the label of values.
         path: where to save the plot.
 
     Returns:
-        The matplotlib Figure: ψ(s)ᵀz, then values and the policy's arrows, then minus the geodesics with
-        level lines every 5 metres. Titles have the rank correlation of the values with minus the geodesics.
+        The matplotlib Figure: rewards, then values with the policy's arrows and episodes, then minus the
+        geodesics with level lines every 5 metres. Titles have the rank correlation of the values with minus
+        the geodesics.
     """
-    rows, columns = next(iter(mazes.values())).walls.shape
-    count = 2 if distances is None else 3
-    figure = figures.new((1.2 + 0.42 * columns) * len(mazes), count * (0.6 + 0.42 * rows))
-    panels = figure.subplots(count, len(mazes), squeeze=False)
-
-    def fixed(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that has been computed over the maze."""
-        return lambda observations: values.ravel()
-
-    for (above, below, *last), (task, maze) in zip(panels.T, mazes.items(), strict=True):
-
-        def of_task(
-            function: Callable[[str, np.ndarray], Any], task: str = task
-        ) -> Callable[[np.ndarray], Any]:
-            return lambda observations: function(task, observations)
-
-        plots.draw_maze(above, maze, of_task(reward), value_label="ψ(s)ᵀz of the inferred z")
-        above.set_title(f"{task}: ψ(s)ᵀz")
-        values = plots.over_maze(maze, of_task(value))
-        arrows = policy and of_task(policy)
-        plots.draw_maze(below, maze, fixed(values), arrows, value_label="value V(s, z)")
-        title = f"{task}: value and policy" if policy else f"{task}: value"
+    rows, columns = next(iter(opened.values())).walls.shape
+    count = 1 + (reward is not None) + (distances is not None)
+    figure = figures.new((1.2 + 0.42 * columns) * len(opened), count * (0.6 + 0.42 * rows))
+    panels = figure.subplots(count, len(opened), squeeze=False)
+    for column, (task, maze) in zip(panels.T, opened.items(), strict=True):
+        remaining = list(column)
+        if reward is not None:
+            panel = remaining.pop(0)
+            plots.draw_maze(panel, maze, _of(reward, task), value_label="ψ(s)ᵀz of the inferred z")
+            panel.set_title(f"{task}: ψ(s)ᵀz")
+        panel = remaining.pop(0)
+        values = None if value is None else plots.over_maze(maze, _of(value, task))
+        plots.draw_maze(
+            panel, maze, _fixed(values), None if policy is None else _of(policy, task), value_label
+        )
+        shown = {"value": value, "policy": policy, "episodes": episodes}
+        title = f"{task}: {', '.join(name for name, drawn in shown.items() if drawn is not None)}"
+        if episodes is not None:
+            plots.draw_trajectories(panel, *episodes[task])
         if distances is not None:
             lengths = distances[task]
-            correlation = rank_correlation(values.reshape(1, -1), lengths[None])[0]
-            title += f"\nrank correlation with geodesics {correlation:.2f}"
-            heat = -lengths.reshape(values.shape)
-            plots.draw_maze(last[0], maze, fixed(heat), value_label="−geodesic (m)")
-            levels = np.arange(5 * np.floor(np.nanmin(heat) / 5), 0, 5)
-            lines: dict[str, Any] = {"colors": "white", "linewidths": 0.8, "linestyles": "solid"}
-            last[0].contour(heat, levels, origin="lower", extent=maze.extent, **lines)
-            last[0].set_title(f"{task}: geodesics to the goal")
-        below.set_title(title)
+            if values is not None:
+                correlation = mazes.rank_correlation(values.reshape(1, -1), lengths[None])[0]
+                title += f"\nrank correlation with geodesics {correlation:.2f}"
+            _draw_geodesics(remaining.pop(0), maze, task, lengths)
+        panel.set_title(title)
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes
     return figures.saved(figure, path)
+
+
+def _of(function: OfTask, task: str) -> Callable[[np.ndarray], Any]:
+    return lambda observations: function(task, observations)
+
+
+def _fixed(values: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    """A function that has been computed over the maze."""
+    return None if values is None else lambda observations: values.ravel()
+
+
+def _draw_geodesics(panel: Any, maze: Maze, task: str, lengths: np.ndarray) -> None:
+    """Minus the lengths [K] of the geodesics to the goal of a task, with level lines every 5 metres."""
+    heat = -lengths.reshape(plots.size_in_points(maze))
+    plots.draw_maze(panel, maze, _fixed(heat), value_label="−geodesic (m)")
+    levels = np.arange(5 * np.floor(np.nanmin(heat) / 5), 0, 5)
+    lines: dict[str, Any] = {"colors": "white", "linewidths": 0.8, "linestyles": "solid"}
+    panel.contour(heat, levels, origin="lower", extent=maze.extent, **lines)
+    panel.set_title(f"{task}: geodesics to the goal")
 
 
 def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | None = None) -> Any:
