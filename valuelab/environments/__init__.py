@@ -10,7 +10,19 @@ from valuelab import errors, types
 from valuelab.configuration import DEFAULT_DATA_DIR
 from valuelab.domains.d4rl import original_name
 from valuelab.domains.paths import is_path
-from valuelab.environments import atari, creation, d4rl, dmc, exorl, gymnasium, minari, ogbench, own, tabular
+from valuelab.environments import (
+    atari,
+    creation,
+    d4rl,
+    dmc,
+    exorl,
+    gymnasium,
+    minari,
+    ogbench,
+    own,
+    pong,
+    tabular,
+)
 from valuelab.files import local_path
 
 _FAMILIES = {
@@ -22,6 +34,7 @@ _FAMILIES = {
     "gymnasium": gymnasium,
     "minari": minari,
     "ogbench": ogbench,
+    "pong": pong,
 }
 """The module of each family. It has `make`; `vector`, where it has its own vector environments;
 `with_rewards`, where the tasks of its environments are goals; and `known_names`, where it lists its names."""
@@ -37,10 +50,11 @@ _EXAMPLES = (
     "dmc/walker_run",
     "atari/pong",
     "gridworld/target",
+    "pong/first_to_3",
     "minari/D4RL/pointmaze/umaze-v2",
     "your_environment.py:NAME",
 )
-_SUGGESTED = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "atari", "gymnasium")
+_SUGGESTED = ("ogbench", "d4rl", "exorl", "dmc", "gridworld", "pong", "atari", "gymnasium")
 """The families that are searched, in this order, for a name without a family."""
 _MIN_SIMILARITY = 0.75
 """The smallest similarity (difflib's ratio) to one of the hundreds of known names that are suggested."""
@@ -60,7 +74,7 @@ def make(
     Args:
         dataset_name: "ogbench/NAME", "d4rl/NAME", "exorl/NAME", "minari/ID", or "rlds/" and one of these for
             a converted dataset; or an environment without a dataset, "gymnasium/ID", "dmc/DOMAIN_TASK",
-            "atari/GAME" or "gridworld/NAME"; or your own, "MODULE:NAME" or "FILE.py:NAME", see
+            "atari/GAME", "gridworld/NAME" or "pong/NAME"; or your own, "MODULE:NAME" or "FILE.py:NAME", see
             `gymnasium.make`.
         data_dir: as for `data.load`; the files of a Minari dataset name its environment.
         trust_environment: whether a Minari dataset may run any code, not only environments that installed

@@ -38,6 +38,7 @@ DESCRIPTIONS = {
     "pointmaze_goals": f"ogbench/pointmaze-medium-navigate-v0, whose tasks are goals; {_SMALL}",
     "pointmaze_online": "pointmaze, offline first and then while acting; half of each batch is offline",
     "pong": "acts in atari/pong; for one GPU",
+    "pong_first_to_3": "acts in pong/first_to_3; commands are final scores to reach",
     "pong_small": "acts in atari/pong; fewer steps, for CPUs",
     "powderworld": "OGBench's powderworld sets; images, for one GPU",
     "puzzle_3x3": f"ogbench/puzzle-3x3-play-singletask-v0; {_OGBENCH}",

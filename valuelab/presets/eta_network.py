@@ -269,4 +269,22 @@ PRESETS = {
         "eval_episodes": 10,
         "checkpoint_every": 5_000,
     },
+    # Every final score is a target. The stock does not tell how many points are left: observations hold the
+    # points of both sides.
+    "pong_first_to_3": {
+        **_CLASSIC,
+        "environment": "pong/first_to_3",
+        "agent.objective": "target",
+        "agent.commands": (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0),
+        "agent.stock_low": -3.0,
+        "agent.stock_high": 3.0,
+        "agent.stock_points": 7,
+        "agent.discount": 1.0,
+        "agent.target_period": 50,
+        "interaction.capacity": 200_000,
+        "interaction.num_environments": 16,
+        "batch_size": 64,
+        "steps": 60_000,
+        "eval_episodes": 100,
+    },
 }
