@@ -15,7 +15,7 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.runs import flags
 
-AGENTS = {"gcbc": "bc", "gciql": "iql"}
+AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql"}
 """The study's name -> ours."""
 
 # Kind of dataset; alpha of gcivl, gciql, qrl, crl; both alphas of hiql; its subgoal_steps; the flags that all
@@ -57,6 +57,7 @@ POLICY = {
 }
 CRITIC = {**NETWORK, "layer_norm": True}
 VALUES = {**CRITIC, "ensemble_size": 2, "discount": 0.99, "target_rate": 0.005}
+PLAIN = {"representation_dim": 0}
 AWR = {**POLICY, "chosen": "awr", "weight_max": 100.0}
 DDPG_BC = {**POLICY, "chosen": "ddpg_bc"}
 
@@ -67,6 +68,10 @@ def expected_agent(name: str, alpha: float, subgoal_steps: int, discrete: bool) 
         return {f"agent.{field}": value for field, value in POLICY.items()}
     extraction = AWR | {"inverse_temperature": alpha} if discrete else DDPG_BC | {"bc_weight": alpha}
     parts = {
+        "gcivl": (
+            {"chosen": "implicit_state_value", **VALUES, "expectile": 0.9, **PLAIN},
+            AWR | {"inverse_temperature": alpha},
+        ),
         "gciql": ({"chosen": "expectile", **VALUES, "expectile": 0.9}, extraction),
     }
     critic, policy = parts[name]
@@ -79,7 +84,7 @@ def expected_goals(name: str, p_trajectory: float) -> dict:
     """The goals of the study."""
     current, trajectory, geometric = {
         "gcbc": (0.2, 0.5, True),  # without effect: cloning has no values
-        "gciql": (0.2, 0.5, True),
+        **dict.fromkeys(("gcivl", "gciql"), (0.2, 0.5, True)),
     }[name]
     return {
         "data.goals.value.p_current": current,

@@ -18,6 +18,7 @@ DESCRIPTIONS = {
     "cube": f"ogbench/cube-single-play-singletask-v0; {_OGBENCH}",
     "cube_double": f"ogbench/cube-double-play-singletask-v0; {_OGBENCH}",
     "cube_single": f"ogbench/cube-single-play-singletask-v0; {_OGBENCH}",
+    "cube_goals": f"ogbench/cube-single-play-v0, whose tasks are goals; {_SMALL}",
     "cube_small": f"OGBench's cube-single-play sets; {_SMALL}",
     "d4rl_adroit": "D4RL's Adroit and Kitchen sets; for one GPU",
     "d4rl_antmaze": "D4RL's AntMaze sets; for one GPU",

@@ -38,6 +38,36 @@ POLICY: dict[str, Any] = {**WIDE, "mean": "clip", "final_scale": 0.01, "learn_st
 """The study's policies: Gaussians with σ = 1 and a mean that is clipped when it acts."""
 
 
+SMALL_RUNS: Group = {
+    "pointmaze_goals": {
+        "data.normalize_observations": True,
+        "steps": 20_000,
+        "eval_every": 5_000,
+        "eval_episodes": 10,
+    },
+    "cube_goals": {"steps": 20_000, "eval_every": 10_000, "eval_episodes": 10},
+}
+"""Runs of the presets for two CPU cores."""
+
+
+def small(
+    parts: Mapping[str, Any], pointmaze: Mapping[str, Any], cube: Mapping[str, Any], target_rate: bool = True
+) -> Group:
+    """Presets for two CPU cores: networks of 256 by 256 units and batches of 256.
+
+    Args:
+        parts: settings of both presets, without the widths of networks.
+        pointmaze: settings of the preset for pointmaze-medium-navigate.
+        cube: settings of the preset for cube-single-play.
+        target_rate: whether the critic has target networks.
+    """
+    widths = dict.fromkeys(("agent.critic.hidden_dims", "agent.policy.hidden_dims"), (256, 256))
+    # Runs are short, and goals are 150 steps away.
+    rates = {"agent.critic.target_rate": 0.02} if target_rate else {}
+    both = {"batch_size": 256, **widths, **rates, **parts}
+    return merged(each(SMALL_RUNS, both), SMALL_RUNS, {"pointmaze_goals": pointmaze, "cube_goals": cube})
+
+
 def _chosen(word: str) -> tuple[str, ...]:
     return tuple(preset for preset in _ALL if word in preset)
 

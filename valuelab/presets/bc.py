@@ -33,6 +33,16 @@ _OTHERS: Group = {
         "steps": 30_000,
         "eval_every": 10_000,
     },
+    "pointmaze_goals": {
+        **_goals.SMALL_RUNS["pointmaze_goals"],
+        **_goals.prefixed("agent.", _goals.POLICY),
+        "agent.hidden_dims": (256, 256),
+    },
+    "cube_goals": {
+        **_goals.SMALL_RUNS["cube_goals"],
+        **_goals.prefixed("agent.", _goals.POLICY),
+        "agent.hidden_dims": (256, 256),
+    },
     "cube_small": {"steps": 60_000, "eval_every": 20_000},
     "ogbench": {**_ogbench.GAUSSIAN_POLICY, "agent.hidden_dims": (512, 512, 512)},
     "d4rl_locomotion": {"eval_episodes": 10},

@@ -1,12 +1,14 @@
-"""Implicit V-learning: IQL's expectile on V alone, without Q; OGBench's GCIVL (Park et al. 2025, 2410.20092).
+r"""Implicit V-learning: IQL without Q, an expectile of V alone; OGBench's GCIVL (arXiv:2410.20092).
 
 With goals the policy weights an action by V(s', g) - V(s, g). The defaults are OGBench's, for all of its sets
 with goals. Runs and scores:
 
-pointmaze_goals
-    python -m experiments.train --agent=ivl:pointmaze_goals --num_seeds=4 \
-      --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/ivl
-    hardware: two CPU cores; not run
+pointmaze_goals, cube_goals
+    python -m experiments.benchmark --suite=goals_small --only=gcivl --workdir=runs/goals_small
+pointmaze_navigate, antmaze_stitch, ...: OGBench's study; see `_goals.py`
+    python -m experiments.train --agent=ivl:antmaze_navigate --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
 """
 
 import dataclasses
@@ -17,6 +19,8 @@ from valuelab.agents.composed import composed as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.policies.awr import AWRConfig
+from valuelab.presets import _goals
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -26,26 +30,15 @@ class Config(ComposedConfig):
     """Hyperparameters of implicit V-learning."""
 
     critic: Any = setting(ImplicitStateValueConfig())
-    policy: Any = setting(
-        AWRConfig(
-            hidden_dims=(512, 512, 512),
-            activation="gelu",
-            mean="clip",
-            final_scale=0.01,
-            learn_std=False,
-            inverse_temperature=10.0,
-        )
-    )
+    policy: Any = setting(AWRConfig(**_goals.POLICY, inverse_temperature=10.0))
 
 
-PRESETS = {
-    "pointmaze_goals": {
-        "agent.critic.hidden_dims": (256, 256),
-        "agent.critic.target_rate": 0.02,
-        "agent.policy.hidden_dims": (256, 256),
-        "data.normalize_observations": True,
-        "steps": 50_000,
-        "eval_every": 25_000,
-        "eval_episodes": 10,
-    },
-}
+PRESETS = merged(
+    _goals.presets(
+        "agent.policy.inverse_temperature",
+        {"": 10.0, "powderworld": 3.0},
+        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
+        discount="agent.critic.discount",
+    ),
+    _goals.small({}, {}, {}),
+)
