@@ -272,6 +272,71 @@ def ivl(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tupl
     return average(state, "critic/value", c.target_rate), losses | {"policy/loss": pi_loss}
 
 
+# Contrastive RL (Eysenbach et al. 2022, arXiv:2206.07568), with the networks of OGBench.
+
+
+def contrastive_logits(weights: Any, name: str, c: Any, goals: Any, *inputs: Any) -> Any:
+    """φ(x_i)ᵀ ψ(g_j) / √d of each network, [E, B, B]; V has one."""
+
+    def product(state: Any, goal: Any) -> Any:
+        phi = perceptron(state, c.activation, *inputs)
+        psi = perceptron(goal, c.activation, goals)
+        return (phi[:, None] * psi[None]).sum(-1) / c.latent_dim**0.5
+
+    both = (weights[f"{name}_state"]["params"], weights[f"{name}_goal"]["params"])
+    return product(*both)[None] if name == "value" else jax.vmap(product)(*both)
+
+
+def contrastive_loss(f: Any, c: Any) -> Any:
+    """The mean over networks of binary NCE, or of symmetric InfoNCE with its regulariser, of f [E, B, B]."""
+    positive = np.eye(f.shape[-1], dtype=bool)
+    if c.loss == "binary":
+        probability = 1 / (1 + jnp.exp(-f))
+        return -jnp.log(jnp.where(positive, probability, 1 - probability)).mean()
+    rows, columns = jnp.exp(f).sum(2), jnp.exp(f).sum(1)
+    own = jnp.exp((f * positive).sum(2))
+    cross_entropies = -jnp.log(own / rows) - jnp.log(own / columns)
+    return (cross_entropies + c.logsumexp_weight * jnp.log(rows) ** 2).mean()
+
+
+def crl(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """The critic's step, then the policy's: DDPG+BC, or advantage-weighted regression if there is a V."""
+    del draws, spec
+    names = ["q_state", "q_goal"] + ["value_state", "value_goal"] * c.state_value
+    losses = {}
+    s, a, g = batch.observations, batch.actions, batch.goals
+
+    def q_loss(weights):
+        return contrastive_loss(contrastive_logits(weights, "q", c, g, s, a), c)
+
+    def v_loss(weights):
+        return contrastive_loss(contrastive_logits(weights, "value", c, g, s), c)
+
+    weights = {name: state.params[f"critic/{name}"] for name in names}
+    for name, loss in {"q": q_loss, "value": v_loss}.items() if c.state_value else [("q", q_loss)]:
+        losses[f"critic/{name}_loss"], gradients = jax.value_and_grad(loss)(weights)
+        for part in (f"{name}_state", f"{name}_goal"):
+            state = adam(state, f"critic/{part}", gradients[part], c.learning_rate)
+    weights = {name: state.params[f"critic/{name}"] for name in names}
+    goals = batch.policy_goals
+
+    def diagonal(f):
+        return jnp.diagonal(f, axis1=1, axis2=2).min(0)
+
+    def policy_loss(pi):
+        mu = perceptron(pi, p.activation, s, goals)
+        log_probs = log_density(a, mu, np.zeros(2))  # σ = 1
+        if c.state_value:
+            q = diagonal(contrastive_logits(weights, "q", c, goals, s, a))
+            advantage = q - diagonal(contrastive_logits(weights, "value", c, goals, s))
+            return -(jnp.minimum(jnp.exp(p.inverse_temperature * advantage), p.weight_max) * log_probs).mean()
+        q = diagonal(contrastive_logits(weights, "q", c, goals, s, clip(mu)))
+        return -q.mean() / jax.lax.stop_gradient(abs(q)).mean() - p.bc_weight * log_probs.mean()
+
+    state, losses["policy/loss"] = descend(state, "policy", policy_loss, p.learning_rate)
+    return state, losses
+
+
 # Flow policies (Park, Li, Levine 2025, arXiv:2502.02538).
 
 

@@ -25,6 +25,7 @@ from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
 from valuelab.agents.zero_shot import ZeroShotConfig, zero_shot
 from valuelab.critics.conservative import ConservativeConfig
+from valuelab.critics.contrastive import ContrastiveConfig
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.forward_backward import ForwardBackwardConfig
@@ -73,6 +74,7 @@ from valuelab.types import (
 CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
 GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_updates=100)
+DISCRETE_GOALS = dataclasses.replace(GOALS, action_dim=0, num_actions=4)
 IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
@@ -167,6 +169,32 @@ AGENTS = {
         ),
         GOALS,
     ),
+    "crl": Row(
+        composed,
+        ComposedConfig(critic=ContrastiveConfig(**SMALL, latent_dim=4), policy=DDPGBCConfig(**SMALL)),
+        GOALS,
+    ),
+    "crl-symmetric": Row(
+        composed,
+        ComposedConfig(
+            critic=ContrastiveConfig(**SMALL, latent_dim=4, loss="symmetric"), policy=DDPGBCConfig(**SMALL)
+        ),
+        GOALS,
+    ),
+    "crl-awr": Row(
+        composed,
+        ComposedConfig(
+            critic=ContrastiveConfig(**SMALL, latent_dim=4, state_value=True), policy=AWRConfig(**SMALL)
+        ),
+        GOALS,
+    ),
+    "crl-awr-discrete": Row(
+        composed,
+        ComposedConfig(
+            critic=ContrastiveConfig(**SMALL, latent_dim=4, state_value=True), policy=AWRConfig(**SMALL)
+        ),
+        DISCRETE_GOALS,
+    ),
     "bc": Row(behaviour_cloning, ParametricConfig(**SMALL), CONTINUOUS),
     "bc-discrete": Row(behaviour_cloning, ParametricConfig(**SMALL), DISCRETE),
     "bc-goals": Row(behaviour_cloning, ParametricConfig(**SMALL), GOALS),
@@ -249,7 +277,7 @@ AGENTS |= {
 }
 VARIANTS = AGENTS.keys() - {
     *("iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"),
-    *("ivl-goals", "hiql"),
+    *("ivl-goals", "hiql", "crl"),
 }
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
@@ -455,6 +483,7 @@ NOT_FROM_IMAGES = (
     "bc-goals",
     "cql-goals",
     "symmetric",
+    "crl-awr",
     "observed",
     "spectral",
 )
@@ -681,6 +710,18 @@ FLIPS: dict[type, dict[str, Any]] = {
         "discount": (0.5, {}),
         "learning_rate": (1e-2, {}),
         "target_rate": (0.5, {}),
+    },
+    ContrastiveConfig: {
+        "encoder": ("drq", {}),
+        "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
+        "layer_norm": (False, {}),
+        "latent_dim": (8, {}),
+        "ensemble_size": (3, {}),
+        "loss": ("symmetric", {}),
+        "logsumexp_weight": (1.0, {"loss": "symmetric"}),
+        "state_value": (True, {}),
+        "learning_rate": (1e-2, {}),
     },
     ParametricConfig: {
         "encoder": ("drq", {}),
@@ -922,8 +963,19 @@ def test_an_impossible_pair_is_refused_by_name():
         composed(AGENTS["cql"].config, DISCRETE)
     with pytest.raises(InputError, match=r"critic.representation_dim is 3, but the data have no goals"):
         composed(AGENTS["ivl-goals"].config, CONTINUOUS)
+    crl = AGENTS["crl"].config
+    with pytest.raises(InputError, match="the contrastive critic learns from goals, but the data have none"):
+        composed(crl, CONTINUOUS)
+    with pytest.raises(InputError, match=r"needs advantage and critic 'contrastive \(state_value=False\)'"):
+        composed(dataclasses.replace(crl, policy=AWRConfig()), GOALS)
     with pytest.raises(InputError, match=r"policy rebrac needs .*: use agent iql or fql"):
         composed(AGENTS["categorical-rebrac"].config, GOALS)
+
+
+def test_negatives_need_a_second_transition():
+    row, agent, state = build("crl")
+    with pytest.raises(InputError, match="batch_size is 1, but the contrastive critic takes"):
+        agent.update(state, example_batch(row.spec, size=1))
 
 
 def test_cosine_schedule_needs_the_length_of_the_run():

@@ -17,6 +17,7 @@ from reference_updates import State
 
 from valuelab.agents.actor_critic import ActorCriticState
 from valuelab.agents.composed import ComposedConfig, composed
+from valuelab.critics.contrastive import ContrastiveConfig
 from valuelab.critics.expectile import ExpectileConfig
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
@@ -24,6 +25,7 @@ from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
+from valuelab.policies.ddpg_bc import DDPGBCConfig
 from valuelab.policies.noisy import NoisyConfig, noisy
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.policies.rebrac import ReBRACConfig
@@ -230,6 +232,28 @@ CASES = {
         draws=rebrac_draws,
         updates=3,
     ),
+    "crl": Case(
+        config=ComposedConfig(
+            critic=ContrastiveConfig(hidden_dims=WIDTHS, learning_rate=0.01, latent_dim=4),
+            policy=DDPGBCConfig(**POLICY, mean="clip", learn_std=False, bc_weight=0.1),
+        ),
+        reference=reference_updates.crl,
+        draws=no_draws,
+        seed=1,
+        spec=GOALS,
+    ),
+    "crl_awr": Case(
+        config=ComposedConfig(
+            critic=ContrastiveConfig(
+                hidden_dims=WIDTHS, learning_rate=0.01, latent_dim=4, loss="symmetric", state_value=True
+            ),
+            policy=AWRConfig(**POLICY, mean="clip", learn_std=False, inverse_temperature=0.3, weight_max=1.5),
+        ),
+        reference=reference_updates.crl,
+        draws=no_draws,
+        seed=1,
+        spec=GOALS,
+    ),
 }
 
 
@@ -428,9 +452,11 @@ def test_every_input_changes_the_losses(name):
     losses_of = {"floq": "field", "floq_fourier": "field", "ivl": "value", "ivl_goals": "value"}
     loss = f"critic/{losses_of.get(name, 'q')}_loss"
     before = update(state, batch)[1][loss]
-    inputs = ["observations", "rewards", "masks", "next_observations"]
+    inputs = ["observations"]
+    inputs += [] if "crl" in name else ["rewards", "masks", "next_observations"]
     inputs += [] if "ivl" in name else ["actions"]
-    inputs += {"rebrac": ["next_actions"], "ivl_goals": ["goals"]}.get(name, [])
+    inputs += ["next_actions"] if name == "rebrac" else []
+    inputs += ["goals"] if CASES[name].spec.goal_conditioned else []
     for changed in inputs:
         after = update(state, batch._replace(**{changed: getattr(other, changed)}))[1][loss]
         assert difference(after, before) > 1e-4, changed

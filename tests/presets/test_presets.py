@@ -22,6 +22,8 @@ from valuelab.types import Spec
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENTS = flags.known_agents()
 REWARD_DIMS = {"eta_network:homeostasis": 2}
+GOAL_CONDITIONED = {"crl"}
+"""Agents that need data with goals."""
 
 
 def spec_for(config: RunConfig) -> Spec:
@@ -39,6 +41,7 @@ def spec_for(config: RunConfig) -> Spec:
         reward_max=0.0,
         reward_dim=REWARD_DIMS.get(config.agent_source, 1),
         num_updates=config.steps,
+        goal_conditioned=config.agent_name in GOAL_CONDITIONED,
     )
 
 
@@ -77,6 +80,11 @@ def composed(critic: dict, policy: dict) -> dict:
 
 WIDE = {"hidden_dims": (512,) * 4}
 OGBENCH_STUDY = {
+    "crl": composed(  # ogbench crl.py:297-306
+        {**NETWORKS, "hidden_dims": (512,) * 3, "latent_dim": 512, "layer_norm": True, "ensemble_size": 2}
+        | {"loss": "binary", "state_value": False},
+        {**GAUSSIAN, "hidden_dims": (512,) * 3, "bc_weight": 0.1},
+    ),
     "bc:ogbench": {**GAUSSIAN, "hidden_dims": (512,) * 3},  # ogbench gcbc.py:148-152
 }
 

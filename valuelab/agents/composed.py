@@ -12,6 +12,7 @@ from typing import Any
 from valuelab.agents.actor_critic import actor_critic
 from valuelab.configuration import Choice, Settings, make, part
 from valuelab.critics.conservative import ConservativeConfig, conservative_critic
+from valuelab.critics.contrastive import ContrastiveConfig, contrastive_critic
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.gumbel import GumbelConfig, gumbel_critic
@@ -31,6 +32,7 @@ from valuelab.types import Agent, Critic, Policy, Spec
 
 CRITICS: dict[str, Choice[Critic]] = {
     "conservative": Choice(config=ConservativeConfig, make=conservative_critic),
+    "contrastive": Choice(config=ContrastiveConfig, make=contrastive_critic),
     "expectile": Choice(config=ExpectileConfig, make=expectile_critic),
     "flow": Choice(config=FlowCriticConfig, make=flow_critic),
     "gumbel": Choice(config=GumbelConfig, make=gumbel_critic),

@@ -1,4 +1,4 @@
-"""Value functions, whose output is a number or the logits of a histogram."""
+"""Value functions, whose output is a number, the logits of a histogram, or a factor of an inner product."""
 
 import flax.linen as nn
 
@@ -59,3 +59,28 @@ class StateActionValue(nn.Module):
         return StateValue(
             self.hidden_dims, self.layer_norm, self.activation, self.block_depth, self.num_bins
         )(inputs)
+
+
+class Factor(nn.Module):
+    """φ(s), or φ(s, a) if actions are given: a vector whose inner product with another one is a value.
+
+    Attributes:
+        dim: d.
+        hidden_dims: width of each hidden layer.
+        layer_norm: whether hidden layers are normalised.
+        num_actions: number of discrete actions, 0 where actions are continuous.
+        activation: see StateValue.
+    """
+
+    dim: int
+    hidden_dims: tuple[int, ...]
+    layer_norm: bool = False
+    num_actions: int = 0
+    activation: Activation = "relu"
+
+    @nn.compact
+    def __call__(self, observations: Array, actions: Array | None = None) -> Array:
+        """Maps observations [B, D], and actions [B, A] or [B] if given, to vectors [B, dim]."""
+        inputs = observations if actions is None else pairs(observations, actions, self.num_actions)
+        hidden = MLP(self.hidden_dims, self.layer_norm, activation=self.activation)(inputs)
+        return nn.Dense(self.dim, kernel_init=initializer)(hidden)
