@@ -30,6 +30,7 @@ from valuelab.benchmark.runner import BenchmarkConfig
 from valuelab.runs import flags, train
 from valuelab.runs.ahead_of_time import AheadOfTimeConfig
 from valuelab.runs.dataset_inspection import InspectConfig
+from valuelab.runs.diagnosis import DiagnoseConfig
 from valuelab.runs.solving import SolveConfig
 from valuelab.runs.zero_shot import ZeroShotRunConfig
 
@@ -288,6 +289,7 @@ def test_flags_exist(document):
     known |= configuration.parts(config).keys()
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
+        DiagnoseConfig(),
         AheadOfTimeConfig(),
         ImageMazeConfig(),
         InspectConfig(),

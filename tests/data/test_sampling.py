@@ -69,6 +69,22 @@ def test_compact_and_full_storage_give_the_same_batches(make):
     jax.tree.map(np.testing.assert_array_equal, compact, full)
 
 
+def test_observations_along_trajectories_are_those_of_both_storages():
+    chosen = np.array([1, 2])
+    for number, dataset in enumerate((COMPACT, FULL)):
+        places = storage.trajectories(dataset, chosen)
+        np.testing.assert_array_equal(places.lengths, [2, 26])
+        along = storage.observations_at(dataset, places, np.arange(28))
+        np.testing.assert_array_equal(along, COMPACT.observations[41:69])
+        finals = storage.observations_at(dataset, places, places.lasts)
+        np.testing.assert_array_equal(finals[:3], [[1, 1], [1, 1], [2, 25]])
+        kept = storage.with_trajectories(dataset, np.isin(np.arange(4), chosen))
+        np.testing.assert_array_equal(kept.rewards, dataset.rewards[(41, 40)[number] : (69, 66)[number]])
+        np.testing.assert_array_equal(
+            storage.full(kept).observations, COMPACT.observations[[41, *range(43, 68)]]
+        )
+
+
 @pytest.mark.parametrize(
     "make", [sampling.transitions, lambda *rest: sampling.goals(*rest, GoalRelabelling())]
 )

@@ -103,6 +103,34 @@ def test_value_error_golden():
     np.testing.assert_allclose([error["bias"], error["rmse"], error["correlation"]], [2, np.sqrt(5), 1])
 
 
+# Order.
+
+
+def test_order_and_success_of_known_values():
+    lengths = np.full(8, 4)
+    rising, falling = np.arange(4.0), -np.arange(4.0)
+    successes = np.arange(8) < 4
+    told = np.concatenate([rising] * 4 + [falling] * 4)
+    values = np.stack([told, np.zeros(32)])
+    found = diagnostics.diagnose_order(values, lengths, successes)
+    np.testing.assert_allclose(found.correlations[0], [1] * 4 + [-1] * 4)
+    np.testing.assert_allclose(found.report["mean"], [0, np.nan])
+    np.testing.assert_allclose(found.report["pooled"], [0, np.nan])
+    np.testing.assert_array_equal(found.report["without_order"], [0, 8])
+    assert {name: numbers[0] for name, numbers in found.report["success"].items()} == {
+        "threshold": 0.0,  # halfway between the final values 3 and -3
+        "precision": 1.0,
+        "recall": 1.0,
+        "auc": 1.0,
+    }
+    assert found.report["success"]["auc"][1] == 0.5  # equal values tell nothing
+    assert "success" not in diagnostics.diagnose_order(values, lengths, np.arange(8) < 1).report
+    assert diagnostics.order_intervals(found.moments) == {}  # one member has no order anywhere
+    first = diagnostics.order_intervals(type(found.moments)(*(each[:1] for each in found.moments)))
+    assert first["mean"]["mean"] == pytest.approx(0)
+    assert -1 <= first["pooled"]["ci_low"] < 0 < first["pooled"]["ci_high"] <= 1
+
+
 # Flows.
 
 

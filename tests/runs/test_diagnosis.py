@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from absl import flags as absl_flags
 from helpers import CLONING, ROOT, command, launch, make_dataset
 
+import valuelab
 from experiments.studies import frozen_encoder
 from valuelab import data
-from valuelab.data import normalization
+from valuelab.data import normalization, storage
 from valuelab.errors import InputError
 from valuelab.runs import diagnosis, saved
 from valuelab.training import replay
@@ -59,8 +61,55 @@ def test_a_trained_run_is_diagnosed(tmp_path, capsys):
     first_seed, second_seed = last["q"]["mean"]
     assert first_seed != second_seed
     assert "flow" not in last  # test_documents diagnoses a critic with a flow
-    again = diagnosed(run, tmp_path / "again", rows=1000)  # more rows than the dataset has
-    assert again["rows"] == 40
+    assert saved["order"]["episodes"] == 5
+    assert np.shape(saved["order"]["per_episode"]) == (2, 5)
+    assert last["order"]["mean"] == pytest.approx(np.mean(saved["order"]["per_episode"], axis=1))
+    interval = saved["order"]["by_setting"][0]["mean"]
+    assert -1 <= interval["ci_low"] <= interval["mean"] <= interval["ci_high"] <= 1
+    again = diagnosed(run, tmp_path / "again", rows=1000, order_episodes=0)
+    assert again["rows"] == 40  # fewer than asked for
+    assert "order" not in again
+
+
+@pytest.mark.slow
+def test_a_goal_conditioned_run_is_diagnosed_by_its_order(tmp_path, monkeypatch, capsys):
+    goals = make_dataset(compact=True, goal_conditioned=True)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: goals)
+    run = train(tmp_path, "iql", **{"agent__hidden_dims": "8,8"})
+    report = diagnosed(run, tmp_path / "out", order_episodes=4)
+    assert "order of values along 4 episodes of made up, with 95 % intervals" in capsys.readouterr().out
+    trained = valuelab.load(run)
+    full = storage.full(goals)
+    chosen = sorted(np.random.default_rng(0).permutation(5)[:4])
+    for found, episode in zip(report["order"]["per_episode"][0], chosen, strict=True):
+        rows = slice(8 * episode, 8 * episode + 8)
+        along = np.concatenate([full.observations[rows], full.next_observations[rows][-1:]])
+        values = trained.value(along, along[-1])  # the goal is the last observation
+        assert found == pytest.approx(scipy.stats.spearmanr(values, np.arange(9)).statistic)
+    with pytest.raises(InputError, match="order_episodes is 0, but made_up/walks has no rewards"):
+        diagnosed(run, tmp_path / "none", order_episodes=0)
+    monkeypatch.setitem(data.SOURCES, "made_up", lambda name, data_dir, split: make_dataset(compact=True))
+    other = dataclasses.replace(goals, observations=goals.observations[:, :2])
+    monkeypatch.setitem(data.SOURCES, "other", lambda name, data_dir, split: other)
+    with pytest.raises(
+        InputError,
+        match=r"order_dataset is other/walks: the run learned from observations float32\[3\], but those of "
+        r"made up are float32\[2\]",
+    ):
+        diagnosed(run, tmp_path / "none", order_dataset="other/walks")
+
+
+def test_successes_are_told_by_rewards_or_terminations():
+    dataset = make_dataset()
+    chosen = np.array([0, 2, 4])
+    assert diagnosis.successes(dataset, chosen) is None  # rewards have many values
+    sparse = np.where(np.arange(40) == 17, 0.0, -1.0)
+    found = diagnosis.successes(dataclasses.replace(dataset, rewards=sparse), chosen)
+    np.testing.assert_array_equal(found, [False, True, False])
+    costs = dataclasses.replace(dataset, rewards=-np.ones(40), masks=(np.arange(40) != 39) * 1.0)
+    np.testing.assert_array_equal(diagnosis.successes(costs, chosen), [False, False, True])
+    alive = dataclasses.replace(costs, rewards=np.ones(40))
+    assert diagnosis.successes(alive, chosen) is None
 
 
 def test_invalid_runs_and_settings_are_refused(tmp_path):

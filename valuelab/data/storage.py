@@ -9,7 +9,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,72 @@ def are_last(dataset: Dataset) -> np.ndarray:
     """Whether each transition is the last one of its trajectory, [M] bool."""
     ends = trajectory_ends(dataset)
     return ends == np.arange(len(ends))
+
+
+class Trajectories(NamedTuple):
+    """The places of all observations of some trajectories, their final ones included.
+
+    Attributes:
+        rows: [N], in either storage.
+        are_final: [N] bool, whether the observation is the next observation of the row, at the trajectory's
+            end; elsewhere it is the observation of the row.
+        lengths: [K], the number of observations of each trajectory, one more than its transitions.
+    """
+
+    rows: np.ndarray
+    are_final: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def lasts(self) -> np.ndarray:
+        """For each place the place of its trajectory's final observation, [N]."""
+        return np.repeat(np.cumsum(self.lengths) - 1, self.lengths)
+
+
+def trajectories(dataset: Dataset, chosen: np.ndarray | None = None) -> Trajectories:
+    """The observations of some trajectories.
+
+    Args:
+        dataset: a dataset in either storage.
+        chosen: numbers of trajectories with a transition, in time order; None for all.
+    """
+    ends = np.flatnonzero(are_last(dataset))
+    starts = np.append(0, ends[:-1] + 1)
+    if chosen is not None:
+        starts, ends = starts[chosen], ends[chosen]
+    lengths = ends - starts + 2
+    lasts = np.repeat(np.cumsum(lengths) - 1, lengths)
+    are_final = np.arange(len(lasts)) == lasts
+    from_end = lasts - np.arange(len(lasts)) - 1 + are_final
+    numbers = np.repeat(ends, lengths) - from_end
+    return Trajectories(transition_rows(dataset)[numbers], are_final, lengths)
+
+
+def observations_at(dataset: Dataset, places: Trajectories, numbers: np.ndarray) -> np.ndarray:
+    """The observations at some of these places, [B, ...], by their numbers [B]."""
+    rows, are_final = places.rows[numbers], places.are_final[numbers]
+    if dataset.next_observations is None:
+        return np.asarray(dataset.observations[rows + are_final])
+    observations = dataset.observations[rows]
+    observations[are_final] = dataset.next_observations[rows[are_final]]
+    return observations
+
+
+def with_trajectories(dataset: Dataset, kept: np.ndarray) -> Dataset:
+    """The dataset with some of its trajectories, in the same storage.
+
+    Args:
+        dataset: a dataset in either storage.
+        kept: [K] bool, for each trajectory with a transition.
+    """
+    rows = np.zeros(len(dataset.terminals), bool)
+    episode = np.cumsum(dataset.terminals) - dataset.terminals
+    having = np.unique(episode[transition_rows(dataset)])
+    rows[np.isin(episode, having[kept])] = True
+    names = ("observations", "actions", "rewards", "masks", "terminals", "next_observations", "valid")
+    arrays = {name: getattr(dataset, name) for name in names}
+    parts: dict[str, Any] = {name: array[rows] for name, array in arrays.items() if array is not None}
+    return dataclasses.replace(dataset, **parts)
 
 
 def full(dataset: Dataset) -> Dataset:

@@ -19,6 +19,7 @@ def diagnosis(
     found: Sequence[dict[str, Any]],
     q: np.ndarray,
     rows: Rows,
+    correlations: np.ndarray | None = None,
     *,
     title: str = "",
     path: str | os.PathLike[str] | None = None,
@@ -30,6 +31,7 @@ def diagnosis(
             leading axis M.
         q: [M, B], values of the last checkpoint.
         rows: the rows of the diagnosis, arrays [M, B, ...].
+        correlations: [M, K], the value-order correlations of trajectories; None for no panel.
         title: the title of the plot.
         path: where to save the plot.
 
@@ -60,7 +62,25 @@ def diagnosis(
             functools.partial(_draw_read_outs, read_out=flow["read_out"]),
             functools.partial(_draw_slopes, slope=flow["slope"]),
         ]
+    if correlations is not None:
+        draws.append(functools.partial(_draw_order, correlations=correlations))
     return _in_panels(draws, title, len(q), path)
+
+
+def orders(
+    found: Sequence[dict[str, Any]],
+    correlations: np.ndarray,
+    *,
+    title: str = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """The order of values alone: of each trajectory, and over updates; the rest as in `diagnosis`."""
+    lines = {name: [entry["order"][name] for entry in found] for name in ("mean", "pooled")}
+    draws = [
+        functools.partial(_draw_order, correlations=correlations),
+        functools.partial(_draw_updates, found=found, lines=lines, title="order of values"),
+    ]
+    return _in_panels(draws, title, len(correlations), path)
 
 
 def _in_panels(
@@ -183,6 +203,17 @@ def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
     panel.tick_params("y", labelsize=7)
     panel.set(title="norms of weights and gradients by layer")
     panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+
+
+def _draw_order(panel: Any, correlations: np.ndarray) -> None:
+    """Draws the distribution of value-order correlations [M, K], of all members together."""
+    known = correlations[np.isfinite(correlations)]
+    panel.hist(known, bins=np.linspace(-1, 1, 41), color=figures.BLUE)
+    if known.size:
+        line = {"color": figures.VERMILLION, "linestyle": (0, (4, 2)), "label": f"mean {known.mean():.2f}"}
+        panel.axvline(known.mean(), **line)
+        panel.legend(frameon=False, fontsize=8)
+    panel.set(title="order of values", xlabel="rank correlation of values with time", ylabel="trajectories")
 
 
 def _draw_recovery(panel: Any, curves: np.ndarray) -> None:

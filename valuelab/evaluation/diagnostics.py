@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from valuelab.evaluation import statistics
 from valuelab.ops import features as ops
-from valuelab.ops import recovery
+from valuelab.ops import order, recovery
+from valuelab.ops.order import Moments
 from valuelab.types import Array, Critic, Flow, Key, Layer, TrainState
 
 READ_OUTS = (1, 2, 4, 8, 16, 32)
@@ -218,6 +221,87 @@ def _diagnose_layers(
         for name, (units, features, lengths) in outputs.items()
     }
     return report, joined(outputs[f"layer_{len(outputs)}"][1])
+
+
+class OrderDiagnosis(NamedTuple):
+    """The order of the values of M members along K trajectories.
+
+    Attributes:
+        report: names to numbers [M].
+        moments: arrays [M, K].
+    """
+
+    report: dict[str, Any]
+    moments: Moments
+
+    @property
+    def correlations(self) -> np.ndarray:
+        """The value-order correlation of each trajectory, [M, K]; NaN where there is no order."""
+        return order.correlation(self.moments)
+
+
+def diagnose_order(
+    values: np.ndarray, lengths: np.ndarray, successes: np.ndarray | None = None, seed: int = 0
+) -> OrderDiagnosis:
+    """The order of values along trajectories, and how well their final values tell successes.
+
+    Args:
+        values: [M, N], of M members for the observations of all trajectories.
+        lengths: [K], the number of observations of each trajectory.
+        successes: [K] bool; None if successes are unknown.
+        seed: of the half of the trajectories on which the threshold of a success is chosen.
+
+    Returns:
+        A diagnosis, whose report holds:
+        mean: the mean of the trajectories' correlations, see `ops.order.value_order`.
+        pooled: the correlation within all trajectories, see `ops.order.pooled`.
+        without_order: the number of trajectories that have no order; they are left out.
+        success: threshold, precision, recall and auc of `ops.order.detect`; missing unless there are at least
+            two successes and two failures.
+    """
+    each = [order.moments(row, lengths) for row in values]
+    moments = Moments(*(np.stack(parts) for parts in zip(*each, strict=True)))
+    found = order.correlation(moments)
+    has_order = np.isfinite(found)
+    count = has_order.sum(1)
+    total = np.where(has_order, found, 0.0).sum(1)
+    report: dict[str, Any] = {
+        "mean": np.divide(total, count, out=np.full(len(found), np.nan), where=count > 0),
+        "pooled": order.correlation(order.pooled(moments)),
+        "without_order": len(lengths) - count,
+    }
+    if successes is not None and 2 <= successes.sum() <= len(successes) - 2:
+        labelled = np.zeros(len(successes), bool)
+        for kind in (True, False):  # half of the successes, and half of the failures
+            alike = np.random.default_rng(seed).permutation(np.flatnonzero(successes == kind))
+            labelled[alike[: len(alike) // 2]] = True
+        finals = values[:, np.cumsum(lengths) - 1]
+        detections = [order.detect(row, successes, labelled) for row in finals]
+        columns = np.array(detections).T
+        report["success"] = dict(zip(order.Detection._fields, columns, strict=True))
+    return OrderDiagnosis(report=report, moments=moments)
+
+
+def order_intervals(moments: Moments) -> dict[str, Any]:
+    """The mean and the pooled order, with 95 % bootstrap intervals over M members and K trajectories.
+
+    Args:
+        moments: arrays [M, K].
+
+    Returns:
+        "mean" and "pooled", each as of `statistics.mean_interval`; empty without a trajectory that has an
+        order for all members.
+    """
+    correlations = order.correlation(moments)
+    has_order = np.isfinite(correlations).all(0)
+    if not has_order.any():
+        return {}
+    return {
+        "mean": statistics.mean_interval(correlations[:, has_order]),
+        "pooled": statistics.pooled_interval(
+            [each[:, has_order] for each in moments], lambda *sums: order.correlation(Moments(*sums))
+        ),
+    }
 
 
 def mean_gradients(opt_state: Any) -> Any:

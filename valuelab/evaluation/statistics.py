@@ -102,6 +102,37 @@ def interquartile_mean_interval(
     return {"interquartile_mean": estimate, "ci_low": low, "ci_high": high}
 
 
+def pooled_interval(
+    sums: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """A statistic of sums over seeds and episodes, such as a ratio of two sums, and its interval.
+
+    Args:
+        sums: arrays [M, E], the contributions of M seeds in E episodes to each sum.
+        statistic: sums, arrays [B], one for each of `sums` -> [B].
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
+
+    Returns:
+        "mean" (the statistic), "ci_low" and "ci_high". Episodes are drawn jointly for all sums.
+    """
+    arrays = np.asarray(sums, np.float64)
+    _, members, episodes = arrays.shape
+    rng = np.random.default_rng(seed)
+    totals = np.empty((resamples, len(arrays)))
+    for total in totals:
+        drawn = rng.integers(members, size=(members, 1))
+        total[:] = arrays[:, drawn, rng.integers(episodes, size=(members, episodes))].sum((1, 2))
+    tail = (1 - _LEVEL) / 2
+    low, high = np.nanquantile(statistic(*totals.T), [tail, 1 - tail])
+    estimate = statistic(*arrays.sum((1, 2))[:, None])[0]
+    return {"mean": float(estimate), "ci_low": float(low), "ci_high": float(high)}
+
+
 def _bootstrap(
     scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int
 ) -> tuple[float, float, float]:

@@ -1,6 +1,8 @@
 """Diagnosis of the critics of a trained run: features, weights, values against returns, recovery of flows.
 
-`valuelab.evaluation.diagnostics` defines the numbers.
+The values' order along trajectories is reported, too. Where goals are drawn in training, it is all that is
+reported, with the last observation of each trajectory as its goal. `valuelab.evaluation.diagnostics` defines
+the numbers.
 """
 
 import dataclasses
@@ -20,11 +22,20 @@ from valuelab.agents.normalized import normalize
 from valuelab.configuration import Population, RunConfig, Settings, setting
 from valuelab.data import storage
 from valuelab.errors import InputError, one_line
-from valuelab.evaluation import diagnostic_plots, diagnostics
-from valuelab.evaluation.diagnostics import Diagnosis, Rows
+from valuelab.evaluation import diagnostic_plots, diagnostics, statistics
+from valuelab.evaluation.diagnostics import Diagnosis, OrderDiagnosis, Rows
 from valuelab.files import local_path
 from valuelab.ops.returns import monte_carlo_returns
-from valuelab.runs import command_line, flags, outputs, own_rewards, saved, task_diagnosis
+from valuelab.runs import (
+    command_line,
+    flags,
+    inputs,
+    outputs,
+    own_rewards,
+    saved,
+    task_diagnosis,
+    value_order,
+)
 from valuelab.runs.saved import SavedRun
 from valuelab.training import checkpoints, replay
 from valuelab.types import Agent, Critic, Dataset, MakeAgent, Normalization, Spec, Transitions
@@ -49,7 +60,17 @@ class DiagnoseConfig(Settings):
         "Number of pairs of observation and action at which critics are examined. They are drawn from the "
         "dataset; of a run that learned by acting alone, from the replay buffer.",
     )
-    seed: int = setting(0, "[0, 2147483647]", "Seed of the rows and of the noise of flow critics.")
+    order_dataset: str = setting(
+        "",
+        help="Dataset along whose episodes the order of values is reported, such as episodes of an expert; "
+        "val for the validation episodes of the run's dataset, and empty for its training episodes.",
+    )
+    order_episodes: int = setting(
+        200, "[0, inf)", "Number of random episodes along which the order of values is reported; 0 for none."
+    )
+    seed: int = setting(
+        0, "[0, 2147483647]", "Seed of the rows, of the episodes and of the noise of flow critics."
+    )
     workdir: str = setting("", help="Folder for the results.", compare=False)
 
 
@@ -133,6 +154,35 @@ def as_trained(
     return DiagnosedRun(config, configuration.population(config), build, spec, normalization, dataset)
 
 
+class RunOrder(NamedTuple):
+    """The order of a run's values along K episodes.
+
+    Attributes:
+        dataset: the name of the dataset of these episodes.
+        by_step: step of a checkpoint -> diagnosis, oldest first.
+    """
+
+    dataset: str
+    by_step: Mapping[int, OrderDiagnosis]
+
+    @property
+    def last(self) -> OrderDiagnosis:
+        """The diagnosis of the newest checkpoint."""
+        return list(self.by_step.values())[-1]
+
+    def to_json(self, members: Population) -> dict[str, Any]:
+        """The entry "order" of diagnostics.json: the newest checkpoint, with intervals for each setting."""
+        return {
+            "dataset": self.dataset,
+            "episodes": self.last.correlations.shape[1],
+            "by_setting": [
+                {"settings": swept} | diagnostics.order_intervals(of_members(self.last.moments, chosen))
+                for swept, chosen in members.by_setting()
+            ],
+            "per_episode": self.last.correlations,
+        }
+
+
 def open_run(run: SavedRun, trusted: bool = False) -> DiagnosedRun:
     """Reads the data of a run, on which its critics are diagnosed.
 
@@ -151,8 +201,8 @@ def open_run(run: SavedRun, trusted: bool = False) -> DiagnosedRun:
         dataset = own_rewards.labelled(config, dataset, reward)
     if dataset.goal_conditioned:
         raise InputError(
-            f"{config.dataset} has no rewards, because its goals are drawn in training: give a run on one of "
-            "its single tasks"
+            f"{config.dataset} has no rewards, because its goals are drawn in training, but the run learned "
+            "from rewards: give the run's own dataset"
         )
     spec = run.known_spec()
     if dataset.observations.shape[1:] != spec.observation_shape:
@@ -165,15 +215,20 @@ def open_run(run: SavedRun, trusted: bool = False) -> DiagnosedRun:
     return diagnosed
 
 
-def read_dataset(run: SavedRun) -> Dataset:
-    """The dataset of a run, in full storage; InputError if it cannot be read or the run joined frames."""
+def read_dataset(run: SavedRun, name: str = "", split: str = "train") -> Dataset:
+    """The dataset of a run, or another one, in full storage.
+
+    Raises:
+        InputError: when it cannot be read, or the run joined frames.
+    """
     config = run.config
     if config.data.num_frames > 1:
         raise InputError(
             f"the run in {run.folder} has data.num_frames={config.data.num_frames}, but a diagnosis needs "
             "data.num_frames=1: give another run"
         )
-    return data.load(config.dataset, config.data_dir, **data.reading_settings(config.data))
+    settings = data.reading_settings(config.data)
+    return data.load(name or config.dataset, config.data_dir, split=split, **settings)
 
 
 def read_replay(run: SavedRun) -> Dataset:
@@ -264,6 +319,78 @@ def report(diagnoses: Mapping[int, CheckpointDiagnosis]) -> list[dict[str, Any]]
     ]
 
 
+def successes(dataset: Dataset, chosen: np.ndarray) -> np.ndarray | None:
+    """Whether episodes succeed, as far as rewards and terminations tell.
+
+    If rewards have two values, an episode with the larger one succeeds. If all rewards are one negative
+    number, an episode that terminates succeeds.
+
+    Args:
+        dataset: a dataset in full storage.
+        chosen: [K], the numbers of the episodes.
+
+    Returns:
+        [K] bool; None for other rewards, and for goals that are drawn in training.
+    """
+    levels = np.unique(dataset.rewards)
+    if dataset.goal_conditioned or dataset.rewards.ndim > 1 or len(levels) > 2:
+        return None
+    if len(levels) == 2:
+        reached = dataset.rewards == levels[1]
+    elif levels[0] < 0:
+        reached = dataset.masks == 0
+    else:
+        return None
+    ends = np.flatnonzero(storage.are_last(dataset))
+    starts = np.append(0, ends[:-1] + 1)
+    return np.logical_or.reduceat(reached, starts)[chosen]
+
+
+def find_order(run: SavedRun, own: Dataset, config: DiagnoseConfig) -> Callable[[], RunOrder] | None:
+    """Reads the episodes of `order_dataset`; returns the function that computes the order of values there.
+
+    Args:
+        run: the run.
+        own: its dataset, in full storage.
+        config: the settings of the diagnosis.
+
+    Returns:
+        The function; None if no order is asked for.
+
+    Raises:
+        InputError: when the dataset cannot be read, or its observations differ from those of the run.
+    """
+    if not config.order_episodes:
+        return None
+    name = config.order_dataset
+    if not name:
+        dataset = own
+    elif not run.config.dataset and name == "val":
+        raise InputError("order_dataset is val, but the run has no dataset: give the name of a dataset")
+    else:
+        dataset = read_dataset(run, **({"split": "val"} if name == "val" else {"name": name}))
+    spec = run.known_spec()
+    value_order.check_observations(spec, dataset, f"order_dataset is {name or run.config.dataset}")
+    count = int(storage.are_last(dataset).sum())
+    chosen = np.random.default_rng(config.seed).permutation(count)[: config.order_episodes]
+    chosen.sort()
+    places = storage.trajectories(dataset, chosen)
+    # A reward of the user labels the run's own dataset only.
+    succeed = None if run.config.reward and dataset is not own else successes(dataset, chosen)
+
+    def compute() -> RunOrder:
+        build = inputs.make_builder(run.config, run.make_agent, spec, run.normalization)
+        values = value_order.along_trajectories(build, configuration.population(run.config), spec)
+        by_step = {}
+        for step in checkpoints.saved_steps(run.folder / "checkpoints"):
+            _, states = saved.read_states(run, build, spec, step)
+            along = values(states, dataset, places)
+            by_step[step] = diagnostics.diagnose_order(along, places.lengths, succeed, config.seed)
+        return RunOrder(f"{dataset.name} (val)" if name == "val" else dataset.name, by_step)
+
+    return compute
+
+
 def of_members(tree: Any, members: list[int]) -> Any:
     """The part of a tree of arrays [M, ...] that belongs to some members; scalars stay as they are."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[members] if np.ndim(leaf) else leaf, tree)
@@ -280,6 +407,17 @@ def show(reports: list[dict[str, Any]], title: str) -> None:
         if np.ndim(values) == 1 and "_norms." not in name:
             table.add_row(name, *[f"{np.mean(entry[name]):.4g}" for entry in flat])
     outputs.show(table)
+
+
+def show_order(order: Mapping[str, Any], number: int) -> None:
+    """Prints a line with the order of values and its intervals, for the setting of a number."""
+    of_setting = order["by_setting"][number]
+    where = f"order of values along {order['episodes']} episodes of {order['dataset']}"
+    if "mean" not in of_setting:
+        print(f"{where}: none, because the episodes are too short or have equal values")
+        return
+    mean, pooled = (statistics.interval_text(of_setting[name]) for name in ("mean", "pooled"))
+    print(f"{where}, with 95 % intervals: mean {mean}; pooled {pooled}")
 
 
 def run(config: DiagnoseConfig) -> dict[str, Any]:
@@ -303,7 +441,10 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
     if config.data_dir:
         settings = configuration.replace(saved_run.config, {"data_dir": config.data_dir})
         saved_run = saved_run._replace(config=settings)
-    diagnose_run = _of_tasks if saved_run.zero_shot else _of_critics
+    if saved_run.zero_shot:
+        diagnose_run = _of_tasks
+    else:
+        diagnose_run = _of_goals if saved_run.known_spec().goal_conditioned else _of_critics
     make_report = diagnose_run(saved_run, config)
     with outputs.prepare_folder(config) as workdir:
         report, draw = make_report()
@@ -323,6 +464,8 @@ def run(config: DiagnoseConfig) -> dict[str, Any]:
             path = workdir / (f"diagnostics_{number}.png" if swept else "diagnostics.png")
             outputs.draw({path.name: functools.partial(draw, chosen, title=setting, path=path)})
             show(of_members(report["checkpoints"], chosen), setting)
+            if "order" in report:
+                show_order(report["order"], number)
         print(f"everything is in {workdir}")
         call = ".infer(observations, rewards)" if saved_run.zero_shot else ".policy()"
         command_line.print_next(f'valuelab.load("{folder}"){call} in Python')
@@ -336,6 +479,7 @@ Report = tuple[dict[str, Any], Callable[..., Any]]
 def _of_critics(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
     """Reads a run with rewards; returns the function that diagnoses it."""
     diagnosed = open_run(run, config.trust_agent_file)
+    find = find_order(run, diagnosed.dataset, config)
 
     def make_report() -> Report:
         diagnoses = diagnose(diagnosed, run.folder, config.rows, config.seed)
@@ -343,14 +487,46 @@ def _of_critics(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
         entries = {
             "rows": newest.diagnosis.q.shape[1],
             "known_returns": newest.rows.known.sum(1),
-            "checkpoints": reports,
         }
+        correlations = None
+        if find:
+            found = find()
+            reports = [entry | {"order": found.by_step[entry["step"]].report} for entry in reports]
+            entries["order"] = found.to_json(diagnosed.members)
+            correlations = found.last.correlations
+        entries["checkpoints"] = reports
 
         def draw(members: list[int], **settings: Any) -> Any:
-            parts = of_members((reports, newest.diagnosis.q, newest.rows), members)
+            parts = of_members((reports, newest.diagnosis.q, newest.rows, correlations), members)
             return diagnostic_plots.diagnosis(*parts, **settings)
 
         return entries, draw
+
+    return make_report
+
+
+def _of_goals(run: SavedRun, config: DiagnoseConfig) -> Callable[[], Report]:
+    """Reads a run whose goals are drawn in training; returns the function that diagnoses its order."""
+    dataset = read_dataset(run)
+    find = find_order(run, dataset, config)
+    if find is None:
+        raise InputError(
+            f"order_episodes is 0, but {run.config.dataset} has no rewards, because its goals are drawn in "
+            "training, so only the order of values can be reported: give a positive number"
+        )
+    agent = run.make_agent(run.config.agent, run.known_spec())
+    value_order.check_values(agent, run.config.agent_name, run.folder)
+
+    def make_report() -> Report:
+        found = find()
+        reports = [{"step": step, "order": each.report} for step, each in found.by_step.items()]
+        order = found.to_json(configuration.population(run.config))
+
+        def draw(members: list[int], **settings: Any) -> Any:
+            parts = of_members((reports, found.last.correlations), members)
+            return diagnostic_plots.orders(*parts, **settings)
+
+        return {"order": order, "checkpoints": reports}, draw
 
     return make_report
 
