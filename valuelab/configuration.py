@@ -228,6 +228,12 @@ class RunConfig(Settings):
         "installed packages register are made.",
         compare=False,
     )
+    trust_agent_file: bool = setting(
+        False,
+        help="Execute the agent file that a saved run names whose values this run uses (data.value_run), "
+        "wherever it lies.",
+        compare=False,
+    )
     reward: str = setting(
         "",
         help="Your own reward, FILE.py:FUNCTION, a function of the arrays of all transitions; empty for the "

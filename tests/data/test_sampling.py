@@ -61,6 +61,20 @@ def test_transitions_are_uniform(dataset):
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_weights_are_the_probabilities_of_transitions(dataset):
+    weights = np.ones(sum(LENGTHS))
+    weights[:40], weights[40], weights[41:66] = 0, 300, 2
+    for sampler in (
+        sampling.transitions(dataset, 20_000, weights=weights),
+        sampling.goals(dataset, 20_000, GoalRelabelling(), weights=weights),
+    ):
+        batch = sampler.sample(sampler.arrays, jax.random.key(0))
+        trajectories = np.asarray(batch.observations[:, 0])
+        shares = [np.mean(trajectories == number) for number in range(4)]
+        np.testing.assert_allclose(shares, np.array([0, 300, 50, 300]) / 650, atol=0.015)
+        assert shares[0] == 0
+
+
 @pytest.mark.parametrize(
     "make", [sampling.transitions, lambda *rest: sampling.goals(*rest, GoalRelabelling())]
 )

@@ -1,4 +1,4 @@
-"""Samples batches: uniform transitions, and hindsight goals as in OGBench.
+"""Samples batches: transitions, uniform or weighted, and hindsight goals as in OGBench.
 
 Drawing works on transition numbers 0 .. M - 1; its last step turns them into rows. So compact and full
 storage give the same batches from the same key. Gathering reads the rows, inside jit from arrays on the
@@ -129,8 +129,9 @@ def transitions(
     future_discount: float | None = None,
     horizon: int = 0,
     num_frames: int = 1,
+    weights: np.ndarray | None = None,
 ) -> Sampler:
-    """Samples transitions uniformly, with replacement.
+    """Samples transitions with replacement, uniformly or in proportion to weights.
 
     Args:
         dataset: a dataset in either storage.
@@ -141,6 +142,8 @@ def transitions(
         horizon: H, the number of steps of `segments`; 0 for no segments.
         num_frames: k, the number of observations that are joined along the last axis: an observation and
             those before it. Before the first observation of a trajectory, the first one is repeated.
+        weights: [M], at least 0, to which the probabilities of the transitions are proportional; None for
+            equal ones.
 
     Returns:
         A sampler of batches without goals; the next action of a trajectory's last transition is its own
@@ -154,11 +157,11 @@ def transitions(
         raise InputError(f"horizon is {horizon}, but must be at least 0: give 0 for no segments")
     if future_discount is not None and not 0 <= future_discount < 1:
         raise InputError(f"future_discount is {future_discount}, but must lie in [0, 1): change it")
-    arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
+    arrays, num_transitions = _arrays(dataset, batch_size, num_frames, weights)
     arrays["ends"] = storage.trajectory_ends(dataset)
 
     def draw(arrays: Any, key: Key) -> Drawn:
-        numbers = jax.random.randint(key, (batch_size,), 0, num_transitions)
+        numbers = _draw_numbers(arrays, key, batch_size, num_transitions)
         rows, ends = _rows(arrays, numbers), arrays["ends"][numbers]
         drawn = Drawn(
             rows=rows,
@@ -184,8 +187,14 @@ def transitions(
     return _sampler(arrays, draw, batch_size, num_transitions, num_frames)
 
 
-def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_frames: int = 1) -> Sampler:
-    """Samples transitions uniformly, and relabels each with a goal for the value and one for the policy.
+def goals(
+    dataset: Dataset,
+    batch_size: int,
+    relabelling: GoalRelabelling,
+    num_frames: int = 1,
+    weights: np.ndarray | None = None,
+) -> Sampler:
+    """Samples transitions, and relabels each with a goal for the value and one for the policy.
 
     Goals are observations of transitions. A transition reaches its goal where the goal is its own
     observation: success = 1, reward = success - 1 (or success), mask = 1 - success. For a trajectory's last
@@ -197,6 +206,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
         batch_size: B.
         relabelling: the distributions of goals, with a discount.
         num_frames: as for `transitions`; a goal is one observation, repeated num_frames times.
+        weights: as for `transitions`; goals of random transitions are drawn uniformly.
 
     Returns:
         A sampler of batches with `goals` and `policy_goals`, and with subgoals if there is a k.
@@ -207,7 +217,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
     """
     if (discount := relabelling.discount) is None:
         raise InputError("discount of the goal relabelling is missing: give the agent's discount")
-    arrays, num_transitions = _arrays(dataset, batch_size, num_frames)
+    arrays, num_transitions = _arrays(dataset, batch_size, num_frames, weights)
     del arrays["rewards"], arrays["masks"]  # computed here, so not needed on the device
     arrays["ends"] = storage.trajectory_ends(dataset)
     longest = int(np.max(np.diff(np.unique(arrays["ends"]), prepend=-1)))
@@ -242,7 +252,7 @@ def goals(dataset: Dataset, batch_size: int, relabelling: GoalRelabelling, num_f
 
     def draw(arrays: Any, key: Key) -> Drawn:
         number_key, value_key, policy_key = jax.random.split(key, 3)
-        numbers = jax.random.randint(number_key, (batch_size,), 0, num_transitions)
+        numbers = _draw_numbers(arrays, number_key, batch_size, num_transitions)
         ends = arrays["ends"][numbers]
         value_goals, _ = draw_goals(value_key, numbers, ends, relabelling.value)
         policy_goals, ahead = draw_goals(policy_key, numbers, ends, relabelling.policy)
@@ -314,13 +324,19 @@ def example(sampler: Sampler) -> Transitions:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _arrays(dataset: Dataset, batch_size: int, num_frames: int) -> tuple[dict[str, np.ndarray], int]:
+def _arrays(
+    dataset: Dataset, batch_size: int, num_frames: int, weights: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], int]:
     """The arrays of a dataset that a sampler needs, and its number M of transitions."""
     if batch_size <= 0:
         raise InputError(f"batch_size is {batch_size}: give a positive number")
     if num_frames < 1:
         raise InputError(f"num_frames is {num_frames}: give a positive number")
     arrays = {key: getattr(dataset, key) for key in ("observations", "actions", "rewards", "masks")}
+    if weights is not None:
+        # 32 random bits draw a transition: the share of the bits below a number is a cumulative weight.
+        shares = np.cumsum(weights, dtype=np.float64) / np.sum(weights, dtype=np.float64)
+        arrays["cumulative"] = np.minimum(shares * 2.0**32, 2**32 - 1).astype(np.uint32)
     if num_frames > 1:
         arrays["first_rows"] = storage.first_rows(dataset.terminals)
     if dataset.next_observations is not None:
@@ -329,6 +345,15 @@ def _arrays(dataset: Dataset, batch_size: int, num_frames: int) -> tuple[dict[st
         return {**arrays, "next_observations": dataset.next_observations}, len(dataset.observations)
     rows = storage.transition_rows(dataset)
     return {**arrays, "rows": rows}, len(rows)
+
+
+def _draw_numbers(arrays: dict[str, Array], key: Key, count: int, num_transitions: int) -> Array:
+    """Random transition numbers [count], uniform or in proportion to the weights."""
+    if "cumulative" not in arrays:
+        return jax.random.randint(key, (count,), 0, num_transitions)
+    bits = jax.random.bits(key, (count,), jnp.uint32)
+    numbers = jnp.searchsorted(arrays["cumulative"], bits, side="right")
+    return jnp.minimum(numbers, num_transitions - 1).astype(jnp.int32)  # rows may be added for even shards
 
 
 def _rows(arrays: dict[str, Array], numbers: Array) -> Array:

@@ -93,6 +93,7 @@ def make_agent(agent: str, dataset: Dataset | Spec, **settings: Any) -> Agent:
             config.agent, dataclasses.replace(dataset, num_updates=dataset.num_updates or config.steps)
         )
     config, make = _configure(agent, dataset.name, {"dataset": dataset.name} | settings)
+    dataset = inputs.select(config, dataset).dataset
     run_inputs = inputs.inputs_of_dataset(config, dataset, offline(inputs.make_sampler(config, dataset)))
     return inputs.make_builder(config, make, run_inputs.spec, run_inputs.normalization)({})
 
@@ -319,7 +320,8 @@ def _check_same_data(
     if reward:
         dataset = own_rewards.labelled(config, dataset, reward)
     saved = read_json(path, "config of a run", "give another workdir").get("data", {}).get("digests", {})
-    now = inputs.digests(inputs.make_sampler(config, dataset).arrays)
+    chosen = inputs.select(config, dataset)
+    now = inputs.digests(inputs.make_sampler(config, chosen.dataset, chosen.weights).arrays)
     if changed := [name for name in now if saved.get(name) != now[name]]:
         raise InputError(
             f"{path} is of a run on other data ({', '.join(changed)} differ): give another workdir"

@@ -76,12 +76,72 @@ class DataConfig(NormalizationConfig):
     goals: GoalRelabelling = setting(
         GoalRelabelling(discount=None), help="How goal-conditioned data are relabelled."
     )
+    filter: str = setting(
+        "",
+        help="Episodes that are kept before training; empty for all. value_order:X keeps those along which "
+        "the values of the run in value_run have a rank correlation with time of at least X, from -1 to 1.",
+    )
+    weights: str = setting(
+        "",
+        help="Probabilities with which transitions are drawn; empty for equal ones. progress:B makes them "
+        "proportional to exp(B d / s), at most 100. d is the value of the next observation minus that of "
+        "the observation, by the run in value_run, and s is its standard deviation.",
+    )
+    value_run: str = setting(
+        "",
+        help="Workdir of the saved run whose values filter and weights use, or WORKDIR:STEP for another "
+        "checkpoint than the newest. Values are means over its members.",
+    )
     num_frames: int = setting(
         1, "[1, inf)", "Number of successive observations that are joined into one, the latest included."
     )
     image_shift: ImageShift = setting(
         ImageShift(), help="How images in training batches are shifted at random."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.least_order, self.progress_factor  # raises if one of them cannot be read
+        used = [name for name in ("filter", "weights") if getattr(self, name)]
+        if used and not self.value_run:
+            raise InputError(
+                f"{used[0]} is {getattr(self, used[0])}, but no run gives the values: give "
+                "--data.value_run=WORKDIR of a saved run"
+            )
+        if self.value_run and not used:
+            raise InputError(
+                f"value_run is {self.value_run}, but nothing uses its values: give "
+                "--data.filter=value_order:0.5 or --data.weights=progress:1, or leave it out"
+            )
+        if used and self.stream:
+            raise InputError(
+                f"{used[0]} is {getattr(self, used[0])}, but works only for data in memory: leave out "
+                "--data.stream"
+            )
+
+    @property
+    def least_order(self) -> float | None:
+        """The smallest value order of an episode that `filter` keeps; None to keep all episodes."""
+        return _named_number("filter", self.filter, "value_order", (-1, 1))
+
+    @property
+    def progress_factor(self) -> float | None:
+        """The factor of standardised progress in `weights`; None for equal weights."""
+        return _named_number("weights", self.weights, "progress", (0, 100))
+
+
+def _named_number(field: str, text: str, name: str, bounds: tuple[float, float]) -> float | None:
+    """The X of the setting NAME:X; None for an empty text."""
+    given, _, number = text.partition(":")
+    try:
+        if not text:
+            return None
+        if given == name and bounds[0] <= float(number) <= bounds[1]:
+            return float(number)
+    except ValueError:
+        pass
+    low, high = bounds
+    raise InputError(f"{field} is {text!r}; write {name}:X with a number X from {low} to {high}")
 
 
 DEFAULTS = RunConfig(data=DataConfig(), interaction=Interaction())

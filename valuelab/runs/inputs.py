@@ -44,6 +44,9 @@ class RunInputs(NamedTuple):
         task_inference: how a zero-shot agent is given tasks when it is evaluated; None for other agents.
         amounts: the number of "episodes" and of "transitions" of the dataset; empty without a dataset.
         environment: the environment of evaluations; None for that of the settings.
+        selection: the episodes and the weights that the values of another run chose, for config.json; empty
+            without them.
+        notes: facts about the data that a user should know, each on one line.
     """
 
     experience: Experience
@@ -52,6 +55,24 @@ class RunInputs(NamedTuple):
     task_inference: results.TaskInference | None = None
     amounts: Mapping[str, int] = types.MappingProxyType({})
     environment: Environment | None = None
+    selection: Mapping[str, Any] = types.MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+
+class Selection(NamedTuple):
+    """What a run learns from, where the values of another run choose it.
+
+    Attributes:
+        dataset: the dataset, with the episodes that are kept.
+        weights: of its transitions, [M]; None for equal ones.
+        facts: as of `RunInputs.selection`.
+        notes: likewise.
+    """
+
+    dataset: Dataset
+    weights: np.ndarray | None = None
+    facts: Mapping[str, Any] = types.MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
 
 def user_files(config: RunConfig) -> dict[str, outputs.UserFile]:
@@ -205,11 +226,16 @@ def find_inputs(
             dataset = read_dataset(config)
         if reward:
             dataset = own_rewards.labelled(config, dataset, reward)
-        sampler = make_sampler(config, dataset)
+        if config.online_steps and config.data.weights:
+            raise InputError("data.weights works only without online_steps: leave out one of them")
+        chosen = select(config, dataset)
+        dataset = chosen.dataset
+        sampler = make_sampler(config, dataset, chosen.weights)
         if config.online_steps and config.data.num_frames > 1:
             raise InputError("data.num_frames works only without online_steps: leave out one of them")
         experience = offline(sampler, on_host=config.data.stream)
-        inputs = inputs_of_dataset(config, dataset, experience)._replace(environment=world)
+        inputs = inputs_of_dataset(config, dataset, experience)
+        inputs = inputs._replace(environment=world, selection=chosen.facts, notes=chosen.notes)
         if not config.online_steps:
             return inputs
         vector = make_vector_environment(config)
@@ -241,6 +267,15 @@ def read_dataset(config: RunConfig) -> Dataset:
         mapped=config.data.stream,
         **data.reading_settings(config.data),
     )
+
+
+def select(config: RunConfig, dataset: Dataset) -> Selection:
+    """The part of a dataset that data.filter and data.weights choose; see `selection.select`."""
+    if not config.data.value_run:
+        return Selection(dataset)
+    from valuelab.runs import selection  # it reads runs, for which it needs this module
+
+    return selection.select(config, dataset)
 
 
 def inputs_of_dataset(config: RunConfig, dataset: Dataset, experience: Experience) -> RunInputs:
@@ -312,22 +347,24 @@ def make_vector_environment(config: RunConfig) -> VectorEnvironment:
 
 
 def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
-    """Facts about the environment in which the agent learns that a user should know, each on one line."""
+    """Facts about the data and the environment that a user should know, each on one line."""
     environment = inputs.experience.environment
     if environment is None:
-        return []
+        return [*inputs.notes]
     processes = num_members * environment.num_environments if config.interaction.processes else 0
     cores = os.cpu_count() or 1
     many = f"interaction.processes starts {processes} processes on {cores} cores"
-    return [environment.inexact_resume] * bool(environment.inexact_resume) + [many] * (processes > cores)
+    of_environment = [environment.inexact_resume] * bool(environment.inexact_resume)
+    return [*inputs.notes, *of_environment, *[many] * (processes > cores)]
 
 
-def make_sampler(config: RunConfig, dataset: Dataset) -> Sampler:
-    """The sampler of batches: uniform over transitions, with goals if the dataset is goal-conditioned."""
+def make_sampler(config: RunConfig, dataset: Dataset, weights: np.ndarray | None = None) -> Sampler:
+    """The sampler of batches, with goals if the dataset is goal-conditioned; `weights` as in `sampling`."""
+    size, frames = config.batch_size, config.data.num_frames
     if dataset.goal_conditioned:
         goal_discount(config)
-        return sampling.goals(dataset, config.batch_size, config.data.goals, config.data.num_frames)
-    return sampling.transitions(dataset, config.batch_size, num_frames=config.data.num_frames)
+        return sampling.goals(dataset, size, config.data.goals, frames, weights)
+    return sampling.transitions(dataset, size, num_frames=frames, weights=weights)
 
 
 def goal_discount(config: RunConfig) -> float:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from valuelab import configuration
 from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
+from valuelab.files import local_path
 from valuelab.runs import flags, inputs, outputs, results
 from valuelab.runs.zero_shot import HORIZON, ZeroShotRunConfig
 from valuelab.training import checkpoints
@@ -62,7 +63,7 @@ class SavedRun(NamedTuple):
 def open_run(folder: pathlib.Path, flag: str, trust_agent_file: bool) -> SavedRun:
     """Reads the settings of a run of experiments.train or experiments.zero_shot, and its agent file.
 
-    The run's setting trust_environment is not taken over: only the user can trust.
+    The run's settings trust_environment and trust_agent_file are not taken over: only the user can trust.
 
     Args:
         folder: the workdir of the run.
@@ -80,12 +81,20 @@ def open_run(folder: pathlib.Path, flag: str, trust_agent_file: bool) -> SavedRu
     outputs.check_user_files(folder / "config.json", saved, inputs.user_files(config), "restore the file")
     return SavedRun(
         folder=folder,
-        config=configuration.replace(config, {"trust_environment": False}),
+        config=configuration.replace(config, {"trust_environment": False, "trust_agent_file": False}),
         make_agent=make_agent,
         spec=results.saved_spec(folder, saved),
         normalization=normalization,
         trusted=trust_agent_file,
     )
+
+
+def folder_and_step(text: str, flag: str) -> tuple[pathlib.Path, int | None]:
+    """The folder and the step of WORKDIR or WORKDIR:STEP; `flag` is the name of the setting, for messages."""
+    folder, _, step = text.rpartition(":")
+    if folder and step.isdigit() and not pathlib.Path(text).exists():
+        return local_path(flag, folder), int(step)
+    return local_path(flag, text), None
 
 
 def read_states(

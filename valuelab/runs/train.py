@@ -146,8 +146,10 @@ def fill(
     }
     if start:
         facts["init_from"] = start.to_json()
-    if environment_notes := inputs.notes(config, run_inputs, members.size):
-        facts["notes"] = environment_notes
+    if run_inputs.selection:
+        facts["selection"] = run_inputs.selection
+    if notes := inputs.notes(config, run_inputs, members.size):
+        facts["notes"] = notes
     if user_files:
         facts["files"] = {name: file.sha256 for name, file in user_files.items()}
     with contextlib.ExitStack() as stack:
@@ -157,7 +159,7 @@ def fill(
         if jax.process_index() > 0:  # trains with the others; the first host does the rest
             learn(experiment, run_inputs.experience, mesh, checkpoints, None, None, initial)
             return {}
-        for note in environment_notes:
+        for note in notes:
             print(f"note: {note}")
 
         def begin() -> None:

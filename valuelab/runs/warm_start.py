@@ -19,8 +19,7 @@ from valuelab.configuration import RunConfig
 from valuelab.data import normalization as normalizations
 from valuelab.environments import interface
 from valuelab.errors import InputError, one_line
-from valuelab.files import local_path
-from valuelab.runs import inputs, outputs, results
+from valuelab.runs import inputs, outputs, results, saved
 from valuelab.training import checkpoints
 from valuelab.training.checkpoints import named_leaves
 from valuelab.types import Normalization, Spec
@@ -82,7 +81,7 @@ def find(config: RunConfig, workdir: pathlib.Path) -> WarmStart | None:
                     sha256=sha256,
                     is_begun=True,
                 )
-    folder, given = _parse(config.init_from)
+    folder, given = saved.folder_and_step(config.init_from, "init_from")
     step = given if step is None else step
     if folder.resolve() == workdir.resolve():
         raise InputError(
@@ -103,14 +102,6 @@ def find(config: RunConfig, workdir: pathlib.Path) -> WarmStart | None:
         spec=results.saved_spec(folder, facts),
         sha256=sha256,
     )
-
-
-def _parse(text: str) -> tuple[pathlib.Path, int | None]:
-    """The folder and the step of WORKDIR or WORKDIR:STEP."""
-    folder, _, step = text.rpartition(":")
-    if folder and step.isdigit() and not pathlib.Path(text).exists():
-        return local_path("init_from", folder), int(step)
-    return local_path("init_from", text), None
 
 
 def seen_as_before(start: WarmStart, run_inputs: inputs.RunInputs) -> inputs.RunInputs:

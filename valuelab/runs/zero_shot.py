@@ -83,11 +83,14 @@ def find_inputs(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
         InputError: for an agent that is not zero-shot, or data or a reward that cannot be used.
     """
     discount = inputs.goal_discount(config)
-    dataset = inputs.read_dataset(config)
-    dataset = dataclasses.replace(dataset, goal_conditioned=False)  # tasks take the place of goals
+    chosen = inputs.select(config, inputs.read_dataset(config))
+    dataset = dataclasses.replace(chosen.dataset, goal_conditioned=False)  # tasks take the place of goals
     # The futures and segments of a batch that an agent does not use are not gathered.
-    sampler = sampling.transitions(dataset, config.batch_size, discount, HORIZON, config.data.num_frames)
+    sampler = sampling.transitions(
+        dataset, config.batch_size, discount, HORIZON, config.data.num_frames, chosen.weights
+    )
     run_inputs = inputs.inputs_of_dataset(config, dataset, offline(sampler, config.data.stream))
+    run_inputs = run_inputs._replace(selection=chosen.facts, notes=chosen.notes)
     agent = make_agent(config.agent, run_inputs.spec)
     if agent.features is None:
         raise InputError(f"{config.agent_name} is not a zero-shot agent: train it by experiments.train")
