@@ -86,7 +86,8 @@ def along_trajectories(
             numbers = np.minimum(np.arange(start, start + size), count - 1)  # pieces of the same size
             seen: Any = storage.observations_at(dataset, places, numbers)
             if spec.goal_conditioned:
-                seen = GoalConditioned(seen, storage.observations_at(dataset, places, lasts[numbers]))
+                goals: Any = storage.observations_at(dataset, places, lasts[numbers])
+                seen = GoalConditioned(seen, goals)
             pieces.append(np.asarray(of_members(members.hyperparameters, states, seen)))
         return np.concatenate(pieces, axis=1)[:, :count]
 
