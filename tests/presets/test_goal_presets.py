@@ -15,7 +15,7 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.runs import flags
 
-AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql"}
+AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "crl": "crl"}
 """The study's name -> ours."""
 
 # Kind of dataset; alpha of gcivl, gciql, qrl, crl; both alphas of hiql; its subgoal_steps; the flags that all
@@ -73,6 +73,13 @@ def expected_agent(name: str, alpha: float, subgoal_steps: int, discrete: bool) 
             AWR | {"inverse_temperature": alpha},
         ),
         "gciql": ({"chosen": "expectile", **VALUES, "expectile": 0.9}, extraction),
+        "crl": (
+            {
+                **{"chosen": "contrastive", **CRITIC, "ensemble_size": 2, "latent_dim": 512},
+                **{"loss": "binary", "logsumexp_weight": 0.1, "state_value": discrete},
+            },
+            extraction,
+        ),
     }
     critic, policy = parts[name]
     settings = {f"agent.critic.{field}": value for field, value in critic.items()}
@@ -85,6 +92,7 @@ def expected_goals(name: str, p_trajectory: float) -> dict:
     current, trajectory, geometric = {
         "gcbc": (0.2, 0.5, True),  # without effect: cloning has no values
         **dict.fromkeys(("gcivl", "gciql"), (0.2, 0.5, True)),
+        "crl": (0.0, 1.0, True),
     }[name]
     return {
         "data.goals.value.p_current": current,
@@ -115,12 +123,13 @@ def rows() -> dict[str, tuple[dict[str, str], set[str], dict[str, float]]]:
 def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
     tuned, words, given = rows()[kind]
     seen, discrete, cloning = "seen" in words, kind == "powderworld", name == "gcbc"
-    config, _ = flags.parse_run(["train", f"--agent={AGENTS[name]}:{kind}"], absl_flags.FlagValues())
+    arguments = [f"--agent={AGENTS[name]}:{kind}", "--dataset=ogbench/cube-single-play-v0"]
+    config, _ = flags.parse_run(["train", *arguments], absl_flags.FlagValues())
     known = {field: each.value for field, each in configuration.fields(config).items()}
     known |= {field: part.chosen for field, part in configuration.parts(config).items()}
     alpha = ast.literal_eval(tuned.get(name, "0"))
     expected = expected_agent(name, alpha, int(tuned["subgoal_steps"]), discrete)
-    if "discount" in given and not cloning:
+    if "discount" in given and "agent.critic.discount" in expected:
         expected["agent.critic.discount"] = given["discount"]
     encoders = [field for field in known if field.startswith("agent.") and field.endswith(".encoder")]
     expected |= dict.fromkeys(encoders, "impala_small" if seen else None)
@@ -135,6 +144,7 @@ def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
         "data.num_frames": 1,
         "data.normalize_observations": False,
         "data.image_shift.pixels": 3 if "p_aug" in given else 0,
+        **({} if cloning else {"data.goals.discount": given.get("discount", 0.99)}),
         **expected_goals(name, p_trajectory),
     }
     assert {field: known[field] for field in run} == run

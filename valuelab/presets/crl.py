@@ -4,10 +4,12 @@ The defaults are OGBench's settings for states (agents/crl.py; Park et al. 2025,
 batches have 1,024 transitions (--batch_size=1024). Discrete actions need advantage-weighted regression:
 --agent.policy=awr --agent.critic.state_value=True. The discount is --data.goals.discount. Runs:
 
-pointmaze_goals
-    python -m experiments.train --agent=crl:pointmaze_goals --num_seeds=4 \
-      --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/crl_goals
-    hardware: two CPU cores; not run
+pointmaze_goals, cube_goals
+    python -m experiments.benchmark --suite=goals_small --only=crl --workdir=runs/goals_small
+pointmaze_navigate, antmaze_stitch, ...: OGBench's study; see `_goals.py`
+    python -m experiments.train --agent=crl:antmaze_navigate --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from valuelab.configuration import setting
 from valuelab.critics.contrastive import ContrastiveConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
 from valuelab.presets import _goals
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "SETTINGS", "Config", "make_agent"]
 
@@ -38,15 +41,25 @@ SETTINGS = {
     "data.goals.value.geometric": True,
 }
 
-PRESETS = {
-    "pointmaze_goals": {
-        "agent.critic.hidden_dims": (256, 256),
-        "agent.critic.latent_dim": 64,
-        "agent.policy.hidden_dims": (256, 256),
-        "agent.policy.bc_weight": 0.03,
-        "data.normalize_observations": True,
-        "steps": 50_000,
-        "eval_every": 25_000,
-        "eval_episodes": 10,
-    },
-}
+PRESETS = merged(
+    _goals.presets(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.03, "antmaze": 0.1, "antmaze_explore": 0.003, "humanoidmaze": 0.1},
+            **{"antsoccer": 0.3, "manipulation_play": 3.0, "manipulation_noisy": 0.1},
+        },
+        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
+        powderworld={
+            "agent.policy": "awr",
+            "agent.policy.inverse_temperature": 3.0,
+            "agent.critic.state_value": True,
+        },
+        discount="data.goals.discount",
+    ),
+    _goals.small(
+        {"agent.critic.latent_dim": 64},
+        {"agent.policy.bc_weight": 0.03},
+        {"agent.policy.bc_weight": 3.0},
+        target_rate=False,
+    ),
+)
