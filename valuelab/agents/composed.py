@@ -18,6 +18,7 @@ from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.gumbel import GumbelConfig, gumbel_critic
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig, implicit_quantile_critic
 from valuelab.critics.implicit_state_value import ImplicitStateValueConfig, implicit_state_value_critic
+from valuelab.critics.quasimetric import QuasimetricConfig, quasimetric_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
 from valuelab.errors import InputError
 from valuelab.networks.encoders import UnneededEncoderError
@@ -38,6 +39,7 @@ CRITICS: dict[str, Choice[Critic]] = {
     "gumbel": Choice(config=GumbelConfig, make=gumbel_critic),
     "implicit_quantile": Choice(config=ImplicitQuantileConfig, make=implicit_quantile_critic),
     "implicit_state_value": Choice(config=ImplicitStateValueConfig, make=implicit_state_value_critic),
+    "quasimetric": Choice(config=QuasimetricConfig, make=quasimetric_critic),
     "temporal_difference": Choice(config=TemporalDifferenceConfig, make=temporal_difference_critic),
 }
 """Critics by name."""
