@@ -615,6 +615,73 @@ def floq(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tup
     return state, losses
 
 
+# QRL (Wang et al. 2023, arXiv:2304.01203), with the losses of agents/qrl.py of OGBench.
+
+
+def union_lengths(x: Any, y: Any) -> Any:
+    """The length of the union of [x_i, max(x_i, y_i)] over the last axis, in the order of the starts."""
+    order = jnp.argsort(x, -1)
+    starts, ends = (jnp.take_along_axis(part, order, -1) for part in (x, jnp.maximum(x, y)))
+    total, reached = 0.0, starts[..., 0]
+    for i in range(x.shape[-1]):
+        begun = jnp.maximum(starts[..., i], reached)
+        reached = jnp.maximum(ends[..., i], reached)
+        total = total + jnp.maximum(reached - begun, 0)
+    return total
+
+
+def quasimetric(weights: Any, c: Any, x: Any, y: Any) -> Any:
+    """IQE with its reduction maxmean (Wang & Isola 2022, arXiv:2211.15120), or MRN (arXiv:2208.08133)."""
+    if c.quasimetric == "mrn":
+        half = c.latent_dim // 2
+        norm = ((x - y)[:, :half] ** 2).sum(-1) ** 0.5
+        return norm + jnp.maximum((x - y)[:, half:].max(-1), 0)
+    groups = [part.reshape(len(part), -1, c.group_size) for part in (x, y)]
+    share = 1 / (1 + jnp.exp(-weights["params"]["alpha"]))
+    lengths = union_lengths(*groups)
+    return share * lengths.mean(-1) + (1 - share) * lengths.max(-1)
+
+
+def qrl(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """The value, the multiplier and the dynamics by one loss; DDPG+BC with the goals of the policy."""
+    del draws, spec
+    names = [name for name in state.params if name.startswith("critic/")]
+    s, a, next_s = batch.observations, batch.actions, batch.next_observations
+
+    def d(params, x, y):
+        return quasimetric(params["critic/distance"], c, x, y)
+
+    def phi(params, x):
+        return perceptron(params["critic/encoder"], c.activation, x)
+
+    def after(params, x, a):
+        return x + perceptron(params["critic/dynamics"], c.activation, x, a)
+
+    def critic_loss(params):
+        x, next_x = phi(params, s), phi(params, next_s)
+        far = d(params, x, phi(params, batch.goals))
+        apart = (c.softness * jnp.log(1 + jnp.exp((c.offset - far) / c.softness))).mean()
+        excess = (jnp.maximum(d(params, x, next_x) - 1, 0) ** 2).mean()
+        lam, stop = jnp.exp(params["critic/log_multiplier"]), jax.lax.stop_gradient
+        value_loss = apart + excess * stop(lam) + lam * (c.margin - stop(excess))
+        predicted = after(params, x, a)
+        return value_loss + (d(params, next_x, predicted) + d(params, predicted, next_x)).mean() / 2
+
+    loss, gradients = jax.value_and_grad(critic_loss)({name: state.params[name] for name in names})
+    for name in names:
+        state = adam(state, name, gradients[name], c.learning_rate)
+
+    def policy_loss(pi):
+        mu = perceptron(pi, p.activation, s, batch.policy_goals)
+        x = after(state.params, phi(state.params, s), clip(mu))
+        q = -d(state.params, x, phi(state.params, batch.policy_goals))
+        log_density = (-0.5 * (a - mu) ** 2 - 0.5 * np.log(2 * np.pi)).sum(-1)
+        return -q.mean() / jax.lax.stop_gradient(abs(q)).mean() - p.bc_weight * log_density.mean()
+
+    state, climbing = descend(state, "policy", policy_loss, p.learning_rate)
+    return state, {"critic/loss": loss, "policy/loss": climbing}
+
+
 # ReBRAC (Tarasov et al. 2023, arXiv:2305.09836).
 
 

@@ -33,6 +33,7 @@ from valuelab.critics.gumbel import GumbelConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.critics.implicit_value import ImplicitValueConfig
+from valuelab.critics.quasimetric import QuasimetricConfig
 from valuelab.critics.successor_features import SuccessorFeaturesConfig
 from valuelab.critics.task_conditioned import TaskConditionedConfig
 from valuelab.critics.td_jepa import TDJEPAConfig
@@ -75,9 +76,11 @@ CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
 GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_updates=100)
 DISCRETE_GOALS = dataclasses.replace(GOALS, action_dim=0, num_actions=4)
+DISCRETE_GOALS = dataclasses.replace(DISCRETE, goal_conditioned=True)
 IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
+LATENTS = {**SMALL, "latent_dim": 8, "group_size": 4}
 MEAN_CVAR = {"objective": "mean_cvar", "tau": 0.25, "weight": 0.5}
 SPECTRAL = {"objective": "spectral", "taus": (0.25, 1.0), "weights": (0.5, 0.5), "stock_points": 3}
 PREDICTOR = {"predictor_dims": (8,)}
@@ -236,6 +239,21 @@ AGENTS = {
         ComposedConfig(critic=ImplicitQuantileConfig(**SMALL), policy=DDPGBCConfig(**SMALL)),
         CONTINUOUS,
     ),
+    "qrl-discrete": Row(
+        composed,
+        ComposedConfig(critic=QuasimetricConfig(**LATENTS), policy=AWRConfig(**SMALL)),
+        DISCRETE_GOALS,
+    ),
+    "qrl": Row(
+        composed, ComposedConfig(critic=QuasimetricConfig(**LATENTS), policy=DDPGBCConfig(**SMALL)), GOALS
+    ),
+    "qrl-mrn": Row(
+        composed,
+        ComposedConfig(
+            critic=QuasimetricConfig(**LATENTS, quasimetric="mrn", dynamics=False), policy=AWRConfig(**SMALL)
+        ),
+        GOALS,
+    ),
     "noisy": Row(
         composed,
         ComposedConfig(critic=TemporalDifferenceConfig(**SMALL), policy=NoisyConfig(**SMALL)),
@@ -279,6 +297,7 @@ VARIANTS = AGENTS.keys() - {
     *("iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"),
     *("ivl-goals", "hiql", "crl"),
 }
+VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql", "qrl"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
 """One row each: what needs a program of its own is tested with the slow tests for the others."""
@@ -671,6 +690,20 @@ FLIPS: dict[type, dict[str, Any]] = {
         "discount": (0.5, {}),
         "learning_rate": (1e-2, {}),
         "target_rate": (0.5, {}),
+    },
+    QuasimetricConfig: {
+        "encoder": ("drq", {}),
+        "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
+        "layer_norm": (False, {}),
+        "quasimetric": ("mrn", {}),
+        "latent_dim": (16, {}),
+        "group_size": (2, {}),
+        "offset": (15.0, {}),
+        "softness": (10.0, {}),
+        "margin": (0.1, {}),
+        "dynamics": (False, {}),
+        "learning_rate": (1e-2, {}),
     },
     ImplicitQuantileConfig: {
         "encoder": ("drq", {}),

@@ -22,6 +22,7 @@ from valuelab.critics.expectile import ExpectileConfig
 from valuelab.critics.flow import FlowCriticConfig
 from valuelab.critics.implicit_quantile import ImplicitQuantileConfig
 from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
+from valuelab.critics.quasimetric import QuasimetricConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
@@ -35,6 +36,7 @@ SPEC = Spec((3,), "float64", 2, 0, -1.0, 1.0, num_updates=10)
 GOALS = dataclasses.replace(SPEC, goal_conditioned=True)
 SIZE = 6
 WIDTHS = (8, 8)
+INPUTS = ("observations", "actions", "rewards", "masks", "next_observations")
 TOLERANCE = 1e-7
 """Of losses, moments and parameters, relative to the largest entry of an array.
 
@@ -113,6 +115,9 @@ class Case(NamedTuple):
         spec: of the data.
         seed: of the parameters. With 38, the smaller of two fields depends on the noise draw, so that
             "min" and "min_of_means" differ.
+        spec: of the data.
+        loss: the critic's loss.
+        inputs: the parts of the batch that change it.
     """
 
     config: ComposedConfig
@@ -121,6 +126,9 @@ class Case(NamedTuple):
     updates: int = 2
     spec: Spec = SPEC
     seed: int = 0
+    spec: Spec = SPEC
+    loss: str = "critic/q_loss"
+    inputs: tuple[str, ...] = INPUTS
 
 
 CRITIC = {"hidden_dims": WIDTHS, "learning_rate": 0.01, "target_rate": 0.1, "discount": 0.9}
@@ -202,6 +210,7 @@ CASES = {
         reference=reference_updates.floq,
         draws=floq_draws,
         seed=38,
+        loss="critic/field_loss",
     ),
     "floq_fourier": Case(
         config=ComposedConfig(
@@ -220,6 +229,7 @@ CASES = {
         reference=reference_updates.floq,
         draws=floq_draws,
         seed=38,
+        loss="critic/field_loss",
     ),
     "rebrac": Case(
         config=ComposedConfig(
@@ -231,6 +241,7 @@ CASES = {
         reference=reference_updates.rebrac,
         draws=rebrac_draws,
         updates=3,
+        inputs=(*INPUTS, "next_actions"),
     ),
     "crl": Case(
         config=ComposedConfig(
@@ -254,6 +265,22 @@ CASES = {
         seed=1,
         spec=GOALS,
     ),
+} | {
+    f"qrl_{kind}": Case(
+        config=ComposedConfig(
+            critic=QuasimetricConfig(
+                **{"hidden_dims": WIDTHS, "learning_rate": 0.01, "quasimetric": kind},
+                **{"latent_dim": 8, "group_size": 4, "offset": 5.0, "softness": 3.0, "margin": 0.2},
+            ),
+            policy=DDPGBCConfig(**POLICY, activation="gelu", mean="clip", learn_std=False, bc_weight=0.3),
+        ),
+        reference=reference_updates.qrl,
+        draws=no_draws,
+        spec=GOALS,
+        loss="critic/loss",
+        inputs=("observations", "actions", "next_observations", "goals"),
+    )
+    for kind in ("iqe", "mrn")
 }
 
 
@@ -270,6 +297,8 @@ def example_batch(seed: int, spec: Spec = SPEC) -> Transitions:
         masks=np.roll([1.0, 1, 0, 1, 1, 0], seed),
         next_observations=next_observations,
         next_actions=random.uniform(-1, 1, (SIZE, 2)),
+        goals=random.normal(size=(SIZE, 3)) if spec.goal_conditioned else None,
+        policy_goals=random.normal(size=(SIZE, 3)) if spec.goal_conditioned else None,
     )
     if not spec.goal_conditioned:
         return batch
@@ -459,6 +488,12 @@ def test_every_input_changes_the_losses(name):
     inputs += ["goals"] if CASES[name].spec.goal_conditioned else []
     for changed in inputs:
         after = update(state, batch._replace(**{changed: getattr(other, changed)}))[1][loss]
+    """All parts of the batch change the critic's loss, and all random numbers some loss."""
+    case, (state, update, equations, draws_of) = CASES[name], sides(name)
+    batch, other = (example_batch(seed, case.spec) for seed in (0, 1))
+    before = update(state, batch)[1][case.loss]
+    for changed in case.inputs:
+        after = update(state, batch._replace(**{changed: getattr(other, changed)}))[1][case.loss]
         assert difference(after, before) > 1e-4, changed
 
     theirs, draws = as_reference(state), draws_of(state)

@@ -36,6 +36,8 @@ MESHES = {"v5e:2x4": "2,4", "v5p:4x4x4": "8,8", "h200": "1,1", "h200:8": "2,4"}
 """Topology -> the mesh for which training programs are compiled."""
 VERSIONS = ("jax", "jaxlib", "flax", "optax")
 SIMULATOR = "--environment=gymnasium/Pendulum-v1"  # its step is replaced: only the shapes count
+OTHER_DATA = ("eta_network", "qrl")
+"""Agents that need other data: discrete actions, or goals."""
 ONLINE = {
     "sac online": ("--agent=sac:pendulum", SIMULATOR),
     "iql online": ("--agent=iql", SIMULATOR),
@@ -46,7 +48,7 @@ ONLINE = {
 
 def programs() -> dict[str, Callable[[Topology], Lowered]]:
     """Name -> (topology) -> the program."""
-    offline = [name for name in flags.known_agents() if name != "eta_network"]  # discrete actions only
+    offline = [name for name in flags.known_agents() if name not in OTHER_DATA]
     training = {name: (f"--agent={name}",) for name in offline} | ONLINE
     made: dict[str, Callable[[Topology], Lowered]] = {
         name: functools.partial(lower_training, words) for name, words in training.items()
