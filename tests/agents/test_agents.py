@@ -76,7 +76,6 @@ CONTINUOUS = Spec((3,), "float32", 2, 0, -1.0, 1.0, num_updates=100)
 DISCRETE = Spec((3,), "float32", 0, 4, -1.0, 1.0, num_updates=100)
 GOALS = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True, num_updates=100)
 DISCRETE_GOALS = dataclasses.replace(GOALS, action_dim=0, num_actions=4)
-DISCRETE_GOALS = dataclasses.replace(DISCRETE, goal_conditioned=True)
 IMAGES = Spec((16, 16, 2), "uint8", 2, 0, -1.0, 1.0, num_updates=100)
 SMALL = {"hidden_dims": (4,)}
 FLOW = {**SMALL, "num_steps": 1}
@@ -295,9 +294,8 @@ AGENTS |= {
 }
 VARIANTS = AGENTS.keys() - {
     *("iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"),
-    *("ivl-goals", "hiql", "crl"),
+    *("ivl-goals", "hiql", "crl", "qrl"),
 }
-VARIANTS = AGENTS.keys() - {"iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql", "qrl"}
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
 """One row each: what needs a program of its own is tested with the slow tests for the others."""

@@ -90,5 +90,5 @@ def test_data_without_goals_are_refused():
 def test_policies_that_need_q_need_the_dynamics():
     spec = Spec((3,), "float32", 2, 0, -1.0, 0.0, goal_conditioned=True)
     config = ComposedConfig(critic=QuasimetricConfig(dynamics=False), policy=DDPGBCConfig())
-    with pytest.raises(InputError, match="needs q, q_gradient and critic 'quasimetric' offers only advantage"):
+    with pytest.raises(InputError, match="needs q, q_gradient and critic 'quasimetric' offers only"):
         composed(config, spec)

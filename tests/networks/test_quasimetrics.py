@@ -1,5 +1,7 @@
 """Quasimetrics: interval lengths against unions written out, their laws, and widths that are refused."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from valuelab.networks.quasimetrics import Quasimetric, interval_lengths, mrn
 def union_length(x, y) -> float:
     """The length of the union of the intervals [x_i, max(x_i, y_i)], from piece to piece of the line."""
     points = sorted({*x, *y})
-    pieces = zip(points[:-1], points[1:], strict=True)
+    pieces = itertools.pairwise(points)
     return sum(b - a for a, b in pieces if any(x[i] <= a and b <= y[i] for i in range(len(x))))
 
 
@@ -82,10 +84,10 @@ def test_mrn_is_that_of_its_equation():
 
 
 def test_widths_that_cannot_be_divided_are_refused():
-    with pytest.raises(InputError, match="^latent_dim is 7, but quasimetric mrn needs an even number"):
+    with pytest.raises(InputError, match=r"^latent_dim is 7, but quasimetric mrn needs an even number"):
         QuasimetricConfig(quasimetric="mrn", latent_dim=7)
     with pytest.raises(
-        InputError, match="^latent_dim is 12, but quasimetric iqe needs a multiple of group_size, 8"
+        InputError, match=r"^latent_dim is 12, but quasimetric iqe needs a multiple of group_size, 8"
     ):
         QuasimetricConfig(latent_dim=12)
     assert QuasimetricConfig(quasimetric="mrn", latent_dim=12).latent_dim == 12

@@ -15,7 +15,7 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.runs import flags
 
-AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "crl": "crl"}
+AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "qrl": "qrl", "crl": "crl"}
 """The study's name -> ours."""
 
 # Kind of dataset; alpha of gcivl, gciql, qrl, crl; both alphas of hiql; its subgoal_steps; the flags that all
@@ -73,6 +73,14 @@ def expected_agent(name: str, alpha: float, subgoal_steps: int, discrete: bool) 
             AWR | {"inverse_temperature": alpha},
         ),
         "gciql": ({"chosen": "expectile", **VALUES, "expectile": 0.9}, extraction),
+        "qrl": (
+            {
+                **{"chosen": "quasimetric", **CRITIC, "quasimetric": "iqe", "latent_dim": 512},
+                **{"group_size": 8, "margin": 0.05, "dynamics": not discrete},
+                **{"offset": 500.0, "softness": 100.0},  # in value_loss
+            },
+            extraction,
+        ),
         "crl": (
             {
                 **{"chosen": "contrastive", **CRITIC, "ensemble_size": 2, "latent_dim": 512},
@@ -92,6 +100,7 @@ def expected_goals(name: str, p_trajectory: float) -> dict:
     current, trajectory, geometric = {
         "gcbc": (0.2, 0.5, True),  # without effect: cloning has no values
         **dict.fromkeys(("gcivl", "gciql"), (0.2, 0.5, True)),
+        "qrl": (0.0, 0.0, True),
         "crl": (0.0, 1.0, True),
     }[name]
     return {
@@ -144,7 +153,8 @@ def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
         "data.num_frames": 1,
         "data.normalize_observations": False,
         "data.image_shift.pixels": 3 if "p_aug" in given else 0,
-        **({} if cloning else {"data.goals.discount": given.get("discount", 0.99)}),
+        # No goal of cloning and of QRL is drawn from a geometric distribution.
+        **({} if name in ("gcbc", "qrl") else {"data.goals.discount": given.get("discount", 0.99)}),
         **expected_goals(name, p_trajectory),
     }
     assert {field: known[field] for field in run} == run

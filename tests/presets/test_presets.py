@@ -22,9 +22,8 @@ from valuelab.types import Spec
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENTS = flags.known_agents()
 REWARD_DIMS = {"eta_network:homeostasis": 2}
-GOAL_CONDITIONED = {"crl"}
+GOAL_CONDITIONED = {"crl", "hiql", "qrl"}
 """Agents that need data with goals."""
-NEED_GOALS = {"qrl"}
 
 
 def spec_for(config: RunConfig) -> Spec:
@@ -41,7 +40,6 @@ def spec_for(config: RunConfig) -> Spec:
         reward_min=-1.0,
         reward_max=0.0,
         reward_dim=REWARD_DIMS.get(config.agent_source, 1),
-        goal_conditioned=config.agent_name in NEED_GOALS,
         num_updates=config.steps,
         goal_conditioned=config.agent_name in GOAL_CONDITIONED,
     )
@@ -646,21 +644,6 @@ def test_jobs_named_after_the_study_have_its_networks():
     for job in jobs:
         expected = {name: value for name, value in networks[job.label].items() if name != "learning_rate"}
         assert_has(expected, *job.arguments[2:])
-
-
-def test_the_defaults_of_qrl_are_those_of_its_study():
-    # ogbench qrl.py:294-335; the constants of its loss stand in line 37
-    critic = {**NETWORKS, "hidden_dims": (512,) * 3, "layer_norm": True, "quasimetric": "iqe"}
-    critic |= {"latent_dim": 512, "group_size": 8, "margin": 0.05, "offset": 500.0, "softness": 100.0}
-    critic |= {"encoder": None, "dynamics": True}
-    policy = {**GAUSSIAN, "hidden_dims": (512,) * 3, "encoder": None, "bc_weight": 0.003}
-    policy |= {"distribution": "gaussian", "dropout_rate": 0.0, "learning_rate_schedule": "constant"}
-    expected = whole(("quasimetric", critic), ("ddpg_bc", policy), batch_size=1024)
-    assert_is_whole("qrl", expected)
-    goals = flags.parse_run(["train", "--agent=qrl"], absl_flags.FlagValues())[0].data.goals
-    assert (goals.value.p_current, goals.value.p_trajectory) == (0, 0)
-    assert (goals.policy.p_current, goals.policy.p_trajectory, goals.policy.geometric) == (0, 1, False)
-    assert goals.policy.rounded
 
 
 def test_goal_conditioned_jobs_have_the_settings_of_their_study():

@@ -1,13 +1,15 @@
 r"""QRL: a quasimetric critic with a policy that follows its dynamics (Wang et al. 2023, arXiv:2304.01203).
 
-The defaults are those of OGBench (agents/qrl.py of github.com/seohongpark/ogbench): DDPG+BC, batches of 1024,
-value goals from anywhere in the data. For AWR, and so for discrete actions, add `--agent.policy=awr
+The defaults are those of OGBench (agents/qrl.py of github.com/seohongpark/ogbench): DDPG+BC, and value goals
+from anywhere in the data. For AWR, and so for discrete actions, add `--agent.policy=awr
 --agent.critic.dynamics=False`. The data must have goals. Runs and scores:
 
-pointmaze_goals
-    python -m experiments.train --agent=qrl:pointmaze_goals --num_seeds=4 \
-      --dataset=ogbench/pointmaze-medium-navigate-v0 --workdir=runs/qrl
-    hardware: two CPU cores; not run
+pointmaze_goals, cube_goals
+    python -m experiments.benchmark --suite=goals_small --only=qrl --workdir=runs/goals_small
+pointmaze_navigate, antmaze_stitch, ...: OGBench's study; see `_goals.py`
+    python -m experiments.train --agent=qrl:antmaze_navigate --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
 """
 
 import dataclasses
@@ -18,6 +20,8 @@ from valuelab.agents.composed import composed as make_agent
 from valuelab.configuration import setting
 from valuelab.critics.quasimetric import QuasimetricConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
+from valuelab.presets import _goals
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "SETTINGS", "Config", "make_agent"]
 
@@ -27,35 +31,29 @@ class Config(ComposedConfig):
     """Hyperparameters of QRL."""
 
     critic: Any = setting(QuasimetricConfig())
-    policy: Any = setting(
-        DDPGBCConfig(
-            hidden_dims=(512, 512, 512),
-            activation="gelu",
-            mean="clip",
-            final_scale=0.01,
-            learn_std=False,
-            bc_weight=0.003,
-        )
-    )
+    policy: Any = setting(DDPGBCConfig(**_goals.POLICY, bc_weight=0.003))
 
 
-SETTINGS = {
-    "batch_size": 1024,
-    "data.goals.value.p_current": 0.0,
-    "data.goals.value.p_trajectory": 0.0,
-    "data.goals.policy.rounded": True,
-}
+SETTINGS = {"data.goals.value.p_current": 0.0, "data.goals.value.p_trajectory": 0.0}
 
-PRESETS = {
-    "pointmaze_goals": {
-        "agent.critic.hidden_dims": (256, 256),
-        "agent.critic.latent_dim": 128,
-        "agent.policy.hidden_dims": (256, 256),
-        "agent.policy.bc_weight": 0.0003,
-        "data.normalize_observations": True,
-        "batch_size": 256,
-        "steps": 50_000,
-        "eval_every": 25_000,
-        "eval_episodes": 10,
-    },
-}
+PRESETS = merged(
+    _goals.presets(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.0003, "antmaze": 0.003, "antmaze_explore": 0.001, "humanoidmaze": 0.001},
+            **{"antsoccer": 0.003, "manipulation_play": 0.3, "manipulation_noisy": 0.03},
+        },
+        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
+        powderworld={
+            "agent.policy": "awr",
+            "agent.policy.inverse_temperature": 3.0,
+            "agent.critic.dynamics": False,
+        },
+    ),
+    _goals.small(
+        {"agent.critic.latent_dim": 64},
+        {"agent.policy.bc_weight": 0.0003},
+        {"agent.policy.bc_weight": 0.3},
+        target_rate=False,
+    ),
+)
