@@ -166,6 +166,40 @@ def test_steps_to_uniform_goals():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_steps_to_rounded_goals():
+    # A uniform distance in [1, 11] is rounded: half of a step is nearest to 1, and half of a step to 11.
+    counts = steps_from_the_first(
+        GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=False, rounded=True)
+    )
+    probabilities = np.array([0.5, *[1.0] * 9, 0.5]) / 10
+    assert stats.chisquare(counts, probabilities * counts.sum()).pvalue > 1e-3
+    with pytest.raises(InputError, match=r"^rounded and geometric are both True"):
+        GoalDistribution(p_current=0.0, p_trajectory=1.0, geometric=True, rounded=True)
+
+
+def test_subgoals_are_k_steps_later_and_not_beyond_goals_of_the_trajectory(dataset):
+    mixed = GoalDistribution(p_current=0.2, p_trajectory=0.4, geometric=False)
+    relabelling = GoalRelabelling(policy=mixed, subgoal_steps=10)
+    batch = draw(sampling.goals(dataset, 20_000, relabelling))
+    plain = draw(sampling.goals(dataset, 20_000, dataclasses.replace(relabelling, subgoal_steps=0)))
+    np.testing.assert_array_equal(batch.policy_goals, plain.policy_goals)
+    trajectories, steps = batch.observations.astype(int).T
+    later = np.minimum(steps + 10, np.array(LENGTHS)[trajectories] - 1)
+    np.testing.assert_array_equal(batch.subgoals, np.stack([trajectories, later], axis=1))
+    np.testing.assert_array_equal(batch.policy_subgoals[:, 0], trajectories)
+    reached, goal_steps = batch.policy_subgoals[:, 1], batch.policy_goals[:, 1]
+    elsewhere = batch.policy_goals[:, 0] != trajectories
+    np.testing.assert_array_equal(reached[elsewhere], later[elsewhere])
+    near = ~elsewhere & (goal_steps >= steps) & (reached != later)
+    np.testing.assert_array_equal(reached[near], goal_steps[near])
+    assert near.mean() > 0.2
+    assert (reached >= steps).all()
+    with pytest.raises(
+        InputError, match="subgoal_steps is 300, but the longest trajectory of made up has 300"
+    ):
+        sampling.goals(dataset, 4, GoalRelabelling(subgoal_steps=300))
+
+
 def test_rewards_and_masks_follow_success(dataset):
     batch = draw(sampling.goals(dataset, 20_000, GoalRelabelling()))
     success = (batch.goals == batch.observations).all(axis=1)

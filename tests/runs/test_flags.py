@@ -220,6 +220,14 @@ def test_an_agent_file_needs_no_presets(folder):
         parse("--agent=plain:cube")
 
 
+def test_presets_override_the_settings_of_an_agent_file_and_flags_override_both(folder):
+    presets = 'PRESETS = {"short": {"steps": 20}}\nSETTINGS = {"steps": 10, "batch_size": 7}'
+    (folder / "plain.py").write_text(f"{SOUND}\n{presets}")
+    assert [parse(f"--agent=plain{preset}")[0].steps for preset in ("", ":short")] == [10, 20]
+    config = parse("--agent=plain:short", "--steps=30")[0]
+    assert (config.steps, config.batch_size) == (30, 7)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -241,6 +249,8 @@ def test_an_agent_file_needs_no_presets(folder):
         (SOUND + "\nPRESETS = 1", "agent file bad.py: PRESETS must map names to flag values"),
         (SOUND + "\nPRESETS = {'a': 1}", "agent file bad.py: PRESETS must map names to flag values"),
         (SOUND + "\nPRESETS = {'a': {1: 2}}", "agent file bad.py: PRESETS must map names to flag values"),
+        (SOUND + "\nSETTINGS = ['steps']", "agent file bad.py: SETTINGS must map flags to values"),
+        (SOUND + "\nSETTINGS = {'stepz': 3}", "^SETTINGS of bad.py: unknown .*'stepz'"),
     ],
 )
 def test_an_invalid_agent_file_gives_one_line(folder, text, message):

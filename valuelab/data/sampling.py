@@ -50,9 +50,7 @@ class GoalDistribution(Settings):
                 "probabilities that sum to at most 1: lower one of them"
             )
         if self.rounded and self.geometric:
-            raise InputError(
-                "rounded is True, but geometric distances are not rounded: leave one of them out"
-            )
+            raise InputError("rounded and geometric are both True: leave out one of them")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

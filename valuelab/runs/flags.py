@@ -173,7 +173,7 @@ def load_agent(source: str, defaults: RunConfig = DEFAULTS, dataset: str = "") -
     config = dataclasses.replace(defaults, agent=hyperparameters, agent_name=path.stem, agent_source=source)
     known = _presets(module)
     try:
-        config = configuration.override(config, getattr(module, "SETTINGS", {}))
+        config = configuration.override(config, _settings(module))
     except InputError as error:
         raise InputError(f"SETTINGS of {name}: {error}") from error
     family = known.get(d4rl_family(dataset), {})
@@ -320,6 +320,7 @@ def _load(path: pathlib.Path) -> tuple[Any, Any]:
         if not callable(module.make_agent):
             raise InputError(f"make_agent is {module.make_agent!r}, but must be a function of (config, spec)")
         _presets(module)
+        _settings(module)
     return module, config
 
 
@@ -332,6 +333,14 @@ def _presets(module: Any) -> Mapping[str, Mapping[str, Any]]:
             'PRESETS must map names to flag values, such as {"cube": {"agent.target_rate": 0.02}}'
         )
     return known
+
+
+def _settings(module: Any) -> Mapping[str, Any]:
+    """The SETTINGS of an agent file; empty if it has none."""
+    settings = getattr(module, "SETTINGS", {})
+    if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
+        raise InputError('SETTINGS must map flags to values, such as {"data.goals.subgoal_steps": 25}')
+    return settings
 
 
 def _checked(path: pathlib.Path, make_agent: Callable[..., Agent], defaults: Any) -> MakeAgent:
