@@ -242,13 +242,17 @@ def mean_values(state: State, c: Any, s: Any, g: Any) -> Any:
     return state_values(state.params["critic/value"], phi, c.activation, s, g).mean(0)
 
 
-def ivl_critic(state: State, batch: Any, c: Any) -> tuple[State, dict[str, Any]]:
-    """One step on V and φ together."""
+def ivl_critic(state: State, batch: Any, c: Any, cloning: Any = None) -> tuple[State, dict[str, Any]]:
+    """One step on V and φ together; the loss `cloning` of φ, if there is one, is added."""
     old = state
     names = [name for name in ("critic/value", "critic/goal_encoder") if name in state.params]
-    loss, gradients = jax.value_and_grad(
-        lambda new: ivl_loss(new["critic/value"], new.get("critic/goal_encoder"), old, batch, c)
-    )({name: state.params[name] for name in names})
+
+    def loss_of(new):
+        phi = new.get("critic/goal_encoder")
+        value_loss = ivl_loss(new["critic/value"], phi, old, batch, c)
+        return value_loss + (cloning(phi) if cloning else 0)
+
+    loss, gradients = jax.value_and_grad(loss_of)({name: state.params[name] for name in names})
     for name in names:
         state = adam(state, name, gradients[name], c.learning_rate)
     return state, {"critic/value_loss": loss}
@@ -335,6 +339,49 @@ def crl(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tupl
 
     state, losses["policy/loss"] = descend(state, "policy", policy_loss, p.learning_rate)
     return state, losses
+
+
+# HIQL (Park et al. 2023, arXiv:2307.11949; impls/agents/hiql.py of OGBench).
+
+
+def low_level_loss(low: Any, phi: Any, state: State, batch: Any, c: Any, p: Any) -> Any:
+    """Actions towards subgoals, weighted by V(s', w) - V(s, w) of a state."""
+    s, w = batch.observations, batch.subgoals
+    advantage = mean_values(state, c, batch.next_observations, w) - mean_values(state, c, s, w)
+    weight = jnp.minimum(jnp.exp(p.low_inverse_temperature * advantage), p.weight_max)
+    weights = low["params"]["network"]
+    mu = jnp.tanh(perceptron(weights, p.activation, s, goal_representations(phi, c.activation, s, w)))
+    return -(weight * log_density(batch.actions, mu, weights["log_std"])).mean()
+
+
+def high_level_loss(high: Any, state: State, batch: Any, c: Any, p: Any) -> Any:
+    """Representations of subgoals on the way to goals, weighted by V(w, g) - V(s, g) of a state."""
+    s, w, g = batch.observations, batch.policy_subgoals, batch.policy_goals
+    advantage = mean_values(state, c, w, g) - mean_values(state, c, s, g)
+    weight = jnp.minimum(jnp.exp(p.high_inverse_temperature * advantage), p.weight_max)
+    wanted = goal_representations(state.params["critic/goal_encoder"], c.activation, s, w)
+    mu = perceptron(high, p.activation, s, g)
+    return -(weight * log_density(wanted, mu, high["params"]["log_std"])).mean()
+
+
+def hiql(state: State, batch: Any, draws: Any, c: Any, p: Any, spec: Any) -> tuple[State, dict[str, Any]]:
+    """One update: the value with the old low level, both levels with the new value, the target average."""
+    del draws, spec
+    old = state
+
+    def cloning(phi):
+        return low_level_loss(old.params["policy/low"], phi, old, batch, c, p)
+
+    learnt, losses = ivl_critic(state, batch, c, cloning if c.cloning_gradient else None)
+    phi = learnt.params["critic/goal_encoder"]
+    state, low_loss = descend(
+        learnt, "policy/low", lambda low: low_level_loss(low, phi, learnt, batch, c, p), p.learning_rate
+    )
+    state, high_loss = descend(
+        state, "policy/high", lambda high: high_level_loss(high, learnt, batch, c, p), p.learning_rate
+    )
+    losses |= {"policy/low_loss": low_loss, "policy/high_loss": high_loss}
+    return average(state, "critic/value", c.target_rate), losses
 
 
 # Flow policies (Park, Li, Levine 2025, arXiv:2502.02538).

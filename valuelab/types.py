@@ -337,10 +337,14 @@ class PolicyView(NamedTuple):
         look_ahead: (batch, key) -> NextActions of the batch's next observations, for targets.
         sample: (observations [B, ...] or GoalConditioned, key) -> actions [B, A] and their log-likelihoods
             [B]; observations as the critic sees them. None where the policy gives no likelihoods.
+        representation_loss: (batch as the critic sees it, represent) -> scalar, the loss of the policy that
+            sees goals through `represent`, (observations joined with goals) -> representations [B, d]. None
+            where the policy sees goals otherwise.
     """
 
     look_ahead: Callable[[Transitions, Key], NextActions]
     sample: Callable[[Any, Key], tuple[Array, Array]] = None  # type: ignore[assignment]
+    representation_loss: Callable[[Transitions, Callable[[Array], Array]], Array] = None  # type: ignore[assignment]
 
 
 class Layer(NamedTuple):
@@ -441,7 +445,8 @@ class Critic(NamedTuple):
         zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
             both joined, as policies do. None for others.
         representation_dim: d of goal_representation; 0 where the critic does not offer it.
-        needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`.
+        needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`, and
+            "representation_loss".
         checks: the checks of its metrics at the end of a run.
     """
 
@@ -497,6 +502,7 @@ class Policy(NamedTuple):
             at temperature 1 without costs.
         sample_with_log_probs: (state, observations [B, ...], key) -> actions and their log-likelihoods [B];
             None where the policy gives none.
+        representation_loss: (state, batch, estimates, represent) -> scalar, see `PolicyView`; None likewise.
         period: number of updates of the critic for each step of the policy. Update n, counted from 1, has a
             step where n is a multiple of it.
         slows_targets: whether the critic's targets move only in updates with a step of the policy, as in TD3.
@@ -509,6 +515,9 @@ class Policy(NamedTuple):
     sample: Callable[[TrainState, Array, Key, Array | float, Estimates], Array]
     look_ahead: Callable[[TrainState, Transitions, Key, Estimates], NextActions] | None = None
     sample_with_log_probs: Callable[[TrainState, Array, Key], tuple[Array, Array]] | None = None
+    representation_loss: (
+        Callable[[TrainState, Transitions, Estimates, Callable[[Array], Array]], Array] | None
+    ) = None
     period: int = 1
     slows_targets: bool = False
 

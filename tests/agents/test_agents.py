@@ -48,10 +48,11 @@ from valuelab.feature_learners.laplacian import LaplacianConfig
 from valuelab.feature_learners.observed import ObservedConfig
 from valuelab.feature_learners.rldp import RLDPConfig
 from valuelab.ops.zero_shot import on_sphere
-from valuelab.policies.awr import AWRConfig
+from valuelab.policies.awr import AWRConfig, WeightedConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.policies.continuous import TaskPolicyConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
+from valuelab.policies.hierarchical import HierarchicalConfig
 from valuelab.policies.noisy import NoisyConfig
 from valuelab.policies.one_step_flow import OneStepFlowConfig
 from valuelab.policies.parametric import ParametricConfig
@@ -132,6 +133,21 @@ AGENTS = {
     ),
     "iql-discrete": Row(iql, iql_config(), DISCRETE, LEARN_CHAIN),
     "iql-goals": Row(iql, iql_config(policy_schedule="constant"), GOALS),
+    "hiql": Row(
+        composed,
+        ComposedConfig(
+            critic=ImplicitStateValueConfig(**SMALL, representation_dim=3), policy=HierarchicalConfig(**SMALL)
+        ),
+        GOALS,
+    ),
+    "hiql-discrete": Row(
+        composed,
+        ComposedConfig(
+            critic=ImplicitStateValueConfig(**SMALL, representation_dim=3, cloning_gradient=True),
+            policy=HierarchicalConfig(**SMALL),
+        ),
+        dataclasses.replace(DISCRETE, goal_conditioned=True),
+    ),
     "ivl-goals": Row(
         composed,
         ComposedConfig(
@@ -294,7 +310,7 @@ AGENTS |= {
 }
 VARIANTS = AGENTS.keys() - {
     *("iql", "iql-ddpg_bc", "iql-discrete", "iql-goals", "eta_network", "xql", "cql"),
-    *("ivl-goals", "hiql", "crl", "qrl"),
+    *("hiql", "crl", "qrl"),
 }
 """Rows that share all but a little with another: their contracts are tested with the slow tests."""
 FAMILIES = {"iql", "eta_network"}
@@ -346,6 +362,8 @@ def example_batch(spec: Spec, seed: int = 0, size: int = 32) -> Transitions:
             np.stack([observations() for _ in range(3)], axis=1),
             (np.arange(3)[None] <= random.integers(0, 3, (size, 1))).astype(np.float32),
         ),
+        subgoals=observations() if spec.goal_conditioned else None,
+        policy_subgoals=observations() if spec.goal_conditioned else None,
     )
 
 
@@ -598,7 +616,9 @@ FLIPS: dict[type, dict[str, Any]] = {
     RLDPConfig: {"dynamics_dims": ((4,), {}), "num_predictors": (3, {}), "horizon": (3, {})},
     ObservedConfig: {"columns": ((0, 2), {}), "constant": (False, {})},
     IQLConfig: {},
-    AWRConfig: {"inverse_temperature": (1.0, {}), "weight_max": (0.5, {})},
+    WeightedConfig: {"weight_max": (0.5, {})},
+    AWRConfig: {"inverse_temperature": (1.0, {})},
+    HierarchicalConfig: {"low_inverse_temperature": (1.0, {}), "high_inverse_temperature": (1.0, {})},
     GumbelConfig: {
         "value_layer_norm": (False, {}),
         "temperature": (1.0, {}),
@@ -738,6 +758,7 @@ FLIPS: dict[type, dict[str, Any]] = {
         "ensemble_size": (3, {}),
         "expectile": (0.7, {}),
         "representation_dim": (2, {}),
+        "cloning_gradient": (True, {}),
         "discount": (0.5, {}),
         "learning_rate": (1e-2, {}),
         "target_rate": (0.5, {}),
@@ -999,6 +1020,24 @@ def test_an_impossible_pair_is_refused_by_name():
         composed(crl, CONTINUOUS)
     with pytest.raises(InputError, match=r"needs advantage and critic 'contrastive \(state_value=False\)'"):
         composed(dataclasses.replace(crl, policy=AWRConfig()), GOALS)
+    hiql, ivl = AGENTS["hiql"].config, AGENTS["ivl"].config
+    for refused, spec, message in (
+        (dataclasses.replace(ivl, policy=hiql.policy), CONTINUOUS, "hierarchical needs goals, but the data"),
+        (dataclasses.replace(ivl, policy=hiql.policy), GOALS, "hierarchical needs representations of goals"),
+        (dataclasses.replace(hiql, policy=OneStepFlowConfig()), GOALS, "'one_step_flow' needs q, q_gradient"),
+        (
+            configuration.replace(hiql, {"critic.cloning_gradient": True} | {"critic.representation_dim": 0}),
+            GOALS,
+            "critic.cloning_gradient is True, but critic.representation_dim is 0",
+        ),
+        (
+            dataclasses.replace(AGENTS["hiql-discrete"].config, policy=ivl.policy),
+            GOALS,
+            "critic.cloning_gradient is True, but policy 'awr' does not see representations",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            composed(refused, spec)
     with pytest.raises(InputError, match=r"policy rebrac needs .*: use agent iql or fql"):
         composed(AGENTS["categorical-rebrac"].config, GOALS)
 
@@ -1007,6 +1046,13 @@ def test_negatives_need_a_second_transition():
     row, agent, state = build("crl")
     with pytest.raises(InputError, match="batch_size is 1, but the contrastive critic takes"):
         agent.update(state, example_batch(row.spec, size=1))
+
+
+def test_a_hierarchical_policy_needs_subgoals():
+    row, agent, state = build("hiql")
+    batch = example_batch(row.spec)._replace(subgoals=None, policy_subgoals=None)
+    with pytest.raises(InputError, match=r"needs subgoals, .*: give data.goals.subgoal_steps, such as 25"):
+        jax.eval_shape(agent.update, state, batch)
 
 
 def test_cosine_schedule_needs_the_length_of_the_run():
@@ -1137,7 +1183,7 @@ EXPORTED = AGENTS | {
 }
 FIRST_EXPORTED = {
     *("iql", "bc-goals", "iql-discrete", "sac", "expectile-best_of", "fql", "categorical-rebrac"),
-    *("zero_shot-td_jepa", "eta_network", *(EXPORTED.keys() - AGENTS.keys())),
+    *("zero_shot-td_jepa", "eta_network", "hiql", *(EXPORTED.keys() - AGENTS.keys())),
 }
 """One row for each kind of policy, and for what stands in front of it."""
 

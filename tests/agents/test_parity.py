@@ -27,6 +27,7 @@ from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.policies.awr import AWRConfig
 from valuelab.policies.best_of_flow import BestOfFlowConfig
 from valuelab.policies.ddpg_bc import DDPGBCConfig
+from valuelab.policies.hierarchical import HierarchicalConfig
 from valuelab.policies.noisy import NoisyConfig, noisy
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.policies.rebrac import ReBRACConfig
@@ -167,6 +168,19 @@ CASES = {
             policy=AWRConfig(**POLICY, inverse_temperature=2.0, weight_max=1.5),
         ),
         reference=reference_updates.ivl,
+        draws=no_draws,
+        spec=GOALS,
+    ),
+    "hiql": Case(
+        config=ComposedConfig(
+            critic=ImplicitStateValueConfig(
+                **CRITIC, expectile=0.7, representation_dim=4, cloning_gradient=True
+            ),
+            policy=HierarchicalConfig(
+                **POLICY, low_inverse_temperature=2.0, high_inverse_temperature=3.0, weight_max=1.5
+            ),
+        ),
+        reference=reference_updates.hiql,
         draws=no_draws,
         spec=GOALS,
     ),
@@ -478,13 +492,13 @@ def test_every_input_changes_the_losses(name):
     """All parts of the batch that the critic uses change its loss, and all random numbers some loss."""
     state, update, equations, draws_of = sides(name)
     batch, other = (example_batch(seed, CASES[name].spec) for seed in (0, 1))
-    losses_of = {"floq": "field", "floq_fourier": "field", "ivl": "value", "ivl_goals": "value"}
-    loss = f"critic/{losses_of.get(name, 'q')}_loss"
+    losses_of = {"floq": "field", "ivl": "value", "hiql": "value"}
+    loss = f"critic/{losses_of.get(name.partition('_')[0], 'q')}_loss"
     before = update(state, batch)[1][loss]
     inputs = ["observations"]
     inputs += [] if "crl" in name else ["rewards", "masks", "next_observations"]
     inputs += [] if "ivl" in name else ["actions"]
-    inputs += ["next_actions"] if name == "rebrac" else []
+    inputs += {"rebrac": ["next_actions"], "hiql": ["subgoals"]}.get(name, [])
     inputs += ["goals"] if CASES[name].spec.goal_conditioned else []
     for changed in inputs:
         after = update(state, batch._replace(**{changed: getattr(other, changed)}))[1][loss]

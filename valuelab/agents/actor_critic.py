@@ -18,6 +18,7 @@ In goal-conditioned batches, the critic sees observations joined with `goals`, t
 observations, joined with goals.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -77,6 +78,11 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
             f"critic {critic.name!r} needs log_probs and policy {policy.name!r} does not offer them: "
             "choose another policy, such as sac, or another critic"
         )
+    if "representation_loss" in critic.needs and policy.representation_loss is None:
+        raise InputError(
+            f"critic.cloning_gradient is True, but policy {policy.name!r} does not see representations of "
+            "goals: choose policy hierarchical, or set critic.cloning_gradient to False"
+        )
 
     perceive = critic.zero_shot and critic.zero_shot.perceive
     look = perceive or (lambda state, observations: observations)
@@ -119,9 +125,16 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
             seen = perceived(state.critic, observations)
             return policy.sample_with_log_probs(state.policy, seen, key)
 
+        def representation_loss(batch: Transitions, represent: Callable[[Array], Array]) -> Array:
+            assert policy.representation_loss is not None
+            estimates = critic.estimates(state.critic)
+            batch = for_policy(state.critic, batch, batch.goals)
+            return policy.representation_loss(state.policy, batch, estimates, represent)
+
         view = PolicyView(
             look_ahead=look_ahead,
             sample=policy.sample_with_log_probs and sample,  # type: ignore[arg-type]
+            representation_loss=policy.representation_loss and representation_loss,  # type: ignore[arg-type]
         )
 
         # 1. The critic.

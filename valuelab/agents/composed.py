@@ -25,6 +25,7 @@ from valuelab.networks.encoders import UnneededEncoderError
 from valuelab.policies.awr import AWRConfig, awr
 from valuelab.policies.best_of_flow import BestOfFlowConfig, best_of_flow
 from valuelab.policies.ddpg_bc import DDPGBCConfig, ddpg_bc
+from valuelab.policies.hierarchical import HierarchicalConfig, hierarchical
 from valuelab.policies.noisy import NoisyConfig, noisy
 from valuelab.policies.one_step_flow import OneStepFlowConfig, one_step_flow
 from valuelab.policies.rebrac import ReBRACConfig, rebrac
@@ -48,6 +49,7 @@ POLICIES: dict[str, Choice[Policy]] = {
     "awr": Choice(config=AWRConfig, make=awr),
     "best_of_flow": Choice(config=BestOfFlowConfig, make=best_of_flow),
     "ddpg_bc": Choice(config=DDPGBCConfig, make=ddpg_bc),
+    "hierarchical": Choice(config=HierarchicalConfig, make=hierarchical),
     "noisy": Choice(config=NoisyConfig, make=noisy),
     "one_step_flow": Choice(config=OneStepFlowConfig, make=one_step_flow),
     "rebrac": Choice(config=ReBRACConfig, make=rebrac),

@@ -9,7 +9,8 @@ towards the NEW V. In stochastic environments the values are optimistic, because
 transition for a choice.
 
 With goals, s stands for the pair (s, g). With `representation_dim` the value is V(s, φ(s, g)), where φ is on
-the sphere of radius √d. φ has no average: V̄ uses φ as it is before the update.
+the sphere of radius √d. φ has no average: V̄ uses φ as it is before the update. With `cloning_gradient` φ also
+descends the loss of a hierarchical policy's low level, whose parameters and weights are constants to it.
 
 Source: Park et al. 2025, "OGBench", arXiv:2410.20092, appendix (GCIVL), and the authors' code
 (github.com/seohongpark/ogbench, impls/agents/gcivl.py and hiql.py); Park et al. 2023, "HIQL",
@@ -63,6 +64,10 @@ class ImplicitStateValueConfig(CriticConfig):
         "[0, inf)",
         "d, size of the representations φ(s, g) through which V sees goals; 0 for the goals themselves.",
     )
+    cloning_gradient: bool = setting(
+        False,
+        help="Representations also learn from the loss of the low-level policy, as OGBench's do from images.",
+    )
 
 
 def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) -> Critic:
@@ -79,12 +84,18 @@ def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) ->
         of the value and not to those of the policy.
 
     Raises:
-        InputError: for representations of goals where the data have none.
+        InputError: for representations of goals where the data have none, and for cloning_gradient without
+            representations.
     """
     if config.representation_dim and not spec.goal_conditioned:
         raise InputError(
             f"critic.representation_dim is {config.representation_dim}, but the data have no goals: set it "
             "to 0, or use data with goals, such as ogbench/pointmaze-medium-navigate-v0"
+        )
+    if config.cloning_gradient and not config.representation_dim:
+        raise InputError(
+            "critic.cloning_gradient is True, but critic.representation_dim is 0: give "
+            "critic.representation_dim, such as 10"
         )
     members = ensemble(StateValue, config.ensemble_size)(
         config.hidden_dims, config.layer_norm, config.activation
@@ -120,7 +131,6 @@ def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) ->
         return learning.start(update_key, params, {"value": params["value"]}, optimizer.init(params))
 
     def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
-        del policy  # the expectile stands in for the policy's actions
         averaged = state.params | state.target_params
         targets = jax.vmap(bootstrapped_target, (None, None, 0, None))(
             batch.rewards, batch.masks, values(averaged, batch.next_observations), config.discount
@@ -131,7 +141,11 @@ def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) ->
         def loss(params):
             predicted = values(params, batch.observations)
             losses = jnp.mean(weights[None] * jnp.square(targets - predicted), axis=1)
-            return jnp.sum(losses), {"mean": jnp.mean(predicted), "target_mean": jnp.mean(targets)}
+            metrics = {"mean": jnp.mean(predicted), "target_mean": jnp.mean(targets)}
+            if not config.cloning_gradient:
+                return jnp.sum(losses), metrics
+            cloning = policy.representation_loss(batch, functools.partial(represent, params))
+            return jnp.sum(losses) + cloning, metrics | {"cloning_loss": cloning}
 
         state, metrics = learning.update(state, loss, optimizer)
         return state, {f"value_{name}": metric for name, metric in metrics.items()}
@@ -160,4 +174,5 @@ def implicit_state_value_critic(config: ImplicitStateValueConfig, spec: Spec) ->
         average_targets=functools.partial(learning.average_targets, rate=config.target_rate),
         estimates=estimates,
         representation_dim=config.representation_dim,
+        needs=frozenset({"representation_loss"} if config.cloning_gradient else ()),
     )

@@ -56,8 +56,19 @@ class Gaussian(NamedTuple):
 
     def sample(self, key: Key, temperature: Array | float) -> Array:
         """clip(μ + temperature · σ · ε, -1, 1) with standard normal ε, shape [B, A]."""
+        return jnp.clip(self._draw(key, temperature), -1, 1)
+
+    def _draw(self, key: Key, temperature: Array | float) -> Array:
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
-        return jnp.clip(self.mean + temperature * jnp.exp(self.log_std)[None] * noise, -1, 1)
+        return self.mean + temperature * jnp.exp(self.log_std)[None] * noise
+
+
+class UnboundedGaussian(Gaussian):
+    """A Gaussian over vectors that may lie anywhere, such as representations."""
+
+    def sample(self, key: Key, temperature: Array | float) -> Array:
+        """μ + temperature · σ · ε with standard normal ε, shape [B, A]."""
+        return self._draw(key, temperature)
 
 
 class ClippedGaussian(Gaussian):
@@ -170,7 +181,8 @@ class GaussianPolicy(nn.Module):
         dropout_rate: in [0, 1).
         activation: of each hidden layer.
         final_scale: scale of the last layer's initial weights, see `scaled`.
-        mean: "tanh" for the first form, "clip" for the second.
+        mean: "tanh" for the first form, "clip" for the second; "unbounded" for the second over vectors that
+            are not actions and are never clipped.
         learn_std: whether σ is learnt, its logarithm clipped to [-5, 2]; else σ = 1.
     """
 
@@ -179,7 +191,7 @@ class GaussianPolicy(nn.Module):
     dropout_rate: Any = 0.0
     activation: Activation = "relu"
     final_scale: Any = 1.0
-    mean: Mean = "tanh"
+    mean: Mean | Literal["unbounded"] = "tanh"
     learn_std: bool = True
 
     @nn.compact
@@ -196,6 +208,8 @@ class GaussianPolicy(nn.Module):
         log_std = jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
         if self.mean == "clip":
             return ClippedGaussian(mean, log_std)
+        if self.mean == "unbounded":
+            return UnboundedGaussian(mean, log_std)
         return Gaussian(jnp.tanh(mean), log_std)
 
 

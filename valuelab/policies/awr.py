@@ -18,11 +18,43 @@ from valuelab.types import Array, Estimates, Metrics, Policy, Spec, Transitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AWRConfig(ParametricConfig):
+class WeightedConfig(ParametricConfig):
+    """Hyperparameters of policies with weights of advantages."""
+
+    weight_max: float = setting(100.0, "(0, inf)", "Largest weight w_max of an action, positive.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AWRConfig(WeightedConfig):
     """Hyperparameters of advantage-weighted regression."""
 
     inverse_temperature: float = setting(3.0, "[0, inf)", "Inverse temperature β, at least 0.")
-    weight_max: float = setting(100.0, "(0, inf)", "Largest weight w_max of an action, positive.")
+
+
+def weighted_cloning(
+    distribution: Distribution,
+    targets: Array,
+    advantages: Array,
+    inverse_temperature: Array | float,
+    weight_max: Array | float,
+) -> tuple[Array, Metrics]:
+    """The loss of advantage-weighted regression, and its metrics.
+
+    Args:
+        distribution: over targets, at B observations.
+        targets: [B, A] or [B], of the data.
+        advantages: A of the targets, [B]; constants to the loss.
+        inverse_temperature: β.
+        weight_max: w_max.
+    """
+    advantages = jax.lax.stop_gradient(advantages)
+    weights = advantage_weights(advantages, inverse_temperature, weight_max)
+    log_probs = distribution.log_prob(targets)
+    return -jnp.mean(weights * log_probs), {
+        "advantage": jnp.mean(advantages),
+        "weight": jnp.mean(weights),
+        "log_prob": jnp.mean(log_probs),
+    }
 
 
 def awr(config: AWRConfig, spec: Spec) -> Policy:
@@ -37,13 +69,9 @@ def awr(config: AWRConfig, spec: Spec) -> Policy:
     """
 
     def loss(distribution: Distribution, batch: Transitions, estimates: Estimates) -> tuple[Array, Metrics]:
-        advantages = jax.lax.stop_gradient(estimates.advantage(batch))
-        weights = advantage_weights(advantages, config.inverse_temperature, config.weight_max)
-        log_probs = distribution.log_prob(batch.actions)
-        return -jnp.mean(weights * log_probs), {
-            "advantage": jnp.mean(advantages),
-            "weight": jnp.mean(weights),
-            "log_prob": jnp.mean(log_probs),
-        }
+        advantages = estimates.advantage(batch)
+        return weighted_cloning(
+            distribution, batch.actions, advantages, config.inverse_temperature, config.weight_max
+        )
 
     return parametric_policy("awr", frozenset({"advantage"}), config, spec, loss)

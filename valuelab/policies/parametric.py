@@ -65,7 +65,7 @@ def parametric_policy(
     Raises:
         InputError: for a cosine schedule of unknown length.
     """
-    network = with_encoder(config.encoder, spec, _network(config, spec))
+    network = with_encoder(config.encoder, spec, action_network(config, spec))
     optimizer = optax.adam(learning.scheduled(config.learning_rate, config.learning_rate_schedule, spec))
 
     def init(key: Key, example: Transitions) -> TrainState:
@@ -91,8 +91,8 @@ def parametric_policy(
     return Policy(name=name, needs=needs, init=init, update=update, sample=sample)
 
 
-def _network(config: ParametricConfig, spec: Spec) -> nn.Module:
-    """A module that maps observations [B, D] to a Distribution; uses a "dropout" key where there is one."""
+def action_network(config: ParametricConfig, spec: Spec) -> nn.Module:
+    """A module that maps vectors [B, D] to a Distribution; uses a "dropout" key where there is one."""
     layers = (config.hidden_dims, config.dropout_rate, config.activation, config.final_scale)
     if spec.discrete:
         return CategoricalPolicy(spec.num_actions, *layers)
