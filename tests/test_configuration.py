@@ -444,6 +444,16 @@ def test_a_run_saved_before_a_setting_existed_has_its_former_value():
     assert (conservative.before, conservative.help != "") == ("min", True)
 
 
+def test_a_run_saved_before_a_part_existed_has_its_former_choice():
+    plain = configuration.override(IQLConfig(), {"expectile": 0.8})
+    saved = configuration.to_json(plain)
+    assert saved.pop("auxiliary") == {"kind": "none"}
+    changed = configuration.override(plain, {"auxiliary": "contrastive"})
+    assert configuration.from_json(changed, saved) == plain
+    assert configuration.difference(saved, plain) == []
+    assert ("auxiliary", "none", "contrastive") in configuration.difference(saved, changed)
+
+
 def test_a_part_keeps_only_the_values_that_its_new_choice_accepts():
     config = ZeroShotConfig(critic=SuccessorFeaturesConfig(predictor_dims=(8,), state_dim=0))
     chosen = configuration.override(config, {"critic": "td_jepa", "critic.task_dim": 4}).critic

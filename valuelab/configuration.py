@@ -131,15 +131,17 @@ class Choice(NamedTuple, Generic[Made]):
     make: Callable[[Any, Any], Made]
 
 
-def part(default: Any, choices: Mapping[str, Choice[Any]], help: str) -> Any:
+def part(default: Any, choices: Mapping[str, Choice[Any]], help: str, *, before: str = "") -> Any:
     """A field that holds a config, which is chosen by name.
 
     Args:
         default: a config.
         choices: by the names that flags and presets use.
         help: what --help says of it.
+        before: the name of its choice in runs that were saved when there was no such field; empty for the
+            choice in the config that they are read with.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "before": before})
 
 
 def make(choices: Mapping[str, Choice[Made]], config: Any, spec: Any) -> Made:
@@ -549,11 +551,14 @@ class Part(NamedTuple):
         choices: name to class of config.
         chosen: the name of the present one; empty where it is not among the choices.
         help: what `part` says.
+        before: the name of its choice in runs that were saved when there was no such part; empty for that of
+            the config that they are read with.
     """
 
     choices: Mapping[str, type]
     chosen: str
     help: str
+    before: str = ""
 
 
 def parts(config: Any, path: str = "") -> dict[str, Part]:
@@ -566,7 +571,9 @@ def parts(config: Any, path: str = "") -> dict[str, Part]:
         if "choices" in declared:
             choices = {name: choice.config for name, choice in declared["choices"].items()}
             chosen = next((name for name, known in choices.items() if known is type(value)), "")
-            found[path + field.name] = Part(choices=choices, chosen=chosen, help=declared["help"])
+            found[path + field.name] = Part(
+                choices=choices, chosen=chosen, help=declared["help"], before=declared.get("before", "")
+            )
         found |= parts(value, f"{path}{field.name}.")
     return found
 
@@ -914,7 +921,7 @@ def _read(config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     A field that they do not name has its value `before` it existed.
     """
     known_parts = parts(config)
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, Any] = {name: part.before for name, part in known_parts.items() if part.before}
     values: dict[str, Any] = {}
     for name, value in in_full(config, flatten(saved)).items():
         place, _, key = name.rpartition(".")

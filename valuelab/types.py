@@ -444,6 +444,9 @@ class Critic(NamedTuple):
         diagnostics: what it shows for diagnostics; None where it shows nothing.
         zero_shot: of critics of all tasks z. Such a critic gets goals apart from observations; others get
             both joined, as policies do. None for others.
+        goal_scores: (state, observations [B, ...], actions, goals [B, ...]) -> [B], the log probability of
+            meeting the goals later, relative to that of other goals, up to a constant. None for critics that
+            do not learn it.
         representation_dim: d of goal_representation; 0 where the critic does not offer it.
         needs: what its update uses of what policies offer: "log_probs" for `PolicyView.sample`, and
             "representation_loss".
@@ -458,6 +461,7 @@ class Critic(NamedTuple):
     estimates: Callable[[TrainState], Estimates]
     diagnostics: Diagnostics | None = None
     zero_shot: ZeroShot | None = None
+    goal_scores: Callable[[TrainState, Any, Array, Any], Array] | None = None
     representation_dim: int = 0
     needs: frozenset[str] = frozenset()
     checks: tuple[MetricCheck, ...] = ()
@@ -566,6 +570,8 @@ class Agent(NamedTuple):
         goal_tasks: (state, ψ(s) [B, d] or None, ψ(g) [B, d]) -> the tasks z [B, d] of reaching goals g from
             states s; of zero-shot agents. ψ(s) may be None if the task depends on the goal alone.
         renews_tasks: whether the task of a goal depends on the current state, and so changes at each step.
+        goal_scores: (state, observations [B, ...], actions, goals [B, ...]) -> [B], as of `Critic`; None for
+            agents that do not learn them.
         checks: the checks of its metrics at the end of a run.
     """
 
@@ -579,6 +585,7 @@ class Agent(NamedTuple):
     infer_tasks: Callable[[Array, Array], Array] | None = None
     goal_tasks: Callable[[Any, Array | None, Array], Array] | None = None
     renews_tasks: bool = False
+    goal_scores: Callable[[Any, Any, Array, Any], Array] | None = None
     checks: tuple[MetricCheck, ...] = ()
 
 

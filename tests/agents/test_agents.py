@@ -24,6 +24,7 @@ from valuelab.agents.eta_network import EtaNetworkConfig, eta_network
 from valuelab.agents.iql import IQLConfig, iql
 from valuelab.agents.normalized import normalized
 from valuelab.agents.zero_shot import ZeroShotConfig, zero_shot
+from valuelab.critics.auxiliary import ContrastiveAuxiliaryConfig
 from valuelab.critics.conservative import ConservativeConfig
 from valuelab.critics.contrastive import ContrastiveConfig
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
@@ -184,6 +185,24 @@ AGENTS = {
         composed,
         ComposedConfig(
             critic=ConservativeConfig(**SMALL, num_sampled=2, lagrange=True), policy=SACConfig(**SMALL)
+        ),
+        GOALS,
+    ),
+    "iql-auxiliary": Row(
+        composed,
+        ComposedConfig(
+            critic=ExpectileConfig(**SMALL),
+            policy=AWRConfig(**SMALL),
+            auxiliary=ContrastiveAuxiliaryConfig(**SMALL),
+        ),
+        CONTINUOUS,
+    ),
+    "floq-auxiliary-goals": Row(
+        composed,
+        ComposedConfig(
+            critic=FlowCriticConfig(**FLOW, num_draws=3),
+            policy=OneStepFlowConfig(**FLOW),
+            auxiliary=ContrastiveAuxiliaryConfig(**SMALL, loss="symmetric"),
         ),
         GOALS,
     ),
@@ -763,6 +782,17 @@ FLIPS: dict[type, dict[str, Any]] = {
         "learning_rate": (1e-2, {}),
         "target_rate": (0.5, {}),
     },
+    ContrastiveAuxiliaryConfig: {
+        "encoder": ("drq", {}),
+        "hidden_dims": ((16,), {}),
+        "activation": ("relu", {}),
+        "layer_norm": (False, {}),
+        "latent_dim": (8, {}),
+        "loss": ("symmetric", {}),
+        "logsumexp_weight": (1.0, {"loss": "symmetric"}),
+        "weight": (1.0, {}),
+        "learning_rate": (1e-2, {}),
+    },
     ContrastiveConfig: {
         "encoder": ("drq", {}),
         "hidden_dims": ((16,), {}),
@@ -1044,7 +1074,7 @@ def test_an_impossible_pair_is_refused_by_name():
 
 def test_negatives_need_a_second_transition():
     row, agent, state = build("crl")
-    with pytest.raises(InputError, match="batch_size is 1, but the contrastive critic takes"):
+    with pytest.raises(InputError, match="batch_size is 1, but a contrastive loss takes the goals"):
         agent.update(state, example_batch(row.spec, size=1))
 
 

@@ -1,13 +1,16 @@
-"""Contrastive critics against the exact discounted occupancies of a small MDP."""
+"""Contrastive critics against exact discounted occupancies of a small MDP, and the contrastive auxiliary."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from valuelab.critics.auxiliary import ContrastiveAuxiliaryConfig, contrastive_auxiliary
 from valuelab.critics.contrastive import ContrastiveConfig, contrastive_critic
+from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.data import sampling
 from valuelab.data.sampling import GoalDistribution, GoalRelabelling
+from valuelab.errors import InputError
 from valuelab.types import Dataset, Spec, Transitions
 
 S, A, DISCOUNT = 3, 2, 0.8
@@ -157,3 +160,68 @@ def test_a_critic_learns_the_exact_log_ratio(loss):
     np.testing.assert_allclose(q, np.log(exact / marginal) - constant, atol=0.04)
     advantages = np.log(exact / np.einsum("sa,sag->sg", POLICY, exact)[:, None])
     np.testing.assert_allclose(q - value[:, None], advantages, atol=0.04)
+
+
+# The auxiliary.
+
+PLAIN = Spec((3,), "float32", 2, 0, -1.0, 1.0)
+EXPECTILE = expectile_critic(ExpectileConfig(hidden_dims=(16,), layer_norm=True), PLAIN)
+
+
+def with_auxiliary(weight):
+    config = ContrastiveAuxiliaryConfig(hidden_dims=(16,), latent_dim=8, weight=weight, learning_rate=3e-3)
+    return contrastive_auxiliary(config, PLAIN)(EXPECTILE)
+
+
+def drifting_batch() -> Transitions:
+    """Later observations are near where the action leads."""
+    random = np.random.default_rng(0)
+    states = random.normal(size=(64, 3)).astype(np.float32)
+    actions = random.uniform(-1, 1, (64, 2)).astype(np.float32)
+    moved = states + np.pad(actions, ((0, 0), (0, 1)))
+    return Transitions(
+        observations=states,
+        actions=actions,
+        rewards=states[:, 0],
+        masks=np.ones(64, np.float32),
+        next_observations=moved,
+        futures=moved + 0.1 * random.normal(size=moved.shape).astype(np.float32),
+    )
+
+
+def test_an_auxiliary_of_weight_0_leaves_the_critic_as_it_is_and_its_own_loss_falls():
+    batch, key, weights = drifting_batch(), jax.random.key(0), jnp.array([0.0, 1.0])
+
+    def learn(critic):
+        def update(state, _):
+            state, metrics = critic.update(state, batch, None)
+            return critic.average_targets(state), metrics
+
+        return jax.lax.scan(update, critic.init(key, batch), length=200)
+
+    alone, metrics = jax.jit(lambda: learn(EXPECTILE))()
+    both, auxiliary = jax.jit(jax.vmap(lambda weight: learn(with_auxiliary(weight))))(weights)
+    for own, ours in (
+        (alone.params, both.params["critic"]),
+        (alone.opt_state, both.opt_state["critic"]),
+        (alone.target_params, both.target_params),
+        (metrics, {name: auxiliary[name] for name in metrics}),
+    ):
+        jax.tree.map(
+            lambda one, other: np.testing.assert_allclose(one, other[0], rtol=1e-3, atol=1e-5), own, ours
+        )
+    losses = auxiliary["auxiliary_loss"]
+    assert (losses[:, -1] < losses[:, 0]).all()
+    # The critic's features become better at it only where it learns, too.
+    assert losses[1, -1] < losses[0, -1]
+    assert (auxiliary["auxiliary_accuracy"][:, -1] > 5 / 64).all()
+
+
+def test_an_auxiliary_is_refused_without_hidden_layers_and_without_later_observations():
+    contrastive = contrastive_critic(ContrastiveConfig(), SPEC)
+    with pytest.raises(InputError, match=r"auxiliary contrastive learns with .* critic 'contrastive"):
+        contrastive_auxiliary(ContrastiveAuxiliaryConfig(), SPEC)(contrastive)
+    critic, batch = with_auxiliary(1.0), drifting_batch()
+    state = jax.eval_shape(critic.init, jax.random.key(0), batch)
+    with pytest.raises(InputError, match=r"these batches have none: train on a dataset with --data.future_d"):
+        jax.eval_shape(lambda state: critic.update(state, batch._replace(futures=None), None), state)

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from absl import flags as absl_flags
 from helpers import Field, assert_same_bits, make_dataset, write_maze_data
+from scipy import stats
 
 import valuelab as vl
 from valuelab.data.sources import ogbench
@@ -558,3 +559,61 @@ def test_the_commit_is_kept_with_a_dirty_mark(tmp_path, monkeypatch):
     assert outputs.commit(tmp_path) == f"{head}-dirty"
     monkeypatch.setenv("PATH", "")
     assert outputs.commit(tmp_path) == ""  # git is missing
+
+
+# Scores of goals as rewards.
+
+
+def walks():
+    """Random walks on [0, 10]."""
+    random = np.random.default_rng(0)
+    episodes = []
+    for _ in range(40):
+        actions = random.uniform(-1, 1, (60, 1)).astype(np.float32)
+        places = [random.uniform(0, 10)]
+        for action in actions[:, 0]:
+            places.append(np.clip(places[-1] + action, 0, 10))
+        observations = np.array(places, np.float32)[:, None]
+        episodes.append({"observations": observations, "actions": actions, "rewards": np.zeros(60)})
+    return vl.dataset_from_episodes(episodes, name="walks")
+
+
+AUXILIARY = {"agent.auxiliary": "contrastive", "data.future_discount": 0.8}
+
+
+def test_a_goal_reward_orders_states_by_their_distance_to_the_goal():
+    dataset = walks()
+    run = vl.train(
+        "iql",
+        dataset,
+        steps=400,
+        batch_size=128,
+        **AUXILIARY,
+        **{"agent.hidden_dims": (32,), "agent.auxiliary.learning_rate": 3e-3, "agent.auxiliary.weight": 1.0},
+    )
+    reward, places = run.goal_reward(np.float32([8])), np.linspace(0, 10, 41, dtype=np.float32)
+    scores = reward({"observations": places[:, None], "actions": np.zeros((41, 1), np.float32)})
+    assert stats.spearmanr(scores, -np.abs(places - 8)).statistic > 0.95
+    learnt = vl.train("iql", dataset, reward=reward, steps=2, batch_size=8, **{"agent.hidden_dims": (8,)})
+    assert learnt.spec.reward_max > learnt.spec.reward_min
+    assert learnt.config.reward == "goal_reward"
+    with pytest.raises(vl.InputError, match=r"^iql learns no scores of goals: train crl, or another agent"):
+        learnt.goal_reward(np.float32([8]))
+    with pytest.raises(vl.InputError, match=r"^goal has shape \(2, 1\): give one observation"):
+        run.goal_reward(np.zeros((2, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("goal_conditioned", "settings", "message"),
+    [
+        (
+            False,
+            {"agent.auxiliary": "contrastive"},
+            "these batches have none: train on a dataset with --data.fut",
+        ),
+        (True, AUXILIARY, r"^data.future_discount is 0.8, but the goals of made up already are later"),
+    ],
+)
+def test_an_auxiliary_needs_later_observations(goal_conditioned, settings, message):
+    with pytest.raises(vl.InputError, match=message):
+        vl.train("iql", make_dataset(goal_conditioned=goal_conditioned), **SMALL, **settings)

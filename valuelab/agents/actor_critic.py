@@ -173,5 +173,15 @@ def actor_critic(critic: Critic, policy: Policy) -> Agent:
         actions = policy.sample(state.policy, seen, jax.random.key(0), 0.0, estimates)
         return estimates.q(seen, actions)
 
+    scores = critic.goal_scores
+    goal_scores = scores and (lambda state, *inputs: scores(state.critic, *inputs))  # type: ignore[misc]
     checks = tuple(check._replace(metric=f"critic/{check.metric}") for check in critic.checks)
-    return Agent(init=init, update=update, act=act, value=value, critic=critic, checks=checks)
+    return Agent(
+        init=init,
+        update=update,
+        act=act,
+        value=value,
+        critic=critic,
+        goal_scores=goal_scores,
+        checks=checks,
+    )

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from valuelab.agents.actor_critic import actor_critic
-from valuelab.configuration import Choice, Settings, make, part
+from valuelab.configuration import Choice, NoConfig, Settings, make, part
+from valuelab.critics.auxiliary import AUXILIARIES
 from valuelab.critics.conservative import ConservativeConfig, conservative_critic
 from valuelab.critics.contrastive import ContrastiveConfig, contrastive_critic
 from valuelab.critics.expectile import ExpectileConfig, expectile_critic
@@ -60,10 +61,13 @@ POLICIES: dict[str, Choice[Policy]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComposedConfig(Settings):
-    """Hyperparameters of a critic and a policy."""
+    """Hyperparameters of a critic and a policy, and of an auxiliary loss of the critic."""
 
     critic: Any = part(TemporalDifferenceConfig(), CRITICS, "How values are learnt.")
     policy: Any = part(OneStepFlowConfig(), POLICIES, "How actions are drawn from them.")
+    auxiliary: Any = part(
+        NoConfig(), AUXILIARIES, "What the critic's networks learn in addition to values.", before="none"
+    )
 
 
 def composed(config: ComposedConfig, spec: Spec) -> Agent:
@@ -86,9 +90,11 @@ def composed(config: ComposedConfig, spec: Spec) -> Agent:
 
 
 def critic_of(config: ComposedConfig, spec: Spec) -> Critic:
-    """The critic of a config."""
+    """The critic of a config, with its auxiliary loss."""
     with _part("critic"):
-        return make(CRITICS, config.critic, spec)
+        critic = make(CRITICS, config.critic, spec)
+    with _part("auxiliary"):
+        return make(AUXILIARIES, config.auxiliary, spec)(critic)
 
 
 def policy_of(config: Any, spec: Spec) -> Policy:

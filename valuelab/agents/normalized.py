@@ -78,6 +78,13 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
     features = agent.features and (
         lambda state, observations: agent.features(state, observe(observations))  # type: ignore[misc]
     )
+
+    def goal_scores(state: Any, observations: Any, actions: Array, goals: Any) -> Array:
+        assert agent.goal_scores is not None
+        return agent.goal_scores(
+            state, observe(observations), _encode(normalization, actions), observe(goals)
+        )
+
     return Agent(
         init=init,
         update=update,
@@ -88,18 +95,17 @@ def normalized(agent: Agent, normalization: Normalization, parts: Parts = ()) ->
         infer_tasks=agent.infer_tasks,
         goal_tasks=agent.goal_tasks,
         renews_tasks=agent.renews_tasks,
+        goal_scores=agent.goal_scores and goal_scores,
         checks=agent.checks,
     )
 
 
 def normalize(batch: Transitions, normalization: Normalization, parts: Parts = ()) -> Transitions:
     """The batch as the agent sees it, with o', a' and r'; arguments as of `normalized`."""
-    _, _, low, high, reward_scale, reward_shift = normalization
+    reward_scale, reward_shift = normalization.reward_scale, normalization.reward_shift
 
     def encode(actions: Array) -> Array:
-        if low is None or high is None:
-            return actions
-        return 2 * (actions - _expand(low, actions)) / _expand(high - low, actions) - 1
+        return _encode(normalization, actions)
 
     def observe(observations: Any) -> Any:
         return _observe(normalization, parts, observations)
@@ -122,6 +128,14 @@ def normalize(batch: Transitions, normalization: Normalization, parts: Parts = (
         futures=observe(batch.futures),
         segments=segments,
     )
+
+
+def _encode(normalization: Normalization, actions: Array) -> Array:
+    """Actions [B, A], [B, H, A] or [B] as the agent sees them."""
+    low, high = normalization.action_low, normalization.action_high
+    if low is None or high is None:
+        return actions
+    return 2 * (actions - _expand(low, actions)) / _expand(high - low, actions) - 1
 
 
 def _observe(normalization: Normalization, parts: Parts, observations: Any) -> Any:

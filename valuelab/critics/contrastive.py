@@ -20,7 +20,7 @@ OGBench the policy's step sees the old Q, and here the new one.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,12 @@ from valuelab.networks.mlp import ensemble
 from valuelab.networks.settings import NetworkConfig
 from valuelab.networks.values import Factor
 from valuelab.ops.contrastive import accuracy, binary_nce, symmetric_infonce
-from valuelab.ops.goals import split
+from valuelab.ops.goals import join, split
 from valuelab.types import (
     Array,
     Critic,
     Estimates,
+    GoalConditioned,
     Key,
     Metrics,
     Params,
@@ -51,13 +52,11 @@ from valuelab.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContrastiveConfig(NetworkConfig):
-    """Hyperparameters of the contrastive critic. Its discount is data.goals.discount."""
+class ContrastConfig(NetworkConfig):
+    """Hyperparameters of a contrastive loss and of its networks."""
 
-    hidden_dims: tuple[int, ...] = widths((512, 512, 512), "Width of each hidden layer of φ and of ψ.")
     layer_norm: bool = setting(True, help="Normalise the hidden layers, after their activation.")
     latent_dim: int = setting(512, "[1, inf)", "d, dimension of φ and ψ.")
-    ensemble_size: int = setting(2, "[1, inf)", "E, number of networks in the ensemble of Q.")
     loss: Literal["binary", "symmetric"] = setting(
         "binary", help='Contrastive loss, "binary" NCE or "symmetric" InfoNCE.'
     )
@@ -67,9 +66,56 @@ class ContrastiveConfig(NetworkConfig):
         'Weight of the log-sum-exp regulariser of "symmetric", at least 0. It chooses the constant that this '
         "loss leaves open.",
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(ContrastConfig):
+    """Hyperparameters of the contrastive critic. Its discount is data.goals.discount."""
+
+    hidden_dims: tuple[int, ...] = widths((512, 512, 512), "Width of each hidden layer of φ and of ψ.")
+    ensemble_size: int = setting(2, "[1, inf)", "E, number of networks in the ensemble of Q.")
     state_value: bool = setting(
         False, help="Also learn V(s, g), which policies need that weight actions by advantages, such as awr."
     )
+
+
+def scores(phi: Array, psi: Array) -> Array:
+    """φᵀψ / √d of vectors [..., d]."""
+    return jnp.sum(phi * psi, axis=-1) / jnp.sqrt(phi.shape[-1])
+
+
+def contrast(config: ContrastConfig, phi: Array, psi: Array) -> tuple[Array, Metrics]:
+    """The contrastive loss of a batch, a mean over the ensemble.
+
+    Args:
+        config: hyperparameters.
+        phi: φ of the inputs, [B, d], or [E, B, d] of an ensemble.
+        psi: ψ of their goals, likewise.
+
+    Returns:
+        The loss, and metrics: the loss, the accuracy, and the mean logits of positive and negative pairs.
+
+    Raises:
+        InputError: for a batch of one, which has no negative pairs.
+    """
+    if (size := phi.shape[-2]) < 2:
+        raise InputError(
+            f"batch_size is {size}, but a contrastive loss takes the goals of other transitions of the batch "
+            "as negatives: give at least 2"
+        )
+    logits = jnp.einsum("...ik,...jk->...ij", phi, psi) / jnp.sqrt(phi.shape[-1])
+    logits = logits.reshape(-1, size, size)
+    if config.loss == "binary":
+        losses = jax.vmap(binary_nce)(logits)
+    else:
+        losses = jax.vmap(lambda one: symmetric_infonce(one, config.logsumexp_weight))(logits)
+    loss, own = jnp.mean(losses), jnp.einsum("eii->ei", logits)
+    return loss, {
+        "loss": loss,
+        "accuracy": jnp.mean(jax.vmap(accuracy)(logits)),
+        "positive": jnp.mean(own),
+        "negative": (jnp.sum(logits) - jnp.sum(own)) / (own.size * (size - 1)),
+    }
 
 
 def contrastive_critic(config: ContrastiveConfig, spec: Spec) -> Critic:
@@ -111,69 +157,46 @@ def contrastive_critic(config: ContrastiveConfig, spec: Spec) -> Critic:
         return learning.start(update_key, params, {}, optimizer.init(params))
 
     def factors(params: Params, name: str, joined: Array, *actions: Array) -> tuple[Array, Array]:
-        """φ and ψ, [..., B, d]."""
+        """φ and ψ of Q, [E, B, d], or of V, [B, d]."""
         observations, goals = split(joined)
         return tuple(  # type: ignore[return-value]
             networks[f"{name}_{part}"].apply(params[f"{name}_{part}"], *inputs)
             for part, inputs in (("state", (observations, *actions)), ("goal", (goals,)))
         )
 
-    def scores(params: Params, name: str, joined: Array, *actions: Array) -> Array:
-        """Of each observation with its own goal, [..., B]."""
-        phi, psi = factors(params, name, joined, *actions)
-        return jnp.sum(phi * psi, axis=-1) / jnp.sqrt(config.latent_dim)
-
-    def contrast(params: Params, name: str, joined: Array, *actions: Array) -> tuple[Array, Metrics]:
-        """The loss of Q, a mean over the ensemble, or of V."""
-        phi, psi = factors(params, name, joined, *actions)
-        logits = jnp.einsum("...ik,...jk->...ij", phi, psi) / jnp.sqrt(config.latent_dim)
-        logits = logits.reshape(-1, *logits.shape[-2:])
-        size = logits.shape[-1]
-        own = jnp.einsum("eii->ei", logits)
-        others = (jnp.sum(logits) - jnp.sum(own)) / (len(logits) * size * (size - 1))
-        if config.loss == "binary":
-            losses = jax.vmap(binary_nce)(logits)
-        else:
-            losses = jax.vmap(lambda one: symmetric_infonce(one, config.logsumexp_weight))(logits)
-        loss = jnp.mean(losses)
-        return loss, {
-            f"{name}_loss": loss,
-            f"{name}_accuracy": jnp.mean(jax.vmap(accuracy)(logits)),
-            f"{name}_positive": jnp.mean(own),
-            f"{name}_negative": others,
-        }
-
     def update(state: TrainState, batch: Transitions, policy: PolicyView) -> tuple[TrainState, Metrics]:
         del policy
-        if (size := len(batch.actions)) < 2:
-            raise InputError(
-                f"batch_size is {size}, but the contrastive critic takes the goals of other transitions of "
-                "the batch as negatives: give at least 2"
-            )
 
         def loss(params: Params) -> tuple[Array, Metrics]:
-            total, metrics = contrast(params, "q", batch.observations, batch.actions)
+            found = {"q": contrast(config, *factors(params, "q", batch.observations, batch.actions))}
             if config.state_value:
-                value_loss, value_metrics = contrast(params, "value", batch.observations)
-                total, metrics = total + value_loss, metrics | value_metrics
-            return total, metrics
+                found["value"] = contrast(config, *factors(params, "value", batch.observations))
+            metrics = {
+                f"{name}_{metric}": number
+                for name, (_, metrics) in found.items()
+                for metric, number in metrics.items()
+            }
+            return sum(loss for loss, _ in found.values()), metrics  # type: ignore[return-value]
 
         return learning.update(state, loss, optimizer)
 
     def estimates(state: TrainState) -> Estimates:
         def q(observations: Array, actions: Array) -> Array:
-            return jnp.min(scores(state.params, "q", observations, actions), axis=0)
+            return jnp.min(scores(*factors(state.params, "q", observations, actions)), axis=0)
 
         if not config.state_value:
             return Estimates(q=q)
 
         def value(observations: Array) -> Array:
-            return scores(state.params, "value", observations)
+            return scores(*factors(state.params, "value", observations))
 
         def advantage(batch: Transitions) -> Array:
             return q(batch.observations, batch.actions) - value(batch.observations)
 
         return Estimates(q=q, value=value, advantage=advantage)
+
+    def goal_scores(state: TrainState, observations: Any, actions: Array, goals: Any) -> Array:
+        return estimates(state).q(join(GoalConditioned(observations, goals)), actions)
 
     return Critic(
         name="contrastive" if config.state_value else "contrastive (state_value=False)",
@@ -182,4 +205,5 @@ def contrastive_critic(config: ContrastiveConfig, spec: Spec) -> Critic:
         update=update,
         average_targets=lambda state: state,
         estimates=estimates,
+        goal_scores=goal_scores,
     )

@@ -76,6 +76,13 @@ class DataConfig(NormalizationConfig):
     goals: GoalRelabelling = setting(
         GoalRelabelling(discount=None), help="How goal-conditioned data are relabelled."
     )
+    future_discount: float | None = setting(
+        None,
+        "[0, 1)",
+        "Add later observations to the batches of data without goals, for --agent.auxiliary=contrastive: the "
+        "observation k steps after the transition's next one with probability (1 - d) d^k for a discount d "
+        "in [0, 1), cut at the trajectory's end. None for none.",
+    )
     filter: str = setting(
         "",
         help="Episodes that are kept before training; empty for all. value_order:X keeps those along which "

@@ -220,6 +220,8 @@ def find_inputs(
     if config.dataset:
         if config.online_steps and config.data.stream:
             raise InputError("data.stream works only without online_steps: leave out one of them")
+        if config.online_steps and config.data.future_discount is not None:
+            raise InputError("data.future_discount works only without online_steps: leave out one of them")
         if dataset is None:
             if data.goal_conditioned(config.dataset) and not reward:  # others are checked after loading
                 goal_discount(config)
@@ -360,11 +362,16 @@ def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
 
 def make_sampler(config: RunConfig, dataset: Dataset, weights: np.ndarray | None = None) -> Sampler:
     """The sampler of batches, with goals if the dataset is goal-conditioned; `weights` as in `sampling`."""
-    size, frames = config.batch_size, config.data.num_frames
-    if dataset.goal_conditioned:
-        goal_discount(config)
-        return sampling.goals(dataset, size, config.data.goals, frames, weights)
-    return sampling.transitions(dataset, size, num_frames=frames, weights=weights)
+    size, frames, future_discount = config.batch_size, config.data.num_frames, config.data.future_discount
+    if not dataset.goal_conditioned:
+        return sampling.transitions(dataset, size, future_discount, num_frames=frames, weights=weights)
+    if future_discount is not None:
+        raise InputError(
+            f"data.future_discount is {future_discount:g}, but the goals of {dataset.name} already are later "
+            "observations, drawn with data.goals.discount: leave data.future_discount out"
+        )
+    goal_discount(config)
+    return sampling.goals(dataset, size, config.data.goals, frames, weights)
 
 
 def goal_discount(config: RunConfig) -> float:

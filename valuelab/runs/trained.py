@@ -30,6 +30,9 @@ from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels
 from valuelab.training import logs
 from valuelab.types import Agent, Environment, Normalization, Spec
 
+_CHUNK = 8192
+"""The number of transitions whose scores of a goal are computed together, which bounds the memory."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainedRun:
@@ -217,6 +220,57 @@ class TrainedRun:
                 "run.command(...).value(observation)"
             )
         return self.policy(member, task=task).value(observation, goal)
+
+    def goal_reward(self, goal: Any, member: int = 0) -> Reward:
+        """A reward for coming nearer to a goal: the score of the goal after each transition's action.
+
+            r(s, a) = log p_γ(g | s, a) - log p(g), up to a constant
+
+        It is large where the data's trajectories meet the goal soon. Give it to `train` as `reward`.
+
+        Args:
+            goal: an observation.
+            member: number of the member, from 0 on.
+
+        Returns:
+            A function of the arrays "observations" and "actions" [N, ...] of transitions, in the units of the
+            data, that returns rewards [N].
+
+        Raises:
+            InputError: when the agent learns no scores of goals, or the goal is not an observation.
+
+        Example:
+            >>> run = vl.train(
+            ...     "iql",
+            ...     dataset,
+            ...     steps=2,
+            ...     **{"agent.auxiliary": "contrastive", "data.future_discount": 0.9},
+            ... )
+            >>> reward = run.goal_reward(dataset.observations[5])
+            >>> reward({"observations": dataset.observations, "actions": dataset.actions}).shape
+            (40,)
+        """
+        state, (goals, alone) = self.state(member), self.batch("goal", goal)
+        if not alone:
+            raise InputError(f"goal has shape {goals.shape}: give one observation")
+        agent = self.agent(member)
+        if agent.goal_scores is None:
+            raise InputError(
+                f"{self.config.agent_name} learns no scores of goals: train crl, or another agent with "
+                "--agent.auxiliary=contrastive"
+            )
+
+        @jax.jit
+        def scores(observations: Any, actions: Any) -> Any:
+            return agent.goal_scores(state, observations, actions, jnp.repeat(goals, len(actions), axis=0))
+
+        def goal_reward(transitions: Mapping[str, Any]) -> np.ndarray:
+            observations, _ = self.batch("observations", transitions["observations"])
+            actions = np.asarray(transitions["actions"])
+            chunks = [slice(start, start + _CHUNK) for start in range(0, len(actions), _CHUNK)]
+            return np.concatenate([scores(observations[chunk], actions[chunk]) for chunk in chunks])
+
+        return goal_reward
 
     def export(
         self,

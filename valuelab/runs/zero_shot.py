@@ -82,6 +82,11 @@ def find_inputs(config: ZeroShotRunConfig, make_agent: MakeAgent, reward: Reward
     Raises:
         InputError: for an agent that is not zero-shot, or data or a reward that cannot be used.
     """
+    if config.data.future_discount is not None:
+        raise InputError(
+            f"data.future_discount is {config.data.future_discount:g}, but zero-shot runs draw later "
+            "observations with data.goals.discount: leave data.future_discount out"
+        )
     discount = inputs.goal_discount(config)
     chosen = inputs.select(config, inputs.read_dataset(config))
     dataset = dataclasses.replace(chosen.dataset, goal_conditioned=False)  # tasks take the place of goals
