@@ -574,7 +574,8 @@ def walks():
         for action in actions[:, 0]:
             places.append(np.clip(places[-1] + action, 0, 10))
         observations = np.array(places, np.float32)[:, None]
-        episodes.append({"observations": observations, "actions": actions, "rewards": np.zeros(60)})
+        episode = {"observations": observations, "actions": actions, "rewards": np.zeros(60)}
+        episodes.append(episode | {"terminated": False})
     return vl.dataset_from_episodes(episodes, name="walks")
 
 

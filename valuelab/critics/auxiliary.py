@@ -4,8 +4,8 @@ The contrastive auxiliary predicts later observations of the trajectory from the
 
     f(s, a, g) = φᵀ ψ(g) / √d,   φ = W h(s, a) + b
 
-Here h holds the features of all ensemble members, one after the other, and g is an observation that comes later
-by a geometric number of steps. The loss is that of contrastive RL (`valuelab.ops.contrastive`), so f learns
+Here h holds the features of all ensemble members, one after the other, and g is an observation that comes
+later by a geometric number of steps. The loss is that of contrastive RL (`valuelab.ops.contrastive`), so f learns
 log p_γ(g | s, a) - log p(g) up to a constant. One update:
 
 1. All steps of the critic itself.
