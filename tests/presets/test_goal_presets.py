@@ -15,7 +15,7 @@ from valuelab import configuration
 from valuelab.benchmark import suites
 from valuelab.runs import flags
 
-AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "qrl": "qrl", "crl": "crl"}
+AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "qrl": "qrl", "crl": "crl", "hiql": "hiql"}
 """The study's name -> ours."""
 
 # Kind of dataset; alpha of gcivl, gciql, qrl, crl; both alphas of hiql; its subgoal_steps; the flags that all
@@ -57,17 +57,26 @@ POLICY = {
 }
 CRITIC = {**NETWORK, "layer_norm": True}
 VALUES = {**CRITIC, "ensemble_size": 2, "discount": 0.99, "target_rate": 0.005}
-PLAIN = {"representation_dim": 0}
+PLAIN = {"representation_dim": 0, "cloning_gradient": False}
 AWR = {**POLICY, "chosen": "awr", "weight_max": 100.0}
 DDPG_BC = {**POLICY, "chosen": "ddpg_bc"}
 
 
-def expected_agent(name: str, alpha: float, subgoal_steps: int, discrete: bool) -> dict:
+def expected_agent(name: str, alpha: float, seen: bool, discrete: bool) -> dict:
     """The agent's settings of the study: dotted name to value."""
     if name == "gcbc":
         return {f"agent.{field}": value for field, value in POLICY.items()}
     extraction = AWR | {"inverse_temperature": alpha} if discrete else DDPG_BC | {"bc_weight": alpha}
+    hierarchical = POLICY | {"chosen": "hierarchical", "weight_max": 100.0}
+    hierarchical |= {f"{level}_inverse_temperature": alpha for level in ("low", "high")}
     parts = {
+        "hiql": (
+            {
+                **{"chosen": "implicit_state_value", **VALUES, "expectile": 0.7},
+                **{"representation_dim": 10, "cloning_gradient": seen},
+            },
+            hierarchical,
+        ),
         "gcivl": (
             {"chosen": "implicit_state_value", **VALUES, "expectile": 0.9, **PLAIN},
             AWR | {"inverse_temperature": alpha},
@@ -92,14 +101,15 @@ def expected_agent(name: str, alpha: float, subgoal_steps: int, discrete: bool) 
     critic, policy = parts[name]
     settings = {f"agent.critic.{field}": value for field, value in critic.items()}
     settings |= {f"agent.policy.{field}": value for field, value in policy.items()}
-    return {field.removesuffix(".chosen"): value for field, value in settings.items()}
+    settings = {field.removesuffix(".chosen"): value for field, value in settings.items()}
+    return settings | {"agent.auxiliary": "none"}
 
 
-def expected_goals(name: str, p_trajectory: float) -> dict:
+def expected_goals(name: str, p_trajectory: float, subgoal_steps: int) -> dict:
     """The goals of the study."""
     current, trajectory, geometric = {
         "gcbc": (0.2, 0.5, True),  # without effect: cloning has no values
-        **dict.fromkeys(("gcivl", "gciql"), (0.2, 0.5, True)),
+        **dict.fromkeys(("gcivl", "gciql", "hiql"), (0.2, 0.5, True)),
         "qrl": (0.0, 0.0, True),
         "crl": (0.0, 1.0, True),
     }[name]
@@ -112,7 +122,7 @@ def expected_goals(name: str, p_trajectory: float) -> dict:
         "data.goals.policy.geometric": False,
         "data.goals.policy.rounded": True,
         "data.goals.negative_rewards": True,
-        "data.goals.subgoal_steps": 0,
+        "data.goals.subgoal_steps": subgoal_steps if name == "hiql" else 0,
     }
 
 
@@ -137,7 +147,7 @@ def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
     known = {field: each.value for field, each in configuration.fields(config).items()}
     known |= {field: part.chosen for field, part in configuration.parts(config).items()}
     alpha = ast.literal_eval(tuned.get(name, "0"))
-    expected = expected_agent(name, alpha, int(tuned["subgoal_steps"]), discrete)
+    expected = expected_agent(name, alpha, seen, discrete)
     if "discount" in given and "agent.critic.discount" in expected:
         expected["agent.critic.discount"] = given["discount"]
     encoders = [field for field in known if field.startswith("agent.") and field.endswith(".encoder")]
@@ -155,7 +165,7 @@ def test_presets_are_the_commands_of_the_study_in_every_field(name, kind):
         "data.image_shift.pixels": 3 if "p_aug" in given else 0,
         # No goal of cloning and of QRL is drawn from a geometric distribution.
         **({} if name in ("gcbc", "qrl") else {"data.goals.discount": given.get("discount", 0.99)}),
-        **expected_goals(name, p_trajectory),
+        **expected_goals(name, p_trajectory, int(tuned["subgoal_steps"])),
     }
     assert {field: known[field] for field in run} == run
     if "p_aug" in given:

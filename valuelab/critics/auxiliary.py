@@ -5,16 +5,16 @@ The contrastive auxiliary predicts later observations of the trajectory from the
     f(s, a, g) = φᵀ ψ(g) / √d,   φ = W h(s, a) + b
 
 Here h holds the features of all ensemble members, one after the other, and g is an observation that comes
-later by a geometric number of steps. The loss is that of contrastive RL (`valuelab.ops.contrastive`), so f learns
-log p_γ(g | s, a) - log p(g) up to a constant. One update:
+later by a geometric number of steps. The loss is that of contrastive RL (`valuelab.ops.contrastive`), so f
+learns log p_γ(g | s, a) - log p(g) up to a constant. One update:
 
 1. All steps of the critic itself.
-2. One step of Adam on the contrastive loss. W, b and ψ move at `learning_rate`, and the critic's parameters at
-   `weight` times this rate. A weight of the loss would have no effect, because Adam does not depend on the
+2. One step of Adam on the contrastive loss. W, b and ψ move at `learning_rate`, and the critic's parameters
+   at `weight` times this rate. A weight of the loss would have no effect, because Adam does not depend on the
    scale of a loss. With weight 0 the critic learns as without the auxiliary, and f shows what h knows.
 
-Targets, estimates and all else are those of the critic. Without goals, g is one of the batch's `futures`, and γ
-is data.future_discount. With goals, g is the goal that the critic learns from. Then h is taken with s as the
+Targets, estimates and all else are those of the critic. Without goals, g is one of the batch's `futures`, and
+γ is data.future_discount. With goals, g is the goal that the critic learns from. Then h is taken with s as the
 goal: if h saw g, it could copy g.
 
 Source: Nath et al. 2024, "Learning Goal-Conditioned Representations for Language Reward Models",

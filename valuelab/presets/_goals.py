@@ -85,8 +85,6 @@ _RANDOM_GOALS: Group = merged(
 
 
 def presets(
-    weight: str,
-    weights: Mapping[str, float],
     *,
     every: Mapping[str, Any] | None = None,
     images: Mapping[str, Any] | None = None,
@@ -94,12 +92,9 @@ def presets(
     discount: str = "",
     random_goals: bool = True,
 ) -> Group:
-    """The presets of an agent.
+    """The presets of an agent, without the weights that the study tunes.
 
     Args:
-        weight: dotted name of the weight that the study tunes; empty if there is none.
-        weights: the beginning of a preset's name, without "visual_", to the weight; later entries override
-            earlier ones.
         every: settings of all presets.
         images: settings of the presets for images, powderworld included.
         powderworld: settings of the preset for powderworld.
@@ -107,17 +102,32 @@ def presets(
         random_goals: whether policies also learn to reach goals of other trajectories where trajectories are
             short or without aim.
     """
-    groups: list[Group] = [_RUNS, each(_ALL, every or {}), each((*_IMAGES, "powderworld"), images or {})]
-    if random_goals:
-        groups.append(_RANDOM_GOALS)
-    for start, value in weights.items():
-        chosen = [preset for preset in _ALL if preset.removeprefix("visual_").startswith(start)]
-        groups.append(each(chosen, {weight: value}))
-    if discount:
-        far = [preset for preset in _ALL if preset.removeprefix("visual_").startswith(_FAR)]
-        groups.append(each(far, {discount: 0.995}))
-    groups.append({"powderworld": powderworld or {}})
-    return merged(*groups)
+    return merged(
+        _RUNS,
+        each(_ALL, every or {}),
+        each((*_IMAGES, "powderworld"), images or {}),
+        _RANDOM_GOALS if random_goals else {},
+        tuned(discount, dict.fromkeys(_FAR, 0.995)) if discount else {},
+        {"powderworld": powderworld or {}},
+    )
+
+
+def tuned(name: str, values: Mapping[str, Any]) -> Group:
+    """The presets with one setting.
+
+    Args:
+        name: dotted name of the setting.
+        values: the beginning of presets' names, without "visual_", to the value; later entries override
+            earlier ones.
+    """
+    return merged(
+        *(
+            each(
+                (preset for preset in _ALL if preset.removeprefix("visual_").startswith(start)), {name: value}
+            )
+            for start, value in values.items()
+        )
+    )
 
 
 def preset_of(dataset: str) -> str:

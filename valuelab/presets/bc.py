@@ -52,8 +52,6 @@ _OTHERS: Group = {
 PRESETS = merged(
     _OTHERS,
     _goals.presets(
-        "",
-        {},
         every=_goals.prefixed("agent.", _goals.POLICY),
         images={"agent.encoder": "impala_small"},
         random_goals=False,

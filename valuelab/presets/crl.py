@@ -43,11 +43,6 @@ SETTINGS = {
 
 PRESETS = merged(
     _goals.presets(
-        "agent.policy.bc_weight",
-        {
-            **{"pointmaze": 0.03, "antmaze": 0.1, "antmaze_explore": 0.003, "humanoidmaze": 0.1},
-            **{"antsoccer": 0.3, "manipulation_play": 3.0, "manipulation_noisy": 0.1},
-        },
         images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
         powderworld={
             "agent.policy": "awr",
@@ -55,6 +50,13 @@ PRESETS = merged(
             "agent.critic.state_value": True,
         },
         discount="data.goals.discount",
+    ),
+    _goals.tuned(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.03, "antmaze": 0.1, "antmaze_explore": 0.003, "humanoidmaze": 0.1},
+            **{"antsoccer": 0.3, "manipulation_play": 3.0, "manipulation_noisy": 0.1},
+        },
     ),
     _goals.small(
         {"agent.critic.latent_dim": 64},

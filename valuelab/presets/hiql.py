@@ -1,10 +1,14 @@
-"""HIQL: one value, and a policy of two levels on representations of subgoals (Park et al. 2023, 2307.11949).
+r"""HIQL: one value, and a policy of two levels on representations of subgoals (Park et al. 2023, 2307.11949).
 
-The defaults are OGBench's (Park et al. 2025, arXiv:2410.20092), with subgoals 25 steps ahead. From images
-OGBench also sets agent.critic.cloning_gradient. Runs and scores:
+The defaults are those of OGBench (Park et al. 2025, arXiv:2410.20092), with subgoals 25 steps ahead. Runs and
+scores:
 
 pointmaze_goals, cube_goals
     python -m experiments.benchmark --suite=goals_small --only=hiql --workdir=runs/goals_small
+pointmaze_navigate, antmaze_stitch, ...: OGBench's study; see `_goals.py`
+    python -m experiments.train --agent=hiql:antmaze_navigate --num_seeds=8 \
+      --dataset=ogbench/antmaze-large-navigate-v0 --workdir=runs/antmaze
+    hardware: one GPU; not run
 """
 
 import dataclasses
@@ -16,6 +20,7 @@ from valuelab.configuration import setting
 from valuelab.critics.implicit_state_value import ImplicitStateValueConfig
 from valuelab.policies.hierarchical import HierarchicalConfig
 from valuelab.presets import _goals
+from valuelab.presets._groups import merged
 
 __all__ = ["PRESETS", "SETTINGS", "Config", "make_agent"]
 
@@ -30,4 +35,16 @@ class Config(ComposedConfig):
 
 SETTINGS = {"data.goals.subgoal_steps": 25}
 
-PRESETS = _goals.small({}, {}, {"data.goals.subgoal_steps": 10})
+PRESETS = merged(
+    _goals.presets(
+        images={
+            **{f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
+            "agent.critic.cloning_gradient": True,
+        },
+        discount="agent.critic.discount",
+    ),
+    _goals.tuned("data.goals.subgoal_steps", {"humanoidmaze": 100, "manipulation": 10, "powderworld": 10}),
+    _goals.tuned("agent.policy.low_inverse_temperature", {"antmaze_explore": 10.0}),
+    _goals.tuned("agent.policy.high_inverse_temperature", {"antmaze_explore": 10.0}),
+    _goals.small({}, {}, {"data.goals.subgoal_steps": 10}),
+)

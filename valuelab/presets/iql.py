@@ -149,11 +149,6 @@ _OTHERS: Group = {
 PRESETS = merged(
     _OTHERS,
     _goals.presets(
-        "agent.policy.bc_weight",
-        {
-            **{"pointmaze": 0.003, "antmaze": 0.3, "antmaze_explore": 0.01, "humanoidmaze": 0.1},
-            **{"antsoccer": 0.1, "manipulation_play": 1.0, "manipulation_noisy": 0.03},
-        },
         every={
             "agent.policy": "ddpg_bc",
             **_goals.prefixed("agent.critic.", _goals.CRITIC),
@@ -164,5 +159,12 @@ PRESETS = merged(
         images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
         powderworld={"agent.policy": "awr", "agent.policy.inverse_temperature": 3.0},
         discount="agent.critic.discount",
+    ),
+    _goals.tuned(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.003, "antmaze": 0.3, "antmaze_explore": 0.01, "humanoidmaze": 0.1},
+            **{"antsoccer": 0.1, "manipulation_play": 1.0, "manipulation_noisy": 0.03},
+        },
     ),
 )

@@ -35,10 +35,9 @@ class Config(ComposedConfig):
 
 PRESETS = merged(
     _goals.presets(
-        "agent.policy.inverse_temperature",
-        {"": 10.0, "powderworld": 3.0},
         images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
         discount="agent.critic.discount",
+        powderworld={"agent.policy.inverse_temperature": 3.0},
     ),
     _goals.small({}, {}, {}),
 )

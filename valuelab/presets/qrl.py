@@ -38,16 +38,18 @@ SETTINGS = {"data.goals.value.p_current": 0.0, "data.goals.value.p_trajectory": 
 
 PRESETS = merged(
     _goals.presets(
-        "agent.policy.bc_weight",
-        {
-            **{"pointmaze": 0.0003, "antmaze": 0.003, "antmaze_explore": 0.001, "humanoidmaze": 0.001},
-            **{"antsoccer": 0.003, "manipulation_play": 0.3, "manipulation_noisy": 0.03},
-        },
         images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
         powderworld={
             "agent.policy": "awr",
             "agent.policy.inverse_temperature": 3.0,
             "agent.critic.dynamics": False,
+        },
+    ),
+    _goals.tuned(
+        "agent.policy.bc_weight",
+        {
+            **{"pointmaze": 0.0003, "antmaze": 0.003, "antmaze_explore": 0.001, "humanoidmaze": 0.001},
+            **{"antsoccer": 0.003, "manipulation_play": 0.3, "manipulation_noisy": 0.03},
         },
     ),
     _goals.small(
