@@ -14,8 +14,8 @@ learns log p_γ(g | s, a) - log p(g) up to a constant. One update:
    scale of a loss. With weight 0 the critic learns as without the auxiliary, and f shows what h knows.
 
 Targets, estimates and all else are those of the critic. Without goals, g is one of the batch's `futures`, and
-γ is data.future_discount. With goals, g is the goal that the critic learns from. Then h is taken with s as the
-goal: if h saw g, it could copy g.
+γ is data.future_discount. With goals, g is the goal that the critic learns from. Then h is taken with s as
+the goal: if h saw g, it could copy g.
 
 Source: Nath et al. 2024, "Learning Goal-Conditioned Representations for Language Reward Models",
 arXiv:2407.13887, where the critic is a reward model and g a later part of the text; Eysenbach et al. 2022,
