@@ -136,12 +136,15 @@ def test_a_critic_learns_the_exact_log_ratio(loss):
             return state.params, None
 
         params, _ = jax.lax.scan(phase, start.params, jnp.array([0.01, 0.01, 0.001]))
-        estimates = make(0.01).estimates(start._replace(params=params))
+        critic, state = make(0.01), start._replace(params=params)
+        estimates = critic.estimates(state)
         states, actions, goals = (index.ravel() for index in np.indices(counts.shape))
         joined = jnp.concatenate([jnp.eye(S)[states], jnp.eye(S)[goals]], axis=1)
-        return estimates.q(joined, actions), estimates.value(joined)
+        scores = critic.goal_scores(state, jnp.eye(S)[states], actions, jnp.eye(S)[goals])
+        return estimates.q(joined, actions), estimates.value(joined), scores
 
-    q, value = jax.device_get(learn(jax.random.key(0)))
+    q, value, scores = jax.device_get(learn(jax.random.key(0)))
+    np.testing.assert_array_equal(scores, q)
     q, value = q.reshape(counts.shape), value.reshape(counts.shape)[:, 0]
 
     def optimum(joint: np.ndarray) -> np.ndarray:

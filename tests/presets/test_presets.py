@@ -179,6 +179,7 @@ def whole(critic: tuple[str, dict], policy: tuple[str, dict], **run) -> dict:
     settings = {f"agent.{part}": kind for part, (kind, _) in parts.items()}
     for part, (_, values) in parts.items():
         settings |= {f"agent.{part}.{name}": value for name, value in values.items()}
+    settings["agent.auxiliary"] = "none"
     frames = {"data.num_frames": 1, "data.image_shift.pixels": 0, "data.image_shift.probability": 1.0}
     return settings | frames | {"batch_size": 256, "steps": 1_000_000, "eval_temperature": 0.0} | run
 

@@ -589,17 +589,20 @@ def test_a_goal_reward_orders_states_by_their_distance_to_the_goal():
         dataset,
         steps=400,
         batch_size=128,
+        mesh=(1, 1),
         **AUXILIARY,
-        **{"agent.hidden_dims": (32,), "agent.auxiliary.learning_rate": 3e-3, "agent.auxiliary.weight": 1.0},
+        **{"agent.hidden_dims": (32,), "agent.activation": "gelu", "data.normalize_observations": True},
+        **{"agent.auxiliary.learning_rate": 3e-3, "agent.auxiliary.weight": 1.0},
+        **{"agent.auxiliary.hidden_dims": (32,)},
     )
-    reward, places = run.goal_reward(np.float32([8])), np.linspace(0, 10, 41, dtype=np.float32)
+    reward, places = run.goal_reward(np.float32([7])), np.linspace(0, 10, 41, dtype=np.float32)
     scores = reward({"observations": places[:, None], "actions": np.zeros((41, 1), np.float32)})
-    assert stats.spearmanr(scores, -np.abs(places - 8)).statistic > 0.95
-    learnt = vl.train("iql", dataset, reward=reward, steps=2, batch_size=8, **{"agent.hidden_dims": (8,)})
+    assert stats.spearmanr(scores, -np.abs(places - 7)).statistic > 0.95
+    learnt = vl.train("iql", dataset, reward=reward, **SMALL, **{"agent.hidden_dims": (8,)})
     assert learnt.spec.reward_max > learnt.spec.reward_min
     assert learnt.config.reward == "goal_reward"
     with pytest.raises(vl.InputError, match=r"^iql learns no scores of goals: train crl, or another agent"):
-        learnt.goal_reward(np.float32([8]))
+        learnt.goal_reward(np.float32([7]))
     with pytest.raises(vl.InputError, match=r"^goal has shape \(2, 1\): give one observation"):
         run.goal_reward(np.zeros((2, 1), np.float32))
 

@@ -24,7 +24,7 @@ arXiv:2206.07568.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -62,6 +62,7 @@ class ContrastiveAuxiliaryConfig(ContrastConfig):
 
     hidden_dims: tuple[int, ...] = widths((256, 256), "Width of each hidden layer of ψ.")
     latent_dim: int = 64
+    loss: Literal["binary", "symmetric"] = "symmetric"
     weight: float = setting(
         0.1,
         "[0, inf)",
