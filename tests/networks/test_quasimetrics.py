@@ -14,8 +14,7 @@ from valuelab.networks.quasimetrics import Quasimetric, interval_lengths, mrn
 
 def union_length(x, y) -> float:
     """The length of the union of the intervals [x_i, max(x_i, y_i)], from piece to piece of the line."""
-    points = sorted({*x, *y})
-    pieces = itertools.pairwise(points)
+    pieces = itertools.pairwise(sorted({*x, *y}))
     return sum(b - a for a, b in pieces if any(x[i] <= a and b <= y[i] for i in range(len(x))))
 
 

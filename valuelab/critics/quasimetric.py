@@ -3,15 +3,14 @@
 d is a quasimetric, so it obeys the triangle inequality. Among the quasimetrics that give each transition of
 the data at most one step, the lengths of shortest paths are the largest. One update descends
 
-    E f(d(s, g)) + λ (E max(0, d(s, s') - 1)² - ε),   f(d) = c softplus((d₀ - d) / c)
+    E f(d(φ(s), φ(g))) + λ (E max(0, d(φ(s), φ(s')) - 1)² - ε),   f(d) = c softplus((d₀ - d) / c)
 
-in the networks and ascends it in log λ, with λ = 1 at first. Rewards, masks and a discount play no part.
+in d and φ, and ascends it in log λ, with λ = 1 at first. Rewards, masks and a discount play no part.
 
-With `dynamics` a network predicts the latent of the next state, x̂ = φ(s) + T(φ(s), a). Its loss, which trains
-φ too, is E [d(φ(s'), x̂) + d(x̂, φ(s'))] / 2. Then Q(s, a, g) = -d(x̂, φ(g)), and a policy can follow its
-gradient.
+With `dynamics`, a network T predicts the latent of the next state, x̂ = φ(s) + T(φ(s), a), by the loss
+E [d(φ(s'), x̂) + d(x̂, φ(s'))] / 2, which trains φ and d too. Then Q(s, a, g) = -d(x̂, φ(g)).
 
-One step of Adam on the sum of the losses. There are no target networks.
+Adam takes one step on the sum of the losses. There are no target networks.
 
 Source: Wang, Torralba, Isola, Zhang 2023, "Optimal Goal-Reaching Reinforcement Learning via Quasimetric
 Learning", arXiv:2304.01203, in the form of OGBench (Park et al. 2024, arXiv:2410.20092), agents/qrl.py.
@@ -95,8 +94,8 @@ def quasimetric_critic(config: QuasimetricConfig, spec: Spec) -> Critic:
     """
     if not spec.goal_conditioned:
         raise InputError(
-            "critic quasimetric needs goals, but the data have rewards: use a goal-conditioned dataset, such "
-            "as ogbench/pointmaze-medium-navigate-v0, or choose another critic"
+            "critic quasimetric needs goals, but the data have rewards instead: use a goal-conditioned "
+            "dataset, such as ogbench/pointmaze-medium-navigate-v0, or choose another critic"
         )
     latents = LatentNetwork(config.hidden_dims, config.latent_dim, config.layer_norm, config.activation)
     encoder = with_encoder(config.encoder, spec, latents)

@@ -42,9 +42,9 @@ def check_width(name: QuasimetricName, width: int, group_size: int) -> None:
 def interval_lengths(x: Array, y: Array, group_size: int) -> Array:
     """The length of the union of the intervals [x_i, max(x_i, y_i)], for each group of k coordinates.
 
-    It is the sum of the ends that no other interval covers, minus the sum of the starts that no other
-    interval covers. Comparing all pairs of a group shows which these are. The derivative is therefore 1, -1
-    or 0, without sorting; it is 0 where all intervals are empty.
+    It is the sum of the ends minus the sum of the starts that no other interval covers. To find these, all
+    pairs of a group are compared, which is faster than sorting. So a derivative is 1, -1 or 0. It is 0 in
+    coordinates whose interval is empty.
 
     Args:
         x: [..., d].
@@ -58,24 +58,20 @@ def interval_lengths(x: Array, y: Array, group_size: int) -> Array:
     Embeddings", arXiv:2211.15120.
     """
     starts, ends = (part.reshape(*part.shape[:-1], -1, group_size) for part in (x, y))
-    # Pairs of interval i and another one, j: [..., j, i]. Of equal starts the first counts, of equal ends the
-    # last.
-    start, end, other_start, other_end = (
-        *(part[..., None, :] for part in (starts, ends)),
-        *(part[..., :, None] for part in (starts, ends)),
-    )
-    is_first = jnp.expand_dims(jnp.triu(jnp.ones((group_size, group_size), bool), 1), range(starts.ndim - 1))
-    is_last = jnp.swapaxes(is_first, -2, -1)
+    # Pairs of an interval i and another one j, [..., j, i].
+    start, end = starts[..., None, :], ends[..., None, :]
+    other_start, other_end = starts[..., :, None], ends[..., :, None]
     exists = other_start < other_end
-    begins_before = (other_start < start) | ((other_start == start) & is_first)
-    ends_after = (other_end > end) | ((other_end == end) & is_last)
-    start_is_covered = jnp.any(exists & begins_before & (start <= other_end), axis=-2)
+    # Of equal starts the first one counts, of equal ends the last one.
+    comes_first = jnp.triu(jnp.ones((group_size, group_size), bool), 1)
+    comes_first = jnp.expand_dims(comes_first, range(starts.ndim - 1))
+    starts_before = (other_start < start) | ((other_start == start) & comes_first)
+    ends_after = (other_end > end) | ((other_end == end) & jnp.swapaxes(comes_first, -2, -1))
+    start_is_covered = jnp.any(exists & starts_before & (start <= other_end), axis=-2)
     end_is_covered = jnp.any(exists & ends_after & (other_start <= end), axis=-2)
     is_empty = starts >= ends
-    return jnp.sum(
-        jnp.where(is_empty | end_is_covered, 0, ends) - jnp.where(is_empty | start_is_covered, 0, starts),
-        axis=-1,
-    )
+    added = jnp.where(is_empty | end_is_covered, 0, ends)
+    return jnp.sum(added - jnp.where(is_empty | start_is_covered, 0, starts), axis=-1)
 
 
 def mrn(x: Array, y: Array) -> Array:
