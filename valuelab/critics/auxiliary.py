@@ -118,7 +118,8 @@ def contrastive_auxiliary(config: ContrastiveAuxiliaryConfig, spec: Spec) -> Cal
         def pairs(batch: Transitions) -> tuple[Any, Any]:
             """Observations without goals, and observations that come later."""
             if spec.goal_conditioned:
-                return tuple(split(batch.observations))
+                seen = split(batch.observations)
+                return seen.observations, seen.goals
             if batch.futures is None:
                 raise InputError(
                     "auxiliary contrastive learns from later observations, but these batches have none: "

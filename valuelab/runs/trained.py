@@ -254,7 +254,7 @@ class TrainedRun:
         if not alone:
             raise InputError(f"goal has shape {goals.shape}: give one observation")
         agent = self.agent(member)
-        if agent.goal_scores is None:
+        if (goal_scores := agent.goal_scores) is None:
             raise InputError(
                 f"{self.config.agent_name} learns no scores of goals: train crl, or another agent with "
                 "--agent.auxiliary=contrastive"
@@ -262,7 +262,7 @@ class TrainedRun:
 
         @jax.jit
         def scores(observations: Any, actions: Any) -> Any:
-            return agent.goal_scores(state, observations, actions, jnp.repeat(goals, len(actions), axis=0))
+            return goal_scores(state, observations, actions, jnp.repeat(goals, len(actions), axis=0))
 
         def goal_reward(transitions: Mapping[str, Any]) -> np.ndarray:
             observations, _ = self.batch("observations", transitions["observations"])
