@@ -191,14 +191,23 @@ def detect(scores: np.ndarray, successes: np.ndarray, labelled: np.ndarray) -> D
     thresholds = np.append(levels[:1], (levels[1:] + levels[:-1]) / 2)
     counts = known >= thresholds[:, None]
     index = counts[:, is_success].mean(1) - counts[:, ~is_success].mean(1)
-    threshold = thresholds[np.argmax(index)]
-    others, is_success = scores[~labelled], successes[~labelled]
-    counted = others >= threshold
-    wins, losses = np.sum(is_success), np.sum(~is_success)
-    rank_sum = np.sum(ranks(others, np.array([len(others)]))[is_success])
+    return judge(scores[~labelled], successes[~labelled], float(thresholds[np.argmax(index)]))
+
+
+def judge(scores: np.ndarray, successes: np.ndarray, threshold: float) -> Detection:
+    """How well a threshold tells successes.
+
+    Args:
+        scores: [K].
+        successes: [K] bool, with at least one success and one failure.
+        threshold: a trajectory counts as a success if its score is at least this.
+    """
+    counted = scores >= threshold
+    wins, losses = np.sum(successes), np.sum(~successes)
+    rank_sum = np.sum(ranks(scores, np.array([len(scores)]))[successes])
     return Detection(
-        threshold=float(threshold),
-        precision=float(np.mean(is_success[counted])) if counted.any() else float("nan"),
-        recall=float(np.mean(counted[is_success])),
+        threshold=threshold,
+        precision=float(np.mean(successes[counted])) if counted.any() else float("nan"),
+        recall=float(np.mean(counted[successes])),
         auc=float((rank_sum - wins * (wins + 1) / 2) / (wins * losses)),
     )

@@ -92,13 +92,13 @@ def verdict(sign: int) -> str:
     return {1: "shown", 0: "not shown", -1: "opposite"}[sign]
 
 
-def run(claim: Claim, examine: Examine, config: ClaimConfig) -> dict[str, Any]:
+def run(claim: Claim, examine: Examine, config: Any) -> dict[str, Any]:
     """Examines a claim, or finishes an interrupted examination.
 
     Args:
         claim: the claim.
         examine: trains the variants and returns the result.
-        config: the settings.
+        config: the settings, a ClaimConfig or others with a workdir.
 
     Returns:
         The content of result.json.
@@ -150,7 +150,7 @@ def show(result: Mapping[str, Any]) -> None:
         outputs.show(table)
 
 
-def launch(claim: Claim, examine: Examine, config: ClaimConfig | None = None) -> None:
+def launch(claim: Claim, examine: Examine, config: Any = None) -> None:
     """Examines a claim with the settings of the command line.
 
     Args:
@@ -159,10 +159,10 @@ def launch(claim: Claim, examine: Examine, config: ClaimConfig | None = None) ->
         config: the defaults of the flags; ClaimConfig() if None.
     """
 
-    def parse(argv: list[str]) -> ClaimConfig:
+    def parse(argv: list[str]) -> Any:
         return flags.parse_config(config or ClaimConfig(), argv)
 
-    def main(config: ClaimConfig) -> None:
+    def main(config: Any) -> None:
         run(claim, examine, config)
 
     flags.run(main, parse)

@@ -45,13 +45,14 @@ def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell
     return frontier
 
 
-def make_player(environment: str, kind: str, noise: float = 0.5) -> Player:
+def make_player(environment: str, kind: str, noise: float = 0.5, goal_cell: Cell | None = None) -> Player:
     """Makes a player for a maze.
 
     Args:
         environment: OGBench's name, such as "pointmaze-medium-v0".
         kind: "navigate" or "stitch".
         noise: standard deviation of the noise on both action dimensions.
+        goal_cell: the first goal of all episodes; None for the random goals of the kind.
 
     Returns:
         A Player.
@@ -70,6 +71,8 @@ def make_player(environment: str, kind: str, noise: float = 0.5) -> Player:
     def play(rng: np.random.Generator, environment_seed: int, length: int) -> list[Step]:
         start = cells[rng.integers(len(cells))]
         candidates = goals if kind == "navigate" else cells_at_distance(maze.maze_map, start, STITCH_DISTANCE)
+        if goal_cell:
+            candidates = [goal_cell]
         goal = candidates[rng.integers(len(candidates))] if candidates else start
         observation, _ = maze.reset(
             seed=environment_seed, options={"task_info": {"init_ij": start, "goal_ij": goal}}
