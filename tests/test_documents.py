@@ -83,6 +83,14 @@ SMALL = {
         "--agent.critic.task_dims=8",
         "--agent.policy.hidden_dims=8",
     ],
+    "experiments.studies.value_order": [
+        "--num_seeds=1",
+        "--episodes=4",
+        "--max_steps=20",
+        "--threshold=-1",
+        "--value_steps=4",
+        "--steps=4",
+    ],
     "experiments.report": [],
     "experiments.examples.tune": ["--steps=4", "--trials=1", "--num_seeds=1", "--eval_episodes=1"],
     "experiments.studies.risk.compare_risk": [

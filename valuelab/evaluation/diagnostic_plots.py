@@ -78,7 +78,7 @@ def orders(
     lines = {name: [entry["order"][name] for entry in found] for name in ("mean", "pooled")}
     draws = [
         functools.partial(_draw_order, correlations=correlations),
-        functools.partial(_draw_updates, found=found, lines=lines, title="order of values"),
+        functools.partial(_draw_updates, found=found, lines=lines, title="order of values over updates"),
     ]
     return _in_panels(draws, title, len(correlations), path)
 
@@ -87,9 +87,10 @@ def _in_panels(
     draws: Sequence[Callable[[Any], None]], title: str, seeds: int, path: str | os.PathLike[str] | None
 ) -> Any:
     """A figure with a panel for each function that draws one, and the number of seeds in its title."""
-    height = -(-len(draws) // _COLUMNS)
-    figure = figures.new(4.3 * _COLUMNS, 3.4 * height + 0.4)
-    panels = figure.subplots(height, _COLUMNS, squeeze=False).ravel()
+    width = min(_COLUMNS, len(draws))
+    height = -(-len(draws) // width)
+    figure = figures.new(4.3 * width, 3.4 * height + 0.4)
+    panels = figure.subplots(height, width, squeeze=False).ravel()
     for panel, draw in zip(panels, draws, strict=False):
         draw(panel)
         figures.plain(panel)
@@ -214,6 +215,7 @@ def _draw_order(panel: Any, correlations: np.ndarray) -> None:
         panel.axvline(known.mean(), **line)
         panel.legend(frameon=False, fontsize=8)
     panel.set(title="order of values", xlabel="rank correlation of values with time", ylabel="trajectories")
+    panel.set_xticks(np.linspace(-1, 1, 5))
 
 
 def _draw_recovery(panel: Any, curves: np.ndarray) -> None:
