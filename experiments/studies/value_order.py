@@ -192,7 +192,7 @@ def examine_seed(
 
 
 def success(run: TrainedRun, world: Environment, config: MixtureConfig) -> float:
-    """The share of starts from which a policy reaches the goal within `max_steps`; nothing there is random."""
+    """The share of starts from which a policy reaches the goal within `max_steps`; nothing is random."""
     played = run.evaluate(world, episodes=1, temperature=0.0, max_steps=config.max_steps)
     return float(played.successes.mean())
 

@@ -13,7 +13,8 @@ from helpers import command, launch, make_dataset
 from valuelab import data
 from valuelab.errors import InputError
 from valuelab.ops import order
-from valuelab.runs import flags, inputs
+from valuelab.runs import flags, inputs, zero_shot
+from valuelab.runs.zero_shot import ZeroShotRunConfig
 
 AGENT = """
 import dataclasses
@@ -93,6 +94,26 @@ def test_transitions_are_weighted_by_their_progress(settings, capsys):
     drawn = np.diff(run_inputs.experience.arrays["cumulative"] / 2**32, prepend=0)
     np.testing.assert_allclose(drawn, weights / weights.sum(), atol=1e-6)
     assert "the effective number of transitions is" in run_inputs.notes[1]
+
+
+def test_zero_shot_runs_learn_from_the_same_selection(settings, tmp_path):
+    argv = [
+        *(
+            "zero_shot",
+            "--agent=laplacian",
+            "--dataset=made_up/ordered",
+            "--batch_size=8",
+            "--eval_episodes=0",
+        ),
+        *("--data.filter=value_order:0.5", "--data.weights=progress:1", "--trust_agent_file"),
+        f"--data.value_run={tmp_path / 'values'}",
+    ]
+    defaults = ZeroShotRunConfig(**flags.default_fields())
+    config, make_agent = flags.parse_run(argv, absl_flags.FlagValues(), defaults)
+    run_inputs = zero_shot.find_inputs(config, make_agent, None)
+    assert run_inputs.amounts["episodes"] == run_inputs.selection["episodes"] == 3
+    assert "cumulative" in run_inputs.experience.arrays
+    assert len(run_inputs.notes) == 2
 
 
 def test_a_run_resumes_with_the_same_selection(settings, tmp_path, capsys):
