@@ -58,10 +58,9 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
         kept = correlations >= settings.least_order
         without = int(np.isnan(correlations).sum())
         if not kept.any():
-            largest = np.max(correlations, initial=-1, where=np.isfinite(correlations))
-            known = (
-                f"the largest order of an episode is {largest:.3f}" if without < len(kept) else "none has one"
-            )
+            known = "no episode has an order"
+            if without < len(kept):
+                known = f"the largest order of an episode is {np.nanmax(correlations):.3f}"
             raise InputError(
                 f"data.filter is {settings.filter}, but it keeps none of the {len(kept)} episodes of "
                 f"{dataset.name} by the values of {folder} after {step} updates; {known}: give a lower number"
@@ -76,9 +75,8 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
     weights = None
     if settings.progress_factor is not None:
         weights = order.progress_weights(order.progress(values, lengths), settings.progress_factor)
-        effective = np.square(np.sum(weights, dtype=np.float64)) / np.sum(
-            np.square(weights, dtype=np.float64)
-        )
+        exact = weights.astype(np.float64)
+        effective = np.square(exact.sum()) / np.square(exact).sum()
         notes.append(
             f"data.weights={settings.weights} draws transitions by the progress of the values of {folder} "
             f"after {step} updates; the effective number of transitions is {effective:.0f} of {len(weights)}"
