@@ -50,7 +50,7 @@ from valuelab.types import Dataset, Environment
 MAZE, TASK = "pointmaze-medium-v0", "ogbench/pointmaze-medium-navigate-singletask-v0"
 NOISES = {True: 0.5, False: 1.0}
 """The standard deviation of the noise on actions, of good episodes and of noisy ones."""
-SMALL = {"agent.hidden_dims": (64, 64)}
+SMALL: dict[str, Any] = {"agent.hidden_dims": (64, 64)}
 ALL, ORDERED, RANDOM, WEIGHTED, GOOD = "all", "by order", "at random", "by progress", "good"
 METHODS = (ALL, RANDOM, ORDERED, WEIGHTED, GOOD)
 """The choices of episodes that behaviour cloning learns from."""
