@@ -74,6 +74,7 @@ SMALL = {
         "--episodes=100",
         "--noplots",
     ],
+    "experiments.studies.risk.pong_scores": ["--episodes=1", "--noplots"],
     "experiments.zero_shot": [
         "--steps=4",
         "--log_every=2",
@@ -242,7 +243,8 @@ def test_other_programs_run(command, at_home, tmp_path):
                 make_suite(tmp_path / word)
         (tmp_path / "experiments").symlink_to(ROOT / "experiments")
         at_home = tmp_path
-    train_earlier("--checkpoint=", command)
+    for flag in ("--checkpoint=", "--run=", "--maximiser="):
+        train_earlier(flag, command)
     run_program(command, at_home)
 
 
