@@ -19,8 +19,6 @@ The score is the share of cells from whose centre the policy's most likely actio
 OUT of --workdir=OUT gets result.json, claim.png, and a folder for each seed. The same command continues after
 an interruption.
 
-MEASURED
-
 Source: value-order correlation of Ma et al. 2024 (arXiv:2411.04549), who filter demonstrations by it.
 """
 
