@@ -297,6 +297,7 @@ def test_flags_exist(document):
     config, _ = flags.load_agent("iql")
     known = {"agent", "help", *configuration.fields(config), *configuration.aliases(config)}
     known |= configuration.parts(config).keys()
+    known |= configuration.fields(configuration.override(config, {"agent.auxiliary": "contrastive"})).keys()
     others = (
         *(ZeroShotRunConfig(), UpdateToDataConfig(), AdaptConfig(), BenchmarkConfig(), ReportConfig()),
         DiagnoseConfig(),
