@@ -238,17 +238,6 @@ class TrainedRun:
 
         Raises:
             InputError: when the agent learns no scores of goals, or the goal is not an observation.
-
-        Example:
-            >>> run = vl.train(
-            ...     "iql",
-            ...     dataset,
-            ...     steps=2,
-            ...     **{"agent.auxiliary": "contrastive", "data.future_discount": 0.9},
-            ... )
-            >>> reward = run.goal_reward(dataset.observations[5])
-            >>> reward({"observations": dataset.observations, "actions": dataset.actions}).shape
-            (40,)
         """
         state, (goals, alone) = self.state(member), self.batch("goal", goal)
         if not alone:
