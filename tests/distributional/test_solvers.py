@@ -471,6 +471,18 @@ def test_a_coarse_grid_does_not_exceed_the_greatest_utility():
     assert solved.values.solution.values.max() <= 5
 
 
+def test_grids_of_standard_sizes_give_the_same_stocks_and_weights():
+    grid = stock_grids.from_points(np.sort(np.random.default_rng(0).normal(size=65)))
+    longer, values = stock_grids.padded(grid, np.arange(2 * 65).reshape(2, 65))
+    assert (longer.size, values.shape) == (stock_grids.standard_size(65), (2, 72))
+    (points,) = grid.points
+    stocks = np.concatenate([points, (points[1:] + points[:-1]) / 2, [-9, 9]])[:, None]
+    for one, other in zip(stock_grids.locate(grid, stocks), stock_grids.locate(longer, stocks), strict=True):
+        np.testing.assert_array_equal(one, other)
+    nearest = stock_grids.nearest(longer, stocks)
+    np.testing.assert_array_equal(values[1, nearest], 65 + stock_grids.nearest(grid, stocks))
+
+
 def test_unknown_errors_are_infinite():
     """The squared distance is not Lipschitz continuous, and stocks lie between the points of the grid."""
     problem = random_mdp(0)._replace(rewards=np.random.default_rng(0).normal(size=(3, 2, 2, 2)))

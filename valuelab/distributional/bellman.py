@@ -24,6 +24,7 @@ Source: Pires et al. 2025 (arXiv:2501.13028), sections 3 and 4.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -340,11 +341,12 @@ def error_bounds(
     objective: Objective,
     transitions: GridTransitions,
     before: Backup,
-    bounds: ErrorBounds,
     after: Backup,
     actions: Array,
-) -> ErrorBounds:
-    """Bounds for the result of a sweep, from those of its input.
+) -> Callable[[ErrorBounds], ErrorBounds]:
+    """The bounds for the result of a sweep as a function of those of its input.
+
+    All that does not depend on the bounds is computed here, once for all calls of the function.
 
     Args:
         setting: static arguments.
@@ -352,52 +354,80 @@ def error_bounds(
         objective: what is maximised.
         transitions: of the sweep.
         before: the input of the sweep.
-        bounds: of the input.
         after: the result of the sweep.
         actions: [S, C], that the sweep took.
 
     Returns:
-        Bounds for `after`.
+        Bounds for `before` -> bounds for `after`.
     """
-    chosen = _successors(transitions, actions)
-    off_grid = _expectation(chosen.weights, chosen.indices, bounds.off_grid_mass)
-    leaving = _at_actions(transitions.leaving, actions)
-    off_grid = leaving + after.clamped_mass + (setting.discount if setting.infinite else 1.0) * off_grid
-    factor = setting.factor(objective)
-    if setting.optimal and factor is not None:
-        least, most = _optimum_bounds(factor, transitions, before.scores, bounds.errors)
-        errors = jnp.maximum(most - after.scores, after.scores - least)
-        return ErrorBounds(errors=errors, off_grid_mass=off_grid)
-    # A policy draws one of the neighbours, so its value is the mean over the neighbours.
-    differences = jnp.maximum(transitions.max_above, transitions.max_below)
-    errors = bounds.errors.ravel()[transitions.indices] + differences
-    errors = jnp.sum(transitions.weights * errors, axis=(2, 3), where=transitions.weights > 0) * (
-        factor or 1.0
+    chosen, factor = _successors(transitions, actions), setting.factor(objective)
+    leaving = _at_actions(transitions.leaving, actions) + after.clamped_mass
+    errors_of = (
+        _optimum_errors(factor, transitions, before.scores, after.scores)
+        if setting.optimal and factor is not None
+        else _policy_errors(setting, mdp, factor, transitions, before, after, actions, chosen)
     )
-    errors = jnp.max(errors, axis=1) if setting.optimal else _at_actions(errors, actions)
+
+    def bounds_after(bounds: ErrorBounds) -> ErrorBounds:
+        off_grid = _expectation(chosen.weights, chosen.indices, bounds.off_grid_mass)
+        return ErrorBounds(
+            errors=errors_of(bounds.errors),
+            off_grid_mass=leaving + (setting.discount if setting.infinite else 1.0) * off_grid,
+        )
+
+    return bounds_after
+
+
+def _policy_errors(
+    setting: SolverSetting,
+    mdp: MDP,
+    factor: float | None,
+    transitions: GridTransitions,
+    before: Backup,
+    after: Backup,
+    actions: Array,
+    chosen: Successors,
+) -> Callable[[Array], Array]:
+    """The errors [S, C] of a policy's scores; arguments and result as in `error_bounds`.
+
+    A policy draws one of the neighbours, so its value is the mean over the neighbours.
+    """
+    differences = jnp.maximum(transitions.max_above, transitions.max_below)
+    projection: Array | float = 0.0
     if factor is None:
-        errors += _projection_errors(setting, mdp, before.distributions, after.distributions, chosen)
-    return ErrorBounds(errors=errors, off_grid_mass=off_grid)
+        projection = _projection_errors(setting, mdp, before.distributions, after.distributions, chosen)
+
+    def errors_of(errors: Array) -> Array:
+        apart = errors.ravel()[transitions.indices] + differences
+        errors = jnp.sum(transitions.weights * apart, axis=(2, 3), where=transitions.weights > 0)
+        errors *= factor or 1.0
+        return projection + (jnp.max(errors, axis=1) if setting.optimal else _at_actions(errors, actions))
+
+    return errors_of
 
 
-def _optimum_bounds(
-    factor: float, transitions: GridTransitions, scores: Array, errors: Array
-) -> tuple[Array, Array]:
-    """A lower and an upper bound of the optimum, [S, C] each.
+def _optimum_errors(
+    factor: float, transitions: GridTransitions, scores: Array, scores_after: Array
+) -> Callable[[Array], Array]:
+    """The errors [S, C] of the optimum's scores; result as in `error_bounds`.
 
     Each neighbour of a stock bounds W at this stock. An action that is certainly worse does not raise a
     bound.
     """
-    known, errors = scores.ravel()[transitions.indices], errors.ravel()[transitions.indices]
     chances = transitions.weights.sum(axis=3)
-    least, most = (
-        jnp.max(transitions.gains + factor * jnp.sum(chances * bound, axis=2, where=chances > 0), axis=1)
-        for bound in (
-            jnp.max(known - errors - transitions.max_below, axis=3),
-            jnp.min(known + errors + transitions.max_above, axis=3),
-        )
-    )
-    return least, most
+    known = scores.ravel()[transitions.indices]
+    below, above = known - transitions.max_below, known + transitions.max_above
+
+    def best(bound: Array) -> Array:
+        following = jnp.sum(chances * bound, axis=2, where=chances > 0)
+        return jnp.max(transitions.gains + factor * following, axis=1)
+
+    def errors_of(errors: Array) -> Array:
+        errors = errors.ravel()[transitions.indices]
+        least, most = best(jnp.max(below - errors, axis=3)), best(jnp.min(above + errors, axis=3))
+        return jnp.maximum(most - scores_after, scores_after - least)
+
+    return errors_of
 
 
 def _successors(transitions: GridTransitions, actions: Array) -> Successors:

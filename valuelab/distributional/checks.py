@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from valuelab.distributional import mdps, objectives
+from valuelab.distributional import mdps, objectives, stock_grids
 from valuelab.distributional.bellman import SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import FixedStart, Objective
@@ -173,9 +173,11 @@ def check_degree(
     points, factor = np.concatenate(stocks), np.concatenate(factors)
     # Where f jumps at 0, stocks that are 0 but for rounding may lie on either side.
     points = np.where(np.abs(points) > 1e-8 * np.abs(points).max(initial=1.0), points, 0.0)
-    together = np.concatenate([points, factor * points, np.zeros((1, points.shape[1]))])
+    size = len(points)
+    together = np.zeros((stock_grids.standard_size(2 * size + 1), points.shape[1]))
+    together[:size], together[size : 2 * size] = points, factor * points
     values = np.asarray(objective.utility(objective.parameters, jnp.asarray(together)))
-    here, scaled, at_zero = values[: len(points)], values[len(points) : -1], values[-1]
+    here, scaled, at_zero = values[:size], values[size : 2 * size], values[-1]
     power = factor[:, 0] ** degree
     expected = at_zero + power * (here - at_zero)
     scale = np.abs(scaled) + power * np.abs(here) + (1 + power) * np.abs(at_zero)

@@ -110,6 +110,7 @@ class _Problem(NamedTuple):
         reached: [S], whether episodes can visit the state.
         endless: whether γ = 1 and some episodes have no longest length, see `shortest_paths`.
         final: [S], added to an expected utility after the last step; None: nothing.
+        bounded: whether errors are bounded in an infinite horizon.
     """
 
     mdp: MDP
@@ -125,6 +126,7 @@ class _Problem(NamedTuple):
     reached: np.ndarray
     endless: bool = False
     final: np.ndarray | None = None
+    bounded: bool = True
 
     @property
     def objective(self) -> Objective:
@@ -187,6 +189,7 @@ class _Problem(NamedTuple):
             tolerance=precision * max(scale, 1e-6),
             allow_unsound=self.allow_unsound,
             final=self.final,
+            bounds=self.bounded,
         )
 
 
@@ -260,16 +263,23 @@ class SolvedMDP(NamedTuple):
         """
         return self.at_each([parameters])[0]
 
-    def at_each(self, settings: Sequence[Mapping[str, Any]]) -> "list[SolvedMDP]":
-        """As `at` for each of several settings. They share one solution if only their starts differ."""
+    def at_each(self, settings: Sequence[Mapping[str, Any]], bounds: bool = True) -> "list[SolvedMDP]":
+        """As `at` for each of several settings. They share one solution if only their starts differ.
+
+        Args:
+            settings: the parameters that change, for each solution.
+            bounds: whether errors and off-grid mass are bounded where the MDP is solved again in an infinite
+                horizon; otherwise they are infinite and 1, and solving takes much less time.
+        """
         dial = tuple(objectives.with_parameters(self.objective, **setting) for setting in settings)
         only_starts = all(setting.keys() <= set(self.objective.start.parameters) for setting in settings)
         with jax.enable_x64(True):
-            if only_starts and not self.problem.endless:
-                return _solve(self.problem._replace(dial=dial), self.values)
+            problem = self.problem._replace(bounded=bounds)
+            if only_starts and not problem.endless:
+                return _solve(problem._replace(dial=dial), self.values)
             if only_starts:
-                return _solve_endless(self.problem._replace(dial=dial))
-            return [_solve_one(self.problem._replace(dial=(objective,))) for objective in dial]
+                return _solve_endless(problem._replace(dial=dial))
+            return [_solve_one(problem._replace(dial=(objective,))) for objective in dial]
 
     def first_distributions(self, states: Any) -> Atoms:
         """The return distributions from N states at their first stocks, or at the draw of two.
@@ -304,14 +314,17 @@ class SolvedMDP(NamedTuple):
             steps = episodes.num_steps(problem.discount, problem.steps)
             count = int(np.clip(_MAX_SIMULATED / (steps * problem.mdp.num_states), *_EPISODES))
             policy = self.solution.policy
+            grid, policy = stock_grids.padded(
+                self.solution.stocks, np.stack(policy) if isinstance(policy, tuple) else policy
+            )
             returns = []
             for state in states:
                 drawn = np.arange(count)[:, None] < np.round(start.chances[state] * count)
                 returns.append(
                     episodes.simulate(
                         problem.mdp,
-                        np.stack(policy) if isinstance(policy, tuple) else policy,
-                        self.solution.stocks,
+                        policy,
+                        grid,
                         np.full(count, state),
                         np.where(drawn, start.other_stocks[state], start.stocks[state]),
                         jax.random.key(0),
@@ -522,12 +535,14 @@ def _solve(problem: _Problem, known: _Values | None = None) -> list[SolvedMDP]:
         values = _Values(solution=solution, exact=is_exact, aligned=True)
         begun = [starts.choose(solution, objective, aligned=True) for objective in problem.dial]
         return _assemble(problem, begun, values, solution, representation)
+    refines = problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None
     if known is not None and _serves(problem, known, fixed):
         values = known
     else:
-        values = _find_values(problem, fixed, returns)
+        # Bounds of what is solved again on a finer grid are not needed.
+        values = _find_values(problem._replace(bounded=problem.bounded and not refines), fixed, returns)
     begun, narrow = _choose(problem, values), problem
-    if problem.steps is None and problem.mdp.reward_dim == 1 and fixed is None:
+    if refines:
         pivots = np.concatenate([start.pivots for start in begun], axis=1)
         narrow = _narrow_returns(problem, values.solution, pivots)
         fine = _uniform_grid(narrow, min(_MAX_STOCKS, _sweep_limit(problem) / problem.successors))

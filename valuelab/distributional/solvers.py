@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valuelab.distributional import bellman, checks, exact, mdps, stock_grids
-from valuelab.distributional.bellman import Backup, ErrorBounds, GridTransitions, SolverSetting
+from valuelab.distributional.bellman import Backup, ErrorBounds, SolverSetting
 from valuelab.distributional.mdps import MDP
 from valuelab.distributional.objectives import Objective
 from valuelab.distributional.return_distributions import (
@@ -97,6 +97,7 @@ def value_iteration(
     distance: str = "wasserstein",
     allow_unsound: bool = False,
     final: Any | None = None,
+    bounds: bool = True,
 ) -> Solution:
     """The optimum over all policies, by greedy backups that start from the return 0.
 
@@ -117,6 +118,8 @@ def value_iteration(
         allow_unsound: whether to solve where the theory does not hold, and mark the solution.
         final: [S], added to an expected utility after the last step of a finite horizon, see
             `shortest_paths`; 0 in terminal states. None: nothing.
+        bounds: whether errors are bounded, which takes most of the time. Otherwise, in an infinite horizon,
+            errors are infinite and the off-grid mass is 1.
 
     Returns:
         The solution.
@@ -131,7 +134,7 @@ def value_iteration(
         representation=representation, discount=discount, infinite=steps is None, optimal=True
     )
     grids = checks.check_method(setting, mdp, objective, steps, stocks, tolerance, distance)
-    solution, _ = _solve(setting, mdp, objective, grids, None, tolerance, max_sweeps, distance, final)
+    solution, _ = _solve(setting, mdp, objective, grids, None, tolerance, max_sweeps, distance, final, bounds)
     return _finish(solution, steps, horizon, reason)
 
 
@@ -241,6 +244,7 @@ def _solve(
     max_sweeps: int,
     distance: str,
     final: Any | None = None,
+    bounds: bool = True,
 ) -> tuple[Solution, Sequence[Any]]:
     """The solution for a finite or infinite horizon, and the greedy policies: one, or one for each step."""
     if not setting.infinite:
@@ -252,7 +256,7 @@ def _solve(
         return _exact_solution(found, grids[0], policies, low, high)._replace(later=later), found.greedy
     policy = None if policies is None else policies[0]
     solution, greedy = _solve_infinite(
-        setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance
+        setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance, bounds
     )
     return solution, [greedy]
 
@@ -269,8 +273,54 @@ def _finish(solution: Solution, steps: int | None, horizon: int | None, reason: 
     return solution._replace(errors=errors, unsound=reason)
 
 
-@functools.partial(jax.jit, static_argnames=("setting", "distance"))
 def _solve_infinite(
+    setting: SolverSetting,
+    mdp: MDP,
+    objective: Objective,
+    grid: StockGrid,
+    tolerance: float,
+    max_sweeps: int,
+    policy: Any | None,
+    distance: str,
+    bounded: bool,
+) -> tuple[Solution, Array]:
+    """Sweeps until successive distributions are close; also returns the greedy policy."""
+    given = grid
+    if not checks.is_traced((grid, policy)):
+        grid, policy = stock_grids.padded(grid, policy)
+    found = _fixed_point(setting, mdp, objective, grid, tolerance, max_sweeps, policy, distance)
+    solution, greedy = found.solution, found.greedy
+    if bounded:
+        solution = solution._replace(**_infinite_bounds(setting, mdp, objective, grid, found, max_sweeps))
+    if grid.size > given.size:
+        of_grid = {
+            name: jax.tree.map(lambda leaf: np.asarray(leaf)[:, : given.size], getattr(solution, name))
+            for name in ("distributions", "values", "policy", "errors", "off_grid_mass")
+        }
+        solution, greedy = solution._replace(**of_grid), np.asarray(greedy)[:, : given.size]
+    return solution._replace(stocks=given), greedy
+
+
+class _FixedPoint(NamedTuple):
+    """The end of the sweeps of an infinite horizon.
+
+    Attributes:
+        solution: without error bounds.
+        greedy: the greedy actions [S, C].
+        backup: of the solution.
+        last: the backup of one more sweep.
+        enough: the distance at which the sweeps stopped.
+    """
+
+    solution: Solution
+    greedy: Array
+    backup: Backup
+    last: Backup
+    enough: Array
+
+
+@functools.partial(jax.jit, static_argnames=("setting", "distance"))
+def _fixed_point(
     setting: SolverSetting,
     mdp: MDP,
     objective: Objective,
@@ -279,8 +329,8 @@ def _solve_infinite(
     max_sweeps: int,
     policy: Array | None,
     distance: str,
-) -> tuple[Solution, Array]:
-    """Sweeps until successive distributions are close; also returns the greedy policy."""
+) -> _FixedPoint:
+    """Sweeps until successive distributions are close. Grids of different solutions share the program."""
     low, high = bellman.infinite_return_range(mdp, setting.discount)
     transitions = bellman.make_transitions(setting, mdp, objective, grid, grid, low, high)
     # Smaller distances are rounding and do not shrink any more.
@@ -308,50 +358,57 @@ def _solve_infinite(
     # One more sweep shows how far scores are from their fixed point.
     last, greedy = sweep(backup, None if setting.optimal else policy)
     actions = greedy if policy is None else policy
-    factor = setting.factor(objective)
-    rest = math.inf if factor is None or factor >= 1 else 1 / (1 - factor)
     change = jnp.max(jnp.abs(last.scores - backup.scores))
-    iteration = rest * (change + rounding)
+    iteration = _tail_factor(setting, objective) * (change + rounding)
 
-    bounds = _infinite_bounds(
-        setting, mdp, objective, transitions, backup, last, actions, rest, enough, max_sweeps
-    )
+    unknown = jnp.full_like(last.scores, jnp.inf)
+    bounds = ErrorBounds(errors=unknown, off_grid_mass=unknown)
     solution = _solution(setting, objective, grid, backup, bounds, low, high)._replace(
         policy=actions,
         sweeps=sweeps,
         distance=apart,
-        errors=bounds.errors + iteration,
-        error_parts={"iteration": iteration, "stocks": jnp.max(bounds.errors)},
+        error_parts={"iteration": iteration, "stocks": jnp.asarray(jnp.inf, low.dtype)},
     )
-    return solution, greedy
+    return _FixedPoint(solution=solution, greedy=greedy, backup=backup, last=last, enough=enough)
 
 
+def _tail_factor(setting: SolverSetting, objective: Objective) -> float:
+    """The sum of the geometric series γᵈᵗ; infinite where scores do not shrink from step to step."""
+    factor = setting.factor(objective)
+    return math.inf if factor is None or factor >= 1 else 1 / (1 - factor)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
 def _infinite_bounds(
     setting: SolverSetting,
     mdp: MDP,
     objective: Objective,
-    transitions: GridTransitions,
-    backup: Backup,
-    last: Backup,
-    actions: Array,
-    rest: float,
-    enough: Array,
+    grid: StockGrid,
+    found: _FixedPoint,
     max_steps: int,
-) -> ErrorBounds:
-    """The error bounds of a fixed point: iterated from 0 upwards, plus a bound of the geometric tail."""
-    zeros = jnp.zeros_like(backup.scores)
+) -> dict[str, Any]:
+    """The errors and the off-grid mass of a fixed point, as fields of its solution.
+
+    They are iterated from 0 upwards, plus a bound of the geometric tail.
+    """
+    solution, rest = found.solution, _tail_factor(setting, objective)
+    transitions = bellman.make_transitions(setting, mdp, objective, grid, grid, solution.low, solution.high)
+    bounds_after = bellman.error_bounds(
+        setting, mdp, objective, transitions, found.backup, found.last, solution.policy
+    )
+    zeros = jnp.zeros_like(found.backup.scores)
 
     def finite(errors: Array) -> Array:
         return jnp.where(jnp.isfinite(errors), errors, 0)
 
     def go_on(carry):
         bounds, tail, count = carry
-        errors = jnp.maximum(enough, _MAX_TAIL * jnp.max(finite(bounds.errors)))
+        errors = jnp.maximum(found.enough, _MAX_TAIL * jnp.max(finite(bounds.errors)))
         return ((tail.errors > errors) | (tail.off_grid_mass > _MAX_TAIL)) & (count < max_steps)
 
     def step(carry):
         before, _, count = carry
-        after = bellman.error_bounds(setting, mdp, objective, transitions, backup, before, last, actions)
+        after = bounds_after(before)
         change = jnp.max(finite(after.errors) - finite(before.errors))
         tail = ErrorBounds(
             errors=(rest if math.isfinite(rest) else 0.0) * change,
@@ -359,16 +416,20 @@ def _infinite_bounds(
         )
         return after, tail, count + 1
 
-    infinite = jnp.full_like(enough, jnp.inf)
+    infinite = jnp.full_like(found.enough, jnp.inf)
     start = (
         ErrorBounds(errors=zeros, off_grid_mass=zeros),
         ErrorBounds(errors=infinite, off_grid_mass=infinite),
         jnp.int32(0),
     )
     bounds, tail, _ = jax.lax.while_loop(go_on, step, start)
-    return ErrorBounds(
-        errors=bounds.errors + tail.errors, off_grid_mass=bounds.off_grid_mass + tail.off_grid_mass
-    )
+    errors = bounds.errors + tail.errors
+    iteration = solution.error_parts["iteration"]
+    return {
+        "errors": errors + iteration,
+        "error_parts": {"iteration": iteration, "stocks": jnp.max(errors)},
+        "off_grid_mass": jnp.minimum(bounds.off_grid_mass + tail.off_grid_mass, 1),
+    }
 
 
 def _distance(setting: SolverSetting, name: str, before: Backup, after: Backup) -> Array:
@@ -446,7 +507,7 @@ def _stage(setting, mdp, objective, here, after, low, high, before, bounds, poli
     transitions = bellman.make_transitions(setting, mdp, objective, here, after, low, high)
     backup, greedy = bellman.sweep(setting, mdp, objective, here, transitions, before, policy)
     actions = greedy if policy is None else policy
-    bounds = bellman.error_bounds(setting, mdp, objective, transitions, before, bounds, backup, actions)
+    bounds = bellman.error_bounds(setting, mdp, objective, transitions, before, backup, actions)(bounds)
     return backup, bounds, greedy, *bellman.extend_return_range(mdp, setting.discount, low, high)
 
 

@@ -95,6 +95,32 @@ def scaled(grid: StockGrid, factor: Any) -> StockGrid:
     return StockGrid(points=tuple(factor * points for points in grid.points))
 
 
+def standard_size(size: int) -> int:
+    """The next of a few sizes, at most an eighth larger. Arrays of these sizes share compiled programs."""
+    return size + -size % (1 << max(0, size.bit_length() - 4))
+
+
+def padded(grid: StockGrid, array: Any | None) -> tuple[StockGrid, Any]:
+    """A grid of a standard size. `nearest` and `locate` give points with the same stocks and weights.
+
+    Args:
+        grid: host arrays; grids of more dimensions stay as they are.
+        array: [..., C], at the points of the grid; or None.
+
+    Returns:
+        The grid and the array, with their last points repeated.
+    """
+    extra = standard_size(grid.size) - grid.size
+    if not extra or len(grid.points) > 1:
+        return grid, array
+
+    def longer(array: Any) -> np.ndarray:
+        array = np.asarray(array)
+        return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, extra)], mode="edge")
+
+    return StockGrid(points=(longer(grid.points[0]),)), None if array is None else longer(array)
+
+
 def nearest(grid: StockGrid, stocks: Any) -> Any:
     """The indices [...] in `grid.stocks` of the points nearest to stocks [..., m], on the stocks' device."""
     index: Any = 0
@@ -142,7 +168,7 @@ def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Arr
     """The two points around each value, and its position between them.
 
     Args:
-        points: [n], strictly rising; evenly spaced points on the host are located faster.
+        points: [n], rising, only the last one repeated; evenly spaced points on the host are located faster.
         values: [...].
 
     Returns:
@@ -163,6 +189,9 @@ def _split(points: Array | np.ndarray, values: Array) -> tuple[Array, Array, Arr
         lower = jnp.minimum(position.astype(jnp.int32), last - 1)
         return lower, lower + 1, jnp.minimum(position - lower, 1), outside
     lower = jnp.searchsorted(points[1:-1], values, side="right").astype(jnp.int32)
+    lower = jnp.minimum(
+        lower, jnp.searchsorted(points, points[-1]).astype(jnp.int32) - 1
+    )  # if it is repeated
     return lower, lower + 1, (values - points[lower]) / (points[lower + 1] - points[lower]), outside
 
 

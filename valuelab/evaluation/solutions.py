@@ -185,6 +185,16 @@ def measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray)
     return float(_measure(objective.start, objective.parameters, values, probabilities))
 
 
+def _measures(objective: Objective, distributions: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """As `measure` for each of D distributions, [D], at once: atoms without probability fill up the short."""
+    size = max(len(probabilities) for _, probabilities in distributions)
+    values, probabilities = (
+        np.stack([np.pad(part, [(0, size - len(part)), *[(0, 0)] * (part.ndim - 1)], mode) for part in parts])
+        for mode, parts in zip(("edge", "constant"), zip(*distributions, strict=True), strict=True)
+    )
+    return np.asarray(_measure(objective.start, objective.parameters, values, probabilities))
+
+
 _locate = jax.jit(stock_grids.locate)
 
 
@@ -208,7 +218,9 @@ def shown_policy(task: Task, solved: SolvedMDP, dial: Sequence[SolvedMDP]) -> so
     start, returns = task.objective.start, solved.possible_returns()
     if solved.values.solution.stocks.size == 1 and start.parameters == ("stock",) and returns is not None:
         stocks = -returns[:: -(-len(returns) // MOST_TARGETS)]
-        dial = solved.at_each([{"stock": [stock]} for stock in (*stocks, *solved.start.stocks[0])])
+        dial = solved.at_each(
+            [{"stock": [stock]} for stock in (*stocks, *solved.start.stocks[0])], bounds=False
+        )
     return (dial[0] if dial else solved).values.solution
 
 
@@ -217,7 +229,8 @@ def make_dial(task: Task, solved: SolvedMDP) -> list[SolvedMDP]:
     objective, state = task.objective, task.start_state
     if objective.start.parameters == ("tau",):
         levels = np.union1d(LEVELS, objective.parameters["tau"])
-        return solved.at_each([{"tau": level} for level in levels if level < 1 or objective.name != "var"])
+        levels = levels[levels < 1] if objective.name == "var" else levels
+        return solved.at_each([{"tau": level} for level in levels], bounds=False)
     if objective.start.parameters != ("target",) or task.mdp.reward_dim > 1:
         return []
     met, _ = first_distribution(solved, state)
@@ -228,7 +241,7 @@ def make_dial(task: Task, solved: SolvedMDP) -> list[SolvedMDP]:
         targets = np.linspace(max(low, met.min() - margin), min(high, met.max() + margin), MOST_TARGETS)
     targets = targets[:: -(-len(targets) // MOST_TARGETS)]
     return solved.at_each(
-        [{"target": target} for target in np.union1d(targets, objective.parameters["target"])]
+        [{"target": target} for target in np.union1d(targets, objective.parameters["target"])], bounds=False
     )
 
 
@@ -380,7 +393,7 @@ def _level_curves(plots: Any, task: Task, dial: Sequence[SolvedMDP]) -> list[Any
     distributions = [first_distribution(solved, task.start_state) for solved in dial]
     values = np.array([solved.start.values[task.start_state] for solved in dial])
     means = np.array([probabilities @ points[:, 0] for points, probabilities in distributions])
-    measures = np.array([measure(objective, *distribution) for distribution in distributions])
+    measures = _measures(objective, distributions)
     asked = {f"τ = {tau:g}, as asked": int(np.searchsorted(levels, tau))}
     if objective.name == "var":
         measured, at_tau, ends = (

@@ -59,6 +59,8 @@ GOAL_DISCOUNT = 0.99
 """The discount of goals in the data if the agent has no discount."""
 COMPILATION_CACHE = pathlib.Path("~/.cache/valuelab/compilation")
 """The folder of compiled programs unless $JAX_COMPILATION_CACHE_DIR is set."""
+LEAST_COMPILATION_SECONDS = 0.1
+"""Programs that compile faster are not kept. JAX's default of 1 s leaves out most programs of small runs."""
 COMPILATION_CACHE_BYTES = 1 << 30
 """The size limit of that folder, enough for some hundreds of programs."""
 
@@ -478,11 +480,15 @@ def _limit_heaps() -> None:
 def _enable_compilation_cache() -> None:
     """Makes JAX keep compiled programs for later processes, in at most COMPILATION_CACHE_BYTES.
 
+    It keeps those that took at least LEAST_COMPILATION_SECONDS, unless the user has chosen a time.
+
     A folder that the user chooses has no limit. JAX's own limit is not used for three reasons: it needs
     another package, each process waits for a lock at each program, and a process that is killed between
     writing the two files of an entry leaves a cache that accepts no more entries.
     """
     settings = jax.config.values
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILATION_SECONDS)
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return
     try:
