@@ -133,7 +133,6 @@ def collect(config: MixtureConfig, seed: int, scene: Any) -> Mixture:
     are_good = np.arange(config.episodes) < round(config.good_share * config.episodes)
     are_good = np.random.default_rng(seed).permutation(are_good)
     recipe = Recipe(config.episodes, config.max_steps + 1, MUJOCO_DTYPES, lambda: players[True])
-    before = np.random.get_state()  # noqa: NPY002 # OGBench's mazes draw from it
     episodes = []
     for number, is_good in enumerate(are_good):
         played = play_episode(recipe, players[bool(is_good)], seed, "train", number)
@@ -148,7 +147,6 @@ def collect(config: MixtureConfig, seed: int, scene: Any) -> Mixture:
                 "masks": 1 - arrives.astype(np.float32),
             }
         )
-    np.random.set_state(before)  # noqa: NPY002
     dataset = storage.from_episodes("pointmaze mixture", episodes, "the mixture")
     low, high = -np.ones(2, np.float32), np.ones(2, np.float32)
     return Mixture(dataclasses.replace(dataset, action_low=low, action_high=high), are_good)

@@ -21,14 +21,22 @@ def batch() -> Transitions:
     images = np.repeat(image[None], SIZE, axis=0)
     zeros = np.zeros(SIZE, np.float32)
     segments = Segments(zeros[:, None], np.stack([images] * 2, axis=1), zeros[:, None])
-    return Transitions(images, zeros[:, None], zeros, zeros, images, images, images, None, images, segments)
+    names = ("observations", "next_observations", "goals", "policy_goals", "subgoals", "policy_subgoals")
+    return Transitions(
+        actions=zeros[:, None],
+        rewards=zeros,
+        masks=zeros,
+        futures=images,
+        segments=segments,
+        **dict.fromkeys(names, images),
+    )
 
 
 def all_steps(config):
-    """By how much observations, successors, both goals, futures and segments have moved, [7, SIZE, 2]."""
+    """By how much observations, successors, goals, subgoals, futures and segments moved, [9, SIZE, 2]."""
     found = jax.jit(shift_batch, static_argnums=2)(jax.random.key(0), batch(), config)
     assert found.observations.dtype == jnp.uint8
-    parts = (*found[:1], *found[4:7], found.futures, *jnp.moveaxis(found.segments.observations, 1, 0))
+    parts = (*found[:1], *found[4:9], found.futures, *jnp.moveaxis(found.segments.observations, 1, 0))
     images = np.stack(parts)[..., 0].astype(int)
     middle = images[..., SIDE // 2, SIDE // 2]
     steps = np.stack([middle // 16, middle % 16], axis=-1) - SIDE // 2

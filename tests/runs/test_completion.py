@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
         ("zsh", "valuelab list gr", ["gridworlds"]),
         ("zsh", "valuelab train --agent=xq", ["--agent=xql"]),
         ("bash", "valuelab train --agent=xq", ["xql"]),
-        ("bash", "valuelab train --agent=iql:pointmaze_", ["pointmaze_online", "pointmaze_goals"]),
+        ("bash", "valuelab train --agent=iql:pointmaze_go", ["pointmaze_goals"]),
         ("zsh", "valuelab train --agent=iql --agent.expec", ["--agent.expectile="]),
         ("bash", "valuelab train --agent=fql --agent.policy=aw", ["awr"]),
         (
