@@ -20,7 +20,7 @@ PRESETS = {MAZE: "pointmaze_goals", CUBE: "cube_goals"}
 # IQL has other networks in its presets, and another extraction.
 DDPG_BC = {**_ogbench.GAUSSIAN_POLICY, "agent.layer_norm": True, "agent.extraction": "ddpg_bc"}
 # As many as take at most 25 minutes of a core.
-STEPS = {"gcbc": 20_000, "gcivl": 20_000, "gciql": 20_000, "qrl": 10_000, "crl": 15_000, "hiql": 15_000}
+STEPS = {"gcbc": 20_000, "gcivl": 20_000, "gciql": 20_000, "qrl": 10_000, "crl": 15_000, "hiql": 10_000}
 AGENTS = {"gcbc": "bc", "gcivl": "ivl", "gciql": "iql", "qrl": "qrl", "crl": "crl", "hiql": "hiql"}
 OVERRIDES = {"gciql": {MAZE: DDPG_BC | {"agent.bc_weight": 0.003}, CUBE: DDPG_BC | {"agent.bc_weight": 1.0}}}
 
