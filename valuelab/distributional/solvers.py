@@ -255,10 +255,10 @@ def _solve(
         low, high = mdps.return_bounds(mdp, setting.discount, len(grids) - 1)
         return _exact_solution(found, grids[0], policies, low, high)._replace(later=later), found.greedy
     policy = None if policies is None else policies[0]
-    solution, greedy = _solve_infinite(
+    solution, only = _solve_infinite(
         setting, mdp, objective, grids[0], tolerance, max_sweeps, policy, distance, bounds
     )
-    return solution, [greedy]
+    return solution, [only]
 
 
 def _finish(solution: Solution, steps: int | None, horizon: int | None, reason: str | None) -> Solution:

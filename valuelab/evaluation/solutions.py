@@ -188,10 +188,13 @@ def measure(objective: Objective, values: np.ndarray, probabilities: np.ndarray)
 def _measures(objective: Objective, distributions: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """As `measure` for each of D distributions, [D], at once: atoms without probability fill up the short."""
     size = max(len(probabilities) for _, probabilities in distributions)
-    values, probabilities = (
-        np.stack([np.pad(part, [(0, size - len(part)), *[(0, 0)] * (part.ndim - 1)], mode) for part in parts])
-        for mode, parts in zip(("edge", "constant"), zip(*distributions, strict=True), strict=True)
-    )
+
+    def stacked(parts: Sequence[np.ndarray], mode: Any) -> np.ndarray:
+        missing = [[(0, size - len(part)), *[(0, 0)] * (part.ndim - 1)] for part in parts]
+        return np.stack([np.pad(*each, mode) for each in zip(parts, missing, strict=True)])
+
+    given_values, given_probabilities = zip(*distributions, strict=True)
+    values, probabilities = stacked(given_values, "edge"), stacked(given_probabilities, "constant")
     return np.asarray(_measure(objective.start, objective.parameters, values, probabilities))
 
 

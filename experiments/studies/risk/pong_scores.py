@@ -33,7 +33,7 @@ from valuelab.evaluation import figures, statistics
 from valuelab.files import local_path
 from valuelab.runs import flags, outputs
 
-_LINES = {
+_LINES: dict[str, dict[str, Any]] = {
     "random actions": {"color": figures.WALL, "linestyle": ":"},
     "always up": {"color": figures.VERMILLION, "linestyle": "-."},
     "follows the ball": {"color": figures.GREEN, "linestyle": "--"},
