@@ -42,7 +42,9 @@ def main() -> None:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
         return
     try:
-        print(_answer(command, rest))
+        print(_answer(command, rest), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at the end
     except errors.InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-r"""HIQL: one value, and a policy of two levels on representations of subgoals (Park et al. 2023, 2307.11949).
+r"""HIQL: one value, and a policy that chooses subgoals and actions (Park et al. 2023, arXiv:2307.11949).
 
 The defaults are those of OGBench (Park et al. 2025, arXiv:2410.20092), with subgoals 25 steps ahead. Runs and
 scores:

@@ -96,7 +96,7 @@ def draw_maze(
         title=maze_title(
             experiment.config, experiment.members, len(shown), task if len(environment.tasks) > 1 else ""
         ),
-        value_label=f"V({'s' if goal is None else 's, goal'}), discounted sum of rewards to come",
+        value_label="V(s), discounted sum of rewards to come" if goal is None else "value V(s, goal)",
         path=experiment.workdir / "maze.png",
     )
 

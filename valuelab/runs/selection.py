@@ -1,6 +1,6 @@
 r"""Episodes and weights of transitions that the values of a saved run choose: data.filter and data.weights.
 
-python -m experiments.train --agent=bc:pointmaze --dataset=ogbench/NAME \
+    python -m experiments.train --agent=bc:pointmaze --dataset=ogbench/NAME \
       --data.filter=value_order:0.5 --data.value_run=runs/values --workdir=runs/filtered
 """
 
