@@ -309,7 +309,7 @@ BAD = [
     ({"start_state": 3}, "start_state is 3; give a state from 0 to 2"),
     ({"stock_low": -5}, "need the size of the stock grid: give --stocks=401"),
     ({"stocks": 9, "stock_low": "1,2", "stock_high": "3,4"}, "stock_low and stock_high are .* give 1 number"),
-    ({"objective": "no.py:f"}, "objective is 'no.py:f': write FILE.py:FUNCTION, where FILE.py exists"),
+    ({"objective": "no.py:f"}, "objective is 'no.py:f', but there is no file no.py: give the path"),
     ({"objective": UTILITY, "tau": 0.5}, "tau is not a setting of .*utility.py:capped: leave it out"),
     ({"objective": UTILITY.replace("capped", "total")}, r"total gives shape \[\] for returns of shape"),
     (

@@ -235,8 +235,10 @@ def load_function(source: str, field: str) -> Callable[..., Any]:
     """
     name, _, function = source.rpartition(":")
     path = pathlib.Path(name)
-    if not name.endswith(".py") or not path.is_file():
-        raise InputError(f"{field} is {source!r}: write FILE.py:FUNCTION, where FILE.py exists")
+    if not name.endswith(".py"):
+        raise InputError(f"{field} is {source!r}: write FILE.py:FUNCTION")
+    if not path.is_file():
+        raise InputError(f"{field} is {source!r}, but there is no file {name}: give the path of the file")
     with errors_of_file(path, f"{field} file"):
         names = runpy.run_path(name)
     functions = {key: value for key, value in names.items() if callable(value) and not key.startswith("_")}
