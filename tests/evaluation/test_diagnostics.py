@@ -1,8 +1,10 @@
 """Tests of the diagnostics of critics, each on an example with a known answer."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
@@ -53,6 +55,15 @@ def test_norms_golden():
     layer = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.array([0.0, 3.0])}
     tree = {"q": {"params": {"Dense_0": layer}}, "value": {"params": {"Dense_0": {"bias": jnp.ones(4)}}}}
     assert features.norms(tree) == {"q/Dense_0": 5.0, "value/Dense_0": 2.0}  # √(4 · 4 + 9), √4
+
+
+def test_mean_gradients_of_several_optimisers_keep_their_names():
+    adam = optax.adam(1e-3)
+    params = {"w": jnp.ones(2)}
+    _, state = adam.update({"w": jnp.full(2, 3.0)}, adam.init(params), params)
+    means = diagnostics.mean_gradients({"critic": {"q": state, "value": state}, "auxiliary": state})
+    expected = {"w": jnp.full(2, 0.3)}
+    chex.assert_trees_all_close(means, {"critic": {"q": expected, "value": expected}, "auxiliary": expected})
 
 
 def test_drift_ignores_what_the_next_layer_can_undo():

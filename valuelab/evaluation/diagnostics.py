@@ -307,5 +307,5 @@ def order_intervals(moments: Moments) -> dict[str, Any]:
 def mean_gradients(opt_state: Any) -> Any:
     """Adam's running means of gradients, in the structure of the parameters; None for other optimisers."""
     if isinstance(opt_state, dict):
-        return {name: optax.tree.get(part, "mu") for name, part in opt_state.items()}
+        return {name: mean_gradients(part) for name, part in opt_state.items()}
     return optax.tree.get(opt_state, "mu")
