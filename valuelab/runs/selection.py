@@ -1,5 +1,7 @@
 r"""Episodes and weights of transitions that the values of a saved run choose: data.filter and data.weights.
 
+The flag data.value_run names the saved run:
+
     python -m experiments.train --agent=bc:pointmaze --dataset=ogbench/NAME \
       --data.filter=value_order:0.5 --data.value_run=runs/values --workdir=runs/filtered
 """
