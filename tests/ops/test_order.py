@@ -22,6 +22,13 @@ def test_known_orders():
     assert np.isnan(order.correlation(order.pooled(order.moments(values[7:], lengths[2:]))))
 
 
+def test_values_that_are_not_numbers_have_no_order():
+    values = np.array([1.0, 2.0, np.nan, 1.0, 2.0, 3.0, *[np.inf] * 3, -np.inf, 0.0, np.inf])
+    found = order.value_order(values, np.array([3, 3, 3, 3]))
+    np.testing.assert_allclose(found, [np.nan, 1, np.nan, 1])
+    assert np.isnan(order.value_order(np.full(4, np.nan), np.array([4]))).all()
+
+
 def test_the_order_is_spearmans_also_with_ties():
     random = np.random.default_rng(0)
     lengths = random.integers(3, 12, 40)

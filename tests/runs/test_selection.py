@@ -177,3 +177,13 @@ def test_datasets_that_do_not_fit_are_refused(settings, monkeypatch):
     message = r"keeps none of the 5 episodes of .*; the largest order of an episode is -1\.000: give a lower"
     with pytest.raises(InputError, match=message):
         found(settings(**FILTER))
+
+
+def test_values_that_are_not_finite_choose_nothing(settings):
+    observations = ordered_dataset().observations.copy()
+    observations[12, 0] = np.nan  # and so is the value
+    dataset = dataclasses.replace(ordered_dataset(), observations=observations)
+    for given in (FILTER, WEIGHTS):
+        config, _ = flags.parse_run(["train", *settings(**given)], absl_flags.FlagValues())
+        with pytest.raises(InputError, match=r"after 20 updates its values are NaN or infinite at 1 of 45"):
+            inputs.find_inputs(config, dataset)

@@ -28,8 +28,8 @@ class Moments(NamedTuple):
 
         r_t = rank_t / T,   u_t = t / T
 
-    All are 0 in trajectories without an order: those with fewer than SHORTEST observations, and those whose
-    values are all equal.
+    All are 0 in trajectories without an order: those with fewer than SHORTEST observations, those whose
+    values are all equal, and those with a value that is NaN.
 
     Attributes:
         covariances: Σ (r - mean r) (u - mean u), [..., K].
@@ -56,7 +56,7 @@ def ranks(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     trajectories = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((values, trajectories))
     is_new = np.ones(len(order), bool)  # where a group of equal values begins
-    is_new[1:] = (np.diff(trajectories[order]) != 0) | (np.diff(values[order]) != 0)
+    is_new[1:] = (np.diff(trajectories[order]) != 0) | (values[order[1:]] != values[order[:-1]])
     begins = np.flatnonzero(is_new)
     ends = np.append(begins[1:], len(order))
     of_groups = (begins + ends + 1) / 2  # the mean of begin + 1, ..., end
@@ -79,7 +79,7 @@ def moments(values: np.ndarray, lengths: np.ndarray) -> Moments:
         return np.bincount(trajectories, products, minlength=len(lengths))
 
     sums = [total(relative_ranks * times), total(relative_ranks**2), total(times**2)]
-    has_order = (lengths >= SHORTEST) & (sums[1] > 1e-9)
+    has_order = (lengths >= SHORTEST) & (sums[1] > 1e-9) & (total(np.isnan(values)) == 0)
     return Moments(*(np.where(has_order, each, 0.0) for each in sums))
 
 
@@ -99,7 +99,8 @@ def value_order(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         lengths: [K], the number of observations of each trajectory; their sum is N.
 
     Returns:
-        ρ in [-1, 1], [K]; NaN for a trajectory with fewer than SHORTEST observations or with equal values.
+        ρ in [-1, 1], [K]; NaN for a trajectory with fewer than SHORTEST observations, with equal values, or
+        with a value that is NaN.
     """
     return correlation(moments(values, lengths))
 

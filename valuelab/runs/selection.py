@@ -33,7 +33,7 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
 
     Raises:
         InputError: when the run of the values cannot be used, its observations differ from those of the
-            dataset, no episode is left, or other episodes or weights were chosen when the run began.
+            dataset, a value is not finite, no episode is left, or other episodes or weights were chosen when the run began.
     """
     settings = config.data
     folder, step = saved.folder_and_step(settings.value_run, "data.value_run")
@@ -52,6 +52,12 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
     places = storage.trajectories(dataset)
     along = value_order.along_trajectories(build, configuration.population(run.config), spec)
     values, lengths = along(states, dataset, places).mean(0), places.lengths
+    if wrong := np.count_nonzero(~np.isfinite(values)):
+        raise InputError(
+            f"data.value_run is {settings.value_run}, but after {step} updates its values are NaN or infinite "
+            f"at {wrong} of {len(values)} observations of {dataset.name}: give an earlier checkpoint, "
+            f"--data.value_run={folder}:STEP, or another run"
+        )
 
     chosen: dict[str, Any] = {"value_run": str(settings.value_run), "step": step}
     notes = []
