@@ -7,6 +7,8 @@ import numpy as np
 import optax
 import pytest
 
+from valuelab.critics.auxiliary import ContrastiveAuxiliaryConfig, contrastive_auxiliary
+from valuelab.critics.expectile import ExpectileConfig, expectile_critic
 from valuelab.critics.flow import FlowCriticConfig, flow_critic
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig, temporal_difference_critic
 from valuelab.evaluation import diagnostics
@@ -285,3 +287,19 @@ def test_a_critic_that_shows_nothing_is_looked_at_all_the_same():
     assert diagnosis.report.keys() == {"weight_norms", "gradient_norms", "q"}
     assert diagnostics.compare(diagnosis, diagnosis) == {}
     assert np.isnan(diagnosis.report["q"]["rmse"])  # no return is known
+
+
+def test_a_critic_with_an_auxiliary_loss_shows_the_gradients_of_both():
+    auxiliary = contrastive_auxiliary(ContrastiveAuxiliaryConfig(hidden_dims=(8,)), SPEC)
+    critic = auxiliary(expectile_critic(ExpectileConfig(hidden_dims=(8,)), SPEC))
+    batch = Transitions(numbers(6, 3), numbers(6, 2), numbers(6), np.ones(6, np.float32), numbers(6, 3))
+    rows = Rows(batch.observations, batch.actions, batch.rewards, jnp.zeros(6))
+
+    def report(key):
+        return diagnostics.diagnose(critic, critic.init(key, batch), rows, key).report
+
+    found = jax.eval_shape(report, jax.random.key(0))
+    layers = found["weight_norms"].keys()
+    own = {layer for layer in layers if layer.startswith("critic/")}
+    assert {layer.split("/")[1] for layer in own} == {"q", "value"}
+    assert found["gradient_norms"].keys() == own | {f"auxiliary/{layer}" for layer in layers}

@@ -305,7 +305,11 @@ def order_intervals(moments: Moments) -> dict[str, Any]:
 
 
 def mean_gradients(opt_state: Any) -> Any:
-    """Adam's running means of gradients, in the structure of the parameters; None for other optimisers."""
+    """Adam's running means of gradients, in the structure of the parameters; None for other optimisers.
+
+    An optimiser for each part, as in a dictionary of parts, gives a dictionary. With an auxiliary loss these
+    parts are the steps of the critic, "critic", and those of the loss on all parameters, "auxiliary".
+    """
     if isinstance(opt_state, dict):
         return {name: mean_gradients(part) for name, part in opt_state.items()}
     return optax.tree.get(opt_state, "mu")
