@@ -309,7 +309,7 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    for agent in ("td_jepa", "hilp", "eta_network"):
+    for agent in ("td_jepa", "hilp", "eta_network", "crl"):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     known |= {"episode_steps", "anywhere"}  # of experiments.collect
