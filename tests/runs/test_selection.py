@@ -135,6 +135,9 @@ def test_a_run_resumes_with_the_same_selection(settings, tmp_path, capsys):
     (tmp_path / "filtered" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="whose values chose other episodes or weights when the run in"):
         found(longer)
+    shutil.rmtree(tmp_path / "values" / "checkpoints" / "20")  # as when that run goes on for longer
+    with pytest.raises(InputError, match=r"after 20 updates, but its checkpoints are of steps 15, 25: rest"):
+        found(longer)
 
 
 FILTER, WEIGHTS = {"data__filter": "value_order:0"}, {"data__weights": "progress:1"}

@@ -19,6 +19,7 @@ from valuelab.files import local_path
 from valuelab.ops import order
 from valuelab.runs import inputs, outputs, saved, value_order
 from valuelab.runs.inputs import Selection
+from valuelab.training import checkpoints
 from valuelab.types import Dataset
 
 
@@ -33,7 +34,8 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
 
     Raises:
         InputError: when the run of the values cannot be used, its observations differ from those of the
-            dataset, a value is not finite, no episode is left, or other episodes or weights were chosen when the run began.
+            dataset, a value is not finite, no episode is left, the checkpoint that the run began with is
+            missing, or other episodes or weights were chosen when the run began.
     """
     settings = config.data
     folder, step = saved.folder_and_step(settings.value_run, "data.value_run")
@@ -43,6 +45,12 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
     if before:
         with one_line(f"{config.workdir} has a selection that cannot be read", "give another --workdir"):
             step = int(before["step"])
+        if step not in (known := checkpoints.saved_steps(folder / "checkpoints")):
+            raise InputError(
+                f"the run in {config.workdir} began with the values of {folder} after {step} updates, but "
+                f"its checkpoints are of steps {', '.join(map(str, known))}: restore that one, or give "
+                "another --workdir"
+            )
     run = saved.open_run(folder, "data.value_run", config.trust_agent_file)
     spec = run.known_spec()
     build = inputs.make_builder(run.config, run.make_agent, spec, run.normalization)
@@ -54,9 +62,9 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
     values, lengths = along(states, dataset, places).mean(0), places.lengths
     if wrong := np.count_nonzero(~np.isfinite(values)):
         raise InputError(
-            f"data.value_run is {settings.value_run}, but after {step} updates its values are NaN or infinite "
-            f"at {wrong} of {len(values)} observations of {dataset.name}: give an earlier checkpoint, "
-            f"--data.value_run={folder}:STEP, or another run"
+            f"data.value_run is {settings.value_run}, but after {step} updates its values are NaN or "
+            f"infinite at {wrong} of {len(values)} observations of {dataset.name}: give an earlier "
+            f"checkpoint, --data.value_run={folder}:STEP, or another run"
         )
 
     chosen: dict[str, Any] = {"value_run": str(settings.value_run), "step": step}
