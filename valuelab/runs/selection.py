@@ -45,10 +45,10 @@ def select(config: RunConfig, dataset: Dataset) -> Selection:
     if before:
         with one_line(f"{config.workdir} has a selection that cannot be read", "give another --workdir"):
             step = int(before["step"])
-        if step not in (known := checkpoints.saved_steps(folder / "checkpoints")):
+        if step not in (steps := checkpoints.saved_steps(folder / "checkpoints")):
             raise InputError(
                 f"the run in {config.workdir} began with the values of {folder} after {step} updates, but "
-                f"its checkpoints are of steps {', '.join(map(str, known))}: restore that one, or give "
+                f"its checkpoints are of steps {', '.join(map(str, steps))}: restore that one, or give "
                 "another --workdir"
             )
     run = saved.open_run(folder, "data.value_run", config.trust_agent_file)
