@@ -46,6 +46,11 @@ pong_small
     (see CHANGELOG). After 120,000 updates and 244,000 steps, greedy games last 1,447 steps (1,266 to 2,145,
     ten games). Games with two random actions in three last 936 steps. The return is -20.1 (-21 or -18); at
     random it is -20.7 (six games). Curve: benchmarks/eta_network_pong.json
+pong_first_to_3: Pong on a small board; every final score is a target
+    python -m experiments.train --agent=eta_network:pong_first_to_3 --num_seeds=3 --workdir=runs/pong_first
+    hardware: one CPU core; about 1 minute of CPU time for a seed. Mean scores for the targets -3, -2, -1, 1,
+    2 and 3 (three runs with --seed=0, 1 and 2, 100 games each): -3.00, -2.02, -1.04, 1.09, 1.91, 2.82;
+    at random -2.68. Figures: benchmarks/eta_network_pong_first_to_3.json
 """
 
 from valuelab.agents.eta_network import EtaNetworkConfig as Config

@@ -1,7 +1,7 @@
 r"""Does one network reach every final score of Pong that it is asked for?
 
     python -m experiments.train --agent=eta_network:pong_first_to_3 --num_seeds=3 --workdir=runs/pong
-    python -m experiments.train --agent=eta_network:pong_first_to_3 --num_seeds=3 --workdir=runs/pong_mean \
+    python -m experiments.train --agent=eta_network:pong_first_to_3 --steps=20000 --workdir=runs/pong_mean \
       --agent.objective=expectation --agent.augmented=false --agent.stock_edits=1
     python -m experiments.studies.risk.pong_scores --run=runs/pong --maximiser=runs/pong_mean \
       --workdir=OUT
@@ -13,7 +13,8 @@ to win a point and steps aside to lose it can reach every score exactly.
 
 OUT gets result.json and scores.png. The same command continues after an interruption.
 
-Measured: benchmarks/eta_network_pong_first_to_3.json.
+Measured (benchmarks/eta_network_pong_first_to_3.json): with three seeds the mean distance from the score
+asked for is 0.11 points. A policy that ignores the command misses by at least 2 points on average.
 """
 
 import dataclasses
