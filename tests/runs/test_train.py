@@ -19,6 +19,7 @@ from helpers import (
     EPISODES,
     LENGTH,
     MAZE,
+    MAZE_GOALS,
     ROOT,
     Field,
     assert_same_bits,
@@ -95,6 +96,17 @@ def test_an_agent_file_of_the_user_trains_and_writes_its_results(data_dir, tmp_p
     assert re.search(r"^mean [\d,]+ updates/s on", out, re.MULTILINE)
     assert [warning["members"] for warning in result["warnings"]] == [[{"seed": 0}]]
     assert re.search(r"^warning: loss never fell below -1e\+09 \(lowest .*\): it cannot$", out, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["bc", "ivl"])
+def test_a_run_with_goals_draws_all_of_them(data_dir, tmp_path, agent):
+    settings = {"dataset": MAZE_GOALS, "eval_episodes": 1, "eval_max_steps": 20, "num_seeds": 2}
+    if agent == "ivl":
+        settings |= {"agent.critic.hidden_dims": 8, "agent.policy.hidden_dims": 8}
+    arguments = command(data_dir, tmp_path, agent=agent, **settings)
+    launch([each for each in arguments if agent == "bc" or not each.startswith("--agent.hidden_dims")])
+    assert (tmp_path / "goals.png").read_bytes().startswith(b"\x89PNG")  # cloning has no values
 
 
 def test_the_title_of_a_maze_names_the_member_and_the_number_of_episodes():

@@ -92,6 +92,7 @@ def tasks_in_maze(
     distances: Mapping[str, np.ndarray] | None = None,
     episodes: Mapping[str, tuple[Sequence[np.ndarray], Sequence[bool]]] | None = None,
     value_label: str = "value V(s, z)",
+    title: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """An agent's values, policy and episodes for each task of a maze.
@@ -106,6 +107,7 @@ def tasks_in_maze(
         episodes: task to trajectories [L, D] of observations, and whether each reached the goal; None to
             leave them out.
         value_label: the label of values.
+        title: the title of the figure; empty for none.
         path: where to save the plot.
 
     Returns:
@@ -117,6 +119,7 @@ def tasks_in_maze(
     count = 1 + (reward is not None) + (distances is not None)
     figure = figures.new((1.2 + 0.42 * columns) * len(opened), count * (0.6 + 0.42 * rows))
     panels = figure.subplots(count, len(opened), squeeze=False)
+    handles: dict[str, Any] = {}
     for column, (task, maze) in zip(panels.T, opened.items(), strict=True):
         remaining = list(column)
         if reward is not None:
@@ -129,16 +132,22 @@ def tasks_in_maze(
             panel, maze, _fixed(values), None if policy is None else _of(policy, task), value_label
         )
         shown = {"value": value, "policy": policy, "episodes": episodes}
-        title = f"{task}: {', '.join(name for name, drawn in shown.items() if drawn is not None)}"
+        heading = f"{task}: {', '.join(name for name, drawn in shown.items() if drawn is not None)}"
         if episodes is not None:
             plots.draw_trajectories(panel, *episodes[task])
+            shown_handles, labels = panel.get_legend_handles_labels()
+            handles |= dict(zip(labels, shown_handles, strict=True))
         if distances is not None:
             lengths = distances[task]
             if values is not None:
                 correlation = mazes.rank_correlation(values.reshape(1, -1), lengths[None])[0]
-                title += f"\nrank correlation with geodesics {correlation:.2f}"
+                heading += f"\nrank correlation with geodesics {correlation:.2f}"
             _draw_geodesics(remaining.pop(0), maze, task, lengths)
-        panel.set_title(title)
+        panel.set_title(heading)
+    if title:
+        figure.suptitle(title)
+    if handles:
+        figures.legend_below(figure, list(handles.values()))
     figure.draw_without_rendering()  # a second layout: the first one may cut off the labels of the y axes
     return figures.saved(figure, path)
 

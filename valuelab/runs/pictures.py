@@ -134,6 +134,7 @@ def draw_goals(
         distances=task_plots.distances_to_goals(environment, opened),
         episodes=played,
         value_label="value V(s, goal)",
+        title=maze_title(experiment.config, experiment.members, 0).replace("\n", ", "),
         path=experiment.workdir / "goals.png",
     )
 
