@@ -382,6 +382,18 @@ def test_another_target_is_solved_again():
     np.testing.assert_allclose([solved.start.values[0], *values], [0, -0.1, -0.7], atol=1e-12)
 
 
+def test_a_target_from_which_episodes_leave_the_grid_is_solved_again():
+    """-3, then 3 or -3, misses 6 by 6; the grid for target 0 holds the stock -6, but not -6 - 3."""
+    transitions, rewards = np.zeros((3, 2, 3)), np.zeros((3, 2, 3, 2))
+    transitions[[0, 1], :, [1, 2]] = 1
+    rewards[0, :, :, 0], rewards[1, :, :, 0], rewards[:2, :, :, 1] = -3, np.array([3, -3])[:, None], 1
+    mdp = mdps.from_dense(transitions, rewards, terminal=np.array([False, False, True]))
+    solved = defaults.solve(mdp, objectives.homeostatic([0.0, 2.0]), discount=1.0)
+    again = solved.at(target=[6.0, 2.0])
+    assert [-6, -2] in solved.values.solution.stocks.stocks.tolist()
+    assert (again.start.values[0], again.start.errors[0], again.exact) == (-6, 0, True)
+
+
 def test_the_policy_of_a_solution_is_followed():
     """Simulated returns have the probabilities of the exact distribution, and c₀ + G = γᵀ c_T."""
     solved = defaults.solve(gamble(), objectives.lower_cvar(1.0), discount=0.9, start_state=0)

@@ -670,7 +670,11 @@ def _serves(problem: _Problem, known: _Values, fixed: StockGrid | None) -> bool:
     if not known.exact:
         return False
     columns = zip(problem.first.T, grid.points, strict=True)
-    return all(np.isin(column, points).all() for column, points in columns)
+    if not all(np.isin(column, points).all() for column, points in columns):
+        return False
+    # Episodes from a stock of the grid may leave it, which the errors say.
+    errors = np.asarray(known.solution.errors)[:, stock_grids.nearest(grid, problem.first)]
+    return _is_rounding(problem, errors)
 
 
 def _find_values(problem: _Problem, fixed: StockGrid | None, returns: np.ndarray | None) -> _Values:
