@@ -1186,7 +1186,7 @@ def test_normalized_agent_equals_the_agent_on_normalised_data(spec):
         raw(seen.next_observations),
         raw(seen.goals),
         raw(seen.policy_goals),
-        low + (seen.next_actions + 1) / 2 * (high - low),
+        next_actions=low + (seen.next_actions + 1) / 2 * (high - low),
     )
     inner, inner_metrics = jax.jit(agent.update)(agent.init(jax.random.key(0), seen), seen)
     outer, outer_metrics = jax.jit(wrapped.update)(wrapped.init(jax.random.key(0), given), given)

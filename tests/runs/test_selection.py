@@ -14,7 +14,7 @@ from valuelab import data
 from valuelab.errors import InputError
 from valuelab.ops import order
 from valuelab.runs import flags, inputs, zero_shot
-from valuelab.runs.zero_shot import ZeroShotRunConfig
+from valuelab.runs.zero_shot_settings import ZeroShotRunConfig
 
 AGENT = """
 import dataclasses

@@ -286,7 +286,7 @@ def _solve_infinite(
 ) -> tuple[Solution, Array]:
     """Sweeps until successive distributions are close; also returns the greedy policy."""
     given = grid
-    if not checks.is_traced((grid, policy)):
+    if not checks.is_traced((grid, policy, mdp, objective.parameters)):
         grid, policy = stock_grids.padded(grid, policy)
     found = _fixed_point(setting, mdp, objective, grid, tolerance, max_sweeps, policy, distance)
     solution, greedy = found.solution, found.greedy

@@ -14,7 +14,7 @@ from valuelab.configuration import Population, RunConfig
 from valuelab.errors import InputError
 from valuelab.files import local_path
 from valuelab.runs import flags, inputs, outputs, results
-from valuelab.runs.zero_shot import HORIZON, ZeroShotRunConfig
+from valuelab.runs.zero_shot_settings import HORIZON, ZeroShotRunConfig
 from valuelab.training import checkpoints
 from valuelab.training.experience import blank
 from valuelab.types import Agent, MakeAgent, Normalization, Segments, Spec, Transitions

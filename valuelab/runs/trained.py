@@ -26,7 +26,8 @@ from valuelab.observation_parts import pack, packed_size, unpack
 from valuelab.runs import inputs, outputs, own_rewards, results, saved
 from valuelab.runs.saved import SavedRun
 from valuelab.runs.trained_policies import CommandPolicy, TrainedPolicy
-from valuelab.runs.zero_shot import ZeroShotRunConfig, infer_from_labels
+from valuelab.runs.zero_shot import infer_from_labels
+from valuelab.runs.zero_shot_settings import ZeroShotRunConfig
 from valuelab.training import logs
 from valuelab.types import Agent, Environment, Normalization, Spec
 

@@ -12,7 +12,6 @@ from absl import flags as absl_flags
 
 from valuelab import environments
 from valuelab.agents import zero_shot
-from valuelab.configuration import RunConfig, setting
 from valuelab.data import sampling, storage
 from valuelab.data.sources import exorl, ogbench
 from valuelab.environments import frames
@@ -23,24 +22,12 @@ from valuelab.files import local_path
 from valuelab.ops import factorizations
 from valuelab.ops.features import effective_rank
 from valuelab.runs import flags, inputs, outputs, own_rewards, results, train
+from valuelab.runs.zero_shot_settings import HORIZON, ZeroShotRunConfig
 from valuelab.training.experience import offline
 from valuelab.types import Agent, Array, Augmented, Environment, MakeAgent
 
-HORIZON = 10
-"""The number of steps of the segments in a batch, for agents that learn from segments."""
-
 SOURCES = {"exorl": exorl, "ogbench": ogbench}
 """Sources whose states can be labelled: modules with `has_task`, `read_states` and `task_rewards`."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ZeroShotRunConfig(RunConfig):
-    """The settings of a zero-shot run."""
-
-    labels: int = setting(10_000, "[1, inf)", "Number of states of the dataset whose rewards specify a task.")
-    reward: str = setting(
-        "", help="Your own reward, FILE.py:FUNCTION; empty for the tasks of the dataset's environment."
-    )
 
 
 def run(config: ZeroShotRunConfig, make_agent: MakeAgent) -> dict[str, Any]:
