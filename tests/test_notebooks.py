@@ -104,6 +104,24 @@ def check_td_jepa(text: str) -> None:
     assert numbers(r"likes most is (\S+) m", text) < 1
 
 
+def check_goals(text: str) -> None:
+    """Values order places as geodesics do, tasks 3 and 4 fail, and values there are too high."""
+    scores = numbers(r"success (\S+), in the tasks (\S+) (\S+) (\S+) (\S+) (\S+); .* (\S+)\n", text)
+    success, *tasks, correlation = scores.T
+    methods = slice(4)
+    np.testing.assert_array_equal(success[4:], [0.4, 1])  # the walkers
+    assert np.all(success[methods] < 0.7)
+    assert np.max([tasks[2][methods], tasks[3][methods]]) <= 0.2
+    assert max(tasks[4][methods]) >= 0.5
+    assert min(correlation[methods]) > 0.75
+    assert correlation[4] > 0.9
+    one, _, three, four, five = numbers(r"(?:GCIQL|GCIVL|QRL): (\S+) (\S+) (\S+) (\S+) (\S+)\n", text).T
+    assert np.all(np.maximum(three, four) < np.minimum(one, five))
+    assert max(three[:2]) < 0.75
+    *orders, geodesics = numbers(r"(?:order of values|minus the geodesics:) (\S+)\n", text)
+    assert np.ptp([*orders, geodesics]) < 0.2
+
+
 def check_robot(text: str) -> None:
     """IQL needs fewer steps than cloning, the exported policy acts, and fine-tuning helps."""
     cloning, iql = numbers(r"(?:cloning|IQL): (\S+) steps lost", text)
@@ -118,6 +136,7 @@ CLAIMS = {
     "02_distributional_dp.ipynb": check_distributional,
     "03_flow_critics.ipynb": check_flow,
     "04_td_jepa.ipynb": check_td_jepa,
+    "05_goals.ipynb": check_goals,
     "07_your_robot.ipynb": check_robot,
 }
 
