@@ -34,9 +34,17 @@ WIDE: dict[str, Any] = {"hidden_dims": (512, 512, 512), "activation": "gelu"}
 CRITIC: dict[str, Any] = {**WIDE, "layer_norm": True}
 """The study's critics."""
 
-POLICY: dict[str, Any] = {**WIDE, "mean": "clip", "final_scale": 0.01, "learn_std": False}
+POLICY: dict[str, Any] = {
+    **WIDE,
+    **{name.removeprefix("agent."): value for name, value in _ogbench.GAUSSIAN_POLICY.items()},
+}
 """The study's policies: Gaussians with σ = 1 and a mean that is clipped when it acts."""
 
+ENCODERS: dict[str, Any] = {f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")}
+"""The encoders of a critic and a policy, for images."""
+
+AWR: dict[str, Any] = {"agent.policy": "awr", "agent.policy.inverse_temperature": 3.0}
+"""The extraction of discrete actions, where others climb Q."""
 
 SMALL_RUNS: Group = {
     "pointmaze_goals": {
@@ -87,7 +95,7 @@ _RANDOM_GOALS: Group = merged(
 def presets(
     *,
     every: Mapping[str, Any] | None = None,
-    images: Mapping[str, Any] | None = None,
+    images: Mapping[str, Any] = ENCODERS,
     powderworld: Mapping[str, Any] | None = None,
     discount: str = "",
     random_goals: bool = True,
@@ -105,7 +113,7 @@ def presets(
     return merged(
         _RUNS,
         each(_ALL, every or {}),
-        each((*_IMAGES, "powderworld"), images or {}),
+        each((*_IMAGES, "powderworld"), images),
         _RANDOM_GOALS if random_goals else {},
         tuned(discount, dict.fromkeys(_FAR, 0.995)) if discount else {},
         {"powderworld": powderworld or {}},

@@ -22,7 +22,7 @@ d4rl_locomotion, d4rl_antmaze
 from valuelab.agents.behaviour_cloning import behaviour_cloning as make_agent
 from valuelab.policies.parametric import ParametricConfig as Config
 from valuelab.presets import _goals, _ogbench
-from valuelab.presets._groups import Group, merged
+from valuelab.presets._groups import Group, each, merged
 
 __all__ = ["PRESETS", "Config", "make_agent"]
 
@@ -33,26 +33,20 @@ _OTHERS: Group = {
         "steps": 30_000,
         "eval_every": 10_000,
     },
-    "pointmaze_goals": {
-        **_goals.SMALL_RUNS["pointmaze_goals"],
-        **_goals.prefixed("agent.", _goals.POLICY),
-        "agent.hidden_dims": (256, 256),
-    },
-    "cube_goals": {
-        **_goals.SMALL_RUNS["cube_goals"],
-        **_goals.prefixed("agent.", _goals.POLICY),
-        "agent.hidden_dims": (256, 256),
-    },
     "cube_small": {"steps": 60_000, "eval_every": 20_000},
     "ogbench": {**_ogbench.GAUSSIAN_POLICY, "agent.hidden_dims": (512, 512, 512)},
     "d4rl_locomotion": {"eval_episodes": 10},
     "d4rl_antmaze": {"eval_episodes": 100},
 }
 
+_GOAL_POLICY = _goals.prefixed("agent.", _goals.POLICY)
+
 PRESETS = merged(
     _OTHERS,
+    _goals.SMALL_RUNS,
+    each(_goals.SMALL_RUNS, {**_GOAL_POLICY, "agent.hidden_dims": (256, 256)}),
     _goals.presets(
-        every=_goals.prefixed("agent.", _goals.POLICY),
+        every=_GOAL_POLICY,
         images={"agent.encoder": "impala_small"},
         random_goals=False,
     ),

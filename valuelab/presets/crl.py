@@ -43,12 +43,7 @@ SETTINGS = {
 
 PRESETS = merged(
     _goals.presets(
-        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
-        powderworld={
-            "agent.policy": "awr",
-            "agent.policy.inverse_temperature": 3.0,
-            "agent.critic.state_value": True,
-        },
+        powderworld={**_goals.AWR, "agent.critic.state_value": True},
         discount="data.goals.discount",
     ),
     _goals.tuned(

@@ -37,10 +37,7 @@ SETTINGS = {"data.goals.subgoal_steps": 25}
 
 PRESETS = merged(
     _goals.presets(
-        images={
-            **{f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
-            "agent.critic.cloning_gradient": True,
-        },
+        images={**_goals.ENCODERS, "agent.critic.cloning_gradient": True},
         discount="agent.critic.discount",
     ),
     _goals.tuned("data.goals.subgoal_steps", {"humanoidmaze": 100, "manipulation": 10, "powderworld": 10}),

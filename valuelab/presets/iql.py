@@ -156,8 +156,7 @@ PRESETS = merged(
             "agent.critic.expectile": 0.9,
             "agent.policy.learning_rate_schedule": "constant",
         },
-        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
-        powderworld={"agent.policy": "awr", "agent.policy.inverse_temperature": 3.0},
+        powderworld=_goals.AWR,
         discount="agent.critic.discount",
     ),
     _goals.tuned(

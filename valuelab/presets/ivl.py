@@ -35,7 +35,6 @@ class Config(ComposedConfig):
 
 PRESETS = merged(
     _goals.presets(
-        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
         discount="agent.critic.discount",
         powderworld={"agent.policy.inverse_temperature": 3.0},
     ),

@@ -38,12 +38,7 @@ SETTINGS = {"data.goals.value.p_current": 0.0, "data.goals.value.p_trajectory": 
 
 PRESETS = merged(
     _goals.presets(
-        images={f"agent.{part}.encoder": "impala_small" for part in ("critic", "policy")},
-        powderworld={
-            "agent.policy": "awr",
-            "agent.policy.inverse_temperature": 3.0,
-            "agent.critic.dynamics": False,
-        },
+        powderworld={**_goals.AWR, "agent.critic.dynamics": False},
     ),
     _goals.tuned(
         "agent.policy.bc_weight",
