@@ -32,7 +32,8 @@ def pictures(
         experiment: the run.
         outcome: the result of training.
         rows: metrics.jsonl.
-        episodes: the last evaluation, if this session made it; if None, maze.png plays its episodes again.
+        episodes: the last evaluation, if this session made it; if None, its recorded episodes are played
+            again for maze.png and goals.png.
         result: the content of result.json.
     """
     config, environment, inference = experiment.config, experiment.environment, experiment.task_inference
@@ -44,9 +45,15 @@ def pictures(
     if "settings" in result:
         drawings["sweep.png"] = lambda: draw_sweep(experiment, result)
     if environment and config.data.num_frames == 1 and plots.is_maze(environment):
-        drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, episodes)
+
+        @functools.cache
+        def played() -> rollout.Episodes:
+            """The episodes of the last evaluation, for both pictures."""
+            return play_again(experiment, environment, outcome) if episodes is None else episodes
+
+        drawings["maze.png"] = lambda: draw_maze(experiment, environment, outcome, played())
         if environment.goal_conditioned:
-            drawings["goals.png"] = lambda: draw_goals(experiment, environment, outcome, episodes)
+            drawings["goals.png"] = lambda: draw_goals(experiment, environment, outcome, played())
     if "pairs" in result:
         path_of_pairs = experiment.workdir / "pairs.png"
         drawings["pairs.png"] = lambda: task_plots.pairs(result["pairs"], config.agent_name, path_of_pairs)
@@ -64,7 +71,7 @@ def draw_sweep(experiment: Experiment, result: Mapping[str, Any]) -> None:
 
 
 def draw_maze(
-    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes | None
+    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes
 ) -> None:
     """Draws maze.png: the first member's value function for the first task, and its episodes there."""
     task = next(iter(environment.tasks))
@@ -83,8 +90,6 @@ def draw_maze(
         goals = jnp.broadcast_to(goal, observations.shape)
         return agent.value(state, GoalConditioned(observations, goals))
 
-    if episodes is None:
-        episodes = play_again(experiment, environment, outcome)
     trajectories = episodes.trajectories
     shown = [index for index in sorted(trajectories) if index[:2] == (0, 0)]
     plots.maze(
@@ -102,7 +107,7 @@ def draw_maze(
 
 
 def draw_goals(
-    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes | None
+    experiment: Experiment, environment: Environment, outcome: Run, episodes: rollout.Episodes
 ) -> None:
     """Draws goals.png: the first member's values, policy and episodes for each goal, beside geodesics."""
     agent, state = first_member(experiment, outcome)
@@ -118,8 +123,6 @@ def draw_goals(
 
         return of_task
 
-    if episodes is None:
-        episodes = play_again(experiment, environment, outcome)
     played: dict[str, Any] = {}
     for number, task in enumerate(opened):
         shown = [index for index in sorted(episodes.trajectories) if index[:2] == (0, number)]
