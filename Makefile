@@ -11,7 +11,7 @@ PYTEST := pytest -q -n auto --dist worksteal --durations=20
 COMPILERS := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(VENV)/.ahead_of_time)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-whole lint types compilers lock clean
+.PHONY: help demo test test-slow test-whole lint types docs links compilers lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -35,14 +35,21 @@ lint: $(VENV)/.dev ## style
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev ## the site, in build/site
+	$(BIN)/sphinx-build -W --keep-going -q -j auto docs build/site
+	@echo "Open build/site/index.html."
+
+links: $(VENV)/.dev ## check the links of the site to other sites; needs the network
+	$(BIN)/sphinx-build -W --keep-going -q -b linkcheck docs build/links
+
 compilers: $(VENV)/.ahead_of_time ## the compilers for TPUs and GPUs that are not here
 
 lock: $(VENV)/.dev ## renew requirements.lock with the newest versions
 	env -u PIP_CONSTRAINT $(BIN)/uv pip compile --quiet --upgrade --universal --all-extras \
 	  --python-version 3.11 --no-header --no-annotate -o requirements.lock pyproject.toml
 
-clean: ## remove the virtual environment and the folder runs
-	rm -rf $(VENV) runs
+clean: ## remove the virtual environment, the site and the folder runs
+	rm -rf $(VENV) build runs
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     "README.md",
     "BUILD.md",
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 COLLECT = "experiments.collect"
 NARROW = (
@@ -158,7 +158,7 @@ def home(tmp_path_factory):
     collected = home / ".cache/valuelab/ogbench/pointmaze-medium-navigate-v0.npz"
     for name in ("published.npz", "collected.npz"):
         (home / name).symlink_to(collected)
-    for block in blocks("docs/distributional.md", "python"):
+    for block in blocks("docs/guides/distributional.md", "python"):
         if "mdp.npz" in block or 'open("utility.py"' in block:  # the files that commands there read
             subprocess.run([sys.executable, "-c", block], cwd=home, check=True)
     return home
@@ -272,11 +272,11 @@ def test_a_run_leaves_what_the_guide_says(at_home):
             "--workdir=runs/schema",
         ]
     )
-    table = read("docs/training.md").partition("## What a run leaves")[2].partition("##")[0]
+    table = read("docs/guides/training.md").partition("## What a run leaves")[2].partition("##")[0]
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     for name in re.findall(r"`(.*?)`", " ".join(named)):
         assert (workdir / name).exists(), name
-    example = json.loads(blocks("docs/training.md", "json")[0])
+    example = json.loads(blocks("docs/guides/training.md", "json")[0])
     assert example.keys() == result.keys()
     assert_has_form(result, example)
 
@@ -324,7 +324,7 @@ def test_flags_exist(document):
 def test_defaults_of_flags_are_those_of_the_guide():
     known = configuration.fields(flags.load_agent("iql")[0])
     for names, defaults in re.findall(
-        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/training.md"), re.MULTILINE
+        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/training.md"), re.MULTILINE
     ):
         pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
         assert all(str(known[name].value).lower() == default for name, default in pairs), names

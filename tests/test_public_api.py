@@ -845,7 +845,7 @@ def test_examples_in_docstrings_run(example, kept, data_dir):
     assert runner.failures == 0, "".join(said)
 
 
-GLOSSARY = ROOT / "docs" / "glossary.md"
+GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 
 
 def test_names_in_the_glossary_exist():

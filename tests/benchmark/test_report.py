@@ -315,12 +315,12 @@ def test_the_table_of_a_document_is_updated(suite, tmp_path):
 
 
 def test_tables_of_the_results_page_are_those_of_the_files():
-    found = MARKED.findall((ROOT / "docs/results.md").read_text())
+    found = MARKED.findall((ROOT / "docs/results/index.md").read_text())
     assert found
     for name, table in found:
         path = f"benchmarks/{name}.json"
         assert table == pages.readme_table(numbers.read_report(ROOT / path), f"../{path}"), (
-            f"update it: python -m experiments.report {path} --readme=docs/results.md"
+            f"update it: python -m experiments.report {path} --readme=docs/results/index.md"
         )
 
 

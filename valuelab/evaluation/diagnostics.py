@@ -71,15 +71,16 @@ def diagnose(critic: Critic, state: TrainState, rows: Rows, key: Key) -> Diagnos
 
     Returns:
         A diagnosis, whose report holds:
-        weight_norms: the norm of each layer's weights; gradient_norms: the norm of Adam's mean gradients of
-            each layer.
-        q: mean; bias, rmse and correlation against known returns of the policy in the data.
-        layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. The norm is the mean
-            length of the units before layer norm, which makes all lengths alike. Rank and dormancy use
-            means over a layer's places, which makes critics comparable: the Q of a flow critic is linear in
-            these means (with Euler steps and supervision by velocity).
-        refit_error: the error of a linear fit of known returns to the features.
-        flow: only of flow critics, see `diagnose_flow`.
+
+        - weight_norms: the norm of each layer's weights; gradient_norms: the norm of Adam's mean gradients of
+          each layer.
+        - q: mean; bias, rmse and correlation against known returns of the policy in the data.
+        - layers: effective_rank, dormant_fraction and feature_norm of each hidden layer. The norm is the mean
+          length of the units before layer norm, which makes all lengths alike. Rank and dormancy use
+          means over a layer's places, which makes critics comparable: the Q of a flow critic is linear in
+          these means (with Euler steps and supervision by velocity).
+        - refit_error: the error of a linear fit of known returns to the features.
+        - flow: only of flow critics, see `diagnose_flow`.
     """
     q = critic.estimates(state).q(rows.observations, rows.actions)
     report: dict[str, Any] = {
@@ -146,11 +147,11 @@ def diagnose_flow(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[s
         key: the key of the noise.
 
     Returns:
-        recovery: [K], for each step the share left at time 1 of an offset added before this step; the offset
-            is one standard deviation of the noise.
-        read_out: for each number of steps in READ_OUTS the mean of Q, its root mean square difference from
-            that of the last number, and bias, rmse and correlation against known returns.
-        slope: times t, the mean of dv/dz at t, and conic_rate, c.
+        - recovery: [K], for each step the share left at time 1 of an offset added before this step; the offset
+          is one standard deviation of the noise.
+        - read_out: for each number of steps in READ_OUTS the mean of Q, its root mean square difference from
+          that of the last number, and bias, rmse and correlation against known returns.
+        - slope: times t, the mean of dv/dz at t, and conic_rate, c.
     """
     draws = jax.eval_shape(lambda: flow.start(key, 1)).shape[2]
     rows = jax.tree.map(lambda array: array[: max(1, len(rows.returns) // draws)], rows)
@@ -253,11 +254,12 @@ def diagnose_order(
 
     Returns:
         A diagnosis, whose report holds:
-        mean: the mean of the trajectories' correlations, see `ops.order.value_order`.
-        pooled: the correlation within all trajectories, see `ops.order.pooled`.
-        without_order: the number of trajectories that have no order; they are left out.
-        success: threshold, precision, recall and auc of `ops.order.detect`; missing unless there are at least
-            two successes and two failures.
+
+        - mean: the mean of the trajectories' correlations, see `ops.order.value_order`.
+        - pooled: the correlation within all trajectories, see `ops.order.pooled`.
+        - without_order: the number of trajectories that have no order; they are left out.
+        - success: threshold, precision, recall and auc of `ops.order.detect`; missing unless there are at least
+          two successes and two failures.
     """
     each = [order.moments(row, lengths) for row in values]
     moments = Moments(*(np.stack(parts) for parts in zip(*each, strict=True)))

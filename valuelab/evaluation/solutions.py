@@ -69,7 +69,7 @@ def in_words(value: Any) -> str:
 
 
 def summarize(task: Task, solved: SolvedMDP) -> dict[str, Any]:
-    """What result.json says of a solution; see docs/distributional.md."""
+    """What result.json says of a solution; see docs/guides/distributional.md."""
     start, solution = solved.start, solved.solution
     num_states, num_actions, outcomes = np.shape(task.mdp.probabilities)
     result = {
@@ -114,7 +114,7 @@ def save(path: pathlib.Path, solved: SolvedMDP) -> None:
     """Saves everything about all stocks of the grid.
 
     Args:
-        path: an .npz; docs/distributional.md describes its arrays.
+        path: an .npz; docs/guides/distributional.md describes its arrays.
         solved: what was found.
     """
     solution, atoms = solved.solution, solved.atoms

@@ -7,12 +7,14 @@ The interval spans the 2.5th to the 97.5th percentile of the resampled statistic
 
 Share of intervals that contain the true mean, in 2000 simulated runs of normal scores (4000 in the first
 line):
+
     100 seeds of 5 episodes, seeds vary 10 times as much as episodes      0.94
     40 seeds of 20 episodes, seeds vary 5 times as much                   0.93
     10 seeds of 20 episodes, seeds vary 5 times as much                   0.92
     4 seeds of 20 episodes, seeds vary 5 times as much                    0.83
     4, 10 or 40 seeds of 20 episodes, seeds do not vary                   0.98 to 0.99
     one seed of 20 or 50 episodes; true mean of that policy               0.93, 0.94
+
 The coverage is right for many seeds, too low for few seeds (M draws from M seeds vary too little), and too
 high where seeds do not vary (the noise of episodes counts at both levels). With one seed the interval holds
 for that policy only; it does not show the variation over training seeds.

@@ -1,4 +1,4 @@
-"""Draws docs/episode_layout.png: python docs/episode_layout.py."""
+"""Draws docs/images/episode_layout.png: python docs/images/episode_layout.py."""
 
 import pathlib
 

@@ -1,0 +1,22 @@
+"""Makes links to files of the repository, such as ../valuelab/types.py, links to the hosted files."""
+
+import pathlib
+import re
+
+DOCS = pathlib.Path(__file__).resolve().parent
+LINK = re.compile(r"(\]\()(\.\./[^)#\s]+)([^)]*\))")
+
+
+def rewrite(app, name: str, content: list[str]) -> None:
+    """The hook of Sphinx for the source of a page."""
+    folder = (DOCS / name).parent
+    source = app.config.html_theme_options["source_repository"].rstrip("/")
+
+    def hosted(match: re.Match) -> str:
+        target = (folder / match[2]).resolve()
+        if target.is_relative_to(DOCS) or not target.is_relative_to(DOCS.parent):
+            return match[0]
+        kind = "tree" if target.is_dir() else "blob"
+        return f"{match[1]}{source}/{kind}/main/{target.relative_to(DOCS.parent)}{match[3]}"
+
+    content[0] = LINK.sub(hosted, content[0])
