@@ -39,7 +39,7 @@ suppress_warnings = ["ref.python"]
 if tags.has("prose"):  # noqa: F821
     exclude_patterns = ["reference/packages.md", "reference/generated"]
 
-# Pages are Markdown that GitHub shows too. The notebooks are committed with their outputs; tests execute them.
+# Pages are Markdown that GitHub shows too. Tests execute the notebooks, which are committed with outputs.
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"

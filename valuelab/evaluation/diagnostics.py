@@ -147,8 +147,8 @@ def diagnose_flow(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[s
         key: the key of the noise.
 
     Returns:
-        - recovery: [K], for each step the share left at time 1 of an offset added before this step; the offset
-          is one standard deviation of the noise.
+        - recovery: [K], for each step the share left at time 1 of an offset added before this step; the
+          offset is one standard deviation of the noise.
         - read_out: for each number of steps in READ_OUTS the mean of Q, its root mean square difference from
           that of the last number, and bias, rmse and correlation against known returns.
         - slope: times t, the mean of dv/dz at t, and conic_rate, c.
@@ -258,8 +258,8 @@ def diagnose_order(
         - mean: the mean of the trajectories' correlations, see `ops.order.value_order`.
         - pooled: the correlation within all trajectories, see `ops.order.pooled`.
         - without_order: the number of trajectories that have no order; they are left out.
-        - success: threshold, precision, recall and auc of `ops.order.detect`; missing unless there are at least
-          two successes and two failures.
+        - success: threshold, precision, recall and auc of `ops.order.detect`; missing unless there are at
+          least two successes and two failures.
     """
     each = [order.moments(row, lengths) for row in values]
     moments = Moments(*(np.stack(parts) for parts in zip(*each, strict=True)))
