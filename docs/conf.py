@@ -47,7 +47,7 @@ nb_merge_streams = True
 
 default_role = "code"
 autosummary_generate = True
-autosummary_ignore_module_all = False
+autosummary_ignore_module_all = True  # a package lists its modules, whatever its __all__ names
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"

@@ -22,12 +22,14 @@ def of_plane(sample: np.ndarray, standardized: bool) -> dict[str, Any]:
             matter.
 
     Returns:
-        sampled: S.
-        effective_dimension: the participation ratio (Σ λ)² / Σ λ² of the eigenvalues λ of the covariance;
-            it is n where n eigenvalues are equal and the others are 0.
-        plane: axes, the names of two directions; edges, two arrays [BINS + 1]; counts [BINS, BINS]. The
-            directions are the two dimensions where D is 2, else the first two principal components. The plane
-            is None where fewer than two dimensions vary.
+        The report:
+
+        - sampled: S.
+        - effective_dimension: the participation ratio (Σ λ)² / Σ λ² of the eigenvalues λ of the covariance;
+          it is n where n eigenvalues are equal and the others are 0.
+        - plane: axes, the names of two directions; edges, two arrays [BINS + 1]; counts [BINS, BINS]. The
+          directions are the two dimensions where D is 2, else the first two principal components. The plane
+          is None where fewer than two dimensions vary.
     """
     varying = sample[:, sample.min(0) < sample.max(0)].astype(np.float64)
     if varying.shape[1] == 0:

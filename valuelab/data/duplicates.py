@@ -17,9 +17,11 @@ def copies(dataset: Dataset, rows: np.ndarray, lengths: np.ndarray) -> dict[str,
         lengths: [E], the number of transitions of each episode.
 
     Returns:
-        episodes: the number of episodes that repeat all observations and actions of an earlier one.
-        transitions: the number of transitions in other episodes that repeat the observation and action of an
-            earlier one.
+        The report:
+
+        - episodes: the number of episodes that repeat all observations and actions of an earlier one.
+        - transitions: the number of transitions in other episodes that repeat the observation and action of
+          an earlier one.
     """
     pieces = zip(storage.pieces(dataset, rows), storage.pieces(dataset, rows, "actions"), strict=True)
     hashes = np.concatenate([_hashes(*pair) for pair in pieces])

@@ -134,12 +134,13 @@ def rewards(values: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
         ends: [E], the index of the last transition of each episode.
 
     Returns:
-        The entries of `distribution`, and
-        nonzero: the share of rewards that are not 0.
-        distinct: the number of distinct values.
-        values: each distinct "value" with its "share"; empty for more than MAX_VALUES values.
-        best: of the greatest reward, its count and share, the number of episodes that reach it, and at_ends,
-            the number of episodes that end with it.
+        The entries of `distribution`, and these:
+
+        - nonzero: the share of rewards that are not 0.
+        - distinct: the number of distinct values.
+        - values: each distinct "value" with its "share"; empty for more than MAX_VALUES values.
+        - best: of the greatest reward, its count and share, the number of episodes that reach it, and
+          at_ends, the number of episodes that end with it.
     """
     values = values.astype(np.float64)
     distinct, counts = np.unique(values, return_counts=True)

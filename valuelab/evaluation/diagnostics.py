@@ -147,6 +147,8 @@ def diagnose_flow(flow: Flow, state: TrainState, rows: Rows, key: Key) -> dict[s
         key: the key of the noise.
 
     Returns:
+        The report:
+
         - recovery: [K], for each step the share left at time 1 of an offset added before this step; the
           offset is one standard deviation of the noise.
         - read_out: for each number of steps in READ_OUTS the mean of Q, its root mean square difference from
