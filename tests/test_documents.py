@@ -5,6 +5,7 @@ run by the slow tests: as they stand, in a home folder of their own, with the si
 what the document says; the data they read are those of the README's own collect command.
 """
 
+import ast
 import json
 import os
 import pathlib
@@ -260,6 +261,18 @@ def test_commands_name_what_exists(command):
         assert given[0] == "install"
     else:
         assert program in {"experiments.train", *SMALL}, f"{command}: tell this test how to run it"
+
+
+def test_the_agent_of_the_readme_is_the_example():
+    def statements(text: str) -> str:
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
+                del node.body[0]
+        return ast.dump(tree)
+
+    example = read("experiments/examples/filtered_cloning.py")
+    assert statements(blocks("README.md", "python")[-1]) == statements(example)
 
 
 @pytest.mark.slow
