@@ -266,6 +266,10 @@ def test_seeds_and_devices_do_not_change_a_member():
             "^offline_steps and interaction.dataset_share need a dataset: give --dataset",
         ),
         (
+            {"dataset": "", "environment": "gridworld/target", "data__goals__subgoal_steps": 5},
+            "^agent behaviour_cloning or a flag sets data.goals.*, but the run has no dataset: give --dataset with goals",
+        ),
+        (
             {"online_steps": 20, "environment": "gridworld/target"},
             r"^observations of ogbench/.* are float32\[2\], but float32\[.*\] in gridworld/target: give",
         ),

@@ -87,6 +87,13 @@ def test_episodes_are_kept_by_their_order(settings, tmp_path):
     assert found(settings(data__filter="value_order:1")).amounts["episodes"] == 2
 
 
+def test_goals_that_no_batch_has_are_noted(settings):
+    arguments = settings(value_run="", data__goals__value__p_current=0.5)
+    config, _ = flags.parse_run(["train", *arguments], absl_flags.FlagValues())
+    (note,) = inputs.notes(config, inputs.find_inputs(config), 1)
+    assert note == "data.goals.* have no effect: made_up/ordered has rewards, and no goals are drawn"
+
+
 def test_transitions_are_weighted_by_their_progress(settings, capsys):
     run_inputs = found(settings(data__weights="progress:2", data__filter="value_order:1"))
     steps = np.concatenate([np.ones(8), np.diff(np.arange(9.0) ** 3)])

@@ -248,6 +248,11 @@ def find_inputs(
         )
         experience = mixed(sampler, vector, config.interaction, config.offline_steps)
         return inputs._replace(experience=experience)
+    if _sets_goals(config):
+        raise InputError(
+            f"agent {config.agent_name} or a flag sets data.goals.*, but the run has no dataset: give --dataset "
+            "with goals, such as ogbench/pointmaze-medium-navigate-v0"
+        )
     if config.data != DataConfig(image_shift=config.data.image_shift):
         raise InputError(
             "without a dataset, data.image_shift.* alone of the settings data.* works: leave out the others"
@@ -351,13 +356,21 @@ def make_vector_environment(config: RunConfig) -> VectorEnvironment:
 def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
     """Facts about the data and the environment that a user should know, each on one line."""
     environment = inputs.experience.environment
+    unused = [f"data.goals.* have no effect: {config.dataset} has rewards, and no goals are drawn"] * (
+        bool(config.dataset) and not inputs.spec.goal_conditioned and _sets_goals(config)
+    )
     if environment is None:
-        return [*inputs.notes]
+        return [*inputs.notes, *unused]
     processes = num_members * environment.num_environments if config.interaction.processes else 0
     cores = os.cpu_count() or 1
     many = f"interaction.processes starts {processes} processes on {cores} cores"
     of_environment = [environment.inexact_resume] * bool(environment.inexact_resume)
-    return [*inputs.notes, *of_environment, *[many] * (processes > cores)]
+    return [*inputs.notes, *unused, *of_environment, *[many] * (processes > cores)]
+
+
+def _sets_goals(config: RunConfig) -> bool:
+    """Whether settings of goals other than their discount, which follows the agent's, are not the defaults."""
+    return config.data.goals != dataclasses.replace(DataConfig().goals, discount=config.data.goals.discount)
 
 
 def make_sampler(config: RunConfig, dataset: Dataset, weights: np.ndarray | None = None) -> Sampler:
