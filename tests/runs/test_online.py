@@ -267,7 +267,7 @@ def test_seeds_and_devices_do_not_change_a_member():
         ),
         (
             {"dataset": "", "environment": "gridworld/target", "data__goals__subgoal_steps": 5},
-            "^agent behaviour_cloning or a flag sets data.goals.*, but the run has no dataset: give --dataset with goals",
+            "^agent behaviour_cloning or a flag sets data.goals.*, but the run has no dataset: give --data",
         ),
         (
             {"online_steps": 20, "environment": "gridworld/target"},

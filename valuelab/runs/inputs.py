@@ -250,8 +250,8 @@ def find_inputs(
         return inputs._replace(experience=experience)
     if _sets_goals(config):
         raise InputError(
-            f"agent {config.agent_name} or a flag sets data.goals.*, but the run has no dataset: give --dataset "
-            "with goals, such as ogbench/pointmaze-medium-navigate-v0"
+            f"agent {config.agent_name} or a flag sets data.goals.*, but the run has no dataset: give "
+            "--dataset with goals, such as ogbench/pointmaze-medium-navigate-v0"
         )
     if config.data != DataConfig(image_shift=config.data.image_shift):
         raise InputError(
@@ -369,7 +369,7 @@ def notes(config: RunConfig, inputs: RunInputs, num_members: int) -> list[str]:
 
 
 def _sets_goals(config: RunConfig) -> bool:
-    """Whether settings of goals other than their discount, which follows the agent's, are not the defaults."""
+    """Whether a setting of goals is not the default, apart from the discount, which follows the agent's."""
     return config.data.goals != dataclasses.replace(DataConfig().goals, discount=config.data.goals.discount)
 
 
