@@ -6,7 +6,7 @@
 # writes $OUT/gpu.json (runs/gpu/gpu.json), piece after piece. The same command continues. If the program
 # crashes in a piece, it is started again and goes on. $PYTHON names an interpreter; otherwise .venv/bin/python
 # and python3 are tried. The folder $CARRIED (.carried) may hold what a machine without a network lacks:
-# wheels/*.whl, data/ogbench/*.npz and the gpu.json of an earlier machine. docs/guides/accelerators.md says how to
+# wheels/*.whl, data/ogbench/*.npz and the gpu.json of an earlier machine. docs/guides/xla_flags.md says how to
 # fill it. JAX_PLATFORMS=cpu tries the script out where there is no GPU.
 set -uo pipefail
 limit=${LIMIT:-540} carried=${CARRIED:-.carried}

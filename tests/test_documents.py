@@ -285,11 +285,11 @@ def test_a_run_leaves_what_the_guide_says(at_home):
             "--workdir=runs/schema",
         ]
     )
-    table = read("docs/guides/training.md").partition("## What a run leaves")[2].partition("##")[0]
+    table = read("docs/start/run_folder.md").partition("\n## ")[0]
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     for name in re.findall(r"`(.*?)`", " ".join(named)):
         assert (workdir / name).exists(), name
-    example = json.loads(blocks("docs/guides/training.md", "json")[0])
+    example = json.loads(blocks("docs/start/run_folder.md", "json")[0])
     assert example.keys() == result.keys()
     assert_has_form(result, example)
 
@@ -337,7 +337,7 @@ def test_flags_exist(document):
 def test_defaults_of_flags_are_those_of_the_guide():
     known = configuration.fields(flags.load_agent("iql")[0])
     for names, defaults in re.findall(
-        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/training.md"), re.MULTILINE
+        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/flags.md"), re.MULTILINE
     ):
         pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
         assert all(str(known[name].value).lower() == default for name, default in pairs), names

@@ -154,7 +154,7 @@ def summarize(experiment: Experiment, outcome: Run, rows: list[Row]) -> dict[str
         rows: metrics.jsonl, of all sessions.
 
     Returns:
-        A dict for `outputs.write_json`; see docs/guides/training.md.
+        A dict for `outputs.write_json`; see docs/start/run_folder.md.
     """
     config, members = experiment.config, experiment.members
     result: dict[str, Any] = {
