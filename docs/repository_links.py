@@ -1,15 +1,14 @@
 """Makes links to files of the repository, such as ../valuelab/types.py, links to the hosted files.
 
-Links to notebooks become links to their pages: docs/notebooks is a link to the notebooks, which GitHub does not
-follow.
+Links to notebooks become links to their pages in docs/notebooks.
 """
 
-import os
 import pathlib
 import re
 
 DOCS = pathlib.Path(__file__).resolve().parent
 LINK = re.compile(r"(\]\()(\.\./[^)#\s]+)([^)]*\))")
+NOTEBOOK = re.compile(r"\[([^\]]*)\]\((?:\.\./)+notebooks/(\w+)\.ipynb\)")
 
 
 def rewrite(app, name: str, content: list[str]) -> None:
@@ -21,9 +20,7 @@ def rewrite(app, name: str, content: list[str]) -> None:
         target = (folder / match[2]).resolve()
         if target.is_relative_to(DOCS) or not target.is_relative_to(DOCS.parent):
             return match[0]
-        if target.parent == DOCS.parent / "notebooks":
-            return f"{match[1]}{os.path.relpath(DOCS / 'notebooks' / target.name, folder)}{match[3]}"
         kind = "tree" if target.is_dir() else "blob"
         return f"{match[1]}{source}/{kind}/main/{target.relative_to(DOCS.parent)}{match[3]}"
 
-    content[0] = LINK.sub(hosted, content[0])
+    content[0] = LINK.sub(hosted, NOTEBOOK.sub(r"{doc}`\1 </notebooks/\2>`", content[0]))
