@@ -35,7 +35,7 @@ lint: $(VENV)/.dev ## style
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev ## the site, in build/site
+docs: $(VENV)/.dev ## the site, in build/site; make test-slow builds it too, and checks its links
 	$(BIN)/sphinx-build -W --keep-going -q -j auto docs build/site
 	@echo "Open build/site/index.html."
 

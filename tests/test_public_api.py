@@ -817,14 +817,18 @@ def test_a_gamble_is_solved_for_its_cvar():
 
 
 def examples() -> list[doctest.DocTest]:
-    """The examples in the docstrings of the public API."""
-    parser = doctest.DocTestParser()
+    """The examples in all docstrings of valuelab and experiments."""
     found = []
-    for name in vl.__all__:
-        value = getattr(vl, name)
-        if inspect.isfunction(value) or name == "TrainedRun":
-            found.append(parser.get_doctest(inspect.getdoc(value), {}, name, None, 0))
-    return found
+    for package in ("valuelab", "experiments"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if ">>>" in path.read_text():
+                words = path.relative_to(ROOT).with_suffix("").parts
+                module = importlib.import_module(".".join(words).removesuffix(".__init__"))
+                found += doctest.DocTestFinder(exclude_empty=True).find(module)
+    return [example for example in found if example.examples]
+
+
+EXAMPLES = examples()
 
 
 @pytest.fixture(scope="module")
@@ -835,9 +839,15 @@ def kept(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_every_public_function_has_an_example():
+    names = {example.name for example in EXAMPLES}
+    for value in (getattr(vl, name) for name in vl.__all__):
+        if inspect.isfunction(value) or value is vl.TrainedRun:
+            assert f"{value.__module__}.{value.__qualname__}" in names
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_examples_in_docstrings_run(example, kept, data_dir):
-    assert example.examples, f"{example.name} has no example"
     example.globs = {"np": np, "dataset": make(), "workdir": kept, "data_dir": data_dir}
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -119,9 +119,9 @@ def dead_links(site: pathlib.Path) -> list[str]:
             target, _, anchor = link.partition("#")
             place = path.parent / urllib.parse.unquote(target.partition("?")[0]) if target else path
             place = pathlib.Path(os.path.normpath(place))
-            missing = (
-                anchor and place.suffix == ".html" and urllib.parse.unquote(anchor) not in page(place).anchors
-            )
-            if not place.exists() or missing:
+            has_anchors = anchor and place.suffix == ".html" and place.exists()
+            if not place.exists() or (
+                has_anchors and urllib.parse.unquote(anchor) not in page(place).anchors
+            ):
                 dead.append(f"{path.relative_to(site)}: {link}")
     return sorted(dead)

@@ -258,8 +258,8 @@ class SolvedMDP(NamedTuple):
             >>> rewards[0, :, 1] = [1, 2]
             >>> mdp = vl.make_mdp(transitions, rewards, terminal=np.array([False, True]))
             >>> solved = vl.solve(mdp, "target", target=5, discount=1.0)
-            >>> solved.start.values[0], solved.at(target=1.5).start.values[0]
-            (-3.0, -0.5)
+            >>> [float(each.start.values[0]) for each in (solved, solved.at(target=1.5))]
+            [-3.0, -0.5]
         """
         return self.at_each([parameters])[0]
 
