@@ -49,7 +49,7 @@ lock: $(VENV)/.dev ## renew requirements.lock with the newest versions
 	  --python-version 3.11 --no-header --no-annotate -o requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment, the site and the folder runs
-	rm -rf $(VENV) build runs
+	rm -rf $(VENV) build docs/reference/generated runs
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
