@@ -4,7 +4,7 @@ r"""An environment of your own: a point that must reach the origin.
       --environment=experiments/examples/point_robot.py:PointRobot \
       --environment_kwargs='{"max_episode_steps": 50}'
 
-docs/guides/environments.md explains what an environment needs.
+docs/extend/environment.md explains what an environment needs.
 """
 
 from typing import Any
