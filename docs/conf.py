@@ -40,7 +40,7 @@ if tags.has("prose"):  # noqa: F821
     exclude_patterns = ["reference/packages.md", "reference/generated"]
 
 # Pages are Markdown that GitHub shows too. Tests execute the notebooks, which are committed with outputs.
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True

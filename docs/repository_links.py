@@ -1,12 +1,15 @@
 """Makes links to files of the repository, such as ../valuelab/types.py, links to the hosted files.
 
-Links to notebooks become links to their pages in docs/notebooks.
+Links to notebooks become links to their pages in docs/notebooks. A file that a page includes gets links
+from the page's folder first.
 """
 
 import pathlib
 import re
 
 DOCS = pathlib.Path(__file__).resolve().parent
+INCLUDE = re.compile(r"^```\{include\} (\S+)\n```$", re.MULTILINE)
+RELATIVE = re.compile(r"(\]\()(?!\w+:|#)")
 LINK = re.compile(r"(\]\()(\.\./[^)#\s]+)([^)]*\))")
 NOTEBOOK = re.compile(r"\[([^\]]*)\]\((?:\.\./)+notebooks/(\w+)\.ipynb\)")
 
@@ -23,4 +26,9 @@ def rewrite(app, name: str, content: list[str]) -> None:
         kind = "tree" if target.is_dir() else "blob"
         return f"{match[1]}{source}/{kind}/main/{target.relative_to(DOCS.parent)}{match[3]}"
 
-    content[0] = LINK.sub(hosted, NOTEBOOK.sub(r"{doc}`\1 </notebooks/\2>`", content[0]))
+    def included(match: re.Match) -> str:
+        folder_of_file = pathlib.PurePosixPath(match[1]).parent
+        return RELATIVE.sub(rf"\1{folder_of_file}/", (folder / match[1]).read_text())
+
+    text = INCLUDE.sub(included, content[0])
+    content[0] = LINK.sub(hosted, NOTEBOOK.sub(r"{doc}`\1 </notebooks/\2>`", text))

@@ -127,6 +127,26 @@ def imports(path: pathlib.Path, outside_functions: bool = False):
             nodes += ast.iter_child_nodes(node)
 
 
+def documented_table() -> dict[str, set[str]]:
+    """The table of docs/development/architecture.md, as MAY_IMPORT."""
+    page = (ROOT / "docs/development/architecture.md").read_text()
+    section = page.partition("## What may import what")[2].partition("## ")[0]
+    table: dict[str, set[str]] = {}
+    for own, allowed in re.findall(r"^\| (`.*?) \| ?(.*?) ?\|$", section, re.MULTILINE):
+        names = set(re.findall(r"`(\w+)`", allowed))
+        if allowed.startswith("all above"):
+            names = table.keys() - names  # all above except `NAME`
+        elif allowed.startswith("as "):
+            first, _, rest = allowed.partition(",")
+            names = table[first.split("`")[1]] | set(re.findall(r"`(\w+)`", rest))
+        table |= dict.fromkeys(re.findall(r"`(\w+)`", own), names)
+    return table
+
+
+def test_the_documented_table_is_this_one():
+    assert documented_table() == {own: names - {"__version__"} for own, names in MAY_IMPORT.items()}
+
+
 def test_every_part_is_in_the_table():
     found = {part(dotted(path)) for path in modules()} - {"__init__"}
     assert found <= MAY_IMPORT.keys()

@@ -155,7 +155,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     (home / "experiments").symlink_to(ROOT / "experiments")
     (home / "runs").mkdir()
-    collect = next(command for command in commands() if COLLECT in command)
+    collect = next(command for command in commands() if f"{COLLECT} --dataset=ogbench/pointmaze" in command)
     run_program(collect, home)
     collected = home / ".cache/valuelab/ogbench/pointmaze-medium-navigate-v0.npz"
     for name in ("published.npz", "collected.npz"):

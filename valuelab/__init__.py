@@ -8,7 +8,7 @@
 
 The names in `__all__` are the public API. Each is imported when it is first used, so that `import valuelab`
 takes no time and does not import JAX. All else is found in the parts, which import one another in one
-direction (BUILD.md draws it):
+direction (docs/development/architecture.md draws it):
 
     types, errors, ops <- networks <- critics, policies <- agents <- training, evaluation <- runs <- benchmark
 """

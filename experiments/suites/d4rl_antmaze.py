@@ -6,8 +6,8 @@ hardware: one GPU for each job, with 8 CPU cores for the simulator
 expected: one hour for each job, 12 GPU hours in total; estimated, not measured
 run: not run
 
-The ant is OGBench's (see BUILD.md). D4RL's own numbers were measured with the same body in an older
-simulator.
+The ant is OGBench's (docs/development/decisions.md). D4RL's own numbers were measured with the same body
+in an older simulator.
 """
 
 from valuelab.benchmark import Job, Suite
