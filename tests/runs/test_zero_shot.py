@@ -642,7 +642,7 @@ def dots(
 
 @pytest.mark.slow
 def test_a_background_hides_what_moves_unless_it_is_subtracted():
-    """Orthonormal features of randomly shifted images represent the shift, which varies most (decisions.md)."""
+    """Orthonormal features of randomly shifted images represent the shift, which varies most."""
     random = np.random.default_rng(0)
     background = random.integers(0, 256, (15, 15, 1)).astype(np.uint8)
     batches, places = zip(*[dots(random, background) for _ in range(50)], strict=True)
