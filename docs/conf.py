@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -11,8 +10,6 @@ import docstrings  # noqa: E402
 import repository_links  # noqa: E402
 
 import valuelab  # noqa: E402
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 project = "valuelab"
 author = "The valuelab authors"
@@ -24,7 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    "sphinx.ext.linkcode",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx-mathjax-offline",  # equations and search need no network
@@ -61,15 +58,17 @@ html_title = f"valuelab {version}"
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_theme_options = {
-    "source_repository": PROJECT["urls"]["Source"],
+    "source_repository": repository_links.HOSTED,
     "source_branch": "main",
     "source_directory": "docs/",
 }
 copybutton_exclude = ".linenos, .gp, .go"
 linkcheck_timeout = 20
+linkcode_resolve = repository_links.source_code
 
 
 def setup(app):
     """Connects the hooks that prepare docstrings and links."""
     app.connect("autodoc-process-docstring", docstrings.process, priority=400)
     app.connect("source-read", repository_links.rewrite)
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it only copies files
