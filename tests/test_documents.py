@@ -42,6 +42,12 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
+ALGORITHMS = {
+    document: pathlib.Path(document).stem
+    for document in DOCUMENTS
+    if document.startswith("docs/algorithms/") and not document.endswith("/index.md")
+}
+"""The page of each agent -> the name of the agent."""
 COLLECT = "experiments.collect"
 NARROW = (
     {"agent.hidden_dims": (8,)},
@@ -323,7 +329,8 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    for agent in ("td_jepa", "hilp", "eta_network", "crl"):
+    agents = {"td_jepa", "hilp", "eta_network", "crl"}
+    for agent in agents | ({ALGORITHMS[document]} if document in ALGORITHMS else set()):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     known |= {"episode_steps", "anywhere"}  # of experiments.collect
@@ -342,6 +349,21 @@ def test_defaults_of_flags_are_those_of_the_guide():
     ):
         pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
         assert all(str(known[name].value).lower() == default for name, default in pairs), names
+
+
+@pytest.mark.parametrize("document", ALGORITHMS)
+def test_defaults_of_flags_are_those_of_the_algorithm(document):
+    config, _ = flags.load_agent(ALGORITHMS[document])
+    short_names, parts = configuration.aliases(config), configuration.parts(config)
+    known = {name: field.value for name, field in configuration.fields(config).items()}
+    known |= {name: part.chosen for name, part in parts.items()}
+    known |= {short: known[name] for short, (name, *_) in short_names.items() if name in known}
+    for names, defaults in re.findall(r"^\| (`--[^|]*) \| (`[^|]*) \|", read(document), re.MULTILINE):
+        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
+        for name, default in pairs:
+            value = known[name]
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            assert default == text, f"--{name}: the default is {text}, but {document} has {default}"
 
 
 def headings(text: str) -> set[str]:

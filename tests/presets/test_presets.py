@@ -55,6 +55,15 @@ def test_flags_take_every_preset_and_an_agent_comes_of_it(name):
         make_agent(config.agent, spec_for(config))
 
 
+def test_every_agent_has_a_page_that_the_index_lists():
+    pages = ROOT / "docs/algorithms"
+    index = (pages / "index.md").read_text()
+    missing = [name for name in AGENTS if not (pages / f"{name}.md").is_file()]
+    assert not missing, f"no page docs/algorithms/NAME.md for {', '.join(missing)}"
+    unlisted = [name for name in AGENTS if f"]({name}.md)" not in index or f"\n{name}\n" not in index]
+    assert not unlisted, f"docs/algorithms/index.md does not list {', '.join(unlisted)}"
+
+
 # Settings of github.com/seohongpark/ogbench at 1d41409 (in impls/) and github.com/seohongpark/fql at 719d044,
 # by file and line. In both GELU follows hidden layers (utils/networks.py:47, :45), and in critics layer norm
 # follows GELU (:59, :57).
