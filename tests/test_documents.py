@@ -42,12 +42,6 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
-ALGORITHMS = {
-    document: pathlib.Path(document).stem
-    for document in DOCUMENTS
-    if document.startswith("docs/algorithms/") and not document.endswith("/index.md")
-}
-"""The page of each agent -> the name of the agent."""
 COLLECT = "experiments.collect"
 NARROW = (
     {"agent.hidden_dims": (8,)},
@@ -140,6 +134,14 @@ def arguments(command: str) -> tuple[str, list[str]]:
 
 TRAINING = [command for command in commands() if arguments(command)[0] == "experiments.train"]
 OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.keys() - {COLLECT}]
+
+
+ALGORITHMS = {
+    document: pathlib.Path(document).stem
+    for document in DOCUMENTS
+    if document.startswith("docs/algorithms/") and not document.endswith("/index.md")
+}
+"""The page of each agent -> the name of the agent."""
 
 
 def run_program(command: str, home: pathlib.Path) -> None:
@@ -329,26 +331,18 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    agents = {"td_jepa", "hilp", "eta_network", "crl"}
-    for agent in agents | ({ALGORITHMS[document]} if document in ALGORITHMS else set()):
+    for agent in ("td_jepa", "hilp", "eta_network", "crl"):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     known |= {"episode_steps", "anywhere"}  # of experiments.collect
+    if document in ALGORITHMS:
+        known |= configuration.fields(flags.load_agent(ALGORITHMS[document])[0]).keys()
     named = set(re.findall(r"`--([a-z_.]+)", read(document)))
     flags_of_xla = {name for name in named if name.startswith("xla_")}
     assert named - flags_of_xla <= known
     if of_jaxlib := {name for name in flags_of_xla if not name.startswith("xla_tpu_")}:
         library = (pathlib.Path(jaxlib.__file__).parent / "libjax_common.so").read_bytes()
         assert not [name for name in of_jaxlib if name.encode() not in library]
-
-
-def test_defaults_of_flags_are_those_of_the_guide():
-    known = configuration.fields(flags.load_agent("iql")[0])
-    for names, defaults in re.findall(
-        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/flags.md"), re.MULTILINE
-    ):
-        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
-        assert all(str(known[name].value).lower() == default for name, default in pairs), names
 
 
 @pytest.mark.parametrize("document", ALGORITHMS)
@@ -364,6 +358,15 @@ def test_defaults_of_flags_are_those_of_the_algorithm(document):
             value = known[name]
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert default == text, f"--{name}: the default is {text}, but {document} has {default}"
+
+
+def test_defaults_of_flags_are_those_of_the_guide():
+    known = configuration.fields(flags.load_agent("iql")[0])
+    for names, defaults in re.findall(
+        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/flags.md"), re.MULTILINE
+    ):
+        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
+        assert all(str(known[name].value).lower() == default for name, default in pairs), names
 
 
 def headings(text: str) -> set[str]:
