@@ -228,7 +228,7 @@ def test_the_page_has_the_measured_table(program):
     name = f"flow_claims_{program.__name__.rpartition('.')[2]}.json"
     saved = json.loads((root / "benchmarks" / name).read_text())
     assert list(saved["critics"]) == list(program.CONTENDERS)
-    assert comparison.markdown(saved["critics"]) in (root / "docs" / "guides" / "flow_critics.md").read_text()
+    assert comparison.markdown(saved["critics"]) in (root / "docs" / "results" / "flow_claims.md").read_text()
 
 
 @pytest.mark.slow
