@@ -4,7 +4,7 @@ The defaults are those of the released code, except for the embeddings of z and 
 sines and cosines of the time. With them the field learns to use z earlier in our measurements. The preset
 `published` is the released agents/floq.py without flags. The presets of OGBench's tasks are floq's published
 commands, with two million updates. Those that end in _best are its commands with the best number of steps or
-coverage. docs/guides/flow_critics.md lists how valuelab differs from the code. Runs and scores:
+coverage. docs/algorithms/floq.md lists how valuelab differs from the code. Runs and scores:
 
 pointmaze
     python -m experiments.benchmark --suite=cpu_small --only=floq --workdir=runs/cpu_small

@@ -2,7 +2,7 @@
 
 Source: Dabney et al. 2018, arXiv:1806.06923. The settings are those of floq's released baseline; its command
 is known for antmaze_giant only. The other presets have the settings of floq's commands for their task.
-docs/guides/flow_critics.md lists how the critic differs from that baseline. Runs and scores:
+docs/algorithms/fql_iqn.md lists how the critic differs from that baseline. Runs and scores:
 
 pointmaze, cube_small
     python -m experiments.benchmark --suite=cpu_small --only=fql_iqn --workdir=runs/cpu_small
