@@ -19,6 +19,7 @@ from suite_folder import GOALS, SINGLE, finish, job, make_suite, own_run, starte
 from valuelab.benchmark import display_names, numbers, pages, published, report, run_folders
 from valuelab.errors import InputError
 from valuelab.runs import results
+from valuelab.training import logs
 
 MARKED = re.compile(r"^<!-- (\w+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
 
@@ -319,9 +320,23 @@ def test_tables_of_the_results_page_are_those_of_the_files():
     assert found
     for name, table in found:
         path = f"benchmarks/{name}.json"
-        assert table == pages.readme_table(numbers.read_report(ROOT / path), f"../{path}"), (
+        assert table == pages.readme_table(numbers.read_report(ROOT / path), f"../../{path}"), (
             f"update it: python -m experiments.report {path} --readme=docs/results/index.md"
         )
+
+
+COMMITTED = [path.parent.name for path in sorted((ROOT / "benchmarks").glob("*/suite.json"))]
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_folders_of_suites_hold_what_their_report_needs_and_no_more(name):
+    folder = ROOT / "benchmarks" / name
+    assert json.loads(json.dumps(numbers.make(folder))) == numbers.read_report(folder.with_suffix(".json"))
+    for job in folder.glob("members/*"):
+        named = {path.name for path in job.iterdir()}
+        assert named == {"config.json", "episodes.npz", "metrics.jsonl", "result.json"}, job
+        for row in logs.read_rows(job / "metrics.jsonl"):
+            assert row.keys() == {"step", "seed", "updates_per_second"}, f"{job}: see docs/results/index.md"
 
 
 PROBE = """
