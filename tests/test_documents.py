@@ -43,6 +43,11 @@ DOCUMENTS = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 COLLECT = "experiments.collect"
+ZERO_SHOT = (
+    *("td_jepa", "forward_backward", "hilp", "icvf", "laplacian", "rldp", "byol", "byol_gamma"),
+    "successor_features",
+)
+"""The agents that experiments.zero_shot trains."""
 NARROW = (
     {"agent.hidden_dims": (8,)},
     {"agent.critic.hidden_dims": (8,), "agent.critic.num_draws": 1, "agent.policy.hidden_dims": (8,)},
@@ -84,6 +89,7 @@ SMALL = {
         "--agent.critic.predictor_dims=8",
         "--agent.critic.state_dims=8",
         "--agent.critic.task_dims=8",
+        "--agent.critic.feature_learner.hidden_dims=8",
         "--agent.policy.hidden_dims=8",
     ],
     "experiments.studies.value_order": [
@@ -148,6 +154,14 @@ def run_program(command: str, home: pathlib.Path) -> None:
     """Runs a program of experiments, but train, in a process of its own, on one device."""
     program, given = arguments(command)
     small = SMALL[program]
+    if program == "experiments.zero_shot":  # flags that its agent does not have are left out
+        agent = next(word.partition("=")[2] for word in given if word.startswith("--agent="))
+        known = {*configuration.fields(flags.load_agent(agent.partition(":")[0])[0])}
+        small = [
+            flag
+            for flag in small
+            if not flag.startswith("--agent.") or flag[2:].partition("=")[0] in known
+        ]
     named = {flag.partition("=")[0] for flag in small}
     given = [word for word in given if word.partition("=")[0] not in named]  # no flag may be given twice
     xla_flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
@@ -331,7 +345,7 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    for agent in ("td_jepa", "hilp", "eta_network", "crl"):
+    for agent in (*ZERO_SHOT, "eta_network", "crl"):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     known |= {"episode_steps", "anywhere"}  # of experiments.collect
@@ -367,6 +381,18 @@ def test_defaults_of_flags_are_those_of_the_guide():
     ):
         pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
         assert all(str(known[name].value).lower() == default for name, default in pairs), names
+
+
+@pytest.mark.parametrize("agent", ZERO_SHOT)
+def test_defaults_of_flags_are_those_of_the_agents_page(agent):
+    known = configuration.fields(flags.load_agent(agent)[0])
+    page = read(f"docs/algorithms/{agent}.md")
+    rows = re.findall(r"^\| `--(agent[a-z_.]+)` \| `([^`]*)` \|", page, re.MULTILINE)
+    assert len(rows) > 5
+    for name, default in rows:
+        value = known[name].value
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert text == default, name
 
 
 def headings(text: str) -> set[str]:

@@ -3,7 +3,7 @@
     python -m experiments.benchmark --suite=ogbench_zero_shot --workdir=runs/zero_shot
 
 The study has further values of each agent's orthonormality or goals, and of the learning rate of features; it
-reports the best. docs/guides/zero_shot.md names them. For another value add a flag, such as
+reports the best. docs/algorithms/td_jepa.md names them. For another value add a flag, such as
 --agent.critic.feature_learning_rate=1e-5, to a copy of this file.
 
 hardware: one GPU for each job

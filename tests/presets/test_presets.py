@@ -437,7 +437,7 @@ def test_other_published_presets_are_the_settings_of_their_sources_in_every_fiel
 
 # TD-JEPA's study, from the authors' code: the scripts in scripts/train/proprio change the defaults of the
 # classes in metamotivo/agents. Comments give their names where these differ. The scripts sweep the rate of
-# features, orthonormality and goals; docs/guides/zero_shot.md has the values.
+# features, orthonormality and goals; docs/algorithms/td_jepa.md has the values.
 
 FAR_WIDE = (512,) * 4
 STUDY_OGBENCH = {  # launch_*_ogbench.py
@@ -595,7 +595,7 @@ def test_published_presets_of_zero_shot_agents_are_the_study_in_every_field(name
 
 def rows_of_the_page() -> Iterator[tuple[list[str], list[str], str, str]]:
     """Fields, agents, and values on OGBench and on ExoRL, of each row of the page's table with a field."""
-    page = (ROOT / "docs" / "guides" / "zero_shot.md").read_text().partition("## Settings of the study")[2]
+    page = (ROOT / "docs" / "algorithms" / "td_jepa.md").read_text().partition("## Settings of the study")[2]
     for line in re.findall(r"^\| (.*) \|$", page, re.MULTILINE):
         setting, ogbench, exorl = line.split(" | ")[:3]
         fields, _, agents = setting.partition(" of ")

@@ -6,7 +6,7 @@ domain_pixels, manipulation_pixels: images of ExoRL's domains, and OGBench's vis
 
 All are for one GPU. Those for states have the published settings, of the authors' scripts/train/proprio;
 tests/presets/test_presets.py compares each field. Where the study tries several values the preset has one of
-them; docs/guides/zero_shot.md names them all, and the differences that are not settings. The presets for
+them; docs/algorithms/td_jepa.md names them all, and the differences that are not settings. The presets for
 images are close to the study's, but no test compares them.
 """
 
