@@ -158,9 +158,7 @@ def run_program(command: str, home: pathlib.Path) -> None:
         agent = next(word.partition("=")[2] for word in given if word.startswith("--agent="))
         known = {*configuration.fields(flags.load_agent(agent.partition(":")[0])[0])}
         small = [
-            flag
-            for flag in small
-            if not flag.startswith("--agent.") or flag[2:].partition("=")[0] in known
+            flag for flag in small if not flag.startswith("--agent.") or flag[2:].partition("=")[0] in known
         ]
     named = {flag.partition("=")[0] for flag in small}
     given = [word for word in given if word.partition("=")[0] not in named]  # no flag may be given twice

@@ -332,11 +332,13 @@ COMMITTED = [path.parent.name for path in sorted((ROOT / "benchmarks").glob("*/s
 def test_committed_folders_of_suites_hold_what_their_report_needs_and_no_more(name):
     folder = ROOT / "benchmarks" / name
     assert json.loads(json.dumps(numbers.make(folder))) == numbers.read_report(folder.with_suffix(".json"))
-    for job in folder.glob("members/*"):
-        named = {path.name for path in job.iterdir()}
-        assert named == {"config.json", "episodes.npz", "metrics.jsonl", "result.json"}, job
-        for row in logs.read_rows(job / "metrics.jsonl"):
-            assert row.keys() == {"step", "seed", "updates_per_second"}, f"{job}: see docs/results/index.md"
+    for member in folder.glob("members/*"):
+        named = {path.name for path in member.iterdir()}
+        assert named == {"config.json", "episodes.npz", "metrics.jsonl", "result.json"}, member
+        for row in logs.read_rows(member / "metrics.jsonl"):
+            assert row.keys() == {"step", "seed", "updates_per_second"}, (
+                f"{member}: see docs/results/index.md"
+            )
 
 
 PROBE = """
