@@ -19,6 +19,8 @@ DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200
 """A fifth of the published dataset; enough to learn from, and collected in seconds."""
 UPDATES = 20_000
+EVALUATIONS = 10
+"""The number of evaluations; enough for curves."""
 
 _WORKDIR = absl_flags.DEFINE_string("workdir", "runs/demo", "Folder for the results.")
 _DATA_DIR = absl_flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> None:
         "dataset": f"{DATASET}-singletask-v0",
         "data_dir": str(folder),
         "steps": UPDATES,
+        "eval_every": UPDATES // EVALUATIONS,
         "workdir": _WORKDIR.value,
     }
     train.main((configuration.override(config, settings), make_agent))

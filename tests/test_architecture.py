@@ -4,6 +4,7 @@ import ast
 import functools
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -150,6 +151,15 @@ def test_the_documented_table_is_this_one():
 def test_every_part_is_in_the_table():
     found = {part(dotted(path)) for path in modules()} - {"__init__"}
     assert found <= MAY_IMPORT.keys()
+
+
+def test_the_diagram_shows_imports_that_are_allowed():
+    """Each arrow of docs/images/architecture.png goes from a part to one that may import it."""
+    diagrams = runpy.run_path(str(ROOT / "docs/images/diagrams.py"))
+    for lower, upper in diagrams["ARROWS"]:
+        for importer in upper.split(", "):
+            imported = BASE if lower == "base" else set(lower.split(", "))
+            assert importer == "experiments" or imported & MAY_IMPORT[importer], (lower, upper)
 
 
 def test_imports_flow_one_way():
