@@ -19,8 +19,8 @@ DATASET = "ogbench/pointmaze-medium-navigate"
 EPISODES = 200
 """A fifth of the published dataset; enough to learn from, and collected in seconds."""
 UPDATES = 20_000
-EVALUATIONS = 10
-"""The number of evaluations; enough for curves."""
+EVALUATIONS, EVALUATION_EPISODES = 10, 10
+"""The number of evaluations, enough for curves, and of episodes in each, few because early ones are long."""
 
 _WORKDIR = absl_flags.DEFINE_string("workdir", "runs/demo", "Folder for the results.")
 _DATA_DIR = absl_flags.DEFINE_string("data_dir", str(data.DEFAULT_DATA_DIR), "Folder of datasets.")
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
         "data_dir": str(folder),
         "steps": UPDATES,
         "eval_every": UPDATES // EVALUATIONS,
+        "eval_episodes": EVALUATION_EPISODES,
         "workdir": _WORKDIR.value,
     }
     train.main((configuration.override(config, settings), make_agent))

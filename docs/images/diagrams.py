@@ -35,7 +35,7 @@ BORDERS = {
 
 
 class Box(NamedTuple):
-    """A rectangle; the properties are the middles of its sides."""
+    """A rectangle, in inches."""
 
     x: float
     y: float
@@ -44,18 +44,22 @@ class Box(NamedTuple):
 
     @property
     def left(self) -> tuple[float, float]:
+        """The middle of the left side."""
         return self.x, self.y + self.height / 2
 
     @property
     def right(self) -> tuple[float, float]:
+        """The middle of the right side."""
         return self.x + self.width, self.y + self.height / 2
 
     @property
     def top(self) -> tuple[float, float]:
+        """The middle of the upper side."""
         return self.x + self.width / 2, self.y + self.height
 
     @property
     def bottom(self) -> tuple[float, float]:
+        """The middle of the lower side."""
         return self.x + self.width / 2, self.y
 
 

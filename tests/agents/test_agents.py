@@ -40,6 +40,7 @@ from valuelab.critics.task_conditioned import TaskConditionedConfig
 from valuelab.critics.td_jepa import TDJEPAConfig
 from valuelab.critics.temporal_difference import TemporalDifferenceConfig
 from valuelab.errors import InputError
+from valuelab.evaluation.metrics import WORDS
 from valuelab.feature_learners.byol import BYOLConfig
 from valuelab.feature_learners.encoders import EncoderConfig, SpreadConfig
 from valuelab.feature_learners.goals import GoalValueConfig
@@ -506,6 +507,7 @@ def test_numeric_fields_may_be_traced(name):
     )
     assert metrics
     assert all(metric.shape == (2,) for metric in metrics.values())
+    assert metrics.keys() <= WORDS.keys(), "evaluation/metrics.py has words for every metric of an agent"
 
 
 @each(["iql", "eta_network", "fql", "zero_shot-td_jepa"], FAMILIES)

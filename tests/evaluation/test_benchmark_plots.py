@@ -98,7 +98,7 @@ def test_curves_run_over_updates_and_over_minutes():
     np.testing.assert_array_equal(over_updates.lines[0].get_xydata(), [[1000, 0.2], [2000, 0.4]])
     np.testing.assert_array_equal(over_time.lines[0].get_xydata(), [[1, 0.2], [3, 0.4]])
     assert over_updates.get_title(loc="left") == "maze"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "95 % interval"]
     assert colour(last.lines[0]) == colour(over_time.lines[1])
     assert (over_updates.get_xlabel(), over_time.get_xlabel()) == (
         "number of updates",

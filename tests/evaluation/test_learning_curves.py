@@ -87,7 +87,7 @@ def test_the_cells_of_a_heat_map_hold_means_and_intervals():
     assert texts == [["0.5\n(0.25 to 0.75)", "no score"], ["0.5\n(0.25 to 0.75)"] * 2]
     panel = sweep_plots.sweep("success", settings).axes[0]
     assert {text.get_text() for text in panel.texts} == {"50\n(25 to 75)", "no score"}
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("inverse_temperature", "expectile")
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("inverse temperature", "expectile")
 
 
 def test_one_swept_field_has_a_list_with_the_best_on_top():

@@ -39,7 +39,7 @@ def test_curves_of_members_and_their_mean(tmp_path):
     assert len(loss.lines) == 4
     assert len(success.collections) == 1  # the interval
     assert len(loss.collections) == 0
-    assert legend(figure) == ["one seed", "mean over 3 seeds", "95 % interval of the mean"]
+    assert legend(figure) == ["one seed", "mean over 3 seeds", "95 % interval over 3 seeds"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -28,6 +28,8 @@ _MINUTES = 2
 """Training of at least this number of minutes is shown in minutes, otherwise in seconds."""
 _LEAST_SPAN = 0.1
 """The smallest range of scores that an axis of aggregates shows."""
+_SHADE = 0.15
+"""The opacity of bands."""
 _STATISTICS = ("mean", "interquartile_mean", "median", "optimality_gap")
 
 _SHORT = 16
@@ -58,7 +60,7 @@ def aggregates(
         The matplotlib Figure.
     """
     styles = _styles(names)
-    figure = figures.new(10.5 + _excess(methods), 1.1 + 0.3 * len(methods))
+    figure = figures.new(9.6 + _excess(methods), 1.3 + 0.3 * len(methods))
     panels = figure.subplots(1, len(_STATISTICS), sharey=True)
     for panel, statistic in zip(panels, _STATISTICS, strict=True):
         for row, (name, intervals) in enumerate(methods.items()):
@@ -78,7 +80,10 @@ def aggregates(
         panel.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(methods)), list(methods))
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
-    panels[-1].set_xlabel("lower is better", fontsize=9)
+    for panel in panels[:-1]:
+        panel.set_xlabel("score")
+    panels[-1].set_xlabel("lower is better")
+    figure.supxlabel("line: estimate; bar: 95 % interval", fontsize=9)
     return figures.saved(figure, path)
 
 
@@ -101,7 +106,7 @@ def performance_profiles(
         The matplotlib Figure.
     """
     groups = figures.small_multiples(list(methods))
-    figure = figures.new(2.6 + 4.4 * len(groups) + _excess(names), 4.2)
+    figure = figures.new(2.5 + 3.7 * len(groups) + _excess(names), 3.6)
     panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     styles = _styles(names)
     for panel, group in zip(panels, groups, strict=True):
@@ -112,7 +117,8 @@ def performance_profiles(
         for axis in (panel.xaxis, panel.yaxis):
             _in_percent(axis)
     panels[0].set_ylabel("share of runs with score > τ")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    handles = [line for panel in panels for line in panel.get_legend_handles_labels()[0]]
+    figure.legend(handles=[*handles, _band_handle()], loc="outside right upper", frameon=False)
     return figures.saved(figure, path)
 
 
@@ -131,7 +137,7 @@ def improvement(
         The matplotlib Figure.
     """
     names = list(probabilities)
-    size = 1.9 + 0.72 * len(names) + _excess(names)
+    size = 1.9 + 0.86 * len(names) + _excess(names)
     figure = figures.new(size + 0.8, size)
     panel = figure.subplots()
     values = np.array(
@@ -148,15 +154,15 @@ def improvement(
             certain = low is not None and not low <= 0.5 <= high
             style = {"ha": "center", "color": "white" if abs(value - 0.5) > 0.28 else figures.BLACK}
             weight = "bold" if certain else "normal"
-            panel.text(column, row, f"{value:.2f}", va="bottom", fontsize=8.5, fontweight=weight, **style)
+            panel.text(column, row, f"{value:.2f}", va="bottom", fontsize=10, fontweight=weight, **style)
             if low is not None:
-                panel.text(column, row, f"\n{low:.2f} to {high:.2f}", va="center", fontsize=5.5, **style)
+                panel.text(column, row, f"\n{low:.2f} to {high:.2f}", va="center", fontsize=7.5, **style)
     panel.set_xticks(range(len(names)), names, rotation=90)
     panel.set_yticks(range(len(names)), names)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    panel.set(xlabel="Y", ylabel="X")
-    figure.colorbar(image, ax=panel, label="P(X > Y)", shrink=0.8)
+    panel.set(xlabel="method Y", ylabel="method X")
+    figure.colorbar(image, ax=panel, label="P(X > Y), with its 95 % interval", shrink=0.8)
     return figures.saved(figure, path)
 
 
@@ -186,7 +192,7 @@ def curves(
     groups = figures.small_multiples(
         [name for name in names if any(name in each for each in datasets.values())]
     )
-    figure = figures.new(2.1 + 4.2 * (1 + len(groups)) + _excess(names), 0.4 + 3.1 * len(datasets))
+    figure = figures.new(2.2 + 3.7 * (1 + len(groups)) + _excess(names), 0.4 + 2.8 * len(datasets))
     rows = figure.subplots(len(datasets), 1 + len(groups), squeeze=False, sharey="row")
     styles = {name: style | {"marker": ".", "markersize": 5} for name, style in _styles(names).items()}
     for (*over_updates, over_time), (dataset, methods) in zip(rows, datasets.items(), strict=True):
@@ -218,8 +224,8 @@ def curves(
         for panel in rows[:, :-1].ravel()
         for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    shown = {name: entries[name] for name in names if name in entries}
-    figure.legend(shown.values(), shown, loc="outside right upper", frameon=False, fontsize=9)
+    shown = [entries[name] for name in names if name in entries]
+    figure.legend(handles=[*shown, _band_handle()], loc="outside right upper", frameon=False)
     return figures.saved(figure, path)
 
 
@@ -252,6 +258,12 @@ def _in_percent(axis: Any) -> None:
     )
 
 
+def _band_handle() -> Any:
+    """The legend entry of shaded bands."""
+    patches = errors.require("matplotlib.patches", "plots")
+    return patches.Patch(color=figures.WALL, alpha=_SHADE, linewidth=0, label="95 % interval")
+
+
 def _draw_group(
     panel: Any,
     lines: Mapping[str, tuple[Any, Any, Curve]],
@@ -270,6 +282,6 @@ def _draw(panel: Any, x: Any, y: Any, interval: Curve | None, style: Mapping[str
     """Draws a line, with its interval as a shaded band if it is given."""
     panel.plot(x, y, **style)
     if interval:
-        shade = {"color": style["color"], "alpha": 0.13, "linewidth": 0}
+        shade = {"color": style["color"], "alpha": _SHADE, "linewidth": 0}
         low, high = (np.array(interval[end], float) for end in ("ci_low", "ci_high"))  # NaN for None
         panel.fill_between(x, low, high, **shade)

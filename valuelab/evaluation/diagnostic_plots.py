@@ -11,6 +11,12 @@ from valuelab.evaluation import figures, metrics
 from valuelab.evaluation.diagnostics import READ_OUTS, Rows
 
 _COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY)
+_LABELS = {
+    "effective_rank": "effective rank (dimensions)",
+    "dormant_fraction": "share of dormant units",
+    "feature_norm": "mean length of the features",
+}
+"""Name of a number of a layer -> its words."""
 _COLUMNS = 3  # puts the norms, whose labels are long, into the first column
 _MOST_PARTS = 14
 
@@ -46,13 +52,14 @@ def diagnosis(
 
         def draw_layers(name: str) -> Any:
             lines = {layer: [entry["layers"][layer][name] for entry in found] for layer in last["layers"]}
-            return functools.partial(over_updates, lines=lines, title=name)
+            return functools.partial(over_updates, lines=lines, title="hidden layers", label=_LABELS[name])
 
         names = ("feature_drift", "refit_error", "later_refit_error")
         changes = {name: [entry[name] for entry in found] for name in names}
         draws += [draw_layers("effective_rank"), draw_layers("dormant_fraction")]
         draws += [draw_norms, draw_layers("feature_norm")]
-        draws += [functools.partial(over_updates, lines=changes, title="features")]
+        label = "drift and errors (0: none)"
+        draws += [functools.partial(over_updates, lines=changes, title="features", label=label)]
     else:
         draws.append(draw_norms)
     if "flow" in last:
@@ -78,7 +85,13 @@ def orders(
     lines = {name: [entry["order"][name] for entry in found] for name in ("mean", "pooled")}
     draws = [
         functools.partial(_draw_order, correlations=correlations),
-        functools.partial(_draw_updates, found=found, lines=lines, title="order of values over updates"),
+        functools.partial(
+            _draw_updates,
+            found=found,
+            lines=lines,
+            title="order of values over updates",
+            label="rank correlation of values with time",
+        ),
     ]
     return _in_panels(draws, title, len(correlations), path)
 
@@ -89,7 +102,7 @@ def _in_panels(
     """A figure with a panel for each function that draws one, and the number of seeds in its title."""
     width = min(_COLUMNS, len(draws))
     height = -(-len(draws) // width)
-    figure = figures.new(4.3 * width, 3.4 * height + 0.4)
+    figure = figures.new(4.0 * width, 3.1 * height + 0.5)
     panels = figure.subplots(height, width, squeeze=False).ravel()
     for panel, draw in zip(panels, draws, strict=False):
         draw(panel)
@@ -140,7 +153,8 @@ def tasks(
         if np.any(known[:, index])
     ]
     rank = {"": [entry["features"]["effective_rank"] for entry in found]}
-    draws.append(functools.partial(_draw_updates, found=found, lines=rank, title="effective rank of ψ"))
+    label = _LABELS["effective_rank"]
+    draws.append(functools.partial(_draw_updates, found=found, lines=rank, title="features ψ", label=label))
     if "critic" in found[-1]:
         draws.append(functools.partial(_draw_norms, last=found[-1]["critic"]))
     return _in_panels(draws, title, len(values), path)
@@ -150,7 +164,9 @@ def _draw_values(panel: Any, q: np.ndarray, rows: Rows) -> None:
     """Draws Q against known returns; where no return is known, the distribution of Q."""
     if not np.any(rows.known):
         panel.hist(np.asarray(q).ravel(), bins=40, color=figures.BLUE)
-        panel.set(title="Q (no return in the data is known)", xlabel="Q(s, a)", ylabel="pairs")
+        panel.set(
+            title="Q (no return in the data is known)", xlabel="Q(s, a)", ylabel="number of pairs (s, a)"
+        )
         return
     title = "Q against returns in the data"
     _draw_scatter(panel, q, np.asarray(rows.returns), np.asarray(rows.known), title, "Q(s, a)")
@@ -166,11 +182,13 @@ def _draw_scatter(
         ends = [min(returns[known].min(), q[known].min()), max(returns[known].max(), q[known].max())]
         line = {"color": figures.WALL, "linewidth": 1.0, "linestyle": (0, (4, 2)), "label": "value = return"}
         panel.plot(ends, ends, **line)
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=9)
     panel.set(title=title, xlabel="discounted return", ylabel=label)
 
 
-def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, Any], title: str) -> None:
+def _draw_updates(
+    panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, Any], title: str, label: str
+) -> None:
     """Draws lines over updates; each value is an array over seeds."""
     steps = [entry["step"] for entry in found]
     for colour, (name, values) in zip(_cycle(len(lines)), lines.items(), strict=True):
@@ -187,10 +205,10 @@ def _draw_updates(panel: Any, found: Sequence[dict[str, Any]], lines: dict[str, 
             color=colour,
             label=name.replace("_", " "),
         )
-    panel.set(title=title.replace("_", " "), xlabel=metrics.UPDATES)
+    panel.set(title=title, xlabel=metrics.UPDATES, ylabel=label)
     figures.count_ticks(panel.xaxis)
     if any(lines):
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=9)
 
 
 def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
@@ -201,9 +219,9 @@ def _draw_norms(panel: Any, last: dict[str, Any]) -> None:
     gradients = [np.mean(last["gradient_norms"].get(name, np.nan)) for name in names]
     panel.scatter(gradients, names, s=14, color=figures.VERMILLION, zorder=3, label="mean gradient")
     panel.set_xscale("log")
-    panel.tick_params("y", labelsize=7)
-    panel.set(title="norms of weights and gradients by layer")
-    panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    panel.tick_params("y", labelsize=8)
+    panel.set(title="weights and gradients by layer", xlabel="Euclidean norm")
+    panel.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def _draw_order(panel: Any, correlations: np.ndarray) -> None:
@@ -213,8 +231,12 @@ def _draw_order(panel: Any, correlations: np.ndarray) -> None:
     if known.size:
         line = {"color": figures.VERMILLION, "linestyle": (0, (4, 2)), "label": f"mean {known.mean():.2f}"}
         panel.axvline(known.mean(), **line)
-        panel.legend(frameon=False, fontsize=8)
-    panel.set(title="order of values", xlabel="rank correlation of values with time", ylabel="trajectories")
+        panel.legend(frameon=False, fontsize=9)
+    panel.set(
+        title="order of values",
+        xlabel="rank correlation of values with time",
+        ylabel="number of trajectories",
+    )
     panel.set_xticks(np.linspace(-1, 1, 5))
 
 
@@ -234,16 +256,16 @@ def _draw_read_outs(panel: Any, read_out: dict[str, np.ndarray]) -> None:
         _draw_shaded(panel, READ_OUTS, np.asarray(read_out["rmse"]), figures.VERMILLION, "to returns")
     panel.set_xscale("log", base=2)
     panel.set(title="read-out", xlabel="steps of integration", ylabel="root mean square difference of Q")
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(frameon=False, fontsize=9)
 
 
 def _draw_slopes(panel: Any, slope: dict[str, np.ndarray]) -> None:
     times, rate = np.asarray(slope["times"])[0], np.mean(slope["conic_rate"])
-    _draw_shaded(panel, times, np.asarray(slope["mean"]), figures.BLUE, "dv/dz")
-    cone = {"color": figures.VERMILLION, "linestyle": (0, (4, 2)), "label": f"-c / (1 - t), c = {rate:.2f}"}
+    _draw_shaded(panel, times, np.asarray(slope["mean"]), figures.BLUE, "mean")
+    cone = {"color": figures.VERMILLION, "linestyle": (0, (4, 2)), "label": f"−c / (1 − t), c = {rate:.2f}"}
     panel.plot(times, -rate / (1 - times), **cone)
-    panel.set(title="slope of the velocity in z", xlabel="t")
-    panel.legend(frameon=False, fontsize=8)
+    panel.set(title="slope of the velocity in z", xlabel="flow time t", ylabel="slope ∂v/∂z")
+    panel.legend(frameon=False, fontsize=9)
 
 
 def _draw_shaded(panel: Any, x: Any, members: np.ndarray, colour: str, label: str) -> None:

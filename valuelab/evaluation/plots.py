@@ -24,8 +24,8 @@ _POINTS_PER_CELL = 16
 _MOST_PANELS = 9
 """The number of panels of a run without many settings; evaluations leave at least _LEAST_OTHERS to others."""
 _LEAST_OTHERS = 3
-_LEGEND_WIDTH = 44
-"""The number of letters in a line of a legend."""
+_LEGEND_WIDTH, _LABEL_WIDTH = 44, 24
+"""The number of letters in a line of a legend and of the label of a y axis."""
 _MOST_COLUMNS, _MOST_ROWS = 4, 5
 """The size of the figure of a sweep of many settings."""
 
@@ -77,7 +77,7 @@ def _draw_few(
     """Draws a figure with one panel for each named metric, and one legend."""
     columns = min(3, len(names))
     height = -(-len(names) // columns)
-    figure = figures.new(4.2 * columns, 2.9 * height)
+    figure = figures.new(3.7 * columns, 2.6 * height)
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     for panel, name in zip(panels, names, strict=False):
         for setting, style in _styles(ranked).items():
@@ -346,7 +346,7 @@ def _seed_handles(found: Series) -> list[Any]:
         lines.Line2D([], [], color=figures.WALL, **_BOLD, label=f"mean over {seeds} seeds"),
     ]
     if metrics.score_of(found):
-        handles.append(patches.Patch(color=figures.WALL, **_BAND, label="95 % interval of the mean"))
+        handles.append(patches.Patch(color=figures.WALL, **_BAND, label=f"95 % interval over {seeds} seeds"))
     return handles
 
 
@@ -378,7 +378,7 @@ def _finish_panel(panel: Any, name: str, found: Series, levels: Mapping[str, flo
     if not task and any(other.startswith(f"{name}/") for other in found):
         task = "mean over commands" if name == "eval/objective" else "mean over tasks"
     panel.set_title(task, fontsize=10)
-    panel.set_ylabel(metrics.in_words(score), fontsize=9.5)
+    panel.set_ylabel(textwrap.fill(metrics.in_words(score), _LABEL_WIDTH))
     panel.set_xlabel(metrics.UPDATES)
     figures.plain(panel)
     figures.count_ticks(panel.xaxis)

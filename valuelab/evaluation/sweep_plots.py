@@ -29,12 +29,19 @@ def sweep(metric: str, settings: Sequence[Scored], *, path: str | os.PathLike[st
     label = f"{metrics.in_words(name)}, mean over {_seeds(settings)}"
     settings = [(swept, _scaled(interval, metrics.scale(name))) for swept, interval in settings]
     if len(settings[0][0]) == 2:
-        return figures.saved(_draw_heat_map(settings, label), path)
+        digits = ".3g" if metrics.scale(name) == 100 else ".4g"
+        return figures.saved(_draw_heat_map(settings, label, digits), path)
     return figures.saved(_draw_list(settings, label), path)
 
 
-def grid(settings: Sequence[Scored]) -> tuple[list[list[float]], np.ndarray, list[list[str]]]:
+def grid(
+    settings: Sequence[Scored], digits: str = ".4g"
+) -> tuple[list[list[float]], np.ndarray, list[list[str]]]:
     """The cells of the heat map of two swept fields.
+
+    Args:
+        settings: the settings of the sweep.
+        digits: the format of numbers in the texts.
 
     Returns:
         The rising values of the first field [R] and of the second [C]; mean scores [R, C], NaN if missing;
@@ -47,13 +54,13 @@ def grid(settings: Sequence[Scored]) -> tuple[list[list[float]], np.ndarray, lis
         row, column = (axis.index(value) for axis, value in zip(axes, swept.values(), strict=True))
         if interval["mean"] is not None and np.isfinite(interval["mean"]):
             means[row, column] = interval["mean"]
-            texts[row][column] = statistics.interval_text(interval, ".4g").replace(" (", "\n(")
+            texts[row][column] = statistics.interval_text(interval, digits).replace(" (", "\n(")
     return axes, means, texts
 
 
-def _draw_heat_map(settings: Sequence[Scored], label: str) -> Any:
-    axes, means, texts = grid(settings)
-    figure = figures.new(2.6 + 1.45 * len(axes[1]), 1.5 + 0.7 * len(axes[0]))
+def _draw_heat_map(settings: Sequence[Scored], label: str, digits: str) -> Any:
+    axes, means, texts = grid(settings, digits)
+    figure = figures.new(2.6 + 1.3 * len(axes[1]), 1.6 + 0.7 * len(axes[0]))
     panel = figure.subplots()
     low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0.0, 1.0)
     if low == high:  # matplotlib would widen the scale to scores that do not exist, such as -0.1 %
@@ -62,20 +69,20 @@ def _draw_heat_map(settings: Sequence[Scored], label: str) -> Any:
     for (row, column), mean in np.ndenumerate(means):
         bright = np.isfinite(mean) and high > low and (mean - low) / (high - low) > 0.6
         dark = figures.BLACK if bright or not np.isfinite(mean) else "white"
-        panel.text(column, row, texts[row][column], ha="center", va="center", fontsize=8.5, color=dark)
-    first, second = (name.removeprefix("agent.") for name in settings[0][0])
+        panel.text(column, row, texts[row][column], ha="center", va="center", color=dark)
+    first, second = (name.removeprefix("agent.").replace("_", " ") for name in settings[0][0])
     panel.set_yticks(range(len(axes[0])), [f"{value:g}" for value in axes[0]])
     panel.set_xticks(range(len(axes[1])), [f"{value:g}" for value in axes[1]])
     panel.set(xlabel=second, ylabel=first)
-    figure.colorbar(image, ax=panel, label=label)
-    figure.suptitle("mean (95 % interval over seeds)", fontsize=10)
+    figure.colorbar(image, ax=panel, label=label.replace(", ", ",\n"))
+    figure.suptitle(f"mean (95 % interval over {_seeds(settings)})", fontsize=10)
     return figure
 
 
 def _draw_list(settings: Sequence[Scored], label: str) -> Any:
     ranked = sorted(settings, key=lambda setting: statistics.rank_key(setting[1]["mean"]))
     shown = ranked[:_MOST_ROWS]
-    figure = figures.new(7.5, 1.2 + 0.3 * len(shown))
+    figure = figures.new(6.4, 1.2 + 0.3 * len(shown))
     panel = figure.subplots()
     for row, (_, interval) in enumerate(shown):
         if interval["mean"] is None or not np.isfinite(interval["mean"]):

@@ -38,11 +38,16 @@ def features(
     figure = figures.new(3.4 * (1 + len(rewards)), 3.4)
     spectrum, *panels = figure.subplots(1, 1 + len(rewards))
     for member, eigenvalues in enumerate(spectra):
-        label = "members" if member == 0 and len(spectra) > 1 else None
+        label = "one member" if member == 0 and len(spectra) > 1 else None
         numbers = np.arange(1, len(eigenvalues) + 1)
         spectrum.semilogy(numbers, np.maximum(eigenvalues, 1e-12), color=figures.BLUE, alpha=0.6, label=label)
     spectrum.axhline(1, color=figures.BLACK, linewidth=0.8, linestyle=":", label="orthonormal")
-    spectrum.set(title="eigenvalues of E ψψᵀ", xlabel="number of the eigenvalue", ylim=(1e-4, None))
+    spectrum.set(
+        title="moment of the features ψ",
+        xlabel="number of the eigenvalue",
+        ylabel="eigenvalue of E ψψᵀ",
+        ylim=(1e-4, None),
+    )
     spectrum.legend(frameon=False)
     figures.plain(spectrum)
     plane = principal_plane(features)
@@ -51,7 +56,7 @@ def features(
         order = shown[np.argsort(values[shown])]  # the highest rewards are drawn last, on top
         points = panel.scatter(*plane[order].T, c=values[order], s=4, cmap="viridis", linewidths=0)
         figure.colorbar(points, ax=panel, label="ψᵀz of the inferred z", shrink=0.85, pad=0.02)
-        panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second component")
+        panel.set(title=f"ψ, {task}", xlabel="first principal component", ylabel="second principal component")
         figures.plain(panel)
     return figures.saved(figure, path)
 
@@ -182,7 +187,7 @@ def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | No
     Returns:
         The matplotlib Figure. Points are the seeds of the agent.
     """
-    figure = figures.new(5.6, 3.4)
+    figure = figures.new(6.0, 3.6)
     panel = figure.subplots()
     agents = {name: pairs["success"]} | pairs["references"]
     colours = (figures.BLUE, figures.ORANGE, figures.GREEN)
@@ -194,7 +199,10 @@ def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | No
             100 * np.array([intervals[each][end] for each in bins]) for end in ("mean", "ci_low", "ci_high")
         )
         panel.bar(x, mean, 0.92 * width, color=colours[number], alpha=0.75, label=agent)
-        panel.errorbar(x, mean, [mean - low, high - mean], fmt="none", ecolor=figures.BLACK, elinewidth=1.2)
+        bars: dict[str, Any] = {"fmt": "none", "ecolor": figures.BLACK, "elinewidth": 1.2}
+        if number == 0:
+            bars["label"] = "95 % interval"
+        panel.errorbar(x, mean, [mean - low, high - mean], **bars)
         if number == 0:
             for place, each in zip(x, bins, strict=True):
                 seeds = 100 * np.array(intervals[each]["per_seed"])
@@ -205,5 +213,6 @@ def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | No
     panel.set_xticks(np.arange(len(bins)), labels)
     panel.set(xlabel="detour: geodesic / straight distance", ylabel="success rate (%)", ylim=(0, 103))
     figures.plain(panel)
-    figures.legend_below(figure, panel.get_legend_handles_labels()[0])
+    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    figures.legend_below(figure, [handles[label] for label in (*agents, "one seed", "95 % interval")])
     return figures.saved(figure, path)
