@@ -29,17 +29,17 @@ def comparison(
     Returns:
         The matplotlib Figure.
     """
-    figure = figures.new(13, 8)
+    figure = figures.new(11.5, 6.8)
     axes = figure.subplots(2, 3)
     shares = [np.histogram2d(array[:, 0], array[:, 1], edges)[0].T / len(array) for array in points]
     panels = [
         ("reference", shares[0]),
         ("candidate", shares[1]),
-        ("candidate - reference", shares[1] - shares[0]),
+        ("candidate − reference", shares[1] - shares[0]),
     ]
     top = max(share.max() for share in shares)
     for axis, (title, image) in zip(axes[0], panels, strict=True):
-        difference = title == "candidate - reference"
+        difference = title == "candidate − reference"
         mesh = axis.pcolormesh(
             *edges,
             image,
@@ -65,14 +65,14 @@ def comparison(
                 alpha=0.5 if style == "stepfilled" else 1.0,
                 label=label,
             )
-        axis.set(title=name, ylabel="density")
-        axis.legend()
+        axis.set(title=f"distribution of {name}", xlabel=name, ylabel="probability density")
+        axis.legend(frameon=False)
     shares_of_rows = np.linspace(0.001, 0.999, 99)
     for name in features[0]:
         if name.startswith("action"):
             quantiles = [np.nanquantile(values[name], shares_of_rows) for values in features]
             axes[1, 2].plot(*quantiles, ".", markersize=4, label=name)
     axes[1, 2].axline((0.0, 0.0), slope=1.0, color="black", linewidth=0.5)
-    axes[1, 2].set(title="quantiles of actions", xlabel="reference", ylabel="candidate")
-    axes[1, 2].legend(fontsize="x-small")
-    return figures.saved(figure, path, dpi=90)
+    axes[1, 2].set(title="quantiles of actions", xlabel="of the reference", ylabel="of the candidate")
+    axes[1, 2].legend(fontsize=8.5, frameon=False)
+    return figures.saved(figure, path, dpi=110)

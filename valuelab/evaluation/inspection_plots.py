@@ -47,7 +47,7 @@ def inspection(
     if maze is None and not report["coverage"]["plane"]:
         figure = rest = figures.new(8.5, 5.6)
     else:
-        figure = figures.new(13.5, 5.6)
+        figure = figures.new(12.0, 5.6)
         place, rest = figure.subfigures(1, 2, width_ratios=(0.6, 1))
         _draw_coverage(place.subplots(), report, maze)
     for band, draws in zip(rest.subfigures(2, 1), rows, strict=True):
@@ -61,7 +61,7 @@ def inspection(
 def _titled(panel: Any, title: str, **labels: Any) -> None:
     panel.set_title(title, fontsize=10)
     panel.set(**labels)
-    panel.tick_params(labelsize=8)
+    panel.tick_params(labelsize=9)
 
 
 def _draw_distribution(panel: Any, found: Mapping[str, Any], title: str, label: str) -> None:
@@ -100,7 +100,7 @@ def _draw_bars(panel: Any, names: list[str], shares: Any) -> None:
     """Draws one bar for each name, with its share on top if there are few."""
     bars = panel.bar(names, shares, color=figures.BLUE, alpha=0.75)
     if len(names) <= _MOST_TICKS:
-        panel.bar_label(bars, [f"{share:.3g} %" for share in 100 * np.asarray(shares)], fontsize=8, padding=2)
+        panel.bar_label(bars, [f"{share:.3g} %" for share in 100 * np.asarray(shares)], fontsize=9, padding=2)
     panel.margins(y=0.15)
     panel.yaxis.set_major_formatter(errors.require("matplotlib.ticker", "plots").PercentFormatter(1.0))
 

@@ -122,19 +122,24 @@ def tasks_in_maze(
     """
     rows, columns = next(iter(opened.values())).walls.shape
     count = 1 + (reward is not None) + (distances is not None)
-    figure = figures.new((1.2 + 0.42 * columns) * len(opened), count * (0.6 + 0.42 * rows))
+    figure = figures.new((0.9 + 0.32 * columns) * len(opened), 0.5 + count * (0.6 + 0.32 * rows))
     panels = figure.subplots(count, len(opened), squeeze=False)
     handles: dict[str, Any] = {}
-    for column, (task, maze) in zip(panels.T, opened.items(), strict=True):
-        remaining = list(column)
+    for number, (column, (task, maze)) in enumerate(zip(panels.T, opened.items(), strict=True), 1):
+        remaining, is_last = list(column), number == len(opened)  # the last colour bar is labelled
         if reward is not None:
             panel = remaining.pop(0)
-            plots.draw_maze(panel, maze, _of(reward, task), value_label="ψ(s)ᵀz of the inferred z")
-            panel.set_title(f"{task}: ψ(s)ᵀz")
+            label = "ψ(s)ᵀz of the inferred z" if is_last else ""
+            plots.draw_maze(panel, maze, _of(reward, task), value_label=label)
+            panel.set_title(f"{task}: ψ(s)ᵀz", fontsize=10)
         panel = remaining.pop(0)
         values = None if value is None else plots.over_maze(maze, _of(value, task))
         plots.draw_maze(
-            panel, maze, _fixed(values), None if policy is None else _of(policy, task), value_label
+            panel,
+            maze,
+            _fixed(values),
+            None if policy is None else _of(policy, task),
+            value_label if is_last else "",
         )
         shown = {"value": value, "policy": policy, "episodes": episodes}
         heading = f"{task}: {', '.join(name for name, drawn in shown.items() if drawn is not None)}"
@@ -147,8 +152,10 @@ def tasks_in_maze(
             if values is not None:
                 correlation = mazes.rank_correlation(values.reshape(1, -1), lengths[None])[0]
                 heading += f"\nrank correlation with geodesics {correlation:.2f}"
-            _draw_geodesics(remaining.pop(0), maze, task, lengths)
-        panel.set_title(heading)
+            _draw_geodesics(remaining.pop(0), maze, task, lengths, "−geodesic (m)" if is_last else "")
+        panel.set_title(heading, fontsize=10)
+    for panel in panels.ravel():
+        panel.label_outer()
     if title:
         figure.suptitle(title)
     if handles:
@@ -166,14 +173,14 @@ def _fixed(values: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray] | No
     return None if values is None else lambda observations: values.ravel()
 
 
-def _draw_geodesics(panel: Any, maze: Maze, task: str, lengths: np.ndarray) -> None:
+def _draw_geodesics(panel: Any, maze: Maze, task: str, lengths: np.ndarray, label: str) -> None:
     """Minus the lengths [K] of the geodesics to the goal of a task, with level lines every 5 metres."""
     heat = -lengths.reshape(plots.size_in_points(maze))
-    plots.draw_maze(panel, maze, _fixed(heat), value_label="−geodesic (m)")
+    plots.draw_maze(panel, maze, _fixed(heat), value_label=label)
     levels = np.arange(5 * np.floor(np.nanmin(heat) / 5), 0, 5)
     lines: dict[str, Any] = {"colors": "white", "linewidths": 0.8, "linestyles": "solid"}
     panel.contour(heat, levels, origin="lower", extent=maze.extent, **lines)
-    panel.set_title(f"{task}: geodesics to the goal")
+    panel.set_title(f"{task}: geodesics to the goal", fontsize=10)
 
 
 def pairs(pairs: Mapping[str, Any], name: str, path: str | os.PathLike[str] | None = None) -> Any:
