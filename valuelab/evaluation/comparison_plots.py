@@ -83,7 +83,7 @@ def comparison(
     if by_stock:
         explained += [rows[by_stock[0], 1], rows[by_stock[0], 2]]
     for panel in explained:
-        panel.legend(frameon=False, fontsize=8.5)
+        panel.legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 
@@ -133,7 +133,7 @@ def calibration(
     rows[0, 0].set_ylabel("observed quantile")
     rows[1, 0].set_ylabel("share of returns below")
     if len(components) > 1:
-        rows[0, 0].legend(frameon=False, fontsize=8.5)
+        rows[0, 0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figures.saved(figure, path)
 

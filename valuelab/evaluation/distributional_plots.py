@@ -284,7 +284,7 @@ def _draw_labels(panel: Any, labels: Mapping[tuple[int, int], str], width: float
     effects = errors.require("matplotlib.patheffects", "plots")
     outline = [effects.Stroke(linewidth=1.4, foreground=figures.BLACK), effects.Normal()]
     for (row, column), text in labels.items():
-        size = min(7.0, 1.6 * width / len(text))  # letters are 0.6 times as wide as high
+        size = min(8.0, 1.6 * width / len(text))  # letters are 0.6 times as wide as high
         place = {"xy": (column, row - 0.45), "ha": "center", "va": "top", "zorder": 5}
         panel.annotate(text, **place, fontsize=size, color="white", path_effects=outline)
 
@@ -342,7 +342,7 @@ def _draw_distribution(panel: Any, distribution: ReturnDistribution, low: float,
     panel.set(xlim=(low, high), ylim=(0, 1.15 * mass.max()))
     figures.plain(panel)
     if distribution.marks:
-        panel.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        panel.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _draw_curve(panel: Any, curve: Curve) -> None:
@@ -369,4 +369,4 @@ def _draw_curve(panel: Any, curve: Curve) -> None:
         panel.locator_params(axis="x", nbins=6)  # numbers such as -12.00 would touch
     figures.plain(panel)
     if panel.get_legend_handles_labels()[0]:
-        panel.legend(frameon=False, fontsize=8.5, labelspacing=0.9)
+        panel.legend(frameon=False, fontsize=9, labelspacing=0.9)
