@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 
 import jaxlib
 import pytest
@@ -126,9 +127,9 @@ def blocks(document: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", read(document), re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
+def commands(documents: Sequence[str] = DOCUMENTS) -> list[str]:
     """Every command of every shell block, each once, on a line."""
-    text = "".join(block for document in DOCUMENTS for block in blocks(document, "sh"))
+    text = "".join(block for document in documents for block in blocks(document, "sh"))
     return list(dict.fromkeys(text.replace("\\\n", " ").splitlines()))
 
 
@@ -140,6 +141,21 @@ def arguments(command: str) -> tuple[str, list[str]]:
 
 TRAINING = [command for command in commands() if arguments(command)[0] == "experiments.train"]
 OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.keys() - {COLLECT}]
+ZERO_SHOT_RUNS = [command for command in OTHERS if arguments(command)[0] == "experiments.zero_shot"]
+# The contract tests train each agent in each run of CI, so the commands of their pages wait for a release.
+OF_AGENTS = set(commands([name for name in DOCUMENTS if name.startswith("docs/algorithms/")])) - {
+    *commands([name for name in DOCUMENTS if not name.startswith("docs/algorithms/")]),
+    *(command for command in ZERO_SHOT_RUNS if "--pairs" in command or "=td_jepa" in command),
+}
+
+
+def to_run(listed: Sequence[str]) -> list:
+    """Parameters of a test: the commands, those that wait for a release with their mark."""
+    waits = [command in OF_AGENTS or arguments(command)[0] in LONG for command in listed]
+    return [
+        pytest.param(command, marks=pytest.mark.whole if whole else ())
+        for command, whole in zip(listed, waits, strict=True)
+    ]
 
 
 ALGORITHMS = {
@@ -237,16 +253,21 @@ def test_python_blocks_run(document, at_home, monkeypatch):
     assert "run" not in namespace or namespace["run"].rows[-1]["step"] == 8
 
 
-@pytest.mark.parametrize("command", TRAINING)
+@pytest.mark.parametrize("command", [*TRAINING, *ZERO_SHOT_RUNS])
 def test_training_commands_parse(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    config, make_agent = flags.parse_run(["train", *arguments(command)[1]], absl_flags.FlagValues())
+    defaults = {
+        "experiments.train": flags.DEFAULTS,
+        "experiments.zero_shot": ZeroShotRunConfig(**flags.default_fields()),
+    }
+    program, given = arguments(command)
+    config, make_agent = flags.parse_run([program, *given], absl_flags.FlagValues(), defaults[program])
     assert f"--agent={config.agent_source}" in arguments(command)[1]
     assert callable(make_agent)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", TRAINING)
+@pytest.mark.parametrize("command", to_run(TRAINING))
 def test_training_commands_run(command, at_home):
     train_earlier("--init_from=", command)
     workdir, result = run_training(arguments(command)[1])
@@ -254,10 +275,7 @@ def test_training_commands_run(command, at_home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(each, marks=pytest.mark.whole if arguments(each)[0] in LONG else ()) for each in OTHERS],
-)
+@pytest.mark.parametrize("command", to_run(OTHERS))
 def test_other_programs_run(command, at_home, tmp_path):
     if arguments(command)[0] == "experiments.report":  # of a suite, in a home of its own
         for word in arguments(command)[1]:
