@@ -114,7 +114,12 @@ _OTHERS: Group = {
         "eval_every": 25_000,
         "eval_episodes": 10,
     },
-    "cube_goals": {**_SMALL, "agent.layer_norm": True, **_goals.SMALL_RUNS["cube_goals"]},
+    "cube_goals": {
+        **_SMALL,
+        "agent.layer_norm": True,
+        "agent.target_rate": 0.02,
+        **_goals.SMALL_RUNS["cube_goals"],
+    },
     "antmaze": {**_OGBENCH, "agent.inverse_temperature": 10.0},
     "cube_small": {
         **_SMALL,
