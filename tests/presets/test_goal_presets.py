@@ -181,6 +181,19 @@ def test_jobs_of_the_suite_have_the_presets_of_their_datasets():
         assert kind in rows()
 
 
+def test_jobs_of_the_small_suite_differ_in_their_methods_only():
+    for job in suites.read("goals_small", SUITES).jobs:
+        config, _ = flags.parse_run(["train", *job.arguments[2:]], absl_flags.FlagValues())
+        known = {field: each.value for field, each in configuration.fields(config).items()}
+        assert (known["batch_size"], known["num_seeds"]) == (256, 4)
+        assert known["data.normalize_observations"] == ("pointmaze" in job.dataset)
+        assert {known[field] for field in known if field.endswith(".target_rate")} <= {0.02}
+        widths = {
+            known[field] for field in known if field.endswith(("policy.hidden_dims", "agent.hidden_dims"))
+        }
+        assert widths == {(256, 256)}
+
+
 @pytest.mark.parametrize("name", AGENTS.values())
 def test_each_kind_of_dataset_has_a_preset(name):
     assert rows().keys() <= runpy.run_path(str(flags.PRESETS / f"{name}.py"))["PRESETS"].keys()
