@@ -2,16 +2,22 @@
 
 import re
 
-MARKUP = re.compile(r"(`+[^`]+`+|^\*\*\w+\*\*)")
-"""Code, and the bold name of an entry."""
-SECTION = re.compile(r"\s*[A-Z]\w+:$")
+MARKUP = re.compile(r"(`+[^`]+`+|^\*\*[^*]+\*\*|(?<![\w-])--[a-z][\w.]*(?:=[^\s;)]*\w)?)")
+"""Code, the bold name of an entry, and flags, which are shown as code so that they keep both hyphens."""
+NAME = re.compile(r"(.*?)(: |, such as |$)(.*)")
+"""The name of an entry, and what the line says about it."""
+NO_ENTRY = re.compile(r"- |\d+\. |.*:$")
+"""Items of lists, and lines that introduce what follows."""
 
 
 def escape(line: str) -> str:
     """The line with the characters escaped that would start markup; `code` stays as it is."""
     parts = MARKUP.split(line)
     parts[::2] = [re.sub(r"([\\*|])|(?<=\w)(_)(?!\w)", r"\\\1\2", part) for part in parts[::2]]
-    parts[1::2] = [f"`{part}`" if re.match("`[^`]", part) else part for part in parts[1::2]]
+    as_code = {"`": "`{}`", "-": "``{}``"}
+    parts[1::2] = [
+        part if part.startswith(("``", "**")) else as_code[part[0]].format(part) for part in parts[1::2]
+    ]
     return "".join(parts)
 
 
@@ -54,9 +60,8 @@ def separate_entries(lines: list[str]) -> list[str]:
     inside = command = False
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if line.strip() and not indentation(line):
-            inside = indentation(following) > 0 and not SECTION.match(line)
-            name, colon, text = line.partition(":")
-            separated += ["", f"**{name}**{colon}{text}", ""] if inside else [line]
+            inside = indentation(following) > 0 and not NO_ENTRY.match(line)
+            separated += ["", NAME.sub(r"**\1**\2\3", line, count=1), ""] if inside else [line]
             command = False
         elif inside and line.strip():
             starts = line.lstrip().startswith(("python -m", "valuelab "))

@@ -302,6 +302,13 @@ def test_commands_name_what_exists(command):
         assert program in {"experiments.train", *SMALL}, f"{command}: tell this test how to run it"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_presets_exist_in_commands_that_are_not_run_too(document):
+    for name, preset in re.findall(r"--agent=(\w+):(\w+)", read(document)):
+        if (ROOT / f"valuelab/presets/{name}.py").exists():
+            assert preset in flags.presets_in_a_line(name), f"{name}:{preset}"
+
+
 def test_the_agent_of_the_readme_is_the_example():
     def statements(text: str) -> str:
         tree = ast.parse(text)
@@ -415,5 +422,6 @@ def test_links_lead_somewhere(document):
         elif not target.startswith("https://"):
             page = (ROOT / document).parent / target.partition("#")[0]
             assert page.exists(), target
+            assert "docs/notebooks" not in os.path.normpath(page), f"{target}: a symbolic link"
             anchor = target.partition("#")[2]
             assert not anchor or anchor in headings(page.read_text()), target

@@ -2,6 +2,7 @@
 
 import functools
 import html.parser
+import importlib.util
 import os
 import pathlib
 import re
@@ -15,6 +16,10 @@ from helpers import ROOT
 import valuelab
 
 DOCS = ROOT / "docs"
+docstrings = importlib.util.module_from_spec(
+    spec := importlib.util.spec_from_file_location("docstrings", DOCS / "docstrings.py")
+)
+spec.loader.exec_module(docstrings)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PUBLIC = [name for name in valuelab.__all__ if name not in ("__version__", "plots")]
 PAGES = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
@@ -28,7 +33,8 @@ def children(page: str) -> set[str]:
             if "*" in line:
                 found |= {str(path.relative_to(DOCS).with_suffix("")) for path in folder.glob(f"{line}.md")}
             elif line and not line.startswith(":"):
-                found.add(os.path.relpath(folder / line, DOCS))
+                page = re.sub(r".* <(.*)>$", r"\1", line)  # a title may stand before the page
+                found.add(os.path.relpath(folder / page, DOCS))
     return found
 
 
@@ -53,6 +59,25 @@ def test_every_module_is_in_the_reference():
     modules = {path.parent.name for path in ROOT.glob("valuelab/*/__init__.py")}
     modules |= {path.stem for path in ROOT.glob("valuelab/*.py")} - {"__init__"}
     assert sorted(listed) == sorted(modules)
+
+
+@pytest.mark.parametrize(
+    ("line", "prepared"),
+    [
+        ("Takes *args, x_ and |x|; `a_*` is code.", r"Takes \*args, x\_ and \|x\|; ``a_*`` is code."),
+        ("**maze, cube**: with --agent=a:b.", "**maze, cube**: with ``--agent=a:b``."),
+    ],
+)
+def test_docstrings_become_plain_text_with_code(line, prepared):
+    assert docstrings.escape(line) == prepared
+
+
+def test_only_presets_of_a_docstring_become_entries():
+    items = ["1. Targets: y", "   and more", "- a: b", "  c", "A sweep:", "    1. scores"]
+    assert docstrings.separate_entries(items) == items
+    entry = ["All tasks, such as --agent=a:b; c", "    python -m x", "    not run"]
+    shown = [line for line in docstrings.separate_entries(entry) if line]
+    assert shown == ["**All tasks**, such as --agent=a:b; c", "    python -m x", "not run"]
 
 
 def test_every_picture_is_used():

@@ -6,7 +6,8 @@ A field u(x, t | s) carries normal noise e to the data's actions; μ(s, e) is th
       + α E ‖μ(s, e) - x(1 | s, e)‖² / A                               distil: x(1) after K Euler steps of u
       - E Q(s, μ(s, e)) / |Q|                                          improve: |Q| = 1 unless normalised
 
-The critic and the field's integral are constants of their terms; actions given to Q are clipped to [-1, 1].
+The critic and the field's integral are constants of their terms; x(1) and actions given to Q are clipped to
+[-1, 1].
 In zero-shot agents s includes the task z, but not for the field: all tasks have the same data.
 
 Source: Park, Li, Levine 2025, "Flow Q-Learning", arXiv:2502.02538, equations 5 to 8.

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the baseline without rewards.
+r"""Behaviour cloning: the baseline without rewards.
 
 The large presets for OGBench have the policy network of its studies. The small presets do
 not. With that network they score 0.00 on both tasks. Runs and scores:

@@ -1,4 +1,4 @@
-"""FQL: a plain twin critic with a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
+r"""FQL: a plain twin critic with a one-step flow policy (Park, Li, Levine 2025, arXiv:2502.02538).
 
 The defaults are those of FQL's released code. The presets of OGBench's tasks, also those from images, are its
 published commands. Runs and scores:

@@ -1,4 +1,4 @@
-"""HILP's features (Park, Kreiman, Levine 2024, arXiv:2402.15567) with universal successor features.
+r"""HILP's features (Park, Kreiman, Levine 2024, arXiv:2402.15567) with universal successor features.
 
 The defaults are the settings of TD-JEPA's study for OGBench. `_zero_shot_study.py` and `_zero_shot.py`
 describe the presets. In those for CPUs, except `pointmaze`, successor features learn by the loss of values,

@@ -1,8 +1,8 @@
 r"""QRL: a quasimetric critic with a policy that follows its dynamics (Wang et al. 2023, arXiv:2304.01203).
 
 The defaults are those of OGBench (agents/qrl.py of github.com/seohongpark/ogbench): DDPG+BC, and value goals
-from anywhere in the data. For AWR, and so for discrete actions, add `--agent.policy=awr
---agent.critic.dynamics=False`. The data must have goals. Runs and scores:
+from anywhere in the data. For AWR, and so for discrete actions, add --agent.policy=awr
+--agent.critic.dynamics=False. The data must have goals. Runs and scores:
 
 pointmaze_goals, cube_goals
     python -m experiments.benchmark --suite=goals_small --only=qrl --workdir=runs/goals_small

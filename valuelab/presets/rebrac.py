@@ -1,8 +1,9 @@
-"""ReBRAC: two plain critics, with cloning in critic and policy (Tarasov et al. 2023, arXiv:2305.09836).
+r"""ReBRAC: two plain critics, with cloning in critic and policy (Tarasov et al. 2023, arXiv:2305.09836).
 
-The defaults are those of FQL's study, but the weights must be tuned for each dataset. humanoidmaze_medium and
-visual_cube_single are its published commands. The weights of cube_small are those of visual_cube_single. The
-policy of the small presets has relu, and a last layer that is not scaled. Runs and scores:
+The defaults are those of FQL's study, but the weights, 0 there, must be tuned for each dataset.
+humanoidmaze_medium and visual_cube_single are its published commands. The weights of cube_small are those of
+visual_cube_single. The policy of the small presets has relu, and a last layer that is not scaled. Runs and
+scores:
 
 pointmaze
     python -m experiments.train --agent=rebrac:pointmaze --num_seeds=4 --steps=20000 --eval_every=10000 \

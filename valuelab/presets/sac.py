@@ -1,4 +1,4 @@
-"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
+r"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), and RLPD (Ball et al. 2023, arXiv:2302.02948).
 
 The defaults are those of the table in appendix D of arXiv:1812.05905. Runs and scores:
 
@@ -6,12 +6,12 @@ pendulum
     python -m experiments.train --agent=sac:pendulum --workdir=runs/pendulum
     hardware: two CPU cores; one minute; one seed of 20 episodes. Return -167 (-205 to -132); -163 after 5,000
     updates, -134 after 10,000; -1338 while acting in the first 1,000 updates
-rlpd: ten critics with layer norm, 20 updates of them for each step in the environment and of the policy, and
-half of each batch from the dataset; the settings of RLPD's command for AntMaze
+rlpd: half of each batch from the dataset; the settings of RLPD's command for AntMaze
     python -m experiments.train --agent=sac:rlpd --num_seeds=4 \
       --dataset=ogbench/antmaze-large-navigate-singletask-v0 --workdir=runs/rlpd
-    hardware: one GPU; not run. RLPD normalises the critics' layers before their activation; valuelab
-    normalises them after it
+    hardware: one GPU; not run. Ten critics with layer norm, which are updated 20 times for each step in the
+    environment and of the policy. RLPD normalises their layers before the activation; valuelab normalises
+    them after it
 humanoidmaze_medium: RLPD as in FQL's study, by its published command; one update for each step
     python -m experiments.train --agent=sac:humanoidmaze_medium --num_seeds=4 \
       --dataset=ogbench/humanoidmaze-medium-navigate-singletask-v0 --workdir=runs/rlpd_humanoid
