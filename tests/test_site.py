@@ -33,8 +33,7 @@ def children(page: str) -> set[str]:
             if "*" in line:
                 found |= {str(path.relative_to(DOCS).with_suffix("")) for path in folder.glob(f"{line}.md")}
             elif line and not line.startswith(":"):
-                page = re.sub(r".* <(.*)>$", r"\1", line)  # a title may stand before the page
-                found.add(os.path.relpath(folder / page, DOCS))
+                found.add(os.path.relpath(folder / line, DOCS))
     return found
 
 
