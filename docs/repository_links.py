@@ -24,6 +24,8 @@ def rewrite(app, name: str, content: list[str]) -> None:
     folder = (DOCS / name).parent
 
     def included(match: re.Match) -> str:
+        if not (ROOT / match[2]).is_file():
+            return match[0]  # the directive names the page and the missing file
         text = (ROOT / match[2]).read_text()
         return RELATIVE.sub(lambda link: link[1] + match[1], text)
 

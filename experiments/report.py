@@ -15,9 +15,9 @@ runs that it leaves out, and the reasons.
 
 Commit the report.json of a suite as benchmarks/SUITE.json. With such a file
 
-    python -m experiments.report benchmarks/cpu_small.json --readme=README.md
+    python -m experiments.report benchmarks/cpu_small.json --readme=docs/results/index.md
 
-updates the table between <!-- cpu_small --> and <!-- /cpu_small --> in README.md. With --workdir=FOLDER
+updates the table between <!-- cpu_small --> and <!-- /cpu_small --> in this document. With --workdir=FOLDER
 instead of --readme, it writes the pages again.
 """
 

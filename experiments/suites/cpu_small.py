@@ -8,7 +8,7 @@ expected: seven hours with --jobs=2 on cores that reach 80 GFLOP/s each in float
 run: whole, with --jobs=2, on two cores of an AMD EPYC at 80 GFLOP/s each, partly shared with other work: 12.4
     core-hours. fql:cube_small made 39 updates/s there, and 124 on cores at 165 to 205 GFLOP/s. The `_study`
     jobs and those of floq and rebrac ran on two cores that were shared with other work. The jobs' files are
-    in benchmarks/cpu_small. The results are in the README
+    in benchmarks/cpu_small. The results are in docs/results/index.md
 
 Offline methods have four seeds, zero-shot agents five. IQL, IFQL and behaviour cloning have two jobs each:
 one with the networks of their presets, one (`_study`) with the networks of OGBench's and FQL's studies, which

@@ -252,9 +252,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
         InputError, match=r"suite.json cannot be read as suite .*: give the workdir of a run of exp"
     ):
         command(run)
-    with pytest.raises(
-        InputError, match=r"is a finished report: give --readme=README.md or --workdir=FOLDER"
-    ):
+    with pytest.raises(InputError, match=r"is a finished report: give --readme=FILE.md or --workdir=FOLDER"):
         command(tmp_path / "report.json")
     entry = job("iql", "iql", SINGLE[0])
     write_suite(tmp_path, [entry])

@@ -1,4 +1,4 @@
-"""The pages of a report: self-contained HTML, Markdown, LaTeX, CSV, figures, and a table for a README."""
+"""The pages of a report: self-contained HTML, Markdown, LaTeX, CSV, figures, and a table for a document."""
 
 import base64
 import csv
@@ -124,11 +124,11 @@ def _no_formula(text: str) -> str:
 
 
 def readme_table(report: Json, link: str) -> str:
-    """The results in Markdown, for a README.
+    """The results in Markdown, for a document.
 
     Args:
         report: a report.
-        link: path of its JSON, relative to the README.
+        link: path of its JSON, relative to the document.
     """
     return _render("readme.md", report, link=link)
 
@@ -149,7 +149,7 @@ def update_table(document: pathlib.Path, report: Json, source: pathlib.Path) -> 
     try:
         text = document.read_text()
     except OSError as error:
-        raise InputError(f"{document} cannot be read ({error}): give --readme=README.md") from error
+        raise InputError(f"{document} cannot be read ({error}): give --readme=FILE.md") from error
     marks = re.compile(rf"(<!-- {re.escape(suite)} -->\n).*?(<!-- /{re.escape(suite)} -->)", re.DOTALL)
     if not marks.search(text):
         raise InputError(

@@ -66,7 +66,7 @@ def run(config: ReportConfig) -> dict[str, Any]:
     first, is_suite = sources[0], len(sources) == 1 and (sources[0] / "suite.json").exists()
     if len(sources) == 1 and first.suffix == ".json":
         if not (config.workdir or config.readme):
-            raise InputError(f"{first} is a finished report: give --readme=README.md or --workdir=FOLDER")
+            raise InputError(f"{first} is a finished report: give --readme=FILE.md or --workdir=FOLDER")
         report, folder = numbers.read_report(first), local_path("workdir", config.workdir)
     elif is_suite:
         folder = local_path("workdir", config.workdir or first)
