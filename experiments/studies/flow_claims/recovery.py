@@ -14,7 +14,7 @@ after an interruption.
 Measured with this command (benchmarks/flow_claims_recovery.json): shown, but the plain critic has more to
 lose. With the first half stale, the value of the greedy policy falls from 0.33 to 0.13 in the flow critic and
 from 0.50 to 0.14 in the plain critic. The plain critic loses 0.16 more (0.05 to 0.26). Q changes by about the
-same share of what the old critic changes: 0.53 (0.51 to 0.55) and 0.55 (0.50 to 0.61). c is 0.28 (0.24 to
+same share of what the old critic changes: 0.52 (0.51 to 0.55) and 0.55 (0.50 to 0.61). c is 0.28 (0.24 to
 0.32).
 
 Source: Agrawalla, Nauman, Kumar 2026, arXiv:2603.04333.

@@ -16,7 +16,7 @@ OUT of --workdir=OUT gets compare_risk.json and compare_risk.png. The same comma
 interruption.
 
 Measured with this command (benchmarks/compare_risk.json), in 25 minutes on a CPU core: QR-DQN loses 3.5 of
-CVaR at level 0.05, 2.0 at 0.1 and 1.4 at 0.25. One D-eta-N for all levels loses 0.17 at 0.05 and 0.01 at 0.1.
+CVaR at level 0.05, 2.0 at 0.1 and 1.4 at 0.25. One D-eta-N for all levels loses 0.18 at 0.05 and 0.01 at 0.1.
 Offline it loses 0.40 at 0.05 and at 0.1.
 """
 
