@@ -43,7 +43,6 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 
 default_role = "code"
-smartquotes = False  # a flag keeps its two dashes
 autosummary_generate = True
 autosummary_ignore_module_all = True  # a package lists its modules, whatever its __all__ names
 autodoc_member_order = "bysource"
