@@ -298,6 +298,10 @@ def test_commands_name_what_exists(command):
         assert set(re.findall(r"\w+", re.search(r"\[(.*)\]", command)[1])) <= set(extras)
     elif program == "apt-get":
         assert given[0] == "install"
+    elif program == "git":
+        assert given == ["clone", tomllib.loads(read("pyproject.toml"))["project"]["urls"]["Source"]]
+    elif program in ("cd", "source"):
+        assert given in (["valuelab"], [".venv/bin/activate"])
     else:
         assert program in {"experiments.train", *SMALL}, f"{command}: tell this test how to run it"
 
