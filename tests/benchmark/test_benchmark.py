@@ -201,7 +201,7 @@ def test_an_added_agent_gets_the_settings_of_the_first_job_on_each_dataset(tmp_p
         ),
         (
             "SUITE = Suite((Job('a', 'iql', settings={'workdir': 'x'}),), program=TRAIN)",
-            r"a: settings must not contain workdir; leave it out",
+            r"a: settings must not contain workdir; give --workdir to experiments.benchmark",
         ),
         (
             "SUITE = Suite((Job('a', 'iql', settings={'agent': 'x', 'steps': 5}),), program=TRAIN)",

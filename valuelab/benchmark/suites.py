@@ -60,7 +60,8 @@ class Job:
             )
         if reserved := self.settings.keys() & set(OWN_FLAGS):
             name = min(reserved)
-            advice = "give it as a field of the job" if name in ("agent", "dataset") else "leave it out"
+            of_job = name in ("agent", "dataset")
+            advice = "give it as a field of the job" if of_job else f"give --{name} to experiments.benchmark"
             raise InputError(f"{self.name}: settings must not contain {name}; {advice}")
 
     @property
