@@ -77,5 +77,6 @@ def check_continuous(name: str, spec: Spec) -> None:
     """
     if spec.discrete:
         raise InputError(
-            f"policy {name} needs continuous actions, but the data have discrete ones: choose another policy"
+            f"policy {name} needs continuous actions, but these are discrete: choose an agent for discrete "
+            "actions, such as iql for data, or eta_network to learn by acting"
         )
