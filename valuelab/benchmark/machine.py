@@ -75,4 +75,5 @@ def describe() -> str:
         lines = []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
     gpus = f"{len(accelerators())} x GPU, " if accelerators() else ""
-    return f"{gpus}{len(workers.available_cores())} cores of {model}"
+    cores = len(workers.available_cores())
+    return f"{gpus}{cores} core{'s' if cores > 1 else ''} of {model}"
