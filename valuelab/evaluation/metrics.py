@@ -24,7 +24,6 @@ _OWNERS = {
 _OF_OWNERS = {
     "loss": "loss of {}",
     "gradient_norm": "gradient norm of {}",
-    "mean": "mean {}",
     "target_mean": "mean target of {}",
     "accuracy": "accuracy of {} in telling true pairs",
     "positive": "mean logit of {}, true pairs",
@@ -51,6 +50,9 @@ WORDS = {
     "gradient_norm": "gradient norm",
     "log_prob": "log-probability of the data's actions",
     "mean_return": "mean predicted return",
+    "critic/mean": "mean value",
+    "critic/q_mean": "mean Q",
+    "critic/value_mean": "mean V",
     "critic/q_max": "largest Q",
     "critic/q_gap": "conservative gap of Q",
     "critic/value_cloning_loss": "imitation loss of the goal representation",
