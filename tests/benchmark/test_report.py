@@ -572,7 +572,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
     ):
         assert note in said, note
     assert "4 of 6 runs used." in document.read_text()
-    assert "[runs/report.json](runs/report.json)" in document.read_text()
+    assert "[report.json](runs/report.json)" in document.read_text()
     assert found["groups"][0]["methods"][0]["label"] == "iql"
     with pytest.raises(
         InputError, match=r"none of the 1 runs has a result: .* is unfinished \(4,000 of 4,000"
