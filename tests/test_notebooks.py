@@ -137,7 +137,7 @@ CLAIMS = {
     "03_flow_critics.ipynb": check_flow,
     "04_td_jepa.ipynb": check_td_jepa,
     "05_goals.ipynb": check_goals,
-    "07_your_robot.ipynb": check_robot,
+    "06_your_robot.ipynb": check_robot,
 }
 
 
