@@ -9,7 +9,7 @@ from helpers import ROOT
 
 from experiments.studies.risk import compare_risk, methods, plots
 from experiments.studies.risk.methods import GREEDY, LEVEL_CLAIMED, LEVEL_REACHED, MEAN, STOCK, RiskProblem
-from valuelab.distributional import counterexamples, gridworlds, stock_grids
+from valuelab.distributional import counterexamples, gridworlds, objectives, stock_grids
 from valuelab.distributional.solvers import Solution
 from valuelab.errors import InputError
 
@@ -125,3 +125,21 @@ def test_the_problem_of_a_gridworld():
     problem = methods.gridworld_problem(gridworlds.risk_averse(), spacing=1.0, copies=2)
     assert problem.grid.shape == (19, 19)
     assert problem.mdp.reward_dim == 2
+
+
+def test_dials_search_the_first_stock_on_the_grid_of_their_problem():
+    world = gridworlds.risk_averse()  # its least return lies below the grid
+    mixtures = methods.dial(
+        methods.gridworld_problem(world, spacing=0.5),
+        0.25,
+        [0.0, 1.0],
+        lambda w: objectives.mean_cvar(0.25, w),
+    )
+    spectral = methods.dial(
+        methods.gridworld_problem(world, spacing=1.0, copies=2),
+        *(0.25, [0.0, 1.0]),
+        lambda w: objectives.spectral([0.25, 1.0], [1 - w, w]),
+    )
+    for averse, neutral in (mixtures, spectral):
+        assert neutral["mean"] > averse["mean"]
+        assert neutral["cvar"] < averse["cvar"]

@@ -118,8 +118,15 @@ def by_level(problem: RiskProblem, solution: chow.Solution) -> Policy:
 def follow_optimum(
     problem: RiskProblem, solution: solvers.Solution, objective: Objective
 ) -> oracle.DistributionSet:
-    """The return distribution of a solution's policy from the first stock that is best for an objective."""
-    first = np.asarray(starts.choose(solution, objective).stocks)[problem.start]
+    """The return distribution of a solution's policy from the best first stock of the problem's grid.
+
+    The distribution is that of the policy, whatever stock it starts with. So a better stock outside the grid
+    would make the policy better, but no number wrong.
+    """
+    ends = [np.array([points[end] for points in problem.grid.points]) for end in (0, -1)]
+    low, high = np.maximum(solution.low, -ends[1]), np.minimum(solution.high, -ends[0])
+    within = solution._replace(low=low, high=high)
+    first = np.asarray(starts.choose(within, objective).stocks)[problem.start]
     return problem.follow(by_stock(problem, solution), first)
 
 
