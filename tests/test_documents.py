@@ -44,11 +44,6 @@ DOCUMENTS = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 COLLECT = "experiments.collect"
-ZERO_SHOT = (
-    *("td_jepa", "forward_backward", "hilp", "icvf", "laplacian", "rldp", "byol", "byol_gamma"),
-    "successor_features",
-)
-"""The agents that experiments.zero_shot trains."""
 NARROW = (
     {"agent.hidden_dims": (8,)},
     {"agent.critic.hidden_dims": (8,), "agent.critic.num_draws": 1, "agent.policy.hidden_dims": (8,)},
@@ -139,12 +134,19 @@ def arguments(command: str) -> tuple[str, list[str]]:
     return (words[2], words[3:]) if words[:2] == ["python", "-m"] else (words[0], words[1:])
 
 
+ALGORITHMS = {
+    document: pathlib.Path(document).stem
+    for document in DOCUMENTS
+    if document.startswith("docs/algorithms/") and not document.endswith("/index.md")
+}
+"""The page of each agent -> the name of the agent."""
+
 TRAINING = [command for command in commands() if arguments(command)[0] == "experiments.train"]
 OTHERS = [command for command in commands() if arguments(command)[0] in SMALL.keys() - {COLLECT}]
 ZERO_SHOT_RUNS = [command for command in OTHERS if arguments(command)[0] == "experiments.zero_shot"]
 # The contract tests train each agent in each run of CI, so the commands of their pages wait for a release.
-OF_AGENTS = set(commands([name for name in DOCUMENTS if name.startswith("docs/algorithms/")])) - {
-    *commands([name for name in DOCUMENTS if not name.startswith("docs/algorithms/")]),
+OF_AGENTS = set(commands([*ALGORITHMS])) - {
+    *commands([document for document in DOCUMENTS if document not in ALGORITHMS]),
     *(command for command in ZERO_SHOT_RUNS if "--pairs" in command or "=td_jepa" in command),
 }
 
@@ -156,14 +158,6 @@ def to_run(listed: Sequence[str]) -> list:
         pytest.param(command, marks=pytest.mark.whole if whole else ())
         for command, whole in zip(listed, waits, strict=True)
     ]
-
-
-ALGORITHMS = {
-    document: pathlib.Path(document).stem
-    for document in DOCUMENTS
-    if document.startswith("docs/algorithms/") and not document.endswith("/index.md")
-}
-"""The page of each agent -> the name of the agent."""
 
 
 def run_program(command: str, home: pathlib.Path) -> None:
@@ -372,7 +366,7 @@ def test_flags_exist(document):
     )
     for other in others:
         known |= configuration.fields(other).keys()
-    for agent in (*ZERO_SHOT, "eta_network", "crl"):
+    for agent in ("td_jepa", "hilp", "eta_network", "crl"):
         known |= configuration.fields(flags.load_agent(agent)[0]).keys()
     known |= {"worker", "signal", "requeue"}  # of gcloud and sbatch
     known |= {"episode_steps", "anywhere"}  # of experiments.collect
@@ -386,6 +380,16 @@ def test_flags_exist(document):
         assert not [name for name in of_jaxlib if name.encode() not in library]
 
 
+def stated_defaults(document: str) -> list[tuple[str, str]]:
+    """The flags and defaults in the tables of a document."""
+    rows = re.findall(r"^\| (`--[^|]*) \| (`[^|]*) \|", read(document), re.MULTILINE)
+    return [
+        pair
+        for names, defaults in rows
+        for pair in zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
+    ]
+
+
 @pytest.mark.parametrize("document", ALGORITHMS)
 def test_defaults_of_flags_are_those_of_the_algorithm(document):
     config, _ = flags.load_agent(ALGORITHMS[document])
@@ -393,21 +397,16 @@ def test_defaults_of_flags_are_those_of_the_algorithm(document):
     known = {name: field.value for name, field in configuration.fields(config).items()}
     known |= {name: part.chosen for name, part in parts.items()}
     known |= {short: known[name] for short, (name, *_) in short_names.items() if name in known}
-    for names, defaults in re.findall(r"^\| (`--[^|]*) \| (`[^|]*) \|", read(document), re.MULTILINE):
-        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
-        for name, default in pairs:
-            value = known[name]
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            assert default == text, f"--{name}: the default is {text}, but {document} has {default}"
+    for name, default in stated_defaults(document):
+        value = known[name]
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert default == text, f"--{name}: the default is {text}, but {document} has {default}"
 
 
 def test_defaults_of_flags_are_those_of_the_guide():
     known = configuration.fields(flags.load_agent("iql")[0])
-    for names, defaults in re.findall(
-        r"^\| (`--[^|]*) \| (`[^|]*) \|", read("docs/guides/flags.md"), re.MULTILINE
-    ):
-        pairs = zip(re.findall(r"--([a-z_.]+)", names), re.findall(r"`(.*?)`", defaults), strict=True)
-        assert all(str(known[name].value).lower() == default for name, default in pairs), names
+    for name, default in stated_defaults("docs/guides/flags.md"):
+        assert str(known[name].value).lower() == default, name
 
 
 def headings(text: str) -> set[str]:

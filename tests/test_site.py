@@ -2,10 +2,10 @@
 
 import functools
 import html.parser
-import importlib.util
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import urllib.parse
@@ -16,10 +16,7 @@ from helpers import ROOT
 import valuelab
 
 DOCS = ROOT / "docs"
-docstrings = importlib.util.module_from_spec(
-    spec := importlib.util.spec_from_file_location("docstrings", DOCS / "docstrings.py")
-)
-spec.loader.exec_module(docstrings)
+DOCSTRINGS = runpy.run_path(str(DOCS / "docstrings.py"))
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PUBLIC = [name for name in valuelab.__all__ if name not in ("__version__", "plots")]
 PAGES = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
@@ -68,14 +65,14 @@ def test_every_module_is_in_the_reference():
     ],
 )
 def test_docstrings_become_plain_text_with_code(line, prepared):
-    assert docstrings.escape(line) == prepared
+    assert DOCSTRINGS["escape"](line) == prepared
 
 
 def test_only_presets_of_a_docstring_become_entries():
     items = ["1. Targets: y", "   and more", "- a: b", "  c", "A sweep:", "    1. scores"]
-    assert docstrings.separate_entries(items) == items
+    assert DOCSTRINGS["separate_entries"](items) == items
     entry = ["All tasks, such as --agent=a:b; c", "    python -m x", "    not run"]
-    shown = [line for line in docstrings.separate_entries(entry) if line]
+    shown = [line for line in DOCSTRINGS["separate_entries"](entry) if line]
     assert shown == ["**All tasks**, such as --agent=a:b; c", "    python -m x", "not run"]
 
 
